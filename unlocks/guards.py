@@ -1,0 +1,2 @@
+def after_migrate(sender, using, **kwargs):
+    pass

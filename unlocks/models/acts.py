@@ -1,0 +1,71 @@
+import uuid
+
+from django.conf import settings
+from django.db import models
+
+from .batches import Batch
+from .requests import RequestedBatch
+
+
+class Selection(models.Model):
+    """The batches that somebody picked for a bulk action, frozen: the preview and the act judge the same set.
+
+    Working data of one person, not evidence.
+    """
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    made_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    made_at = models.DateTimeField()
+    batches = models.ManyToManyField(Batch, related_name="selections")
+
+    class Meta:
+        default_permissions = ()
+
+    def __str__(self):
+        return f"Selection {self.pk}"
+
+
+class Act(models.Model):
+    """One act on a set of batches: who unlocked, locked again or marked as re-exported, and when.
+
+    Its id is also on every history row that the act wrote.
+    """
+
+    class Kind(models.TextChoices):
+        UNLOCK = "unlock", "Unlock"
+        RELOCK = "relock", "Lock again"
+        RE_EXPORT = "re_export", "Mark as re-exported"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    kind = models.CharField(max_length=10, choices=Kind.choices)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    actor = models.CharField(max_length=200)
+    at = models.DateTimeField()
+    why = models.TextField(blank=True)
+
+    class Meta:
+        ordering = ["-at"]
+
+    def __str__(self):
+        return f"{self.get_kind_display()} at {self.at:%Y-%m-%d %H:%M:%S}"
+
+
+class Verdict(models.Model):
+    """What an act made of one batch: done ('' in `refusal`), or refused and why."""
+
+    act = models.ForeignKey(Act, on_delete=models.PROTECT, related_name="verdicts", db_index=False)
+    batch = models.ForeignKey(Batch, on_delete=models.PROTECT, related_name="+", db_index=False)
+    line = models.ForeignKey(RequestedBatch, on_delete=models.PROTECT, null=True, related_name="+", db_index=False)
+    refusal = models.CharField(max_length=30, blank=True)
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["act", "batch"],
+                name="unlocks_verdict_once",
+                violation_error_message="An act judges a batch once.",
+            ),
+        ]
+
+    def __str__(self):
+        return f"{self.batch}: {self.refusal or 'done'}"

@@ -1,0 +1,125 @@
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+
+from .accounts import Account
+from .tracking import Tracked
+
+
+class Batch(models.Model):
+    """A batch of an account's transactions, as the vendor's product holds it.
+
+    `grant`, `unlocked_until` and `unlocked_by` are set exactly while the batch is unlocked. `fingerprint` is the
+    SHA-256 (hex) of its content and items, '' when they changed since it was last taken; the database blanks it.
+    """
+
+    class Status(models.TextChoices):
+        PENDING = "pending", "Pending"
+        POSTED = "posted", "Posted"
+        EXPORTED = "exported", "Exported"
+        BYPASSED = "bypassed", "Bypassed"
+        UNLOCKED = "unlocked", "Unlocked"
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="batches")
+    number = models.CharField(max_length=40, db_index=True)
+    name = models.CharField(max_length=200, blank=True)
+    status = models.CharField(max_length=10, choices=Status.choices, default=Status.PENDING)
+    total = models.DecimalField(max_digits=14, decimal_places=2, default=0)
+    item_count = models.PositiveIntegerField("items", default=0)
+    posted_on = models.DateField(null=True, blank=True)
+    bypassed_on = models.DateField(null=True, blank=True)
+    exported_on = models.DateField(null=True, blank=True)
+    period_closed = models.BooleanField("accounting period closed", default=False)
+    fingerprint = models.CharField(max_length=64, blank=True, editable=False)
+    grant = models.ForeignKey(
+        "ConsentedBatch", on_delete=models.PROTECT, null=True, blank=True, related_name="+", editable=False
+    )
+    unlocked_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+", editable=False
+    )
+    unlocked_until = models.DateTimeField(null=True, blank=True, editable=False)
+
+    history = Tracked(no_db_index=["account", "grant", "unlocked_by", "number"], excluded_fields=["fingerprint"])
+
+    class Meta:
+        ordering = ["-id"]
+        verbose_name_plural = "batches"
+        permissions = [
+            ("unlock_batch", "Can unlock batches"),
+            ("relock_batch", "Can lock unlocked batches again"),
+            ("mark_re_exported_batch", "Can mark unlocked batches as re-exported"),
+        ]
+        indexes = [
+            models.Index(fields=["status", "-id"], name="unlocks_batch_status"),
+            models.Index(fields=["unlocked_until"], condition=Q(status="unlocked"), name="unlocks_batch_window"),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["account", "number"],
+                name="unlocks_batch_number_once",
+                violation_error_message="This account has a batch with this number already.",
+            ),
+            models.CheckConstraint(
+                condition=Q(status__in=["pending", "posted", "exported", "bypassed", "unlocked"]),
+                name="unlocks_batch_status_known",
+                violation_error_message="A batch is pending, posted, exported, bypassed or unlocked.",
+            ),
+            models.CheckConstraint(
+                condition=Q(status="unlocked", grant__isnull=False, unlocked_by__isnull=False)
+                & Q(unlocked_until__isnull=False)
+                | ~Q(status="unlocked")
+                & Q(grant__isnull=True, unlocked_by__isnull=True, unlocked_until__isnull=True),
+                name="unlocks_batch_grant_iff_unlocked",
+                violation_error_message="A batch is unlocked exactly while it has a grant, an unlocker and an end.",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status="exported") | Q(exported_on__isnull=False),
+                name="unlocks_batch_exported_has_day",
+                violation_error_message="An exported batch has the day it was exported.",
+            ),
+            models.CheckConstraint(
+                condition=~Q(status__in=["bypassed", "unlocked"]) | Q(bypassed_on__isnull=False),
+                name="unlocks_batch_bypassed_has_day",
+                violation_error_message="A bypassed batch has the day it was bypassed.",
+            ),
+        ]
+
+    def __str__(self):
+        return self.number
+
+
+class BatchItem(models.Model):
+    """One transaction of a batch. A non-empty `export_id` is a red flag: it may be in the books already.
+
+    `lines` is a list of objects with `sku`, `description`, `quantity`, `price`, `total`, `gl_account` (strings).
+    """
+
+    class Kind(models.TextChoices):
+        INVOICE = "invoice", "Invoice"
+        PAYMENT = "payment", "Payment"
+        CREDIT_MEMO = "credit_memo", "Credit memo"
+        VENDOR_BILL = "vendor_bill", "Vendor bill"
+        VENDOR_CREDIT = "vendor_credit", "Vendor credit"
+        BILL_PAYMENT = "bill_payment", "Bill payment"
+        INVENTORY_ADJUSTMENT = "inventory_adjustment", "Inventory adjustment"
+        TRANSFER = "transfer", "Transfer"
+        RETURN = "return", "Return"
+
+    batch = models.ForeignKey(Batch, on_delete=models.PROTECT, related_name="items")
+    kind = models.CharField(max_length=20, choices=Kind.choices, default=Kind.INVOICE)
+    number = models.CharField(max_length=40)
+    date = models.DateField()
+    customer = models.CharField(max_length=200, blank=True)
+    amount = models.DecimalField(max_digits=14, decimal_places=2)
+    memo = models.TextField(blank=True)
+    export_id = models.CharField(max_length=80, blank=True)
+    lines = models.JSONField(default=list, blank=True)
+    disposition = models.CharField(max_length=40, blank=True)
+
+    history = Tracked(no_db_index=["batch"])
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self):
+        return f"{self.get_kind_display()} {self.number}"

@@ -1,0 +1,56 @@
+from django.conf import settings
+from django.db import models
+
+from .accounts import Account
+from .requests import UnlockRequest
+
+
+class CaseEvent(models.Model):
+    """An entry of the ledger, sealed to the one before it (see `unlocks.ledger`). A case's timeline is its entries.
+
+    `body` is the canonical JSON that the hash covers; the other columns repeat parts of it for queries.
+    """
+
+    class Kind(models.TextChoices):
+        OPENED = "opened", "Opened"
+        NOTE = "note", "Note"
+        ASSIGNED = "assigned", "Assigned"
+        ADVISED = "advised", "Safer route offered"
+        PIN_ISSUED = "pin_issued", "New PIN issued"
+        PIN_RIGHT = "pin_right", "PIN verified"
+        PIN_WRONG = "pin_wrong", "Wrong PIN"
+        PIN_LOCKED = "pin_locked", "PIN try refused: locked"
+        LINK_SENT = "link_sent", "Consent link sent"
+        LINK_OPENED = "link_opened", "Consent link opened"
+        LINK_REVOKED = "link_revoked", "Consent link revoked"
+        STAFF_REFUSED = "staff_refused", "Staff refused on the consent page"
+        MAIL_SENT = "mail_sent", "Mail sent"
+        MAIL_FAILED = "mail_failed", "Mail could not be sent"
+        CONSENTED = "consented", "Consent given"
+        DECLINED = "declined", "Consent declined"
+        WITHDRAWN = "withdrawn", "Consent withdrawn"
+        UNLOCKED = "unlocked", "Unlocked"
+        REFUSED = "refused", "Unlock refused"
+        RELOCKED = "relocked", "Locked again"
+        RE_EXPORTED = "re_exported", "Marked as re-exported"
+        CLOSED = "closed", "Closed"
+
+    sequence = models.PositiveBigIntegerField(unique=True)
+    request = models.ForeignKey(UnlockRequest, on_delete=models.PROTECT, null=True, related_name="events")
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, null=True, related_name="+", db_index=False)
+    kind = models.CharField(max_length=20, choices=Kind.choices)
+    at = models.DateTimeField()
+    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    actor = models.CharField(max_length=200)
+    ip = models.GenericIPAddressField(null=True)
+    body = models.TextField()
+    previous_hash = models.CharField(max_length=64, unique=True)
+    hash = models.CharField(max_length=64, unique=True)
+
+    class Meta:
+        ordering = ["-sequence"]
+        verbose_name = "audit entry"
+        verbose_name_plural = "audit log"
+
+    def __str__(self):
+        return f"{self.sequence}: {self.get_kind_display()}"

@@ -1,0 +1,165 @@
+from django.conf import settings
+from django.db import models
+from django.db.models import Q
+from django.urls import reverse
+
+from .accounts import Account, Contact
+from .batches import Batch
+from .tracking import Tracked
+
+
+class UnlockRequest(models.Model):
+    """A case: an account's Admin asks Support to unlock the bypassed batches that it names."""
+
+    class Channel(models.TextChoices):
+        PHONE = "phone", "Phone"
+        EMAIL = "email", "Email"
+        CHAT = "chat", "Chat"
+        PORTAL = "portal", "Customer portal"
+
+    class BypassReason(models.TextChoices):
+        ALREADY_ENTERED = "already_entered", "Already in the accounting software"
+        MIRRORS_MANUAL_CHANGE = "mirrors_manual_change", "Adjustment that mirrors a manual change there"
+        INVENTORY_ADJUSTMENT = "inventory_adjustment", "Inventory adjustment that need not go over"
+        NO_INTEGRATION = "no_integration", "No accounting integration then"
+        BY_MISTAKE = "by_mistake", "By mistake"
+
+    class Advice(models.TextChoices):
+        MANUAL_ENTRY = "manual_entry", "Customer enters the items by hand"
+        WANTS_EXPORT = "wants_export", "Customer wants to export the batches"
+
+    class Status(models.TextChoices):
+        OPEN = "open", "Open"
+        AWAITING_CONSENT = "awaiting_consent", "Waiting for the customer"
+        CONSENTED = "consented", "Ready to unlock"
+        UNLOCKED = "unlocked", "Unlocked"
+        CLOSED = "closed", "Closed"
+
+    class Resolution(models.TextChoices):
+        RE_EXPORTED = "re_exported", "Re-exported"
+        ENTERED_MANUALLY = "entered_manually", "Entered by hand"
+        RELOCKED_UNUSED = "relocked_unused", "Locked again unused"
+        DECLINED = "declined", "Customer declined"
+        WITHDRAWN = "withdrawn", "Consent withdrawn"
+        CANCELLED = "cancelled", "Cancelled"
+        EXPIRED = "expired", "Expired"
+        NOT_ELIGIBLE = "not_eligible", "Not eligible"
+
+    class PinTypedBy(models.TextChoices):
+        CUSTOMER = "customer", "by the customer"
+        AGENT = "agent", "typed by an agent (lower assurance)"
+
+    # In the first two cases the items are in the books already: unlocking makes the duplicate that everybody fears.
+    DUPLICATE_LIKELY = (BypassReason.ALREADY_ENTERED, BypassReason.MIRRORS_MANUAL_CHANGE)
+
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="requests")
+    requester = models.ForeignKey(Contact, on_delete=models.PROTECT, related_name="requests", verbose_name="asked by")
+    channel = models.CharField(max_length=10, choices=Channel.choices)
+    bypass_reason = models.CharField("why bypassed", max_length=30, choices=BypassReason.choices)
+    reason = models.TextField("reason for the unlock", max_length=2000)
+    status = models.CharField(max_length=20, choices=Status.choices, default=Status.OPEN)
+    assignee = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    opened_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    opened_at = models.DateTimeField()
+    advice = models.CharField("safer route", max_length=20, choices=Advice.choices, blank=True)
+    advised_at = models.DateTimeField(null=True, blank=True)
+    pin_verified_at = models.DateTimeField("PIN verified at", null=True, blank=True)
+    pin_typed_by = models.CharField("PIN typed", max_length=10, choices=PinTypedBy.choices, blank=True)
+    pin_verified_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+"
+    )
+    closed_at = models.DateTimeField(null=True, blank=True)
+    resolution = models.CharField(max_length=20, choices=Resolution.choices, blank=True)
+
+    history = Tracked(
+        no_db_index=["account", "requester", "assignee", "opened_by", "pin_verified_by"],
+    )
+
+    class Meta:
+        ordering = ["-id"]
+        permissions = [
+            ("open_request", "Can open unlock requests and work on them"),
+            ("verify_pin", "Can verify an account's PIN"),
+            ("send_consent_link", "Can send and revoke consent links"),
+            ("withdraw_consent", "Can record that a customer withdraws a consent"),
+        ]
+        indexes = [
+            models.Index(fields=["status", "-id"], name="unlocks_request_status"),
+            models.Index(fields=["assignee", "status", "-id"], name="unlocks_request_assignee"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(status__in=["open", "awaiting_consent", "consented", "unlocked", "closed"]),
+                name="unlocks_request_status_known",
+                violation_error_message="A request is open, waiting, ready, unlocked or closed.",
+            ),
+            models.CheckConstraint(
+                condition=Q(status="closed", closed_at__isnull=False) & ~Q(resolution="")
+                | ~Q(status="closed") & Q(closed_at__isnull=True, resolution=""),
+                name="unlocks_request_closed_has_resolution",
+                violation_error_message="A request has a resolution and a closing time exactly when it is closed.",
+            ),
+        ]
+
+    def __str__(self):
+        return self.reference
+
+    @property
+    def reference(self):
+        return f"UR-{self.pk:06d}"
+
+    @property
+    def duplicate_likely(self):
+        return self.bypass_reason in self.DUPLICATE_LIKELY
+
+    def get_absolute_url(self):
+        return reverse("admin:unlocks_unlockrequest_change", args=[self.pk])
+
+
+class RequestedBatch(models.Model):
+    """One batch in one request, and what became of it. `consented` is the consent that the line stands on."""
+
+    class Outcome(models.TextChoices):
+        WAITING = "waiting", "Not unlocked yet"
+        UNLOCKED = "unlocked", "Unlocked"
+        RE_EXPORTED = "re_exported", "Re-exported"
+        RELOCKED = "relocked", "Locked again"
+        NOT_UNLOCKED = "not_unlocked", "Never unlocked"
+
+    OPEN = (Outcome.WAITING, Outcome.UNLOCKED)
+
+    request = models.ForeignKey(UnlockRequest, on_delete=models.PROTECT, related_name="lines")
+    batch = models.ForeignKey(Batch, on_delete=models.PROTECT, related_name="lines")
+    outcome = models.CharField(max_length=12, choices=Outcome.choices, default=Outcome.WAITING)
+    consented = models.ForeignKey(
+        "ConsentedBatch", on_delete=models.PROTECT, null=True, blank=True, related_name="+", editable=False
+    )
+
+    history = Tracked(no_db_index=["request", "batch", "consented"])
+
+    class Meta:
+        ordering = ["id"]
+        verbose_name_plural = "requested batches"
+        constraints = [
+            models.UniqueConstraint(
+                fields=["request", "batch"],
+                name="unlocks_line_once_a_request",
+                violation_error_message="This batch is in this request already.",
+            ),
+            models.UniqueConstraint(
+                fields=["batch"],
+                condition=Q(outcome__in=["waiting", "unlocked"]),
+                name="unlocks_line_one_open_request",
+                violation_error_message="This batch is in another open request.",
+            ),
+            models.CheckConstraint(
+                condition=Q(outcome__in=["waiting", "unlocked", "re_exported", "relocked", "not_unlocked"]),
+                name="unlocks_line_outcome_known",
+                violation_error_message="This outcome is not one of those known.",
+            ),
+        ]
+
+    def __str__(self):
+        return f"{self.batch} in {self.request}"

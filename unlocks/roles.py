@@ -1,0 +1,39 @@
+"""Who may do what: three groups, made the same after every migrate."""
+
+AGENT = {
+    "open_request",
+    "verify_pin",
+    "send_consent_link",
+    "withdraw_consent",
+    "unlock_batch",
+    "mark_re_exported_batch",
+}
+MANAGER = AGENT | {"issue_pin", "relock_batch", "add_account", "change_account", "add_contact", "change_contact"}
+AUDIT = {"view_caseevent", "view_act", "view_verdict"}
+
+
+def _see(permission):
+    return permission.codename.startswith("view_")
+
+
+def _see_the_work(permission):
+    return _see(permission) and permission.codename not in AUDIT
+
+
+GROUPS = {
+    "Agent": lambda permission: _see_the_work(permission) or permission.codename in AGENT | {"view_act", "view_verdict"},
+    "Manager": lambda permission: _see(permission) or permission.codename in MANAGER,
+    "Auditor": _see,
+}
+
+
+def after_migrate(sender, using, **kwargs):
+    """Make the groups hold exactly these permissions. Runs after each app, so the last one sees them all."""
+    from django.contrib.auth.models import Group, Permission
+
+    if sender.label != "unlocks":
+        return
+    ours = Permission.objects.using(using).filter(content_type__app_label="unlocks").select_related("content_type")
+    for name, holds in GROUPS.items():
+        group, _ = Group.objects.using(using).get_or_create(name=name)
+        group.permissions.set([permission for permission in ours if holds(permission)])
