@@ -1,5 +1,6 @@
 """Who acts: a member of staff, a customer or the desk itself. Every verb takes one as `by`."""
 
+import ipaddress
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -45,5 +46,12 @@ def client_ip(request):
     if settings.TRUSTED_PROXIES:
         hops = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if hop.strip()]
         if len(hops) >= settings.TRUSTED_PROXIES:
-            return hops[-settings.TRUSTED_PROXIES]
-    return request.META.get("REMOTE_ADDR") or None
+            return _address(hops[-settings.TRUSTED_PROXIES])
+    return _address(request.META.get("REMOTE_ADDR"))
+
+
+def _address(text):
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return None

@@ -14,30 +14,32 @@ class ConcurrentChange(Exception):
     """Somebody else changed the rows meanwhile; nothing was written. Trying again is safe."""
 
 
-def save(instance, *, by, why="", act=None):
-    """Write one row, new or changed, with its history row."""
+def save(instance, *, by, why=""):
+    """Write one row, new or changed, with its history row; return it.
+
+    Of a changed row only what history tracks is written: a form must not put an old PIN counter back.
+    """
+    tracked = [field.name for field in instance.history.model.tracked_fields if not field.primary_key]
     instance._history_by = by
     instance._history_user = by.user
     instance._change_reason = why or None
     try:
-        instance.save()
+        instance.save(update_fields=None if instance._state.adding else tracked)
     finally:
         del instance._history_by, instance._history_user, instance._change_reason
     return instance
 
 
 def lock(rows):
-    """Lock a queryset's rows in the order of their keys until the transaction ends; return how many there are.
+    """Lock a queryset's rows in the order of their keys until the transaction ends.
 
     SQLite has one writer at a time, and the transaction holds that place already.
     """
-    ordered = rows.order_by("pk").values("pk")
-    if connections[rows.db].features.has_select_for_update:
-        ordered = ordered.select_for_update(of=("self",))
-    sql, params = ordered.query.get_compiler(rows.db).as_sql()
+    if not connections[rows.db].features.has_select_for_update:
+        return
+    sql, params = rows.order_by("pk").values("pk").select_for_update(of=("self",)).query.get_compiler(rows.db).as_sql()
     with connections[rows.db].cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM ({sql}) AS locked", params)
-        return cursor.fetchone()[0]
 
 
 @transaction.atomic
@@ -95,9 +97,9 @@ def insert_select(model, rows, **columns):
         f"column_{number}": value if isinstance(value, Combinable) else Value(value, output_field=field)
         for number, (field, value) in enumerate(zip(fields, columns.values(), strict=True))
     }
-    query = rows.values_list(*(), **{}) if not selected else rows.annotate(**selected).values_list(*selected)
     connection = connections[rows.db]
-    sql, params = query.query.get_compiler(connection=connection).as_sql()
+    query = rows.annotate(**selected).values_list(*selected).query
+    sql, params = query.get_compiler(connection=connection).as_sql()
     quote = connection.ops.quote_name
     names = ", ".join(quote(field.column) for field in fields)
     with connection.cursor() as cursor:

@@ -21,7 +21,9 @@ def _see_the_work(permission):
 
 
 GROUPS = {
-    "Agent": lambda permission: _see_the_work(permission) or permission.codename in AGENT | {"view_act", "view_verdict"},
+    "Agent": lambda permission: (
+        _see_the_work(permission) or permission.codename in AGENT | {"view_act", "view_verdict"}
+    ),
     "Manager": lambda permission: _see(permission) or permission.codename in MANAGER,
     "Auditor": _see,
 }

@@ -18,9 +18,7 @@ class Account(models.Model):
 
     number = models.CharField(max_length=20, unique=True)
     name = models.CharField(max_length=200, db_index=True)
-    accounting_software = models.CharField(
-        max_length=20, choices=Software.choices, default=Software.QUICKBOOKS_ONLINE
-    )
+    accounting_software = models.CharField(max_length=20, choices=Software.choices, default=Software.QUICKBOOKS_ONLINE)
     active = models.BooleanField(default=True)
     pin_hash = models.CharField(max_length=200, blank=True, editable=False)
     pin_issued_at = models.DateTimeField(null=True, blank=True, editable=False)

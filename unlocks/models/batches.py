@@ -67,8 +67,7 @@ class Batch(models.Model):
             models.CheckConstraint(
                 condition=Q(status="unlocked", grant__isnull=False, unlocked_by__isnull=False)
                 & Q(unlocked_until__isnull=False)
-                | ~Q(status="unlocked")
-                & Q(grant__isnull=True, unlocked_by__isnull=True, unlocked_until__isnull=True),
+                | ~Q(status="unlocked") & Q(grant__isnull=True, unlocked_by__isnull=True, unlocked_until__isnull=True),
                 name="unlocks_batch_grant_iff_unlocked",
                 violation_error_message="A batch is unlocked exactly while it has a grant, an unlocker and an end.",
             ),

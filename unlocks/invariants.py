@@ -1,0 +1,107 @@
+"""The promise as queries that return offenders. All of them empty: the promise holds.
+
+Used alike by the tests, by `verify_audit` and after a restore.
+"""
+
+from django.apps import apps
+from django.db import connection
+from django.db.models import Count, Exists, F, OuterRef, Q, Subquery
+from django.db.models.expressions import RawSQL
+
+from . import fingerprint
+from .models import Batch, CaseEvent, Consent, ConsentedBatch, RequestedBatch, UnlockRequest
+
+Unlocked, Line = Batch.Status.UNLOCKED, RequestedBatch.Outcome
+
+
+def offenders():
+    """Yield (what is wrong, queryset of the rows that offend), in a fixed order."""
+    unlocked = Batch.objects.filter(status=Unlocked)
+    yield (
+        "unlocked without an agreed consent of its account for this batch",
+        unlocked.exclude(
+            grant__batch=F("pk"),
+            grant__consent__decision=Consent.Decision.AGREED,
+            grant__consent__request__account=F("account"),
+        ),
+    )
+    yield "unlocked under a withdrawn consent", unlocked.filter(grant__consent__withdrawal__isnull=False)
+    yield (
+        "unlocked by the person who took the consent down",
+        unlocked.filter(grant__consent__recorded_by=F("unlocked_by")),
+    )
+    yield (
+        "unlocked, but no open request shows it",
+        unlocked.exclude(
+            Exists(
+                RequestedBatch.objects.filter(batch=OuterRef("pk"), outcome=Line.UNLOCKED, consented=OuterRef("grant"))
+            )
+        ),
+    )
+    yield (
+        "shown as unlocked, but its batch is not",
+        RequestedBatch.objects.filter(outcome=Line.UNLOCKED).exclude(batch__status=Unlocked),
+    )
+    yield (
+        "fingerprint does not fit the content",
+        Batch.objects.exclude(fingerprint="").exclude(fingerprint=fingerprint.expression("default")),
+    )
+    digest = RawSQL(fingerprint.sha256(connection.vendor, '"unlocks_consent"."text"'), [])
+    yield "text does not fit its hash", Consent.objects.exclude(text_sha256=digest)
+    yield (
+        "covers another number of batches than was shown",
+        Consent.objects.annotate(covered=Count("batches")).exclude(covered=F("batch_count")),
+    )
+    yield (
+        "covers a batch of another request",
+        ConsentedBatch.objects.exclude(
+            requested_batch__request=F("consent__request"), requested_batch__batch=F("batch")
+        ),
+    )
+    yield (
+        "recorded without a ledger entry",
+        Consent.objects.exclude(
+            Exists(
+                CaseEvent.objects.filter(
+                    request=OuterRef("request"),
+                    kind__in=[CaseEvent.Kind.CONSENTED, CaseEvent.Kind.DECLINED],
+                    body__contains=OuterRef("text_sha256"),
+                )
+            )
+        ),
+    )
+    yield (
+        "unlocked without a ledger entry of its request",
+        unlocked.exclude(
+            Exists(CaseEvent.objects.filter(request=OuterRef("grant__consent__request"), kind=CaseEvent.Kind.UNLOCKED))
+        ),
+    )
+    yield (
+        "closed with batches still open in it",
+        UnlockRequest.objects.filter(status=UnlockRequest.Status.CLOSED, lines__outcome__in=RequestedBatch.OPEN),
+    )
+    for model in apps.get_app_config("unlocks").get_models():
+        if hasattr(model, "history"):
+            yield (
+                f"{model._meta.verbose_name}: the newest history row tells something else",
+                _differs_from_history(model),
+            )
+
+
+def _differs_from_history(model):
+    """Rows of a tracked model that were changed, or made, past `history.py`."""
+    past = model.history.model
+    newest = past.objects.filter(id=OuterRef("pk")).order_by("-history_id")
+    fields = [field for field in past.tracked_fields if field.attname != "id"]
+    same = Q(pk=F("pk"))
+    for field in fields:
+        equal = Q(**{field.attname: OuterRef(field.attname)})
+        same &= equal | Q(**{f"{field.attname}__isnull": True}) & _null(field) if field.null else equal
+    fits = past.objects.filter(history_id=OuterRef("newest")).filter(same)
+    return model.objects.annotate(newest=Subquery(newest.values("history_id")[:1])).exclude(Exists(fits))
+
+
+def _null(field):
+    """The outer row's value of this field is NULL too."""
+    model = field.model
+    return Exists(model.objects.filter(pk=OuterRef(OuterRef("pk")), **{f"{field.attname}__isnull": True}))

@@ -1,0 +1,154 @@
+"""The ledger: one chain of entries, each sealed with HMAC-SHA256 to the one before.
+
+The hash covers the previous hash, the sequence and the canonical JSON of the entry (sorted keys, no blanks, UTF-8),
+kept as text in `body`. The key is LEDGER_KEY, outside the database: who can write the table cannot seal an entry.
+"""
+
+import hashlib
+import hmac
+import json
+from dataclasses import dataclass, field
+
+from django.conf import settings
+from django.db import connections, transaction
+from django.utils import timezone
+
+from .models import CaseEvent
+
+GENESIS = "0" * 64
+_LOCK = 7_014_401  # the advisory lock that orders appends on PostgreSQL; any number nobody else uses
+
+_COLUMNS = (
+    "sequence",
+    "request_id",
+    "account_id",
+    "kind",
+    "at",
+    "user_id",
+    "actor",
+    "ip",
+    "body",
+    "previous_hash",
+    "hash",
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What happened: a CaseEvent.Kind, the ids of its request and account (None where there is none), and the facts.
+
+    `facts` holds only what JSON holds.
+    """
+
+    kind: str
+    request: int | None = None
+    account: int | None = None
+    facts: dict = field(default_factory=dict)
+
+
+def note(kind, *, by, request=None, account=None, at=None, **facts):
+    """Append one entry about a request, or about an account alone."""
+    account_id = request.account_id if request else account.pk if account else None
+    return append([Entry(kind, request.pk if request else None, account_id, facts)], by=by, at=at)
+
+
+def append(entries, *, by, at=None):
+    """Append entries in one statement, inside the caller's transaction; return how many.
+
+    The chain's lock is taken here, so this comes last in a verb.
+    """
+    connection = connections["default"]
+    if not connection.in_atomic_block:
+        raise transaction.TransactionManagementError("The ledger is appended to inside the transaction of its act.")
+    at = at or timezone.now()
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
+        rows = list(_sealed(entries, by, at, *_head()))
+        if rows:
+            adapt = [CaseEvent._meta.get_field(name).get_db_prep_save for name in _COLUMNS]
+            cursor.executemany(
+                f"INSERT INTO unlocks_caseevent ({', '.join(_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_COLUMNS))})",
+                [[prepare(value, connection) for prepare, value in zip(adapt, row, strict=True)] for row in rows],
+            )
+    return len(rows)
+
+
+def _head():
+    """Return the sequence and hash of the newest entry."""
+    newest = CaseEvent.objects.order_by("-sequence").values_list("sequence", "hash").first()
+    return newest or (0, GENESIS)
+
+
+def _sealed(entries, by, at, sequence, previous):
+    user_id = by.user.pk if by.user else None
+    for entry in entries:
+        sequence += 1
+        body = canonical(
+            {
+                "account": entry.account,
+                "actor": by.name,
+                "at": at.isoformat(),
+                "facts": entry.facts,
+                "ip": by.ip,
+                "kind": str(entry.kind),
+                "request": entry.request,
+                "user": user_id,
+            }
+        )
+        sealed = seal(previous, sequence, body)
+        yield (
+            sequence,
+            entry.request,
+            entry.account,
+            str(entry.kind),
+            at,
+            user_id,
+            by.name,
+            by.ip,
+            body,
+            previous,
+            sealed,
+        )
+        previous = sealed
+
+
+def canonical(facts):
+    return json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def seal(previous, sequence, body):
+    """Return the hash (hex) of an entry: HMAC-SHA256 of previous hash, sequence and body, a line each."""
+    return hmac.new(
+        settings.LEDGER_KEY.encode(), f"{previous}\n{sequence}\n{body}".encode(), hashlib.sha256
+    ).hexdigest()
+
+
+def first_fault():
+    """Recompute the chain from its beginning; return a sentence on the first entry that differs, or ''."""
+    expected, previous = 1, GENESIS
+    for event in CaseEvent.objects.order_by("sequence").iterator():
+        if event.sequence != expected:
+            return f"Ledger entry {expected} is missing: entry {event.sequence} comes next."
+        if event.previous_hash != previous:
+            return f"Ledger entry {event.sequence} does not follow entry {event.sequence - 1}."
+        if not hmac.compare_digest(event.hash, seal(previous, event.sequence, event.body)):
+            return f"Ledger entry {event.sequence} was altered: its hash does not fit its content."
+        if (differs := _column_that_differs(event)) is not None:
+            return f"Ledger entry {event.sequence} was altered: its column {differs} differs from what was sealed."
+        expected, previous = expected + 1, event.hash
+    return ""
+
+
+def _column_that_differs(event):
+    sealed = json.loads(event.body)
+    columns = {
+        "account": event.account_id,
+        "actor": event.actor,
+        "at": event.at.isoformat(),
+        "ip": event.ip,
+        "kind": event.kind,
+        "request": event.request_id,
+        "user": event.user_id,
+    }
+    return next((name for name, value in columns.items() if sealed[name] != value), None)

@@ -1,0 +1,37 @@
+"""Mails to customers: sent once the act they tell of is committed, and noted in the ledger, sent or failed."""
+
+import logging
+from smtplib import SMTPException
+
+from django.core.mail import EmailMessage
+from django.db import transaction
+from django.template.loader import render_to_string
+
+from . import ledger
+from .actors import Actor
+from .models import CaseEvent, UnlockRequest
+
+log = logging.getLogger(__name__)
+
+
+def send(template, to, *, about, **context):
+    """Mail `templates/unlocks/mail/<template>.txt` (its first line is the subject) once the transaction commits.
+
+    `about` is the request or account that the mail belongs to. A mail that fails fails nothing else: the ledger says so.
+    """
+    subject, _, body = render_to_string(f"unlocks/mail/{template}.txt", context).partition("\n")
+    message = EmailMessage(" ".join(subject.removeprefix("Subject:").split()), body.lstrip("\n"), to=[to])
+    transaction.on_commit(lambda: _deliver(message, template, to, about))
+
+
+def _deliver(message, template, to, about):
+    kind, facts = CaseEvent.Kind.MAIL_SENT, {"mail": template, "to": to}
+    try:
+        message.send()
+    except (SMTPException, OSError) as error:
+        # Never the message itself: it may hold a link or a PIN.
+        log.error("A mail (%s) could not be sent: %s", template, type(error).__name__)
+        kind, facts = CaseEvent.Kind.MAIL_FAILED, facts | {"error": type(error).__name__}
+    which = {"request": about} if isinstance(about, UnlockRequest) else {"account": about}
+    with transaction.atomic():
+        ledger.note(kind, by=Actor.desk(), **which, **facts)

@@ -1,0 +1,217 @@
+"""Sample data for the trial run: accounts, batches and cases in every state, each made by the verbs."""
+
+from datetime import timedelta
+from decimal import Decimal
+from random import Random
+
+from django.conf import settings
+from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.models import Group
+from django.core.management.base import BaseCommand, CommandError
+from django.urls import reverse
+from django.utils import timezone
+
+from unlocks import history, operations
+from unlocks.actors import Actor
+from unlocks.models import Account, Batch, BatchItem, Contact, UnlockRequest
+
+USERS = {
+    "agent": ("Agent", "unlock-as-agent"),
+    "agent2": ("Agent", "unlock-as-agent2"),
+    "manager": ("Manager", "unlock-as-manager"),
+    "auditor": ("Auditor", "unlock-as-auditor"),
+}
+ACCOUNTS = [
+    ("4711", "Northwind Heating", "quickbooks_online", "Dana Whitfield", "d.whitfield@northwind.example", "482915"),
+    ("4802", "Blue Ridge Plumbing", "quickbooks_desktop", "Omar Haddad", "omar@blueridge.example", "730264"),
+    ("4950", "Harbor Electric", "quickbooks_online", "Lena Fischer", "lena@harbor-electric.example", "195538"),
+    ("5013", "Summit Air Conditioning", "sage_intacct", "Priya Nair", "priya@summit-air.example", "604817"),
+    ("5120", "Cedar Grove Drains", "quickbooks_online", "Tom Baker", "tom@cedargrove.example", "358291"),
+    ("5244", "Lakeside Garage Doors", "quickbooks_online", "Ines Duarte", "ines@lakeside.example", ""),
+]
+KINDS = [
+    ("INV", "Invoices, Service dept.", BatchItem.Kind.INVOICE),
+    ("PAY", "Payments, cards", BatchItem.Kind.PAYMENT),
+    ("INS", "Invoices, Install dept.", BatchItem.Kind.INVOICE),
+    ("BIL", "Vendor bills, Warehouse", BatchItem.Kind.VENDOR_BILL),
+    ("ADJ", "Inventory adjustments, Trucks", BatchItem.Kind.INVENTORY_ADJUSTMENT),
+]
+CUSTOMERS = [
+    "R. Alvarez",
+    "K. Brandt",
+    "Oakview Dental",
+    "Mill Street Bakery",
+    "J. Okafor",
+    "St. Anne's School",
+    "P. Lindqvist",
+]
+
+
+class Command(BaseCommand):
+    help = "Load the trial run's sample data into an empty database, and say where to go and who to log in as."
+
+    def add_arguments(self, parser):
+        parser.add_argument("--who", action="store_true", help="only say it again, with a fresh consent link")
+
+    def handle(self, *args, **options):
+        if not settings.TRIAL:
+            raise CommandError(
+                "Sample data has passwords that everybody knows: it is for the trial run only (make run)."
+            )
+        if not get_user_model().objects.exists() and not Account.objects.exists():
+            self._load()
+        elif not get_user_model().objects.filter(username="agent").exists():
+            raise CommandError("The database holds data of another origin, so no sample data was loaded into it.")
+        self._say()
+
+    def _load(self):
+        for username, (group, password) in USERS.items():
+            user = get_user_model().objects.create_user(username, password=password, is_staff=True)
+            user.groups.add(Group.objects.get(name=group))
+        get_user_model().objects.create_superuser("admin", password="unlock-as-admin")  # noqa: S106
+        draw = Random(20261101)  # noqa: S311
+        accounts = [self._account(*row, draw) for row in ACCOUNTS]
+        self._cases(accounts)
+
+    def _account(self, number, name, software, admin, email, pin, draw):
+        desk = Actor.desk()
+        account = Account(number=number, name=name, accounting_software=software)
+        if pin:
+            account.pin_hash, account.pin_issued_at = make_password(pin), timezone.now()
+        history.save(account, by=desk, why="Sample data")
+        for contact, address, is_admin in [
+            (admin, email, True),
+            ("Front Desk", f"office@{email.partition('@')[2]}", False),
+        ]:
+            history.save(
+                Contact(account=account, name=contact, email=address, phone="(555) 010-0100", is_admin=is_admin),
+                by=desk,
+                why="Sample data",
+            )
+        today = timezone.localdate()
+        for place in range(12):
+            code, kind_name, kind = KINDS[place % len(KINDS)]
+            day = today - timedelta(days=3 + place * 2)
+            status = ["bypassed"] * 8 + ["exported", "posted", "bypassed", "pending"]
+            self._batch(account, f"{day:%Y%m%d}-{code}", kind_name, kind, status[place], day, place == 10, draw)
+        return account
+
+    def _batch(self, account, number, name, kind, status, day, period_closed, draw):
+        items = [Decimal(draw.randint(4_500, 190_000)) / 100 for _ in range(draw.randint(3, 14))]
+        batch = history.save(
+            Batch(
+                account=account,
+                number=number,
+                name=name,
+                status=status,
+                total=sum(items),
+                item_count=len(items),
+                posted_on=None if status == "pending" else day,
+                bypassed_on=day + timedelta(days=1) if status == "bypassed" else None,
+                exported_on=day + timedelta(days=1) if status == "exported" else None,
+                period_closed=period_closed,
+            ),
+            by=Actor.desk(),
+            why="Sample data",
+        )
+        for place, amount in enumerate(items, start=1):
+            history.save(
+                BatchItem(
+                    batch=batch,
+                    kind=kind,
+                    number=f"{number[2:8]}{place:03d}",
+                    date=day - timedelta(days=1),
+                    customer=draw.choice(CUSTOMERS),
+                    amount=amount,
+                    memo="",
+                    export_id=f"QBO-{draw.randint(1000, 9999)}" if draw.random() < 0.02 else "",
+                    lines=[{"sku": "SVC", "description": "Service call", "quantity": "1", "total": str(amount)}],
+                ),
+                by=Actor.desk(),
+                why="Sample data",
+            )
+
+    def _cases(self, accounts):
+        agent, manager = (
+            Actor.staff(get_user_model().objects.get(username=username)) for username in ("agent", "manager")
+        )
+        northwind, blue_ridge, harbor, summit, cedar, _ = accounts
+
+        # Opened this minute; duplicates are likely.
+        self._open(
+            cedar, 2, agent, "already_entered", "Entered by hand last week, now they want it exported after all."
+        )
+        # Waits for the customer.
+        waiting = self._open(
+            northwind, 3, agent, "by_mistake", "Bypassed while clearing the list; none is in QuickBooks."
+        )
+        self._ask(waiting, agent)
+        # Ready to unlock.
+        ready = self._open(blue_ridge, 4, agent, "by_mistake", "Bypassed by a new bookkeeper.")
+        self._agree(ready, self._ask(ready, agent), "730264", "Controller")
+        # Unlocked, to be exported by the customer.
+        unlocked = self._open(harbor, 2, manager, "no_integration", "QuickBooks is connected since Monday.")
+        self._agree(unlocked, self._ask(unlocked, manager), "195538", "Owner")
+        operations.unlock(Batch.objects.filter(lines__request=unlocked), by=manager)
+        # Done and closed.
+        closed = self._open(summit, 2, agent, "by_mistake", "Wrong filter on the export screen.")
+        self._agree(closed, self._ask(closed, agent), "604817", "Accounting manager")
+        operations.unlock(Batch.objects.filter(lines__request=closed), by=agent)
+        operations.mark_re_exported(Batch.objects.filter(lines__request=closed), by=agent)
+        operations.close_request(
+            closed, resolution=UnlockRequest.Resolution.RE_EXPORTED, why="The customer sees them in Intacct.", by=agent
+        )
+
+    def _open(self, account, count, by, bypass_reason, reason):
+        free = account.batches.filter(status="bypassed", period_closed=False, lines=None).order_by("number")[:count]
+        return operations.open_request(
+            account=account,
+            requester=account.contacts.get(is_admin=True),
+            channel="phone",
+            bypass_reason=bypass_reason,
+            reason=reason,
+            batches=Batch.objects.filter(pk__in=[batch.pk for batch in free]),
+            by=by,
+        )
+
+    def _ask(self, request, by):
+        operations.record_advice(request, advice=UnlockRequest.Advice.WANTS_EXPORT, by=by)
+        return operations.send_consent_link(request, contact=request.requester, by=by)
+
+    def _agree(self, request, url, pin, role):
+        link = operations.link_for(url.rstrip("/").rsplit("/", 1)[-1])
+        customer = Actor(name=f"{link.sent_to.name} (customer)", ip="203.0.113.7", browser="Sample browser")
+        link = operations.open_consent_link(link, by=customer)
+        operations.verify_customer_pin(link, pin=pin, by=customer)
+        link = operations.link_for(url.rstrip("/").rsplit("/", 1)[-1])
+        operations.give_consent(link, name=link.sent_to.name, role=role, shown=operations.shown_text(link), by=customer)
+
+    def _say(self):
+        say, number = self.stdout.write, ACCOUNTS[0][0]
+        say("")
+        say("  TRIAL RUN: sample data, passwords that everybody knows, one machine. Not for real customers.")
+        say("")
+        say(f"  The desk        {settings.PUBLIC_URL}{reverse('admin:index')}")
+        for username, (group, password) in USERS.items():
+            say(f"  {group:<14}  {username} / {password}")
+        say("  Administrator   admin / unlock-as-admin")
+        if url := self._fresh_link(number):
+            say("")
+            say("  As the customer, in another browser or a private window:")
+            say(f"  {url}")
+            say(f"  The account PIN of {ACCOUNTS[0][1]} is {ACCOUNTS[0][5]}.")
+        say("")
+        say(f"  Account PINs    {', '.join(f'{row[1]} {row[5]}' for row in ACCOUNTS if row[5])}")
+        say(f"  Mails are files in {settings.BASE_DIR / 'var' / 'mail'}")
+        say("")
+
+    def _fresh_link(self, number):
+        """Send the waiting sample case a new link: the old one's address is in nobody's hands."""
+        waiting = UnlockRequest.objects.filter(
+            account__number=number, status=UnlockRequest.Status.AWAITING_CONSENT
+        ).first()
+        if waiting is None:
+            return ""
+        agent = Actor.staff(get_user_model().objects.get(username="agent"))
+        return operations.send_consent_link(waiting, contact=waiting.requester, by=agent)

@@ -1,0 +1,111 @@
+"""Verifying and issuing account PINs.
+
+A try is taken before the hash is looked at, in a transaction of its own: of 24 wrong guesses at once five are judged,
+and no error afterwards gives a try back.
+"""
+
+from datetime import timedelta
+
+from django.contrib.auth.hashers import make_password
+from django.db import transaction
+from django.db.models import Case, F, Q, Value, When
+from django.utils import timezone
+
+from .. import history, ledger, mails, pins
+from ..models import Account, CaseEvent, ConsentLink, UnlockRequest
+from ..rules import Refusal
+from .verbs import Refused, customer_verb, locked, staff_verb
+
+
+@staff_verb("unlocks.verify_pin")
+def verify_pin(request, *, pin, by):
+    """Check a PIN that an agent types for the customer: lower assurance, and recorded as that.
+
+    Raises Refused (PIN_WRONG, PIN_LOCKED); the try counts all the same.
+    """
+    with transaction.atomic():
+        account = locked(request).account
+    _try(account, pin, request=request, by=by)
+    with transaction.atomic():
+        request = locked(request)
+        request.pin_verified_at, request.pin_verified_by = timezone.now(), by.user
+        request.pin_typed_by = UnlockRequest.PinTypedBy.AGENT
+        history.save(request, by=by, why="PIN verified")
+        _record_right(account, request, by)
+    return request
+
+
+@customer_verb
+def verify_customer_pin(link, *, pin, by):
+    """Check the PIN that the customer types on the consent page; it counts for this link, 30 minutes."""
+    request = link.request
+    _try(request.account, pin, request=request, by=by)
+    with transaction.atomic():
+        locked(request)
+        ConsentLink.objects.filter(pk=link.pk).update(pin_verified_at=timezone.now())
+        _record_right(request.account, request, by)
+    link.refresh_from_db(fields=["pin_verified_at"])
+
+
+def _try(account, pin, *, request, by):
+    """Take a try and judge it. Raises Refused with the try kept."""
+    if not _take_attempt(account):
+        with transaction.atomic():
+            ledger.note(CaseEvent.Kind.PIN_LOCKED, request=request, by=by)
+        account.refresh_from_db()
+        raise Refused.because(Refusal.PIN_LOCKED, state=account.pin_state or "The PIN is locked; try again later.")
+    account.refresh_from_db()
+    if pins.matches(pin, account.pin_hash):
+        return
+    with transaction.atomic():
+        ledger.note(CaseEvent.Kind.PIN_WRONG, request=request, by=by, tries=account.pin_failures)
+    if account.pin_failures in (*pins.LOCKOUTS, pins.LAST_TRY) and account.pin_hash:
+        raise Refused.because(Refusal.PIN_WRONG, left=account.pin_state)
+    raise Refused.because(Refusal.PIN_WRONG, left="After five wrong tries it is locked for a while.")
+
+
+def _take_attempt(account):
+    now = timezone.now()
+    with transaction.atomic(durable=True):
+        return history.update_untracked(
+            Account.objects.filter(
+                Q(pin_locked_until=None) | Q(pin_locked_until__lte=now), pk=account.pk, pin_failures__lt=pins.LAST_TRY
+            ),
+            pin_failures=F("pin_failures") + 1,
+            pin_locked_until=Case(
+                *(When(pin_failures=tries - 1, then=Value(now + wait)) for tries, wait in pins.LOCKOUTS.items()),
+                default=None,
+            ),
+        )
+
+
+def _record_right(account, request, by):
+    history.update_untracked(Account.objects.filter(pk=account.pk), pin_failures=0, pin_locked_until=None)
+    ledger.note(CaseEvent.Kind.PIN_RIGHT, request=request, by=by)
+
+
+@staff_verb("unlocks.issue_pin")
+def issue_pin(account, *, by):
+    """Have a new PIN drawn and mailed to the account's Admin contacts; nobody of staff sees it. Ends a lock-out."""
+    admins = list(account.contacts.filter(is_admin=True))
+    if not admins:
+        raise Refused.because(Refusal.NO_ADMIN)
+    pin = pins.new_pin()
+    pin_hash = make_password(pin)
+    with transaction.atomic():
+        history.update_untracked(
+            Account.objects.filter(pk=account.pk),
+            pin_hash=pin_hash,
+            pin_issued_at=timezone.now(),
+            pin_failures=0,
+            pin_locked_until=None,
+        )
+        ledger.note(CaseEvent.Kind.PIN_ISSUED, account=account, by=by, to=[contact.pk for contact in admins])
+        for contact in admins:
+            mails.send("new_pin", contact.email, account=account, about=account, contact=contact, pin=pin)
+    account.refresh_from_db()
+
+
+def counts_still(verified_at, lifetime: timedelta):
+    """Say whether a PIN verified at that time (or None) still counts."""
+    return verified_at is not None and timezone.now() - verified_at <= lifetime

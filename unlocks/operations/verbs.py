@@ -1,0 +1,58 @@
+from functools import wraps
+
+from django.core.exceptions import PermissionDenied
+
+from ..models import UnlockRequest
+from ..rules import Refusal, sentence
+
+
+class Refused(Exception):
+    """A verb was refused; nothing was written. `refusals` is a list of (Refusal, sentence), never empty."""
+
+    def __init__(self, *refusals):
+        self.refusals = list(refusals)
+        super().__init__(" ".join(said for _, said in self.refusals))
+
+    @classmethod
+    def because(cls, code, batch=None, **facts):
+        return cls((Refusal(code), sentence(code, batch, **facts)))
+
+    @property
+    def code(self):
+        return self.refusals[0][0]
+
+
+def staff_verb(permission):
+    """Let only an active member of staff with `permission` call the verb. Superusers pass no rule by this."""
+
+    def declared(verb):
+        @wraps(verb)
+        def called(*args, by, **kwargs):
+            if not by.may(permission):
+                raise PermissionDenied(f"{by.name} may not do this: it needs the permission {permission}.")
+            return verb(*args, by=by, **kwargs)
+
+        called.permission = permission
+        return called
+
+    return declared
+
+
+def customer_verb(verb):
+    """Let only a customer call the verb: nobody of staff can decide for one."""
+
+    @wraps(verb)
+    def called(*args, by, **kwargs):
+        if by.user is not None:
+            raise PermissionDenied("Staff cannot act for the customer here.")
+        return verb(*args, by=by, **kwargs)
+
+    return called
+
+
+def locked(request):
+    """Lock a request for the rest of the transaction and return it as it stands now. Raises Refused when closed."""
+    request = UnlockRequest.objects.select_for_update(of=("self",)).select_related("account").get(pk=request.pk)
+    if request.status == UnlockRequest.Status.CLOSED:
+        raise Refused.because(Refusal.CLOSED, request=request.reference)
+    return request

@@ -1,0 +1,158 @@
+"""May this batch be unlocked, and if not, why? Asked once, of one batch or of a hundred thousand, in one query."""
+
+from django.db.models import (
+    BooleanField,
+    Case,
+    CharField,
+    Exists,
+    F,
+    FilteredRelation,
+    OuterRef,
+    Q,
+    TextChoices,
+    Value,
+    When,
+)
+from django.utils import timezone
+
+from .models import Batch, BatchItem, RequestedBatch, UnlockRequest
+
+
+class Refusal(TextChoices):
+    """Why not. The value is for code, the label the sentence that staff read; `sentence` fills in a batch's facts."""
+
+    EXPORTED = (
+        "exported",
+        "Exported on {exported_on}: Support can't unlock exported batches. "
+        "The customer can enter an adjustment invoice.",
+    )
+    PENDING = "pending", "Still pending: the customer can edit it as it is."
+    POSTED = "posted", "Posted, not bypassed: the customer can unpost it without Support."
+    ALREADY_UNLOCKED = "already_unlocked", "Unlocked already, until {unlocked_until}."
+    PERIOD_CLOSED = "period_closed", "Its accounting period is closed: the customer has to open the period first."
+    ACCOUNT_INACTIVE = "account_inactive", "The account is not active."
+    IN_ANOTHER_REQUEST = "in_another_request", "It is in {request} already, which is still open."
+    NOT_REQUESTED = "not_requested", "No open request asks for it. Open a request first."
+    NOT_ASKED = "not_asked", "The customer has not been asked for consent yet ({request})."
+    AWAITING_CUSTOMER = "awaiting_customer", "Waiting for the customer's consent ({request})."
+    NOT_COVERED = "not_covered", "The customer's consent does not cover this batch ({request})."
+    WITHDRAWN = "withdrawn", "The customer has withdrawn the consent ({request})."
+    CONSENT_EXPIRED = "consent_expired", "The customer's consent has expired. Send a new consent link ({request})."
+    CHANGED = "changed", "Changed since the customer consented. Send a new consent link ({request})."
+    OWN_RECORDING = "own_recording", "You took this consent down yourself: another person has to unlock ({request})."
+    NOT_UNLOCKED = "not_unlocked", "It is not unlocked."
+
+    # Of a request, a PIN or a link, not of one batch.
+    NO_BATCHES = "no_batches", "Name at least one batch to unlock."
+    OTHER_ACCOUNT = "other_account", "Not of this account: {names}."
+    NOT_AN_ADMIN = "not_an_admin", "{name} is not an Admin of the account. {admins}"
+    CLOSED = "closed", "{request} is closed and does not change any more. Open a new request instead."
+    ADVICE_FIRST = "advice_first", "Offer the safer route first, and record what the customer chose."
+    NO_PIN = "no_pin", "The account has no PIN, so the customer could not agree. A manager has to issue one first."
+    NO_ADMIN = "no_admin", "The account has no Admin contact on file to mail the PIN to. Add one first."
+    PIN_WRONG = "pin_wrong", "That PIN is not right. {left}"
+    PIN_LOCKED = "pin_locked", "{state}"
+    PIN_STALE = "pin_stale", "The PIN has to be entered again: it counts for 30 minutes."
+    LINK_DEAD = "link_dead", "This consent link can no longer be used. Ask Support to send a new one."
+    NO_LINK = "no_link", "No consent link is out, so there is nothing to revoke."
+    CHANGED_WHILE_READING = (
+        "changed_while_reading",
+        "What you were shown has changed in the meantime. Please read it again before you decide.",
+    )
+    STILL_UNLOCKED = "still_unlocked", "Lock its batches again, or mark them as re-exported, before closing: {names}."
+    WRONG_RESOLUTION = "wrong_resolution", "None of its batches was {names}, so it can't be closed as that."
+    CONSENT_OVER = "consent_over", "There is no consent to withdraw: {names}."
+    ALREADY_RECORDED = "already_recorded", "Already recorded as {names}."
+    NO_REASON = "no_reason", "Say why: the reason stays with the record."
+    GUARDS_MISSING = (
+        "guards_missing",
+        "Nothing was unlocked: the database's guards are missing or altered ({names}). "
+        "An administrator has to run “manage.py migrate”, and find out why.",
+    )
+    BUSY = "busy", "Somebody else was changing the same batches. Nothing was written; try again."
+
+
+_STATUS = [
+    When(status=Batch.Status.EXPORTED, then=Value(Refusal.EXPORTED)),
+    When(status=Batch.Status.PENDING, then=Value(Refusal.PENDING)),
+    When(status=Batch.Status.POSTED, then=Value(Refusal.POSTED)),
+    When(status=Batch.Status.UNLOCKED, then=Value(Refusal.ALREADY_UNLOCKED)),
+    When(account__active=False, then=Value(Refusal.ACCOUNT_INACTIVE)),
+    When(period_closed=True, then=Value(Refusal.PERIOD_CLOSED)),
+]
+
+
+def with_open_line(batches):
+    """Join each batch to its line in an open request, as `line` (at most one: a constraint says so)."""
+    return batches.annotate(
+        line=FilteredRelation("lines", condition=Q(lines__outcome__in=RequestedBatch.OPEN)),
+    )
+
+
+def eligible(batches):
+    """Annotate a Batch queryset with `obstacle`: why it can't join a new request ('' when it can)."""
+    return with_open_line(batches).annotate(
+        obstacle=_why(*_STATUS, When(line__isnull=False, then=Value(Refusal.IN_ANOTHER_REQUEST))),
+        open_request=F("line__request_id"),
+    )
+
+
+def judged(batches, *, by, at=None):
+    """Annotate a Batch queryset with `refusal`: why the user `by` may not unlock it now ('' when they may)."""
+    at = at or timezone.now()
+    waiting, asked = UnlockRequest.Status.OPEN, UnlockRequest.Status.AWAITING_CONSENT
+    return with_open_line(batches).annotate(
+        refusal=_why(
+            *_STATUS,
+            When(line__isnull=True, then=Value(Refusal.NOT_REQUESTED)),
+            When(line__request__status=waiting, then=Value(Refusal.NOT_ASKED)),
+            When(line__request__status=asked, then=Value(Refusal.AWAITING_CUSTOMER)),
+            When(line__consented__isnull=True, then=Value(Refusal.NOT_COVERED)),
+            When(line__consented__consent__withdrawal__isnull=False, then=Value(Refusal.WITHDRAWN)),
+            When(line__consented__consent__valid_until__lte=at, then=Value(Refusal.CONSENT_EXPIRED)),
+            When(~Q(fingerprint=F("line__consented__fingerprint")), then=Value(Refusal.CHANGED)),
+            When(line__consented__consent__recorded_by=by, then=Value(Refusal.OWN_RECORDING)),
+        ),
+        open_request=F("line__request_id"),
+    )
+
+
+def judged_unlocked(batches, *, by, at=None):
+    """Annotate a Batch queryset with `refusal`: why it can't be locked again or marked as re-exported."""
+    return with_open_line(batches).annotate(
+        refusal=_why(When(~Q(status=Batch.Status.UNLOCKED), then=Value(Refusal.NOT_UNLOCKED))),
+        open_request=F("line__request_id"),
+    )
+
+
+def sentence(code, batch=None, **facts):
+    """Return the sentence for a refusal ('' for none), with the facts of `batch` and those given."""
+    if not code:
+        return ""
+    return Refusal(code).label.format(
+        **facts,
+        exported_on=_day(getattr(batch, "exported_on", None)),
+        unlocked_until=_moment(getattr(batch, "unlocked_until", None)),
+        **({} if "request" in facts else {"request": _reference(getattr(batch, "open_request", None))}),
+    )
+
+
+def has_possible_duplicates():
+    """Return an expression: does the batch hold an item with an export id, so that it may be in the books already?"""
+    return Exists(BatchItem.objects.filter(batch=OuterRef("pk")).exclude(export_id=""), output_field=BooleanField())
+
+
+def _why(*cases):
+    return Case(*cases, default=Value(""), output_field=CharField(max_length=30))
+
+
+def _day(day):
+    return f"{day:%-d %b %Y}" if day else "an unknown day"
+
+
+def _moment(moment):
+    return f"{timezone.localtime(moment):%-d %b %Y, %H:%M %Z}" if moment else "an unknown time"
+
+
+def _reference(pk):
+    return f"UR-{pk:06d}" if pk else "another request"
