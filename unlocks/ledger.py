@@ -64,7 +64,7 @@ def append(entries, *, by, at=None):
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-        rows = list(_sealed(entries, by, at, *_head()))
+        rows = list(_sealed(entries, by, at, *head()))
         if rows:
             adapt = [CaseEvent._meta.get_field(name).get_db_prep_save for name in _COLUMNS]
             cursor.executemany(
@@ -74,8 +74,8 @@ def append(entries, *, by, at=None):
     return len(rows)
 
 
-def _head():
-    """Return the sequence and hash of the newest entry."""
+def head():
+    """Return the sequence and hash of the newest entry; (0, GENESIS) while there is none."""
     newest = CaseEvent.objects.order_by("-sequence").values_list("sequence", "hash").first()
     return newest or (0, GENESIS)
 

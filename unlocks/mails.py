@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 def send(template, to, *, about, **context):
     """Mail `templates/unlocks/mail/<template>.txt` (its first line is the subject) once the transaction commits.
 
-    `about` is the request or account that the mail belongs to. A mail that fails fails nothing else: the ledger says so.
+    `about` is the request or account that the mail belongs to. A mail that fails stops nothing: the ledger says so.
     """
     subject, _, body = render_to_string(f"unlocks/mail/{template}.txt", context).partition("\n")
     message = EmailMessage(" ".join(subject.removeprefix("Subject:").split()), body.lstrip("\n"), to=[to])

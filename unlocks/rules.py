@@ -46,6 +46,12 @@ class Refusal(TextChoices):
     NO_BATCHES = "no_batches", "Name at least one batch to unlock."
     OTHER_ACCOUNT = "other_account", "Not of this account: {names}."
     NOT_AN_ADMIN = "not_an_admin", "{name} is not an Admin of the account. {admins}"
+    OWN_CONTACT = (
+        "own_contact",
+        "You entered or changed the contact {name} yourself: another person has to do this, "
+        "so that nobody of staff can make up a customer.",
+    )
+    NOT_AN_AGENT = "not_an_agent", "{name} can't work on unlock requests. Choose an agent or a manager."
     CLOSED = "closed", "{request} is closed and does not change any more. Open a new request instead."
     ADVICE_FIRST = "advice_first", "Offer the safer route first, and record what the customer chose."
     NO_PIN = "no_pin", "The account has no PIN, so the customer could not agree. A manager has to issue one first."
@@ -135,6 +141,11 @@ def sentence(code, batch=None, **facts):
         unlocked_until=_moment(getattr(batch, "unlocked_until", None)),
         **({} if "request" in facts else {"request": _reference(getattr(batch, "open_request", None))}),
     )
+
+
+def entered_by(contact, user):
+    """Say whether `user` made the newest change of a contact: then somebody else has to send it links and PINs."""
+    return contact.history.order_by("-history_id").values_list("history_user", flat=True).first() == user.pk
 
 
 def has_possible_duplicates():

@@ -1167,6 +1167,7 @@ class Migration(migrations.Migration):
                             ("relocked", "Locked again"),
                             ("re_exported", "Marked as re-exported"),
                             ("closed", "Closed"),
+                            ("sealed", "History sealed"),
                         ],
                         max_length=20,
                     ),

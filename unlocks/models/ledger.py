@@ -34,6 +34,7 @@ class CaseEvent(models.Model):
         RELOCKED = "relocked", "Locked again"
         RE_EXPORTED = "re_exported", "Marked as re-exported"
         CLOSED = "closed", "Closed"
+        SEALED = "sealed", "History sealed"
 
     sequence = models.PositiveBigIntegerField(unique=True)
     request = models.ForeignKey(UnlockRequest, on_delete=models.PROTECT, null=True, related_name="events")

@@ -21,7 +21,7 @@ from ..models import (
     RequestedBatch,
     UnlockRequest,
 )
-from ..rules import Refusal
+from ..rules import Refusal, entered_by
 from .pin import counts_still
 from .requests import end
 from .unlock import relock_under
@@ -42,6 +42,8 @@ def send_consent_link(request, *, contact, by):
         raise Refused.because(Refusal.ADVICE_FIRST)
     if contact.account_id != request.account_id or not contact.is_admin:
         raise Refused.because(Refusal.NOT_AN_ADMIN, name=contact.name, admins="Links go to Admin contacts only.")
+    if entered_by(contact, by.user):
+        raise Refused.because(Refusal.OWN_CONTACT, name=contact.name)
     if not request.account.pin_hash:
         raise Refused.because(Refusal.NO_PIN)
     history.lock(_asked(request))

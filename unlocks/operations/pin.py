@@ -13,7 +13,7 @@ from django.utils import timezone
 
 from .. import history, ledger, mails, pins
 from ..models import Account, CaseEvent, ConsentLink, UnlockRequest
-from ..rules import Refusal
+from ..rules import Refusal, entered_by
 from .verbs import Refused, customer_verb, locked, staff_verb
 
 
@@ -90,6 +90,9 @@ def issue_pin(account, *, by):
     admins = list(account.contacts.filter(is_admin=True))
     if not admins:
         raise Refused.because(Refusal.NO_ADMIN)
+    for contact in admins:
+        if entered_by(contact, by.user):
+            raise Refused.because(Refusal.OWN_CONTACT, name=contact.name)
     pin = pins.new_pin()
     pin_hash = make_password(pin)
     with transaction.atomic():

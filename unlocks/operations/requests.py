@@ -121,7 +121,7 @@ def assign(request, *, to, by):
     """Hand a case to a member of staff who can work on it (take it, when that is oneself)."""
     request = locked(request)
     if not to.has_perm("unlocks.open_request"):
-        raise Refused((Refusal.NOT_AN_ADMIN, f"{to} can't work on unlock requests: give it to an agent or a manager."))
+        raise Refused.because(Refusal.NOT_AN_AGENT, name=to)
     if request.assignee_id == to.pk:
         raise Refused.because(Refusal.ALREADY_RECORDED, names=f"assigned to {to}")
     request.assignee = to
