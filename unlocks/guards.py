@@ -5,7 +5,8 @@ PostgreSQL (one function a table and event, which judges all rows of the stateme
 every migrate; `missing()` compares what is stored with what should be, and `unlock` refuses while anything differs.
 
 In a condition `{new}` and `{old}` are the row after and before, `{now}` is the database's clock, and `<!>` means
-"differs, NULL counted as a value".
+"differs, NULL counted as a value". `of` narrows a guard to the columns that an UPDATE names; never for a key, which
+SQLite knows by other names too (`SET rowid = ...`).
 """
 
 from contextlib import contextmanager
@@ -99,7 +100,6 @@ GUARDS = [
         "UPDATE",
         _changes(["id", "account_id", "number"]),
         "A batch keeps its account and number.",
-        of=("id", "account_id", "number"),
     ),
     Guard(
         "batch_unlocked_only_with_consent",
@@ -159,14 +159,14 @@ GUARDS = [
         "UPDATE",
         _changes(["id", "request_id", "batch_id"]),
         "A requested batch keeps its request and batch.",
-        of=("id", "request_id", "batch_id"),
     ),
     Guard(
         "line_follows_its_batch",
         "unlocks_requestedbatch",
         "UPDATE",
-        "{new}.outcome <> {old}.outcome AND {new}.outcome <> 'not_unlocked' AND NOT EXISTS (SELECT 1 FROM "
+        "{new}.outcome <> {old}.outcome AND NOT EXISTS (SELECT 1 FROM "
         "unlocks_batch b WHERE b.id = {new}.batch_id AND ("
+        "({new}.outcome = 'not_unlocked' AND (b.status <> 'unlocked' OR b.grant_id <!> {new}.consented_id)) OR "
         "({new}.outcome = 'unlocked' AND b.status = 'unlocked' AND b.grant_id = {new}.consented_id) OR "
         "({new}.outcome = 're_exported' AND b.status = 'exported') OR "
         "({new}.outcome = 'relocked' AND b.status = 'bypassed')))",
@@ -231,6 +231,16 @@ GUARDS = [
         "Published terms do not change.",
     ),
     Guard(
+        "link_goes_to_an_admin",
+        "unlocks_consentlink",
+        "INSERT",
+        "NOT EXISTS (SELECT 1 FROM unlocks_contact p JOIN unlocks_unlockrequest r ON r.account_id = p.account_id "
+        "WHERE p.id = {new}.sent_to_id AND p.is_admin AND p.email = {new}.email AND r.id = {new}.request_id) "
+        "OR NOT EXISTS (SELECT 1 FROM unlocks_consentterms t WHERE t.id = {new}.terms_id "
+        "AND t.published_at IS NOT NULL)",
+        "A consent link goes to an Admin on file of the request's account, with published terms.",
+    ),
+    Guard(
         "link_goes_one_way",
         "unlocks_consentlink",
         "UPDATE",
@@ -248,7 +258,9 @@ GUARDS = [
         "INSERT",
         "{new}.how = 'link' AND NOT EXISTS (SELECT 1 FROM unlocks_consentlink k WHERE k.id = {new}.link_id "
         "AND k.request_id = {new}.request_id AND k.terms_id = {new}.terms_id AND k.revoked_at IS NULL "
-        "AND k.used_at IS NOT NULL AND k.first_opened_at IS NOT NULL AND k.expires_at > {new}.given_at "
+        "AND k.sent_to_id = {new}.contact_id AND k.email = {new}.email "
+        "AND k.used_at IS NOT NULL AND k.first_opened_at IS NOT NULL "
+        "AND k.expires_at > {new}.given_at AND k.expires_at > {now} "
         "AND ({new}.decision = 'declined' OR k.pin_verified_at IS NOT NULL))",
         "A consent comes by a link of its request that was opened, PIN-verified, used in time and not revoked.",
     ),
@@ -286,8 +298,17 @@ GUARDS = [
         "UPDATE",
         _changes(["id", "number"]),
         "An account keeps its number.",
-        of=("id", "number"),
     ),
+    Guard(
+        "contact_keeps_its_account",
+        "unlocks_contact",
+        "UPDATE",
+        _changes(["id", "account_id"]),
+        "A contact keeps its account.",
+    ),
+    Guard("item_keeps_its_key", "unlocks_batchitem", "UPDATE", _changes(["id"]), "An item keeps its key."),
+    Guard("terms_keep_their_key", "unlocks_consentterms", "UPDATE", _changes(["id"]), "Terms keep their key."),
+    Guard("user_keeps_the_key", "auth_user", "UPDATE", _changes(["id"]), "A user keeps the key."),
 ]
 
 # After these changes the database blanks the batch's fingerprint: a consent given before no longer fits.
@@ -438,14 +459,18 @@ class _SQLite:
             says = _raise(f"Rows of {table} are never deleted.")
             trigger(f"{table}_no_delete", table, "BEFORE", "DELETE", "", says)
             trigger(f"{table}_no_replace", table, "BEFORE", "INSERT", cls._in_the_way(table, unique), says)
+            for columns in _groups(unique):
+                another = f"x.id <> OLD.id AND {_same(columns)}"
+                in_the_way = f"EXISTS (SELECT 1 FROM {table} x WHERE {another})"
+                name = f"{table}_no_replace_by_{'_'.join(columns)}"
+                trigger(name, table, "BEFORE", "UPDATE", in_the_way, says, columns)
         tables = _existing(connection)
         return {name: sql for name, (table, sql) in triggers.items() if table in tables}
 
     @staticmethod
     def _in_the_way(table, unique):
-        groups = [(_primary_key(table),), *((u,) if isinstance(u, str) else u for u in unique)]
-        same = [" AND ".join(f"x.{column} = NEW.{column}" for column in group) for group in groups]
-        clauses = [f"EXISTS (SELECT 1 FROM {table} x WHERE {clause})" for clause in same]
+        groups = [(_primary_key(table),), *_groups(unique)]
+        clauses = [f"EXISTS (SELECT 1 FROM {table} x WHERE {_same(columns)})" for columns in groups]
         return " OR ".join([*clauses, *filter(None, [_REPLACE_ALSO.get(table)])])
 
     @staticmethod
@@ -461,6 +486,14 @@ class _SQLite:
     @classmethod
     def statements(cls, connection):
         return [*cls.removals(connection), *cls.expected(connection).values()]
+
+
+def _groups(unique):
+    return [(columns,) if isinstance(columns, str) else columns for columns in unique]
+
+
+def _same(columns):
+    return " AND ".join(f"x.{column} = NEW.{column}" for column in columns)
 
 
 def _raise(says):
@@ -545,10 +578,16 @@ class _PostgreSQL:
             if event == "UPDATE":
                 joined = f"FROM new_rows n JOIN old_rows o ON o.id = n.id WHERE {changed}"
                 keys = f"SELECT n.{key} {joined} UNION SELECT o.{key} {joined}"
+            # Without the lock, a consent given meanwhile would fingerprint the content without this change.
+            lock = (
+                ""
+                if table == "unlocks_batch"
+                else (f"\n  PERFORM 1 FROM unlocks_batch b WHERE b.id IN ({keys}) ORDER BY b.id FOR NO KEY UPDATE;")
+            )
             blanked = f"b.id IN ({keys}) AND b.fingerprint <> ''"
             # Statement triggers fire for no rows too: without the IF this one would call itself for ever.
             return (
-                f"\n  IF EXISTS (SELECT 1 FROM unlocks_batch b WHERE {blanked}) THEN\n"
+                f"{lock}\n  IF EXISTS (SELECT 1 FROM unlocks_batch b WHERE {blanked}) THEN\n"
                 f"    UPDATE unlocks_batch b SET fingerprint = '' WHERE {blanked};\n  END IF;"
             )
         return ""
@@ -583,7 +622,8 @@ class _PostgreSQL:
             cursor.execute(
                 "SELECT t.tgname, c.relname, t.tgtype, t.tgenabled, p.prosecdef, p.proconfig, p.prosrc "
                 "FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid "
-                "WHERE NOT t.tgisinternal AND t.tgqual IS NULL AND p.proname = t.tgname "
+                "WHERE NOT t.tgisinternal AND t.tgqual IS NULL AND t.tgattr = '' AND p.proname = t.tgname "
+                "AND p.pronamespace = c.relnamespace AND p.provolatile = 'v' "
                 "AND c.relnamespace = to_regnamespace(current_schema())"
             )
             return {name: tuple(rest) for name, *rest in cursor.fetchall()}
@@ -595,7 +635,9 @@ class _PostgreSQL:
                 "SELECT proname FROM pg_proc WHERE starts_with(proname, 'unlocks_guard_') "
                 "AND pronamespace = to_regnamespace(current_schema())"
             )
-            return [f"DROP FUNCTION {name}() CASCADE" for (name,) in cursor.fetchall()]
+            drops = [f"DROP FUNCTION {name}() CASCADE" for (name,) in cursor.fetchall()]
+        # A trigger can't be dropped while its table still waits for the check of a deferred foreign key.
+        return ["SET CONSTRAINTS ALL IMMEDIATE", *drops, "SET CONSTRAINTS ALL DEFERRED"]
 
     @classmethod
     def statements(cls, connection):

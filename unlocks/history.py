@@ -4,6 +4,7 @@ Sets, not loops: `update` changes a hundred thousand rows in the same few statem
 nobody calls `.update()`, `bulk_create` or `.save()` on a tracked model (a test reads the source and says so).
 """
 
+from django.core.exceptions import EmptyResultSet
 from django.db import connections, transaction
 from django.db.models import F, Value
 from django.db.models.expressions import Combinable
@@ -37,7 +38,11 @@ def lock(rows):
     """
     if not connections[rows.db].features.has_select_for_update:
         return
-    sql, params = rows.order_by("pk").values("pk").select_for_update(of=("self",)).query.get_compiler(rows.db).as_sql()
+    query = rows.order_by("pk").values("pk").select_for_update(of=("self",)).query
+    try:
+        sql, params = query.get_compiler(rows.db).as_sql()
+    except EmptyResultSet:
+        return
     with connections[rows.db].cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM ({sql}) AS locked", params)
 
@@ -99,7 +104,10 @@ def insert_select(model, rows, **columns):
     }
     connection = connections[rows.db]
     query = rows.annotate(**selected).values_list(*selected).query
-    sql, params = query.get_compiler(connection=connection).as_sql()
+    try:
+        sql, params = query.get_compiler(connection=connection).as_sql()
+    except EmptyResultSet:
+        return 0
     quote = connection.ops.quote_name
     names = ", ".join(quote(field.column) for field in fields)
     with connection.cursor() as cursor:

@@ -60,6 +60,7 @@ class Refusal(TextChoices):
     PIN_LOCKED = "pin_locked", "{state}"
     PIN_STALE = "pin_stale", "The PIN has to be entered again: it counts for 30 minutes."
     LINK_DEAD = "link_dead", "This consent link can no longer be used. Ask Support to send a new one."
+    NOT_OPENED = "not_opened", "The consent form has not been opened yet, so nothing can be decided on it."
     NO_LINK = "no_link", "No consent link is out, so there is nothing to revoke."
     CHANGED_WHILE_READING = (
         "changed_while_reading",

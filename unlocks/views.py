@@ -75,6 +75,8 @@ def consent(request):
         return _no_longer(request, link)
     if request.method == "POST":
         step = STEPS.get(request.POST.get("action"), _again)
+        if link.first_opened_at is None and step is not _open:
+            step = _again
         try:
             return step(request, link)
         except operations.Refused as refused:
@@ -194,8 +196,6 @@ STEPS = {
 
 
 def _form(request, link, form=None, notice=""):
-    if link.first_opened_at is None:
-        return redirect("consent")
     context = _page(link, operations.shown_text(link)) | {"form": form or DecisionForm(link=link), "notice": notice}
     return render(request, "unlocks/form.html", context)
 
@@ -233,6 +233,7 @@ def _receipt(request, recorded):
         return render(request, "unlocks/no_receipt.html", status=404)
     context = {
         "consent": recorded,
+        "wording": wording,
         "case": recorded.request,
         "account": recorded.request.account,
         "withdrawal": getattr(recorded, "withdrawal", None),
@@ -314,7 +315,7 @@ def _shown(request, text):
 
 
 def _typed(request):
-    return {name: request.POST.get(name, "") for name in ("name", "role")}
+    return {name: request.POST.get(name, "")[:200] for name in ("name", "role")}
 
 
 def _customer(request, link):
@@ -329,7 +330,7 @@ def _pin_refusal(account):
     if account.pin_locked_until and account.pin_locked_until > timezone.now():
         until = timezone.localtime(account.pin_locked_until)
         return (
-            f"The PIN is locked after too many wrong tries. You can try again from {until:%-I:%M %p %Z}, "
+            f"The PIN is locked after too many wrong tries. You can try again from {until:%H:%M %Z}, "
             "or contact Support."
         )
     return PIN_WRONG

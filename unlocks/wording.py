@@ -1,4 +1,4 @@
-"""The words that a customer is shown before deciding. Here and nowhere else, so that the text kept is the text shown."""
+"""The words that customers are shown before they decide: kept once, so that the text kept is the text shown."""
 
 from django.conf import settings
 

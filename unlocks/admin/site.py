@@ -1,7 +1,202 @@
+"""The desk itself: its navigation, its first page (the queue) and its search."""
+
+import re
+from functools import cache
+
 from django.contrib import admin
+from django.db.models import OuterRef, Subquery
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+
+from ..models import Account, Batch, CaseEvent, Consent, UnlockRequest
+from .base import CappedPaginator, starts_with
+
+Status = UnlockRequest.Status
+
+LISTED = 6  # rows of a section of the queue
+HITS = 20  # of a kind, in the search
 
 
-class DeskSite(admin.AdminSite):
+class Desk(admin.AdminSite):
     site_header = site_title = "Unlock Desk"
     index_title = "Queue"
+    site_url = None
     enable_nav_sidebar = False
+
+    NAV = [(UnlockRequest, "Requests"), (Batch, "Batches"), (Account, "Accounts"), (CaseEvent, "Audit log")]
+
+    def __init__(self, name="admin"):
+        super().__init__(name)
+        self.disable_action("delete_selected")
+
+    def get_urls(self):
+        from . import acts
+
+        search = path("search/", self.admin_view(self.search), name="search")
+        return [search, *acts.urls(self), *super().get_urls()]
+
+    def each_context(self, request):
+        return {
+            **super().each_context(request),
+            "desk_nav": self._navigation(request),
+            "desk_role": role(request.user),
+            "desk_more": self._more(request),
+        }
+
+    def _navigation(self, request):
+        if not self.has_permission(request):
+            return []
+        queue = reverse("admin:index")
+        entries = [{"name": "Queue", "url": queue, "current": request.path == queue}]
+        for model, name in self.NAV:
+            if self._shows(request, model):
+                url = self._list(model)
+                entries.append({"name": name, "url": url, "current": request.path.startswith(url)})
+        return entries
+
+    def _more(self, request):
+        if not self.has_permission(request):
+            return []
+        return [
+            {"name": model_admin.footer_name, "url": self._list(model)}
+            for model, model_admin in self._registry.items()
+            if getattr(model_admin, "footer_name", "") and self._shows(request, model)
+        ]
+
+    def _shows(self, request, model):
+        return model in self._registry and self._registry[model].has_view_permission(request)
+
+    def _list(self, model):
+        return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
+
+    # The queue
+
+    def index(self, request, extra_context=None):
+        """Show what waits for somebody: mine first, then the customer's turn, then ours."""
+        sections = self._queue(request.user) if self._shows(request, UnlockRequest) else []
+        return TemplateResponse(
+            request,
+            "admin/index.html",
+            {
+                **self.each_context(request),
+                "title": self.index_title,
+                "sections": sections,
+                "may_open": request.user.has_perm("unlocks.open_request"),
+                **(extra_context or {}),
+            },
+        )
+
+    def app_index(self, request, app_label, extra_context=None):
+        return redirect("admin:index")
+
+    def _queue(self, user):
+        requests = UnlockRequest.objects.select_related("account", "requester", "assignee").order_by("-id")
+        first_end = (
+            Batch.objects.filter(lines__request=OuterRef("pk"), status=Batch.Status.UNLOCKED)
+            .order_by("unlocked_until")
+            .values("unlocked_until")[:1]
+        )
+        return [
+            _section(
+                "My open requests",
+                "mine",
+                "info",
+                requests.filter(assignee=user).exclude(status=Status.CLOSED),
+                "Nothing is assigned to you. Open a request when a customer calls, or take one from the list.",
+            ),
+            _section(
+                "Ready to unlock",
+                "ready",
+                "good",
+                requests.filter(status=Status.CONSENTED),
+                "No request is ready. It appears here as soon as its customer has agreed.",
+            ),
+            _section(
+                "Waiting for the customer",
+                "waiting",
+                "wait",
+                requests.filter(status=Status.AWAITING_CONSENT),
+                "No customer owes us an answer. Requests appear here once their consent link is sent.",
+            ),
+            _section(
+                "Unlocked, to be re-exported",
+                "unlocked",
+                "wait",
+                requests.filter(status=Status.UNLOCKED).annotate(until=Subquery(first_end)),
+                "No batch stands unlocked. Each one appears here until it is re-exported or locked again.",
+            ),
+        ]
+
+    # The search
+
+    def search(self, request):
+        """Find a request, consent, batch or account; a single hit is opened, several are listed."""
+        term = request.GET.get("q", "").replace("\0", "").strip()[:200]
+        hits = self._hits(request, term) if term else {}
+        found = [hit for rows in hits.values() for hit in rows]
+        if len(found) == 1:
+            return redirect(_address(found[0]))
+        return TemplateResponse(
+            request,
+            "admin/search.html",
+            {
+                **self.each_context(request),
+                "title": "Search",
+                "searched_for": term,
+                "hits": {name: [(hit, _address(hit)) for hit in rows] for name, rows in hits.items() if rows},
+                "more": any(len(rows) == HITS for rows in hits.values()),
+            },
+        )
+
+    def _hits(self, request, term):
+        if case := self._case(request, term):
+            return {"Requests": [case]}
+        batches = Batch.objects.select_related("account") if self._shows(request, Batch) else Batch.objects.none()
+        accounts = Account.objects.all() if self._shows(request, Account) else Account.objects.none()
+        exact = {"Accounts": accounts.filter(number=term), "Batches": batches.filter(number=term)}
+        begins = {
+            "Accounts": accounts.filter(starts_with("number", term) | starts_with("name", term)),
+            "Batches": batches.filter(starts_with("number", term)),
+        }
+        for wanted in (exact, begins):
+            hits = {name: list(rows.order_by("number")[:HITS]) for name, rows in wanted.items()}
+            if any(hits.values()):
+                return hits
+        return {}
+
+    def _case(self, request, term):
+        match = re.fullmatch(r"(UR|CN)-?0*([0-9]{1,15})", term, re.IGNORECASE)
+        if not match or not self._shows(request, UnlockRequest):
+            return None
+        kind, pk = match[1].upper(), int(match[2])
+        if kind == "CN":
+            return UnlockRequest.objects.filter(pk__in=Consent.objects.filter(pk=pk).values("request")).first()
+        return UnlockRequest.objects.filter(pk=pk).first()
+
+
+# Django asks for its site a second time while the pages are being registered on it: it has to get the same one.
+DeskSite = cache(Desk)
+
+
+def role(user):
+    """Return what a member of staff is here: their groups, or Superuser."""
+    if user.is_anonymous:
+        return ""
+    groups = ", ".join(group.name for group in user.groups.all())
+    return ", ".join(filter(None, ["Superuser" if user.is_superuser else "", groups])) or "No role yet"
+
+
+def _section(title, show, tone, rows, empty):
+    return {
+        "title": title,
+        "address": f"{reverse('admin:unlocks_unlockrequest_changelist')}?show={show}",
+        "tone": tone,
+        "rows": rows[:LISTED],
+        "counted": CappedPaginator(rows, LISTED),
+        "empty": empty,
+    }
+
+
+def _address(thing):
+    return reverse(f"admin:{thing._meta.app_label}_{thing._meta.model_name}_change", args=[thing.pk])

@@ -186,9 +186,9 @@ def _batch_in_words(batch):
 def give_consent(link, *, name, role, shown, by):
     """Record that the customer agreed to exactly `shown`; return the consent and the token of its receipt.
 
-    Raises Refused: LINK_DEAD, PIN_STALE, CHANGED_WHILE_READING.
+    Raises Refused: LINK_DEAD, NOT_OPENED, PIN_STALE, CHANGED_WHILE_READING.
     """
-    request, link = _live(link)
+    request, link = _opened(link)
     if not counts_still(link.pin_verified_at, settings.PIN_VERIFICATION_LIFETIME):
         raise Refused.because(Refusal.PIN_STALE)
     history.lock(_asked(request))
@@ -233,7 +233,7 @@ def give_consent(link, *, name, role, shown, by):
 @transaction.atomic
 def decline_consent(link, *, name, role, why, shown, by):
     """Record that the customer declined, and close the case; return the consent record and its receipt's token."""
-    request, link = _live(link)
+    request, link = _opened(link)
     consent, token = _record(
         link, Consent.Decision.DECLINED, name=name, role=role, shown=shown, by=by, at=timezone.now()
     )
@@ -282,6 +282,14 @@ def _live(link):
     link.request = request
     if link_state(link) != "live" or request.status != UnlockRequest.Status.AWAITING_CONSENT:
         raise Refused.because(Refusal.LINK_DEAD)
+    return request, link
+
+
+def _opened(link):
+    """Lock the request and the link and return both. Raises Refused unless the link can be decided on."""
+    request, link = _live(link)
+    if not link.first_opened_at:
+        raise Refused.because(Refusal.NOT_OPENED)
     return request, link
 
 

@@ -63,6 +63,8 @@ class Command(BaseCommand):
             self._load()
         elif not get_user_model().objects.filter(username="agent").exists():
             raise CommandError("The database holds data of another origin, so no sample data was loaded into it.")
+        elif not UnlockRequest.objects.filter(status=UnlockRequest.Status.CLOSED).exists():
+            raise CommandError("An earlier load stopped half-way. Delete the trial's database (var/) and start again.")
         self._say()
 
     def _load(self):

@@ -1,0 +1,88 @@
+# `make run` starts the desk, `make test` checks it, `make help` lists the rest.
+
+PORT ?= 8000
+VENV ?= .venv
+N ?= 10000
+bin = $(VENV)/bin
+desk = http://127.0.0.1:$(PORT)
+trial = UNLOCK_DESK_TRIAL=1 DATABASE_URL=sqlite:///var/desk.sqlite3 PUBLIC_URL=$(desk)
+# Made-up values in the shape of production's, so that the deployment checks judge the settings that production gets.
+production = env -u UNLOCK_DESK_TRIAL -u DEBUG DATABASE_URL=sqlite://:memory: ALLOWED_HOSTS=desk.example \
+	PUBLIC_URL=https://desk.example LEDGER_KEY=made-up-for-this-check \
+	SECRET_KEY=made-up-for-this-check-0123456789-abcdefghijklmnopqrstuvwxyz
+# A database of its own beside this one, test_unlock_desk, is made and dropped.
+test-postgres: DATABASE_URL ?= postgres://postgres@127.0.0.1:5432/unlock_desk
+
+.PHONY: help run test test-postgres lint bench format clean
+
+help: ## List these commands.
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
+
+run: $(VENV)/run.stamp ## Start the desk with sample data on 127.0.0.1:8000 (PORT=8001 for another port).
+	@$(bin)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT))).close()' 2>/dev/null \
+		|| { echo "Port $(PORT) is taken. Stop what runs there, or: make run PORT=8001"; exit 1; }
+	@mkdir -p var static-collected
+	@$(trial) $(bin)/python manage.py migrate --verbosity 0
+	@$(trial) $(bin)/python manage.py load_sample
+	@echo "Starting on $(desk) (Ctrl-C stops it)."
+	@$(trial) exec $(bin)/gunicorn config.wsgi --bind 127.0.0.1:$(PORT) --workers 1 --threads 8 \
+		--log-level warning --no-control-socket
+
+test: lint ## Run the linters, the checks and all tests on SQLite.
+	@$(call pytest,env -u DATABASE_URL)
+
+test-postgres: $(VENV)/dev.stamp ## Run all tests on PostgreSQL (DATABASE_URL=postgres://... for another server).
+	@if answer=$$(DATABASE_URL="$(DATABASE_URL)" $(bin)/python -c 'import os, psycopg; \
+		psycopg.connect(os.environ["DATABASE_URL"], dbname="postgres", connect_timeout=5).close()' 2>&1); \
+	then \
+		$(call pytest,env DATABASE_URL="$(DATABASE_URL)"); \
+	else \
+		echo "The PostgreSQL part was skipped:"; \
+		echo "$$answer" | sed -n 's/^psycopg[^:]*: //p'; \
+		test -z "$(REQUIRE_POSTGRES)"; \
+	fi
+
+# The browser tests run by themselves: two browsers and two test servers on two cores time out.
+define pytest
+$(1) UNLOCK_DESK_TRIAL=1 $(bin)/pytest -n 2 --ignore tests/browser && \
+$(1) UNLOCK_DESK_TRIAL=1 $(bin)/pytest -rs --no-fold-skipped tests/browser
+endef
+
+lint: $(VENV)/dev.stamp ## Check style, settings and migrations.
+	@$(bin)/ruff check --quiet .
+	@$(bin)/ruff format --check --quiet . || { echo "Unformatted Python: run make format."; exit 1; }
+	@$(bin)/djlint --lint --quiet templates
+	@$(production) $(bin)/python manage.py check --deploy --fail-level WARNING
+	@$(production) $(bin)/python manage.py makemigrations --check --dry-run
+
+bench: $(VENV)/run.stamp ## Measure unlocking and the pages with N batches (N=100000 for more).
+	@UNLOCK_DESK_TRIAL=1 $(bin)/python -m bench --batches $(N)
+
+format: $(VENV)/dev.stamp ## Format Python.
+	@$(bin)/ruff check --fix --quiet .
+	@$(bin)/ruff format --quiet .
+
+clean: ## Remove the virtual environment and the trial's data.
+	rm -rf $(VENV) var static-collected .pytest_cache .ruff_cache .hypothesis
+
+$(VENV)/run.stamp: requirements.txt | $(bin)/python
+	@echo "Installing requirements.txt into $(VENV) ..."
+	@$(bin)/python -m pip install -qq --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+$(VENV)/dev.stamp: requirements-dev.txt $(VENV)/run.stamp
+	@echo "Installing requirements-dev.txt into $(VENV) ..."
+	@$(bin)/python -m pip install -qq --disable-pip-version-check -r requirements-dev.txt
+	@touch $@
+
+# PYTHON=python3.13 picks one; otherwise the first that is new enough.
+$(bin)/python:
+	@for python in $(PYTHON) python3 python3.14 python3.13 python3.12 python3.11 python; do \
+		if $$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then \
+			echo "Making $(VENV) with $$($$python --version) ..."; \
+			$$python -m venv $(VENV) && exit 0; \
+			rm -rf $(VENV); exit 1; \
+		fi; \
+	done; \
+	echo "Unlock Desk needs Python 3.11 or newer, and none was found. Install one, or: make run PYTHON=/path/to/python"; \
+	exit 1

@@ -1,0 +1,169 @@
+"""Fill a bench database with requests that customers have agreed to, by bulk SQL while the guards are lifted.
+
+An account has ten requests of ten batches of three items. Ids are counted: line 437 is of batch 437, consent 44 of
+request 44.
+"""
+
+from datetime import timedelta
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group
+from django.core.management.color import no_style
+from django.db import connection, transaction
+from django.db.models import F
+from django.utils import timezone
+
+from unlocks import fingerprint, guards, history, invariants, ledger
+from unlocks.actors import Actor
+from unlocks.models import (
+    Account,
+    Batch,
+    BatchItem,
+    CaseEvent,
+    Consent,
+    ConsentedBatch,
+    ConsentLink,
+    ConsentTerms,
+    Contact,
+    RequestedBatch,
+    UnlockRequest,
+)
+
+BATCHES_AN_ACCOUNT = 100
+
+# A model: how many of it an account has, its columns, and what is selected for them from `n`, the new ids.
+ROWS = {
+    Account: (
+        1,
+        "id, number, name, accounting_software, active, pin_hash, pin_issued_at, pin_failures",
+        "id, 'A' || id, 'Account ' || id, 'quickbooks_online', true, 'none', %(at)s, 0",
+    ),
+    Contact: (
+        1,
+        "id, account_id, name, email, phone, is_admin",
+        "id, id, 'Admin ' || id, 'admin' || id || '@customer.example', '', true",
+    ),
+    Batch: (
+        100,
+        "id, account_id, number, name, status, total, item_count, posted_on, bypassed_on, period_closed, fingerprint",
+        "id, (id + 99) / 100, 'B' || id, 'Invoices', 'bypassed', 300.75, 3, %(day)s, %(day)s, false, ''",
+    ),
+    BatchItem: (
+        300,
+        "id, batch_id, kind, number, date, customer, amount, memo, export_id, lines, disposition",
+        "id, (id + 2) / 3, 'invoice', 'I' || id, %(day)s, 'Customer ' || id, 100.25, '', '', '[]', ''",
+    ),
+    UnlockRequest: (
+        10,
+        "id, account_id, requester_id, channel, bypass_reason, reason, status, assignee_id, opened_by_id, opened_at, "
+        "advice, advised_at, pin_verified_at, pin_typed_by, resolution",
+        "id, (id + 9) / 10, (id + 9) / 10, 'phone', 'by_mistake', 'Wrong filter.', 'consented', %(user)s, %(user)s, "
+        "%(at)s, 'wants_export', %(at)s, %(at)s, 'customer', ''",
+    ),
+    ConsentLink: (
+        10,
+        "id, request_id, sent_to_id, email, terms_id, token_hash, sent_by_id, sent_at, expires_at, first_opened_at, "
+        "first_opened_browser, pin_verified_at, used_at",
+        "id, id, (id + 9) / 10, 'admin@customer.example', %(terms)s, 'link ' || id, %(user)s, %(at)s, %(until)s, "
+        "%(at)s, '', %(at)s, %(at)s",
+    ),
+    Consent: (
+        10,
+        "id, request_id, link_id, terms_id, text, text_sha256, decision, signer_name, signer_role, contact_id, email, "
+        "browser, how, given_at, valid_until, batch_count, receipt_hash",
+        "id, id, id, %(terms)s, 'Text ' || id, {text_sha256}, 'agreed', 'Admin', 'Controller', (id + 9) / 10, "
+        "'admin@customer.example', '', 'link', %(at)s, %(until)s, 10, 'receipt ' || id",
+    ),
+    RequestedBatch: (
+        100,
+        "id, request_id, batch_id, outcome, consented_id",
+        "id, (id + 9) / 10, id, 'waiting', id",
+    ),
+    ConsentedBatch: (
+        100,
+        "id, consent_id, requested_batch_id, batch_id, fingerprint",
+        "id, (id + 9) / 10, id, id, (SELECT b.fingerprint FROM unlocks_batch b WHERE b.id = n.id)",
+    ),
+}
+
+
+def agent():
+    """Return the member of staff who does the work, made on the first call."""
+    user, made = get_user_model().objects.get_or_create(username="bench", is_staff=True)
+    if made:
+        user.groups.add(Group.objects.get(name="Agent"))
+    return Actor.staff(user)
+
+
+def fill(batches):
+    """Add accounts until there are at least so many batches, all bypassed and agreed to, and nothing is amiss."""
+    have, wanted = Account.objects.count(), -(-batches // BATCHES_AN_ACCOUNT)
+    if wanted > have:
+        with guards.lifted():
+            _insert(have, wanted)
+        with connection.cursor() as cursor:
+            if connection.vendor == "postgresql":
+                # What autovacuum does within minutes of such a load.
+                cursor.execute("VACUUM ANALYZE")
+    if names := guards.missing():
+        raise RuntimeError(f"Guards are missing: {names}")
+
+
+def assert_sound():
+    """Raise RuntimeError unless the ledger and every invariant hold."""
+    faults = [ledger.first_fault(), *(wrong for wrong, rows in invariants.offenders() if rows.exists())]
+    if faults := list(filter(None, faults)):
+        raise RuntimeError(f"The bench data is not sound: {faults}")
+
+
+@transaction.atomic
+def _insert(have, wanted):
+    at, ops = timezone.now() - timedelta(days=1), connection.ops
+    values = {
+        "at": ops.adapt_datetimefield_value(at),
+        "until": ops.adapt_datetimefield_value(at + timedelta(days=30)),
+        "day": ops.adapt_datefield_value(at.date()),
+        "user": agent().user.pk,
+        "terms": ConsentTerms.objects.get(version=1).pk,
+    }
+    text_sha256 = fingerprint.sha256(connection.vendor, "('Text ' || id)")
+    with connection.cursor() as cursor:
+        for model, (each, columns, selected) in ROWS.items():
+            if model is ConsentedBatch:
+                fingerprint.take(Batch.objects.all())
+            cursor.execute(
+                f"INSERT INTO {model._meta.db_table} ({columns}) "
+                f"WITH RECURSIVE n (id) AS (SELECT {have * each + 1} UNION ALL SELECT id + 1 FROM n "
+                f"WHERE id < {wanted * each}) SELECT {selected.format(text_sha256=text_sha256)} FROM n",
+                values,
+            )
+            if hasattr(model, "history"):
+                _record(model, have * each, at)
+        for sql in ops.sequence_reset_sql(no_style(), ROWS):
+            cursor.execute(sql)
+    consents = Consent.objects.filter(pk__gt=have * 10).select_related("request").order_by("pk")
+    ledger.append(
+        (
+            ledger.Entry(
+                CaseEvent.Kind.CONSENTED,
+                consent.request_id,
+                consent.request.account_id,
+                {"consent": consent.pk, "text_sha256": consent.text_sha256, "name": "Admin", "role": "Controller"},
+            )
+            for consent in consents.iterator()
+        ),
+        by=Actor.desk(),
+        at=at,
+    )
+
+
+def _record(model, last, at):
+    past = model.history.model
+    history.insert_select(
+        past,
+        model.objects.filter(pk__gt=last).order_by("pk"),
+        **{field.attname: F(field.attname) for field in past.tracked_fields},
+        history_date=at,
+        history_type="+",
+        history_actor="bench",
+    )

@@ -1,0 +1,28 @@
+"""Measure on the empty bench database that DATABASE_URL names, and print what was found as JSON.
+
+Run by `python -m bench`, once a database.
+"""
+
+import json
+import os
+import sys
+
+import django
+
+os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
+django.setup()
+
+from django.core.management import call_command  # noqa: E402
+
+from bench import data, pages, unlocking  # noqa: E402
+
+
+def measure(n):
+    call_command("migrate", verbosity=0)
+    found = {"pages": pages.measure()}
+    data.fill(pages.SIZES[-1] + unlocking.batches_needed(n))
+    data.assert_sound()
+    return found | {"unlock": unlocking.measure(n)}
+
+
+json.dump(measure(int(sys.argv[1])), sys.stdout)

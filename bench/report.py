@@ -1,0 +1,49 @@
+"""Say in two tables what was measured."""
+
+UNLOCK = {
+    "the desk's `unlock`, seconds": lambda found: found["seconds"]["verb"],
+    "hand-written SQL, seconds": lambda found: found["seconds"]["sql"],
+    "a loop of `save()`, seconds": lambda found: found["seconds"]["save_loop"],
+    "`unlock` to SQL (target: at most 1.5)": lambda found: found["ratio_to_sql"],
+    "the loop to `unlock` (target: at least 20)": lambda found: found["speedup_over_save_loop"],
+    "statements of `unlock`": lambda found: found["statements"],
+    "statements for 10 batches": lambda found: found["statements_for_10"],
+    "Python's peak memory, MiB": lambda found: found["peak_python_mib"],
+    "the same for a tenth of the batches": lambda found: found["peak_python_mib_at_a_tenth"],
+}
+
+
+def report(results):
+    """Return the results as Markdown."""
+    return "\n".join(["# What `make bench` measured", "", *_unlock(results["unlock"]), "", *_pages(results["pages"])])
+
+
+def _unlock(databases):
+    first = next(iter(databases.values()))
+    yield f"## Unlocking {first['n']:,} batches, ten in a request"
+    yield ""
+    yield (
+        "Guards on in all three ways; medians of rounds that take turns, on batches not touched before. The loop runs "
+        f"in one transaction on {first['save_loop_measured_on']:,} batches; its time is scaled up."
+    )
+    yield ""
+    yield from _table(["", *databases], [[label, *map(value, databases.values())] for label, value in UNLOCK.items()])
+
+
+def _pages(databases):
+    yield "## Pages, as an agent gets them"
+    yield ""
+    rows = [
+        [vendor, page, *(f"{at['queries']} queries, {at['ms']} ms" for at in (small, large)), ratio]
+        for vendor, pages in databases.items()
+        for page, (small, large, ratio) in ((page, sizes.values()) for page, sizes in pages.items())
+    ]
+    sizes = [f"{int(size):,} batches" for size in list(next(iter(next(iter(databases.values())).values())))[:2]]
+    yield from _table(["", "page", *sizes, "ratio"], rows)
+
+
+def _table(head, rows):
+    yield f"| {' | '.join(head)} |"
+    yield "|---" * len(head) + "|"
+    for row in rows:
+        yield f"| {' | '.join(map(str, row))} |"

@@ -1,0 +1,554 @@
+"""The lists: as many queries at 30 rows as at 1, found by what staff type, and only for who may see them."""
+
+import uuid
+from datetime import date
+from decimal import Decimal
+
+import pytest
+from django.contrib.admin.sites import site
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from tests import factories
+from unlocks import history
+from unlocks.models import Account, Batch, BatchItem, CaseEvent, Contact, Selection, UnlockRequest
+
+BATCHES = "/desk/unlocks/batch/"
+ACCOUNTS = "/desk/unlocks/account/"
+LOG = "/desk/unlocks/caseevent/"
+QUEUE = "/desk/"
+SEARCH = "/desk/search/"
+
+
+def text(client, address, **query):
+    response = client.get(address, query)
+    assert response.status_code == 200
+    return response.content.decode()
+
+
+def queries_of(client, address):
+    with CaptureQueriesContext(connection) as queries:
+        assert client.get(address).status_code == 200
+    return len(queries)
+
+
+def numbers(response):
+    return {str(row) for row in response.context["cl"].result_list}
+
+
+# Speed
+
+
+def test_lists_cost_as_many_queries_at_thirty_rows_as_at_one(manager_client, manager):
+    addresses = [
+        BATCHES,
+        f"{BATCHES}?show=ready",
+        f"{BATCHES}?q=B-",
+        ACCOUNTS,
+        "/desk/unlocks/contact/",
+        "/desk/unlocks/batchitem/",
+        LOG,
+        QUEUE,
+        f"{SEARCH}?q=B-",
+    ]
+
+    def fill(numbers):
+        for number in numbers:
+            account = factories.make_account(number=f"B-A{number}")
+            batches = [factories.make_batch(account=account, number=f"B-{number}", items=1)]
+            factories.case_consented(manager, batches=batches)
+
+    fill(range(2))  # a search with a single hit would open it
+    few = {address: queries_of(manager_client, address) for address in addresses}
+    fill(range(2, 31))
+    assert {address: queries_of(manager_client, address) for address in addresses} == few
+
+
+def test_a_list_counts_no_further_than_its_cap(manager_client, monkeypatch):
+    monkeypatch.setattr("unlocks.admin.base.CappedPaginator.cap", 4)
+    factories.make_batches(n=4)
+    assert "4 batches" in text(manager_client, BATCHES)
+    factories.make_batches(n=2)
+    assert "4+ batches" in text(manager_client, BATCHES)
+
+
+@pytest.mark.parametrize("query", ["B-7", "b-7"])
+def test_search_reads_the_index_instead_of_the_table(manager_client, query):
+    if connection.vendor != "sqlite":
+        pytest.skip("sqlite only: the planner of PostgreSQL reads small tables whole")
+    with CaptureQueriesContext(connection) as queries:
+        manager_client.get(BATCHES, {"q": query})
+    searches = [entry["sql"] for entry in queries if ">=" in entry["sql"]]
+    assert searches
+    for sql in searches:
+        plan = " ".join(row[3] for row in connection.cursor().execute(f"EXPLAIN QUERY PLAN {sql}").fetchall())
+        assert "SCAN unlocks_batch" not in plan
+
+
+# The batch list
+
+
+def test_each_batch_has_its_verdict_and_its_amounts(agent_client, agent):
+    factories.make_batch(number="OUT", status="exported", exported_on=date(2026, 5, 3))
+    factories.make_batch(number="BIG", total=Decimal("1218204.50"), item_count=1234)
+    factories.case_consented(agent, batches=[factories.make_batch(number="CAN")])
+    shown = text(agent_client, BATCHES)
+    assert "Exported on 3 May 2026: Support can&#x27;t unlock exported batches." in shown
+    assert "No open request asks for it." in shown
+    assert '<span class="tag good">Ready</span>' in shown
+    assert "$1,218,204.50" in shown
+    assert "1,234" in shown
+
+
+def test_ready_means_ready_for_whoever_asks(agent_client, agent):
+    factories.make_batch(number="WAITS")
+    factories.case_awaiting(agent, batches=[factories.make_batch(number="ASKED")])
+    factories.case_consented(agent, batches=[factories.make_batch(number="CAN")])
+    stale = factories.make_batch(number="STALE")
+    factories.case_consented(agent, batches=[stale])
+    factories.make_item(batch=stale)
+    assert numbers(agent_client.get(BATCHES, {"show": "ready"})) == {"CAN"}
+
+
+def test_filters_narrow_the_list(agent_client):
+    factories.make_batch(number="OLD", bypassed_on=date(2026, 1, 1))
+    factories.make_batch(number="NEW", bypassed_on=date(2026, 6, 1))
+    factories.make_batch(number="SHUT", bypassed_on=date(2026, 1, 1), period_closed=True)
+    factories.make_batch(number="POSTED", status="posted")
+    assert numbers(agent_client.get(BATCHES, {"show": "posted"})) == {"POSTED"}
+    assert numbers(agent_client.get(BATCHES, {"period_closed__exact": 1})) == {"SHUT"}
+    assert numbers(agent_client.get(BATCHES, {"bypassed_since": "2026-06-01"})) == {"NEW"}
+    assert numbers(agent_client.get(BATCHES, {"bypassed_since": "2026-13-45"})) == {"OLD", "NEW", "SHUT", "POSTED"}
+
+
+def test_batches_are_found_by_number_or_account(agent_client):
+    account = factories.make_account(number="4711")
+    factories.make_batch(account=account, number="20261101-INV")
+    factories.make_batch(account=account, number="20261102-PAY")
+    factories.make_batch(number="20261101-OTHER")
+
+    def found(term):
+        return numbers(agent_client.get(BATCHES, {"q": term}))
+
+    assert found("20261101-INV") == {"20261101-INV"}
+    assert found("20261101") == {"20261101-INV", "20261101-OTHER"}
+    assert found("20261101-inv") == {"20261101-INV"}
+    assert found("4711") == {"20261101-INV", "20261102-PAY"}
+    assert found("INV") == set()
+    assert found("%") == set()
+    assert found("2026110_") == set()
+    assert found(" 20261102 ") == {"20261102-PAY"}
+
+
+# Bulk actions
+
+ACTIONS = {
+    "unlock_selected": "unlock",
+    "relock_selected": "relock",
+    "mark_selected_re_exported": "re_export",
+}
+
+
+def run(client, action, batches, **more):
+    return client.post(BATCHES, {"action": action, "_selected_action": [b.pk for b in batches], "index": 0} | more)
+
+
+@pytest.mark.parametrize("action", [*ACTIONS, "open_a_request"])
+def test_an_action_freezes_what_was_picked(manager_client, manager, action):
+    picked, other = factories.make_batches(n=2), factories.make_batch()
+    response = run(manager_client, action, picked)
+    selection = Selection.objects.get()
+    assert set(selection.batches.all()) == set(picked)
+    assert other not in selection.batches.all()
+    assert selection.made_by == manager
+    if action == "open_a_request":
+        expected = f"{reverse('admin:unlocks_unlockrequest_add')}?selection={selection.pk}"
+    else:
+        expected = reverse("admin:selection_act", args=[selection.pk, ACTIONS[action]])
+    assert (response.status_code, response["Location"]) == (302, expected)
+
+
+def test_all_matching_means_all_matching_and_not_this_page(manager_client):
+    account = factories.make_account(number="4711")
+    batches = factories.make_batches(account=account, n=60, items=0)
+    factories.make_batch()
+    with CaptureQueriesContext(connection) as queries:
+        manager_client.post(
+            f"{BATCHES}?q=4711",
+            {"action": "unlock_selected", "_selected_action": [batches[0].pk], "index": 0, "select_across": 1},
+        )
+    assert Selection.objects.get().batches.count() == 60
+    assert sum("unlocks_selection_batches" in entry["sql"] and "INSERT" in entry["sql"] for entry in queries) == 1
+
+
+def test_selections_of_yesterday_are_thrown_away(manager_client, manager, time_machine):
+    batches = factories.make_batches(n=1)
+    old = Selection.objects.create(made_by=manager, made_at="2026-01-01T00:00:00Z")
+    old.batches.set(batches)
+    foreign = Selection.objects.create(made_by=factories.make_user("other"), made_at="2026-01-01T00:00:00Z")
+    run(manager_client, "unlock_selected", batches)
+    assert not Selection.objects.filter(pk=old.pk).exists()
+    assert Selection.objects.filter(pk=foreign.pk).exists()
+
+
+@pytest.mark.parametrize(
+    ("role", "offered"),
+    [
+        ("agent_client", {"unlock_selected", "mark_selected_re_exported", "open_a_request"}),
+        ("manager_client", {"unlock_selected", "relock_selected", "mark_selected_re_exported", "open_a_request"}),
+        ("auditor_client", set()),
+        (
+            "superuser_client",
+            {"unlock_selected", "relock_selected", "mark_selected_re_exported", "open_a_request"},
+        ),
+    ],
+)
+def test_each_role_is_offered_its_actions_and_no_other(request, role, offered):
+    client = request.getfixturevalue(role)
+    batches = factories.make_batches(n=1)
+    form = client.get(BATCHES).context["action_form"]
+    assert ({value for value, _ in form.fields["action"].choices if value} if form else set()) == offered
+    for action in {*ACTIONS, "open_a_request"} - offered:
+        run(client, action, batches)
+        assert not Selection.objects.exists()
+
+
+def test_nobody_is_offered_to_delete(superuser_client):
+    factories.make_account()
+    assert "delete_selected" not in text(superuser_client, BATCHES) + text(superuser_client, ACCOUNTS)
+
+
+# Who may
+
+PAGES = {
+    "/desk/unlocks/batch/": {"agent", "manager", "auditor", "superuser"},
+    "/desk/unlocks/account/": {"agent", "manager", "auditor", "superuser"},
+    "/desk/unlocks/account/add/": {"manager", "superuser"},
+    "/desk/unlocks/contact/": {"agent", "manager", "auditor", "superuser"},
+    "/desk/unlocks/batchitem/": {"agent", "manager", "auditor", "superuser"},
+    "/desk/unlocks/caseevent/": {"manager", "auditor", "superuser"},
+    "/desk/unlocks/consentterms/": {"agent", "manager", "auditor", "superuser"},
+    "/desk/unlocks/batch/add/": set(),
+    "/desk/unlocks/caseevent/add/": set(),
+    "/desk/unlocks/consentterms/add/": set(),
+    "/desk/auth/user/": {"superuser"},
+    "/desk/auth/group/": {"superuser"},
+    "/desk/": {"agent", "manager", "auditor", "superuser"},
+}
+
+
+@pytest.mark.parametrize("role", ["agent", "manager", "auditor", "superuser"])
+@pytest.mark.parametrize("address", PAGES)
+def test_each_role_sees_its_pages(request, role, address):
+    client = request.getfixturevalue(f"{role}_client")
+    assert client.get(address).status_code == (200 if role in PAGES[address] else 403)
+
+
+@pytest.mark.parametrize("address", PAGES)
+def test_nobody_sees_a_page_without_signing_in(client, db, address):
+    response = client.get(address)
+    assert response.status_code == 302
+    assert response["Location"].startswith("/desk/login/")
+
+
+@pytest.mark.parametrize("model", [Account, Batch, BatchItem, Contact, CaseEvent, UnlockRequest])
+def test_nobody_deletes_not_even_a_superuser(superuser_client, agent, model):
+    factories.case_consented(agent)
+    thing = model.objects.first()
+    count = model.objects.count()
+    response = superuser_client.post(f"/desk/unlocks/{model._meta.model_name}/{thing.pk}/delete/", {"post": "yes"})
+    assert response.status_code == 403
+    assert model.objects.count() == count
+
+
+def test_nobody_deletes_staff(superuser_client, agent):
+    response = superuser_client.post(f"/desk/auth/user/{agent.pk}/delete/", {"post": "yes"})
+    assert response.status_code == 403
+    assert type(agent).objects.filter(pk=agent.pk).exists()
+
+
+def test_every_page_of_the_desk_refuses_to_delete(rf, superuser):
+    request = rf.get("/")
+    request.user = superuser
+    assert [model for model, page in site._registry.items() if page.has_delete_permission(request)] == []
+
+
+@pytest.mark.parametrize("status", ["unlocked", "exported", "pending"])
+def test_nobody_edits_a_status_in_a_form(superuser_client, status):
+    batch = factories.make_batch()
+    response = superuser_client.post(f"/desk/unlocks/batch/{batch.pk}/change/", {"status": status, "number": "X"})
+    assert response.status_code == 405
+    batch.refresh_from_db()
+    assert (batch.status, batch.history.count()) == ("bypassed", 1)
+
+
+# Accounts
+
+
+def account_form(account, **changes):
+    """What the account's page sends back untouched, with changes."""
+    form = {
+        "name": account.name,
+        "accounting_software": account.accounting_software,
+        "active": "on",
+        "contacts-TOTAL_FORMS": account.contacts.count(),
+        "contacts-INITIAL_FORMS": account.contacts.count(),
+    }
+    for place, contact in enumerate(account.contacts.all()):
+        form |= {
+            f"contacts-{place}-id": contact.pk,
+            f"contacts-{place}-account": account.pk,
+            f"contacts-{place}-name": contact.name,
+            f"contacts-{place}-email": contact.email,
+            f"contacts-{place}-phone": contact.phone,
+            f"contacts-{place}-is_admin": "on" if contact.is_admin else "",
+        }
+    return form | changes
+
+
+def test_an_account_is_changed_through_history(manager_client, manager):
+    account = factories.make_account(name="Northwind Heeting")
+    address = f"/desk/unlocks/account/{account.pk}/change/"
+    changes = {"name": "Northwind Heating", "contacts-0-name": "Dana Whitfield"}
+    assert manager_client.post(address, account_form(account, **changes)).status_code == 302
+    account.refresh_from_db()
+    assert account.name == "Northwind Heating"
+    latest = account.history.latest()
+    assert (latest.history_user, latest.history_actor, latest.history_ip) == (manager, "manager", "127.0.0.1")
+    contact = account.contacts.get()
+    assert (contact.name, contact.history.latest().history_actor) == ("Dana Whitfield", "manager")
+
+
+def test_the_number_of_an_account_stays(manager_client):
+    account = factories.make_account(number="4711")
+    manager_client.post(f"/desk/unlocks/account/{account.pk}/change/", account_form(account, number="666"))
+    account.refresh_from_db()
+    assert account.number == "4711"
+
+
+@pytest.mark.parametrize("role", ["agent_client", "auditor_client"])
+def test_who_may_only_look_changes_nothing(request, role):
+    client, account = request.getfixturevalue(role), factories.make_account(name="As it was")
+    response = client.post(f"/desk/unlocks/account/{account.pk}/change/", account_form(account, name="Forged"))
+    assert response.status_code == 403
+    account.refresh_from_db()
+    assert account.name == "As it was"
+
+
+def test_one_address_belongs_to_one_contact_of_an_account(manager_client):
+    account = factories.make_account()
+    contact = account.contacts.get()
+    other = factories.make_contact(account=account, is_admin=False)
+    place = list(account.contacts.all()).index(other)
+    response = manager_client.post(
+        f"/desk/unlocks/account/{account.pk}/change/",
+        account_form(account, **{f"contacts-{place}-email": contact.email}),
+    )
+    assert response.status_code == 200
+    assert "errorlist" in response.content.decode()
+    other.refresh_from_db()
+    assert other.email != contact.email
+
+
+def test_accounts_are_found_by_number_or_name(agent_client):
+    for number, name in [("4711", "Northwind Heating"), ("4802", "Blue Ridge Plumbing")]:
+        factories.make_account(number=number, name=name)
+
+    def found(term):
+        return {account.number for account in agent_client.get(ACCOUNTS, {"q": term}).context["cl"].result_list}
+
+    assert found("47") == {"4711"}
+    assert found("northwind heating") == {"4711"}
+    assert found("BLUE") == {"4802"}
+    assert found("Plumbing") == set()
+
+
+def test_the_pin_is_nowhere_on_the_desk(superuser_client):
+    account = factories.make_account()
+    for address in (
+        ACCOUNTS,
+        f"/desk/unlocks/account/{account.pk}/change/",
+        f"/desk/unlocks/account/{account.pk}/history/",
+    ):
+        shown = text(superuser_client, address)
+        assert account.pin_hash not in shown
+        assert factories.PIN not in shown
+        assert "pin_hash" not in shown
+
+
+def test_a_manager_has_a_new_pin_issued_after_a_confirmation(
+    manager_client, mailoutbox, django_capture_on_commit_callbacks
+):
+    account = factories.make_account()
+    address = reverse("admin:unlocks_account_issue_pin", args=[account.pk])
+    before = account.pin_hash
+    assert account.contacts.get().email in text(manager_client, address)
+    account.refresh_from_db()
+    assert account.pin_hash == before
+    with django_capture_on_commit_callbacks(execute=True):
+        response = manager_client.post(address)
+    assert response["Location"] == f"/desk/unlocks/account/{account.pk}/change/"
+    account.refresh_from_db()
+    assert account.pin_hash != before
+    assert [mail.to for mail in mailoutbox] == [[account.contacts.get().email]]
+
+
+def test_without_an_admin_contact_no_pin_is_issued(manager_client):
+    account = factories.make_account(admin=False)
+    address = reverse("admin:unlocks_account_issue_pin", args=[account.pk])
+    assert "no Admin contact" in text(manager_client, address)
+    manager_client.post(address)
+    before = account.pin_hash
+    account.refresh_from_db()
+    assert account.pin_hash == before
+
+
+@pytest.mark.parametrize("role", ["agent_client", "auditor_client"])
+def test_others_have_no_pin_issued(request, role):
+    client, account = request.getfixturevalue(role), factories.make_account()
+    address = reverse("admin:unlocks_account_issue_pin", args=[account.pk])
+    assert {client.get(address).status_code, client.post(address).status_code} == {403}
+    assert address not in text(client, f"/desk/unlocks/account/{account.pk}/change/")
+
+
+# The audit log
+
+
+def test_the_log_is_found_by_request_actor_kind_and_day(manager_client, agent):
+    first, second = factories.open_case(agent), factories.case_awaiting(agent)
+
+    def found(**query):
+        return list(manager_client.get(LOG, query).context["cl"].result_list)
+
+    assert {event.request_id for event in found(q=first.request.reference)} == {first.request.pk}
+    assert {event.actor for event in found(q="AGEN")} == {"agent"}
+    assert {event.request_id for event in found(kind__exact="link_sent")} == {second.request.pk}
+    today = date.today()
+    assert len(found(since="2000-01-01")) == CaseEvent.objects.count()
+    assert found(since=today.replace(year=today.year + 1, day=1)) == []
+    assert found(until="2000-01-01") == []
+
+
+def test_an_entry_shows_all_that_is_sealed(auditor_client, agent):
+    factories.open_case(agent)
+    event = CaseEvent.objects.first()
+    shown = text(auditor_client, f"{LOG}{event.pk}/change/")
+    assert event.hash in shown
+    assert event.previous_hash in shown
+    assert "&quot;kind&quot;: &quot;opened&quot;" in shown
+
+
+def test_the_log_cannot_be_written(superuser_client, agent):
+    factories.open_case(agent)
+    event = CaseEvent.objects.first()
+    assert superuser_client.post(f"{LOG}{event.pk}/change/", {"actor": "Nobody"}).status_code == 405
+    event.refresh_from_db()
+    assert event.actor == "agent"
+
+
+# The queue and the search
+
+
+def test_the_queue_shows_what_waits(agent_client, agent, second_agent):
+    mine, waiting = factories.open_case(agent), factories.case_awaiting(second_agent)
+    ready, unlocked = factories.case_consented(second_agent), factories.case_unlocked(second_agent)
+    sections = agent_client.get(QUEUE).context["sections"]
+    assert {section["title"]: [row.pk for row in section["rows"]] for section in sections} == {
+        "My open requests": [mine.request.pk],
+        "Ready to unlock": [ready.request.pk],
+        "Waiting for the customer": [waiting.request.pk],
+        "Unlocked, to be re-exported": [unlocked.request.pk],
+    }
+    assert f"unlocked until {unlocked.batch.unlocked_until.astimezone():%Y}"[:14] in text(agent_client, QUEUE)
+
+
+def test_an_empty_queue_says_what_to_do(agent_client):
+    shown = text(agent_client, QUEUE)
+    assert "Open a request when a customer calls" in shown
+    assert reverse("admin:unlocks_unlockrequest_add") in shown
+
+
+def test_the_auditor_is_not_offered_to_open_a_request(auditor_client):
+    assert reverse("admin:unlocks_unlockrequest_add") not in text(auditor_client, QUEUE)
+
+
+def test_the_navigation_shows_where_you_are(manager_client, agent_client):
+    shown = text(manager_client, BATCHES)
+    assert f'<a href="{BATCHES}" aria-current="page">Batches</a>' in shown
+    assert shown.count('aria-current="page"') == 1
+    assert "Audit log" in shown
+    assert "Audit log" not in text(agent_client, BATCHES)
+
+
+def test_a_single_hit_is_opened_at_once(agent_client, agent):
+    case = factories.case_consented(agent, batches=[factories.make_batch(number="20261101-INV")])
+    request = case.request.get_absolute_url()
+    batch = f"/desk/unlocks/batch/{case.batch.pk}/change/"
+    account = f"/desk/unlocks/account/{case.account.pk}/change/"
+    hits = {
+        case.request.reference: request,
+        case.request.reference.lower(): request,
+        f"UR-{case.request.pk}": request,
+        case.consent.reference: request,
+        "20261101-INV": batch,
+        "20261101": batch,
+        case.account.number: account,
+        case.account.name: account,
+        f" {case.account.name[:9]} ": account,
+    }
+    assert {term: agent_client.get(SEARCH, {"q": term}).get("Location") for term in hits} == hits
+
+
+def test_several_hits_are_listed(agent_client):
+    for number in ("4711", "4712"):
+        account = factories.make_account(number=number, name=f"Northwind {number}")
+        factories.make_batch(account=account, number="20261101-INV")
+    shown = text(agent_client, SEARCH, q="20261101-INV")
+    assert shown.count("20261101-INV</b>") == 2
+    assert "Northwind 4712" in text(agent_client, SEARCH, q="northwind")
+
+
+@pytest.mark.parametrize("term", ["", "nothing like it", "UR-999999999999999999999", "%", "'; --", "\0", "x" * 5000])
+def test_no_hit_says_what_can_be_searched(agent_client, term):
+    factories.make_batch()
+    assert "UR-000123" in text(agent_client, SEARCH, q=term)
+
+
+def test_the_search_finds_only_what_its_user_may_see(client, agent):
+    case = factories.case_consented(agent)
+    client.force_login(factories.make_user("newcomer"))
+    for term in (case.request.reference, case.batch.number, case.account.number):
+        assert "Nothing was found" in text(client, SEARCH, q=term)
+
+
+# Pages that say no
+
+
+@pytest.mark.parametrize("pk", ["999999", "x", str(uuid.UUID(int=0))])
+@pytest.mark.parametrize("model", ["batch", "caseevent"])
+def test_what_does_not_exist_is_not_found(superuser_client, model, pk):
+    assert superuser_client.get(f"/desk/unlocks/{model}/{pk}/change/").status_code == 404
+
+
+@pytest.mark.parametrize("address", [BATCHES, ACCOUNTS, LOG, QUEUE, "/desk/login/", "/nowhere"])
+def test_pages_hold_nothing_inline(manager_client, client, address):
+    factories.make_batch()
+    shown = (client if "login" in address else manager_client).get(address).content.decode()
+    assert "<style" not in shown
+    assert " style=" not in shown
+    assert " onclick=" not in shown
+    assert "<script>" not in shown
+
+
+def test_a_batch_page_shows_items_requests_and_the_way_on(agent_client, agent):
+    batch = factories.make_batch(items=2)
+    history.save(factories.make_item(batch=batch, export_id="QB-77"), by=factories.acting(agent))
+    shown = text(agent_client, f"/desk/unlocks/batch/{batch.pk}/change/")
+    assert "QB-77" in shown
+    assert "1 possible duplicate" in shown
+    assert "Nobody has asked for it yet" in shown
+    case = factories.open_case(agent, batches=[batch])
+    shown = text(agent_client, f"/desk/unlocks/batch/{batch.pk}/change/")
+    assert case.request.get_absolute_url() in shown
+    assert "has not been asked for consent yet" in shown

@@ -1,0 +1,322 @@
+"""Opening a request: the account, who asks, and batches picked or pasted; each judged before anything is written."""
+
+import re
+import uuid
+
+import pytest
+from django.db import connection
+from django.test import RequestFactory
+from django.test.utils import CaptureQueriesContext
+from django.utils.html import escape
+
+from tests import factories
+from unlocks import operations
+from unlocks.admin.base import freeze
+from unlocks.models import Batch, CaseEvent, RequestedBatch, UnlockRequest
+
+ADD = "/desk/unlocks/unlockrequest/add/"
+
+
+@pytest.fixture
+def account(db):
+    return factories.make_account(number="4711", name="Northwind Heating")
+
+
+@pytest.fixture
+def admin(account):
+    return account.contacts.get()
+
+
+def form_of(account, selection=None):
+    return f"{ADD}?account={account.pk}" + (f"&selection={selection.pk}" if selection else "")
+
+
+def typed(admin, **changes):
+    return {
+        "requester": admin.pk,
+        "channel": "phone",
+        "bypass_reason": "by_mistake",
+        "reason": "Bypassed while clearing the list.",
+        "numbers": "",
+        "open": "1",
+    } | changes
+
+
+def nothing_written():
+    return (UnlockRequest.objects.count(), RequestedBatch.objects.count(), CaseEvent.objects.count()) == (0, 0, 0)
+
+
+def select(user, batches):
+    request = RequestFactory().get("/")
+    request.user = user
+    return freeze(request, Batch.objects.filter(pk__in=[batch.pk for batch in batches]))
+
+
+# The way to the form
+
+
+def test_the_account_comes_first(agent_client, account):
+    page = agent_client.get(ADD)
+    assert "admin-autocomplete" in page.content.decode()
+    assert "Step 1 of 2" in page.content.decode()
+    page = agent_client.get(ADD, {"account": account.pk})
+    assert "Open a request for Northwind Heating (4711)" in page.content.decode()
+
+
+def test_the_account_is_found_without_javascript(agent_client, account):
+    other = factories.make_account(name="Blue Ridge")
+    page = agent_client.get(ADD, {"q": "north"}).content.decode()
+    assert f'href="?account={account.pk}"' in page
+    assert f'href="?account={other.pk}"' not in page
+    assert "No active account begins with “&lt;x&gt;”." in agent_client.get(ADD, {"q": "<x>"}).content.decode()
+
+
+@pytest.mark.parametrize("wrong", ["", "0", "x", "99999999999999999999"])
+def test_a_wrong_account_is_said(agent_client, account, wrong):
+    page = agent_client.get(ADD, {"account": wrong})
+    assert page.status_code == 200
+    assert page.context["form"].errors["account"]
+
+
+def test_an_inactive_account_is_not_offered(agent_client):
+    account = factories.make_account(active=False)
+    assert agent_client.get(ADD, {"account": account.pk}).context["form"].errors["account"]
+
+
+def test_the_form_lists_what_is_bypassed_and_free(agent, agent_client, account):
+    free = factories.make_batches(account=account, n=3)
+    factories.make_batch(account=account, status="exported")
+    factories.make_batch()
+    factories.open_case(agent, batches=[free[0]])
+    boxes = agent_client.get(form_of(account)).context["form"].pickable()
+    assert {batch.pk for _, batch in boxes} == {free[1].pk, free[2].pk}
+
+
+def test_fifty_batches_are_listed_at_most(agent_client, account):
+    factories.make_batches(account=account, n=52)
+    form = agent_client.get(form_of(account)).context["form"]
+    assert len(form.pickable()) == 50
+    assert form.more_to_pick
+
+
+def test_a_selection_fills_in_its_numbers(agent, agent_client, account):
+    batches = factories.make_batches(account=account, n=2)
+    selection = select(agent, batches)
+    response = agent_client.get(ADD, {"selection": selection.pk})
+    assert response.status_code == 302
+    form = agent_client.get(response.url).context["form"]
+    assert form["numbers"].value().split() == sorted(batch.number for batch in batches)
+
+
+def test_a_selection_of_two_accounts_is_opened_one_by_one(agent, agent_client, account):
+    batches = [factories.make_batch(account=account), *factories.make_batches(n=2)]
+    page = agent_client.get(ADD, {"selection": select(agent, batches).pk}).content.decode()
+    assert "of 2 accounts" in page
+    assert re.search(rf"account={account.pk}&amp;selection=[0-9a-f-]+\">[^<]+</a> <span[^>]*>1 batch<", page)
+
+
+def test_a_selection_belongs_to_its_maker(second_agent, agent_client, account):
+    selection = select(second_agent, factories.make_batches(account=account))
+    assert agent_client.get(ADD, {"selection": selection.pk}).status_code == 404
+    assert agent_client.get(form_of(account, selection)).status_code == 404
+    assert agent_client.get(ADD, {"selection": uuid.uuid4()}).status_code == 404
+    assert agent_client.get(ADD, {"selection": "x"}).status_code == 404
+
+
+def test_only_who_may_open_sees_the_form(auditor_client, agent_client, client, account, admin):
+    batch = factories.make_batch(account=account)
+    for address in (ADD, form_of(account)):
+        assert client.get(address).status_code == 302
+        assert auditor_client.get(address).status_code == 403
+        assert agent_client.get(address).status_code == 200
+    assert auditor_client.post(form_of(account), typed(admin, picked=[batch.pk])).status_code == 403
+    assert nothing_written()
+
+
+# Opening
+
+
+def test_picked_and_pasted_batches_are_opened(agent, agent_client, account, admin):
+    first, second, third = factories.make_batches(account=account, n=3)
+    numbers = f"{second.number};{third.number}, {second.number}"
+    response = agent_client.post(form_of(account), typed(admin, picked=[first.pk], numbers=numbers))
+    request = UnlockRequest.objects.get()
+    assert response.url == request.get_absolute_url()
+    assert set(request.lines.values_list("batch", flat=True)) == {first.pk, second.pk, third.pk}
+    assert (request.account, request.requester, request.assignee, request.channel) == (account, admin, agent, "phone")
+    assert f"{request} is open, for 3 batches." in agent_client.get(response.url).content.decode()
+
+
+def test_five_hundred_pasted_numbers(agent_client, account, admin):
+    batches = factories.make_batches(account=account, n=500, items=0)
+    separators = [",", ";", " ", "\n", "\t", "\r\n", " , "]
+    pasted = "".join(batch.number + separators[place % len(separators)] for place, batch in enumerate(batches))
+    agent_client.post(form_of(account), typed(admin, numbers=pasted))
+    assert UnlockRequest.objects.get().lines.count() == 500
+
+
+def test_checking_judges_and_writes_nothing(agent, agent_client, account):
+    good, exported, posted = (
+        factories.make_batch(account=account, status=status) for status in ("bypassed", "exported", "posted")
+    )
+    numbers = " ".join(batch.number for batch in (good, exported, posted))
+    response = agent_client.post(form_of(account), {"numbers": numbers, "check": "1"})
+    page = response.content.decode()
+    assert response.status_code == 200
+    assert escape("Exported on 3 May 2026: Support can't unlock exported batches.") in page
+    assert "Posted, not bypassed: the customer can unpost it without Support." in page
+    assert "Can be unlocked" in page
+    assert "Leave out the 2 that can't be unlocked and open" in page
+    assert nothing_written()
+
+
+def test_checking_keeps_what_was_typed(agent_client, account, admin):
+    batch = factories.make_batch(account=account)
+    page = agent_client.post(
+        form_of(account), typed(admin, picked=[batch.pk], numbers="", check="1", reason="Half a reas")
+    ).content.decode()
+    assert "Half a reas</textarea>" in page
+    assert re.search(rf'value="{batch.pk}"[^>]* checked', page)
+
+
+def test_what_cannot_be_unlocked_is_left_out_in_one_click(agent_client, account, admin):
+    good, exported = (factories.make_batch(account=account, status=status) for status in ("bypassed", "exported"))
+    numbers = f"{good.number} {exported.number}"
+    response = agent_client.post(form_of(account), typed(admin, numbers=numbers))
+    assert response.status_code == 422
+    assert escape("Nothing was opened: 1 batch can't be unlocked.") in response.content.decode()
+    assert nothing_written()
+    data = typed(admin, numbers=numbers, leave_out="1")
+    del data["open"]
+    agent_client.post(form_of(account), data)
+    assert list(UnlockRequest.objects.get().lines.values_list("batch", flat=True)) == [good.pk]
+
+
+def test_no_more_is_left_out_than_was_shown(agent_client, account, admin):
+    good, exported, pending = (
+        factories.make_batch(account=account, status=status) for status in ("bypassed", "exported", "pending")
+    )
+    numbers = f"{good.number} {exported.number} {pending.number}"
+    response = agent_client.post(form_of(account), typed(admin, numbers=numbers, leave_out="1"))
+    assert response.status_code == 422
+    assert nothing_written()
+
+
+def test_unknown_numbers_are_listed_back(agent_client, account, admin):
+    batch, foreign = factories.make_batch(account=account), factories.make_batch()
+    response = agent_client.post(
+        form_of(account), typed(admin, numbers=f"{batch.number}, NO-SUCH <b>, {foreign.number}")
+    )
+    assert response.status_code == 422
+    assert list(response.context["form"].errors["numbers"]) == [
+        f"Northwind Heating (4711) has no batches with these 3 numbers: NO-SUCH, <b>, {foreign.number}."
+    ]
+    assert "<b>, " not in response.content.decode()
+    assert nothing_written()
+
+
+def test_a_batch_in_another_open_request_names_it(agent, agent_client, account, admin):
+    taken, free = factories.make_batches(account=account, n=2)
+    other = factories.open_case(agent, batches=[taken]).request
+    page = agent_client.post(
+        form_of(account), typed(admin, numbers=f"{taken.number} {free.number}", check="1")
+    ).content.decode()
+    assert f"It is in {other} already, which is still open." in page
+    assert f'href="{other.get_absolute_url()}"' in page
+
+
+def test_the_second_submit_says_what_already_happened(agent_client, account, admin):
+    batches = factories.make_batches(account=account, n=2)
+    data = typed(admin, picked=[batch.pk for batch in batches])
+    assert agent_client.post(form_of(account), data).status_code == 302
+    response = agent_client.post(form_of(account), data)
+    request = UnlockRequest.objects.get()
+    page = response.content.decode()
+    assert response.status_code == 422
+    assert f"These 2 batches are in {request} already." in page
+    assert "You opened it" in page
+    assert f'href="{request.get_absolute_url()}">Go to {request}' in page
+
+
+def test_who_is_no_admin_is_refused_by_name_of_who_could(agent_client, account, admin):
+    office = factories.make_contact(account=account, is_admin=False, name="Front Desk")
+    batch = factories.make_batch(account=account)
+    response = agent_client.post(form_of(account), typed(office, picked=[batch.pk]))
+    assert response.status_code == 422
+    (error,) = response.context["form"].errors["requester"]
+    assert error == f"Front Desk is not an Admin of the account. Ask {admin.name}, or have one of them join the call."
+    assert nothing_written()
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("requester", ""),
+        ("requester", "0"),
+        ("requester", "x"),
+        ("channel", "pigeon"),
+        ("bypass_reason", ""),
+        ("reason", "   "),
+        ("reason", "x" * 2001),
+        ("reason", "a\0b"),
+        ("numbers", ""),
+        ("numbers", ", ;\n"),
+        ("numbers", "a\0b"),
+        ("numbers", " ".join(str(number) for number in range(10_001))),
+    ],
+)
+def test_wrong_values_are_said_beside_their_field(agent_client, account, admin, field, value):
+    batch = factories.make_batch(account=account)
+    data = typed(admin, numbers=batch.number) | {field: value}
+    response = agent_client.post(form_of(account), data)
+    assert response.status_code == 422
+    assert field in response.context["form"].errors
+    assert nothing_written()
+
+
+@pytest.mark.parametrize("picked", ["x", "0", "-1", "9" * 18, "9" * 40, "1 OR 1=1"])
+def test_hostile_picks_open_nothing(agent_client, account, admin, picked):
+    response = agent_client.post(form_of(account), typed(admin, picked=[picked]))
+    assert response.status_code == 422
+    assert nothing_written()
+
+
+def test_a_batch_of_another_account_is_not_opened(agent_client, account, admin):
+    foreign = factories.make_batch()
+    response = agent_client.post(form_of(account), typed(admin, picked=[foreign.pk]))
+    assert response.status_code == 422
+    assert nothing_written()
+
+
+def test_two_people_open_the_same_batch_at_once(monkeypatch, second_agent, agent_client, account, admin):
+    batch = factories.make_batch(account=account)
+    really = operations.open_request
+
+    def after_somebody_else(**kwargs):
+        monkeypatch.setattr(operations, "open_request", really)
+        factories.open_case(second_agent, batches=[batch])
+        return really(**kwargs)
+
+    monkeypatch.setattr(operations, "open_request", after_somebody_else)
+    response = agent_client.post(form_of(account), typed(admin, picked=[batch.pk]))
+    assert response.status_code == 422
+    assert "This batch is in UR-" in response.content.decode()
+    assert UnlockRequest.objects.count() == 1
+
+
+def test_the_form_costs_the_same_for_one_batch_and_for_thirty(agent_client, django_assert_num_queries):
+    def cost(n):
+        account = factories.make_account()
+        batches = factories.make_batches(account=account, n=n)
+        exported = [factories.make_batch(account=account, status="exported") for _ in range(n)]
+        numbers = " ".join(batch.number for batch in batches + exported)
+        return form_of(account), {"numbers": numbers, "check": "1"}
+
+    small, large = cost(1), cost(30)
+    agent_client.get(small[0])
+    with CaptureQueriesContext(connection) as counted:
+        agent_client.get(small[0])
+        agent_client.post(*small)
+    with django_assert_num_queries(len(counted)):
+        agent_client.get(large[0])
+        agent_client.post(*large)

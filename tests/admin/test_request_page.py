@@ -1,0 +1,445 @@
+"""The request page: each form carries out one verb, for those who may, and says what happened."""
+
+import json
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+from django.utils import timezone
+
+from tests import factories
+from unlocks import history, operations
+from unlocks.actors import Actor
+from unlocks.admin.timeline import told
+from unlocks.forms.staff import CASE_FORMS
+from unlocks.models import CaseEvent, UnlockRequest
+
+Kind = CaseEvent.Kind
+Status = UnlockRequest.Status
+
+
+def page_of(case):
+    return reverse("admin:unlocks_unlockrequest_change", args=[case.request.pk])
+
+
+def post(client, case, verb, **typed):
+    return client.post(page_of(case), {"verb": verb, **typed})
+
+
+def done(client, case, verb, **typed):
+    """Post a verb that must succeed, and return the page that follows."""
+    response = post(client, case, verb, **typed)
+    assert response.status_code == 302, response.content.decode()
+    return client.get(response.url).content.decode()
+
+
+def seen_on(client, case, verb):
+    """Return what the page's form for `verb` carries to say how far the ledger was when it was made."""
+    context = client.get(page_of(case)).context
+    form = {form.verb: form for form in [context["next"]["form"], *context["forms"].values()] if form}[verb]
+    return form["seen"].value()
+
+
+def state(case):
+    """Return all that a refused verb must leave as it was."""
+    case.refresh()
+    return (
+        case.request.status,
+        case.request.history.count(),
+        case.request.events.count(),
+        [(batch.status, batch.history.count()) for batch in case.batches],
+    )
+
+
+def kinds(case):
+    return list(case.request.events.order_by("sequence").values_list("kind", flat=True))
+
+
+@pytest.fixture
+def case(agent):
+    return factories.open_case(agent)
+
+
+@pytest.fixture
+def advised(agent, case):
+    operations.record_advice(case.request, advice="wants_export", by=factories.acting(agent))
+    return case.refresh()
+
+
+# What each state of a case asks for
+
+
+def next_verb(client, case):
+    form = client.get(page_of(case)).context["next"]["form"]
+    return form and form.verb
+
+
+def test_the_next_action_follows_the_case(agent, agent_client, case):
+    by = factories.acting(agent)
+    assert next_verb(agent_client, case) == "advise"
+    operations.record_advice(case.request, advice="wants_export", by=by)
+    assert next_verb(agent_client, case) == "send_link"
+    case.url = operations.send_consent_link(case.request, contact=case.admin, by=by)
+    assert next_verb(agent_client, case) is None
+    operations.revoke_consent_link(case.request, by=by)
+    assert next_verb(agent_client, case) == "send_link"
+    assert next_verb(agent_client, factories.case_consented(agent)) == "unlock"
+    unlocked = factories.case_unlocked(agent)
+    assert next_verb(agent_client, unlocked) == "mark_re_exported"
+    operations.mark_re_exported(unlocked.rows, by=by)
+    assert next_verb(agent_client, unlocked) == "close"
+    operations.close_request(unlocked.request, resolution="re_exported", why="Done.", by=by)
+    assert next_verb(agent_client, unlocked) is None
+
+
+def test_a_likely_duplicate_is_warned_of(agent, agent_client):
+    case = factories.open_case(agent, bypass_reason="already_entered")
+    page = agent_client.get(page_of(case)).content.decode()
+    assert "Unlocking would very likely make duplicates." in page
+    assert "Duplicates likely" in page
+
+
+def test_each_batch_has_its_verdict(agent, agent_client):
+    case = factories.case_consented(agent)
+    item = case.batch.items.first()
+    item.memo = "Changed afterwards"
+    history.save(item, by=Actor.desk())
+    page = agent_client.get(page_of(case))
+    verdicts = [(row["batch"].pk, row["tag"], row["sentence"]) for row in page.context["case"].verdicts]
+    assert verdicts == [
+        (case.batches[0].pk, "Refused", "Changed since the customer consented. Send a new consent link."),
+        (case.batches[1].pk, "Ready", ""),
+    ]
+    assert "1 batch can&#x27;t be unlocked." in page.content.decode()
+    assert "Unlock 1 batch…" in page.content.decode()
+
+
+def test_a_missing_pin_is_a_managers_next_action(agent, agent_client, manager_client):
+    account = factories.make_account(pin="")
+    case = factories.open_case(agent, batches=factories.make_batches(account=account))
+    operations.record_advice(case.request, advice="wants_export", by=factories.acting(agent))
+    assert next_verb(agent_client, case) is None
+    assert next_verb(manager_client, case) == "issue_pin"
+    page = done(manager_client, case, "issue_pin")
+    assert "A new PIN is on its way to the Admin contacts" in page
+    assert next_verb(agent_client, case) == "send_link"
+
+
+# The verbs
+
+
+def test_advice_is_recorded(agent_client, case):
+    page = done(agent_client, case, "advise", advice="wants_export")
+    assert "Recorded: the customer wants to export the batches." in page
+    assert case.refresh().request.advice == "wants_export"
+    assert kinds(case) == [Kind.OPENED, Kind.ADVISED]
+
+
+def test_manual_entry_closes_the_case(agent_client, case):
+    page = done(agent_client, case, "advise", advice="manual_entry")
+    assert "is closed: the customer enters the items by hand, and nothing is unlocked." in page
+    assert (case.refresh().request.status, case.request.resolution) == (Status.CLOSED, "entered_manually")
+
+
+def test_the_right_pin_is_verified_for_this_request(agent, agent_client, advised):
+    page = done(agent_client, advised, "verify_pin", pin=factories.PIN)
+    assert "The PIN is right." in page
+    assert (advised.refresh().request.pin_typed_by, advised.request.pin_verified_by) == ("agent", agent)
+
+
+def test_a_wrong_pin_is_said_beside_the_form_and_never_shown(agent_client, advised):
+    response = post(agent_client, advised, "verify_pin", pin="739164")
+    page = response.content.decode()
+    assert response.status_code == 422
+    assert "That PIN is not right." in page
+    assert "739164" not in page
+    assert kinds(advised)[-1] == Kind.PIN_WRONG
+    assert "739164" not in "".join(advised.request.events.values_list("body", flat=True))
+
+
+def test_a_double_click_takes_one_try_of_the_pin(agent_client, advised):
+    seen = seen_on(agent_client, advised, "verify_pin")
+    post(agent_client, advised, "verify_pin", pin="000000", seen=seen)
+    response = post(agent_client, advised, "verify_pin", pin="000000", seen=seen)
+    assert response.status_code == 422
+    assert "This was done already: wrong pin by agent" in response.content.decode()
+    advised.account.refresh_from_db()
+    assert advised.account.pin_failures == 1
+
+
+def test_the_consent_link_is_shown_once(agent_client, advised, mailoutbox):
+    page = done(agent_client, advised, "send_link", contact=advised.admin.pk)
+    link = advised.refresh().link
+    assert 'readonly value="http' in page
+    url = page.split('readonly value="')[1].split('"')[0]
+    assert operations.link_for(url.rstrip("/").rsplit("/", 1)[-1]) == link
+    again = agent_client.get(page_of(advised)).content.decode()
+    assert "readonly" not in again
+    assert url.rstrip("/").rsplit("/", 1)[-1] not in again
+    assert url not in json.dumps(dict(agent_client.session))
+    assert advised.request.status == Status.AWAITING_CONSENT
+
+
+def test_a_second_click_sends_no_second_link(agent_client, advised):
+    seen = seen_on(agent_client, advised, "send_link")
+    assert post(agent_client, advised, "send_link", contact=advised.admin.pk, seen=seen).status_code == 302
+    response = post(agent_client, advised, "send_link", contact=advised.admin.pk, seen=seen)
+    assert response.status_code == 422
+    assert "This was done already: consent link sent by agent" in response.content.decode()
+    assert advised.request.links.count() == 1
+
+
+def test_a_link_goes_to_an_admin_of_the_account_only(agent_client, advised):
+    office = factories.make_contact(account=advised.account, is_admin=False)
+    stranger = factories.make_contact(account=factories.make_account(), is_admin=True)
+    before = state(advised)
+    for contact in (office, stranger):
+        response = post(agent_client, advised, "send_link", contact=contact.pk)
+        assert response.status_code == 422
+        assert "Select a valid choice" in response.content.decode()
+    assert state(advised) == before
+
+
+def test_a_link_is_revoked(agent, agent_client):
+    case = factories.case_awaiting(agent)
+    page = done(agent_client, case, "revoke_link")
+    assert "it opens nothing any more" in page
+    assert operations.link_state(case.link) == "revoked"
+    response = post(agent_client, case, "revoke_link")
+    assert response.status_code == 422
+    assert "No consent link is out" in response.content.decode()
+
+
+def test_unlocking_leads_to_the_preview(agent, agent_client):
+    case = factories.case_consented(agent)
+    response = post(agent_client, case, "unlock")
+    assert response.status_code == 302
+    preview = agent_client.get(response.url)
+    assert preview.context["ready"]["n"] == 2
+    assert case.refresh().batch.status == "bypassed"
+
+
+def test_batches_are_marked_as_re_exported_one_by_one(agent, agent_client):
+    case = factories.case_unlocked(agent)
+    key = "11111111-2222-4333-8444-555555555555"
+    page = done(agent_client, case, "mark_re_exported", key=key, batches=[case.batches[0].pk])
+    assert "1 batch marked as re-exported." in page
+    assert [batch.status for batch in case.refresh().batches] == ["exported", "unlocked"]
+    page = done(agent_client, case, "mark_re_exported", key=key, batches=[case.batches[0].pk])
+    assert "That was done already" in page
+    assert [batch.status for batch in case.refresh().batches] == ["exported", "unlocked"]
+
+
+def test_a_batch_of_another_request_is_not_marked_from_here(agent, agent_client):
+    case, other = factories.case_unlocked(agent), factories.case_unlocked(agent)
+    response = post(
+        agent_client,
+        case,
+        "mark_re_exported",
+        key="11111111-2222-4333-8444-555555555555",
+        batches=[other.batch.pk],
+    )
+    assert response.status_code == 422
+    assert other.refresh().batch.status == "unlocked"
+
+
+def test_a_manager_locks_again_with_a_reason(agent, manager_client):
+    case = factories.case_unlocked(agent)
+    key = "11111111-2222-4333-8444-555555555556"
+    before = state(case)
+    response = post(manager_client, case, "relock", key=key, why="  ")
+    assert response.status_code == 422
+    assert state(case) == before
+    page = done(manager_client, case, "relock", key=key, why="Nobody answers.")
+    assert "2 batches locked again." in page
+    assert [batch.status for batch in case.refresh().batches] == ["bypassed", "bypassed"]
+    assert "That was done already" in done(manager_client, case, "relock", key=key, why="Nobody answers.")
+
+
+def test_a_note_is_kept_once(agent_client, case):
+    seen = seen_on(agent_client, case, "note")
+    page = done(agent_client, case, "note", text="Called <back> twice.", seen=seen)
+    assert "Called &lt;back&gt; twice." in page
+    response = post(agent_client, case, "note", text="Called <back> twice.", seen=seen)
+    assert response.status_code == 422
+    assert kinds(case) == [Kind.OPENED, Kind.NOTE]
+    done(agent_client, case, "note", text="Another one.", seen=seen)
+    assert kinds(case) == [Kind.OPENED, Kind.NOTE, Kind.NOTE]
+
+
+def test_what_was_typed_is_kept_when_it_is_refused(agent_client, case):
+    response = post(agent_client, case, "close", resolution="", why="They will call again.")
+    assert response.status_code == 422
+    assert "They will call again.</textarea>" in response.content.decode()
+    assert case.refresh().request.status == Status.OPEN
+
+
+def test_hand_over_and_take(agent, second_agent, auditor, agent_client, second_agent_client, case):
+    assert "is handed over to second-agent." in done(agent_client, case, "hand_over", to=second_agent.pk)
+    assert case.refresh().request.assignee == second_agent
+    assert post(second_agent_client, case, "hand_over", to=auditor.pk).status_code == 422
+    assert "is yours." in done(agent_client, case, "take")
+    assert case.refresh().request.assignee == agent
+    assert post(agent_client, case, "take").status_code == 422
+
+
+def test_two_people_take_at_once_and_the_second_is_told(agent_client, second_agent_client, manager, agent):
+    case = factories.open_case(manager)
+    seen = seen_on(second_agent_client, case, "take")
+    done(agent_client, case, "take", seen=seen)
+    response = post(second_agent_client, case, "take", seen=seen)
+    assert "This was done already: assigned by agent" in response.content.decode()
+    assert case.refresh().request.assignee == agent
+
+
+def test_withdrawal_locks_again_and_closes(agent, agent_client):
+    case = factories.case_unlocked(agent)
+    page = done(agent_client, case, "withdraw", why="The controller changed her mind.")
+    assert "The consent is withdrawn" in page
+    assert (case.refresh().request.resolution, case.batch.status) == ("withdrawn", "bypassed")
+    assert post(agent_client, case, "withdraw", why="Again.").status_code == 422
+
+
+def test_withdrawal_without_a_consent_is_refused(agent_client, case):
+    response = post(agent_client, case, "withdraw", why="Never given.")
+    assert response.status_code == 422
+    assert "There is no consent to withdraw: none was given." in response.content.decode()
+
+
+@pytest.mark.parametrize(
+    ("verb", "typed", "resolution"),
+    [
+        ("cancel", {"why": "Called off."}, "cancelled"),
+        ("close", {"why": "Not theirs.", "resolution": "not_eligible"}, "not_eligible"),
+    ],
+)
+def test_closing(agent_client, case, verb, typed, resolution):
+    done(agent_client, case, verb, **typed)
+    assert (case.refresh().request.status, case.request.resolution) == (Status.CLOSED, resolution)
+    response = post(agent_client, case, verb, **typed)
+    assert response.status_code == 422
+    assert "is closed and does not change any more." in response.content.decode()
+    page = agent_client.get(page_of(case))
+    assert {form.verb for form in page.context["forms"].values()} == {"note"}
+
+
+def test_a_case_cannot_be_closed_as_what_the_customer_has_to_say(agent_client, case):
+    for resolution in ("declined", "withdrawn", "re_exported", "nonsense"):
+        assert post(agent_client, case, "close", resolution=resolution, why="Because.").status_code == 422
+    assert case.refresh().request.status == Status.OPEN
+
+
+# Who may
+
+TYPED = {
+    "advise": {"advice": "manual_entry"},
+    "verify_pin": {"pin": factories.PIN},
+    "note": {"text": "A note"},
+    "close": {"resolution": "not_eligible", "why": "No."},
+    "cancel": {"why": "No."},
+    "withdraw": {"why": "No."},
+    "relock": {"why": "No.", "key": "11111111-2222-4333-8444-555555555555"},
+    "mark_re_exported": {"key": "11111111-2222-4333-8444-555555555555"},
+}
+
+
+@pytest.mark.parametrize("verb", CASE_FORMS)
+def test_an_auditor_changes_nothing(agent, auditor_client, verb):
+    case = factories.case_unlocked(agent)
+    before = state(case)
+    assert post(auditor_client, case, verb, **TYPED.get(verb, {})).status_code == 403
+    assert state(case) == before
+
+
+def test_an_auditor_sees_everything_and_no_form(agent, auditor_client):
+    for case in (factories.open_case(agent), factories.case_consented(agent), factories.case_unlocked(agent)):
+        page = auditor_client.get(page_of(case))
+        assert page.status_code == 200
+        assert 'name="verb"' not in page.content.decode()
+
+
+@pytest.mark.parametrize("verb", ["relock", "issue_pin"])
+def test_an_agent_does_not_do_what_is_a_managers(agent, agent_client, verb):
+    case = factories.case_unlocked(agent)
+    before = state(case)
+    assert post(agent_client, case, verb, **TYPED.get(verb, {})).status_code == 403
+    assert state(case) == before
+    assert f'name="verb" value="{verb}"' not in agent_client.get(page_of(case)).content.decode()
+
+
+def test_a_superuser_passes_no_rule(superuser_client, agent):
+    case = factories.case_awaiting(agent)
+    response = post(superuser_client, case, "unlock")
+    preview = superuser_client.get(response.url)
+    assert preview.context["ready"]["n"] == 0
+    assert '<button class="btn main"' not in preview.content.decode()
+    assert "There is no consent to withdraw" in post(superuser_client, case, "withdraw", why="x").content.decode()
+
+
+def test_nobody_edits_a_status_in_a_form(superuser_client, agent_client, case):
+    before = state(case)
+    for client in (superuser_client, agent_client):
+        assert client.post(page_of(case), {"status": "consented", "_save": "Save"}).status_code == 400
+        assert client.post(page_of(case), {"verb": "note", "status": "consented"}).status_code == 422
+    assert state(case) == before
+
+
+def test_strangers_are_sent_to_sign_in_and_unknown_requests_are_not_found(client, agent_client, case):
+    assert client.get(page_of(case)).status_code == 302
+    for address in ("999999", "0", "abc", "1" * 30):
+        assert agent_client.get(reverse("admin:unlocks_unlockrequest_change", args=[address])).status_code == 404
+
+
+# Big cases and queries
+
+
+def test_a_long_case_is_paged_and_filtered_by_verdict(agent, agent_client):
+    account = factories.make_account()
+    case = factories.case_consented(agent, batches=factories.make_batches(account=account, n=101))
+    item = case.batches[100].items.first()
+    item.memo = "Changed afterwards"
+    history.save(item, by=Actor.desk())
+    page = agent_client.get(page_of(case))
+    assert len(page.context["case"].verdicts) == 100
+    assert [(code, n) for code, _, n, _ in page.context["case"].verdict_summary] == [("ready", 100), ("changed", 1)]
+    refused = agent_client.get(page_of(case), {"only": "changed"}).context["case"].verdicts
+    assert [row["batch"].pk for row in refused] == [case.batches[100].pk]
+    last = agent_client.get(page_of(case), {"page": "2"}).context["case"].verdicts
+    assert [row["batch"].pk for row in last] == [case.batches[100].pk]
+    assert agent_client.get(page_of(case), {"page": "x", "only": "'"}).status_code == 200
+
+
+def test_the_page_costs_the_same_for_one_batch_and_for_thirty(agent, manager_client, django_assert_num_queries):
+    for make in (factories.open_case, factories.case_awaiting, factories.case_consented, factories.case_unlocked):
+        small = make(agent, batches=factories.make_batches(n=1))
+        large = make(agent, batches=factories.make_batches(n=30))
+        for number in range(60):
+            operations.add_note(large.request, text=f"Note {number}", by=factories.acting(agent))
+        manager_client.get(page_of(small))
+        with CaptureQueriesContext(connection) as counted:
+            manager_client.get(page_of(small))
+        with django_assert_num_queries(len(counted)):
+            page = manager_client.get(page_of(large))
+        assert len(page.context["case"].latest_events) == 50
+
+
+# The timeline
+
+
+@pytest.mark.parametrize("kind", Kind.values)
+def test_every_kind_of_entry_is_told(kind):
+    event = CaseEvent(kind=kind, at=timezone.now(), actor="agent", body=json.dumps({"facts": {}}))
+    assert told(event).what == event.get_kind_display()
+
+
+def test_the_timeline_tells_the_case(agent, agent_client):
+    case = factories.case_unlocked(agent)
+    page = agent_client.get(page_of(case)).content.decode()
+    for sentence in (
+        "<b>Opened</b> with 2 batches. Channel: Phone. Why bypassed: By mistake",
+        "<b>Safer route offered</b>: Customer wants to export the batches",
+        f"<b>Consent given</b> by {case.admin.name}, Controller, for 2 batches, terms version 1",
+        f"<b>Unlocked</b>: 2 batches ({case.batches[0].number}, {case.batches[1].number})",
+    ):
+        assert sentence in page

@@ -1,0 +1,129 @@
+"""A real Chromium on the live server. Every test here fails on a policy violation or an error in the console."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+
+# Playwright's own event loop runs in this thread, where Django would refuse the database.
+os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
+
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+REPORT_VIOLATIONS = """
+document.addEventListener("securitypolicyviolation", (event) =>
+  reportViolation(`${event.violatedDirective} ${event.blockedURI} on ${event.documentURI} ${event.sample}`));
+"""
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.is_relative_to(Path(__file__).parent):
+            item.add_marker(pytest.mark.browser)
+            if not CHROMIUM:
+                item.add_marker(pytest.mark.skip(reason="no Chromium here: install chromium"))
+
+
+@pytest.fixture(scope="session")
+def browser_type_launch_args(browser_type_launch_args):
+    return browser_type_launch_args | {"executable_path": CHROMIUM, "args": FLAGS}
+
+
+@pytest.fixture(scope="session")
+def browser_context_args(browser_context_args):
+    return browser_context_args | {"viewport": {"width": 1440, "height": 900}, "reduced_motion": "reduce"}
+
+
+@pytest.fixture
+def desk(live_server, settings):
+    """The address of the running desk, which is also the one in the links that it mails."""
+    settings.PUBLIC_URL = live_server.url
+    return live_server.url
+
+
+@pytest.fixture
+def troubles():
+    """What the pages of this test complained about so far."""
+    return []
+
+
+@pytest.fixture
+def new_context(new_context, troubles):
+    """Make further browsers, so that staff and customer each have one; all are watched, `page`'s own too."""
+    contexts = []
+
+    def watched(**options):
+        context = new_context(**options)
+        contexts.append(context)
+        _watch(context, troubles)
+        return context
+
+    yield watched
+    for context in contexts:
+        for page in context.pages:
+            _hear_out(page)
+    assert troubles == []
+
+
+def _hear_out(page):
+    # What the page has still to say arrives before this answer.
+    page.evaluate("1")
+
+
+def _watch(context, troubles):
+    refused_pages = set()
+
+    def note_page(response):
+        # A page that answers 403 or 410 on purpose is an error to the console; the test looks at the page itself.
+        if response.request.is_navigation_request() and 400 <= response.status < 500:
+            refused_pages.add(response.url)
+
+    def note_message(message):
+        if message.type in ("error", "warning") and not (
+            message.text.startswith("Failed to load resource") and message.location["url"] in refused_pages
+        ):
+            troubles.append(f"{message.type}: {message.text} ({message.location['url']})")
+
+    context.expose_binding("reportViolation", lambda source, text: troubles.append(f"policy: {text}"))
+    context.add_init_script(REPORT_VIOLATIONS)
+    context.on("response", note_page)
+    context.on("console", note_message)
+    context.on("weberror", lambda error: troubles.append(f"script: {error.error}"))
+
+
+@pytest.fixture
+def axe(troubles):
+    """Assert that a page has no accessibility violation that axe-core knows."""
+
+    def check(page):
+        _hear_out(page)
+        heard = len(troubles)
+        results = Axe().run(page)
+        _hear_out(page)
+        # axe itself tries inline styles, which the policy refuses: not the page's doing.
+        del troubles[heard:]
+        assert results.violations_count == 0, f"{page.url}\n{results.generate_report()}"
+
+    return check
+
+
+@pytest.fixture
+def sign_in(desk, client):
+    """Sign a member of staff in to a page's browser without the form."""
+
+    def signed_in(page, user):
+        client.force_login(user)
+        page.context.add_cookies([{"name": "sessionid", "value": client.cookies["sessionid"].value, "url": desk}])
+        return page
+
+    return signed_in

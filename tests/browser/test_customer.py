@@ -1,0 +1,226 @@
+"""The customer's pages in a real browser: on each screen, light and dark, with the keyboard, without scripts."""
+
+import pytest
+
+from tests import factories
+from tests.factories import PIN
+from unlocks import operations
+from unlocks.models import Consent
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+SCREENS = [(1440, "light"), (1440, "dark"), (390, "dark"), (360, "light")]
+
+
+@pytest.fixture
+def make_case(desk, db):
+    agent = factories.make_user("agent", group="Agent")
+
+    def made(**fields):
+        return factories.case_awaiting(agent, **fields)
+
+    return made
+
+
+def fill_in(page, pin=PIN):
+    page.get_by_label("Full name").fill("Dana Whitfield")
+    page.get_by_label("Role in the company").fill("Controller")
+    page.get_by_label("Account PIN").fill(pin)
+    page.get_by_label("I am authorised").check()
+    page.get_by_label("I agree to the terms").check()
+    page.get_by_role("button", name="Continue: check your answers").click()
+
+
+def open_form(page, case):
+    page.goto(case.url)
+    page.get_by_role("button", name="Open the form").click()
+
+
+def heading(page):
+    return page.get_by_role("heading", level=1).inner_text()
+
+
+@pytest.mark.parametrize(("width", "scheme"), SCREENS)
+def test_each_page_fits_the_screen_and_is_accessible(make_case, new_context, axe, desk, width, scheme):
+    page = new_context(color_scheme=scheme).new_page()
+    page.set_viewport_size({"width": width, "height": 800})
+    seen = []
+
+    def look():
+        seen.append(heading(page))
+        axe(page)
+        assert page.evaluate("document.documentElement.scrollWidth") == page.evaluate("innerWidth")
+
+    case = make_case()
+    page.goto(case.url)
+    look()
+    page.get_by_role("button", name="Open the form").click()
+    look()
+    page.get_by_text("The text that is recorded").click()
+    look()
+    page.get_by_role("button", name="Continue").click()
+    look()
+    fill_in(page, pin="000000")
+    look()
+    fill_in(page)
+    look()
+    page.get_by_role("button", name="Agree and record my consent").click()
+    look()
+    page.goto(case.url)
+    look()
+    page.context.clear_cookies()
+    page.goto(case.url)
+    look()
+    page.goto(f"{desk}/consent/unknown/")
+    look()
+    page.goto(f"{desk}/receipt/unknown/")
+    look()
+
+    case = make_case()
+    open_form(page, case)
+    page.get_by_role("button", name="I do not agree").click()
+    look()
+    page.get_by_label("Why not").fill("x" * 2001)
+    page.locator("textarea").evaluate("area => area.value = '\\u202e'")
+    page.get_by_role("button", name="Record that I do not agree").click()
+    look()
+    page.get_by_label("Why not").fill("We enter them by hand.")
+    page.get_by_role("button", name="Record that I do not agree").click()
+    look()
+
+    case = make_case()
+    page.goto(case.url)
+    operations.revoke_consent_link(case.request, by=factories.acting(case.agent))
+    page.reload()
+    look()
+
+    assert seen == [
+        "Your decision is needed",
+        *["Unlock bypassed batches"] * 4,
+        "Check your answers",
+        *["Your consent is recorded"] * 2,
+        "This link has been used",
+        "We do not know this link",
+        "No receipt here",
+        *["You do not agree"] * 2,
+        "Recorded: you do not agree",
+        "This link no longer works",
+    ]
+
+
+def test_hostile_names_neither_run_nor_break_the_page(make_case, new_context, axe):
+    account = factories.make_account(name="<img src=x onerror=alert(1)>" + "W" * 150)
+    name = "<script>alert(1)</script> \u202etxt.exe " + "W" * 150
+    batches = [factories.make_batch(account=account, name=name, total=-123456789012) for _ in range(2)]
+    page = new_context().new_page()
+    page.set_viewport_size({"width": 360, "height": 800})
+    open_form(page, make_case(batches=batches))
+    axe(page)
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+    assert page.locator("script, img:not(header img)").count() == 0
+
+
+def test_consent_with_the_keyboard_alone(make_case, new_context):
+    page = new_context().new_page()
+    page.goto(make_case().url)
+
+    def press_on(name):
+        """Tab until the named control has the focus, then press Enter."""
+        tab_to(name)
+        enter()
+
+    def enter():
+        with page.expect_navigation():
+            page.keyboard.press("Enter")
+
+    def tab_to(name):
+        for _ in range(30):
+            page.keyboard.press("Tab")
+            said = page.evaluate(
+                "(document.activeElement.labels?.[0] || document.activeElement).innerText.replace('*', '').trim()"
+            )
+            if said.startswith(name):
+                return
+        raise AssertionError(f"The focus never came to {name}.")
+
+    press_on("Open the form")
+    for label, text in {"Full name": "Dana Whitfield", "Role": "Controller", "Account PIN": PIN}.items():
+        tab_to(label)
+        page.keyboard.type(text)
+    for label in ("I am authorised", "I agree"):
+        tab_to(label)
+        page.keyboard.press("Space")
+    # Enter in a field continues; it never declines.
+    page.keyboard.press("Shift+Tab")
+    page.keyboard.press("Shift+Tab")
+    enter()
+    press_on("Agree and record my consent")
+    assert heading(page) == "Your consent is recorded"
+    assert Consent.objects.get().decision == "agreed"
+
+
+def test_what_has_to_be_mended_has_the_focus_and_leads_to_its_field(make_case, new_context):
+    page = new_context().new_page()
+    open_form(page, make_case())
+    page.get_by_role("button", name="Continue").click()
+    assert page.evaluate("document.activeElement.id") == "problems"
+    assert page.title() == "Please look again: Unlock bypassed batches · ServiceTitan Support"
+    page.get_by_role("link", name="Type the account PIN.").click()
+    assert page.evaluate("document.activeElement.id") == "id_pin"
+    described = page.get_by_label("Account PIN").get_attribute("aria-describedby").split()
+    assert [page.locator(f"#{one}").inner_text() for one in described] == [
+        "The number that confirms your account to Support. This page does not keep it.",
+        "Type the account PIN.",
+    ]
+    assert page.get_by_label("Account PIN").get_attribute("aria-invalid") == "true"
+
+
+def test_consent_without_scripts(make_case, new_context):
+    page = new_context(java_script_enabled=False).new_page()
+    open_form(page, make_case())
+    fill_in(page)
+    page.get_by_role("button", name="Go back and change").click()
+    assert page.get_by_label("Full name").input_value() == "Dana Whitfield"
+    fill_in(page)
+    page.get_by_role("button", name="Agree and record my consent").click()
+    assert heading(page) == "Your consent is recorded"
+
+
+def test_coming_back_after_agreeing_leads_to_the_receipt(make_case, new_context):
+    page = new_context().new_page()
+    open_form(page, make_case())
+    fill_in(page)
+    page.get_by_role("button", name="Agree and record my consent").click()
+    page.goto(f"{page.url.split('/consent/')[0]}/consent/")
+    assert page.url.endswith("/consent/receipt/?again")
+    assert page.get_by_role("status").inner_text().startswith("This was already recorded")
+    assert Consent.objects.count() == 1
+
+
+def test_a_double_click_records_once(make_case, new_context):
+    page = new_context().new_page()
+    open_form(page, make_case())
+    fill_in(page)
+    page.get_by_role("button", name="Agree and record my consent").dblclick()
+    page.wait_for_url("**/consent/receipt/**")
+    assert heading(page) == "Your consent is recorded"
+    assert Consent.objects.count() == 1
+
+
+def test_a_member_of_staff_is_told_why_not(make_case, new_context, sign_in, axe):
+    case = make_case()
+    page = sign_in(new_context().new_page(), case.agent)
+    page.goto(case.url)
+    assert heading(page) == "Only the customer can decide"
+    axe(page)
+    assert case.request.events.filter(kind="staff_refused").count() == 1
+
+
+def test_the_receipt_prints_in_black_on_white(make_case, new_context):
+    page = new_context(color_scheme="dark").new_page()
+    open_form(page, make_case())
+    fill_in(page)
+    page.get_by_role("button", name="Agree and record my consent").click()
+    page.emulate_media(media="print")
+    style = "getComputedStyle(document.body)"
+    assert page.evaluate(f"[{style}.color, {style}.backgroundColor]") == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]

@@ -1,0 +1,118 @@
+"""What the README asks of a newcomer, done on the real server in real browsers, without a word from anyone."""
+
+import re
+
+import pytest
+from django.contrib.auth.hashers import make_password
+from django.core.management import call_command
+
+from tests.factories import PIN, make_account, make_batch, make_user
+from unlocks.models import Batch, CaseEvent, UnlockRequest
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PASSWORD = "a-long-trial-password"  # noqa: S105
+
+
+@pytest.fixture
+def northwind(db):
+    make_user("agent", group="Agent", password=PASSWORD)
+    make_user("manager", group="Manager", password=PASSWORD)
+    account = make_account(number="4711", name="Northwind Heating", pin_hash=make_password(PIN))
+    for number in ("20261101-INV", "20261101-PAY", "20261102-INV"):
+        make_batch(account=account, number=number)
+    make_batch(account=account, number="20261028-INV", status="exported")
+    return account
+
+
+def sign_in(page, desk, username):
+    page.goto(desk)
+    page.get_by_label("User name").fill(username)
+    page.get_by_label("Password").fill(PASSWORD)
+    page.get_by_role("button", name=re.compile("(Log|Sign) in")).click()
+
+
+def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe, northwind):
+    staff = new_context().new_page()
+    sign_in(staff, desk, "agent")
+    axe(staff)
+
+    # The agent opens a request, with one batch that can't be unlocked, and leaves that one out.
+    staff.get_by_role("link", name="Open a request").first.click()
+    axe(staff)
+    staff.goto(f"{desk}/desk/unlocks/unlockrequest/add/?account={northwind.pk}")
+    staff.get_by_label(re.compile(r", Admin")).check()
+    staff.get_by_label("By mistake").check()
+    staff.get_by_label("Phone").check()
+    staff.get_by_label("Reason for the unlock").fill("Bypassed while clearing the list.")
+    staff.get_by_label("Batch numbers").fill("20261101-INV, 20261101-PAY;20261102-INV\n20261028-INV")
+    staff.get_by_role("button", name="Open the request").click()
+    assert "Support can't unlock exported batches" in staff.content()
+    axe(staff)
+    staff.get_by_role("button", name=re.compile("Leave out")).click()
+    request = UnlockRequest.objects.get()
+    assert staff.url == f"{desk}/desk/unlocks/unlockrequest/{request.pk}/change/"
+    axe(staff)
+
+    # Safer route first, then the link.
+    staff.get_by_label("Customer wants to export the batches").check()
+    staff.get_by_role("button", name="Record the answer").click()
+    axe(staff)
+    staff.get_by_role("button", name="Send the consent link").click()
+    url = staff.locator("input[readonly]").first.input_value()
+    axe(staff)
+
+    # The customer, on a phone.
+    phone = new_context(viewport={"width": 390, "height": 844}).new_page()
+    phone.goto(url)
+    axe(phone)
+    phone.get_by_role("button").click()
+    axe(phone)
+    phone.get_by_label("Full name").fill("Dana Whitfield")
+    phone.get_by_label("Role in the company").fill("Controller")
+    phone.get_by_label("Account PIN").fill(PIN)
+    phone.get_by_label("I am authorised").check()
+    phone.get_by_label("I agree").check()
+    phone.get_by_role("button", name="Continue: check your answers").click()
+    axe(phone)
+    assert PIN not in phone.content()
+    phone.get_by_role("button", name="Agree and record my consent").click()
+    axe(phone)
+    assert "CN-" in phone.content()
+
+    # Bulk unlock from the list of requests: preview, confirm, report.
+    staff.goto(f"{desk}/desk/unlocks/unlockrequest/")
+    axe(staff)
+    staff.locator("tr", has_text=request.reference).get_by_role("checkbox").check()
+    staff.get_by_label("Action:").select_option(label="Unlock the batches of selected requests")
+    staff.get_by_role("button", name="Go", exact=True).click()
+    axe(staff)
+    staff.get_by_role("button", name="Unlock 3 batches").click()
+    axe(staff)
+    assert sorted(Batch.objects.filter(status="unlocked").values_list("number", flat=True)) == [
+        "20261101-INV",
+        "20261101-PAY",
+        "20261102-INV",
+    ]
+
+    # The manager reads the history of a batch and the audit log.
+    boss = new_context().new_page()
+    sign_in(boss, desk, "manager")
+    batch = Batch.objects.get(number="20261101-INV")
+    boss.goto(f"{desk}/desk/unlocks/batch/{batch.pk}/history/")
+    axe(boss)
+    assert "Bypassed" in boss.content() and "Unlocked" in boss.content()
+    boss.get_by_role("link", name="Audit log").first.click()
+    axe(boss)
+    assert [*CaseEvent.objects.order_by("sequence").values_list("kind", flat=True)] == [
+        "opened",
+        "advised",
+        "link_sent",
+        "mail_sent",
+        "link_opened",
+        "pin_right",
+        "consented",
+        "mail_sent",
+        "unlocked",
+    ]
+    call_command("verify_audit")

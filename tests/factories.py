@@ -1,0 +1,200 @@
+"""What tests start from, made by real writes: history for tracked rows, and verbs for every step of a case."""
+
+from dataclasses import dataclass, field
+from datetime import date
+from decimal import Decimal
+from functools import cache
+from itertools import count
+
+from django.contrib.auth import get_user_model
+from django.contrib.auth.hashers import make_password
+from django.contrib.auth.models import Group
+from django.utils import timezone
+
+from unlocks import history, operations
+from unlocks.actors import Actor
+from unlocks.models import Account, Batch, BatchItem, Contact
+
+PIN = "482915"
+
+_numbers = count(1001)
+# Hashing is slow on purpose; one hash a PIN is enough for a run.
+_hash = cache(make_password)
+
+
+@dataclass
+class Case:
+    """An unlock request with what a test needs around it; `url`, `consent` and `receipt` once the case has them."""
+
+    request: object
+    account: Account
+    admin: Contact
+    batches: list = field(default_factory=list)
+    agent: object = None
+    url: str = ""
+    consent: object = None
+    receipt: str = ""
+
+    @property
+    def batch(self):
+        return self.batches[0]
+
+    @property
+    def rows(self):
+        """The batches as a queryset, which is what verbs take."""
+        return Batch.objects.filter(pk__in=[batch.pk for batch in self.batches])
+
+    @property
+    def token(self):
+        return self.url.rstrip("/").rsplit("/", 1)[-1]
+
+    @property
+    def link(self):
+        return self.request.links.latest("pk")
+
+    def refresh(self):
+        """Read request and batches again, and return the case."""
+        self.request.refresh_from_db()
+        for batch in self.batches:
+            batch.refresh_from_db()
+        return self
+
+
+def acting(user):
+    return Actor.staff(user)
+
+
+def customer(contact):
+    return Actor.customer(contact)
+
+
+def make_user(username, *, group=None, password=None, **fields):
+    """Make a member of staff, who signs in with `force_login` unless a password is given."""
+    user = get_user_model().objects.create_user(username, password=password, is_staff=True, **fields)
+    if group:
+        user.groups.add(Group.objects.get(name=group))
+    return user
+
+
+def make_account(*, pin=PIN, admin=True, **fields):
+    """Make an account with an Admin contact. `pin=""`: none was issued; `admin=False`: no contact."""
+    number = fields.pop("number", None) or f"A-{next(_numbers)}"
+    account = Account(
+        **{
+            "number": number,
+            "name": f"Account {number}",
+            "pin_hash": _hash(pin) if pin else "",
+            "pin_issued_at": timezone.now() if pin else None,
+        }
+        | fields
+    )
+    history.save(account, by=Actor.desk())
+    if admin:
+        make_contact(account=account)
+    return account
+
+
+def make_contact(*, account, is_admin=True, **fields):
+    number = next(_numbers)
+    contact = Contact(
+        **{
+            "account": account,
+            "name": f"{'Admin' if is_admin else 'Contact'} {number}",
+            "email": f"contact-{number}@customer.example",
+            "is_admin": is_admin,
+        }
+        | fields
+    )
+    return history.save(contact, by=Actor.desk())
+
+
+def make_batch(*, account=None, status="bypassed", items=3, **fields):
+    """Make a batch with `items` invoices of 100.00, 200.00, ... An unlocked one comes from `case_unlocked`."""
+    number = fields.pop("number", None) or f"{next(_numbers)}"
+    amounts = [Decimal(100 * (place + 1)) for place in range(items)]
+    batch = Batch(
+        **{
+            "account": account or make_account(),
+            "number": number,
+            "name": f"Invoices {number}",
+            "status": status,
+            "total": sum(amounts, Decimal("0.00")),
+            "item_count": items,
+            "posted_on": None if status == "pending" else date(2026, 5, 1),
+            "bypassed_on": date(2026, 5, 2) if status == "bypassed" else None,
+            "exported_on": date(2026, 5, 3) if status == "exported" else None,
+        }
+        | fields
+    )
+    history.save(batch, by=Actor.desk())
+    for place, amount in enumerate(amounts):
+        make_item(batch=batch, number=f"INV-{number}-{place + 1}", amount=amount)
+    # Adding items blanks the fingerprint in the database.
+    batch.refresh_from_db()
+    return batch
+
+
+def make_item(*, batch, **fields):
+    item = BatchItem(
+        **{
+            "batch": batch,
+            "number": f"INV-{next(_numbers)}",
+            "date": date(2026, 4, 30),
+            "customer": "Job site",
+            "amount": Decimal("100.00"),
+        }
+        | fields
+    )
+    return history.save(item, by=Actor.desk())
+
+
+def make_batches(*, account=None, n=3, items=1, **fields):
+    account = account or make_account()
+    return [make_batch(account=account, items=items, **fields) for _ in range(n)]
+
+
+def open_case(agent, *, batches=None, account=None, bypass_reason="by_mistake", **fields):
+    """Open a request for `batches` (all of one account; made when not given), as an agent does on the phone."""
+    batches = batches or make_batches(account=account, n=2)
+    account = batches[0].account
+    admin = fields.pop("requester", None) or account.contacts.filter(is_admin=True).first()
+    request = operations.open_request(
+        **{
+            "account": account,
+            "requester": admin,
+            "channel": "phone",
+            "bypass_reason": bypass_reason,
+            "reason": "Bypassed by mistake; the customer wants to export them.",
+            "batches": Batch.objects.filter(pk__in=[batch.pk for batch in batches]),
+            "by": acting(agent),
+        }
+        | fields
+    )
+    return Case(request=request, account=account, admin=admin, batches=list(batches), agent=agent)
+
+
+def case_awaiting(agent, **fields):
+    """Open a request whose consent link has been sent; its address is the case's `url`."""
+    case = open_case(agent, **fields)
+    operations.record_advice(case.request, advice="wants_export", by=acting(agent))
+    case.url = operations.send_consent_link(case.request, contact=case.admin, by=acting(agent))
+    return case.refresh()
+
+
+def case_consented(agent, *, pin=PIN, **fields):
+    """Walk a request up to the customer's consent, given through the link with the account's PIN."""
+    case = case_awaiting(agent, **fields)
+    link, by = case.link, customer(case.admin)
+    operations.open_consent_link(link, by=by)
+    operations.verify_customer_pin(link, pin=pin, by=by)
+    case.consent, case.receipt = operations.give_consent(
+        link, name=case.admin.name, role="Controller", shown=operations.shown_text(link), by=by
+    )
+    return case.refresh()
+
+
+def case_unlocked(agent, **fields):
+    """Walk a request up to its batches being unlocked."""
+    case = case_consented(agent, **fields)
+    operations.unlock(case.rows, by=acting(agent))
+    return case.refresh()

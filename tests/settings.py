@@ -1,0 +1,30 @@
+"""The trial run's settings, with a database that is thrown away and mail that stays in memory."""
+
+import os
+import re
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+# Lives as long as the run and belongs to it alone, so that two runs at once don't meet.
+_scratch = TemporaryDirectory(prefix="unlock-desk-", ignore_cleanup_errors=True)
+SCRATCH = Path(_scratch.name)
+
+# A developer's own settings must not decide what the tests see: nothing that config/settings.py reads is inherited.
+_source = Path(__file__).parent.parent / "config" / "settings.py"
+VARIABLES = set(re.findall(r'(?:env\.\w+|required)\("([A-Z_]+)"', _source.read_text()))
+for _name in VARIABLES - {"DATABASE_URL"}:
+    os.environ.pop(_name, None)
+os.environ["UNLOCK_DESK_TRIAL"] = "1"
+os.environ.setdefault("DATABASE_URL", f"sqlite:///{SCRATCH / 'desk.sqlite3'}")
+
+from config.settings import *  # noqa: E402, F403
+from config.settings import DATABASES  # noqa: E402
+
+DEBUG = False
+EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+
+if DATABASES["default"]["ENGINE"] == "unlocks.sqlite":
+    # A file, not memory: threads and the live server open it too.
+    DATABASES["default"]["TEST"] = {"NAME": str(SCRATCH / "test_desk.sqlite3")}
+else:
+    DATABASES["default"]["CONN_MAX_AGE"] = 0

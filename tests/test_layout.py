@@ -1,0 +1,200 @@
+"""The house rules that a reader of one file can't see: which way imports point, and who writes what."""
+
+import ast
+from functools import cache
+from pathlib import Path
+
+import pytest
+from django.apps import apps
+
+UNLOCKS = Path(__file__).parent.parent / "unlocks"
+
+# From the ground up; a module imports from its own floor and those below. A new module needs a place here.
+FLOORS = [
+    {"pins", "sqlite"},
+    {"models"},
+    {
+        "actors",
+        "checks",
+        "fingerprint",
+        "guards",
+        "history",
+        "invariants",
+        "ledger",
+        "mails",
+        "roles",
+        "seals",
+        "terms",
+        "wording",
+    },
+    {"rules"},
+    {"operations"},
+    {"forms", "templatetags"},
+    {"views", "admin", "management", "apps"},
+    {"urls"},
+]
+FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}
+
+WRITES = {"save", "delete", "create", "update", "get_or_create", "update_or_create", "bulk_create", "bulk_update"}
+# Calls that look like a write of a tracked row and are none: (file, call).
+NOT_TRACKED = {
+    ("admin/base.py", "formset.save"),  # with commit=False
+    ("operations/consent.py", "link.save"),
+    ("terms.py", "apps.get_model('unlocks', 'ConsentTerms').objects.get_or_create"),
+}
+
+
+def sources():
+    """Return the app's own files, its history module and frozen migrations apart."""
+    return [
+        path
+        for path in sorted(UNLOCKS.rglob("*.py"))
+        if path != UNLOCKS / "history.py" and "migrations" not in path.parts
+    ]
+
+
+def name_of(path):
+    return path.relative_to(UNLOCKS).as_posix()
+
+
+@cache
+def tree_of(path):
+    return ast.parse(path.read_text())
+
+
+def floor_of(module):
+    """Return the floor of `unlocks.<module>`; the package itself and Django are no floor."""
+    parts = module.split(".")
+    return FLOOR_OF[parts[1]] if parts[0] == "unlocks" and len(parts) > 1 else None
+
+
+def imports(tree, package):
+    """Return the `unlocks.` modules that a file of `package` imports, inside functions too."""
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            base = package.split(".")[: len(package.split(".")) - node.level + 1] if node.level else []
+            module = ".".join([*base, *filter(None, [node.module])])
+            found |= {f"unlocks.{alias.name}" for alias in node.names} if module == "unlocks" else {module}
+    return {module for module in found if module.startswith("unlocks.")}
+
+
+def upward_imports(tree, module, package):
+    return [used for used in sorted(imports(tree, package)) if floor_of(used) > floor_of(module)]
+
+
+def tracked_writes(tree):
+    """Return the calls that may write a tracked row past `history`: a heuristic, by the name of the method.
+
+    `history` itself, a `digest` and models without history are let through.
+    """
+    untracked = {model.__name__ for model in apps.get_models() if not hasattr(model, "history")}
+    calls = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in WRITES:
+            receiver = node.func.value
+            while isinstance(receiver, ast.Attribute | ast.Call):
+                receiver = receiver.func if isinstance(receiver, ast.Call) else receiver.value
+            if isinstance(receiver, ast.Name) and receiver.id in untracked | {"history", "digest"}:
+                continue
+            calls.append(ast.unparse(node.func))
+    return calls
+
+
+def assigned_statuses(tree):
+    """Return the lines that set a status: by assignment, by `setattr` or through `history`."""
+    lines = set()
+    for node in ast.walk(tree):
+        match node:
+            case ast.Attribute(attr="status", ctx=ast.Store()):
+                lines.add(node.lineno)
+            case ast.Call(func=ast.Name("setattr"), args=[_, ast.Constant("status"), _]):
+                lines.add(node.lineno)
+            case ast.Call(func=ast.Attribute(ast.Name("history"), "update"), keywords=named):
+                lines |= {node.lineno for word in named if word.arg == "status"}
+    return sorted(lines)
+
+
+@pytest.mark.parametrize("path", sources(), ids=name_of)
+def test_imports_point_one_way(path):
+    parts = ["unlocks", *path.relative_to(UNLOCKS).with_suffix("").parts]
+    if parts[1] == "__init__":
+        assert imports(tree_of(path), "unlocks") == set()
+        return
+    assert parts[1] in FLOOR_OF, f"{name_of(path)} needs a place in FLOORS"
+    assert upward_imports(tree_of(path), ".".join(parts), ".".join(parts[:-1])) == []
+
+
+@pytest.mark.parametrize("path", sources(), ids=name_of)
+def test_only_history_writes_tracked_rows(path):
+    assert [call for call in tracked_writes(tree_of(path)) if (name_of(path), call) not in NOT_TRACKED] == []
+
+
+@pytest.mark.parametrize("path", sources(), ids=name_of)
+def test_only_verbs_set_a_status(path):
+    if path.relative_to(UNLOCKS).parts[0] != "operations":
+        assert assigned_statuses(tree_of(path)) == []
+
+
+def test_allow_list_holds_nothing_that_is_gone():
+    assert {(name, call) for name, call in NOT_TRACKED if call not in tracked_writes(tree_of(UNLOCKS / name))} == set()
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from . import views", ["unlocks.views"]),
+        ("from .views import consent", ["unlocks.views"]),
+        ("from .admin.batches import BatchAdmin", ["unlocks.admin.batches"]),
+        ("import unlocks.operations", ["unlocks.operations"]),
+        ("def late():\n    from unlocks.forms import staff", ["unlocks.forms"]),
+        ("from . import history, pins\nfrom .models import Batch\nimport django.views", []),
+    ],
+)
+def test_imports_upward_are_seen(source, found):
+    assert upward_imports(ast.parse(source), "unlocks.rules", "unlocks") == found
+
+
+def test_imports_of_a_package_are_seen_from_inside_it():
+    tree = ast.parse("from .. import forms\nfrom .batches import Batch\nfrom ..operations.unlocking import unlock")
+    assert upward_imports(tree, "unlocks.models.acts", "unlocks.models") == [
+        "unlocks.forms",
+        "unlocks.operations.unlocking",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("batch.save()", ["batch.save"]),
+        ("Batch.objects.filter(pk=1).update(name='')", ["Batch.objects.filter(pk=1).update"]),
+        ("request.lines.all().delete()", ["request.lines.all().delete"]),
+        ("Batch.objects.bulk_update(rows, ['name'])", ["Batch.objects.bulk_update"]),
+        ("account.batches.create(number='1')", ["account.batches.create"]),
+        ("history.update(rows, by=by, name='')\nhistory.save(batch, by=by)", []),
+        ("ConsentLink.objects.create(request=request)\nSelection(id=key).save()", []),
+    ],
+)
+def test_writes_past_history_are_seen(source, found):
+    assert tracked_writes(ast.parse(source)) == found
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "batch.status = 'unlocked'",
+        "batch.status, batch.name = 'unlocked', ''",
+        "batch.status += 'ed'",
+        "setattr(batch, 'status', 'unlocked')",
+        "history.update(rows, by=by, status='unlocked')",
+    ],
+)
+def test_statuses_set_elsewhere_are_seen(source):
+    assert assigned_statuses(ast.parse(source)) == [1]
+
+
+def test_statuses_that_are_read_are_no_finding():
+    source = "status = batch.status\nBatch(status='bypassed')\nresponse.status_code = 410\nif batch.status == 1: pass"
+    assert assigned_statuses(ast.parse(source)) == []

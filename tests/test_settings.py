@@ -1,0 +1,59 @@
+"""The desk starts with its settings in the environment or as a trial run, and otherwise says which one is missing."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests import settings
+
+SET = {
+    "SECRET_KEY": "a-secret-key-of-this-test-alone-0123456789-abcdefghij",
+    "LEDGER_KEY": "a-ledger-key-of-this-test-alone",
+    "PUBLIC_URL": "https://desk.example",
+}
+
+
+def start(**environment):
+    """Start the desk's settings in a process of its own, with nothing inherited but where programs are."""
+    code = "import django; django.setup(); from django.conf import settings; print(settings.TRIAL)"
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=Path(__file__).parent.parent,
+        env={"PATH": os.environ["PATH"], "DJANGO_SETTINGS_MODULE": "config.settings"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.mark.parametrize("missing", SET)
+def test_does_not_start_without(missing):
+    started = start(**{name: value for name, value in SET.items() if name != missing})
+    assert started.returncode != 0
+    assert f"{missing} is not set" in started.stderr
+    assert "UNLOCK_DESK_TRIAL=1" in started.stderr
+
+
+@pytest.mark.parametrize("empty", SET)
+def test_does_not_start_with_an_empty(empty):
+    started = start(**SET | {empty: ""})
+    assert started.returncode != 0
+    assert f"{empty} is not set" in started.stderr
+
+
+def test_starts_with_all_of_them():
+    started = start(**SET)
+    assert (started.returncode, started.stdout) == (0, "False\n"), started.stderr
+
+
+def test_starts_as_a_trial_without_any():
+    started = start(UNLOCK_DESK_TRIAL="1")
+    assert (started.returncode, started.stdout) == (0, "True\n"), started.stderr
+
+
+def test_readme_names_every_variable():
+    readme = (Path(__file__).parent.parent / "README.md").read_text()
+    assert {name for name in settings.VARIABLES if f"\n| `{name}` |" not in readme} == set()

@@ -1,0 +1,106 @@
+"""Accounts and their contacts; and having a new PIN issued, which staff never see."""
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.http import Http404
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import path
+from django.utils.decorators import method_decorator
+from django.views.decorators.http import require_http_methods
+
+from .. import operations
+from ..models import Account, Contact
+from .base import DeskAdmin, by_staff, tag
+
+LISTED = 20
+
+
+class ContactInline(admin.StackedInline):
+    model = Contact
+    extra = 0
+    fields = [("name", "email", "phone", "is_admin")]
+    show_change_link = True
+
+    def has_delete_permission(self, request, obj=None):
+        return False
+
+
+@admin.register(Account)
+class AccountAdmin(DeskAdmin):
+    list_display = ("number", "name", "accounting_software", "active", "pin")
+    list_display_links = ("number", "name")
+    list_filter = ("active", "accounting_software")
+    sortable_by = ("number", "name")
+    search_fields = ("number", "name")
+    search_help_text = "Number or name, or how it begins"
+    fields = ("number", "name", "accounting_software", "active")
+    inlines = (ContactInline,)
+
+    @admin.display(description="PIN")
+    def pin(self, account):
+        if not account.pin_hash:
+            return tag("wait", "None yet")
+        return tag("bad", "Locked") if account.pin_state else tag("good", "Issued")
+
+    def get_readonly_fields(self, request, obj=None):
+        return ("number",) if obj else ()
+
+    def has_issue_pin_permission(self, request):
+        return request.user.has_perm("unlocks.issue_pin")
+
+    def get_urls(self):
+        issue = self.admin_site.admin_view(self.issue_pin)
+        return [path("<int:pk>/issue-pin/", issue, name="unlocks_account_issue_pin"), *super().get_urls()]
+
+    def render_change_form(self, request, context, add=False, change=False, form_url="", obj=None):
+        if obj:
+            context |= {
+                "batches": obj.batches.order_by("-id")[:LISTED],
+                "requests": obj.requests.select_related("requester").order_by("-id")[:LISTED],
+                "may_open": request.user.has_perm("unlocks.open_request"),
+                "may_issue_pin": self.has_issue_pin_permission(request),
+            }
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    @method_decorator(require_http_methods(["GET", "HEAD", "POST"]))
+    def issue_pin(self, request, pk):
+        """Ask whether a new PIN shall be issued and mailed; on POST have it done."""
+        if not self.has_issue_pin_permission(request):
+            raise PermissionDenied
+        account = self.get_object(request, str(pk))
+        if account is None:
+            raise Http404("There is no such account.")
+        if request.method == "POST":
+            try:
+                operations.issue_pin(account, by=by_staff(request))
+            except operations.Refused as refused:
+                self.message_user(request, str(refused), messages.ERROR)
+            else:
+                self.message_user(request, "A new PIN is on its way to the Admin contacts.", messages.SUCCESS)
+            return redirect("admin:unlocks_account_change", account.pk)
+        return TemplateResponse(
+            request,
+            "admin/unlocks/account/issue_pin.html",
+            {
+                **self.admin_site.each_context(request),
+                "title": "Have a new PIN issued?",
+                "account": account,
+                "admins": account.contacts.filter(is_admin=True),
+            },
+        )
+
+
+@admin.register(Contact)
+class ContactAdmin(DeskAdmin):
+    """The page and the history of one contact; staff come here from its account."""
+
+    list_display = ("name", "email", "account", "is_admin")
+    list_select_related = ("account",)
+    sortable_by = ()
+    ordering = ("-id",)
+    fields = ("account", "name", "email", "phone", "is_admin")
+    autocomplete_fields = ("account",)
+
+    def get_readonly_fields(self, request, obj=None):
+        return ("account",) if obj else ()

@@ -1,0 +1,124 @@
+"""What can only be looked at: the audit log (the ledger's entries) and the terms that customers agree to."""
+
+import json
+import re
+from datetime import datetime, time, timedelta
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.db.models import Q
+from django.http import Http404
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.utils.html import format_html
+from django.views.decorators.http import require_safe
+
+from ..models import CaseEvent, ConsentTerms
+from ..templatetags.desk import to_the_second
+from .base import DayFilter, ReadOnlyAdmin
+
+GOOD = {CaseEvent.Kind.CONSENTED, CaseEvent.Kind.UNLOCKED, CaseEvent.Kind.PIN_RIGHT}
+BAD = {
+    CaseEvent.Kind.PIN_WRONG,
+    CaseEvent.Kind.PIN_LOCKED,
+    CaseEvent.Kind.STAFF_REFUSED,
+    CaseEvent.Kind.REFUSED,
+    CaseEvent.Kind.DECLINED,
+    CaseEvent.Kind.WITHDRAWN,
+    CaseEvent.Kind.MAIL_FAILED,
+}
+
+
+class Since(DayFilter):
+    title = "since"
+    parameter_name = "since"
+
+    def narrow(self, queryset, day):
+        return queryset.filter(at__gte=_midnight(day))
+
+
+class Until(DayFilter):
+    title = "until"
+    parameter_name = "until"
+
+    def narrow(self, queryset, day):
+        return queryset.filter(at__lt=_midnight(day + timedelta(days=1)))
+
+
+def _midnight(day):
+    return timezone.make_aware(datetime.combine(day, time.min))
+
+
+@admin.register(CaseEvent)
+class CaseEventAdmin(ReadOnlyAdmin):
+    list_display = ("sequence", "at_the_second", "what", "about", "actor", "from_where")
+    list_select_related = ("request", "account")
+    rows_are = "entries"
+    list_filter = ("kind", Since, Until)
+    sortable_by = ("sequence",)
+    ordering = ("-sequence",)
+    search_fields = ("actor",)
+    search_help_text = "Reference of a request (UR-000123), or who acted"
+
+    def matching(self, term):
+        if reference := re.fullmatch(r"UR-?0*([0-9]{1,15})", term, re.IGNORECASE):
+            return Q(request=int(reference[1]))
+        return Q(actor__icontains=term)
+
+    @admin.display(description="When", ordering="sequence")
+    def at_the_second(self, event):
+        return format_html('<span class="nowrap">{}</span>', to_the_second(event.at))
+
+    @admin.display(description="What")
+    def what(self, event):
+        tone = "good" if event.kind in GOOD else "bad" if event.kind in BAD else ""
+        return format_html('<span class="tag {}">{}</span>', tone, event.get_kind_display())
+
+    @admin.display(description="About")
+    def about(self, event):
+        if event.request:
+            return format_html('<a href="{}">{}</a>', event.request.get_absolute_url(), event.request.reference)
+        return event.account
+
+    @admin.display(description="From")
+    def from_where(self, event):
+        return event.ip
+
+    @method_decorator(require_safe)
+    def change_view(self, request, object_id, form_url="", extra_context=None):
+        """Show an entry with all that its hash covers."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        event = (
+            object_id.isdecimal()
+            and self.get_queryset(request).select_related("request", "account", "user").filter(pk=object_id).first()
+        )
+        if not event:
+            raise Http404("There is no such entry.")
+        return TemplateResponse(
+            request,
+            "admin/unlocks/caseevent/change_form.html",
+            {
+                **self.admin_site.each_context(request),
+                "title": f"{event.get_kind_display()}: entry {event.sequence:,}",
+                "opts": self.opts,
+                "event": event,
+                "body": json.dumps(json.loads(event.body), indent=2, ensure_ascii=False),
+                "older": CaseEvent.objects.filter(sequence=event.sequence - 1).first(),
+                "newer": CaseEvent.objects.filter(sequence=event.sequence + 1).first(),
+            },
+        )
+
+
+@admin.register(ConsentTerms)
+class ConsentTermsAdmin(ReadOnlyAdmin):
+    footer_name = "Consent terms"
+    list_display = ("version", "title", "published")
+    list_display_links = ("version", "title")
+    fields = ("version", "title", "text", "published", "published_by")
+    sortable_by = ()
+
+    @admin.display(description="Published")
+    def published(self, terms):
+        return to_the_second(terms.published_at) if terms.published_at else "not yet"

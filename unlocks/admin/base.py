@@ -1,0 +1,264 @@
+"""What every list and page of the desk has in common: nobody deletes, histories are read only, lists stay fast."""
+
+from datetime import timedelta
+
+from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db import transaction
+from django.db.models import CharField, F, Lookup, Q
+from django.db.models.lookups import StartsWith
+from django.http import Http404
+from django.shortcuts import get_object_or_404
+from django.template.response import TemplateResponse
+from django.utils import timezone
+from django.utils.dateparse import parse_date
+from django.utils.decorators import method_decorator
+from django.utils.functional import cached_property
+from django.utils.html import format_html
+from django.utils.text import capfirst
+from django.views.decorators.http import require_safe
+from simple_history.admin import SimpleHistoryAdmin
+
+from .. import history
+from ..actors import Actor
+from ..models import Batch, Selection
+from ..templatetags.desk import day, shown
+
+
+@CharField.register_lookup
+class Prefix(Lookup):
+    """`number__prefix="2026"`: starts with, by the column's index on both databases.
+
+    SQLite's LIKE reads the whole table. PostgreSQL has an index for LIKE, while its order of words knows no ranges.
+    """
+
+    lookup_name = "prefix"
+
+    def as_sql(self, compiler, connection):
+        return StartsWith(self.lhs, self.rhs).as_sql(compiler, connection)
+
+    def as_sqlite(self, compiler, connection):
+        column, params = self.process_lhs(compiler, connection)
+        return f"({column} >= %s AND {column} < %s)", [*params, self.rhs, *params, f"{self.rhs}\U0010ffff"]
+
+
+def starts_with(field, term):
+    """Return the condition that `field` starts with `term`, in any of the usual ways to write capitals."""
+    condition = Q()
+    for spelling in {term, term.lower(), term.upper(), term.title(), term[:1].upper() + term[1:]}:
+        condition |= Q(**{f"{field}__prefix": spelling})
+    return condition
+
+
+def tag(tone, text):
+    """Return a coloured tag; `tone` is good, wait, bad, info or ''."""
+    return format_html('<span class="tag {}">{}</span>', tone, text)
+
+
+def by_staff(request):
+    """Return the member of staff behind a request as the Actor that verbs ask for."""
+    return Actor.staff(request.user, request)
+
+
+@transaction.atomic
+def freeze(request, batches):
+    """Keep the batches of a queryset as a new Selection of this user's, in one statement whatever their number."""
+    now = timezone.now()
+    Selection.objects.filter(made_by=request.user, made_at__lt=now - timedelta(days=1)).delete()
+    selection = Selection.objects.create(made_by=request.user, made_at=now)
+    history.insert_select(
+        Selection.batches.through,
+        Batch.objects.filter(pk__in=batches.order_by().values("pk")).order_by(),
+        selection=selection.pk,
+        batch=F("pk"),
+    )
+    return selection
+
+
+class CappedPaginator(Paginator):
+    """Count no further than anybody reads: a list of ten million rows opens like one of ten thousand."""
+
+    cap = 10_000
+
+    @cached_property
+    def _found(self):
+        return self.object_list.order_by().values("pk")[: self.cap + 1].count()
+
+    @property
+    def capped(self):
+        return self._found > self.cap
+
+    @cached_property
+    def count(self):
+        return min(self._found, self.cap)
+
+
+class OneClickFilter(admin.SimpleListFilter):
+    """A filter whose choices stand open above the list, one click each."""
+
+    template = "admin/filter_pills.html"
+
+
+class DayFilter(admin.SimpleListFilter):
+    """A filter in which a day is typed; a subclass says what that means in `narrow`."""
+
+    template = "admin/filter_day.html"
+
+    def lookups(self, request, model_admin):
+        return [(None, None)]  # any day can be typed
+
+    def choices(self, changelist):
+        return [
+            {
+                "name": self.parameter_name,
+                "value": self.value() or "",
+                "chosen": day(self.day),
+                "without": changelist.get_query_string(remove=[self.parameter_name]),
+                "others": [pair for pair in changelist.params.items() if pair[0] != self.parameter_name],
+            }
+        ]
+
+    @cached_property
+    def day(self):
+        try:
+            return parse_date(self.value() or "")
+        except ValueError:
+            return None
+
+    def queryset(self, request, queryset):
+        return self.narrow(queryset, self.day) if self.day else queryset
+
+
+class Listed(admin.ModelAdmin):
+    """Lists that cost the same at a thousand rows and at a hundred thousand, of things that nobody deletes."""
+
+    paginator = CappedPaginator
+    list_per_page = 50
+    list_max_show_all = 50
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    empty_value_display = "–"
+    view_on_site = False
+    rows_are = ""  # what the foot of the list calls its rows, where that is not the model's plural
+    footer_name = ""  # the name of the link to the list in the foot of every page
+
+    def has_delete_permission(self, request, obj=None):
+        return False
+
+    def changelist_view(self, request, extra_context=None):
+        title = capfirst(self.opts.verbose_name_plural)
+        return super().changelist_view(request, {"title": title, "subtitle": None, **(extra_context or {})})
+
+    def get_search_results(self, request, queryset, search_term):
+        """Search with `matching`, as one term: words are not split, and only indexed columns are asked."""
+        term = search_term.strip()
+        return (queryset.filter(self.matching(term)) if term else queryset), False
+
+    def matching(self, term):
+        """Return the condition for a search: one of `search_fields` starts with the term."""
+        condition = Q()
+        for field in self.search_fields:
+            condition |= starts_with(field, term)
+        return condition
+
+
+class ReadOnly:
+    """Nobody adds or changes by hand, whoever they are: verbs do, and imports."""
+
+    def has_add_permission(self, request, obj=None):
+        return False
+
+    def has_change_permission(self, request, obj=None):
+        return False
+
+
+class ReadOnlyAdmin(ReadOnly, Listed):
+    """Evidence: to be looked at."""
+
+    def history_view(self, request, object_id, extra_context=None):
+        raise Http404("Evidence has no history: it never changes.")
+
+
+class DeskAdmin(Listed, SimpleHistoryAdmin):
+    """A tracked model: it is written through `history`, and its history can be read, never written."""
+
+    history_per_page = 50
+
+    def save_model(self, request, obj, form, change):
+        history.save(obj, by=by_staff(request))
+
+    def save_formset(self, request, form, formset, change):
+        for obj in formset.save(commit=False):
+            history.save(obj, by=by_staff(request))
+        formset.save_m2m()
+
+    @method_decorator(require_safe)
+    def history_view(self, request, object_id, extra_context=None):
+        """Show who changed what, when, from where and why; the newest first."""
+        obj = self.get_object(request, unquote(object_id))
+        if obj is None:
+            raise Http404("There is no such record.")
+        if not self.has_view_history_permission(request, obj):
+            raise PermissionDenied
+        page = Paginator(self._records(obj.pk), self.history_per_page).get_page(request.GET.get("p"))
+        return self._history_page(
+            request,
+            "simple_history/object_history.html",
+            {
+                "title": f"History of {self.opts.verbose_name} {obj}",
+                "object": obj,
+                "page": page,
+                "entries": list(self._entries(page)),
+                **(extra_context or {}),
+            },
+        )
+
+    @method_decorator(require_safe)
+    def history_form_view(self, request, object_id, version_id, extra_context=None):
+        """Show one version as it stood. Only ever show: simple-history's own view would write it back on POST."""
+        if not (object_id.isdecimal() and version_id.isdecimal()):
+            raise Http404("There is no such version.")
+        record = get_object_or_404(self._records(object_id), history_id=version_id)
+        if not self.has_view_history_permission(request, record.instance):
+            raise PermissionDenied
+        return self._history_page(
+            request,
+            "simple_history/object_history_form.html",
+            {
+                "title": f"{capfirst(self.opts.verbose_name)} {record.instance} as it stood",
+                "object": record.instance,
+                "record": record,
+                "facts": [(capfirst(field.verbose_name), shown(record, field)) for field in self._fields()],
+                **(extra_context or {}),
+            },
+        )
+
+    def _history_page(self, request, template, context):
+        request.current_app = self.admin_site.name
+        return TemplateResponse(
+            request, template, {**self.admin_site.each_context(request), "opts": self.opts, **context}
+        )
+
+    def _fields(self):
+        return [field for field in self.model.history.model.tracked_fields if not field.primary_key]
+
+    def _records(self, pk):
+        return (
+            self.model.history.filter(**{self.opts.pk.attname: pk})
+            .select_related(*(field.name for field in self._fields() if field.is_relation))
+            .order_by("-history_date", "-history_id")
+        )
+
+    def _entries(self, page):
+        """Pair each record of a page with what it changed in the one before it."""
+        records = list(page.object_list)
+        older = page.paginator.object_list[page.end_index() : page.end_index() + 1]
+        for record, before in zip(records, [*records[1:], *(older or [None])], strict=True):
+            changes = before and [
+                (capfirst(field.verbose_name), shown(before, field), shown(record, field))
+                for field in self._fields()
+                if getattr(before, field.attname) != getattr(record, field.attname)
+            ]
+            yield {"record": record, "first": before is None, "changes": changes or []}

@@ -1,0 +1,242 @@
+"""The batch list with its verdicts and bulk actions, and the page of a batch. Nobody edits a status in a form."""
+
+from django.contrib import admin
+from django.contrib.admin.views.main import ChangeList
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import Q
+from django.http import Http404
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.decorators import method_decorator
+from django.utils.html import format_html
+from django.views.decorators.http import require_safe
+
+from .. import rules
+from ..models import Account, Act, Batch, BatchItem, RequestedBatch, UnlockRequest
+from ..rules import Refusal
+from ..templatetags.desk import day, money, thousands, when
+from .base import DayFilter, DeskAdmin, OneClickFilter, ReadOnly, freeze, starts_with, tag
+
+STATUS_TONES = {
+    Batch.Status.PENDING: "",
+    Batch.Status.POSTED: "",
+    Batch.Status.EXPORTED: "info",
+    Batch.Status.BYPASSED: "wait",
+    Batch.Status.UNLOCKED: "good",
+}
+ITEMS_A_PAGE = 100
+LISTED_REQUESTS = 20
+
+
+# These turn into "ready" in the course of the work; the others need something else first.
+NOT_YET = {Refusal.NOT_REQUESTED, Refusal.NOT_ASKED, Refusal.AWAITING_CUSTOMER}
+
+
+def verdict(batch):
+    """Return the verdict on a judged batch: a tag, and the sentence when it is refused."""
+    if not batch.refusal:
+        return tag("good", "Ready")
+    if batch.refusal == Refusal.ALREADY_UNLOCKED:
+        judgement = tag("info", "Unlocked")
+    else:
+        judgement = tag("wait", "Not yet") if batch.refusal in NOT_YET else tag("bad", "Refused")
+    return format_html('{}<span class="small">{}</span>', judgement, rules.sentence(batch.refusal, batch))
+
+
+class Stand(OneClickFilter):
+    title = "where they stand"
+    parameter_name = "show"
+
+    def lookups(self, request, model_admin):
+        return [
+            ("ready", "Ready to unlock"),
+            ("bypassed", "Bypassed"),
+            ("unlocked", "Unlocked"),
+            ("exported", "Exported"),
+            ("posted", "Posted"),
+            ("pending", "Pending"),
+        ]
+
+    def queryset(self, request, queryset):
+        if self.value() == "ready":
+            return queryset.filter(pk__in=ready(request.user))
+        if self.value():
+            return queryset.filter(status=self.value())
+        return queryset
+
+
+def ready(user):
+    """Return the keys of the batches that `user` may unlock now, judging only those under a consent."""
+    consented = RequestedBatch.objects.filter(
+        outcome=RequestedBatch.Outcome.WAITING,
+        consented__isnull=False,
+        request__status__in=(UnlockRequest.Status.CONSENTED, UnlockRequest.Status.UNLOCKED),
+    )
+    asked_for = Batch.objects.filter(pk__in=consented.values("batch"))
+    return rules.judged(asked_for, by=user).filter(refusal="").values("pk")
+
+
+class BypassedSince(DayFilter):
+    title = "bypassed since"
+    parameter_name = "bypassed_since"
+
+    def narrow(self, queryset, day):
+        return queryset.filter(bypassed_on__gte=day)
+
+
+class JudgedList(ChangeList):
+    """A page of batches, judged in one query more: the rows of other pages are not judged for nothing."""
+
+    def get_results(self, request):
+        super().get_results(request)
+        rows = list(self.result_list)
+        verdicts = rules.judged(Batch.objects.filter(pk__in=[batch.pk for batch in rows]), by=request.user)
+        judged = {batch.pk: batch for batch in verdicts.select_related("account")}
+        self.result_list = [judged.get(batch.pk, batch) for batch in rows]
+
+
+@admin.register(Batch)
+class BatchAdmin(ReadOnly, DeskAdmin):
+    list_display = ("number", "name", "on_account", "stands", "bypassed", "how_many", "worth", "may_it")
+    list_display_links = ("number",)
+    list_filter = (Stand, "period_closed", BypassedSince)
+    sortable_by = ("number",)
+    search_fields = ("number",)
+    search_help_text = "Batch number, or how it begins; or a whole account number"
+    actions = ("unlock_selected", "relock_selected", "mark_selected_re_exported", "open_a_request")
+
+    def get_changelist(self, request, **kwargs):
+        return JudgedList
+
+    def get_ordering(self, request):
+        # In the order of the index that the search reads; the newest first otherwise.
+        return ("number", "-id") if request.GET.get("q") else ("-id",)
+
+    def matching(self, term):
+        account = Account.objects.filter(number=term).values_list("pk", flat=True).first()
+        found = starts_with("number", term)
+        return found | Q(account=account) if account else found
+
+    @admin.display(description="Account")
+    def on_account(self, batch):
+        return account_link(batch.account)
+
+    @admin.display(description="Status", ordering="status")
+    def stands(self, batch):
+        until = format_html('<span class="small muted">until {}</span>', when(batch.unlocked_until))
+        return format_html(
+            "{}{}",
+            tag(STATUS_TONES[batch.status], batch.get_status_display()),
+            until if batch.unlocked_until else "",
+        )
+
+    @admin.display(description="Bypassed on")
+    def bypassed(self, batch):
+        return format_html('<span class="nowrap">{}</span>', day(batch.bypassed_on)) if batch.bypassed_on else None
+
+    @admin.display(description="Items")
+    def how_many(self, batch):
+        return thousands(batch.item_count)
+
+    @admin.display(description="Total")
+    def worth(self, batch):
+        return money(batch.total)
+
+    @admin.display(description="May it be unlocked?")
+    def may_it(self, batch):
+        return verdict(batch)
+
+    # The bulk actions. Each keeps the picked set as it is now; the page that follows shows and acts on just that.
+
+    def has_unlock_permission(self, request):
+        return request.user.has_perm("unlocks.unlock_batch")
+
+    def has_relock_permission(self, request):
+        return request.user.has_perm("unlocks.relock_batch")
+
+    def has_mark_re_exported_permission(self, request):
+        return request.user.has_perm("unlocks.mark_re_exported_batch")
+
+    def has_open_request_permission(self, request):
+        return request.user.has_perm("unlocks.open_request")
+
+    @admin.action(description="Unlock selected batches", permissions=["unlock"])
+    def unlock_selected(self, request, queryset):
+        return redirect("admin:selection_act", freeze(request, queryset).pk, Act.Kind.UNLOCK)
+
+    @admin.action(description="Lock selected batches again", permissions=["relock"])
+    def relock_selected(self, request, queryset):
+        return redirect("admin:selection_act", freeze(request, queryset).pk, Act.Kind.RELOCK)
+
+    @admin.action(description="Mark selected batches as re-exported", permissions=["mark_re_exported"])
+    def mark_selected_re_exported(self, request, queryset):
+        return redirect("admin:selection_act", freeze(request, queryset).pk, Act.Kind.RE_EXPORT)
+
+    @admin.action(description="Open a request for selected batches", permissions=["open_request"])
+    def open_a_request(self, request, queryset):
+        return redirect(f"{reverse('admin:unlocks_unlockrequest_add')}?selection={freeze(request, queryset).pk}")
+
+    # The page
+
+    def get_queryset(self, request):
+        return super().get_queryset(request).select_related("account")
+
+    @method_decorator(require_safe)
+    def change_view(self, request, object_id, form_url="", extra_context=None):
+        """Show the batch, the verdict on it, its items and its requests."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        batch = object_id.isdecimal() and (
+            rules.judged(Batch.objects.filter(pk=object_id), by=request.user)
+            .select_related("account", "unlocked_by", "grant__consent")
+            .first()
+        )
+        if not batch:
+            raise Http404("There is no such batch.")
+        lines = batch.lines.select_related("request").order_by("-id")
+        return TemplateResponse(
+            request,
+            "admin/unlocks/batch/change_form.html",
+            {
+                **self.admin_site.each_context(request),
+                "title": f"Batch {batch.number}",
+                "opts": self.opts,
+                "original": batch,
+                "sentence": rules.sentence(batch.refusal, batch),
+                "reference": batch.open_request and UnlockRequest(pk=batch.open_request).reference,
+                "tone": STATUS_TONES[batch.status],
+                "items": Paginator(batch.items.order_by("id"), ITEMS_A_PAGE).get_page(request.GET.get("items")),
+                "red_flags": batch.items.exclude(export_id="").count(),
+                "lines": lines[:LISTED_REQUESTS],
+                "may_open": self.has_open_request_permission(request),
+            },
+        )
+
+
+@admin.register(BatchItem)
+class BatchItemAdmin(ReadOnly, DeskAdmin):
+    """The page and the history of one transaction; staff come here from its batch."""
+
+    list_display = ("number", "kind", "batch", "date", "customer", "worth")
+    list_select_related = ("batch",)
+    sortable_by = ()
+    ordering = ("-id",)
+    fields = ("batch", "kind", "number", "date", "customer", "worth", "memo", "export_id", "lines", "disposition")
+
+    def has_module_permission(self, request):
+        return False
+
+    @admin.display(description="Amount")
+    def worth(self, item):
+        return money(item.amount)
+
+
+def account_link(account):
+    return format_html(
+        '<a href="{}">{}</a> <span class="muted nowrap">{}</span>',
+        reverse("admin:unlocks_account_change", args=[account.pk]),
+        account.name,
+        account.number,
+    )

@@ -1,0 +1,393 @@
+"""What the request page shows of a case: where it stands, what blocks each batch, what comes next, the evidence."""
+
+from functools import cached_property
+
+from django.core.paginator import Paginator
+from django.db.models import Count, Max, Min, Sum
+from django.utils import timezone
+
+from .. import operations, rules
+from ..models import Batch, CaseEvent, Consent, RequestedBatch, UnlockRequest
+from ..templatetags.desk import when
+from .timeline import ago, batches, reason, told
+
+LISTED_BATCHES = 100
+LISTED_EVENTS = 50
+
+Status = UnlockRequest.Status
+Outcome = RequestedBatch.Outcome
+STATUS_TONES = {
+    Status.OPEN: "info",
+    Status.AWAITING_CONSENT: "wait",
+    Status.CONSENTED: "good",
+    Status.UNLOCKED: "good",
+    Status.CLOSED: "",
+}
+TONES = {
+    Outcome.WAITING: "",
+    Outcome.UNLOCKED: "good",
+    Outcome.RE_EXPORTED: "good",
+    Outcome.RELOCKED: "info",
+    Outcome.NOT_UNLOCKED: "",
+}
+# Nothing is wrong with these: the case has only not come that far.
+STILL_TO_COME = (rules.Refusal.NOT_ASKED, rules.Refusal.AWAITING_CUSTOMER)
+
+
+class Case:
+    """A request as `user` sees it. Everything is read at most once, whatever the number of batches.
+
+    `only` lists the batches with one verdict or outcome alone, and `page` is the page of the list.
+    """
+
+    def __init__(self, request, user, *, only="", page=1):
+        self.request = request
+        self.user = user
+        self.only = only
+        self.page = page
+        self.now = timezone.now()
+
+    @property
+    def is_open(self):
+        return self.request.status != Status.CLOSED
+
+    @property
+    def opened_ago(self):
+        return ago(self.request.opened_at, self.now)
+
+    @property
+    def before_consent(self):
+        return self.request.status in (Status.OPEN, Status.AWAITING_CONSENT)
+
+    # The batches
+
+    @cached_property
+    def _outcomes(self):
+        rows = self.request.lines.order_by().values("outcome").annotate(n=Count("pk"), total=Sum("batch__total"))
+        return {row["outcome"]: row for row in rows}
+
+    @property
+    def batch_count(self):
+        return sum(row["n"] for row in self._outcomes.values())
+
+    @property
+    def total(self):
+        return sum(row["total"] for row in self._outcomes.values())
+
+    def _count(self, outcome):
+        return self._outcomes[outcome]["n"] if outcome in self._outcomes else 0
+
+    @property
+    def unlocked(self):
+        return self._count(Outcome.UNLOCKED)
+
+    @property
+    def waiting(self):
+        return self._count(Outcome.WAITING)
+
+    def waiting_batches(self):
+        return self._batches(Outcome.WAITING)
+
+    def unlocked_batches(self):
+        return self._batches(Outcome.UNLOCKED)
+
+    def _batches(self, outcome):
+        lines = self.request.lines.order_by().filter(outcome=outcome)
+        return Batch.objects.filter(pk__in=lines.values("batch"))
+
+    @cached_property
+    def _verdict_counts(self):
+        """Count what may be unlocked now ('') and each refusal, over the batches that still wait."""
+        if not self.waiting:
+            return {}
+        judged = rules.judged(self.waiting_batches(), by=self.user, at=self.now)
+        return dict(judged.order_by().values_list("refusal").annotate(n=Count("pk")))
+
+    @property
+    def ready(self):
+        return self._verdict_counts.get("", 0)
+
+    @property
+    def blocked(self):
+        return self.waiting - self.ready
+
+    @cached_property
+    def verdict_summary(self):
+        """List (code, tone, how many, what) for each verdict and outcome, for a case too long to show whole."""
+        ready = [("ready", "good", self.ready, "Ready")] if self.ready else []
+        refused = [
+            (code, "wait" if code in STILL_TO_COME else "bad", n, reason(code))
+            for code, n in sorted(self._verdict_counts.items())
+            if code
+        ]
+        done = [
+            (outcome, TONES[outcome], row["n"], Outcome(outcome).label)
+            for outcome, row in sorted(self._outcomes.items())
+            if outcome != Outcome.WAITING
+        ]
+        return ready + refused + done
+
+    @cached_property
+    def listed(self):
+        """The page of lines that is shown."""
+        lines, count = self.request.lines.order_by("pk"), self.batch_count
+        for code, _, n, _ in self.verdict_summary:
+            if self.only == code:
+                count = n
+                lines = lines.filter(**self._condition(code))
+        paginator = Paginator(lines, LISTED_BATCHES)
+        paginator.count = count
+        return paginator.get_page(self.page)
+
+    def _condition(self, code):
+        if code in Outcome.values:
+            return {"outcome": code}
+        judged = rules.judged(self.waiting_batches(), by=self.user, at=self.now)
+        return {"batch__in": judged.filter(refusal="" if code == "ready" else code).values("pk")}
+
+    @cached_property
+    def verdicts(self):
+        """List the batches of that page with the verdict on each."""
+        lines = list(self.listed.object_list)
+        batches = rules.judged(
+            Batch.objects.filter(pk__in=[line.batch_id for line in lines]), by=self.user, at=self.now
+        ).annotate(possible_duplicate=rules.has_possible_duplicates())
+        by_key = {batch.pk: batch for batch in batches.select_related("account")}
+        return [self._verdict(line, by_key[line.batch_id]) for line in lines]
+
+    def _verdict(self, line, batch):
+        outcome = Outcome(line.outcome)
+        row = {"batch": batch, "tone": TONES[outcome], "tag": outcome.label, "sentence": ""}
+        if outcome == Outcome.WAITING and batch.refusal:
+            row |= {"tone": "bad", "tag": "Refused", "sentence": self._said(batch)}
+            if batch.refusal in STILL_TO_COME:
+                row |= {"tone": "wait", "tag": "Not yet"}
+        elif outcome == Outcome.WAITING:
+            row |= {"tone": "good", "tag": "Ready"}
+        elif outcome == Outcome.UNLOCKED and batch.unlocked_until:
+            row["until"] = batch.unlocked_until
+            row["overdue"] = batch.unlocked_until <= self.now
+        return row
+
+    def _said(self, batch):
+        # On the page of the request its own reference says nothing.
+        return rules.sentence(batch.refusal, batch).replace(f" ({self.request})", "")
+
+    # Evidence
+
+    @cached_property
+    def link(self):
+        return self.request.links.select_related("sent_to", "terms").order_by("-pk").first()
+
+    @property
+    def link_state(self):
+        return operations.link_state(self.link) if self.link else ""
+
+    @cached_property
+    def consent(self):
+        """The customer's latest answer, agreed or declined."""
+        answers = self.request.consents.select_related("terms", "recorded_by", "withdrawal")
+        return answers.defer("text").order_by("-pk").first()
+
+    @property
+    def consent_text(self):
+        """What the customer was shown, unless it lists more batches than anybody reads here."""
+        return self.consent.text if self.consent and self.consent.batch_count <= LISTED_BATCHES else ""
+
+    @property
+    def standing_consent(self):
+        consent = self.consent
+        if consent and consent.decision == Consent.Decision.AGREED and not hasattr(consent, "withdrawal"):
+            return consent
+        return None
+
+    @property
+    def consent_expired(self):
+        return bool(self.standing_consent) and self.standing_consent.valid_until <= self.now
+
+    @cached_property
+    def events(self):
+        return [told(event) for event in self.request.events.order_by("-sequence")[: LISTED_EVENTS + 1]]
+
+    @property
+    def last_event(self):
+        return self.events[0].event if self.events else None
+
+    @property
+    def latest_events(self):
+        return self.events[:LISTED_EVENTS]
+
+    @property
+    def more_events(self):
+        return len(self.events) > LISTED_EVENTS
+
+    @cached_property
+    def ledger_head(self):
+        """The sequence of the ledger's newest entry when this page was made."""
+        return CaseEvent.objects.order_by("-sequence").values_list("sequence", flat=True).first()
+
+    @cached_property
+    def _last_times(self):
+        kinds = [CaseEvent.Kind.UNLOCKED, CaseEvent.Kind.RELOCKED, CaseEvent.Kind.RE_EXPORTED]
+        rows = self.request.events.order_by().filter(kind__in=kinds).values_list("kind").annotate(last=Max("at"))
+        return dict(rows)
+
+    # Where it stands
+
+    @cached_property
+    def steps(self):
+        """List the five steps of a case; their state is done, now or ''."""
+        request, last = self.request, self._last_times
+        steps = [
+            ("Opened", request.opened_at, f"Channel: {request.get_channel_display().lower()}"),
+            ("Safer route offered", request.advised_at, request.get_advice_display()),
+            ("PIN and consent", self._consented_at, self._consent_remark),
+            ("Unlock", last.get(CaseEvent.Kind.UNLOCKED), self._unlock_remark),
+            ("Re-exported", last.get(CaseEvent.Kind.RE_EXPORTED), self._export_remark),
+        ]
+        now = {
+            Status.OPEN: 2 if request.advice else 1,
+            Status.AWAITING_CONSENT: 2,
+            Status.CONSENTED: 3,
+            Status.UNLOCKED: 4,
+            Status.CLOSED: None,
+        }[Status(request.status)]
+        return [
+            {"state": self._state(place, now, at), "name": name, "at": at, "remark": remark}
+            for place, (name, at, remark) in enumerate(steps)
+        ]
+
+    def _state(self, place, now, at):
+        if now is None:
+            return "done" if at else ""
+        if place == now:
+            return "now"
+        return "done" if place < now and at else ""
+
+    @property
+    def _consented_at(self):
+        return self.consent.given_at if self.consent and self.consent.decision == Consent.Decision.AGREED else None
+
+    @property
+    def _consent_remark(self):
+        if self.consent and not self.is_open and hasattr(self.consent, "withdrawal"):
+            return "Withdrawn later"
+        if self.consent and self.consent.decision == Consent.Decision.DECLINED:
+            return "Declined by the customer"
+        if self.request.status == Status.AWAITING_CONSENT:
+            return {"live": "Link is out", "expired": "Link has expired", "revoked": "Link revoked"}.get(
+                self.link_state, "Waiting for the customer"
+            )
+        if self.standing_consent:
+            return f"Agreed by {self.standing_consent.signer_name}"
+        return ""
+
+    @property
+    def _unlock_remark(self):
+        if self.request.status == Status.CONSENTED:
+            return f"{self.ready:,} of {self.waiting:,} ready"
+        done = self.batch_count - self.waiting - self._count(Outcome.NOT_UNLOCKED)
+        return f"{done:,} of {self.batch_count:,} unlocked" if done else ""
+
+    @property
+    def _export_remark(self):
+        exported = self._count(Outcome.RE_EXPORTED)
+        if exported:
+            return f"{exported:,} of {self.batch_count:,}"
+        if self.unlocked and self.window_end:
+            return "Window is over" if self.window_end <= self.now else "Before the window ends"
+        return ""
+
+    @cached_property
+    def window_end(self):
+        """The first time at which one of its unlocked batches has to be exported or locked again."""
+        if not self.unlocked:
+            return None
+        return self.unlocked_batches().order_by().aggregate(end=Min("unlocked_until"))["end"]
+
+    @cached_property
+    def next(self):
+        """The one next action: (tone, heading, sentence, the verb that does it or '')."""
+        return {
+            Status.OPEN: self._next_when_open,
+            Status.AWAITING_CONSENT: self._next_when_waiting,
+            Status.CONSENTED: self._next_when_consented,
+            Status.UNLOCKED: self._next_when_unlocked,
+            Status.CLOSED: self._next_when_closed,
+        }[Status(self.request.status)]()
+
+    def _next_when_open(self):
+        if not self.request.advice:
+            if self.request.duplicate_likely:
+                return (
+                    "bad",
+                    "Unlocking would very likely make duplicates.",
+                    f"The batches were bypassed because: {self.request.get_bypass_reason_display().lower()}. "
+                    "Advise the customer to enter what is missing by hand, and record what they choose.",
+                    "advise",
+                )
+            return (
+                "info",
+                "Offer the safer route first.",
+                "Entering the items by hand is the surest way to avoid duplicates. Record what the customer chooses.",
+                "advise",
+            )
+        if pin := self.request.account.pin_state:
+            return "wait", "The customer could not agree now.", f"{pin} The consent page asks for the PIN.", "issue_pin"
+        return (
+            "info",
+            "Ask for the consent.",
+            "The link goes by mail to an Admin of the account, who reads the terms and agrees with the account PIN.",
+            "send_link",
+        )
+
+    def _next_when_waiting(self):
+        link = self.link
+        if self.link_state == "live":
+            opened = f"opened {when(link.first_opened_at)}" if link.first_opened_at else "not opened yet"
+            said = f"The link went to {link.sent_to.name} ({link.email}) {when(link.sent_at)}; {opened}."
+            if pin := self.request.account.pin_state:
+                return "wait", "Waiting for the customer, who can't use the PIN.", f"{said} {pin}", "issue_pin"
+            return "wait", "Waiting for the customer.", f"{said} It works until {when(link.expires_at)}.", ""
+        how = "has expired" if self.link_state == "expired" else "was revoked"
+        return "wait", f"The consent link {how}.", "Send a new one; the customer can't agree without it.", "send_link"
+
+    def _next_when_consented(self):
+        consent = self.standing_consent
+        if not self.ready:
+            return (
+                "bad",
+                "No batch can be unlocked any more.",
+                "The verdict beside each batch says why. A new consent link asks the customer again.",
+                "send_link",
+            )
+        said = (
+            f"{consent.signer_name} agreed to terms version {consent.terms.version} for exactly these batches, as they "
+            f"stand; it holds until {when(consent.valid_until)}."
+        )
+        if self.blocked:
+            said += f" {batches(self.blocked).capitalize()} can't be unlocked."
+        return "good", "Ready.", said, "unlock"
+
+    def _next_when_unlocked(self):
+        if self.unlocked and self.window_end <= self.now:
+            return (
+                "bad",
+                f"{batches(self.unlocked).capitalize()} should be locked by now.",
+                f"The window ended {when(self.window_end)}. Mark what was exported, or lock the rest again.",
+                "relock" if self.user.has_perm("unlocks.relock_batch") else "mark_re_exported",
+            )
+        if self.unlocked:
+            return (
+                "wait",
+                f"{batches(self.unlocked).capitalize()} unlocked until {when(self.window_end)}.",
+                "Tell the customer to edit and export now: auto-batching may batch invoices anew within seconds.",
+                "mark_re_exported",
+            )
+        if self.ready:
+            return "good", "Ready.", f"{batches(self.ready).capitalize()} can still be unlocked.", "unlock"
+        return "info", "Nothing is unlocked any more.", "Close the request with how it ended.", "close"
+
+    def _next_when_closed(self):
+        closed = when(self.request.closed_at)
+        return "", f"Closed: {self.request.get_resolution_display()}.", f"{closed}. It does not change any more.", ""

@@ -1,0 +1,136 @@
+"""The request page: it shows a case, and each form on it carries out one verb."""
+
+import json
+
+from django.contrib import messages
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.db.models import Q
+from django.http import Http404, HttpResponseBadRequest
+from django.shortcuts import redirect
+from django.template.response import TemplateResponse
+from django.urls import reverse
+from django.utils.html import format_html
+
+from .. import history, operations
+from ..forms.staff import CASE_FORMS, ReExportForm, RelockForm, SendLinkForm, UnlockForm, VerifyPinForm
+from ..models import Act, CaseEvent, UnlockRequest
+from ..templatetags.desk import to_the_second
+from .base import by_staff, freeze
+from .case import STATUS_TONES, Case
+from .timeline import batches
+
+
+def request_page(model_admin, request, object_id):
+    """Show a case; on POST carry out the verb that the form names, and show the case again when it is refused."""
+    case = Case(_get(object_id), request.user, only=request.GET.get("only", ""), page=request.GET.get("page", "1"))
+    if request.method != "POST":
+        return _show(model_admin, request, case)
+    form_class = CASE_FORMS.get(request.POST.get("verb"))
+    if form_class is None:
+        return HttpResponseBadRequest("No such verb.")
+    if not request.user.has_perm(form_class.permission):
+        raise PermissionDenied
+    if form_class is UnlockForm:
+        selection = freeze(request, case.waiting_batches())
+        return redirect("admin:selection_act", selection.pk, Act.Kind.UNLOCK)
+    form = form_class(request.POST, case=case, user=request.user)
+    said = _carry_out(form, by_staff(request)) if form.is_valid() else None
+    if said is None:
+        return _show(model_admin, request, Case(_get(object_id), request.user), form)
+    if form.act:
+        said = _tell(form.act)
+    messages.success(request, said)
+    if isinstance(form, SendLinkForm):
+        request.session[_shown_once(case)] = form.link_url
+    return redirect(case.request)
+
+
+def _get(object_id):
+    people = ("account", "requester", "assignee", "opened_by", "pin_verified_by")
+    pk = unquote(object_id)
+    if pk.isdecimal() and (found := UnlockRequest.objects.select_related(*people).filter(pk=pk[:18]).first()):
+        return found
+    raise Http404("There is no such request.")
+
+
+def _carry_out(form, by):
+    """Call the form's verb and return what to say, or put the refusal on the form and return None."""
+    try:
+        if isinstance(form, VerifyPinForm):
+            # A PIN try must stay taken whatever happens afterwards, so it can't be part of a transaction here.
+            return _once(form, by)
+        with transaction.atomic():
+            history.lock(UnlockRequest.objects.filter(pk=form.request.pk))
+            return _once(form, by)
+    except operations.Refused as refused:
+        form.add_error(None, str(refused))
+        return None
+
+
+def _once(form, by):
+    """Carry out the verb unless it was carried out since the page was made: double click, back button, two people."""
+    if event := _since(form):
+        form.add_error(
+            None,
+            f"This was done already: {event.get_kind_display().lower()} by {event.actor}, "
+            f"{to_the_second(event.at)}. Nothing was done twice. If you mean it once more, submit it again.",
+        )
+        return None
+    return form.carry_out(by)
+
+
+def _since(form):
+    seen = form.cleaned_data.get("seen")
+    if seen is None or not form.writes:
+        return None
+    newer = CaseEvent.objects.filter(sequence__gt=seen, kind__in=form.writes).filter(
+        Q(request=form.request) | Q(request=None, account=form.request.account_id)
+    )
+    return next((event for event in newer if form.same(json.loads(event.body)["facts"])), None)
+
+
+def _tell(act):
+    done = act.verdicts.filter(refusal="").count()
+    what = {Act.Kind.RELOCK: "locked again", Act.Kind.RE_EXPORT: "marked as re-exported"}[act.kind]
+    before = f"That was done already, {to_the_second(act.at)}: " if act.repeated else ""
+    return format_html(
+        '{}{} {}. <a href="{}">What happened to each</a>',
+        before,
+        batches(done),
+        what,
+        reverse("admin:act_report", args=[act.pk]),
+    )
+
+
+def _shown_once(case):
+    return f"consent_link_of_{case.request.pk}"
+
+
+def _show(model_admin, request, case, bound=None):
+    forms = {
+        verb: bound if bound and bound.verb == verb else form_class(case=case, user=request.user)
+        for verb, form_class in CASE_FORMS.items()
+        if form_class.offered(case, request.user)
+    }
+    tone, heading, sentence, verb = case.next
+    if verb == RelockForm.verb and verb not in forms:
+        verb = ReExportForm.verb
+    context = {
+        **model_admin.admin_site.each_context(request),
+        "title": f"{case.request} · {batches(case.batch_count)}",
+        "opts": model_admin.opts,
+        "case": case,
+        "object": case.request,
+        "status_tone": STATUS_TONES[case.request.status],
+        "next": {"tone": tone, "heading": heading, "sentence": sentence, "form": forms.pop(verb, None)},
+        "forms": forms,
+        "bound": bound,
+        "refused": bound if bound and bound.verb not in forms and bound.verb != verb else None,
+        "link_url": request.session.pop(_shown_once(case), "") if request.method == "GET" else "",
+    }
+    request.current_app = model_admin.admin_site.name
+    return TemplateResponse(
+        request, "admin/unlocks/unlockrequest/change_form.html", context, status=422 if bound else 200
+    )

@@ -1,0 +1,179 @@
+"""The request list, and the ways from it to opening a request and to the page of one."""
+
+import re
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.db.models import Count, OuterRef, Q, Subquery, Sum
+from django.db.models.functions import Coalesce
+from django.shortcuts import redirect
+from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.utils.html import format_html
+from django.views.decorators.debug import sensitive_post_parameters
+
+from .. import operations
+from ..models import Act, Batch, RequestedBatch, UnlockRequest
+from ..templatetags.desk import money, when
+from .base import DeskAdmin, OneClickFilter, by_staff, freeze, tag
+from .case import STATUS_TONES
+from .opening import open_request
+from .page import request_page
+from .timeline import ago
+
+Status = UnlockRequest.Status
+
+
+class Stand(OneClickFilter):
+    """Where the requests stand, in one click."""
+
+    title = "where they stand"
+    parameter_name = "show"
+
+    def lookups(self, request, model_admin):
+        return [
+            ("mine", "My open requests"),
+            ("waiting", "Waiting for the customer"),
+            ("ready", "Ready to unlock"),
+            ("unlocked", "Unlocked"),
+            ("closed", "Closed"),
+        ]
+
+    def queryset(self, request, queryset):
+        shown = {
+            "mine": queryset.filter(assignee=request.user).exclude(status=Status.CLOSED),
+            "waiting": queryset.filter(status=Status.AWAITING_CONSENT),
+            "ready": queryset.filter(status=Status.CONSENTED),
+            "unlocked": queryset.filter(status=Status.UNLOCKED),
+            "closed": queryset.filter(status=Status.CLOSED),
+        }
+        return shown.get(self.value(), queryset)
+
+
+@admin.register(UnlockRequest)
+class UnlockRequestAdmin(DeskAdmin):
+    list_display = (
+        "case",
+        "in_account",
+        "asked_by",
+        "stands",
+        "bypass_reason",
+        "batch_count",
+        "total",
+        "assigned_to",
+        "opened",
+    )
+    list_display_links = ("case",)
+    list_select_related = ("account", "requester", "assignee")
+    list_filter = (Stand,)
+    search_fields = ("account__number",)
+    search_help_text = "Reference (UR-000123), account number or batch number"
+    actions = ("unlock_their_batches", "take")
+
+    # Who may: nobody edits a request by hand, verbs do.
+
+    def has_add_permission(self, request):
+        return request.user.has_perm("unlocks.open_request")
+
+    def has_change_permission(self, request, obj=None):
+        return False
+
+    def has_unlock_permission(self, request):
+        return request.user.has_perm("unlocks.unlock_batch")
+
+    def has_take_permission(self, request):
+        return request.user.has_perm("unlocks.open_request")
+
+    # The list
+
+    def get_queryset(self, request):
+        lines = RequestedBatch.objects.filter(request=OuterRef("pk")).order_by().values("request")
+        return (
+            super()
+            .get_queryset(request)
+            .annotate(
+                batches=Coalesce(Subquery(lines.annotate(n=Count("pk")).values("n")), 0),
+                amount=Subquery(lines.annotate(amount=Sum("batch__total")).values("amount")),
+            )
+        )
+
+    def matching(self, term):
+        lines = RequestedBatch.objects.filter(batch__number=term)
+        found = Q(account__number=term) | Q(pk__in=lines.values("request"))
+        if reference := re.fullmatch(r"(?:UR-?)?0*([0-9]{1,15})", term, re.IGNORECASE):
+            found |= Q(pk=int(reference[1]))
+        return found
+
+    @admin.display(description="Reference", ordering="-id")
+    def case(self, obj):
+        return format_html('<span class="nowrap">{}</span>', obj.reference)
+
+    @admin.display(description="Account", ordering="account__number")
+    def in_account(self, obj):
+        return obj.account
+
+    @admin.display(description="Asked by")
+    def asked_by(self, obj):
+        return obj.requester.name
+
+    @admin.display(description="Status", ordering="status")
+    def stands(self, obj):
+        return tag(STATUS_TONES[obj.status], obj.get_resolution_display() or obj.get_status_display())
+
+    @admin.display(description="Batches")
+    def batch_count(self, obj):
+        return f"{obj.batches:,}"
+
+    @admin.display(description="Total")
+    def total(self, obj):
+        return money(obj.amount)
+
+    @admin.display(description="Assigned to", empty_value="Nobody")
+    def assigned_to(self, obj):
+        return obj.assignee and obj.assignee.get_username()
+
+    @admin.display(description="Opened", ordering="-id")
+    def opened(self, obj):
+        return format_html(
+            '<span class="nowrap">{}</span><br><span class="muted small nowrap">{}</span>',
+            ago(obj.opened_at, timezone.now()),
+            when(obj.opened_at),
+        )
+
+    # The bulk actions
+
+    @admin.action(description="Unlock the batches of selected requests", permissions=["unlock"])
+    def unlock_their_batches(self, request, queryset):
+        lines = RequestedBatch.objects.filter(
+            request__in=queryset.order_by().values("pk"), outcome__in=RequestedBatch.OPEN
+        )
+        selection = freeze(request, Batch.objects.filter(pk__in=lines.values("batch")))
+        return redirect("admin:selection_act", selection.pk, Act.Kind.UNLOCK)
+
+    @admin.action(description="Take selected requests", permissions=["take"])
+    def take(self, request, queryset):
+        taken, refused = [], []
+        for case in queryset.select_related(None).order_by("pk"):
+            try:
+                operations.assign(case, to=request.user, by=by_staff(request))
+            except operations.Refused as why:
+                refused.append(f"{case}: {why}")
+            else:
+                taken.append(case.reference)
+        if taken:
+            self.message_user(request, f"Yours now: {', '.join(taken)}.", messages.SUCCESS)
+        if refused:
+            self.message_user(request, "\n".join(["Not taken:", *refused]), messages.WARNING)
+
+    # The pages
+
+    def add_view(self, request, form_url="", extra_context=None):
+        if not self.has_add_permission(request):
+            raise PermissionDenied
+        return open_request(self, request)
+
+    @method_decorator(sensitive_post_parameters("pin"))
+    def change_view(self, request, object_id, form_url="", extra_context=None):
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return request_page(self, request, object_id)

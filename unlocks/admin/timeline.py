@@ -1,0 +1,152 @@
+"""The ledger's entries of a case, told as staff would tell them."""
+
+import json
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.utils.dateparse import parse_datetime
+from django.utils.timesince import timesince
+
+from ..models import CaseEvent, UnlockRequest
+from ..rules import Refusal
+from ..templatetags.desk import when
+
+Kind = CaseEvent.Kind
+
+TONES = {
+    Kind.PIN_WRONG: "wait",
+    Kind.PIN_LOCKED: "bad",
+    Kind.STAFF_REFUSED: "bad",
+    Kind.MAIL_FAILED: "bad",
+    Kind.PIN_RIGHT: "good",
+    Kind.CONSENTED: "good",
+    Kind.DECLINED: "bad",
+    Kind.WITHDRAWN: "bad",
+    Kind.UNLOCKED: "good",
+    Kind.REFUSED: "wait",
+    Kind.RE_EXPORTED: "good",
+}
+MAILS = {
+    "consent_link": "the consent link",
+    "receipt": "the receipt of the consent",
+    "declined": "the receipt of the refusal",
+    "withdrawn": "the confirmation of the withdrawal",
+    "new_pin": "a new PIN",
+}
+
+
+@dataclass(frozen=True)
+class Told:
+    """An entry as the timeline shows it: what happened in bold, the rest of the sentence, and a quotation."""
+
+    event: CaseEvent
+    tone: str
+    what: str
+    rest: str = ""
+    quote: str = ""
+    act: str = ""
+
+
+def told(event):
+    """Tell an entry. One of a kind that is not known here still shows its own name."""
+    facts = json.loads(event.body)["facts"]
+    rest, quote = _TELL.get(event.kind, _nothing)(facts)
+    if rest and rest[0] not in ":,":
+        rest = f" {rest}"
+    return Told(
+        event=event,
+        tone=TONES.get(event.kind, ""),
+        what=event.get_kind_display(),
+        rest=rest,
+        quote=quote,
+        act=facts.get("act", ""),
+    )
+
+
+def ago(moment, now):
+    """Write how long ago a moment was: just now, 3 hours ago."""
+    if now - moment < timedelta(minutes=1):
+        return "just now"
+    return f"{timesince(moment, now, depth=1)} ago"
+
+
+def batches(count):
+    """Write a number of batches: 1 batch, 3 batches."""
+    return f"{count:,} batch{'' if count == 1 else 'es'}"
+
+
+def reason(code):
+    """Name a refusal in a word or two, for a group of batches: Period closed."""
+    known = Refusal(code).name if code in Refusal.values else code
+    return known.replace("_", " ").capitalize()
+
+
+def _nothing(facts):
+    return "", ""
+
+
+def _label(choices, value):
+    return str(dict(choices.choices).get(value, value))
+
+
+def _opened(facts):
+    channel = _label(UnlockRequest.Channel, facts.get("channel", ""))
+    why = _label(UnlockRequest.BypassReason, facts.get("bypass_reason", ""))
+    return f"with {batches(facts.get('batches', 0))}. Channel: {channel}. Why bypassed: {why}", facts.get("reason", "")
+
+
+def _advised(facts):
+    return f": {_label(UnlockRequest.Advice, facts.get('advice', ''))}", ""
+
+
+def _link_sent(facts):
+    expires = parse_datetime(facts.get("expires", ""))
+    until = f", works until {when(expires)}" if expires else ""
+    return f"to {facts.get('name', '')} <{facts.get('to', '')}>, terms version {facts.get('terms', '')}{until}", ""
+
+
+def _answered(facts):
+    role = f", {facts['role']}" if facts.get("role") else ""
+    name = f"by {facts['name']}{role}" if facts.get("name") else ""
+    count = f", for {batches(facts['batches'])}" if "batches" in facts else ""
+    return f"{name}{count}, terms version {facts.get('terms', '')}".lstrip(", "), facts.get("why", "")
+
+
+def _done(facts):
+    numbers, count = facts.get("numbers", []), facts.get("batches", 0)
+    listed = ", ".join(numbers[:5]) + (f" and {count - 5:,} more" if count > 5 else "")
+    return f": {batches(count)} ({listed})" if listed else f": {batches(count)}", facts.get("why", "")
+
+
+def _refused(facts):
+    refusals = facts.get("refusals", {})
+    counted = ", ".join(f"{n:,} {reason(code).lower()}" for code, n in sorted(refusals.items()))
+    return f"for {batches(sum(refusals.values()))}: {counted}", ""
+
+
+def _mailed(facts):
+    error = f" ({facts['error']})" if facts.get("error") else ""
+    return f": {MAILS.get(facts.get('mail'), facts.get('mail', ''))} to {facts.get('to', '')}{error}", ""
+
+
+_TELL = {
+    Kind.OPENED: _opened,
+    Kind.NOTE: lambda facts: ("", facts.get("text", "")),
+    Kind.ASSIGNED: lambda facts: (f"to {facts.get('name', '')}", ""),
+    Kind.ADVISED: _advised,
+    Kind.PIN_WRONG: lambda facts: (f", {facts.get('tries', '?')} in a row", ""),
+    Kind.LINK_SENT: _link_sent,
+    Kind.MAIL_SENT: _mailed,
+    Kind.MAIL_FAILED: _mailed,
+    Kind.CONSENTED: _answered,
+    Kind.DECLINED: _answered,
+    Kind.WITHDRAWN: lambda facts: ("", facts.get("why", "")),
+    Kind.UNLOCKED: _done,
+    Kind.REFUSED: _refused,
+    Kind.RELOCKED: _done,
+    Kind.RE_EXPORTED: _done,
+    Kind.CLOSED: lambda facts: (
+        f": {_label(UnlockRequest.Resolution, facts.get('resolution', ''))}",
+        facts.get("why", ""),
+    ),
+}

@@ -1,0 +1,530 @@
+"""What staff type at the request desk. A form of a case carries out one verb and says what it did."""
+
+import re
+import uuid
+
+from django import forms
+from django.contrib.admin.widgets import AutocompleteSelect
+from django.contrib.auth import get_user_model
+from django.db.models import Q
+
+from .. import operations
+from ..models import Account, Act, Batch, CaseEvent, Contact, RequestedBatch, UnlockRequest
+from ..rules import Refusal
+
+Kind = CaseEvent.Kind
+
+LISTED_BATCHES = 50
+MOST_NUMBERS = 10_000
+
+
+def _text(label, *, required=True, rows=3, help_text="", max_length=2000):
+    return forms.CharField(
+        label=label,
+        required=required,
+        max_length=max_length,
+        help_text=help_text,
+        widget=forms.Textarea(attrs={"rows": rows}),
+    )
+
+
+class ContactField(forms.ModelChoiceField):
+    """A contact of one account; says of each whether they are an Admin."""
+
+    def label_from_instance(self, contact):
+        return f"{contact.name}, {'Admin' if contact.is_admin else 'not an Admin'} ({contact.email})"
+
+
+class AccountForm(forms.Form):
+    """The first step of opening a request: whose batches?"""
+
+    account = forms.ModelChoiceField(
+        queryset=Account.objects.filter(active=True),
+        help_text="Its number or name, or how it begins.",
+        error_messages=dict.fromkeys(["required", "invalid_choice"], "Choose one of the active accounts."),
+    )
+
+    def __init__(self, *args, site, **kwargs):
+        super().__init__(*args, label_suffix="", **kwargs)
+        field = UnlockRequest._meta.get_field("account")
+        attrs = {"data-width": "100%", "data-dropdown-parent": "#account-box"}
+        self.fields["account"].widget = AutocompleteSelect(field, site, attrs=attrs)
+        self.fields["account"].widget.choices = self.fields["account"].choices
+
+
+class OpenRequestForm(forms.Form):
+    """The second step: who asks, why, and for which batches of the account.
+
+    `only_batches` leaves everything but the batches unasked: that is what "Check the batches" needs.
+    """
+
+    requester = ContactField(label="Asked by", queryset=Contact.objects.none(), widget=forms.RadioSelect)
+    channel = forms.ChoiceField(
+        label="How they reached us", choices=UnlockRequest.Channel.choices, widget=forms.RadioSelect
+    )
+    bypass_reason = forms.ChoiceField(
+        label="Why were the batches bypassed?", choices=UnlockRequest.BypassReason.choices, widget=forms.RadioSelect
+    )
+    reason = _text("Reason for the unlock", help_text="In the customer's words: what do they want to do with them?")
+    picked = forms.ModelMultipleChoiceField(
+        label="Bypassed batches", queryset=Batch.objects.none(), required=False, widget=forms.CheckboxSelectMultiple
+    )
+    numbers = forms.CharField(
+        label="Batch numbers",
+        required=False,
+        help_text="Paste as many as you like, with commas, semicolons, spaces or lines between them.",
+        widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false", "autocomplete": "off"}),
+    )
+
+    def __init__(self, data=None, *args, account, only_batches=False, **kwargs):
+        super().__init__(data, *args, label_suffix="", **kwargs)
+        self.account = account
+        self.only_batches = only_batches
+        self.chosen = Batch.objects.none()
+        self.fields["requester"].queryset = account.contacts.all()
+        self.fields["picked"].queryset = self._pickable()
+        if only_batches:
+            for field in self.fields.values():
+                field.required = False
+
+    def _pickable(self):
+        """List the first bypassed batches that are in no open request, and whatever was ticked before."""
+        busy = RequestedBatch.objects.filter(outcome__in=RequestedBatch.OPEN, batch__account=self.account)
+        bypassed = self.account.batches.filter(status=Batch.Status.BYPASSED)
+        listed = set(bypassed.exclude(pk__in=busy.values("batch")).values_list("pk", flat=True)[: LISTED_BATCHES + 1])
+        self.more_to_pick = len(listed) > LISTED_BATCHES
+        if self.more_to_pick:
+            listed.remove(min(listed))
+        if self.is_bound:
+            ticked = self.data.getlist(self.add_prefix("picked"))[:MOST_NUMBERS]
+            listed |= {int(key) for key in ticked if re.fullmatch(r"[0-9]{1,18}", key)}
+        return self.account.batches.filter(pk__in=listed)
+
+    def pickable(self):
+        """Pair each tick box with its batch."""
+        return [(box, box.data["value"].instance) for box in self["picked"]]
+
+    def clean_numbers(self):
+        """Fold what was pasted into distinct numbers, in the order in which they came."""
+        numbers = list(dict.fromkeys(re.split(r"[,;\s]+", self.cleaned_data["numbers"].strip())))
+        if len(numbers) > MOST_NUMBERS:
+            raise forms.ValidationError(
+                f"{len(numbers):,} numbers are more than one request can take at once ({MOST_NUMBERS:,}).",
+                code="too_many",
+            )
+        return [number for number in numbers if number]
+
+    def clean(self):
+        cleaned = super().clean()
+        numbers = cleaned.get("numbers", [])
+        picked = [batch.pk for batch in cleaned.get("picked", [])]
+        self.chosen = self.account.batches.filter(Q(pk__in=picked) | Q(number__in=numbers))
+        if numbers:
+            self._refuse_unknown(numbers)
+        if not numbers and not picked and not self.errors.keys() & {"numbers", "picked"}:
+            self.add_error("numbers", "Tick a batch, or paste the number of one.")
+        return cleaned
+
+    def _refuse_unknown(self, numbers):
+        known = set(self.account.batches.filter(number__in=numbers).values_list("number", flat=True))
+        unknown = [number for number in numbers if number not in known]
+        if not unknown:
+            return
+        named = ", ".join(number[:60] for number in unknown[:100])
+        more = f" and {len(unknown) - 100:,} more" if len(unknown) > 100 else ""
+        said = "no batch with this number" if len(unknown) == 1 else f"no batches with these {len(unknown):,} numbers"
+        self.add_error("numbers", forms.ValidationError(f"{self.account} has {said}: {named}{more}.", code="unknown"))
+
+    def carry_out(self, by, batches):
+        """Open the request for `batches`, which are among those chosen."""
+        return operations.open_request(
+            account=self.account,
+            requester=self.cleaned_data["requester"],
+            channel=self.cleaned_data["channel"],
+            bypass_reason=self.cleaned_data["bypass_reason"],
+            reason=self.cleaned_data["reason"],
+            batches=batches,
+            by=by,
+        )
+
+
+class CaseForm(forms.Form):
+    """One verb of a case: who may, when it makes sense, what is typed for it and what is said afterwards."""
+
+    verb = title = button = permission = danger = ""
+    # The ledger's kinds of entry that the verb writes: one that is newer than the page means that it is done already.
+    writes = ()
+
+    seen = forms.IntegerField(required=False, widget=forms.HiddenInput)
+
+    def __init__(self, *args, case, user, **kwargs):
+        super().__init__(*args, auto_id=f"id_{self.verb}_%s", label_suffix="", **kwargs)
+        self.case = case
+        self.user = user
+        self.request = case.request
+        self.act = None
+        self.fields["seen"].initial = case.ledger_head
+        self.prepare()
+
+    def prepare(self):
+        """Fill in the choices that depend on the case."""
+
+    @classmethod
+    def fits(cls, case, user):
+        """Say whether this verb makes sense in the state of the case."""
+        return case.is_open
+
+    @classmethod
+    def offered(cls, case, user):
+        return user.has_perm(cls.permission) and cls.fits(case, user)
+
+    def same(self, facts):
+        """Say whether an entry that the verb wrote, with these facts, is what this form asks for once more."""
+        return True
+
+    def carry_out(self, by):
+        """Call the verb and return the message that says what happened."""
+        raise NotImplementedError
+
+
+class AdviseForm(CaseForm):
+    verb = "advise"
+    title = "Offer the safer route"
+    button = "Record the answer"
+    permission = "unlocks.open_request"
+    writes = (Kind.ADVISED,)
+
+    advice = forms.ChoiceField(
+        label="What did the customer choose?", choices=UnlockRequest.Advice.choices, widget=forms.RadioSelect
+    )
+
+    @classmethod
+    def fits(cls, case, user):
+        return case.before_consent
+
+    def carry_out(self, by):
+        operations.record_advice(self.request, advice=self.cleaned_data["advice"], by=by)
+        if self.cleaned_data["advice"] == UnlockRequest.Advice.MANUAL_ENTRY:
+            return f"{self.request} is closed: the customer enters the items by hand, and nothing is unlocked."
+        return "Recorded: the customer wants to export the batches."
+
+
+class VerifyPinForm(CaseForm):
+    verb = "verify_pin"
+    title = "Verify the PIN for the customer"
+    button = "Verify the PIN"
+    permission = "unlocks.verify_pin"
+    writes = (Kind.PIN_RIGHT, Kind.PIN_WRONG, Kind.PIN_LOCKED)
+
+    pin = forms.CharField(
+        label="Account PIN",
+        max_length=64,
+        help_text="Better: let the customer type it on the consent page. Typed by you it counts as lower assurance.",
+        widget=forms.PasswordInput(attrs={"autocomplete": "off", "inputmode": "numeric"}),
+    )
+
+    @classmethod
+    def fits(cls, case, user):
+        return case.before_consent and not case.request.account.pin_state
+
+    def carry_out(self, by):
+        operations.verify_pin(self.request, pin=self.cleaned_data["pin"], by=by)
+        return "The PIN is right. It counts for this request, for 30 minutes."
+
+
+class IssuePinForm(CaseForm):
+    verb = "issue_pin"
+    title = "Have a new PIN issued"
+    button = "Issue a new PIN"
+    permission = "unlocks.issue_pin"
+    writes = (Kind.PIN_ISSUED,)
+
+    @classmethod
+    def fits(cls, case, user):
+        return case.before_consent and bool(case.request.account.pin_state)
+
+    def carry_out(self, by):
+        operations.issue_pin(self.request.account, by=by)
+        return f"A new PIN is on its way to the Admin contacts of {self.request.account}. Nobody here can see it."
+
+
+class SendLinkForm(CaseForm):
+    verb = "send_link"
+    title = "Send a consent link"
+    button = "Send the consent link"
+    permission = "unlocks.send_consent_link"
+    writes = (Kind.LINK_SENT,)
+
+    contact = ContactField(label="To which Admin?", queryset=Contact.objects.none(), widget=forms.RadioSelect)
+
+    def prepare(self):
+        admins = self.request.account.contacts.filter(is_admin=True)
+        self.fields["contact"].queryset = admins
+        self.fields["contact"].initial = self.request.requester_id
+
+    @classmethod
+    def fits(cls, case, user):
+        sendable = case.is_open and case.request.status != UnlockRequest.Status.UNLOCKED
+        return sendable and bool(case.request.advice) and bool(case.request.account.pin_hash)
+
+    def carry_out(self, by):
+        self.link_url = operations.send_consent_link(self.request, contact=self.cleaned_data["contact"], by=by)
+        return f"The consent link is on its way to {self.cleaned_data['contact']}."
+
+
+class RevokeLinkForm(CaseForm):
+    verb = "revoke_link"
+    title = "Revoke the consent link"
+    button = "Revoke the link"
+    permission = "unlocks.send_consent_link"
+    writes = (Kind.LINK_REVOKED,)
+
+    @classmethod
+    def fits(cls, case, user):
+        return case.is_open and case.link_state == "live"
+
+    def carry_out(self, by):
+        operations.revoke_consent_link(self.request, by=by)
+        return "The consent link is revoked: it opens nothing any more."
+
+
+class UnlockForm(CaseForm):
+    """Leads to the preview; the unlock itself is confirmed there."""
+
+    verb = "unlock"
+    title = "Unlock"
+    button = "Unlock…"
+    permission = "unlocks.unlock_batch"
+
+    def prepare(self):
+        self.button = f"Unlock {self.case.ready:,} batch{'' if self.case.ready == 1 else 'es'}…"
+
+    @classmethod
+    def fits(cls, case, user):
+        return case.ready > 0
+
+
+class RelockForm(CaseForm):
+    verb = "relock"
+    title = "Lock again"
+    button = "Lock again"
+    permission = "unlocks.relock_batch"
+    danger = "danger"
+
+    why = _text("Why are they locked again?", rows=2)
+    key = forms.UUIDField(widget=forms.HiddenInput)
+
+    def prepare(self):
+        self.fields["key"].initial = uuid.uuid4
+        self.button = f"Lock {self.case.unlocked:,} again"
+
+    @classmethod
+    def fits(cls, case, user):
+        return case.unlocked > 0
+
+    def carry_out(self, by):
+        self.act = operations.relock(
+            self.case.unlocked_batches(), why=self.cleaned_data["why"], by=by, key=self.cleaned_data["key"]
+        )
+        return "Locked again."
+
+
+class ReExportForm(CaseForm):
+    verb = "mark_re_exported"
+    title = "Mark as re-exported"
+    button = "Mark as re-exported"
+    permission = "unlocks.mark_re_exported_batch"
+
+    batches = forms.ModelMultipleChoiceField(
+        label="Which did the customer export?",
+        queryset=Batch.objects.none(),
+        widget=forms.CheckboxSelectMultiple,
+    )
+    key = forms.UUIDField(widget=forms.HiddenInput)
+
+    def prepare(self):
+        self.fields["key"].initial = uuid.uuid4
+        unlocked = self.case.unlocked_batches().order_by("pk")
+        if self.case.unlocked > LISTED_BATCHES:
+            del self.fields["batches"]
+            self.button = f"Mark all {self.case.unlocked:,} as re-exported"
+        else:
+            # The whole request, not only what is still unlocked: a second submit reaches the verb, which answers it.
+            self.fields["batches"].queryset = Batch.objects.filter(lines__request=self.request)
+            self.fields["batches"].choices = [(batch.pk, f"{batch.number} {batch.name}") for batch in unlocked]
+            self.fields["batches"].initial = [batch.pk for batch in unlocked]
+
+    @classmethod
+    def fits(cls, case, user):
+        return case.unlocked > 0
+
+    def carry_out(self, by):
+        batches = self.cleaned_data.get("batches", self.case.unlocked_batches())
+        self.act = operations.mark_re_exported(batches, by=by, key=self.cleaned_data["key"])
+        return "Marked as re-exported."
+
+
+class NoteForm(CaseForm):
+    verb = "note"
+    title = "Add a note"
+    button = "Add the note"
+    permission = "unlocks.open_request"
+    writes = (Kind.NOTE,)
+
+    text = _text("Note", help_text="Stays in the record; it can't be changed or deleted. Never put a PIN here.")
+
+    @classmethod
+    def fits(cls, case, user):
+        return True
+
+    def same(self, facts):
+        return facts.get("text") == self.cleaned_data["text"]
+
+    def carry_out(self, by):
+        operations.add_note(self.request, text=self.cleaned_data["text"], by=by)
+        return "The note is on the timeline."
+
+
+class TakeForm(CaseForm):
+    verb = "take"
+    title = "Take this request"
+    button = "Take it"
+    permission = "unlocks.open_request"
+    writes = (Kind.ASSIGNED,)
+
+    @classmethod
+    def fits(cls, case, user):
+        return case.is_open and case.request.assignee_id != user.pk
+
+    def carry_out(self, by):
+        operations.assign(self.request, to=self.user, by=by)
+        return f"{self.request} is yours."
+
+
+class HandOverForm(CaseForm):
+    verb = "hand_over"
+    title = "Hand over"
+    button = "Hand over"
+    permission = "unlocks.open_request"
+    writes = (Kind.ASSIGNED,)
+
+    to = forms.ModelChoiceField(label="To", queryset=get_user_model().objects.none(), empty_label="Choose a colleague")
+
+    def prepare(self):
+        self.fields["to"].queryset = (
+            get_user_model()
+            .objects.with_perm(self.permission, backend="django.contrib.auth.backends.ModelBackend")
+            .filter(is_staff=True)
+            .exclude(pk=self.request.assignee_id)
+            .order_by("username")
+        )
+
+    def carry_out(self, by):
+        operations.assign(self.request, to=self.cleaned_data["to"], by=by)
+        return f"{self.request} is handed over to {self.cleaned_data['to'].get_username()}."
+
+
+class WithdrawForm(CaseForm):
+    verb = "withdraw"
+    title = "Withdraw the consent"
+    button = "Withdraw the consent"
+    permission = "unlocks.withdraw_consent"
+    writes = (Kind.WITHDRAWN,)
+    danger = "danger"
+
+    why = _text("What did the customer say?", rows=2)
+
+    @classmethod
+    def fits(cls, case, user):
+        return case.is_open and case.standing_consent is not None
+
+    def carry_out(self, by):
+        consent = self.case.consent
+        if consent is None:
+            raise operations.Refused.because(Refusal.CONSENT_OVER, names="none was given")
+        operations.withdraw_consent(consent, why=self.cleaned_data["why"], by=by)
+        return (
+            f"The consent is withdrawn, whatever was unlocked under it is locked again, and {self.request} is closed."
+        )
+
+
+class CloseForm(CaseForm):
+    verb = "close"
+    title = "Close"
+    button = "Close the request"
+    permission = "unlocks.open_request"
+    writes = (Kind.CLOSED,)
+
+    resolution = forms.ChoiceField(label="How did it end?", choices=(), widget=forms.RadioSelect)
+    why = _text("Why", rows=2)
+
+    def prepare(self):
+        resolutions = UnlockRequest.Resolution
+        fitting = [resolutions.ENTERED_MANUALLY, resolutions.NOT_ELIGIBLE, resolutions.EXPIRED]
+        if self.request.status == UnlockRequest.Status.UNLOCKED:
+            fitting = [resolutions.RE_EXPORTED, resolutions.RELOCKED_UNUSED]
+        self.fields["resolution"].choices = [(choice.value, choice.label) for choice in fitting]
+
+    @classmethod
+    def fits(cls, case, user):
+        return case.is_open and not case.unlocked
+
+    def carry_out(self, by):
+        resolution = UnlockRequest.Resolution(self.cleaned_data["resolution"])
+        operations.close_request(self.request, resolution=resolution, why=self.cleaned_data["why"], by=by)
+        return f"{self.request} is closed: {resolution.label}."
+
+
+class CancelForm(CaseForm):
+    verb = "cancel"
+    title = "Cancel"
+    button = "Cancel the request"
+    permission = "unlocks.open_request"
+    writes = (Kind.CLOSED,)
+    danger = "danger"
+
+    why = _text("Why is it cancelled?", rows=2)
+
+    @classmethod
+    def fits(cls, case, user):
+        return case.is_open and not case.unlocked
+
+    def carry_out(self, by):
+        operations.close_request(
+            self.request, resolution=UnlockRequest.Resolution.CANCELLED, why=self.cleaned_data["why"], by=by
+        )
+        return f"{self.request} is cancelled; its batches stay locked."
+
+
+CASE_FORMS = {
+    form.verb: form
+    for form in (
+        AdviseForm,
+        SendLinkForm,
+        VerifyPinForm,
+        IssuePinForm,
+        UnlockForm,
+        ReExportForm,
+        RelockForm,
+        RevokeLinkForm,
+        WithdrawForm,
+        NoteForm,
+        TakeForm,
+        HandOverForm,
+        CloseForm,
+        CancelForm,
+    )
+}
+
+
+class ActForm(forms.Form):
+    """What confirms a bulk act: the key that makes a second submit the same act, and for a relock the reason."""
+
+    key = forms.UUIDField(widget=forms.HiddenInput)
+    why = _text("Why are they locked again?", rows=2)
+
+    def __init__(self, *args, kind, key, **kwargs):
+        super().__init__(*args, label_suffix="", **kwargs)
+        self.fields["key"].initial = key
+        if kind != Act.Kind.RELOCK:
+            del self.fields["why"]

@@ -1,0 +1,120 @@
+"""How the desk writes money, days, times and the values of a record."""
+
+import datetime
+import json
+from decimal import Decimal
+
+from django import template
+from django.contrib.admin.views.main import PAGE_VAR
+from django.db import models
+from django.utils import timezone
+from django.utils.html import format_html
+from django.utils.safestring import mark_safe
+from django.utils.text import capfirst
+from django.utils.timesince import timesince
+
+from ..models import Consent, ConsentedBatch
+
+register = template.Library()
+
+NOTHING = "nothing"
+
+
+@register.filter
+def money(amount):
+    """Write an amount with cents and thousands separators: $18,204.50."""
+    if amount in (None, ""):
+        return ""
+    return f"{'-' if amount < 0 else ''}${abs(Decimal(amount)):,.2f}"
+
+
+@register.filter
+def day(date):
+    """Write a day: 3 May 2026."""
+    return f"{date.day} {date:%b %Y}" if date else ""
+
+
+@register.filter
+def when(moment):
+    """Write a moment in the desk's time zone, and say which that is: 3 May 2026, 14:05 EDT."""
+    if not moment:
+        return ""
+    local = timezone.localtime(moment)
+    return f"{day(local)}, {local:%H:%M %Z}"
+
+
+@register.filter
+def to_the_second(moment):
+    """Write a moment like `when`, with its seconds."""
+    local = timezone.localtime(moment)
+    return f"{day(local)}, {local:%H:%M:%S %Z}"
+
+
+@register.filter
+def ago(moment):
+    """Write how long ago a moment was, in its largest unit: 3 hours ago."""
+    return f"{timesince(moment, depth=1)} ago"
+
+
+@register.filter
+def thousands(number):
+    """Write a whole number with thousands separators."""
+    return f"{number:,}"
+
+
+@register.filter
+def counted(paginator):
+    """Write how many rows a list has, as far as they were counted: 312, or 10,000+."""
+    return f"{paginator.count:,}{'+' if paginator.capped else ''}"
+
+
+@register.filter
+def under(cells, headers):
+    """Name each cell of a list's row after its column, for the cards that rows become on a phone."""
+    for cell, header in zip(cells, headers, strict=False):
+        if cell.startswith('<td class="field-'):
+            cell = mark_safe(  # noqa: S308  both parts are escaped already
+                format_html('<td data-label="{}" ', capfirst(header["text"])) + cell.removeprefix("<td ")
+            )
+        yield cell
+
+
+@register.filter
+def chosen(choices):
+    """Return what a filter is set to; '' while it stands on its first choice, which lets everything through."""
+    return next((choice["display"] for choice in choices[1:] if choice["selected"]), "")
+
+
+@register.filter
+def page_address(changelist, number):
+    """Return the address of another page of a list, with its search and filters."""
+    return changelist.get_query_string({PAGE_VAR: number})
+
+
+def shown(record, field):
+    """Write what a record holds in `field` as staff would say it: labels for choices, names for keys."""
+    value = getattr(record, field.attname)
+    if value in (None, ""):
+        return NOTHING
+    if field.is_relation:
+        return _named(getattr(record, field.name, None)) or f"no. {value}"
+    if field.flatchoices:
+        return str(dict(field.flatchoices).get(value, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, datetime.datetime):
+        return when(value)
+    if isinstance(value, datetime.date):
+        return day(value)
+    if isinstance(field, models.DecimalField):
+        return money(value)
+    if isinstance(field, models.JSONField):
+        return json.dumps(value, ensure_ascii=False) if value else NOTHING
+    return str(value)
+
+
+def _named(thing):
+    # Its own name would ask the database for the batch and the consent, on every row.
+    if isinstance(thing, ConsentedBatch):
+        return Consent(pk=thing.consent_id).reference
+    return str(thing) if thing is not None else ""
