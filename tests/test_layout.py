@@ -30,7 +30,7 @@ FLOORS = [
     {"rules"},
     {"operations"},
     {"forms", "templatetags"},
-    {"views", "admin", "management", "apps"},
+    {"views", "health", "admin", "management", "apps"},
     {"urls"},
 ]
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -66,14 +66,15 @@ def append(entries, *, by, at=None):
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-        rows = list(_sealed(entries, by, at, *head()))
-        if rows:
-            adapt = [CaseEvent._meta.get_field(name).get_db_prep_save for name in _COLUMNS]
+        sealed, appended = _sealed(entries, by, at, *head()), 0
+        adapt = [CaseEvent._meta.get_field(name).get_db_prep_save for name in _COLUMNS]
+        while rows := list(islice(sealed, _AT_ONCE)):
             cursor.executemany(
                 f"INSERT INTO unlocks_caseevent ({', '.join(_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_COLUMNS))})",
                 [[prepare(value, connection) for prepare, value in zip(adapt, row, strict=True)] for row in rows],
             )
-    return len(rows)
+            appended += len(rows)
+    return appended
 
 
 def head():
@@ -84,6 +85,7 @@ def head():
 
 def _sealed(entries, by, at, sequence, previous):
     user_id = by.user.pk if by.user else None
+    ip = CaseEvent._meta.get_field("ip").get_prep_value(by.ip)  # as the column will hold it
     for entry in entries:
         sequence += 1
         body = canonical(
@@ -92,7 +94,7 @@ def _sealed(entries, by, at, sequence, previous):
                 "actor": by.name,
                 "at": at.isoformat(),
                 "facts": entry.facts,
-                "ip": by.ip,
+                "ip": ip,
                 "kind": str(entry.kind),
                 "request": entry.request,
                 "user": user_id,
@@ -107,7 +109,7 @@ def _sealed(entries, by, at, sequence, previous):
             at,
             user_id,
             by.name,
-            by.ip,
+            ip,
             body,
             previous,
             sealed,

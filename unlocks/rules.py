@@ -28,7 +28,7 @@ class Refusal(TextChoices):
     )
     PENDING = "pending", "Still pending: the customer can edit it as it is."
     POSTED = "posted", "Posted, not bypassed: the customer can unpost it without Support."
-    ALREADY_UNLOCKED = "already_unlocked", "Unlocked already, until {unlocked_until}."
+    ALREADY_UNLOCKED = "already_unlocked", "Unlocked already{until}."
     PERIOD_CLOSED = "period_closed", "Its accounting period is closed: the customer has to open the period first."
     ACCOUNT_INACTIVE = "account_inactive", "The account is not active."
     IN_ANOTHER_REQUEST = "in_another_request", "It is in {request} already, which is still open."
@@ -139,7 +139,7 @@ def sentence(code, batch=None, **facts):
     return Refusal(code).label.format(
         **facts,
         exported_on=_day(getattr(batch, "exported_on", None)),
-        unlocked_until=_moment(getattr(batch, "unlocked_until", None)),
+        until=_until(getattr(batch, "unlocked_until", None)),
         **({} if "request" in facts else {"request": _reference(getattr(batch, "open_request", None))}),
     )
 
@@ -162,8 +162,8 @@ def _day(day):
     return f"{day:%-d %b %Y}" if day else "an unknown day"
 
 
-def _moment(moment):
-    return f"{timezone.localtime(moment):%-d %b %Y, %H:%M %Z}" if moment else "an unknown time"
+def _until(moment):
+    return f", until {timezone.localtime(moment):%-d %b %Y, %H:%M %Z}" if moment else ""
 
 
 def _reference(pk):

@@ -24,7 +24,7 @@ TOKEN = re.compile(r"[A-Za-z0-9_-]{20,100}")
 
 CHANGED = Refusal.CHANGED_WHILE_READING.label
 TOO_OLD = (
-    "Your answers are more than 30 minutes old, so nothing was recorded. "
+    "Your answers count for 30 minutes and could not be used any more, so nothing was recorded. "
     "Please check them, and type the account PIN again."
 )
 PIN_WRONG = "This PIN is not right. Check it and type it again; after several wrong tries it is locked for a while."
@@ -139,14 +139,14 @@ def _check(request, link):
 
 def _change(request, link):
     """Go back to the form with name and role as they were; the PIN and the ticks are given anew."""
-    answers = unseal(request.POST.get("answers", ""), link, lifetime=None) or _typed(request)
+    answers = unseal(request.POST.get("answers", ""), link, however_old=True) or _typed(request)
     return _form(request, link, DecisionForm(link=link, initial=answers))
 
 
 def _agree(request, link):
     answers = unseal(request.POST.get("answers", ""), link)
     if answers is None or "name" not in answers:
-        older = unseal(request.POST.get("answers", ""), link, lifetime=None)
+        older = unseal(request.POST.get("answers", ""), link, however_old=True)
         return _form(request, link, DecisionForm(link=link, initial=older or {}), notice=TOO_OLD)
     text = operations.shown_text(link)
     if not constant_time_compare(sha256(text), answers["shown"]):
@@ -269,7 +269,7 @@ def _refused(request, link, refused):
     link = operations.link_for(_kept(request, LINK_COOKIE))
     if refused.code in (Refusal.LINK_DEAD, Refusal.CLOSED):
         return _no_longer(request, link)
-    answers = unseal(request.POST.get("answers", ""), link, lifetime=None) or _typed(request)
+    answers = unseal(request.POST.get("answers", ""), link, however_old=True) or _typed(request)
     notice = TOO_OLD if refused.code == Refusal.PIN_STALE else str(refused)
     return _form(request, link, DecisionForm(link=link, initial=answers), notice=notice)
 

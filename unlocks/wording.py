@@ -51,7 +51,7 @@ def agree(terms):
 
 def batches_summary(count, items, total):
     """Say how much it is in all, such as "3 batches, 65 items, $17,504.50 in total"."""
-    return f"{_counted(count, 'batch', 'batches')}, {_counted(items, 'item', 'items')}, {money(total)} in total"
+    return f"{counted(count, 'batch', 'batches')}, {counted(items, 'item', 'items')}, {money(total)} in total"
 
 
 def money(amount):
@@ -64,5 +64,6 @@ def day(date):
     return f"{date:%-d %b %Y}" if date else NOT_RECORDED
 
 
-def _counted(count, one, many):
+def counted(count, one, many):
+    """Write a number with its noun: "1 item", "1,200 items"."""
     return f"{count:,} {one if count == 1 else many}"

@@ -63,7 +63,8 @@ def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe
     axe(staff)
 
     # The customer, on a phone.
-    phone = new_context(viewport={"width": 390, "height": 844}).new_page()
+    phone = new_context().new_page()
+    phone.set_viewport_size({"width": 390, "height": 844})
     phone.goto(url)
     axe(phone)
     phone.get_by_role("button").click()

@@ -5,11 +5,11 @@ import unicodedata
 
 from crispy_forms.helper import FormHelper
 from django import forms
+from django.conf import settings
 from django.core import signing
 
 from .. import wording
 
-ANSWERS_LIFETIME = 30 * 60
 # Marks that turn the direction of writing: a name that holds one reads differently from what is recorded.
 DIRECTION_MARKS = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
@@ -135,8 +135,9 @@ def seal(link, **answers):
     return signing.dumps({"link": link.pk} | answers, salt="unlocks.answers", compress=True)
 
 
-def unseal(value, link, *, lifetime=ANSWERS_LIFETIME):
-    """Return the answers that `seal` signed for this link, or None; `lifetime` in seconds, None for ever."""
+def unseal(value, link, *, however_old=False):
+    """Return the answers that `seal` signed for this link, as long as a verified PIN counts; None for all else."""
+    lifetime = None if however_old else settings.PIN_VERIFICATION_LIFETIME
     try:
         answers = signing.loads(value, salt="unlocks.answers", max_age=lifetime)
     except signing.BadSignature:

@@ -9,7 +9,6 @@ from .consent import (
     decline_consent,
     give_consent,
     link_for,
-    link_state,
     open_consent_link,
     receipt_for,
     refuse_staff,
@@ -18,6 +17,7 @@ from .consent import (
     shown_text,
     withdraw_consent,
 )
+from .links import link_state
 from .pin import issue_pin, verify_customer_pin, verify_pin
 from .requests import add_note, assign, close_request, open_request, record_advice
 from .unlock import mark_re_exported, relock, unlock

@@ -22,6 +22,7 @@ from ..models import (
     UnlockRequest,
 )
 from ..rules import Refusal, entered_by
+from .links import live, opened
 from .pin import counts_still
 from .requests import end
 from .unlock import relock_under
@@ -116,22 +117,11 @@ def receipt_for(token):
     return consents.filter(receipt_hash=_hash(token)).first()
 
 
-def link_state(link):
-    """Say where a consent link stands: 'live', 'used', 'revoked' or 'expired'."""
-    if link.used_at:
-        return "used"
-    if link.revoked_at or link.request.status == UnlockRequest.Status.CLOSED:
-        return "revoked"
-    if link.expires_at <= timezone.now():
-        return "expired"
-    return "live"
-
-
 @customer_verb
 @transaction.atomic
 def open_consent_link(link, *, by):
     """Record when and from where the customer first opened the form."""
-    request, link = _live(link)
+    request, link = live(link)
     if link.first_opened_at:
         return link
     link.first_opened_at, link.first_opened_ip, link.first_opened_browser = timezone.now(), by.ip, by.browser
@@ -176,7 +166,8 @@ def shown_text(link):
 
 def _batch_in_words(batch):
     return (
-        f"- {batch.number}, {batch.name or 'no name'}: {batch.item_count} items, {wording.money(batch.total)}, "
+        f"- {batch.number}, {batch.name or 'no name'}: "
+        f"{wording.counted(batch.item_count, 'item', 'items')}, {wording.money(batch.total)}, "
         f"posted {wording.day(batch.posted_on)}, bypassed {wording.day(batch.bypassed_on)}, content {batch.content}"
     )
 
@@ -188,7 +179,7 @@ def give_consent(link, *, name, role, shown, by):
 
     Raises Refused: LINK_DEAD, NOT_OPENED, PIN_STALE, CHANGED_WHILE_READING.
     """
-    request, link = _opened(link)
+    request, link = opened(link)
     if not counts_still(link.pin_verified_at, settings.PIN_VERIFICATION_LIFETIME):
         raise Refused.because(Refusal.PIN_STALE)
     history.lock(_asked(request))
@@ -233,7 +224,7 @@ def give_consent(link, *, name, role, shown, by):
 @transaction.atomic
 def decline_consent(link, *, name, role, why, shown, by):
     """Record that the customer declined, and close the case; return the consent record and its receipt's token."""
-    request, link = _opened(link)
+    request, link = opened(link)
     consent, token = _record(
         link, Consent.Decision.DECLINED, name=name, role=role, shown=shown, by=by, at=timezone.now()
     )
@@ -273,24 +264,6 @@ def _asked(request):
     """The batches that the request still waits to unlock."""
     lines = RequestedBatch.objects.filter(request=request, outcome=RequestedBatch.Outcome.WAITING)
     return Batch.objects.filter(pk__in=lines.values("batch"))
-
-
-def _live(link):
-    """Lock the request and the link and return both. Raises Refused unless the link can still be used."""
-    request = UnlockRequest.objects.select_for_update(of=("self",)).select_related("account").get(pk=link.request_id)
-    link = ConsentLink.objects.select_for_update(of=("self",)).select_related("terms", "sent_to").get(pk=link.pk)
-    link.request = request
-    if link_state(link) != "live" or request.status != UnlockRequest.Status.AWAITING_CONSENT:
-        raise Refused.because(Refusal.LINK_DEAD)
-    return request, link
-
-
-def _opened(link):
-    """Lock the request and the link and return both. Raises Refused unless the link can be decided on."""
-    request, link = _live(link)
-    if not link.first_opened_at:
-        raise Refused.because(Refusal.NOT_OPENED)
-    return request, link
 
 
 def _record(link, decision, *, name, role, shown, by, at, valid_until=None, batch_count=0):

@@ -14,6 +14,7 @@ from django.utils import timezone
 from .. import history, ledger, mails, pins
 from ..models import Account, CaseEvent, ConsentLink, UnlockRequest
 from ..rules import Refusal, entered_by
+from .links import opened
 from .verbs import Refused, customer_verb, locked, staff_verb
 
 
@@ -37,11 +38,15 @@ def verify_pin(request, *, pin, by):
 
 @customer_verb
 def verify_customer_pin(link, *, pin, by):
-    """Check the PIN that the customer types on the consent page; it counts for this link, 30 minutes."""
-    request = link.request
+    """Check the PIN that the customer types on the consent page; it counts for this link, 30 minutes.
+
+    Raises Refused: LINK_DEAD and NOT_OPENED, when no try is taken; PIN_WRONG and PIN_LOCKED.
+    """
+    with transaction.atomic():
+        request, _ = opened(link)
     _try(request.account, pin, request=request, by=by)
     with transaction.atomic():
-        locked(request)
+        request, _ = opened(link)
         ConsentLink.objects.filter(pk=link.pk).update(pin_verified_at=timezone.now())
         _record_right(request.account, request, by)
     link.refresh_from_db(fields=["pin_verified_at"])
