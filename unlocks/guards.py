@@ -501,7 +501,11 @@ def _raise(says):
 
 
 class _PostgreSQL:
-    """One function a table and event, which sees all rows of the statement in transition tables."""
+    """One function a table and event, which sees all rows of the statement in transition tables.
+
+    What joins the rows after with the rows before goes through EXECUTE: it is planned for the number of rows at hand.
+    A plan kept from an update of one row would compare each of a hundred thousand with all others.
+    """
 
     NOW = "clock_timestamp()"
     ROW_EVENTS = {"INSERT": 4, "DELETE": 8, "UPDATE": 16}
@@ -513,8 +517,8 @@ class _PostgreSQL:
     IF current_setting('transaction_isolation') <> 'read committed' THEN
       RAISE EXCEPTION USING ERRCODE = '23514', MESSAGE = 'Batches are unlocked at READ COMMITTED only.';
     END IF;
-    PERFORM 1 FROM unlocks_consent c WHERE c.id IN (SELECT cb.consent_id FROM new_rows n
-      JOIN unlocks_consentedbatch cb ON cb.id = n.grant_id) ORDER BY c.id FOR SHARE;
+    EXECUTE $sql$SELECT 1 FROM unlocks_consent c WHERE c.id IN (SELECT cb.consent_id FROM new_rows n
+      JOIN unlocks_consentedbatch cb ON cb.id = n.grant_id) ORDER BY c.id FOR SHARE$sql$;
   END IF;""",
         ("unlocks_consentwithdrawal", "INSERT"): """
   IF current_setting('transaction_isolation') <> 'read committed' THEN
@@ -531,12 +535,12 @@ class _PostgreSQL:
         for guard in GUARDS:
             grouped.setdefault((guard.table, guard.event), []).append(guard)
         for (table, event), guards in grouped.items():
-            checks = "".join(cls._check(guard) for guard in guards)
-            body = f"BEGIN{cls.LOCKS.get((table, event), '')}{checks}{cls._blank(table, event)}\n  RETURN NULL;\nEND"
+            steps = cls.LOCKS.get((table, event), "") + cls._check(event, guards) + cls._blank(table, event)
+            body = f"DECLARE\n  refused text;\n  stale text;\nBEGIN{steps}\n  RETURN NULL;\nEND"
             functions[f"unlocks_guard_{table}_{event.lower()}"] = (table, "AFTER", [event], body)
         for table, event, _, _ in _BLANKED_BY:
             if (table, event) not in grouped:
-                body = f"BEGIN{cls._blank(table, event)}\n  RETURN NULL;\nEND"
+                body = f"DECLARE\n  stale text;\nBEGIN{cls._blank(table, event)}\n  RETURN NULL;\nEND"
                 functions[f"unlocks_guard_{table}_{event.lower()}"] = (table, "AFTER", [event], body)
         for table in append_only_tables():
             says = f"{table} only grows: its rows are evidence."
@@ -553,19 +557,24 @@ class _PostgreSQL:
         return {name: parts for name, parts in functions.items() if parts[0] in tables}
 
     @classmethod
-    def _check(cls, guard):
-        when = guard.refused_when.format(
-            new="n", old="o", now=cls.NOW, fingerprint=fingerprint.sql("postgresql", "n")
-        ).replace("<!>", "IS DISTINCT FROM")
-        rows = "new_rows n"
-        if guard.event == "UPDATE":
-            # A row whose key changed has no partner: it is refused with the others.
+    def _check(cls, event, guards):
+        """Judge each row once, by all guards of its table; the first that refuses says why."""
+        rows, cases = "new_rows n", []
+        if event == "UPDATE":
+            # A row whose key changed has no partner.
             rows = "new_rows n LEFT JOIN old_rows o ON o.id = n.id"
-            when = f"o.id IS NULL OR ({when})"
+            cases = ["WHEN o.id IS NULL THEN 'Rows keep their keys.'"]
+        for guard in guards:
+            when = guard.refused_when.format(
+                new="n", old="o", now=cls.NOW, fingerprint=fingerprint.sql("postgresql", "n")
+            ).replace("<!>", "IS DISTINCT FROM")
+            cases.append(f"WHEN {when} THEN '{guard.says.replace(chr(39), chr(39) * 2)}'")
+        judged = f"SELECT CASE {' '.join(cases)} END AS says FROM {rows}"
+        first = f"SELECT says FROM ({judged}) judged WHERE says IS NOT NULL LIMIT 1"
+        asked = f"EXECUTE $sql${first}$sql$ INTO refused" if event == "UPDATE" else f"refused := ({first})"
         return (
-            f"\n  IF EXISTS (SELECT 1 FROM {rows} WHERE {when}) THEN\n"
-            f"    RAISE EXCEPTION USING ERRCODE = '23514', MESSAGE = '{guard.says.replace(chr(39), chr(39) * 2)}';\n"
-            "  END IF;"
+            f"\n  {asked};\n  IF refused IS NOT NULL THEN\n"
+            "    RAISE EXCEPTION USING ERRCODE = '23514', MESSAGE = refused;\n  END IF;"
         )
 
     @staticmethod
@@ -578,17 +587,19 @@ class _PostgreSQL:
             if event == "UPDATE":
                 joined = f"FROM new_rows n JOIN old_rows o ON o.id = n.id WHERE {changed}"
                 keys = f"SELECT n.{key} {joined} UNION SELECT o.{key} {joined}"
-            # Without the lock, a consent given meanwhile would fingerprint the content without this change.
-            lock = (
-                ""
-                if table == "unlocks_batch"
-                else (f"\n  PERFORM 1 FROM unlocks_batch b WHERE b.id IN ({keys}) ORDER BY b.id FOR NO KEY UPDATE;")
-            )
             blanked = f"b.id IN ({keys}) AND b.fingerprint <> ''"
             # Statement triggers fire for no rows too: without the IF this one would call itself for ever.
+            blank = f"UPDATE unlocks_batch b SET fingerprint = '' WHERE {blanked}"
+            found = f"SELECT b.id::text FROM unlocks_batch b WHERE {blanked} LIMIT 1"
+            if table == "unlocks_batch":
+                lock = ""
+            else:
+                # Without the lock, a consent given meanwhile would fingerprint the content without this change.
+                asked = f"SELECT 1 FROM unlocks_batch b WHERE b.id IN ({keys}) ORDER BY b.id FOR NO KEY UPDATE"
+                lock = f"\n  EXECUTE $sql${asked}$sql$;"
             return (
-                f"{lock}\n  IF EXISTS (SELECT 1 FROM unlocks_batch b WHERE {blanked}) THEN\n"
-                f"    UPDATE unlocks_batch b SET fingerprint = '' WHERE {blanked};\n  END IF;"
+                f"{lock}\n  EXECUTE $sql${found}$sql$ INTO stale;\n  IF stale IS NOT NULL THEN\n"
+                f"    EXECUTE $sql${blank}$sql$;\n  END IF;"
             )
         return ""
 

@@ -5,11 +5,21 @@ Used alike by the tests, by `verify_audit` and after a restore.
 
 from django.apps import apps
 from django.db import connection
-from django.db.models import Count, Exists, F, OuterRef, Q, Subquery
+from django.db.models import CharField, Count, Exists, F, OuterRef, Q, Subquery, Value
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Cast, Concat
 
 from . import fingerprint
-from .models import Batch, CaseEvent, Consent, ConsentedBatch, RequestedBatch, UnlockRequest
+from .models import (
+    Batch,
+    CaseEvent,
+    Consent,
+    ConsentedBatch,
+    ConsentLink,
+    ConsentWithdrawal,
+    RequestedBatch,
+    UnlockRequest,
+)
 
 Unlocked, Line = Batch.Status.UNLOCKED, RequestedBatch.Outcome
 
@@ -71,6 +81,20 @@ def offenders():
         ),
     )
     yield (
+        "agreed, but the ledger shows no PIN verified",
+        Consent.objects.filter(decision=Consent.Decision.AGREED, how=Consent.How.LINK).exclude(
+            Exists(CaseEvent.objects.filter(request=OuterRef("request"), kind=CaseEvent.Kind.PIN_RIGHT))
+        ),
+    )
+    yield (
+        "sent without a ledger entry",
+        ConsentLink.objects.exclude(_told("link", CaseEvent.Kind.LINK_SENT, "request", "pk")),
+    )
+    yield (
+        "withdrawn without a ledger entry",
+        ConsentWithdrawal.objects.exclude(_told("consent", CaseEvent.Kind.WITHDRAWN, "consent__request", "consent_id")),
+    )
+    yield (
         "unlocked without a ledger entry of its request",
         unlocked.exclude(
             Exists(CaseEvent.objects.filter(request=OuterRef("grant__consent__request"), kind=CaseEvent.Kind.UNLOCKED))
@@ -86,6 +110,12 @@ def offenders():
                 f"{model._meta.verbose_name}: the newest history row tells something else",
                 _differs_from_history(model),
             )
+
+
+def _told(fact, kind, request, key):
+    """The ledger has an entry of this kind about the outer row's request which names its key as that fact."""
+    named = Concat(Value(f'"{fact}":'), Cast(OuterRef(key), CharField()), Value(","))
+    return Exists(CaseEvent.objects.filter(request=OuterRef(request), kind=kind, body__contains=named))
 
 
 def _differs_from_history(model):

@@ -1,0 +1,1266 @@
+"""The table of attacks: each tries by one path to unlock without consent, or to alter or lose consent or audit.
+
+An attack is a function of the `Scene`. `only` names the database it is for; `needs_guards=False` says that something
+else than a guard refuses it as well (a constraint, a verb, a view), so that it fails with the guards lifted too.
+"""
+
+import json
+from dataclasses import dataclass, field
+from datetime import timedelta
+from functools import partial
+
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.core.management import call_command
+from django.db import connection, models
+from django.test import Client, override_settings
+from django.urls import reverse
+from django.utils import timezone
+
+from tests import factories
+from unlocks import fingerprint, guards, history, ledger, operations
+from unlocks.actors import Actor
+from unlocks.models import (
+    Account,
+    Act,
+    Batch,
+    BatchItem,
+    CaseEvent,
+    Consent,
+    ConsentedBatch,
+    ConsentLink,
+    ConsentTerms,
+    ConsentWithdrawal,
+    RequestedBatch,
+    UnlockRequest,
+    Verdict,
+)
+
+User = get_user_model()
+
+
+@dataclass(frozen=True)
+class Attack:
+    name: str
+    carry_out: callable
+    only: str = ""
+    needs_guards: bool = True
+    writes_verdicts: bool = False
+
+
+ATTACKS = []
+
+
+def attack(name="", **declared):
+    def listed(carry_out):
+        ATTACKS.append(Attack(name or carry_out.__name__, carry_out, **declared))
+        return carry_out
+
+    return listed
+
+
+@dataclass
+class Scene:
+    """A desk in the midst of its work: one case of each kind, and what attacks aim at."""
+
+    agent: User
+    second: User
+    manager: User
+    auditor: User
+    superuser: User
+    idle: User
+    cases: dict = field(default_factory=dict)
+
+    def __getattr__(self, name):
+        try:
+            return self.__dict__["cases"][name]
+        except KeyError:
+            raise AttributeError(name) from None
+
+
+def make_scene():
+    made = factories.make_user
+    scene = Scene(
+        agent=made("agent", group="Agent"),
+        second=made("second-agent", group="Agent"),
+        manager=made("manager", group="Manager"),
+        auditor=made("auditor", group="Auditor"),
+        superuser=made("superuser", is_superuser=True),
+        idle=made("idle"),
+    )
+    agent, by = scene.agent, factories.acting(scene.agent)
+    home, cases = factories.make_account(), scene.cases
+    cases["home"] = home
+    cases["ready"] = factories.case_consented(agent, account=home)
+    cases["neighbour"] = factories.case_consented(agent)
+    cases["awaiting"] = factories.case_awaiting(agent, account=home)
+    cases["unlocked"] = factories.case_unlocked(agent, account=home)
+    cases["used"] = factories.case_unlocked(agent, account=home)
+    operations.relock(cases["used"].rows, why="Not used", by=factories.acting(scene.manager))
+    cases["reasked"] = _agreed_again(factories.case_consented(agent, account=home))
+    cases["declined"] = factories.case_awaiting(agent, account=home)
+    link = cases["declined"].link
+    operations.open_consent_link(link, by=factories.customer(link.sent_to))
+    cases["declined"].consent, _ = operations.decline_consent(
+        link, name="", role="", why="", shown=operations.shown_text(link), by=factories.customer(link.sent_to)
+    )
+    cases["withdrawn"] = factories.case_consented(agent, account=home)
+    operations.withdraw_consent(cases["withdrawn"].consent, why="Changed their mind", by=by)
+    with override_settings(CONSENT_LIFETIME=timedelta(seconds=-1)):
+        cases["expired"] = factories.case_consented(agent, account=home)
+    cases["period"] = factories.case_consented(agent, account=home)
+    history.update(cases["period"].rows, by=Actor.desk(), period_closed=True)
+    cases["changed"] = factories.case_consented(agent, account=home)
+    _change_an_item(cases["changed"].batch)
+    cases["inactive"] = factories.case_consented(agent)
+    history.update(Account.objects.filter(pk=cases["inactive"].account.pk), by=Actor.desk(), active=False)
+    cases["by_phone"] = _taken_down(factories.case_awaiting(agent, account=home), by=agent)
+    cases["bare"] = factories.make_batch(account=home)
+    cases["empty"] = factories.make_batch(account=home, items=0)
+    cases["stranger"] = factories.make_contact(account=home, is_admin=False)
+    cases["emptyaccount"] = factories.make_account(admin=False)
+    cases["draft"] = ConsentTerms.objects.create(version=2, title="Draft", text="Draft")
+    cases["idle_act"] = operations.unlock(Batch.objects.none(), by=by)
+    for case in cases.values():
+        if isinstance(case, factories.Case):
+            case.refresh()
+    connection.check_constraints()
+    return scene
+
+
+def _agreed_again(case):
+    by = factories.customer(case.admin)
+    operations.send_consent_link(case.request, contact=case.admin, by=factories.acting(case.agent))
+    link = case.link
+    operations.open_consent_link(link, by=by)
+    operations.verify_customer_pin(link, pin=factories.PIN, by=by)
+    case.first, shown = case.consent, operations.shown_text(link)
+    case.consent, _ = operations.give_consent(link, name="Admin", role="Controller", shown=shown, by=by)
+    return case
+
+
+def _taken_down(case, by):
+    """Have a consent taken down on the phone, by the raw writes that the guards let through."""
+    at = timezone.now()
+    case.consent = write(
+        Consent(**_agreement(case, at=at), link=None, how="staff", recorded_by=by, contact=case.admin, terms=_terms())
+    )
+    _stand_on(case, case.consent)
+    return case
+
+
+def _terms():
+    return ConsentTerms.objects.exclude(published_at=None).first()
+
+
+def _agreement(case, at=None):
+    at = at or timezone.now()
+    text = f"What was shown of {case.request}"
+    return {
+        "request": case.request,
+        "text": text,
+        "text_sha256": "0" * 64,
+        "decision": "agreed",
+        "signer_name": "Somebody",
+        "signer_role": "Owner",
+        "email": case.admin.email,
+        "given_at": at,
+        "valid_until": at + timedelta(days=3),
+        "batch_count": case.request.lines.count(),
+        "receipt_hash": f"{case.request.pk:064d}",
+    }
+
+
+def write(row):
+    """Write a row as a fixture is written: no verb, no history, no check of Django's."""
+    models.Model.save_base(row, raw=True, force_insert=row._state.adding)
+    return row
+
+
+def sql(statement, *params):
+    with connection.cursor() as cursor:
+        cursor.execute(statement, params or None)
+        return cursor.rowcount
+
+
+def rows(model, row):
+    return model.objects.filter(pk=row.pk)
+
+
+def line(case, batch=None):
+    return RequestedBatch.objects.get(request=case.request, batch=batch or case.batch)
+
+
+def grant(case, batch=None):
+    return ConsentedBatch.objects.get(consent=case.consent, batch=batch or case.batch)
+
+
+def unlocked_under(consented, by):
+    return {
+        "status": "unlocked",
+        "grant_id": consented.pk,
+        "unlocked_by": by,
+        "unlocked_until": timezone.now() + timedelta(days=1),
+    }
+
+
+def unlock(batch, consented, by):
+    """Unlock a batch with one raw UPDATE, under that ConsentedBatch."""
+    if not rows(Batch, batch).update(**unlocked_under(consented, by)):
+        raise AssertionError("There was no batch to unlock.")
+
+
+def _stand_on(case, consent):
+    """Write what stands between a consent and an unlock, for each batch of a case."""
+    for requested in case.request.lines.select_related("batch"):
+        fingerprint.take(rows(Batch, requested.batch))
+        requested.batch.refresh_from_db()
+        covered = ConsentedBatch(
+            consent=consent,
+            requested_batch=requested,
+            batch=requested.batch,
+            fingerprint=requested.batch.fingerprint,
+        )
+        RequestedBatch.objects.filter(pk=requested.pk).update(consented=write(covered))
+    rows(UnlockRequest, case.request).update(status="consented")
+
+
+def _change_an_item(batch):
+    history.update(batch.items.all(), by=Actor.desk(), memo="Changed since")
+
+
+# To unlock without consent: a batch that nobody asked for.
+
+
+@attack()
+def sql_update_under_a_grant_of_another_batch(scene):
+    sql(
+        "UPDATE unlocks_batch SET status = 'unlocked', grant_id = %s, unlocked_by_id = %s, unlocked_until = %s "
+        "WHERE id = %s",
+        grant(scene.ready).pk,
+        scene.agent.pk,
+        connection.ops.adapt_datetimefield_value(timezone.now()),
+        scene.bare.pk,
+    )
+
+
+@attack(needs_guards=False)
+def sql_update_of_the_status_alone(scene):
+    sql("UPDATE unlocks_batch SET status = 'unlocked' WHERE id = %s", scene.bare.pk)
+
+
+@attack()
+def queryset_update(scene):
+    unlock(scene.bare, grant(scene.ready), scene.agent)
+
+
+@attack()
+def insert_an_unlocked_batch(scene):
+    sql(
+        "INSERT INTO unlocks_batch (account_id, number, name, status, total, item_count, bypassed_on, period_closed, "
+        "fingerprint, grant_id, unlocked_by_id, unlocked_until) "
+        "SELECT account_id, 'new', name, 'unlocked', total, item_count, bypassed_on, period_closed, '', %s, %s, %s "
+        "FROM unlocks_batch WHERE id = %s",
+        grant(scene.ready).pk,
+        scene.agent.pk,
+        connection.ops.adapt_datetimefield_value(timezone.now()),
+        scene.bare.pk,
+    )
+
+
+@attack()
+def bulk_create_unlocked(scene):
+    made = Batch(account=scene.home, number="new", bypassed_on="2026-05-02")
+    for name, value in unlocked_under(grant(scene.ready), scene.agent).items():
+        setattr(made, name, value)
+    Batch.objects.bulk_create([made])
+
+
+def _dressed_as_unlocked(scene):
+    batch = Batch.objects.get(pk=scene.bare.pk)
+    for name, value in unlocked_under(grant(scene.ready), scene.agent).items():
+        setattr(batch, name, value)
+    return batch
+
+
+@attack()
+def bulk_update(scene):
+    Batch.objects.bulk_update([_dressed_as_unlocked(scene)], ["status", "grant", "unlocked_by", "unlocked_until"])
+
+
+@attack()
+def bulk_create_as_upsert(scene):
+    Batch.objects.bulk_create(
+        [_dressed_as_unlocked(scene)],
+        update_conflicts=True,
+        unique_fields=["account", "number"],
+        update_fields=["status", "grant", "unlocked_by", "unlocked_until"],
+    )
+
+
+@attack()
+def insert_on_conflict_do_update(scene):
+    sql(
+        "INSERT INTO unlocks_batch (id, account_id, number, name, status, total, item_count, bypassed_on, "
+        "period_closed, fingerprint) SELECT id, account_id, number, name, 'bypassed', total, item_count, bypassed_on, "
+        "period_closed, '' FROM unlocks_batch WHERE id = %s ON CONFLICT (id) DO UPDATE SET status = 'unlocked', "
+        "grant_id = %s, unlocked_by_id = %s, unlocked_until = %s",
+        scene.bare.pk,
+        grant(scene.ready).pk,
+        scene.agent.pk,
+        connection.ops.adapt_datetimefield_value(timezone.now()),
+    )
+
+
+@attack(only="postgresql")
+def merge(scene):
+    sql(
+        "MERGE INTO unlocks_batch b USING (SELECT %s::bigint AS id) s ON b.id = s.id WHEN MATCHED THEN UPDATE SET "
+        "status = 'unlocked', grant_id = %s, unlocked_by_id = %s, unlocked_until = now()",
+        scene.bare.pk,
+        grant(scene.ready).pk,
+        scene.agent.pk,
+    )
+
+
+@attack()
+def model_save(scene):
+    _dressed_as_unlocked(scene).save()
+
+
+@attack()
+def load_a_fixture(scene, tmp_path):
+    fields = {
+        "account": scene.home.pk,
+        "number": scene.bare.number,
+        "bypassed_on": "2026-05-02",
+        "period_closed": False,
+    }
+    fields |= {"status": "unlocked", "grant": grant(scene.ready).pk, "unlocked_by": scene.agent.pk}
+    fields |= {"unlocked_until": "2126-05-02T00:00:00Z"}
+    fixture = tmp_path / "batch.json"
+    fixture.write_text(json.dumps([{"model": "unlocks.batch", "pk": scene.bare.pk, "fields": fields}]))
+    call_command("loaddata", fixture, verbosity=0)
+
+
+@attack()
+def unlock_a_posted_batch(scene):
+    posted = factories.make_batch(account=scene.home, status="posted", bypassed_on="2026-05-02")
+    unlock(posted, grant(scene.ready), scene.agent)
+
+
+@attack()
+def turn_exported_into_bypassed(scene):
+    exported = factories.make_batch(account=scene.home, status="exported", bypassed_on="2026-05-02")
+    rows(Batch, exported).update(status="bypassed")
+
+
+@attack(needs_guards=False)
+def a_status_that_is_almost_unlocked(scene):
+    rows(Batch, scene.ready.batch).update(status="Unlocked")
+
+
+# Under a consent that is not for it.
+
+
+@attack()
+def swap_to_another_batch_of_the_same_request(scene):
+    first, second = scene.ready.batches
+    unlock(first, grant(scene.ready, second), scene.agent)
+
+
+@attack()
+def consent_of_another_account(scene):
+    unlock(scene.ready.batch, grant(scene.neighbour), scene.agent)
+
+
+@attack()
+def line_on_another_lines_consent(scene):
+    first, second = scene.ready.batches
+    rows(RequestedBatch, line(scene.ready, first)).update(consented=grant(scene.ready, second))
+
+
+@attack()
+def an_older_consent_that_was_asked_anew(scene):
+    older = ConsentedBatch.objects.get(consent=scene.reasked.first, batch=scene.reasked.batch)
+    unlock(scene.reasked.batch, older, scene.agent)
+
+
+@attack()
+def line_of_another_account(scene):
+    write(RequestedBatch(request=scene.ready.request, batch=factories.make_batch()))
+
+
+@attack()
+def line_that_starts_unlocked(scene):
+    write(RequestedBatch(request=scene.ready.request, batch=scene.bare, outcome="unlocked"))
+
+
+@attack()
+def line_moved_to_another_batch(scene):
+    rows(RequestedBatch, line(scene.ready)).update(batch=scene.bare)
+
+
+@attack()
+def batch_moved_to_another_account(scene):
+    rows(Batch, scene.neighbour.batch).update(account=scene.home)
+
+
+@attack()
+def request_moved_to_another_account(scene):
+    rows(UnlockRequest, scene.neighbour.request).update(account=scene.home)
+
+
+@attack()
+def line_joins_a_closed_request(scene):
+    write(RequestedBatch(request=scene.withdrawn.request, batch=scene.bare))
+
+
+# Under a consent that does not hold.
+
+
+@attack(needs_guards=False)
+def declined(scene):
+    unlock(scene.declined.batch, grant(scene.declined), scene.agent)
+
+
+@attack()
+def declined_and_then_covered_all_the_same(scene):
+    requested = line(scene.declined)
+    covered = ConsentedBatch(
+        consent=scene.declined.consent, requested_batch=requested, batch=scene.declined.batch, fingerprint="0" * 64
+    )
+    unlock(scene.declined.batch, write(covered), scene.agent)
+
+
+@attack()
+def expired(scene):
+    unlock(scene.expired.batch, grant(scene.expired), scene.agent)
+
+
+@attack()
+def withdrawn(scene):
+    unlock(scene.withdrawn.batch, grant(scene.withdrawn), scene.agent)
+
+
+@attack()
+def by_the_person_who_took_it_down(scene):
+    unlock(scene.by_phone.batch, grant(scene.by_phone), scene.agent)
+
+
+@attack()
+def period_closed(scene):
+    unlock(scene.period.batch, grant(scene.period), scene.agent)
+
+
+@attack()
+def account_inactive(scene):
+    unlock(scene.inactive.batch, grant(scene.inactive), scene.agent)
+
+
+@attack()
+def request_not_ready(scene):
+    rows(UnlockRequest, scene.ready.request).update(status="awaiting_consent")
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+
+
+@attack()
+def request_made_ready_without_consent(scene):
+    rows(UnlockRequest, scene.awaiting.request).update(status="consented")
+
+
+@attack()
+def request_that_starts_ready(scene):
+    fields = {"account": scene.home, "requester": scene.ready.admin, "opened_by": scene.agent}
+    write(UnlockRequest(**fields, opened_at=timezone.now(), status="consented"))
+
+
+@attack()
+def closed_request_opened_again(scene):
+    rows(UnlockRequest, scene.withdrawn.request).update(status="open", closed_at=None, resolution="")
+
+
+@attack()
+def closed_request_gets_another_resolution(scene):
+    rows(UnlockRequest, scene.withdrawn.request).update(resolution="re_exported")
+
+
+# For a batch that is not what the customer saw any more.
+
+
+@attack()
+def content_changed(scene):
+    unlock(scene.changed.batch, grant(scene.changed), scene.agent)
+
+
+@attack()
+def batch_changed_first(scene):
+    rows(Batch, scene.ready.batch).update(total=1)
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+
+
+@attack()
+def item_added_first(scene):
+    write(BatchItem(batch=scene.ready.batch, number="new", date="2026-05-01", amount=1))
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+
+
+@attack()
+def item_changed_first(scene):
+    scene.ready.batch.items.update(amount=1)
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+
+
+@attack()
+def item_moved_in_first(scene):
+    scene.bare.items.update(batch=scene.ready.batch)
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+
+
+@attack()
+def item_moved_out_first(scene):
+    scene.ready.batch.items.update(batch=scene.bare)
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+
+
+@attack()
+def item_under_another_key_first(scene):
+    """The items' order is part of the content."""
+    item = scene.ready.batch.items.first()
+    sql("UPDATE unlocks_batchitem SET id = 999999 WHERE id = %s", item.pk)
+
+
+@attack()
+def changed_and_fingerprint_forged_back(scene):
+    consented = grant(scene.ready)
+    rows(Batch, scene.ready.batch).update(total=1)
+    rows(Batch, scene.ready.batch).update(fingerprint=consented.fingerprint)
+    unlock(scene.ready.batch, consented, scene.agent)
+
+
+@attack()
+def changed_in_the_statement_that_unlocks(scene):
+    consented = grant(scene.ready)
+    rows(Batch, scene.ready.batch).update(
+        total=1, fingerprint=consented.fingerprint, **unlocked_under(consented, scene.agent)
+    )
+
+
+@attack()
+def fingerprint_written_by_hand(scene):
+    rows(Batch, scene.bare).update(fingerprint="f" * 64)
+
+
+@attack()
+def batch_that_starts_with_a_fingerprint(scene):
+    write(Batch(account=scene.home, number="new", fingerprint="f" * 64))
+
+
+# To keep it unlocked, or to unlock once more.
+
+
+@attack()
+def used_up_grant(scene):
+    unlock(scene.used.batch, line(scene.used).consented, scene.agent)
+
+
+@attack()
+def used_up_line_set_back_to_waiting(scene):
+    rows(RequestedBatch, line(scene.used)).update(outcome="waiting")
+    unlock(scene.used.batch, line(scene.used).consented, scene.agent)
+
+
+@attack()
+def used_up_grant_in_a_new_request(scene):
+    operations.open_request(
+        account=scene.home,
+        requester=scene.ready.admin,
+        channel="phone",
+        bypass_reason="by_mistake",
+        reason="Once more",
+        batches=rows(Batch, scene.used.batch),
+        by=factories.acting(scene.agent),
+    )
+    unlock(scene.used.batch, grant(scene.used), scene.agent)
+
+
+@attack()
+def extend_the_window(scene):
+    rows(Batch, scene.unlocked.batch).update(unlocked_until=timezone.now() + timedelta(days=3650))
+
+
+@attack()
+def keep_it_unlocked_in_another_name(scene):
+    rows(Batch, scene.unlocked.batch).update(unlocked_by=scene.second)
+
+
+@attack()
+def keep_it_unlocked_under_another_grant(scene):
+    rows(Batch, scene.unlocked.batch).update(grant=grant(scene.ready))
+
+
+@attack()
+def lock_again_without_using_up_the_grant(scene):
+    """Unlocked by a raw write, the line waits still: locked again, the same consent could serve twice."""
+    batch = scene.ready.batch
+    unlock(batch, grant(scene.ready), scene.agent)
+    rows(Batch, batch).update(status="bypassed", grant=None, unlocked_by=None, unlocked_until=None)
+    unlock(batch, grant(scene.ready), scene.agent)
+
+
+@attack()
+def line_of_an_unlocked_batch_dropped(scene):
+    """Unlocked, but its request knows nothing of it, and nobody can lock it again."""
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+    rows(RequestedBatch, line(scene.ready)).update(outcome="not_unlocked")
+
+
+@attack()
+def unlocked_line_shown_as_locked_again(scene):
+    rows(RequestedBatch, line(scene.unlocked)).update(outcome="relocked")
+
+
+@attack()
+def close_a_request_while_unlocked(scene):
+    rows(UnlockRequest, scene.unlocked.request).update(
+        status="closed", closed_at=timezone.now(), resolution="relocked_unused"
+    )
+
+
+@attack()
+def withdraw_while_unlocked(scene):
+    write(ConsentWithdrawal(consent=scene.unlocked.consent, at=timezone.now(), actor="agent", why="Raw"))
+
+
+# With a consent that was made up.
+
+
+def forge(scene, **link):
+    """Make up an agreed consent of the waiting case by its link, altered as told, and unlock under it."""
+    case = scene.awaiting
+    changes = {"first_opened_at": timezone.now(), "pin_verified_at": timezone.now(), "used_at": timezone.now()} | link
+    rows(ConsentLink, case.link).update(**changes)
+    forge_by(scene, case.link)
+
+
+def forge_by(scene, link, **changes):
+    case = scene.awaiting
+    consent = forge_consent(case, link=link, **changes)
+    unlock(case.batch, ConsentedBatch.objects.get(consent=consent, batch=case.batch), scene.agent)
+
+
+def forge_consent(case, **changes):
+    """Make up an agreed consent of a waiting case, by its own link unless told otherwise."""
+    if "link" not in changes:
+        at = timezone.now()
+        rows(ConsentLink, case.link).update(first_opened_at=at, pin_verified_at=at, used_at=at)
+    fields = {"link": case.link, "how": "link", "terms": _terms(), "contact": case.admin} | changes
+    consent = write(Consent(**_agreement(case) | fields))
+    _stand_on(case, consent)
+    return consent
+
+
+@attack(needs_guards=False)
+def consent_without_a_link(scene):
+    forge_by(scene, None)
+
+
+@attack()
+def consent_by_an_unused_link(scene):
+    forge(scene, used_at=None)
+
+
+@attack()
+def consent_by_an_unopened_link(scene):
+    forge(scene, first_opened_at=None)
+
+
+@attack()
+def consent_by_a_link_without_pin(scene):
+    forge(scene, pin_verified_at=None)
+
+
+@attack()
+def consent_by_a_revoked_link(scene):
+    forge(scene, revoked_at=timezone.now())
+
+
+@attack()
+def consent_by_an_expired_link(scene):
+    forge(scene, expires_at=timezone.now() - timedelta(hours=1))
+
+
+@attack()
+def consent_by_an_expired_link_backdated(scene):
+    at = timezone.now()
+    rows(ConsentLink, scene.awaiting.link).update(
+        first_opened_at=at, pin_verified_at=at, used_at=at, expires_at=at - timedelta(hours=1)
+    )
+    forge_by(scene, scene.awaiting.link, given_at=at - timedelta(hours=2))
+
+
+@attack(needs_guards=False)
+def consent_by_a_link_that_was_used(scene):
+    forge_by(scene, scene.ready.consent.link)
+
+
+def _used_link(scene, case, **fields):
+    at = timezone.now()
+    return write(
+        ConsentLink(
+            **{
+                "request": case.request,
+                "sent_to": case.admin,
+                "email": case.admin.email,
+                "terms": _terms(),
+                "token_hash": "f" * 64,
+                "sent_by": scene.agent,
+                "sent_at": at,
+                "expires_at": at + timedelta(days=1),
+                "first_opened_at": at,
+                "pin_verified_at": at,
+                "used_at": at,
+            }
+            | fields
+        )
+    )
+
+
+@attack()
+def consent_by_somebody_elses_link(scene):
+    forge_by(scene, _used_link(scene, scene.neighbour))
+
+
+@attack()
+def consent_by_a_link_to_another_account(scene):
+    sent_to = scene.neighbour.admin
+    link = _used_link(scene, scene.awaiting, sent_to=sent_to, email=sent_to.email)
+    forge_by(scene, link, contact=sent_to, email=sent_to.email)
+
+
+@attack()
+def consent_by_a_link_to_somebody_who_is_no_admin(scene):
+    link = _used_link(scene, scene.awaiting, sent_to=scene.stranger, email=scene.stranger.email)
+    forge_by(scene, link, contact=scene.stranger, email=scene.stranger.email)
+
+
+@attack()
+def consent_by_a_link_to_an_address_not_on_file(scene):
+    link = _used_link(scene, scene.awaiting, email="elsewhere@example.com")
+    forge_by(scene, link, email="elsewhere@example.com")
+
+
+@attack()
+def consent_in_the_name_of_somebody_else(scene):
+    forge_by(scene, _used_link(scene, scene.awaiting), contact=scene.neighbour.admin)
+
+
+@attack()
+def consent_to_terms_never_published(scene):
+    forge_by(scene, _used_link(scene, scene.awaiting, terms=scene.draft), terms=scene.draft)
+
+
+@attack()
+def batch_added_to_a_consent_afterwards(scene):
+    requested = write(RequestedBatch(request=scene.ready.request, batch=scene.bare))
+    fingerprint.take(rows(Batch, scene.bare))
+    taken = Batch.objects.get(pk=scene.bare.pk).fingerprint
+    write(ConsentedBatch(consent=scene.ready.consent, requested_batch=requested, batch=scene.bare, fingerprint=taken))
+
+
+@attack()
+def consent_covers_a_batch_as_it_never_stood(scene):
+    requested = line(scene.changed)
+    fields = {"consent": scene.changed.consent, "requested_batch": requested, "batch": scene.bare}
+    write(ConsentedBatch(**fields, fingerprint="0" * 64))
+
+
+@attack()
+def used_link_made_unused(scene):
+    rows(ConsentLink, scene.ready.consent.link).update(used_at=None)
+
+
+@attack()
+def revoked_link_made_live(scene):
+    revoked = factories.case_awaiting(scene.agent)
+    operations.revoke_consent_link(revoked.request, by=factories.acting(scene.agent))
+    rows(ConsentLink, revoked.link).update(revoked_at=None)
+
+
+@attack()
+def link_that_lives_longer(scene):
+    rows(ConsentLink, scene.awaiting.link).update(expires_at=timezone.now() + timedelta(days=3650))
+
+
+@attack()
+def link_sent_to_somebody_else_afterwards(scene):
+    rows(ConsentLink, scene.awaiting.link).update(email="elsewhere@example.com")
+
+
+@attack()
+def link_with_a_token_one_knows(scene):
+    rows(ConsentLink, scene.awaiting.link).update(token_hash=operations.consent._hash("known"))
+
+
+@attack(needs_guards=False)
+def link_used_twice(scene):
+    link = scene.reasked.link
+    operations.give_consent(
+        link,
+        name="Admin",
+        role="Owner",
+        shown=operations.shown_text(link),
+        by=factories.customer(link.sent_to),
+    )
+
+
+@attack(needs_guards=False)
+def staff_agree_for_the_customer(scene):
+    link = scene.awaiting.link
+    operations.give_consent(
+        link, name="Admin", role="Owner", shown=operations.shown_text(link), by=factories.acting(scene.superuser)
+    )
+
+
+# To alter or lose what was recorded.
+
+_WORDS = {
+    "unlocks_consent": "text",
+    "unlocks_consentedbatch": "fingerprint",
+    "unlocks_consentwithdrawal": "why",
+    "unlocks_caseevent": "actor",
+    "unlocks_act": "why",
+    "unlocks_verdict": "refusal",
+    "unlocks_account": "name",
+    "unlocks_contact": "name",
+    "unlocks_batch": "name",
+    "unlocks_batchitem": "memo",
+    "unlocks_unlockrequest": "reason",
+    "unlocks_requestedbatch": "outcome",
+    "unlocks_consentterms": "title",
+    "unlocks_consentlink": "token_hash",
+    "auth_user": "first_name",
+}
+
+
+def _model(table):
+    return next(model for model in apps.get_models() if model._meta.db_table == table)
+
+
+def _victim(scene, table):
+    """Return the key of a row that no other refers to, so that nothing but a guard stands in the way of losing it."""
+    chosen = {
+        "unlocks_consent": lambda: scene.declined.consent,
+        "unlocks_consentedbatch": lambda: ConsentedBatch.objects.filter(consent=scene.reasked.first).first(),
+        "unlocks_act": lambda: scene.idle_act,
+        "unlocks_account": lambda: scene.emptyaccount,
+        "unlocks_contact": lambda: scene.stranger,
+        "unlocks_batch": lambda: scene.empty,
+        "unlocks_requestedbatch": lambda: line(scene.awaiting),
+        "unlocks_consentterms": lambda: scene.draft,
+        "unlocks_consentlink": lambda: scene.awaiting.link,
+        "auth_user": lambda: scene.idle,
+    }
+    model = _model(table)
+    victim = chosen.get(table, lambda: model.objects.order_by("pk").first())()
+    return model._meta.pk.get_db_prep_value(victim.pk, connection)
+
+
+def _key(table):
+    return _model(table)._meta.pk.column
+
+
+def update_row(table, scene):
+    column = _WORDS.get(table, "history_change_reason")
+    sql(f"UPDATE {table} SET {column} = 'forged' WHERE {_key(table)} = %s", _victim(scene, table))
+
+
+def delete_row(table, scene):
+    sql(f"DELETE FROM {table} WHERE {_key(table)} = %s", _victim(scene, table))
+
+
+def delete_by_queryset(table, scene):
+    _model(table)._base_manager.filter(pk=_victim(scene, table)).delete()
+
+
+def truncate(table, scene):
+    sql(f"TRUNCATE {table} CASCADE")
+
+
+def replace_row(table, scene):
+    word = _WORDS.get(table, "history_change_reason")
+    columns = [column.column for column in _model(table)._meta.concrete_fields]
+    values = [
+        "'not_unlocked'" if column == "outcome" else "'forged'" if column == word else column for column in columns
+    ]
+    names = ", ".join(f'"{column}"' for column in columns)
+    values = ", ".join(value if value.startswith("'") else f'"{value}"' for value in values)
+    sql(
+        f"INSERT OR REPLACE INTO {table} ({names}) SELECT {values} FROM {table} WHERE {_key(table)} = %s",
+        _victim(scene, table),
+    )
+
+
+def another_key(table, scene):
+    """Move a row away under another key: what was known by the old one is lost."""
+    sql(f"UPDATE {table} SET {_key(table)} = 999999 WHERE {_key(table)} = %s", _victim(scene, table))
+
+
+def another_key_by_alias(table, scene):
+    """SQLite knows an integer key by other names too, which no `UPDATE OF` names."""
+    sql(f"UPDATE {table} SET _rowid_ = 999999 WHERE {_key(table)} = %s", _victim(scene, table))
+
+
+_GROWING = sorted(guards.append_only_tables())
+_STAYING = sorted(guards._NEVER_DELETED)
+# Each case has entries in the ledger, which refer to it.
+_REFERRED_TO = {"unlocks_unlockrequest"}
+
+for _table in _GROWING:
+    attack(name=f"update_{_table}")(partial(update_row, _table))
+for _table in [*_GROWING, *_STAYING]:
+    _free = _table not in _REFERRED_TO
+    attack(name=f"delete_from_{_table}", needs_guards=_free)(partial(delete_row, _table))
+    attack(name=f"delete_by_queryset_from_{_table}", needs_guards=_free)(partial(delete_by_queryset, _table))
+    attack(name=f"truncate_{_table}", only="postgresql")(partial(truncate, _table))
+    attack(name=f"replace_in_{_table}", only="sqlite")(partial(replace_row, _table))
+for _table in _STAYING:
+    attack(name=f"another_key_in_{_table}", needs_guards=_table not in _REFERRED_TO)(partial(another_key, _table))
+    attack(name=f"another_key_by_alias_in_{_table}", only="sqlite", needs_guards=_table not in _REFERRED_TO)(
+        partial(another_key_by_alias, _table)
+    )
+
+
+@attack()
+def published_terms_edited(scene):
+    ConsentTerms.objects.filter(version=1).update(text="We are liable for everything.")
+
+
+@attack()
+def terms_published_and_then_edited(scene):
+    rows(ConsentTerms, scene.draft).update(published_at=timezone.now())
+    rows(ConsentTerms, scene.draft).update(text="Other")
+
+
+@attack()
+def published_terms_taken_back(scene):
+    ConsentTerms.objects.filter(version=1).update(published_at=None)
+
+
+@attack()
+def account_number_changed(scene):
+    rows(Account, scene.home).update(number="other")
+
+
+@attack()
+def batch_number_changed(scene):
+    rows(Batch, scene.bare).update(number="other")
+
+
+@attack(needs_guards=False)
+def cascade_from_an_account(scene):
+    scene.home.delete()
+
+
+@attack(needs_guards=False)
+def cascade_from_a_user(scene):
+    scene.agent.delete()
+
+
+@attack(needs_guards=False)
+def cascade_from_a_request(scene):
+    scene.ready.request.delete()
+
+
+@attack()
+def clean_the_history(scene):
+    call_command("clean_old_history", days=0, auto=True, verbosity=0)
+
+
+@attack()
+def ledger_entry_out_of_chain(scene):
+    newest = CaseEvent.objects.first()
+    write(_entry(newest, sequence=newest.sequence + 1, previous_hash="e" * 64, hash="f" * 64))
+
+
+@attack()
+def ledger_entry_after_a_gap(scene):
+    newest = CaseEvent.objects.first()
+    write(_entry(newest, sequence=newest.sequence + 2, previous_hash=newest.hash, hash="f" * 64))
+
+
+@attack(needs_guards=False)
+def ledger_forked(scene):
+    newest = CaseEvent.objects.first()
+    write(_entry(newest, sequence=newest.sequence + 1, previous_hash=newest.previous_hash, hash="f" * 64))
+
+
+def _entry(like, **fields):
+    columns = {name: getattr(like, name) for name in ("request_id", "account_id", "kind", "at", "actor", "body")}
+    return CaseEvent(**columns | fields)
+
+
+@attack()
+def verdict_turned_over_by_upsert(scene):
+    verdict = Verdict.objects.first()
+    verdict.refusal = "forged"
+    Verdict.objects.bulk_create(
+        [verdict], update_conflicts=True, unique_fields=["act", "batch"], update_fields=["refusal"]
+    )
+
+
+# By what one database alone can do.
+
+
+@attack(only="sqlite")
+def update_or_replace_a_batch(scene):
+    sql("UPDATE OR REPLACE unlocks_batch SET number = %s WHERE id = %s", scene.empty.number, scene.bare.pk)
+
+
+@attack(only="sqlite")
+def update_or_replace_by_alias_of_the_key(scene):
+    sql("UPDATE OR REPLACE unlocks_batch SET rowid = %s WHERE id = %s", scene.empty.pk, _spare(scene).pk)
+
+
+def _spare(scene):
+    return factories.make_batch(account=scene.home, items=0)
+
+
+@attack(only="sqlite")
+def update_or_replace_an_item_of_a_consented_batch(scene):
+    item = scene.ready.batch.items.first()
+    sql("UPDATE OR REPLACE unlocks_batchitem SET _rowid_ = %s WHERE id = %s", item.pk, scene.bare.items.first().pk)
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+
+
+@attack(only="sqlite")
+def update_or_replace_a_contact(scene):
+    spare = factories.make_contact(account=scene.home)
+    sql("UPDATE OR REPLACE unlocks_contact SET email = %s WHERE id = %s", scene.stranger.email, spare.pk)
+
+
+@attack(only="sqlite")
+def update_or_replace_a_user(scene):
+    sql("UPDATE OR REPLACE auth_user SET username = 'idle' WHERE id = %s", scene.second.pk)
+
+
+@attack(only="sqlite")
+def update_or_replace_published_terms(scene):
+    write(ConsentTerms(version=3, title="Published", text="Published", published_at=timezone.now()))
+    sql("UPDATE OR REPLACE unlocks_consentterms SET version = 3 WHERE id = %s", scene.draft.pk)
+
+
+@attack(only="sqlite")
+def checks_of_rows_ignored(scene):
+    sql("PRAGMA ignore_check_constraints = ON")
+    try:
+        rows(Batch, scene.bare).update(status="unlocked")
+    finally:
+        sql("PRAGMA ignore_check_constraints = OFF")
+
+
+@attack(only="postgresql")
+def triggers_off_as_on_a_replica(scene):
+    sql("SET LOCAL session_replication_role = replica")
+    unlock(scene.bare, grant(scene.ready), scene.agent)
+
+
+@attack()
+def temporary_table_instead_of_the_real_one(scene):
+    """The consent was withdrawn, but a temporary table of the same name knows nothing of it."""
+    real = "SELECT * FROM unlocks_consentwithdrawal WHERE 1 = 0"
+    sql(f"CREATE TEMPORARY TABLE unlocks_consentwithdrawal AS {real}")
+    try:
+        unlock(scene.withdrawn.batch, grant(scene.withdrawn), scene.agent)
+    finally:
+        if connection.vendor == "sqlite":
+            sql("DROP TABLE temp.unlocks_consentwithdrawal")
+
+
+@attack(only="postgresql")
+def unlocked_and_withdrawn_in_one_statement(scene):
+    sql(
+        "WITH w AS (INSERT INTO unlocks_consentwithdrawal (consent_id, at, actor, why) VALUES (%s, now(), '', 'Both') "
+        "RETURNING 1) UPDATE unlocks_batch SET status = 'unlocked', grant_id = %s, unlocked_by_id = %s, "
+        "unlocked_until = now() WHERE id = %s",
+        scene.ready.consent.pk,
+        grant(scene.ready).pk,
+        scene.agent.pk,
+        scene.ready.batch.pk,
+    )
+
+
+# By verbs, where every rule is asked once more.
+
+
+def _unlock_by_verb(name, scene):
+    by = factories.acting(scene.second)
+    aim = scene.cases[name]
+    return operations.unlock(rows(Batch, aim.batch if isinstance(aim, factories.Case) else aim), by=by)
+
+
+for _name in (
+    "awaiting", "used", "declined", "withdrawn", "expired", "period", "changed", "inactive", "bare", "empty", "unlocked"
+):  # fmt: skip
+    attack(name=f"verb_on_{_name}", needs_guards=False, writes_verdicts=True)(partial(_unlock_by_verb, _name))
+
+
+@attack(needs_guards=False, writes_verdicts=True)
+def verb_by_the_person_who_took_it_down(scene):
+    return operations.unlock(scene.by_phone.rows, by=factories.acting(scene.agent))
+
+
+@attack(needs_guards=False)
+def verb_by_an_auditor(scene):
+    operations.unlock(scene.ready.rows, by=factories.acting(scene.auditor))
+
+
+@attack(needs_guards=False)
+def verb_by_somebody_who_left(scene):
+    scene.idle.is_superuser, scene.idle.is_active = True, False
+    operations.unlock(scene.ready.rows, by=factories.acting(scene.idle))
+
+
+@attack(needs_guards=False)
+def verb_by_the_desk_itself(scene):
+    operations.unlock(scene.ready.rows, by=Actor.desk())
+
+
+# By the staff's own pages: forged requests, by every role.
+
+ROLES = ("second", "manager", "auditor", "superuser")
+_FORGED = {"status": "unlocked", "grant": "1", "unlocked_by": "1", "unlocked_until_0": "2126-01-01", "_save": "Save"}
+
+
+def _change(model, row):
+    return reverse(f"admin:unlocks_{model}_change", args=[row.pk])
+
+
+_PAGES = {
+    "batch_change": lambda scene: (_change("batch", scene.bare), _FORGED),
+    "batch_add": lambda scene: (
+        reverse("admin:unlocks_batch_add"),
+        _FORGED | {"account": scene.home.pk, "number": "new"},
+    ),
+    "batch_delete": lambda scene: (reverse("admin:unlocks_batch_delete", args=[scene.empty.pk]), {"post": "yes"}),
+    "batch_list_edit": lambda scene: (
+        reverse("admin:unlocks_batch_changelist"),
+        {"form-TOTAL_FORMS": 1, "form-INITIAL_FORMS": 1, "form-0-id": scene.bare.pk, "form-0-status": "unlocked"}
+        | {"_save": "Save"},
+    ),
+    "batch_delete_selected": lambda scene: (
+        reverse("admin:unlocks_batch_changelist"),
+        {"action": "delete_selected", "_selected_action": scene.empty.pk, "post": "yes"},
+    ),
+    "batch_history": lambda scene: (
+        reverse("admin:unlocks_batch_simple_history", args=[scene.used.batch.pk, _version(scene.used.batch)]),
+        {"_change_history": "1"} | _FORGED,
+    ),
+    "batch_history_list": lambda scene: (reverse("admin:unlocks_batch_history", args=[scene.used.batch.pk]), _FORGED),
+    "request_change": lambda scene: (_change("unlockrequest", scene.awaiting.request), {"status": "consented"}),
+    "request_history": lambda scene: (
+        reverse(
+            "admin:unlocks_unlockrequest_simple_history",
+            args=[scene.awaiting.request.pk, _version(scene.awaiting.request)],
+        ),
+        {"status": "consented"},
+    ),
+    "request_delete": lambda scene: (
+        reverse("admin:unlocks_unlockrequest_delete", args=[scene.awaiting.request.pk]),
+        {"post": "yes"},
+    ),
+    "item_change": lambda scene: (_change("batchitem", scene.ready.batch.items.first()), {"memo": "forged"}),
+    "audit_entry_change": lambda scene: (_change("caseevent", CaseEvent.objects.first()), {"actor": "forged"}),
+    "audit_entry_add": lambda scene: (reverse("admin:unlocks_caseevent_add"), {"sequence": 1, "kind": "note"}),
+    "audit_entry_delete": lambda scene: (
+        reverse("admin:unlocks_caseevent_delete", args=[CaseEvent.objects.first().pk]),
+        {"post": "yes"},
+    ),
+    "terms_change": lambda scene: (_change("consentterms", _terms()), {"text": "forged", "title": "x", "version": 1}),
+    "terms_delete": lambda scene: (
+        reverse("admin:unlocks_consentterms_delete", args=[scene.draft.pk]),
+        {"post": "yes"},
+    ),
+    "user_delete": lambda scene: (reverse("admin:auth_user_delete", args=[scene.idle.pk]), {"post": "yes"}),
+    "account_delete": lambda scene: (
+        reverse("admin:unlocks_account_delete", args=[scene.emptyaccount.pk]),
+        {"post": "yes"},
+    ),
+    "account_history": lambda scene: (
+        reverse("admin:unlocks_account_simple_history", args=[scene.home.pk, _version(scene.home)]),
+        {"active": ""},
+    ),
+    "account_number": lambda scene: (
+        _change("account", scene.home),
+        {"number": "forged", "name": scene.home.name, "accounting_software": "none", "active": "on"},
+    ),
+}
+
+
+def _version(row):
+    return row.history.order_by("history_id").first().history_id
+
+
+def _post(page, role, scene):
+    client = Client(raise_request_exception=True)
+    client.force_login(getattr(scene, role))
+    address, data = _PAGES[page](scene)
+    return client.post(address, data)
+
+
+for _page in _PAGES:
+    for _role in ROLES:
+        attack(name=f"page_{_page}_as_{_role}", needs_guards=False)(partial(_post, _page, _role))
+
+
+@attack(needs_guards=False)
+def page_unlock_by_an_auditor(scene):
+    client = Client()
+    client.force_login(scene.auditor)
+    return client.post(_change("unlockrequest", scene.ready.request), {"verb": "unlock"})
+
+
+@attack(needs_guards=False)
+def page_consent_by_staff(scene):
+    """A link that was handed over, opened by somebody who is logged in as staff."""
+    client = Client()
+    client.force_login(scene.superuser)
+    client.get(reverse("consent_link", args=[scene.awaiting.token]))
+    return client.post(reverse("consent"), {"action": "agree"})
+
+
+# What an attack must not change.
+
+_MAY_GROW = {"unlocks_act", "unlocks_verdict", "unlocks_caseevent"}
+
+
+def snapshot():
+    """Return every row of every table that the promise is about."""
+    kept = [*apps.get_app_config("unlocks").get_models(include_auto_created=True), User]
+    return {model._meta.db_table: _rows_of(model) for model in kept if "selection" not in model._meta.db_table}
+
+
+def _rows_of(model):
+    """Return {key: row} as the database holds them: the table is run hundreds of times, and no model is needed here."""
+    columns = [column.column for column in model._meta.concrete_fields if column.attname != "last_login"]
+    names = ", ".join(connection.ops.quote_name(name) for name in [model._meta.pk.column, *columns])
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {names} FROM {model._meta.db_table}")
+        return {row[0]: row for row in cursor.fetchall()}
+
+
+def difference(before, after, may_grow=False):
+    """Return the tables that differ; entries, acts and verdicts may be added where `may_grow`."""
+    return [
+        table
+        for table in before
+        if before[table] != after[table]
+        and not (may_grow and table in _MAY_GROW and before[table].items() <= after[table].items())
+    ]
+
+
+def ledger_intact():
+    return ledger.first_fault() == ""
+
+
+__all__ = ["ATTACKS", "Act", "Attack", "Scene", "difference", "ledger_intact", "make_scene", "snapshot"]

@@ -1,0 +1,52 @@
+"""What the tests of verbs have in common."""
+
+import json
+from contextlib import contextmanager, suppress
+
+import pytest
+from django.core.exceptions import PermissionDenied
+
+from tests.attacks import difference, snapshot
+from tests.factories import acting, make_user
+from unlocks import ledger, operations
+from unlocks.models import CaseEvent
+
+
+@contextmanager
+def refused(*codes, says=None, writes=()):
+    """Expect Refused with these codes, and nothing written but in the tables that `writes` names."""
+    before = snapshot()
+    with pytest.raises(operations.Refused) as caught:
+        yield
+    assert [code for code, _ in caught.value.refusals] == list(codes)
+    if says is not None:
+        assert str(caught.value) == says
+    assert difference(before, snapshot()) == list(writes)
+    assert ledger.first_fault() == ""
+
+
+def only_for(groups, verb):
+    """Call a verb as one of each group, and as nobody of any: those not named are denied, and nothing is written.
+
+    Those named are let through, whatever the verb then says.
+    """
+    for group in ("Agent", "Manager", "Auditor", None):
+        by = acting(make_user(f"one-{group}", group=group))
+        before = snapshot()
+        if group in groups:
+            with suppress(operations.Refused):
+                verb(by)
+        else:
+            with pytest.raises(PermissionDenied):
+                verb(by)
+            assert difference(before, snapshot()) == []
+
+
+def told(request=None, **where):
+    """Return what the ledger tells, oldest first, as (kind, facts)."""
+    entries = CaseEvent.objects.filter(**({"request": request} if request else {}), **where).order_by("sequence")
+    return [(entry.kind, json.loads(entry.body)["facts"]) for entry in entries]
+
+
+def kinds(request):
+    return [kind for kind, _ in told(request)]

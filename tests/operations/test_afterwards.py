@@ -1,0 +1,161 @@
+import uuid
+
+import pytest
+from django.utils import timezone
+
+from tests.factories import acting, case_consented, case_unlocked, make_user, open_case
+from tests.operations import kinds, only_for, refused, told
+from unlocks import operations
+from unlocks.models import Batch, UnlockRequest
+from unlocks.rules import Refusal
+
+pytestmark = pytest.mark.django_db
+
+
+def verdicts(act):
+    return sorted(act.verdicts.values_list("refusal", flat=True))
+
+
+def test_locks_again_for_a_reason(agent, manager):
+    case = case_unlocked(agent)
+    act = operations.relock(case.rows, why="Not used", by=acting(manager))
+    assert verdicts(act) == ["", ""]
+    for batch in case.refresh().batches:
+        assert (batch.status, batch.grant, batch.unlocked_by, batch.unlocked_until) == ("bypassed", None, None, None)
+        assert (batch.lines.get().outcome, batch.history.first().history_change_reason) == ("relocked", "Not used")
+    assert kinds(case.request)[-2:] == ["unlocked", "relocked"]
+    assert case.request.status == "unlocked"
+
+
+def test_locking_again_needs_a_reason(agent, manager):
+    case = case_unlocked(agent)
+    with refused(Refusal.NO_REASON):
+        operations.relock(case.rows, why=" ", by=acting(manager))
+
+
+def test_only_managers_lock_again(agent):
+    case = case_unlocked(agent)
+    only_for(["Manager"], lambda by: operations.relock(case.rows, why="Not used", by=by))
+
+
+def test_a_used_consent_does_not_unlock_again(agent, manager):
+    case = case_unlocked(agent)
+    operations.relock(case.rows, why="Not used", by=acting(manager))
+    assert verdicts(operations.unlock(case.rows, by=acting(agent))) == [Refusal.NOT_REQUESTED] * 2
+
+
+def test_marks_as_re_exported(agent):
+    case = case_unlocked(agent)
+    act = operations.mark_re_exported(case.rows, by=acting(agent))
+    assert verdicts(act) == ["", ""]
+    for batch in case.refresh().batches:
+        assert (batch.status, batch.exported_on, batch.lines.get().outcome) == (
+            "exported",
+            timezone.localdate(),
+            "re_exported",
+        )
+    assert kinds(case.request)[-1] == "re_exported"
+
+
+def test_only_for_those_who_mark(agent):
+    case = case_unlocked(agent)
+    only_for(["Agent", "Manager"], lambda by: operations.mark_re_exported(case.rows, by=by))
+
+
+def test_what_is_not_unlocked_is_neither_locked_nor_marked(agent, manager):
+    case = case_consented(agent)
+    for act in (
+        operations.relock(case.rows, why="Not used", by=acting(manager)),
+        operations.mark_re_exported(case.rows, by=acting(agent)),
+    ):
+        assert verdicts(act) == [Refusal.NOT_UNLOCKED] * 2
+    assert {batch.status for batch in case.refresh().batches} == {"bypassed"}
+
+
+def test_one_key_one_relock(agent, manager):
+    case, key = case_unlocked(agent), uuid.uuid4()
+    first = operations.relock(case.rows, why="Not used", by=acting(manager), key=key)
+    second = operations.relock(case.rows, why="Not used", by=acting(manager), key=key)
+    assert (first, second.repeated) == (second, True)
+    assert kinds(case.request).count("relocked") == 1
+
+
+def test_part_of_a_case_at_a_time(agent, manager):
+    case = case_unlocked(agent)
+    first, second = case.batches
+    operations.mark_re_exported(Batch.objects.filter(pk=first.pk), by=acting(agent))
+    with refused(Refusal.STILL_UNLOCKED):
+        operations.close_request(case.request, resolution="re_exported", why="", by=acting(agent))
+    operations.relock(Batch.objects.filter(pk=second.pk), why="Not used", by=acting(manager))
+    operations.close_request(case.request, resolution="re_exported", why="", by=acting(agent))
+    request = UnlockRequest.objects.get()
+    assert (request.status, request.resolution, request.closed_at is None) == ("closed", "re_exported", False)
+
+
+def test_closing_lets_the_batches_go(agent):
+    case = open_case(agent)
+    operations.close_request(case.request, resolution="cancelled", why="Customer called back", by=acting(agent))
+    assert set(case.request.lines.values_list("outcome", flat=True)) == {"not_unlocked"}
+    assert told(case.request)[-1] == ("closed", {"resolution": "cancelled", "why": "Customer called back"})
+    assert open_case(agent, batches=case.batches).request.status == "open"
+
+
+@pytest.mark.parametrize("resolution", ["re_exported", "relocked_unused", "declined", "withdrawn"])
+def test_closes_as_nothing_that_did_not_happen(agent, resolution):
+    case = open_case(agent)
+    with refused(Refusal.WRONG_RESOLUTION):
+        operations.close_request(case.request, resolution=resolution, why="", by=acting(agent))
+
+
+def test_a_closed_case_stays_closed(agent):
+    case = open_case(agent)
+    operations.close_request(case.request, resolution="cancelled", why="", by=acting(agent))
+    by = acting(agent)
+    for verb in (
+        lambda: operations.close_request(case.request, resolution="expired", why="", by=by),
+        lambda: operations.assign(case.request, to=agent, by=by),
+        lambda: operations.record_advice(case.request, advice="wants_export", by=by),
+    ):
+        with refused(Refusal.CLOSED):
+            verb()
+    operations.add_note(case.request, text="Customer called again", by=by)
+    assert told(case.request)[-1] == ("note", {"text": "Customer called again"})
+
+
+def test_manual_entry_closes_the_case(agent):
+    case = open_case(agent, bypass_reason="already_entered")
+    operations.record_advice(case.request, advice="manual_entry", by=acting(agent))
+    request = UnlockRequest.objects.get()
+    assert (request.status, request.resolution, request.advice) == ("closed", "entered_manually", "manual_entry")
+    assert kinds(request) == ["opened", "advised", "closed"]
+
+
+def test_advice_is_recorded_once(agent):
+    case = open_case(agent)
+    operations.record_advice(case.request, advice="wants_export", by=acting(agent))
+    with refused(Refusal.ALREADY_RECORDED):
+        operations.record_advice(case.request, advice="wants_export", by=acting(agent))
+
+
+def test_hands_a_case_over(agent, second_agent, auditor):
+    case, gone = open_case(agent), make_user("gone", group="Agent", is_active=False)
+    operations.assign(case.request, to=second_agent, by=acting(second_agent))
+    assert UnlockRequest.objects.get().assignee == second_agent
+    with refused(Refusal.ALREADY_RECORDED):
+        operations.assign(case.request, to=second_agent, by=acting(agent))
+    with refused(Refusal.NOT_AN_AGENT):
+        operations.assign(case.request, to=auditor, by=acting(agent))
+    with refused(Refusal.NOT_AN_AGENT):
+        operations.assign(case.request, to=gone, by=acting(agent))
+
+
+@pytest.mark.parametrize("verb", ["close", "assign", "advise", "note"])
+def test_only_for_those_who_work_on_requests(agent, verb):
+    case = open_case(agent)
+    verbs = {
+        "close": lambda by: operations.close_request(case.request, resolution="cancelled", why="", by=by),
+        "assign": lambda by: operations.assign(case.request, to=agent, by=by),
+        "advise": lambda by: operations.record_advice(case.request, advice="wants_export", by=by),
+        "note": lambda by: operations.add_note(case.request, text="Called", by=by),
+    }
+    only_for(["Agent", "Manager"], verbs[verb])

@@ -1,0 +1,300 @@
+import hashlib
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.core import mail
+from django.core.exceptions import PermissionDenied
+from django.utils import timezone
+
+from tests.factories import (
+    PIN,
+    acting,
+    case_awaiting,
+    case_consented,
+    case_unlocked,
+    customer,
+    make_account,
+    make_contact,
+    open_case,
+)
+from tests.operations import kinds, only_for, refused, told
+from unlocks import history, operations
+from unlocks.actors import Actor
+from unlocks.models import Consent, ConsentedBatch, ConsentLink, ConsentWithdrawal, Contact, RequestedBatch
+from unlocks.rules import Refusal
+
+pytestmark = pytest.mark.django_db
+
+
+def advised(agent, **fields):
+    case = open_case(agent, **fields)
+    operations.record_advice(case.request, advice="wants_export", by=acting(agent))
+    return case
+
+
+def ready_to_agree(agent, **fields):
+    case = case_awaiting(agent, **fields)
+    operations.open_consent_link(case.link, by=customer(case.admin))
+    operations.verify_customer_pin(case.link, pin=PIN, by=customer(case.admin))
+    return case
+
+
+def agree(case, link=None, **fields):
+    link = link or case.link
+    fields = {"name": "Ann Admin", "role": "Controller", "shown": operations.shown_text(link)} | fields
+    return operations.give_consent(link, by=customer(case.admin), **fields)
+
+
+def decline(case, **fields):
+    fields = {"name": "Ann Admin", "role": "", "why": "", "shown": operations.shown_text(case.link)} | fields
+    return operations.decline_consent(case.link, by=customer(case.admin), **fields)
+
+
+# Sending
+
+
+def test_sends_a_link_of_which_only_a_hash_is_kept(agent, django_capture_on_commit_callbacks):
+    case = advised(agent)
+    with django_capture_on_commit_callbacks(execute=True):
+        url = operations.send_consent_link(case.request, contact=case.admin, by=acting(agent))
+
+    token, link = url.rstrip("/").rsplit("/", 1)[-1], ConsentLink.objects.get()
+    assert link.token_hash == hashlib.sha256(token.encode()).hexdigest()
+    assert operations.link_for(token) == link
+    assert operations.link_for("x" + token) is None
+    assert (operations.link_state(link), case.refresh().request.status) == ("live", "awaiting_consent")
+    assert link.expires_at - link.sent_at == timedelta(hours=72)
+    assert kinds(case.request) == ["opened", "advised", "link_sent", "mail_sent"]
+    assert [(message.to, url in message.body) for message in mail.outbox] == [([case.admin.email], True)]
+    assert not any(token in str(facts) for _, facts in told())
+
+
+def test_only_for_those_who_send_links(agent):
+    case = advised(agent)
+    only_for(["Agent", "Manager"], lambda by: operations.send_consent_link(case.request, contact=case.admin, by=by))
+    assert ConsentLink.objects.filter(revoked_at=None).count() == 1
+
+
+def test_second_link_ends_the_first(agent):
+    case = case_awaiting(agent)
+    first = case.link
+    operations.send_consent_link(case.request, contact=case.admin, by=acting(agent))
+    first.refresh_from_db()
+    assert [operations.link_state(link) for link in (first, case.link)] == ["revoked", "live"]
+
+
+def test_advice_comes_before_the_link(agent):
+    case = open_case(agent)
+    with refused(Refusal.ADVICE_FIRST):
+        operations.send_consent_link(case.request, contact=case.admin, by=acting(agent))
+
+
+def test_link_goes_to_admins_of_the_account_only(agent):
+    case = advised(agent)
+    for contact in (make_contact(account=case.account, is_admin=False), make_account().contacts.get()):
+        with refused(Refusal.NOT_AN_ADMIN):
+            operations.send_consent_link(case.request, contact=contact, by=acting(agent))
+
+
+def test_link_goes_to_no_contact_that_one_made_up(agent, second_agent):
+    case = advised(agent)
+    made_up = history.save(
+        Contact(account=case.account, name="Made up", email="x@customer.example", is_admin=True), by=acting(agent)
+    )
+    with refused(Refusal.OWN_CONTACT):
+        operations.send_consent_link(case.request, contact=made_up, by=acting(agent))
+    operations.send_consent_link(case.request, contact=made_up, by=acting(second_agent))
+
+
+def test_no_link_for_an_account_without_pin(agent):
+    case = advised(agent, account=make_account(pin=""))
+    with refused(Refusal.NO_PIN):
+        operations.send_consent_link(case.request, contact=case.admin, by=acting(agent))
+
+
+def test_no_link_once_unlocked_or_closed(agent):
+    unlocked, closed = case_unlocked(agent), advised(agent)
+    operations.close_request(closed.request, resolution="cancelled", why="", by=acting(agent))
+    for case, code in ((unlocked, Refusal.ALREADY_RECORDED), (closed, Refusal.CLOSED)):
+        with refused(code):
+            operations.send_consent_link(case.request, contact=case.admin, by=acting(agent))
+
+
+def test_revokes_once(agent):
+    case = case_awaiting(agent)
+    operations.revoke_consent_link(case.request, by=acting(agent))
+    assert operations.link_state(case.link) == "revoked"
+    assert kinds(case.request)[-1] == "link_revoked"
+    with refused(Refusal.NO_LINK):
+        operations.revoke_consent_link(case.request, by=acting(agent))
+
+
+def test_a_link_dies_with_its_receivers_rights(agent):
+    case = ready_to_agree(agent)
+    history.update(Contact.objects.filter(pk=case.admin.pk), by=Actor.desk(), is_admin=False)
+    assert operations.link_state(operations.link_for(case.token)) == "revoked"
+    with refused(Refusal.LINK_DEAD):
+        agree(case)
+
+
+# Opening
+
+
+def test_first_opening_is_recorded_once(agent):
+    case = case_awaiting(agent)
+    by = Actor(name="Ann (customer)", ip="203.0.113.7", browser="Browser/1")
+    operations.open_consent_link(case.link, by=by)
+    first = case.link
+    operations.open_consent_link(case.link, by=Actor(name="Ann (customer)", ip="203.0.113.8"))
+    assert case.link.first_opened_at == first.first_opened_at
+    assert (first.first_opened_ip, first.first_opened_browser) == ("203.0.113.7", "Browser/1")
+    assert kinds(case.request).count("link_opened") == 1
+
+
+def test_staff_are_refused_and_that_is_recorded(agent):
+    case = case_awaiting(agent)
+    with pytest.raises(PermissionDenied):
+        operations.open_consent_link(case.link, by=acting(agent))
+    operations.refuse_staff(case.link, by=acting(agent))
+    assert told(case.request)[-1] == ("staff_refused", {"link": case.link.pk})
+
+
+# Agreeing
+
+
+def test_consent_keeps_exactly_what_was_shown(agent, django_capture_on_commit_callbacks):
+    case = ready_to_agree(agent)
+    shown = operations.shown_text(case.link)
+    by = Actor(name="Ann (customer)", ip="203.0.113.7", browser="Browser/1")
+    with django_capture_on_commit_callbacks(execute=True):
+        consent, token = operations.give_consent(case.link, name="Ann Admin", role="Controller", shown=shown, by=by)
+
+    consent, request = Consent.objects.get(), case.refresh().request
+    assert (consent.text, consent.text_sha256) == (shown, hashlib.sha256(shown.encode()).hexdigest())
+    assert (consent.decision, consent.how, consent.recorded_by, consent.batch_count) == ("agreed", "link", None, 2)
+    assert (consent.signer_name, consent.signer_role, consent.ip) == ("Ann Admin", "Controller", "203.0.113.7")
+    assert consent.valid_until - consent.given_at == timedelta(hours=72)
+    assert operations.receipt_for(token) == consent
+    assert (request.status, request.pin_typed_by, operations.link_state(case.link)) == (
+        "consented",
+        "customer",
+        "used",
+    )
+    assert sorted(ConsentedBatch.objects.values_list("batch", "fingerprint")) == [
+        (batch.pk, batch.fingerprint) for batch in case.batches
+    ]
+    assert all(len(batch.fingerprint) == 64 for batch in case.batches)
+    assert set(request.lines.values_list("consented__consent", flat=True)) == {consent.pk}
+    assert RequestedBatch.history.filter(request=request, consented__isnull=False).count() == 2
+    assert kinds(request)[-2:] == ["consented", "mail_sent"]
+    assert shown in mail.outbox[-1].body
+
+
+@pytest.mark.parametrize("verb", [agree, decline])
+def test_a_link_counts_once(agent, verb):
+    case = ready_to_agree(agent)
+    link = case.link
+    verb(case)
+    with refused(Refusal.LINK_DEAD):
+        agree(case, link=link)
+
+
+@pytest.mark.parametrize("verb", [agree, decline])
+def test_nothing_is_decided_on_a_form_that_nobody_opened(agent, verb):
+    case = case_awaiting(agent)
+    with refused(Refusal.NOT_OPENED):
+        verb(case)
+
+
+def test_agreeing_needs_the_pin_of_the_last_half_hour(agent):
+    case = ready_to_agree(agent)
+    with time_machine.travel(timezone.now() + timedelta(minutes=31)), refused(Refusal.PIN_STALE):
+        agree(case)
+    case = case_awaiting(agent)
+    operations.open_consent_link(case.link, by=customer(case.admin))
+    with refused(Refusal.PIN_STALE):
+        agree(case)
+
+
+def test_agreeing_to_something_else_than_shown_is_refused(agent):
+    case = ready_to_agree(agent)
+    with refused(Refusal.CHANGED_WHILE_READING):
+        agree(case, shown=operations.shown_text(case.link) + " ")
+
+
+def test_items_changed_while_reading(agent):
+    case = ready_to_agree(agent)
+    shown = operations.shown_text(case.link)
+    history.update(case.batch.items.all(), by=Actor.desk(), memo="Changed")
+    assert operations.shown_text(case.link) != shown
+    with refused(Refusal.CHANGED_WHILE_READING):
+        agree(case, shown=shown)
+
+
+def test_expired_link(agent):
+    case = ready_to_agree(agent)
+    with time_machine.travel(timezone.now() + timedelta(hours=73)):
+        assert operations.link_state(case.link) == "expired"
+        with refused(Refusal.LINK_DEAD):
+            agree(case)
+
+
+def test_staff_cannot_agree_or_decline(agent, superuser):
+    case = ready_to_agree(agent)
+    fields = {"name": "Ann", "role": "Owner", "shown": operations.shown_text(case.link), "by": acting(superuser)}
+    with pytest.raises(PermissionDenied):
+        operations.give_consent(case.link, **fields)
+    with pytest.raises(PermissionDenied):
+        operations.decline_consent(case.link, why="", **fields)
+    assert not Consent.objects.exists()
+
+
+def test_declining_closes_the_case(agent):
+    case = ready_to_agree(agent)
+    consent, token = decline(case, why="We key them in")
+    request = case.refresh().request
+    assert (consent.decision, consent.valid_until, consent.batch_count) == ("declined", None, 0)
+    assert (request.status, request.resolution) == ("closed", "declined")
+    assert set(request.lines.values_list("outcome", flat=True)) == {"not_unlocked"}
+    assert operations.receipt_for(token) == consent
+    assert kinds(request)[-2:] == ["declined", "closed"]
+
+
+# Taking back
+
+
+def test_withdrawing_closes_the_case(agent):
+    case = case_consented(agent)
+    operations.withdraw_consent(case.consent, why="Changed our mind", by=acting(agent))
+    request = case.refresh().request
+    assert (request.status, request.resolution) == ("closed", "withdrawn")
+    assert ConsentWithdrawal.objects.values_list("consent", "by", "why").get() == (
+        case.consent.pk,
+        agent.pk,
+        "Changed our mind",
+    )
+    assert kinds(request)[-2:] == ["withdrawn", "closed"]
+
+
+def test_withdrawing_locks_again_first(agent):
+    case = case_unlocked(agent)
+    operations.withdraw_consent(case.consent, why="Changed our mind", by=acting(agent))
+    assert [batch.status for batch in case.refresh().batches] == ["bypassed", "bypassed"]
+    assert set(case.request.lines.values_list("outcome", flat=True)) == {"relocked"}
+    assert kinds(case.request)[-4:] == ["unlocked", "relocked", "withdrawn", "closed"]
+
+
+def test_only_for_those_who_withdraw(agent):
+    case = case_consented(agent)
+    only_for(["Agent", "Manager"], lambda by: operations.withdraw_consent(case.consent, why="Asked", by=by))
+    assert ConsentWithdrawal.objects.count() == 1
+
+
+def test_withdrawing_needs_a_reason_and_a_consent(agent):
+    case, declined = case_consented(agent), ready_to_agree(agent)
+    with refused(Refusal.NO_REASON):
+        operations.withdraw_consent(case.consent, why="  ", by=acting(agent))
+    consent, _ = decline(declined)
+    with refused(Refusal.CLOSED):
+        operations.withdraw_consent(consent, why="Asked", by=acting(agent))

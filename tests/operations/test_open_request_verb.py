@@ -1,0 +1,154 @@
+import pytest
+
+from tests.factories import (
+    acting,
+    case_unlocked,
+    make_account,
+    make_batch,
+    make_batches,
+    make_contact,
+    open_case,
+)
+from tests.operations import only_for, refused, told
+from unlocks import history, operations
+from unlocks.actors import Actor
+from unlocks.models import Account, Batch, RequestedBatch, UnlockRequest
+from unlocks.rules import Refusal
+
+pytestmark = pytest.mark.django_db
+
+
+def open_request(account, chosen, by, **fields):
+    return operations.open_request(
+        **{
+            "account": account,
+            "requester": account.contacts.first(),
+            "channel": "phone",
+            "bypass_reason": "by_mistake",
+            "reason": "By mistake",
+            "batches": Batch.objects.filter(pk__in=[batch.pk for batch in chosen]),
+            "by": by,
+        }
+        | fields
+    )
+
+
+def test_opens_a_case_with_its_batches(agent):
+    account = make_account()
+    first, second = make_batches(account=account, n=2)
+
+    request = open_request(account, [first, second], acting(agent))
+
+    request.refresh_from_db()
+    assert (request.status, request.assignee, request.opened_by, request.reference) == (
+        "open",
+        agent,
+        agent,
+        f"UR-{request.pk:06d}",
+    )
+    assert list(request.lines.values_list("batch", "outcome", "consented")) == [
+        (first.pk, "waiting", None),
+        (second.pk, "waiting", None),
+    ]
+    assert list(request.history.values_list("history_type", "history_user", "history_actor", "status")) == [
+        ("+", agent.pk, "agent", "open")
+    ]
+    history_of_lines = RequestedBatch.history.filter(request=request).order_by("history_id")
+    assert list(history_of_lines.values_list("id", "history_type", "history_user", "outcome")) == [
+        (line.pk, "+", agent.pk, "waiting") for line in request.lines.all()
+    ]
+    assert told(request) == [
+        (
+            "opened",
+            {
+                "batches": 2,
+                "bypass_reason": "by_mistake",
+                "channel": "phone",
+                "reason": "By mistake",
+                "requester": request.requester_id,
+            },
+        )
+    ]
+
+
+def test_only_for_those_who_open_requests(db):
+    batch = make_batch()
+    only_for(["Agent", "Manager"], lambda by: open_request(batch.account, [batch], by))
+    assert UnlockRequest.objects.count() == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"status": "exported"}, Refusal.EXPORTED),
+        ({"status": "posted"}, Refusal.POSTED),
+        ({"status": "pending"}, Refusal.PENDING),
+        ({"period_closed": True}, Refusal.PERIOD_CLOSED),
+    ],
+)
+def test_refuses_a_batch_that_cannot_be_unlocked_and_with_it_the_rest(agent, fields, code):
+    good = make_batch()
+    bad = make_batch(account=good.account, **fields)
+    with refused(code):
+        open_request(good.account, [good, bad], acting(agent))
+
+
+def test_says_for_each_batch_why(agent):
+    account = make_account()
+    exported = make_batch(account=account, status="exported", number="1")
+    pending = make_batch(account=account, status="pending", number="2")
+    says = (
+        "1: Exported on 3 May 2026: Support can't unlock exported batches. The customer can enter an adjustment "
+        "invoice. 2: Still pending: the customer can edit it as it is."
+    )
+    with refused(Refusal.EXPORTED, Refusal.PENDING, says=says):
+        open_request(account, [exported, pending], acting(agent))
+
+
+def test_refuses_a_batch_that_is_unlocked(agent):
+    case = case_unlocked(agent)
+    with refused(Refusal.ALREADY_UNLOCKED, Refusal.ALREADY_UNLOCKED):
+        open_request(case.account, case.batches, acting(agent))
+
+
+def test_second_request_names_the_first(agent):
+    case = open_case(agent, batches=[make_batch(number="77")])
+    with refused(Refusal.IN_ANOTHER_REQUEST, says=f"77: It is in {case.request} already, which is still open."):
+        open_request(case.account, case.batches, acting(agent))
+
+
+def test_refuses_a_batch_of_another_account(agent):
+    mine, foreign = make_batch(), make_batch(number="4711")
+    with refused(Refusal.OTHER_ACCOUNT, says="Not of this account: 4711."):
+        open_request(mine.account, [mine, foreign], acting(agent))
+
+
+@pytest.mark.parametrize("batches", [Batch.objects.none(), Batch.objects.filter(pk__in=[]), Batch.objects.filter(pk=0)])
+def test_refuses_a_request_for_nothing(agent, batches):
+    account = make_account()
+    with refused(Refusal.NO_BATCHES):
+        open_request(account, [], acting(agent), batches=batches)
+
+
+def test_refuses_a_requester_who_is_no_admin(agent):
+    batch = make_batch()
+    admin = batch.account.contacts.get()
+    clerk = make_contact(account=batch.account, is_admin=False, name="Clerk")
+    with refused(
+        Refusal.NOT_AN_ADMIN,
+        says=f"Clerk is not an Admin of the account. Ask {admin.name}, or have one of them join the call.",
+    ):
+        open_request(batch.account, [batch], acting(agent), requester=clerk)
+
+
+def test_refuses_a_requester_of_another_account(agent):
+    batch, stranger = make_batch(), make_account().contacts.get()
+    with refused(Refusal.NOT_AN_ADMIN):
+        open_request(batch.account, [batch], acting(agent), requester=stranger)
+
+
+def test_refuses_an_account_that_is_not_active(agent):
+    batch = make_batch()
+    history.update(Account.objects.filter(pk=batch.account.pk), by=Actor.desk(), active=False)
+    with refused(Refusal.ACCOUNT_INACTIVE):
+        open_request(batch.account, [batch], acting(agent))

@@ -1,0 +1,195 @@
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.core import mail
+from django.core.exceptions import PermissionDenied
+from django.utils import timezone
+
+from tests.factories import PIN, acting, case_awaiting, customer, make_account, make_contact, open_case
+from tests.operations import kinds, only_for, refused, told
+from unlocks import operations, pins
+from unlocks.models import Account, CaseEvent, UnlockRequest
+from unlocks.rules import Refusal
+
+pytestmark = pytest.mark.django_db
+
+TRIED = ("unlocks_account", "unlocks_caseevent")
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Twenty tries are about counting here, not about the cost of one hash."""
+    monkeypatch.setattr(pins, "matches", lambda pin, pin_hash: pin == PIN and bool(pin_hash))
+
+
+def opened_link(agent):
+    case = case_awaiting(agent)
+    operations.open_consent_link(case.link, by=customer(case.admin))
+    return case
+
+
+def test_verified_by_an_agent_is_recorded_as_that(agent):
+    case = open_case(agent)
+    operations.verify_pin(case.request, pin=PIN, by=acting(agent))
+    request = UnlockRequest.objects.get()
+    assert (request.pin_typed_by, request.pin_verified_by, request.pin_verified_at is None) == ("agent", agent, False)
+    assert kinds(request) == ["opened", "pin_right"]
+    assert request.history.count() == 2
+
+
+def test_only_for_those_who_verify(agent):
+    case = open_case(agent)
+    only_for(["Agent", "Manager"], lambda by: operations.verify_pin(case.request, pin=PIN, by=by))
+
+
+def test_customer_verifies_for_the_link_alone(agent):
+    case = opened_link(agent)
+    operations.verify_customer_pin(case.link, pin=PIN, by=customer(case.admin))
+    assert timezone.now() - case.link.pin_verified_at < timedelta(minutes=1)
+    assert UnlockRequest.objects.get().pin_verified_at is None
+    assert kinds(case.request)[-1] == "pin_right"
+
+
+def test_staff_cannot_type_it_on_the_customers_page(agent, superuser):
+    case = opened_link(agent)
+    with pytest.raises(PermissionDenied):
+        operations.verify_customer_pin(case.link, pin=PIN, by=acting(superuser))
+    assert case.link.pin_verified_at is None
+
+
+def test_wrong_pin_counts_and_is_never_kept(agent):
+    case = open_case(agent)
+    with refused(
+        Refusal.PIN_WRONG,
+        says="That PIN is not right. After five wrong tries it is locked for a while.",
+        writes=TRIED,
+    ):
+        operations.verify_pin(case.request, pin="000000", by=acting(agent))
+    assert Account.objects.get().pin_failures == 1
+    assert told(case.request)[-1] == ("pin_wrong", {"tries": 1})
+    assert not CaseEvent.objects.filter(body__contains="000000").exists()
+
+
+def try_wrong(case, agent, times):
+    for _ in range(times):
+        with pytest.raises(operations.Refused):
+            operations.verify_pin(case.request, pin="000000", by=acting(agent))
+
+
+def test_locks_longer_and_longer_and_at_last_for_good(agent):
+    case = open_case(agent)
+    account = Account.objects.filter(pk=case.account.pk)
+    with time_machine.travel(timezone.now(), tick=False) as clock:
+        try_wrong(case, agent, 5)
+        assert account.get().pin_locked_until == timezone.now() + timedelta(minutes=15)
+        with refused(Refusal.PIN_LOCKED, writes=("unlocks_caseevent",)):
+            operations.verify_pin(case.request, pin=PIN, by=acting(agent))
+
+        clock.shift(timedelta(minutes=15))
+        try_wrong(case, agent, 5)
+        assert account.get().pin_locked_until == timezone.now() + timedelta(hours=1)
+
+        clock.shift(timedelta(hours=1))
+        try_wrong(case, agent, 5)
+        clock.shift(timedelta(days=1))
+        with refused(
+            Refusal.PIN_LOCKED,
+            says="Locked after 15 wrong tries. A manager has to issue a new PIN.",
+            writes=("unlocks_caseevent",),
+        ):
+            operations.verify_pin(case.request, pin=PIN, by=acting(agent))
+    assert account.get().pin_failures == 15
+    assert kinds(case.request) == ["opened", *5 * ["pin_wrong"], "pin_locked", *10 * ["pin_wrong"], "pin_locked"]
+
+
+def test_right_pin_wipes_the_wrong_ones(agent):
+    case = open_case(agent)
+    try_wrong(case, agent, 4)
+    operations.verify_pin(case.request, pin=PIN, by=acting(agent))
+    assert Account.objects.values_list("pin_failures", "pin_locked_until").get() == (0, None)
+
+
+def test_no_pin_is_refused_in_the_same_words(agent):
+    case = open_case(agent, account=make_account(pin=""))
+    with refused(
+        Refusal.PIN_WRONG,
+        says="That PIN is not right. After five wrong tries it is locked for a while.",
+        writes=TRIED,
+    ):
+        operations.verify_pin(case.request, pin="", by=acting(agent))
+
+
+def end_link(case, how):
+    by = acting(case.agent)
+    if how == "revoked":
+        operations.revoke_consent_link(case.request, by=by)
+    elif how == "closed":
+        operations.close_request(case.request, resolution="cancelled", why="", by=by)
+    else:
+        operations.send_consent_link(case.request, contact=case.admin, by=by)
+
+
+@pytest.mark.parametrize("how", ["revoked", "closed", "superseded"])
+def test_a_dead_link_takes_no_tries(agent, how):
+    case = opened_link(agent)
+    link = case.link
+    end_link(case, how)
+    with refused(Refusal.LINK_DEAD):
+        operations.verify_customer_pin(link, pin="000000", by=customer(case.admin))
+
+
+def test_an_expired_link_takes_no_tries(agent):
+    case = opened_link(agent)
+    with time_machine.travel(timezone.now() + timedelta(hours=73)), refused(Refusal.LINK_DEAD):
+        operations.verify_customer_pin(case.link, pin="000000", by=customer(case.admin))
+
+
+def test_a_link_that_nobody_opened_takes_no_tries(agent):
+    case = case_awaiting(agent)
+    with refused(Refusal.NOT_OPENED):
+        operations.verify_customer_pin(case.link, pin=PIN, by=customer(case.admin))
+
+
+def test_a_closed_request_takes_no_tries(agent):
+    case = open_case(agent)
+    operations.close_request(case.request, resolution="cancelled", why="", by=acting(agent))
+    with refused(Refusal.CLOSED):
+        operations.verify_pin(case.request, pin=PIN, by=acting(agent))
+
+
+def test_new_pin_goes_to_the_admins_by_mail_and_to_nobody_else(manager, django_capture_on_commit_callbacks):
+    account = make_account(pin="")
+    second = make_contact(account=account)
+    make_contact(account=account, is_admin=False)
+    with django_capture_on_commit_callbacks(execute=True):
+        operations.issue_pin(account, by=acting(manager))
+
+    assert sorted(message.to[0] for message in mail.outbox) == sorted([account.contacts.first().email, second.email])
+    words = mail.outbox[0].body.split()
+    (pin,) = {word.strip(".") for word in words if word.strip(".").isdigit() and len(word.strip(".")) == 6}
+    assert Account.objects.get().pin_hash.startswith("argon2$argon2id$v=19$m=19456,t=2,p=1$")
+    assert told(kind="pin_issued") == [
+        ("pin_issued", {"to": [contact.pk for contact in account.contacts.filter(is_admin=True)]})
+    ]
+    assert not CaseEvent.objects.filter(body__contains=pin).exists()
+    assert account.history.count() == 1
+
+
+def test_new_pin_ends_a_lock(agent, manager):
+    case = open_case(agent)
+    Account.objects.filter(pk=case.account.pk).update(pin_failures=15)
+    operations.issue_pin(case.account, by=acting(manager))
+    operations.verify_pin(case.request, pin=PIN, by=acting(agent))
+
+
+def test_only_managers_issue_pins(db):
+    account = make_account()
+    only_for(["Manager"], lambda by: operations.issue_pin(account, by=by))
+
+
+def test_no_admin_no_pin(manager):
+    account = make_account(admin=False)
+    make_contact(account=account, is_admin=False)
+    with refused(Refusal.NO_ADMIN):
+        operations.issue_pin(account, by=acting(manager))

@@ -1,0 +1,234 @@
+import sys
+import uuid
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.core.exceptions import PermissionDenied
+from django.db import IntegrityError, connection, transaction
+from django.db.models import CharField, Value
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from tests.attacks import difference, snapshot
+from tests.factories import (
+    acting,
+    case_awaiting,
+    case_consented,
+    case_unlocked,
+    make_account,
+    make_batch,
+    make_batches,
+    open_case,
+)
+from tests.operations import only_for, refused, told
+from unlocks import guards, history, invariants, operations, rules
+from unlocks.actors import Actor
+from unlocks.models import Account, Act, Batch, UnlockRequest
+from unlocks.rules import Refusal
+
+pytestmark = pytest.mark.django_db
+
+
+def verdicts(act):
+    return dict(act.verdicts.values_list("batch__number", "refusal"))
+
+
+def test_unlocks_under_the_consent_given_for_it(agent, second_agent):
+    case = case_consented(agent)
+    by = acting(second_agent)
+    with time_machine.travel(timezone.now(), tick=False):
+        act = operations.unlock(case.rows, by=by)
+        until = timezone.now() + timedelta(hours=24)
+
+    assert verdicts(act) == {batch.number: "" for batch in case.batches}
+    case.refresh()
+    for batch in case.batches:
+        line = batch.lines.get()
+        assert (batch.status, batch.grant, batch.unlocked_by, batch.unlocked_until) == (
+            "unlocked",
+            line.consented,
+            second_agent,
+            until,
+        )
+        assert (line.outcome, line.consented.consent) == ("unlocked", case.consent)
+        recorded = batch.history.first()
+        assert (recorded.status, recorded.history_user, recorded.history_act, recorded.history_change_reason) == (
+            "unlocked",
+            second_agent,
+            act.pk,
+            "Unlock",
+        )
+        assert batch.history.filter(status="unlocked").count() == 1
+    assert case.request.status == "unlocked"
+    kind, facts = told(case.request)[-1]
+    assert (kind, facts["act"], facts["batches"], facts["numbers"]) == (
+        "unlocked",
+        str(act.pk),
+        2,
+        [batch.number for batch in case.batches],
+    )
+    assert [(wrong, list(rows)) for wrong, rows in invariants.offenders() if rows.exists()] == []
+
+
+def test_only_for_those_who_unlock(agent):
+    case = case_consented(agent)
+    only_for(["Agent", "Manager"], lambda by: operations.unlock(case.rows, by=by))
+    assert Act.objects.count() == 2
+    assert Batch.objects.filter(status="unlocked").count() == 2
+
+
+def _expired(agent, settings):
+    settings.CONSENT_LIFETIME = timedelta(seconds=-1)
+    return case_consented(agent).batch
+
+
+def _changed(agent, settings):
+    case = case_consented(agent)
+    history.update(case.batch.items.all(), by=Actor.desk(), memo="Changed")
+    return case.batch
+
+
+def _closed_period(agent, settings):
+    case = case_consented(agent)
+    history.update(case.rows, by=Actor.desk(), period_closed=True)
+    return case.batch
+
+
+def _inactive(agent, settings):
+    case = case_consented(agent)
+    history.update(Account.objects.filter(pk=case.account.pk), by=Actor.desk(), active=False)
+    return case.batch
+
+
+def _withdrawn(agent, settings):
+    case = case_consented(agent)
+    operations.withdraw_consent(case.consent, why="Asked", by=acting(agent))
+    return case.batch
+
+
+REFUSED = {
+    Refusal.EXPORTED: lambda agent, settings: make_batch(status="exported"),
+    Refusal.PENDING: lambda agent, settings: make_batch(status="pending"),
+    Refusal.POSTED: lambda agent, settings: make_batch(status="posted"),
+    Refusal.ALREADY_UNLOCKED: lambda agent, settings: case_unlocked(agent).batch,
+    Refusal.NOT_REQUESTED: lambda agent, settings: make_batch(),
+    Refusal.NOT_ASKED: lambda agent, settings: open_case(agent).batch,
+    Refusal.AWAITING_CUSTOMER: lambda agent, settings: case_awaiting(agent).batch,
+    Refusal.CONSENT_EXPIRED: _expired,
+    Refusal.CHANGED: _changed,
+    Refusal.PERIOD_CLOSED: _closed_period,
+    Refusal.ACCOUNT_INACTIVE: _inactive,
+}
+
+
+@pytest.mark.parametrize(("code", "make"), REFUSED.items(), ids=[str(code) for code in REFUSED])
+def test_refuses_with_the_reason_and_changes_nothing(agent, settings, code, make):
+    batch = make(agent, settings)
+    before = snapshot()
+    act = operations.unlock(Batch.objects.filter(pk=batch.pk), by=acting(agent))
+    assert verdicts(act) == {batch.number: code}
+    assert difference(before, snapshot(), may_grow=True) == []
+    assert [facts["refusals"] for kind, facts in told() if kind == "refused"] == (
+        [{code: 1}] if act.verdicts.get().line else []
+    )
+
+
+def test_a_withdrawn_consent_leaves_the_batch_without_request(agent, settings):
+    batch = _withdrawn(agent, settings)
+    act = operations.unlock(Batch.objects.filter(pk=batch.pk), by=acting(agent))
+    assert verdicts(act) == {batch.number: Refusal.NOT_REQUESTED}
+
+
+def test_unlocks_what_it_may_and_says_why_not_the_rest(agent):
+    account = make_account()
+    ready, waiting = case_consented(agent, account=account), case_awaiting(agent, account=account)
+    exported = make_batch(account=account, status="exported")
+    act = operations.unlock(Batch.objects.filter(account=account), by=acting(agent))
+    assert verdicts(act) == {
+        **{batch.number: "" for batch in ready.batches},
+        **{batch.number: Refusal.AWAITING_CUSTOMER for batch in waiting.batches},
+        exported.number: Refusal.EXPORTED,
+    }
+    assert list(Batch.objects.filter(status="unlocked").order_by("pk")) == ready.batches
+    assert [kind for kind, _ in told(waiting.request)][-1] == "refused"
+
+
+def test_second_unlock_is_told(agent, second_agent):
+    case = case_unlocked(agent)
+    before = snapshot()
+    act = operations.unlock(case.rows, by=acting(second_agent))
+    assert set(verdicts(act).values()) == {Refusal.ALREADY_UNLOCKED}
+    assert difference(before, snapshot(), may_grow=True) == []
+
+
+def test_one_key_one_act(agent):
+    case, key = case_consented(agent), uuid.uuid4()
+    first = operations.unlock(case.rows, by=acting(agent), key=key)
+    before = snapshot()
+    second = operations.unlock(case.rows, by=acting(agent), key=key)
+    assert (first, first.repeated, second.repeated) == (second, False, True)
+    assert difference(before, snapshot()) == []
+
+
+def test_a_key_is_its_owners_and_of_one_kind(agent, second_agent, manager):
+    case, key = case_consented(agent), uuid.uuid4()
+    operations.unlock(case.rows, by=acting(agent), key=key)
+    with pytest.raises(PermissionDenied):
+        operations.unlock(case.rows, by=acting(second_agent), key=key)
+    with pytest.raises(PermissionDenied):
+        operations.mark_re_exported(case.rows, by=acting(agent), key=key)
+
+
+@pytest.mark.parametrize("nothing", [Batch.objects.none(), Batch.objects.filter(pk__in=[]), Batch.objects.filter(pk=0)])
+def test_unlocking_nothing_does_nothing(agent, nothing):
+    act = operations.unlock(nothing, by=acting(agent))
+    assert not act.verdicts.exists()
+
+
+def test_refuses_all_while_a_guard_is_missing(agent):
+    case = case_consented(agent)
+    connection.check_constraints()
+    with guards.lifted(), refused(Refusal.GUARDS_MISSING):
+        operations.unlock(case.rows, by=acting(agent))
+    operations.unlock(case.rows, by=acting(agent))
+
+
+def test_were_the_rule_wrong_the_database_would_refuse_the_act(agent, monkeypatch):
+    case = case_consented(agent)
+    history.update(case.rows, by=Actor.desk(), period_closed=True)
+    module = sys.modules["unlocks.operations.unlock"]
+    monkeypatch.setattr(module, "_UNLOCK", replace(module._UNLOCK, judge=all_ready))
+    before = snapshot()
+    with pytest.raises(IntegrityError, match="No unlock without"), transaction.atomic():
+        operations.unlock(case.rows, by=acting(agent))
+    assert difference(before, snapshot()) == []
+
+
+def all_ready(batches, *, by, at):
+    return rules.with_open_line(batches).annotate(refusal=Value("", output_field=CharField()))
+
+
+def statements(agent, n):
+    account = make_account()
+    case = case_consented(agent, batches=make_batches(account=account, n=n, items=0))
+    with CaptureQueriesContext(
+        connection,
+    ) as captured:
+        operations.unlock(case.rows, by=acting(agent))
+    assert Batch.objects.filter(account=account, status="unlocked").count() == n
+    return [query["sql"].split(" ", 1)[0] for query in captured]
+
+
+def test_costs_the_same_statements_at_1_and_at_200(agent):
+    assert agent.has_perm("unlocks.unlock_batch")  # asked once a login, and kept by the user
+    assert statements(agent, 1) == statements(agent, 200)
+
+
+def test_several_requests_of_several_accounts_in_one_act(agent):
+    cases = [case_consented(agent) for _ in range(3)]
+    act = operations.unlock(Batch.objects.all(), by=acting(agent))
+    assert act.verdicts.filter(refusal="").count() == 6
+    assert set(UnlockRequest.objects.values_list("status", flat=True)) == {"unlocked"}
+    assert [kind for kind, _ in told(kind="unlocked")] == ["unlocked"] * len(cases)

@@ -1,0 +1,247 @@
+"""Two people at once, on real connections: the second is told, nothing is done twice, nothing is lost."""
+
+import threading
+import uuid
+from collections import Counter
+from contextlib import suppress
+
+import pytest
+from django.db import DatabaseError, connection, connections, transaction
+
+from tests.attacks import unlock as unlock_raw
+from tests.factories import (
+    acting,
+    case_awaiting,
+    case_consented,
+    case_unlocked,
+    customer,
+    make_account,
+    make_batch,
+    make_batches,
+    open_case,
+)
+from unlocks import invariants, ledger, operations, pins
+from unlocks.models import Account, Act, Batch, CaseEvent, Consent, ConsentedBatch, ConsentWithdrawal, UnlockRequest
+from unlocks.rules import Refusal
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def at_once(*calls):
+    """Call all at the same moment, each on a connection of its own; return what each returned or raised."""
+    start, came = threading.Barrier(len(calls)), [None] * len(calls)
+
+    def run(place, call):
+        try:
+            start.wait(timeout=20)
+            came[place] = call()
+        except Exception as error:  # noqa: BLE001
+            came[place] = error
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run, args=item) for item in enumerate(calls)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+    assert not any(thread.is_alive() for thread in threads)
+    return came
+
+
+def holds():
+    assert ledger.first_fault() == ""
+    assert [(wrong, list(rows)) for wrong, rows in invariants.offenders() if rows.exists()] == []
+
+
+def test_two_unlock_overlapping_sets(agent, second_agent):
+    case = case_consented(agent, batches=make_batches(account=make_account(), n=30, items=0))
+    first, second = case.rows.order_by("pk")[:20], case.rows.order_by("-pk")[:20]
+    acts = at_once(
+        lambda: operations.unlock(Batch.objects.filter(pk__in=first.values("pk")), by=acting(agent)),
+        lambda: operations.unlock(Batch.objects.filter(pk__in=second.values("pk")), by=acting(second_agent)),
+    )
+
+    assert all(isinstance(act, Act) for act in acts), acts
+    assert set(Batch.objects.values_list("status", flat=True)) == {"unlocked"}
+    rows = Counter(Batch.history.filter(status="unlocked").values_list("id", flat=True))
+    assert rows == {batch.pk: 1 for batch in case.batches}
+    told = Counter(code for act in acts for code in act.verdicts.values_list("refusal", flat=True))
+    assert told == {"": 30, Refusal.ALREADY_UNLOCKED: 10}
+    holds()
+
+
+def test_two_tabs_with_one_key(agent):
+    case, key = case_consented(agent), uuid.uuid4()
+    acts = at_once(*4 * [lambda: operations.unlock(case.rows, by=acting(agent), key=key)])
+    assert {act.pk for act in acts} == {key}, acts
+    assert sorted(act.repeated for act in acts) == [False, True, True, True]
+    assert Act.objects.count() == 1
+    assert Batch.history.filter(status="unlocked").count() == 2
+    holds()
+
+
+def test_two_open_a_request_for_the_same_batch(agent, second_agent):
+    batch = make_batch()
+    came = at_once(
+        lambda: open_case(agent, batches=[batch]),
+        lambda: open_case(second_agent, batches=[batch]),
+    )
+    assert UnlockRequest.objects.count() == 1
+    (refused,) = [one for one in came if isinstance(one, Exception)]
+    assert isinstance(refused, operations.Refused), refused
+    assert refused.code == Refusal.IN_ANOTHER_REQUEST
+    holds()
+
+
+def test_a_link_is_used_once(agent):
+    case = case_awaiting(agent)
+    link, by = case.link, customer(case.admin)
+    operations.open_consent_link(link, by=by)
+    operations.verify_customer_pin(link, pin="482915", by=by)
+    shown = operations.shown_text(link)
+    came = at_once(
+        *3 * [lambda: operations.give_consent(link, name="Ann", role="Owner", shown=shown, by=by)],
+        lambda: operations.decline_consent(link, name="Ann", role="", why="", shown=shown, by=by),
+    )
+    refused = [one for one in came if isinstance(one, Exception)]
+    assert [getattr(one, "code", one) for one in refused] == [Refusal.LINK_DEAD] * 3
+    assert Consent.objects.count() == 1
+    holds()
+
+
+def test_of_24_wrong_pins_at_once_five_are_judged(agent, monkeypatch):
+    case, judged = open_case(agent), []
+    monkeypatch.setattr(pins, "matches", lambda pin, pin_hash: judged.append(pin))
+    came = at_once(*24 * [lambda: operations.verify_pin(case.request, pin="000000", by=acting(agent))])
+    assert Counter(getattr(one, "code", one) for one in came) == {Refusal.PIN_WRONG: 5, Refusal.PIN_LOCKED: 19}
+    assert len(judged) == Account.objects.get().pin_failures == 5
+    assert CaseEvent.objects.filter(kind="pin_wrong").count() == 5
+    holds()
+
+
+def test_unlocking_locking_and_withdrawing_without_deadlock(agent, second_agent, manager):
+    account = make_account()
+    cases = [case_consented(agent, account=account) for _ in range(4)]
+    every = Batch.objects.filter(account=account)
+
+    def withdraw(case):
+        with suppress(operations.Refused):
+            operations.withdraw_consent(case.consent, why="Asked", by=acting(agent))
+
+    came = at_once(
+        *2 * [lambda: operations.unlock(every.order_by("pk"), by=acting(agent))],
+        lambda: operations.unlock(every.order_by("-pk"), by=acting(second_agent)),
+        *2 * [lambda: operations.relock(every, why="Not used", by=acting(manager))],
+        lambda: operations.mark_re_exported(every.filter(lines__request=cases[0].request), by=acting(agent)),
+        *[lambda case=case: withdraw(case) for case in cases],
+    )
+    busy = [one for one in came if isinstance(one, operations.Refused) and one.code == Refusal.BUSY]
+    assert [one for one in came if isinstance(one, Exception) and one not in busy] == []
+    holds()
+
+
+def test_unlock_or_withdrawal_but_never_both(agent):
+    """Raw writes of two connections, neither of which sees the other's: one has to wait and is refused then."""
+    case = case_consented(agent)
+    consented = ConsentedBatch.objects.get(batch=case.batch)
+
+    def withdraw():
+        ConsentWithdrawal.objects.create(consent=case.consent, at=case.consent.given_at, actor="raw", why="Raw")
+
+    came = at_once(
+        lambda: unlock_raw(case.batch, consented, agent),
+        lambda: withdraw(),
+    )
+    assert sum(isinstance(one, DatabaseError) for one in came) == 1, came
+    assert Batch.objects.filter(status="unlocked").exists() != ConsentWithdrawal.objects.exists()
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("first", ["unlock", "withdraw"])
+def test_the_second_of_unlock_and_withdrawal_waits_and_is_refused(agent, first):
+    case = case_consented(agent)
+    consented, waits, came = ConsentedBatch.objects.get(batch=case.batch), threading.Event(), []
+    writes = {
+        "unlock": lambda: unlock_raw(case.batch, consented, agent),
+        "withdraw": lambda: ConsentWithdrawal.objects.create(
+            consent=case.consent, at=case.consent.given_at, actor="raw", why="Raw"
+        ),
+    }
+    (second,) = writes.keys() - {first}
+
+    def then():
+        waits.set()
+        try:
+            writes[second]()
+        except DatabaseError as error:
+            came.append(error)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=then)
+    with transaction.atomic():
+        writes[first]()
+        thread.start()
+        waits.wait(timeout=20)
+        thread.join(timeout=0.5)
+        assert thread.is_alive()
+    thread.join(timeout=20)
+    assert len(came) == 1
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_unlocked_and_withdrawn_at_read_committed_only(agent, level):
+    case, unlocked = case_consented(agent), case_unlocked(agent)
+    consented = ConsentedBatch.objects.get(batch=case.batch)
+    for write in (
+        lambda: unlock_raw(case.batch, consented, agent),
+        lambda: ConsentWithdrawal.objects.create(
+            consent=case.consent, at=case.consent.given_at, actor="raw", why="Raw"
+        ),
+    ):
+        with pytest.raises(DatabaseError, match="READ COMMITTED only"), transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+            write()
+    assert set(Batch.objects.filter(status="unlocked")) == set(unlocked.rows)
+
+
+@pytest.mark.postgresql
+def test_an_item_that_is_being_added_holds_up_the_consent(agent):
+    """The fingerprint is blank already, so adding the item writes nothing to the batch: it has to lock it."""
+    case = case_awaiting(agent)
+    link, by = case.link, customer(case.admin)
+    operations.open_consent_link(link, by=by)
+    operations.verify_customer_pin(link, pin="482915", by=by)
+    case.batch.items.update(memo="Changed")
+    shown, came = operations.shown_text(link), []
+
+    def agree():
+        try:
+            operations.give_consent(link, name="Ann", role="Owner", shown=shown, by=by)
+        except operations.Refused as refused:
+            came.append(refused.code)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=agree)
+    with transaction.atomic():
+        case.batch.items.create(number="new", date="2026-05-01", amount=1)
+        thread.start()
+        thread.join(timeout=0.5)
+    thread.join(timeout=20)
+    assert came == [Refusal.CHANGED_WHILE_READING]
+
+
+def test_the_ledger_is_one_chain_whoever_writes(agent):
+    cases = [open_case(agent) for _ in range(4)]
+    at_once(
+        *[
+            lambda case=case: [operations.add_note(case.request, text=f"Note {n}", by=acting(agent)) for n in range(5)]
+            for case in cases
+        ]
+    )
+    assert CaseEvent.objects.filter(kind="note").count() == 20
+    assert ledger.first_fault() == ""
