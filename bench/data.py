@@ -142,19 +142,16 @@ def _insert(have, wanted):
         for sql in ops.sequence_reset_sql(no_style(), ROWS):
             cursor.execute(sql)
     consents = Consent.objects.filter(pk__gt=have * 10).select_related("request").order_by("pk")
-    ledger.append(
-        (
-            ledger.Entry(
-                CaseEvent.Kind.CONSENTED,
-                consent.request_id,
-                consent.request.account_id,
-                {"consent": consent.pk, "text_sha256": consent.text_sha256, "name": "Admin", "role": "Controller"},
-            )
-            for consent in consents.iterator()
-        ),
-        by=Actor.desk(),
-        at=at,
-    )
+    ledger.append((entry for consent in consents.iterator() for entry in _told(consent)), by=Actor.desk(), at=at)
+
+
+def _told(consent):
+    """Yield what the ledger tells of a case up to its consent."""
+    kind, about = CaseEvent.Kind, (consent.request_id, consent.request.account_id)
+    yield ledger.Entry(kind.LINK_SENT, *about, {"link": consent.link_id, "to": consent.email, "name": "Admin"})
+    yield ledger.Entry(kind.PIN_RIGHT, *about)
+    facts = {"consent": consent.pk, "text_sha256": consent.text_sha256, "name": "Admin", "role": "Controller"}
+    yield ledger.Entry(kind.CONSENTED, *about, facts)
 
 
 def _record(model, last, at):

@@ -6,9 +6,12 @@ Run by `python -m bench`, once a database.
 import json
 import os
 import sys
+import warnings
 
 import django
 
+# WhiteNoise looks for collected files, which a bench doesn't have.
+warnings.filterwarnings("ignore", message="No directory at:")
 os.environ["DJANGO_SETTINGS_MODULE"] = "config.settings"
 django.setup()
 

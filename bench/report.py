@@ -6,6 +6,7 @@ UNLOCK = {
     "a loop of `save()`, seconds": lambda found: found["seconds"]["save_loop"],
     "`unlock` to SQL (target: at most 1.5)": lambda found: found["ratio_to_sql"],
     "the loop to `unlock` (target: at least 20)": lambda found: found["speedup_over_save_loop"],
+    "`unlock` of a single batch, seconds": lambda found: found["seconds_for_one_batch"],
     "statements of `unlock`": lambda found: found["statements"],
     "statements for 10 batches": lambda found: found["statements_for_10"],
     "Python's peak memory, MiB": lambda found: found["peak_python_mib"],

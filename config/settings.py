@@ -132,7 +132,8 @@ STORAGES = {
 }
 WHITENOISE_USE_FINDERS = TRIAL
 
-vars().update(env.email("EMAIL_URL", default=f"filemail:///{BASE_DIR / 'var' / 'mail'}" if TRIAL else "consolemail://"))
+vars().update(env.email_url_config(required("EMAIL_URL", f"filemail:///{BASE_DIR / 'var' / 'mail'}")))
+EMAIL_TIMEOUT = 10
 DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default=f"{VENDOR_NAME} Support <support@unlock-desk.example>")
 
 CRISPY_ALLOWED_TEMPLATE_PACKS = "bootstrap5"
@@ -167,6 +168,7 @@ if TRUSTED_PROXIES:
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "handlers": {"console": {"class": "logging.StreamHandler"}},
+    "filters": {"without_tokens": {"()": "config.logs.WithoutTokens"}},
+    "handlers": {"console": {"class": "logging.StreamHandler", "filters": ["without_tokens"]}},
     "root": {"handlers": ["console"], "level": "INFO" if not TRIAL else "WARNING"},
 }

@@ -20,7 +20,7 @@ from tests.factories import (
     make_batches,
     open_case,
 )
-from unlocks import invariants, ledger, operations, pins
+from unlocks import history, invariants, ledger, operations, pins
 from unlocks.models import Account, Act, Batch, CaseEvent, Consent, ConsentedBatch, ConsentWithdrawal, UnlockRequest
 from unlocks.rules import Refusal
 
@@ -139,6 +139,27 @@ def test_unlocking_locking_and_withdrawing_without_deadlock(agent, second_agent,
     busy = [one for one in came if isinstance(one, operations.Refused) and one.code == Refusal.BUSY]
     assert [one for one in came if isinstance(one, Exception) and one not in busy] == []
     holds()
+
+
+@pytest.mark.postgresql
+def test_an_entry_about_a_locked_request_waits_for_nobody(agent):
+    """Its foreign key is checked at commit, while it holds the ledger's lock: waiting there was a deadlock."""
+    case, came = case_consented(agent), []
+
+    def note():
+        try:
+            operations.add_note(case.request, text="Meanwhile", by=acting(agent))
+            came.append("written")
+        finally:
+            connections.close_all()
+
+    with transaction.atomic():
+        history.lock(UnlockRequest.objects.all())
+        history.lock(case.rows)
+        thread = threading.Thread(target=note)
+        thread.start()
+        thread.join(timeout=20)
+        assert came == ["written"]
 
 
 def test_unlock_or_withdrawal_but_never_both(agent):

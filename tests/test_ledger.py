@@ -100,6 +100,7 @@ def test_two_entries_swapped(case):
 def test_an_entry_slipped_in(case):
     tamper(
         "UPDATE unlocks_caseevent SET sequence = sequence + 1000 WHERE sequence > 2",
+        "UPDATE unlocks_caseevent SET previous_hash = 'made up' WHERE sequence = 1003",
         "INSERT INTO unlocks_caseevent (sequence, kind, at, actor, body, previous_hash, hash) "
         "SELECT 3, kind, at, actor, body, hash, 'made up' FROM unlocks_caseevent WHERE sequence = 2",
         "UPDATE unlocks_caseevent SET sequence = sequence - 999 WHERE sequence > 1000",

@@ -13,6 +13,7 @@ SET = {
     "SECRET_KEY": "a-secret-key-of-this-test-alone-0123456789-abcdefghij",
     "LEDGER_KEY": "a-ledger-key-of-this-test-alone",
     "PUBLIC_URL": "https://desk.example",
+    "EMAIL_URL": "smtp+tls://mail.example:587",
 }
 
 

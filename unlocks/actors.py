@@ -28,7 +28,7 @@ class Actor:
         return cls(name="Unlock Desk")
 
     def may(self, permission):
-        return self.user is not None and self.user.has_perm(permission)
+        return self.user is not None and self.user.is_staff and self.user.has_perm(permission)
 
     def on_history(self):
         """Return the columns that say who acted on a history row."""

@@ -34,11 +34,12 @@ def save(instance, *, by, why=""):
 def lock(rows):
     """Lock a queryset's rows in the order of their keys until the transaction ends.
 
+    Not their keys: a foreign key is checked at commit, after the ledger's lock, and has to wait for nobody there.
     SQLite has one writer at a time, and the transaction holds that place already.
     """
     if not connections[rows.db].features.has_select_for_update:
         return
-    query = rows.order_by("pk").values("pk").select_for_update(of=("self",)).query
+    query = rows.order_by("pk").values("pk").select_for_update(of=("self",), no_key=True).query
     try:
         sql, params = query.get_compiler(rows.db).as_sql()
     except EmptyResultSet:

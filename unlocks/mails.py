@@ -28,7 +28,7 @@ def _deliver(message, template, to, about):
     kind, facts = CaseEvent.Kind.MAIL_SENT, {"mail": template, "to": to}
     try:
         message.send()
-    except (SMTPException, OSError) as error:
+    except (SMTPException, OSError, ValueError) as error:
         # Never the message itself: it may hold a link or a PIN.
         log.error("A mail (%s) could not be sent: %s", template, type(error).__name__)
         kind, facts = CaseEvent.Kind.MAIL_FAILED, facts | {"error": type(error).__name__}

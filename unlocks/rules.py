@@ -15,7 +15,7 @@ from django.db.models import (
 )
 from django.utils import timezone
 
-from .models import Batch, BatchItem, RequestedBatch, UnlockRequest
+from .models import Account, Batch, BatchItem, ConsentWithdrawal, RequestedBatch, UnlockRequest
 
 
 class Refusal(TextChoices):
@@ -58,6 +58,11 @@ class Refusal(TextChoices):
     NO_ADMIN = "no_admin", "The account has no Admin contact on file to mail the PIN to. Add one first."
     PIN_WRONG = "pin_wrong", "That PIN is not right. {left}"
     PIN_LOCKED = "pin_locked", "{state}"
+    LINK_SEEN = (
+        "link_seen",
+        "You were shown the consent link, so you may not know the PIN as well: the customer types it on the "
+        "consent page, or another agent verifies it.",
+    )
     PIN_STALE = "pin_stale", "The PIN has to be entered again: it counts for 30 minutes."
     LINK_DEAD = "link_dead", "This consent link can no longer be used. Ask Support to send a new one."
     NOT_OPENED = "not_opened", "The consent form has not been opened yet, so nothing can be decided on it."
@@ -79,12 +84,16 @@ class Refusal(TextChoices):
     BUSY = "busy", "Somebody else was changing the same batches. Nothing was written; try again."
 
 
+# Asked apart, not joined: PostgreSQL gives up at nine tables and would judge every batch there is before it chooses.
+_INACTIVE = Exists(Account.objects.filter(pk=OuterRef("account"), active=False))
+_TAKEN_BACK = Exists(ConsentWithdrawal.objects.filter(consent=OuterRef("line__consented__consent")))
+
 _STATUS = [
     When(status=Batch.Status.EXPORTED, then=Value(Refusal.EXPORTED)),
     When(status=Batch.Status.PENDING, then=Value(Refusal.PENDING)),
     When(status=Batch.Status.POSTED, then=Value(Refusal.POSTED)),
     When(status=Batch.Status.UNLOCKED, then=Value(Refusal.ALREADY_UNLOCKED)),
-    When(account__active=False, then=Value(Refusal.ACCOUNT_INACTIVE)),
+    When(_INACTIVE, then=Value(Refusal.ACCOUNT_INACTIVE)),
     When(period_closed=True, then=Value(Refusal.PERIOD_CLOSED)),
 ]
 
@@ -115,7 +124,7 @@ def judged(batches, *, by, at=None):
             When(line__request__status=waiting, then=Value(Refusal.NOT_ASKED)),
             When(line__request__status=asked, then=Value(Refusal.AWAITING_CUSTOMER)),
             When(line__consented__isnull=True, then=Value(Refusal.NOT_COVERED)),
-            When(line__consented__consent__withdrawal__isnull=False, then=Value(Refusal.WITHDRAWN)),
+            When(_TAKEN_BACK, then=Value(Refusal.WITHDRAWN)),
             When(line__consented__consent__valid_until__lte=at, then=Value(Refusal.CONSENT_EXPIRED)),
             When(~Q(fingerprint=F("line__consented__fingerprint")), then=Value(Refusal.CHANGED)),
             When(line__consented__consent__recorded_by=by, then=Value(Refusal.OWN_RECORDING)),
@@ -145,8 +154,17 @@ def sentence(code, batch=None, **facts):
 
 
 def entered_by(contact, user):
-    """Say whether `user` made the newest change of a contact: then somebody else has to send it links and PINs."""
-    return contact.history.order_by("-history_id").values_list("history_user", flat=True).first() == user.pk
+    """Say whether `user` ever entered a contact, its address or its standing as Admin.
+
+    Then somebody else has to send links and PINs; a later change by another does not wash that off.
+    """
+    before = None
+    for row in contact.history.order_by("history_id"):
+        told = (row.email, row.is_admin)
+        if told != before and row.history_user_id == user.pk:
+            return True
+        before = told
+    return False
 
 
 def has_possible_duplicates():

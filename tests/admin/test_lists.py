@@ -552,3 +552,28 @@ def test_a_batch_page_shows_items_requests_and_the_way_on(agent_client, agent):
     shown = text(agent_client, f"/desk/unlocks/batch/{batch.pk}/change/")
     assert case.request.get_absolute_url() in shown
     assert "has not been asked for consent yet" in shown
+
+
+# What an address may ask
+
+
+@pytest.mark.parametrize("asked", ["pin_hash__startswith", "pin_hash", "pin_failures__gte", "name__regex", "pk__in"])
+def test_a_list_answers_no_question_about_a_column_that_it_does_not_filter_by(superuser_client, asked):
+    account = factories.make_account(number="L-1")
+    hashed = {"pin_hash": account.pin_hash, "pin_hash__startswith": account.pin_hash[:40]}
+    assert superuser_client.get(ACCOUNTS, {asked: hashed.get(asked, "1")}).status_code == 400
+    assert numbers(superuser_client.get(ACCOUNTS, {"active__exact": "1"})) == {str(account)}
+
+
+def test_an_address_that_nobody_types_breaks_no_list(manager_client):
+    odd = [
+        f"{BATCHES}?show=%00",
+        f"{LOG}?kind__exact=%00",
+        f"{ACCOUNTS}?accounting_software__exact=%00",
+        f"{LOG}?until=9999-12-31",
+        f"{LOG}?since=0001-01-01",
+        f"{BATCHES}?q=%00",
+        "/desk/unlocks/unlockrequest/add/?q=%00",
+        "/desk/autocomplete/?app_label=unlocks&model_name=unlockrequest&field_name=account&term=%00",
+    ]
+    assert [manager_client.get(address).status_code for address in odd] == [400, 400, 400, 200, 200, 200, 200, 200]

@@ -31,7 +31,7 @@ def open_request(model_admin, request):
     choice = AccountForm(_account_asked_for(request), site=model_admin.admin_site)
     if choice.is_valid():
         return _ask_the_rest(model_admin, request, choice.cleaned_data["account"], selection)
-    accounts = _accounts_of(selection) if selection else _found(request.GET.get("q", "").strip())
+    accounts = _accounts_of(selection) if selection else _found(request.GET.get("q", "").replace("\0", "").strip())
     if selection and len(accounts) == 1 and not choice.is_bound:
         return redirect(f"{request.path}?{urlencode({'account': accounts[0].pk, 'selection': selection.pk})}")
     context = {"form": choice, "accounts": accounts, "selection": selection, "q": request.GET.get("q", "")}

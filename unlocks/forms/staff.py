@@ -11,6 +11,7 @@ from django.db.models import Q
 from .. import operations
 from ..models import Account, Act, Batch, CaseEvent, Contact, RequestedBatch, UnlockRequest
 from ..rules import Refusal
+from .customer import PinField
 
 Kind = CaseEvent.Kind
 
@@ -216,11 +217,9 @@ class VerifyPinForm(CaseForm):
     permission = "unlocks.verify_pin"
     writes = (Kind.PIN_RIGHT, Kind.PIN_WRONG, Kind.PIN_LOCKED)
 
-    pin = forms.CharField(
+    pin = PinField(
         label="Account PIN",
-        max_length=64,
         help_text="Better: let the customer type it on the consent page. Typed by you it counts as lower assurance.",
-        widget=forms.PasswordInput(attrs={"autocomplete": "off", "inputmode": "numeric"}),
     )
 
     @classmethod
@@ -269,7 +268,8 @@ class SendLinkForm(CaseForm):
 
     def carry_out(self, by):
         self.link_url = operations.send_consent_link(self.request, contact=self.cleaned_data["contact"], by=by)
-        return f"The consent link is on its way to {self.cleaned_data['contact']}."
+        hidden = "" if self.link_url else " You know the account's PIN, so its address is not shown to you."
+        return f"The consent link is on its way to {self.cleaned_data['contact']}.{hidden}"
 
 
 class RevokeLinkForm(CaseForm):

@@ -21,12 +21,12 @@ from ..models import (
     RequestedBatch,
     UnlockRequest,
 )
-from ..rules import Refusal, entered_by
+from ..rules import Refusal
 from .links import live, opened
-from .pin import counts_still
+from .pin import counts_still, knows_pin
 from .requests import end
 from .unlock import relock_under
-from .verbs import Refused, customer_verb, locked, staff_verb
+from .verbs import Refused, customer_verb, locked, refuse_own_contacts, staff_verb
 
 
 @staff_verb("unlocks.send_consent_link")
@@ -34,7 +34,8 @@ from .verbs import Refused, customer_verb, locked, staff_verb
 def send_consent_link(request, *, contact, by):
     """Mail an Admin contact a link to the consent form and return its address; an older link stops working.
 
-    The address is in nobody's hands afterwards but the reader's: only a hash of its token is kept.
+    The address is in nobody's hands afterwards but the reader's: only a hash of its token is kept. Whoever typed the
+    account's PIN gets '' instead: with link and PIN together they could agree for the customer.
     """
     request = locked(request)
     if request.status == UnlockRequest.Status.UNLOCKED:
@@ -43,8 +44,7 @@ def send_consent_link(request, *, contact, by):
         raise Refused.because(Refusal.ADVICE_FIRST)
     if contact.account_id != request.account_id or not contact.is_admin:
         raise Refused.because(Refusal.NOT_AN_ADMIN, name=contact.name, admins="Links go to Admin contacts only.")
-    if entered_by(contact, by.user):
-        raise Refused.because(Refusal.OWN_CONTACT, name=contact.name)
+    refuse_own_contacts(request.account, by)
     if not request.account.pin_hash:
         raise Refused.because(Refusal.NO_PIN)
     history.lock(_asked(request))
@@ -88,7 +88,7 @@ def send_consent_link(request, *, contact, by):
         url=url,
         expires=link.expires_at,
     )
-    return url
+    return "" if knows_pin(request.account, by.user) else url
 
 
 @staff_verb("unlocks.send_consent_link")

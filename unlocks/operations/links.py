@@ -11,17 +11,30 @@ def link_state(link):
     """Say where a consent link stands: 'live', 'used', 'revoked' or 'expired'."""
     if link.used_at:
         return "used"
-    if link.revoked_at or link.request.status == UnlockRequest.Status.CLOSED or not link.sent_to.is_admin:
+    if link.revoked_at or link.request.status == UnlockRequest.Status.CLOSED or _sent_elsewhere(link):
         return "revoked"
     if link.expires_at <= timezone.now():
         return "expired"
     return "live"
 
 
+def _sent_elsewhere(link):
+    """Whoever it was sent to is no Admin any more, or has another address on file now."""
+    return not link.sent_to.is_admin or link.sent_to.email != link.email
+
+
 def live(link):
     """Lock the request and the link and return both. Raises Refused unless the link can still be used."""
-    request = UnlockRequest.objects.select_for_update(of=("self",)).select_related("account").get(pk=link.request_id)
-    link = ConsentLink.objects.select_for_update(of=("self",)).select_related("terms", "sent_to").get(pk=link.pk)
+    request = (
+        UnlockRequest.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("account")
+        .get(pk=link.request_id)
+    )
+    link = (
+        ConsentLink.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("terms", "sent_to")
+        .get(pk=link.pk)
+    )
     link.request = request
     if link_state(link) != "live" or request.status != UnlockRequest.Status.AWAITING_CONSENT:
         raise Refused.because(Refusal.LINK_DEAD)

@@ -13,19 +13,21 @@ from django.utils import timezone
 
 from .. import history, ledger, mails, pins
 from ..models import Account, CaseEvent, ConsentLink, UnlockRequest
-from ..rules import Refusal, entered_by
+from ..rules import Refusal
 from .links import opened
-from .verbs import Refused, customer_verb, locked, staff_verb
+from .verbs import Refused, customer_verb, locked, refuse_own_contacts, staff_verb
 
 
 @staff_verb("unlocks.verify_pin")
 def verify_pin(request, *, pin, by):
     """Check a PIN that an agent types for the customer: lower assurance, and recorded as that.
 
-    Raises Refused (PIN_WRONG, PIN_LOCKED); the try counts all the same.
+    Raises Refused: LINK_SEEN before a try is taken, PIN_WRONG and PIN_LOCKED with the try kept.
     """
     with transaction.atomic():
         account = locked(request).account
+        if ConsentLink.objects.filter(request=request, sent_by=by.user, used_at=None, revoked_at=None).exists():
+            raise Refused.because(Refusal.LINK_SEEN)
     _try(account, pin, request=request, by=by)
     with transaction.atomic():
         request = locked(request)
@@ -85,7 +87,10 @@ def _take_attempt(account):
 
 
 def _record_right(account, request, by):
-    history.update_untracked(Account.objects.filter(pk=account.pk), pin_failures=0, pin_locked_until=None)
+    """Give the tries back. Raises Refused when another PIN was issued since this one was typed."""
+    same = Account.objects.filter(pk=account.pk, pin_hash=account.pin_hash)
+    if not history.update_untracked(same, pin_failures=0, pin_locked_until=None):
+        raise Refused.because(Refusal.PIN_WRONG, left="A new one has been issued meanwhile.")
     ledger.note(CaseEvent.Kind.PIN_RIGHT, request=request, by=by)
 
 
@@ -95,9 +100,7 @@ def issue_pin(account, *, by):
     admins = list(account.contacts.filter(is_admin=True))
     if not admins:
         raise Refused.because(Refusal.NO_ADMIN)
-    for contact in admins:
-        if entered_by(contact, by.user):
-            raise Refused.because(Refusal.OWN_CONTACT, name=contact.name)
+    refuse_own_contacts(account, by)
     pin = pins.new_pin()
     pin_hash = make_password(pin)
     with transaction.atomic():
@@ -108,10 +111,18 @@ def issue_pin(account, *, by):
             pin_failures=0,
             pin_locked_until=None,
         )
+        # What was verified with the old PIN counts no more.
+        ConsentLink.objects.filter(request__account=account, used_at=None).update(pin_verified_at=None)
         ledger.note(CaseEvent.Kind.PIN_ISSUED, account=account, by=by, to=[contact.pk for contact in admins])
         for contact in admins:
             mails.send("new_pin", contact.email, account=account, about=account, contact=contact, pin=pin)
     account.refresh_from_db()
+
+
+def knows_pin(account, user):
+    """Say whether `user` has typed the PIN that the account has now."""
+    right = CaseEvent.objects.filter(kind=CaseEvent.Kind.PIN_RIGHT, account=account, user=user)
+    return right.filter(at__gte=account.pin_issued_at).exists() if account.pin_issued_at else right.exists()
 
 
 def counts_still(verified_at, lifetime: timedelta):

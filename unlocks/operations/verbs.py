@@ -3,7 +3,7 @@ from functools import wraps
 from django.core.exceptions import PermissionDenied
 
 from ..models import UnlockRequest
-from ..rules import Refusal, sentence
+from ..rules import Refusal, entered_by, sentence
 
 
 class Refused(Exception):
@@ -50,9 +50,18 @@ def customer_verb(verb):
     return called
 
 
+def refuse_own_contacts(account, by):
+    """Raise Refused when one of the account's Admins is of `by`'s own making: PINs and links go to all of them."""
+    for admin in account.contacts.filter(is_admin=True):
+        if entered_by(admin, by.user):
+            raise Refused.because(Refusal.OWN_CONTACT, name=admin.name)
+
+
 def locked(request):
     """Lock a request for the rest of the transaction and return it as it stands now. Raises Refused when closed."""
-    request = UnlockRequest.objects.select_for_update(of=("self",)).select_related("account").get(pk=request.pk)
+    request = (
+        UnlockRequest.objects.select_for_update(of=("self",), no_key=True).select_related("account").get(pk=request.pk)
+    )
     if request.status == UnlockRequest.Status.CLOSED:
         raise Refused.because(Refusal.CLOSED, request=request.reference)
     return request
