@@ -8,8 +8,8 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import ProtectedError
 from django.http import HttpResponseBase
 
-from tests.attacks import ATTACKS, difference, ledger_intact, make_scene, snapshot
-from unlocks import guards, operations
+from tests.attacks import ATTACKS, difference, snapshot, staged
+from unlocks import guards, ledger, operations
 from unlocks.models import Act, Batch, ConsentedBatch
 
 pytestmark = pytest.mark.django_db
@@ -25,15 +25,9 @@ def each(attacks):
 
 @pytest.fixture(scope="module")
 def scene(django_db_setup, django_db_blocker):
-    """One scene for the whole table: each test's transaction is a savepoint of the scene's."""
-    with django_db_blocker.unblock():
-        around = transaction.atomic()
-        around._from_testcase = True  # a PIN try is taken in a transaction of its own, as in any test
-        with around:
-            made = make_scene()
-            made.before = snapshot()
-            yield made
-            transaction.set_rollback(True)
+    with django_db_blocker.unblock(), staged() as made:
+        made.before = snapshot()
+        yield made
 
 
 @pytest.fixture(scope="class")
@@ -70,7 +64,7 @@ def test_attack_is_refused(attack, scene, tmp_path):
 
         assert difference(scene.before, snapshot(), may_grow=result is not None) == []
         assert set(Batch.objects.filter(status="unlocked")) == set(scene.unlocked.rows)
-        assert ledger_intact()
+        assert ledger.first_fault() == ""
         transaction.set_rollback(True)
 
 

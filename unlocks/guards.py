@@ -537,11 +537,11 @@ class _PostgreSQL:
             grouped.setdefault((guard.table, guard.event), []).append(guard)
         for (table, event), guards in grouped.items():
             steps = cls.LOCKS.get((table, event), "") + cls._check(event, guards) + cls._blank(table, event)
-            body = f"DECLARE\n  refused text;\n  stale text;\nBEGIN{steps}\n  RETURN NULL;\nEND"
+            body = f"DECLARE\n  refused text;\n  stale bigint[];\nBEGIN{steps}\n  RETURN NULL;\nEND"
             functions[f"unlocks_guard_{table}_{event.lower()}"] = (table, "AFTER", [event], body)
         for table, event, _, _ in _BLANKED_BY:
             if (table, event) not in grouped:
-                body = f"DECLARE\n  stale text;\nBEGIN{cls._blank(table, event)}\n  RETURN NULL;\nEND"
+                body = f"DECLARE\n  stale bigint[];\nBEGIN{cls._blank(table, event)}\n  RETURN NULL;\nEND"
                 functions[f"unlocks_guard_{table}_{event.lower()}"] = (table, "AFTER", [event], body)
         for table in append_only_tables():
             says = f"{table} only grows: its rows are evidence."
@@ -589,19 +589,16 @@ class _PostgreSQL:
             if event == "UPDATE":
                 joined = f"FROM new_rows n JOIN old_rows o ON o.id = n.id WHERE {changed}"
                 keys = f"SELECT n.{key} {joined} UNION SELECT o.{key} {joined}"
-            blanked = f"b.id IN ({keys}) AND b.fingerprint <> ''"
-            # Statement triggers fire for no rows too: without the IF this one would call itself for ever.
-            blank = f"UPDATE unlocks_batch b SET fingerprint = '' WHERE {blanked}"
-            found = f"SELECT min(b.id)::text FROM unlocks_batch b WHERE {blanked}"
-            if table == "unlocks_batch":
-                lock = ""
-            else:
+            lock = ""
+            if table != "unlocks_batch":
                 # Without the lock, a consent given meanwhile would fingerprint the content without this change.
-                asked = f"SELECT 1 FROM unlocks_batch b WHERE b.id IN ({keys}) ORDER BY b.id FOR NO KEY UPDATE"
-                lock = f"\n  EXECUTE $sql${asked}$sql$;"
+                lock = "\n  PERFORM 1 FROM unlocks_batch b WHERE b.id = ANY (stale) ORDER BY b.id FOR NO KEY UPDATE;"
+            blanked = "b.id = ANY (stale) AND b.fingerprint <> ''"
+            # Statement triggers fire for no rows too: without the IF this one would call itself for ever.
             return (
-                f"{lock}\n  EXECUTE $sql${found}$sql$ INTO stale;\n  IF stale IS NOT NULL THEN\n"
-                f"    EXECUTE $sql${blank}$sql$;\n  END IF;"
+                f"\n  EXECUTE $sql$SELECT array({keys})$sql$ INTO stale;{lock}\n"
+                f"  IF EXISTS (SELECT 1 FROM unlocks_batch b WHERE {blanked}) THEN\n"
+                f"    UPDATE unlocks_batch b SET fingerprint = '' WHERE {blanked};\n  END IF;"
             )
         return ""
 

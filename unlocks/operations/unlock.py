@@ -39,7 +39,7 @@ def _unlocked(by, at):
     waiting = RequestedBatch.objects.filter(batch=OuterRef("pk"), outcome=RequestedBatch.Outcome.WAITING)
     return {
         "status": Batch.Status.UNLOCKED.value,
-        "grant": Subquery(waiting.values("consented")),
+        "grant": Subquery(waiting.order_by().values("consented")),
         "unlocked_by": by.user.pk,
         "unlocked_until": at + settings.UNLOCK_WINDOW,
     }
@@ -133,7 +133,7 @@ def _attempt(way, batches, *, by, key, why):
     act.repeated = False
     history.insert_select(
         Verdict,
-        way.judge(chosen, by=by.user, at=at),
+        way.judge(chosen, by=by.user, at=at).order_by("pk"),
         act_id=act.pk,
         batch_id=F("pk"),
         line_id=F("line__id"),

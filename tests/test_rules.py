@@ -1,0 +1,106 @@
+"""One rule, asked of one batch or of all, by the page, the list and the verb: always the same answer."""
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+
+from tests.attacks import staged
+from tests.factories import Case, acting, make_account, make_batches
+from unlocks import operations
+from unlocks.models import Batch
+from unlocks.rules import Refusal, eligible, entered_by, has_possible_duplicates, judged, judged_unlocked, sentence
+
+pytestmark = pytest.mark.django_db
+
+# What the scene's cases come to: (to unlock now, to join a new request).
+VERDICTS = {
+    "ready": ("", Refusal.IN_ANOTHER_REQUEST),
+    "neighbour": ("", Refusal.IN_ANOTHER_REQUEST),
+    "awaiting": (Refusal.AWAITING_CUSTOMER, Refusal.IN_ANOTHER_REQUEST),
+    "unlocked": (Refusal.ALREADY_UNLOCKED, Refusal.ALREADY_UNLOCKED),
+    "used": (Refusal.NOT_REQUESTED, ""),
+    "reasked": ("", Refusal.IN_ANOTHER_REQUEST),
+    "declined": (Refusal.NOT_REQUESTED, ""),
+    "withdrawn": (Refusal.NOT_REQUESTED, ""),
+    "expired": (Refusal.CONSENT_EXPIRED, Refusal.IN_ANOTHER_REQUEST),
+    "period": (Refusal.PERIOD_CLOSED, Refusal.PERIOD_CLOSED),
+    "changed": (Refusal.CHANGED, Refusal.IN_ANOTHER_REQUEST),
+    "inactive": (Refusal.ACCOUNT_INACTIVE, Refusal.ACCOUNT_INACTIVE),
+    "by_phone": (Refusal.OWN_RECORDING, Refusal.IN_ANOTHER_REQUEST),
+    "bare": (Refusal.NOT_REQUESTED, ""),
+    "empty": (Refusal.NOT_REQUESTED, ""),
+}
+
+
+@pytest.fixture(scope="module")
+def scene(django_db_setup, django_db_blocker):
+    with django_db_blocker.unblock(), staged() as made:
+        yield made
+
+
+def first_of(scene, name):
+    aim = scene.cases[name]
+    return aim.batch if isinstance(aim, Case) else aim
+
+
+def test_each_case_of_the_scene(scene):
+    asked = {name: first_of(scene, name).pk for name in VERDICTS}
+    every = Batch.objects.all()
+    unlock = dict(judged(every, by=scene.agent).values_list("pk", "refusal"))
+    join = dict(eligible(every).values_list("pk", "obstacle"))
+    assert {name: (unlock[pk], join[pk]) for name, pk in asked.items()} == VERDICTS
+
+
+def test_one_by_one_and_all_at_once_are_judged_alike(scene):
+    every = Batch.objects.order_by("pk")
+    at_once = list(judged(every, by=scene.agent).values_list("pk", "refusal"))
+    one_by_one = [judged(every.filter(pk=batch.pk), by=scene.agent).get() for batch in every]
+    assert at_once == [(batch.pk, batch.refusal) for batch in one_by_one]
+
+
+def test_preview_and_act_say_the_same(scene):
+    preview = dict(judged(Batch.objects.all(), by=scene.agent).values_list("pk", "refusal"))
+    act = operations.unlock(Batch.objects.all(), by=acting(scene.agent))
+    assert dict(act.verdicts.values_list("batch", "refusal")) == preview
+
+
+def test_another_person_may_unlock_what_one_took_down(scene):
+    own = Batch.objects.filter(pk=scene.by_phone.batch.pk)
+    assert judged(own, by=scene.agent).get().refusal == Refusal.OWN_RECORDING
+    assert judged(own, by=scene.second).get().refusal == ""
+
+
+def test_only_what_is_unlocked_is_locked_again(scene):
+    ready = judged_unlocked(Batch.objects.all(), by=scene.manager).filter(refusal="")
+    assert set(ready) == set(scene.unlocked.rows)
+
+
+@pytest.mark.parametrize("n", [1, 30])
+def test_judging_is_one_query(scene, n):
+    account = make_account()
+    make_batches(account=account, n=n, items=0)
+    with CaptureQueriesContext(connection) as captured:
+        batches = list(judged(Batch.objects.filter(account=account), by=scene.agent))
+        assert [sentence(batch.refusal, batch) for batch in batches] == [str(Refusal.NOT_REQUESTED.label)] * n
+    assert len(captured) == 1
+
+
+def test_every_refusal_of_a_batch_has_its_sentence(scene):
+    for batch in judged(Batch.objects.all(), by=scene.agent):
+        said = sentence(batch.refusal, batch)
+        assert (said == "") == (batch.refusal == "")
+        assert "{" not in said
+        assert "None" not in said
+    batch = judged(scene.awaiting.rows, by=scene.agent).first()
+    assert sentence(batch.refusal, batch) == f"Waiting for the customer's consent ({scene.awaiting.request})."
+
+
+def test_an_export_id_is_a_red_flag(scene):
+    flagged = Batch.objects.annotate(flag=has_possible_duplicates()).filter(flag=True)
+    assert not flagged.exists()
+    scene.bare.items.update(export_id="QB-1")
+    assert list(flagged) == [scene.bare]
+
+
+def test_who_changed_a_contact_last_made_it(scene):
+    assert not entered_by(scene.ready.admin, scene.agent)
