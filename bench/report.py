@@ -24,8 +24,9 @@ def _unlock(databases):
     yield f"## Unlocking {first['n']:,} batches, ten in a request"
     yield ""
     yield (
-        "Guards on in all three ways; medians of rounds that take turns, on batches not touched before. The loop runs "
-        f"in one transaction on {first['save_loop_measured_on']:,} batches; its time is scaled up."
+        "Guards on in all three ways; medians of rounds that take turns, on batches not touched before; a ratio is the "
+        "median of the rounds' ratios. The loop runs in one transaction on "
+        f"{first['save_loop_measured_on']:,} batches; its time is scaled up."
     )
     yield ""
     yield from _table(["", *databases], [[label, *map(value, databases.values())] for label, value in UNLOCK.items()])

@@ -642,6 +642,16 @@ def unlocked_line_shown_as_locked_again(scene):
 
 
 @attack()
+def line_shown_as_locked_again_that_never_was_unlocked(scene):
+    rows(RequestedBatch, line(scene.ready)).update(outcome="relocked")
+
+
+@attack()
+def unlocked_request_set_back(scene):
+    rows(UnlockRequest, scene.unlocked.request).update(status="awaiting_consent")
+
+
+@attack()
 def close_a_request_while_unlocked(scene):
     rows(UnlockRequest, scene.unlocked.request).update(
         status="closed", closed_at=timezone.now(), resolution="relocked_unused"
@@ -670,14 +680,15 @@ def forge_by(scene, link, **changes):
     unlock(case.batch, ConsentedBatch.objects.get(consent=consent, batch=case.batch), scene.agent)
 
 
-def forge_consent(case, **changes):
+def forge_consent(case, covers=True, **changes):
     """Make up an agreed consent of a waiting case, by its own link unless told otherwise."""
     if "link" not in changes:
         at = timezone.now()
         rows(ConsentLink, case.link).update(first_opened_at=at, pin_verified_at=at, used_at=at)
     fields = {"link": case.link, "how": "link", "terms": _terms(), "contact": case.admin} | changes
     consent = write(Consent(**_agreement(case) | fields))
-    _stand_on(case, consent)
+    if covers:
+        _stand_on(case, consent)
     return consent
 
 
@@ -748,6 +759,11 @@ def _used_link(scene, case, **fields):
 
 
 @attack()
+def consent_by_a_link_of_another_request(scene):
+    forge_by(scene, _used_link(scene, scene.ready))
+
+
+@attack()
 def consent_by_somebody_elses_link(scene):
     forge_by(scene, _used_link(scene, scene.neighbour))
 
@@ -774,6 +790,46 @@ def consent_by_a_link_to_an_address_not_on_file(scene):
 @attack()
 def consent_in_the_name_of_somebody_else(scene):
     forge_by(scene, _used_link(scene, scene.awaiting), contact=scene.neighbour.admin)
+
+
+@attack()
+def consent_from_another_address(scene):
+    forge_by(scene, _used_link(scene, scene.awaiting), email="elsewhere@example.com")
+
+
+@attack()
+def consent_dated_after_the_end_of_its_link(scene):
+    forge_by(scene, _used_link(scene, scene.awaiting), given_at=timezone.now() + timedelta(days=2))
+
+
+@attack()
+def consent_to_other_terms_than_sent(scene):
+    link = _used_link(scene, scene.awaiting)
+    rows(ConsentTerms, scene.draft).update(published_at=timezone.now())
+    forge_by(scene, link, terms=scene.draft)
+
+
+@attack()
+def consent_covers_another_batch_than_its_line(scene):
+    consent = forge_consent(scene.awaiting, batch_count=9)
+    known = ConsentedBatch.objects.filter(consent=consent).first()
+    write(
+        ConsentedBatch(
+            consent=consent, requested_batch=known.requested_batch, batch=scene.bare, fingerprint=known.fingerprint
+        )
+    )
+
+
+@attack()
+def consent_to_a_content_that_comes_only_later(scene):
+    batch = scene.awaiting.batch
+    rows(Batch, batch).update(name="Later")
+    fingerprint.take(rows(Batch, batch))
+    later = Batch.objects.get(pk=batch.pk).fingerprint
+    rows(Batch, batch).update(name=batch.name)
+    consent = forge_consent(scene.awaiting, batch_count=9, covers=False)
+    covered = ConsentedBatch(consent=consent, requested_batch=line(scene.awaiting), batch=batch, fingerprint=later)
+    write(covered)
 
 
 @attack()

@@ -46,7 +46,6 @@ class Desk(RuleBasedStateMachine):
         self.closed_period = [False] * BATCHES
         self.active, self.cases = True, []
         self.open({0, 1}, 0)
-        self.send(0, 0)
         self.agree(0, changed=False)
         self.open({2}, 1)
 
@@ -103,8 +102,11 @@ class Desk(RuleBasedStateMachine):
     @rule(n=place, changed=st.booleans())
     def agree(self, n, changed):
         """The customer agrees; or something changes while they read, and they are asked to read again."""
-        if not (case := self.pick(n, "awaiting")):
+        if not (case := self.pick(n, "awaiting", "open")):
             return
+        if case.status == "open":
+            operations.send_consent_link(case.request, contact=self.admin, by=self.people[0])
+            case.status = "awaiting"
         link, by = case.request.links.latest("pk"), customer(self.admin)
         operations.open_consent_link(link, by=by)
         operations.verify_customer_pin(link, pin=PIN, by=by)
@@ -136,8 +138,15 @@ class Desk(RuleBasedStateMachine):
                 self.status[unlocked] = "bypassed"
             case.status, case.waiting, case.unlocked = "closed", set(), set()
 
-    @rule(places=places, who=who)
-    def unlock(self, places, who):
+    @rule(places=places, who=who, meanwhile=st.sampled_from(["", "", "change", "period", "account"]))
+    def unlock(self, places, who, meanwhile):
+        """Unlock; now and then something changes at the last moment."""
+        if meanwhile == "change":
+            self.change(min(places))
+        elif meanwhile == "period":
+            self.turn_period(min(places))
+        elif meanwhile == "account":
+            self.turn_account()
         may = {
             n
             for n in places
@@ -217,7 +226,7 @@ def test_the_promise_holds_whatever_is_done():
         run_state_machine_as_test(
             Desk,
             settings=settings(
-                max_examples=20, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+                max_examples=25, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
             ),
         )
 

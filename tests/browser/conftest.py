@@ -106,6 +106,8 @@ def axe(troubles):
     """Assert that a page has no accessibility violation that axe-core knows."""
 
     def check(page):
+        # A click returns as soon as the next page begins to arrive.
+        page.wait_for_load_state()
         _hear_out(page)
         heard = len(troubles)
         results = Axe().run(page)

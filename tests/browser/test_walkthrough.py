@@ -39,6 +39,7 @@ def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe
 
     # The agent opens a request, with one batch that can't be unlocked, and leaves that one out.
     staff.get_by_role("link", name="Open a request").first.click()
+    staff.wait_for_url("**/unlockrequest/add/")
     axe(staff)
     staff.goto(f"{desk}/desk/unlocks/unlockrequest/add/?account={northwind.pk}")
     staff.get_by_label(re.compile(r", Admin")).check()

@@ -123,8 +123,9 @@ def _repeated(act, way, by):
 
 
 def _attempt(way, batches, *, by, key, why):
-    chosen = Batch.objects.filter(pk__in=batches.order_by().values("pk"))
-    open_lines = RequestedBatch.objects.filter(batch__in=chosen, outcome__in=RequestedBatch.OPEN)
+    picked = batches.order_by().values("pk")
+    chosen = Batch.objects.filter(pk__in=picked)
+    open_lines = RequestedBatch.objects.filter(batch__in=picked, outcome__in=RequestedBatch.OPEN)
     history.lock(UnlockRequest.objects.filter(pk__in=open_lines.values("request")))
     history.lock(chosen)
 
