@@ -26,6 +26,12 @@ document.addEventListener("securitypolicyviolation", (event) =>
 """
 
 
+def press(control):
+    """Click what leads to another page, and wait until that page is there: a click alone returns before."""
+    with control.page.expect_navigation():
+        control.click()
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         if item.path.is_relative_to(Path(__file__).parent):
@@ -106,8 +112,6 @@ def axe(troubles):
     """Assert that a page has no accessibility violation that axe-core knows."""
 
     def check(page):
-        # A click returns as soon as the next page begins to arrive.
-        page.wait_for_load_state()
         _hear_out(page)
         heard = len(troubles)
         results = Axe().run(page)

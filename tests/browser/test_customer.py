@@ -3,6 +3,7 @@
 import pytest
 
 from tests import factories
+from tests.browser.conftest import press
 from tests.factories import PIN
 from unlocks import operations
 from unlocks.models import Consent
@@ -28,12 +29,12 @@ def fill_in(page, pin=PIN):
     page.get_by_label("Account PIN").fill(pin)
     page.get_by_label("I am authorised").check()
     page.get_by_label("I agree to the terms").check()
-    page.get_by_role("button", name="Continue: check your answers").click()
+    press(page.get_by_role("button", name="Continue: check your answers"))
 
 
 def open_form(page, case):
     page.goto(case.url)
-    page.get_by_role("button", name="Open the form").click()
+    press(page.get_by_role("button", name="Open the form"))
 
 
 def heading(page):
@@ -54,17 +55,17 @@ def test_each_page_fits_the_screen_and_is_accessible(make_case, new_context, axe
     case = make_case()
     page.goto(case.url)
     look()
-    page.get_by_role("button", name="Open the form").click()
+    press(page.get_by_role("button", name="Open the form"))
     look()
     page.get_by_text("The text that is recorded").click()
     look()
-    page.get_by_role("button", name="Continue").click()
+    press(page.get_by_role("button", name="Continue"))
     look()
     fill_in(page, pin="000000")
     look()
     fill_in(page)
     look()
-    page.get_by_role("button", name="Agree and record my consent").click()
+    press(page.get_by_role("button", name="Agree and record my consent"))
     look()
     page.goto(case.url)
     look()
@@ -78,14 +79,14 @@ def test_each_page_fits_the_screen_and_is_accessible(make_case, new_context, axe
 
     case = make_case()
     open_form(page, case)
-    page.get_by_role("button", name="I do not agree").click()
+    press(page.get_by_role("button", name="I do not agree"))
     look()
     page.get_by_label("Why not").fill("x" * 2001)
     page.locator("textarea").evaluate("area => area.value = '\\u202e'")
-    page.get_by_role("button", name="Record that I do not agree").click()
+    press(page.get_by_role("button", name="Record that I do not agree"))
     look()
     page.get_by_label("Why not").fill("We enter them by hand.")
-    page.get_by_role("button", name="Record that I do not agree").click()
+    press(page.get_by_role("button", name="Record that I do not agree"))
     look()
 
     case = make_case()
@@ -162,7 +163,7 @@ def test_consent_with_the_keyboard_alone(make_case, new_context):
 def test_what_has_to_be_mended_has_the_focus_and_leads_to_its_field(make_case, new_context):
     page = new_context().new_page()
     open_form(page, make_case())
-    page.get_by_role("button", name="Continue").click()
+    press(page.get_by_role("button", name="Continue"))
     assert page.evaluate("document.activeElement.id") == "problems"
     assert page.title() == "Please look again: Unlock bypassed batches · ServiceTitan Support"
     page.get_by_role("link", name="Type the account PIN.").click()
@@ -179,10 +180,10 @@ def test_consent_without_scripts(make_case, new_context):
     page = new_context(java_script_enabled=False).new_page()
     open_form(page, make_case())
     fill_in(page)
-    page.get_by_role("button", name="Go back and change").click()
+    press(page.get_by_role("button", name="Go back and change"))
     assert page.get_by_label("Full name").input_value() == "Dana Whitfield"
     fill_in(page)
-    page.get_by_role("button", name="Agree and record my consent").click()
+    press(page.get_by_role("button", name="Agree and record my consent"))
     assert heading(page) == "Your consent is recorded"
 
 
@@ -190,7 +191,7 @@ def test_coming_back_after_agreeing_leads_to_the_receipt(make_case, new_context)
     page = new_context().new_page()
     open_form(page, make_case())
     fill_in(page)
-    page.get_by_role("button", name="Agree and record my consent").click()
+    press(page.get_by_role("button", name="Agree and record my consent"))
     page.goto(f"{page.url.split('/consent/')[0]}/consent/")
     assert page.url.endswith("/consent/receipt/?again")
     assert page.get_by_role("status").inner_text().startswith("This was already recorded")
@@ -220,7 +221,7 @@ def test_the_receipt_prints_in_black_on_white(make_case, new_context):
     page = new_context(color_scheme="dark").new_page()
     open_form(page, make_case())
     fill_in(page)
-    page.get_by_role("button", name="Agree and record my consent").click()
+    press(page.get_by_role("button", name="Agree and record my consent"))
     page.emulate_media(media="print")
     style = "getComputedStyle(document.body)"
     assert page.evaluate(f"[{style}.color, {style}.backgroundColor]") == ["rgb(0, 0, 0)", "rgb(255, 255, 255)"]

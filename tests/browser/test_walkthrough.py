@@ -6,6 +6,7 @@ import pytest
 from django.contrib.auth.hashers import make_password
 from django.core.management import call_command
 
+from tests.browser.conftest import press
 from tests.factories import PIN, make_account, make_batch, make_user
 from unlocks.models import Batch, CaseEvent, UnlockRequest
 
@@ -29,7 +30,7 @@ def sign_in(page, desk, username):
     page.goto(desk)
     page.get_by_label("User name").fill(username)
     page.get_by_label("Password").fill(PASSWORD)
-    page.get_by_role("button", name=re.compile("(Log|Sign) in")).click()
+    press(page.get_by_role("button", name=re.compile("(Log|Sign) in")))
 
 
 def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe, northwind):
@@ -38,8 +39,7 @@ def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe
     axe(staff)
 
     # The agent opens a request, with one batch that can't be unlocked, and leaves that one out.
-    staff.get_by_role("link", name="Open a request").first.click()
-    staff.wait_for_url("**/unlockrequest/add/")
+    press(staff.get_by_role("link", name="Open a request").first)
     axe(staff)
     staff.goto(f"{desk}/desk/unlocks/unlockrequest/add/?account={northwind.pk}")
     staff.get_by_label(re.compile(r", Admin")).check()
@@ -47,19 +47,19 @@ def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe
     staff.get_by_label("Phone").check()
     staff.get_by_label("Reason for the unlock").fill("Bypassed while clearing the list.")
     staff.get_by_label("Batch numbers").fill("20261101-INV, 20261101-PAY;20261102-INV\n20261028-INV")
-    staff.get_by_role("button", name="Open the request").click()
+    press(staff.get_by_role("button", name="Open the request"))
     assert "Support can't unlock exported batches" in staff.content()
     axe(staff)
-    staff.get_by_role("button", name=re.compile("Leave out")).click()
+    press(staff.get_by_role("button", name=re.compile("Leave out")))
     request = UnlockRequest.objects.get()
     assert staff.url == f"{desk}/desk/unlocks/unlockrequest/{request.pk}/change/"
     axe(staff)
 
     # Safer route first, then the link.
     staff.get_by_label("Customer wants to export the batches").check()
-    staff.get_by_role("button", name="Record the answer").click()
+    press(staff.get_by_role("button", name="Record the answer"))
     axe(staff)
-    staff.get_by_role("button", name="Send the consent link").click()
+    press(staff.get_by_role("button", name="Send the consent link"))
     url = staff.locator("input[readonly]").first.input_value()
     axe(staff)
 
@@ -68,17 +68,17 @@ def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe
     phone.set_viewport_size({"width": 390, "height": 844})
     phone.goto(url)
     axe(phone)
-    phone.get_by_role("button").click()
+    press(phone.get_by_role("button"))
     axe(phone)
     phone.get_by_label("Full name").fill("Dana Whitfield")
     phone.get_by_label("Role in the company").fill("Controller")
     phone.get_by_label("Account PIN").fill(PIN)
     phone.get_by_label("I am authorised").check()
     phone.get_by_label("I agree").check()
-    phone.get_by_role("button", name="Continue: check your answers").click()
+    press(phone.get_by_role("button", name="Continue: check your answers"))
     axe(phone)
     assert PIN not in phone.content()
-    phone.get_by_role("button", name="Agree and record my consent").click()
+    press(phone.get_by_role("button", name="Agree and record my consent"))
     axe(phone)
     assert "CN-" in phone.content()
 
@@ -87,9 +87,9 @@ def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe
     axe(staff)
     staff.locator("tr", has_text=request.reference).get_by_role("checkbox").check()
     staff.get_by_label("Action:").select_option(label="Unlock the batches of selected requests")
-    staff.get_by_role("button", name="Go", exact=True).click()
+    press(staff.get_by_role("button", name="Go", exact=True))
     axe(staff)
-    staff.get_by_role("button", name="Unlock 3 batches").click()
+    press(staff.get_by_role("button", name="Unlock 3 batches"))
     axe(staff)
     assert sorted(Batch.objects.filter(status="unlocked").values_list("number", flat=True)) == [
         "20261101-INV",
@@ -104,7 +104,7 @@ def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe
     boss.goto(f"{desk}/desk/unlocks/batch/{batch.pk}/history/")
     axe(boss)
     assert "Bypassed" in boss.content() and "Unlocked" in boss.content()
-    boss.get_by_role("link", name="Audit log").first.click()
+    press(boss.get_by_role("link", name="Audit log").first)
     axe(boss)
     assert [*CaseEvent.objects.order_by("sequence").values_list("kind", flat=True)] == [
         "opened",
