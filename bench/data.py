@@ -69,10 +69,11 @@ ROWS = {
     ),
     Consent: (
         10,
-        "id, request_id, link_id, terms_id, text, text_sha256, decision, signer_name, signer_role, contact_id, email, "
-        "browser, how, given_at, valid_until, batch_count, receipt_hash",
+        "id, request_id, link_id, terms_id, text, text_sha256, decision, signer_name, signer_role, contact_id, "
+        "contact_name, email, pin_typed_by, ticked, pressed, browser, how, given_at, valid_until, batch_count, "
+        "receipt_hash",
         "id, id, id, %(terms)s, 'Text ' || id, {text_sha256}, 'agreed', 'Admin', 'Controller', (id + 9) / 10, "
-        "'admin@customer.example', '', 'link', %(at)s, %(until)s, 10, 'receipt ' || id",
+        "'Admin', 'admin@customer.example', 'customer', '[]', '', '', 'link', %(at)s, %(until)s, 10, 'receipt ' || id",
     ),
     RequestedBatch: (
         100,
@@ -81,8 +82,12 @@ ROWS = {
     ),
     ConsentedBatch: (
         100,
-        "id, consent_id, requested_batch_id, batch_id, fingerprint",
-        "id, (id + 9) / 10, id, id, (SELECT b.fingerprint FROM unlocks_batch b WHERE b.id = n.id)",
+        "id, consent_id, requested_batch_id, batch_id, number, name, total, item_count, fingerprint",
+        "id, (id + 9) / 10, id, id, "
+        + ", ".join(
+            f"(SELECT b.{column} FROM unlocks_batch b WHERE b.id = n.id)"
+            for column in ("number", "name", "total", "item_count", "fingerprint")
+        ),
     ),
 }
 
@@ -148,6 +153,7 @@ def _insert(have, wanted):
 def _told(consent):
     """Yield what the ledger tells of a case up to its consent."""
     kind, about = CaseEvent.Kind, (consent.request_id, consent.request.account_id)
+    yield ledger.Entry(kind.OPENED, *about)
     yield ledger.Entry(kind.LINK_SENT, *about, {"link": consent.link_id, "to": consent.email, "name": "Admin"})
     yield ledger.Entry(kind.PIN_RIGHT, *about)
     facts = {"consent": consent.pk, "text_sha256": consent.text_sha256, "name": "Admin", "role": "Controller"}

@@ -44,6 +44,13 @@ CONSENT_LINK_LIFETIME = timedelta(hours=env.int("CONSENT_LINK_HOURS", default=72
 CONSENT_LIFETIME = timedelta(hours=env.int("CONSENT_HOURS", default=72))
 UNLOCK_WINDOW = timedelta(hours=env.int("UNLOCK_WINDOW_HOURS", default=24))
 PIN_VERIFICATION_LIFETIME = timedelta(minutes=30)
+# The vendor's policy: may staff take a consent down on the phone? It is the weaker kind, and says so everywhere.
+STAFF_CONSENT = env.bool("STAFF_CONSENT", default=False)
+EVIDENCE_MAX_BYTES = 10 * 1024 * 1024
+# The public check page: what it takes, and how often it may be asked from one place.
+CHECK_MAX_BYTES = 20 * 1024 * 1024
+CHECK_TRIES = 30
+CHECK_TRIES_WINDOW = timedelta(minutes=10)
 # Proxies in front of the desk whose X-Forwarded-For entries are believed. 0: the peer's own address counts.
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
 
@@ -128,6 +135,11 @@ STORAGES = {
         "BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"
         if TRIAL
         else "whitenoise.storage.CompressedManifestStaticFilesStorage"
+    },
+    # Outside what a web server serves; never overwritten (unlocks.evidence).
+    "evidence": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": env.str("EVIDENCE_ROOT", default=str(BASE_DIR / "var" / "evidence"))},
     },
 }
 WHITENOISE_USE_FINDERS = TRIAL

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
 
+import time_machine
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
@@ -28,6 +29,7 @@ from unlocks.models import (
     CaseEvent,
     Consent,
     ConsentedBatch,
+    ConsentEvidence,
     ConsentLink,
     ConsentTerms,
     ConsentWithdrawal,
@@ -125,6 +127,16 @@ def make_scene():
     cases["inactive"] = factories.case_consented(agent)
     history.update(Account.objects.filter(pk=cases["inactive"].account.pk), by=Actor.desk(), active=False)
     cases["by_phone"] = _taken_down(factories.case_awaiting(agent, account=home), by=agent)
+    cases["phoned"] = factories.case_awaiting(agent, account=home)
+    operations.revoke_consent_link(cases["phoned"].request, by=by)
+    operations.verify_pin(cases["phoned"].request, pin=factories.PIN, by=by)
+    cases["phoned_long_ago"] = factories.case_awaiting(agent, account=home)
+    operations.revoke_consent_link(cases["phoned_long_ago"].request, by=by)
+    with time_machine.travel(timezone.now() - timedelta(minutes=31)):
+        operations.verify_pin(cases["phoned_long_ago"].request, pin=factories.PIN, by=by)
+    write(_evidence(scene, cases["by_phone"].consent))
+    operations.resend_receipt(cases["ready"].consent, by=by)
+    operations.issue_certificate(cases["ready"].consent, by=by)
     cases["bare"] = factories.make_batch(account=home)
     cases["empty"] = factories.make_batch(account=home, items=0)
     cases["stranger"] = factories.make_contact(account=home, is_admin=False)
@@ -150,13 +162,9 @@ def _agreed_again(case):
 
 
 def _taken_down(case, by):
-    """Have a consent taken down on the phone, by the raw writes that the guards let through."""
-    at = timezone.now()
-    case.consent = write(
-        Consent(**_agreement(case, at=at), link=None, how="staff", recorded_by=by, contact=case.admin, terms=_terms())
-    )
-    _stand_on(case, case.consent)
-    return case
+    """Have a consent taken down on the phone."""
+    operations.revoke_consent_link(case.request, by=factories.acting(by))
+    return factories.take_down(case, by)
 
 
 def _terms():
@@ -230,9 +238,14 @@ def _stand_on(case, consent):
             requested_batch=requested,
             batch=requested.batch,
             fingerprint=requested.batch.fingerprint,
+            **_snapshot(requested.batch),
         )
         RequestedBatch.objects.filter(pk=requested.pk).update(consented=write(covered))
     rows(UnlockRequest, case.request).update(status="consented")
+
+
+def _snapshot(batch):
+    return {name: getattr(batch, name) for name in ("number", "name", "total", "item_count")}
 
 
 def _change_an_item(batch):
@@ -438,7 +451,11 @@ def declined(scene):
 def declined_and_then_covered_all_the_same(scene):
     requested = line(scene.declined)
     covered = ConsentedBatch(
-        consent=scene.declined.consent, requested_batch=requested, batch=scene.declined.batch, fingerprint="0" * 64
+        consent=scene.declined.consent,
+        requested_batch=requested,
+        batch=scene.declined.batch,
+        fingerprint="0" * 64,
+        **_snapshot(scene.declined.batch),
     )
     unlock(scene.declined.batch, write(covered), scene.agent)
 
@@ -805,7 +822,7 @@ def consent_dated_after_the_end_of_its_link(scene):
 @attack()
 def consent_to_other_terms_than_sent(scene):
     link = _used_link(scene, scene.awaiting)
-    rows(ConsentTerms, scene.draft).update(published_at=timezone.now())
+    rows(ConsentTerms, scene.draft).update(published_at=timezone.now(), published_by=scene.manager)
     forge_by(scene, link, terms=scene.draft)
 
 
@@ -815,7 +832,11 @@ def consent_covers_another_batch_than_its_line(scene):
     known = ConsentedBatch.objects.filter(consent=consent).first()
     write(
         ConsentedBatch(
-            consent=consent, requested_batch=known.requested_batch, batch=scene.bare, fingerprint=known.fingerprint
+            consent=consent,
+            requested_batch=known.requested_batch,
+            batch=scene.bare,
+            fingerprint=known.fingerprint,
+            **_snapshot(scene.bare),
         )
     )
 
@@ -828,8 +849,8 @@ def consent_to_a_content_that_comes_only_later(scene):
     later = Batch.objects.get(pk=batch.pk).fingerprint
     rows(Batch, batch).update(name=batch.name)
     consent = forge_consent(scene.awaiting, batch_count=9, covers=False)
-    covered = ConsentedBatch(consent=consent, requested_batch=line(scene.awaiting), batch=batch, fingerprint=later)
-    write(covered)
+    covered = {"consent": consent, "requested_batch": line(scene.awaiting), "batch": batch}
+    write(ConsentedBatch(**covered, fingerprint=later, **_snapshot(batch)))
 
 
 @attack()
@@ -842,14 +863,26 @@ def batch_added_to_a_consent_afterwards(scene):
     requested = write(RequestedBatch(request=scene.ready.request, batch=scene.bare))
     fingerprint.take(rows(Batch, scene.bare))
     taken = Batch.objects.get(pk=scene.bare.pk).fingerprint
-    write(ConsentedBatch(consent=scene.ready.consent, requested_batch=requested, batch=scene.bare, fingerprint=taken))
+    covered = {"consent": scene.ready.consent, "requested_batch": requested, "batch": scene.bare}
+    write(ConsentedBatch(**covered, fingerprint=taken, **_snapshot(scene.bare)))
 
 
 @attack()
 def consent_covers_a_batch_as_it_never_stood(scene):
     requested = line(scene.changed)
     fields = {"consent": scene.changed.consent, "requested_batch": requested, "batch": scene.bare}
-    write(ConsentedBatch(**fields, fingerprint="0" * 64))
+    write(ConsentedBatch(**fields, fingerprint="0" * 64, **_snapshot(scene.bare)))
+
+
+@attack()
+def consent_covers_a_batch_under_another_total(scene):
+    consent = forge_consent(scene.awaiting, batch_count=9, covers=False)
+    requested = line(scene.awaiting)
+    fingerprint.take(rows(Batch, requested.batch))
+    requested.batch.refresh_from_db()
+    covered = {"consent": consent, "requested_batch": requested, "batch": requested.batch}
+    told = _snapshot(requested.batch) | {"total": "1.00"}
+    write(ConsentedBatch(**covered, fingerprint=requested.batch.fingerprint, **told))
 
 
 @attack()
@@ -876,7 +909,7 @@ def link_sent_to_somebody_else_afterwards(scene):
 
 @attack()
 def link_with_a_token_one_knows(scene):
-    rows(ConsentLink, scene.awaiting.link).update(token_hash=operations.consent._hash("known"))
+    rows(ConsentLink, scene.awaiting.link).update(token_hash=operations.tokens.hashed("known"))
 
 
 @attack(needs_guards=False)
@@ -899,9 +932,161 @@ def staff_agree_for_the_customer(scene):
     )
 
 
+# With a consent that staff took down.
+
+
+def taken_down(case, by, **changes):
+    """Write a consent as if `by` had taken it down, past the verb, and unlock under it as somebody else."""
+    fields = {"link": None, "how": "staff", "recorded_by": by, "contact": case.admin, "terms": _terms()} | changes
+    consent = write(Consent(**_agreement(case) | fields))
+    _stand_on(case, consent)
+    return ConsentedBatch.objects.get(consent=consent, batch=case.batch)
+
+
+def unlock_as_taken_down(scene, by, **changes):
+    case = scene.phoned
+    unlock(case.batch, taken_down(case, by, **changes), scene.manager)
+
+
+@attack()
+def taken_down_without_the_pin(scene):
+    unlock(scene.awaiting.batch, taken_down(scene.awaiting, scene.agent), scene.manager)
+
+
+@attack()
+def taken_down_with_a_pin_that_another_verified(scene):
+    unlock_as_taken_down(scene, scene.second)
+
+
+@attack()
+def taken_down_with_a_pin_for_another_request(scene):
+    rows(UnlockRequest, scene.awaiting.request).update(pin_verified_by=scene.agent, pin_verified_at=timezone.now())
+    unlock(scene.awaiting.batch, taken_down(scene.awaiting, scene.agent), scene.manager)
+
+
+@attack()
+def taken_down_long_after_the_pin(scene):
+    unlock(scene.phoned_long_ago.batch, taken_down(scene.phoned_long_ago, scene.agent), scene.manager)
+
+
+@attack()
+def taken_down_with_a_pin_that_is_no_more(scene):
+    rows(Account, scene.phoned.account).update(pin_issued_at=timezone.now())
+    unlock_as_taken_down(scene, scene.agent)
+
+
+@attack()
+def taken_down_for_somebody_who_is_no_admin(scene):
+    unlock_as_taken_down(scene, scene.agent, contact=scene.stranger, email=scene.stranger.email)
+
+
+@attack()
+def taken_down_for_an_admin_of_another_account(scene):
+    admin = scene.neighbour.admin
+    unlock_as_taken_down(scene, scene.agent, contact=admin, email=admin.email)
+
+
+@attack()
+def taken_down_for_an_address_not_on_file(scene):
+    unlock_as_taken_down(scene, scene.agent, email="elsewhere@example.com")
+
+
+@attack()
+def taken_down_on_terms_never_published(scene):
+    unlock_as_taken_down(scene, scene.agent, terms=scene.draft)
+
+
+@attack()
+def taken_down_and_unlocked_by_the_same_person(scene):
+    unlock(scene.phoned.batch, taken_down(scene.phoned, scene.agent), scene.agent)
+
+
+@attack(needs_guards=False)
+def taken_down_by_nobody(scene):
+    unlock_as_taken_down(scene, None)
+
+
+@attack(needs_guards=False)
+def taken_down_against_the_policy(scene):
+    case = scene.phoned
+    with override_settings(STAFF_CONSENT=False):
+        operations.take_down_consent(
+            case.request,
+            contact=case.admin,
+            name="Admin",
+            role="Owner",
+            shown=operations.text_to_read_out(case.request),
+            by=factories.acting(scene.agent),
+        )
+
+
+@attack(needs_guards=False, writes_verdicts=True)
+def unlocked_by_whoever_took_it_down(scene):
+    return operations.unlock(scene.by_phone.rows, by=factories.acting(scene.agent))
+
+
+@attack()
+def evidence_for_a_consent_that_came_by_the_link(scene):
+    write(_evidence(scene, scene.ready.consent))
+
+
+def _evidence(scene, consent):
+    return ConsentEvidence(
+        consent=consent,
+        what="mail",
+        file_name="mail.eml",
+        media_type="message/rfc822",
+        size=1,
+        sha256="1" * 64,
+        attached_by=scene.agent,
+        attached_at=timezone.now(),
+    )
+
+
+# With terms that nobody published.
+
+
+@attack()
+def terms_that_start_published(scene):
+    write(ConsentTerms(version=9, title="Forged", text="Forged", published_at=timezone.now()))
+
+
+@attack()
+def terms_published_by_nobody(scene):
+    rows(ConsentTerms, scene.draft).update(published_at=timezone.now())
+
+
+@attack()
+def terms_changed_while_published(scene):
+    rows(ConsentTerms, scene.draft).update(published_at=timezone.now(), published_by=scene.manager, text="Other")
+
+
+@attack()
+def terms_drafted_beside_another_draft(scene):
+    write(ConsentTerms(version=9, title="Second draft", text="Second draft"))
+
+
+@attack()
+def terms_of_another_version(scene):
+    rows(ConsentTerms, scene.draft).update(version=9)
+
+
+@attack()
+def pin_of_a_used_link_put_off(scene):
+    rows(ConsentLink, scene.ready.consent.link).update(pin_verified_at=timezone.now() + timedelta(hours=1))
+
+
+@attack()
+def opening_of_a_link_moved(scene):
+    rows(ConsentLink, scene.ready.consent.link).update(first_opened_ip="192.0.2.99")
+
+
 # To alter or lose what was recorded.
 
 _WORDS = {
+    "unlocks_consentevidence": "file_name",
+    "unlocks_resentreceipt": "email",
+    "unlocks_certificate": "content",
     "unlocks_consent": "text",
     "unlocks_consentedbatch": "fingerprint",
     "unlocks_consentwithdrawal": "why",
@@ -1015,7 +1200,7 @@ def published_terms_edited(scene):
 
 @attack()
 def terms_published_and_then_edited(scene):
-    rows(ConsentTerms, scene.draft).update(published_at=timezone.now())
+    rows(ConsentTerms, scene.draft).update(published_at=timezone.now(), published_by=scene.manager)
     rows(ConsentTerms, scene.draft).update(text="Other")
 
 
@@ -1123,8 +1308,9 @@ def update_or_replace_a_user(scene):
 
 @attack(only="sqlite")
 def update_or_replace_published_terms(scene):
-    write(ConsentTerms(version=3, title="Published", text="Published", published_at=timezone.now()))
-    sql("UPDATE OR REPLACE unlocks_consentterms SET version = 3 WHERE id = %s", scene.draft.pk)
+    rows(ConsentTerms, scene.draft).update(published_at=timezone.now(), published_by=scene.manager)
+    draft = write(ConsentTerms(version=3, title="Next", text="Next"))
+    sql("UPDATE OR REPLACE unlocks_consentterms SET version = 2 WHERE id = %s", draft.pk)
 
 
 @attack(only="sqlite")

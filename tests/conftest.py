@@ -40,6 +40,14 @@ def _flush_despite_guards():
 
 
 @pytest.fixture
+def evidence_place(tmp_path, settings):
+    """An empty folder for the evidence of one test alone."""
+    kept = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(tmp_path / "kept")}}
+    settings.STORAGES = {**settings.STORAGES, "evidence": kept}
+    return tmp_path / "kept"
+
+
+@pytest.fixture
 def agent(db):
     return factories.make_user("agent", group="Agent")
 

@@ -9,6 +9,7 @@ from itertools import count
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group
+from django.test import override_settings
 from django.utils import timezone
 
 from unlocks import history, operations
@@ -198,3 +199,26 @@ def case_unlocked(agent, **fields):
     case = case_consented(agent, **fields)
     operations.unlock(case.rows, by=acting(agent))
     return case.refresh()
+
+
+def take_down(case, by, *, pin=PIN):
+    """Have `by` verify the PIN and take the customer's consent down on the phone, as the policy allows."""
+    operations.verify_pin(case.request, pin=pin, by=acting(by))
+    case.request.refresh_from_db()
+    with override_settings(STAFF_CONSENT=True):
+        case.consent = operations.take_down_consent(
+            case.request,
+            contact=case.admin,
+            name=case.admin.name,
+            role="Controller",
+            shown=operations.text_to_read_out(case.request),
+            by=acting(by),
+        )
+    return case.refresh()
+
+
+def case_taken_down(agent, **fields):
+    """Walk a request up to a consent that `agent` took down on the phone."""
+    case = open_case(agent, **fields)
+    operations.record_advice(case.request, advice="wants_export", by=acting(agent))
+    return take_down(case, agent)

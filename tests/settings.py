@@ -18,9 +18,10 @@ os.environ["UNLOCK_DESK_TRIAL"] = "1"
 os.environ.setdefault("DATABASE_URL", f"sqlite:///{SCRATCH / 'desk.sqlite3'}")
 
 from config.settings import *  # noqa: E402, F403
-from config.settings import DATABASES  # noqa: E402
+from config.settings import DATABASES, STORAGES  # noqa: E402
 
 DEBUG = False
+STORAGES["evidence"]["OPTIONS"]["location"] = str(SCRATCH / "evidence")
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 
 if DATABASES["default"]["ENGINE"] == "unlocks.sqlite":

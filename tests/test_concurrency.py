@@ -18,6 +18,7 @@ from tests.factories import (
     make_account,
     make_batch,
     make_batches,
+    make_user,
     open_case,
 )
 from unlocks import history, invariants, ledger, operations, pins
@@ -266,3 +267,62 @@ def test_the_ledger_is_one_chain_whoever_writes(agent):
     )
     assert CaseEvent.objects.filter(kind="note").count() == 20
     assert ledger.first_fault() == ""
+
+
+def test_the_customer_withdraws_while_staff_unlock(agent):
+    case = case_consented(agent, batches=make_batches(account=make_account(), n=20, items=0))
+    came = at_once(
+        lambda: operations.unlock(case.rows, by=acting(agent)),
+        lambda: operations.withdraw_own_consent(case.consent, why="", by=customer(case.admin)),
+        lambda: operations.unlock(case.rows, by=acting(agent)),
+    )
+    assert [one for one in came if isinstance(one, Exception) and getattr(one, "code", "") != Refusal.BUSY] == []
+    assert set(Batch.objects.values_list("status", flat=True)) == {"bypassed"}
+    assert UnlockRequest.objects.values_list("status", "resolution").get() == ("closed", "withdrawn")
+    holds()
+
+
+def test_a_consent_is_taken_back_once(agent):
+    case = case_unlocked(agent)
+    came = at_once(
+        *3 * [lambda: operations.withdraw_own_consent(case.consent, why="", by=customer(case.admin))],
+        lambda: operations.withdraw_consent(case.consent, why="Asked", by=acting(agent)),
+    )
+    refused = [one for one in came if isinstance(one, Exception)]
+    assert [getattr(one, "code", one) for one in refused] == [Refusal.CLOSED] * 3
+    assert ConsentWithdrawal.objects.count() == 1
+    assert Act.objects.filter(kind="relock").count() == 1
+    holds()
+
+
+def test_a_consent_is_taken_down_or_given(agent, settings):
+    settings.STAFF_CONSENT = True
+    case = case_awaiting(agent)
+    link, by = case.link, customer(case.admin)
+    operations.open_consent_link(link, by=by)
+    operations.verify_customer_pin(link, pin="482915", by=by)
+    second = make_user("second", group="Agent")
+    operations.verify_pin(case.request, pin="482915", by=acting(second))
+    case.refresh()
+    shown, read = operations.shown_text(link), operations.text_to_read_out(case.request)
+    came = at_once(
+        lambda: operations.give_consent(link, name="Ann", role="Owner", shown=shown, by=by),
+        lambda: operations.take_down_consent(
+            case.request, contact=case.admin, name="Ann", role="Owner", shown=read, by=acting(second)
+        ),
+    )
+    # Taken down first, the link is dead; given first, the PIN that the agent verified is not the newest any more.
+    assert [getattr(one, "code", one) for one in came if isinstance(one, Exception)] in (
+        [Refusal.LINK_DEAD],
+        [Refusal.PIN_NOT_BY_YOU],
+    )
+    assert Consent.objects.count() == 1
+    holds()
+
+
+def test_a_certificate_is_issued_once(agent):
+    case = case_consented(agent)
+    came = at_once(*4 * [lambda: operations.issue_certificate(case.consent, by=customer(case.admin))])
+    assert {getattr(one, "number", one) for one in came} == {f"{case.consent.reference}-1"}
+    assert CaseEvent.objects.filter(kind="certified").count() == 1
+    holds()

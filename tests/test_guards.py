@@ -180,7 +180,11 @@ def test_without_our_schema_editor_a_later_migration_would_lose_them(scratch, mo
 def test_every_table_is_guarded_or_named_here_as_free():
     guarded = {guard.table for guard in guards.GUARDS} | set(guards.append_only_tables()) | set(guards._NEVER_DELETED)
     tables = {model._meta.db_table for model in apps.get_app_config("unlocks").get_models(include_auto_created=True)}
-    assert tables | {"auth_user"} == guarded | {"unlocks_selection", "unlocks_selection_batches"}
+    assert tables | {"auth_user"} == guarded | {
+        "unlocks_selection",
+        "unlocks_selection_batches",
+        "unlocks_checktry",
+    }
 
 
 @pytest.mark.django_db

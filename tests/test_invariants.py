@@ -7,13 +7,24 @@ from django.db import connection
 from django.utils import timezone
 
 from tests.attacks import forge_consent, write
-from tests.factories import acting, case_awaiting, case_consented, case_unlocked, make_batch, open_case
+from tests.factories import (
+    acting,
+    case_awaiting,
+    case_consented,
+    case_taken_down,
+    case_unlocked,
+    make_batch,
+    open_case,
+)
 from unlocks import guards, invariants, operations
 from unlocks.models import (
     Batch,
+    Certificate,
     Consent,
     ConsentedBatch,
+    ConsentEvidence,
     ConsentLink,
+    ConsentTerms,
     ConsentWithdrawal,
     RequestedBatch,
     UnlockRequest,
@@ -96,6 +107,44 @@ def _no_pin(agent):
     return case
 
 
+def _taken_down_without_pin(agent):
+    case = case_taken_down(agent)
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM unlocks_caseevent WHERE kind = 'pin_right'")
+    return case
+
+
+def _evidence_unrecorded(agent):
+    case = case_taken_down(agent)
+    write(
+        ConsentEvidence(
+            consent=case.consent,
+            what="mail",
+            file_name="mail.eml",
+            media_type="message/rfc822",
+            size=1,
+            sha256="1" * 64,
+            attached_by=agent,
+            attached_at=timezone.now(),
+        )
+    )
+
+
+def _published_unrecorded(agent):
+    write(ConsentTerms(version=2, title="Forged", text="Forged", published_at=timezone.now(), published_by=agent))
+
+
+def _certificate_unrecorded(agent):
+    operations.issue_certificate(case_consented(agent).consent, by=acting(agent))
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM unlocks_caseevent WHERE kind = 'certified'")
+
+
+def _certificate_altered(agent):
+    certificate = operations.issue_certificate(case_consented(agent).consent, by=acting(agent))
+    Certificate.objects.filter(pk=certificate.pk).update(content="{}")
+
+
 def _link_unrecorded(agent):
     case = case_awaiting(agent)
     link = ConsentLink.objects.get(request=case.request)
@@ -113,6 +162,12 @@ def _unlock_unrecorded(agent):
     case_unlocked(agent)
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM unlocks_caseevent WHERE kind = 'unlocked'")
+
+
+def _opened_unrecorded(agent):
+    request = UnlockRequest.objects.get(pk=open_case(agent).request.pk)
+    request.pk = None
+    write(request)
 
 
 def _closed_too_early(agent):
@@ -146,9 +201,15 @@ OFFENCES = {
     "covers a batch of another request": [_other_request],
     "recorded without a ledger entry": [_unrecorded],
     "agreed, but the ledger shows no PIN verified": [_no_pin],
+    "taken down, but the ledger shows no PIN verified by whoever did": [_taken_down_without_pin],
+    "attached without a ledger entry": [_evidence_unrecorded],
+    "published without a ledger entry": [_published_unrecorded],
+    "issued without a ledger entry": [_certificate_unrecorded],
+    "content does not fit its hash": [_certificate_altered],
     "sent without a ledger entry": [_link_unrecorded],
     "withdrawn without a ledger entry": [_withdrawal_unrecorded],
     "unlocked without a ledger entry of its request": [_unlock_unrecorded],
+    "opened without a ledger entry": [_opened_unrecorded],
     "closed with batches still open in it": [_closed_too_early],
     "batch: the newest history row tells something else": [_past_history, _made_past_history, _null_against_a_value],
     "requested batch: the newest history row tells something else": [_no_line],

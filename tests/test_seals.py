@@ -1,101 +1,269 @@
+"""How history and evidence are sealed; what a seal shows of tampering: test_tampering.py."""
+
+import hashlib
 import json
+import threading
+from datetime import timedelta
 
 import pytest
 from django.core.management import CommandError, call_command
-from django.db import connection
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import connection, connections, transaction
 
-from tests.factories import case_unlocked, make_account, make_batch
-from unlocks import guards, ledger, seals
+from tests.attacks import sql
+from tests.factories import case_unlocked, make_account, make_batch, make_contact
+from unlocks import guards, history, ledger, seals
 from unlocks.actors import Actor
-from unlocks.models import Batch, CaseEvent
+from unlocks.models import Account, Batch, CaseEvent, Consent
 
 pytestmark = pytest.mark.django_db
+DESK = Actor.desk()
 
 
 def written():
-    return sum(model.objects.count() for model in seals.history_models())
+    return sum(model.objects.count() for model in seals.sealed_columns())
 
 
-def tamper(sql):
-    with guards.lifted(), connection.cursor() as cursor:
-        cursor.execute(sql)
+def tables():
+    """What the newest seal covers."""
+    return json.loads(CaseEvent.objects.filter(kind="sealed").latest("sequence").body)["facts"]["tables"]
 
 
-def test_seals_what_was_written_since_the_last_seal(agent):
+def tamper(statement, *params):
+    connection.check_constraints()
+    with guards.lifted():
+        sql(statement, *params)
+
+
+def found():
+    return [sentence for _, sentence in seals.faults()]
+
+
+def test_seals_what_was_written_since_the_last_seal(agent, capsys):
     case_unlocked(agent)
     first = written()
+    assert seals.unsealed() == first
 
-    assert seals.seal_history(by=Actor.desk()) == first
-    assert seals.seal_history(by=Actor.desk()) == 0
+    call_command("seal_history")
+    call_command("seal_history")
     make_account(admin=False)
-    assert seals.seal_history(by=Actor.desk()) == 1
-    assert seals.first_fault() == ""
-    assert ledger.first_fault() == ""
+    call_command("seal_history")
+
+    assert capsys.readouterr().out == (
+        f"Sealed {first} rows of history and evidence.\nNothing new to seal.\nSealed 1 row of history and evidence.\n"
+    )
+    assert CaseEvent.objects.filter(kind="sealed").count() == 2
+    assert (seals.unsealed(), found(), ledger.first_fault()) == (0, [], "")
+
+
+def test_everything_that_only_grows_is_sealed():
+    """The ledger seals itself, and an act has no order of its own: it is sealed with its verdicts."""
+    told = {model._meta.db_table for model in seals.sealed_columns()}
+    links = {"unlocks_consentlink"}  # they change while they are used: what they were sent with is sealed
+    assert told - links == guards.append_only_tables().keys() - {"unlocks_caseevent", "unlocks_act"}
+
+
+def test_the_first_seals_still_hold_and_show_what_was_tampered_with():
+    """Written without a list of columns, the times cut to milliseconds, and over the columns that there were then."""
+    make_batch(items=0), make_batch(items=0)
+    past = Batch.history.model
+    columns = [field.attname for field in past._meta.concrete_fields]
+    assert columns == seals._UNLISTED["unlocks_historicalbatch"].split()
+    rows = list(past.objects.order_by("history_id").values_list(*columns))
+    lines = [json.dumps(row, cls=DjangoJSONEncoder, separators=(",", ":"), ensure_ascii=False) for row in rows]
+    digest = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+    to = past.objects.latest("history_id").history_id
+    told = {"unlocks_historicalbatch": {"after": 0, "to": to, "rows": 2, "sha256": digest}}
+    ledger.note(CaseEvent.Kind.SEALED, by=DESK, tables=told)
+    assert found() == []
+
+    seals.seal_history(by=DESK)
+    assert "unlocks_historicalbatch" not in tables()
+
+    tamper("UPDATE unlocks_historicalbatch SET name = 'other' WHERE history_id = %s", to)
+    assert found() == [
+        f"History in unlocks_historicalbatch was altered: it is not what ledger entry 1 sealed of rows 1 to {to}."
+    ]
+
+
+def test_a_column_that_a_migration_added_breaks_no_older_seal_and_the_table_is_sealed_anew(agent):
+    consent = case_unlocked(agent).consent
+    columns = ["id", "text_sha256"]
+    line = json.dumps([consent.pk, consent.text_sha256], separators=(",", ":")) + "\n"
+    told = {"after": 0, "columns": columns, "every": 1, "marks": hashlib.sha256(line.encode()).hexdigest()[:8]}
+    told |= {"rows": 1, "sha256": hashlib.sha256(line.encode()).hexdigest(), "to": consent.pk}
+    ledger.note(CaseEvent.Kind.SEALED, by=DESK, tables={"unlocks_consent": told})
+    first = ledger.head()[0]
+    assert found() == []
+
+    seals.seal_history(by=DESK)
+
+    assert tables()["unlocks_consent"]["after"] == 0
+    assert tables()["unlocks_consent"]["columns"] == [field.attname for field in Consent._meta.concrete_fields]
+    assert seals.seal_history(by=DESK) == 0
+    tamper("UPDATE unlocks_consent SET signer_role = 'Other'")
+    said = (
+        "Evidence in unlocks_consent was altered, at row 1 or later: it is not what ledger entry {} sealed of rows 1 "
+        "to {}."
+    )
+    assert found() == [said.format(first + 1, consent.pk)]
+    tamper("UPDATE unlocks_consent SET text_sha256 = 'Other'")
+    assert found() == [said.format(first, consent.pk), said.format(first + 1, consent.pk)]
 
 
 @pytest.mark.parametrize(
-    ("sql", "then", "now"),
+    ("change", "says"),
     [
-        ("UPDATE unlocks_historicalbatch SET name = 'other' WHERE history_id = {first}", 2, 2),
-        ("DELETE FROM unlocks_historicalbatch WHERE history_id = {first}", 2, 1),
-        ("UPDATE unlocks_historicalbatch SET history_actor = '' WHERE history_id = {first}", 2, 2),
-        ("UPDATE unlocks_historicalbatch SET history_id = history_id + 100 WHERE history_id = {first} + 1", 2, 1),
+        ({"columns": ["id", "cut"]}, "The column cut of unlocks_consent, which ledger entry 1 sealed, is gone."),
+        ({}, "The table unlocks_other, which ledger entry 1 sealed, is not there any more."),
     ],
 )
-def test_names_the_sealed_rows_that_differ(sql, then, now):
-    batches = make_batch(items=0), make_batch(items=0)
-    seals.seal_history(by=Actor.desk())
-    first = Batch.history.order_by("history_id").values_list("history_id", flat=True)[0]
-    sealed = json.loads(CaseEvent.objects.get().body)["facts"]["tables"]["unlocks_historicalbatch"]
-
-    tamper(sql.format(first=first))
-
-    assert len(batches) == sealed["rows"]
-    assert seals.first_fault() == (
-        f"History in unlocks_historicalbatch, rows {sealed['after'] + 1} to {sealed['to']}, differs from what ledger "
-        f"entry 1 sealed: {then} rows then, {now} now."
-    )
-    with pytest.raises(CommandError, match="differs from what ledger entry 1 sealed"):
-        call_command("verify_audit")
+def test_a_sealed_column_or_table_that_is_gone_is_named(change, says):
+    told = {"after": 0, "to": 5, "rows": 5, "sha256": "", "every": 1, "marks": "", "columns": ["id"]} | change
+    table = "unlocks_consent" if change else "unlocks_other"
+    ledger.note(CaseEvent.Kind.SEALED, by=DESK, tables={table: told})
+    assert found() == [says]
 
 
-def test_an_anchor_shows_a_cut_tail(agent, tmp_path, capsys):
-    case_unlocked(agent)
-    anchor = tmp_path / "anchor.json"
-    call_command("export_anchor", to=anchor)
-    sequence, head = ledger.head()
-    assert json.loads(anchor.read_text()) | {"at": ""} == {"at": "", "hash": head, "sequence": sequence}
-    call_command("verify_audit", anchor=anchor)
-
-    tamper(f"DELETE FROM unlocks_caseevent WHERE sequence = {sequence}")
-
-    assert ledger.first_fault() == ""
-    with pytest.raises(CommandError, match=f"entry {sequence} of the anchor is gone: the tail was cut after"):
-        call_command("verify_audit", anchor=anchor)
+def test_a_microsecond_counts():
+    make_account(admin=False)
+    seals.seal_history(by=DESK)
+    row = Account.history.get()
+    connection.check_constraints()
+    with guards.lifted():
+        Account.history.update(history_date=row.history_date + timedelta(microseconds=1))
+    assert found() == [
+        "History in unlocks_historicalaccount was altered, at row 1 or later: it is not what ledger entry 1 sealed of "
+        f"rows 1 to {row.history_id}."
+    ]
 
 
-def test_an_anchor_shows_a_ledger_written_anew(agent, tmp_path):
-    case_unlocked(agent)
-    anchor = tmp_path / "anchor.json"
-    anchor.write_text(json.dumps({"sequence": 1, "hash": "f" * 64}))
+@pytest.mark.parametrize("rows", [1, 256, 257, 600])
+def test_a_seal_narrows_down_where_rows_differ(rows):
+    """To the row among 256; among more of them to where the last mark still fits."""
+    account = make_account(admin=False)
+    last = seals.seal_history(by=DESK) and Account.history.latest("history_id").history_id
+    for number in range(rows):
+        account.name = f"Name {number}"
+        history.save(account, by=DESK)
+    seals.seal_history(by=DESK)
+    assert len(tables()["unlocks_historicalaccount"]["marks"]) <= 8 * 256
 
-    with pytest.raises(CommandError, match="entry 1 is not the one of the anchor"):
-        call_command("verify_audit", anchor=anchor)
+    tamper("UPDATE unlocks_historicalaccount SET name = 'Other' WHERE history_id = %s", last + rows)
+
+    every = -(-rows // 256)
+    at = last + (rows - 1) // every * every + 1
+    assert found() == [
+        f"History in unlocks_historicalaccount was altered, at row {at} or later: it is not what ledger entry 2 sealed "
+        f"of rows {last + 1} to {last + rows}."
+    ]
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", '{"sequence": "x", "hash": ""}'])
-def test_refuses_a_file_that_is_no_anchor(text, tmp_path):
-    anchor = tmp_path / "anchor.json"
-    anchor.write_text(text)
+class TestWhileOthersWrite:
+    """On connections of their own."""
 
-    with pytest.raises(CommandError, match="is not an anchor"):
-        call_command("verify_audit", anchor=anchor)
+    pytestmark = pytest.mark.django_db(transaction=True)
 
+    @pytest.fixture
+    def writes(self):
+        """Start a transaction that does the first thing, and the second once it is told to go on."""
+        threads, went_wrong = [], []
 
-def test_an_anchor_goes_somewhere_or_the_command_says_so(tmp_path, mailoutbox):
-    with pytest.raises(CommandError, match="Say where the anchor goes"):
-        call_command("export_anchor")
-    with pytest.raises(CommandError, match="could not be written"):
-        call_command("export_anchor", to=tmp_path / "missing" / "anchor.json")
-    call_command("export_anchor", mail="audit@vendor.example")
-    assert [(mail.to, mail.subject) for mail in mailoutbox] == [(["audit@vendor.example"], "Unlock Desk anchor 0")]
+        def start(first, then=lambda: None):
+            began, go_on = threading.Event(), threading.Event()
+
+            def run():
+                try:
+                    with transaction.atomic():
+                        first()
+                        began.set()
+                        go_on.wait(timeout=20)
+                        then()
+                except Exception as error:  # noqa: BLE001
+                    went_wrong.append(error)
+                finally:
+                    connections.close_all()
+
+            threads.append(threading.Thread(target=run))
+            threads[-1].start()
+            assert began.wait(timeout=20)
+            return go_on
+
+        def finish():
+            for thread in threads:
+                thread.join(timeout=30)
+            assert went_wrong == []
+
+        start.finish = finish
+        return start
+
+    @pytest.fixture
+    def sealing(self):
+        """Seal in a thread; `join` returns how many rows were sealed."""
+        came = []
+
+        def run():
+            try:
+                came.append(seals.seal_history(by=DESK))
+            except Exception as error:  # noqa: BLE001
+                came.append(error)
+            finally:
+                connections.close_all()
+
+        thread = threading.Thread(target=run)
+        thread.result = lambda: thread.join(timeout=30) or came[0]
+        return thread
+
+    @pytest.mark.postgresql
+    def test_a_row_with_a_lower_id_that_is_committed_later_is_waited_for(self, writes, sealing):
+        go_on = writes(lambda: make_account(admin=False))
+        make_account(admin=False)
+        sealing.start()
+        sealing.join(timeout=0.5)
+        assert sealing.is_alive()
+        go_on.set()
+
+        assert sealing.result() == 2
+        writes.finish()
+        assert (found(), seals.unsealed()) == ([], 0)
+
+    @pytest.mark.sqlite
+    def test_a_row_that_is_not_committed_yet_is_sealed_next_time(self, writes, sealing):
+        make_account(admin=False)
+        go_on = writes(lambda: make_account(admin=False))
+        sealing.start()
+        sealing.join(timeout=0.5)
+        go_on.set()
+
+        assert sealing.result() == 1
+        writes.finish()
+        assert (found(), seals.unsealed()) == ([], 1)
+        assert (seals.seal_history(by=DESK), found(), seals.unsealed()) == (1, [], 0)
+
+    @pytest.mark.parametrize("first", ["ledger", "a later table"])
+    def test_nobody_is_brought_into_a_deadlock(self, writes, sealing, first):
+        """A verb that has appended to the ledger, or written a table that is sealed later, writes history then."""
+        account = make_account(admin=False)
+        firsts = {
+            "ledger": lambda: ledger.note("note", by=DESK, text="First"),
+            "a later table": lambda: make_contact(account=account),
+        }
+        go_on = writes(firsts[first], lambda: make_account(admin=False))
+        sealing.start()
+        sealing.join(timeout=0.5)
+        go_on.set()
+
+        assert sealing.result() in (1, 2, 3)
+        writes.finish()
+        seals.seal_history(by=DESK)
+        assert (found(), seals.unsealed()) == ([], 0)
+
+    @pytest.mark.postgresql
+    def test_a_transaction_that_does_not_end_is_not_waited_for_for_ever(self, writes, monkeypatch):
+        monkeypatch.setattr(seals, "WAIT", "100ms")
+        go_on = writes(lambda: make_account(admin=False))
+        with pytest.raises(CommandError, match="^Nothing was sealed: the database was busy .*Run it again.$"):
+            call_command("seal_history")
+        assert not CaseEvent.objects.exists()
+        go_on.set()
+        writes.finish()

@@ -52,6 +52,6 @@ def client_ip(request):
 
 def _address(text):
     try:
-        return str(ipaddress.ip_address(text))
-    except ValueError:
+        return str(ipaddress.ip_address(text.partition("%")[0]))
+    except (AttributeError, ValueError):
         return None

@@ -1,7 +1,8 @@
+from django.conf import settings
 from django.core.checks import Error, register
 from django.db import DatabaseError
 
-from . import guards
+from . import evidence, guards
 
 
 @register(deploy=True)
@@ -23,3 +24,17 @@ def guards_in_place(app_configs, **kwargs):
             id="unlocks.E002",
         )
     ]
+
+
+@register(deploy=True)
+def evidence_place(app_configs, **kwargs):
+    """Refuse a deployment whose staff take consents down and that could not keep a paper that the customer signed."""
+    if settings.STAFF_CONSENT and (trouble := evidence.trouble_with_place()):
+        return [
+            Error(
+                f"Evidence can't be written: {trouble}.",
+                hint="EVIDENCE_ROOT names a folder that the desk may write to, outside what the web server serves.",
+                id="unlocks.E003",
+            )
+        ]
+    return []

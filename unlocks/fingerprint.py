@@ -47,16 +47,18 @@ def expression(using):
 
 
 def _joined(vendor, row, names):
-    return " || ".join(_netstring(_text(vendor, f"{row}.{name}", name)) for name in names)
+    return " || ".join(_netstring(vendor, _text(vendor, f"{row}.{name}", name)) for name in names)
 
 
 def _text(vendor, column, name):
     if name in _MONEY:
         return f"CAST(CAST(ROUND({column} * 100) AS BIGINT) AS TEXT)"
     if name in _DATES and vendor == "postgresql":
-        return f"coalesce(to_char({column}, 'YYYY-MM-DD'), '')"
+        return f"coalesce(to_char({column}::timestamp, 'YYYY-MM-DD'), '')"
     return f"coalesce(CAST({column} AS TEXT), '')"
 
 
-def _netstring(text):
-    return f"length({text}) || ':' || {text}"
+def _netstring(vendor, text):
+    # In bytes: SQLite's length() of a text stops at the first NUL.
+    length = f"octet_length({text})" if vendor == "postgresql" else f"length(CAST({text} AS BLOB))"
+    return f"{length} || ':' || {text}"

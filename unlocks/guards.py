@@ -4,9 +4,9 @@ Each guard is declared once, as the condition that is refused, and rendered for 
 PostgreSQL (one function a table and event, which judges all rows of the statement at once). They are installed after
 every migrate; `missing()` compares what is stored with what should be, and `unlock` refuses while anything differs.
 
-In a condition `{new}` and `{old}` are the row after and before, `{now}` is the database's clock, and `<!>` means
-"differs, NULL counted as a value". `of` narrows a guard to the columns that an UPDATE names; never for a key, which
-SQLite knows by other names too (`SET rowid = ...`).
+In a condition `{new}` and `{old}` are the row after and before, `{now}` is the database's clock, `{half_an_hour_ago}`
+what it showed then, and `<!>` means "differs, NULL counted as a value". `of` narrows a guard to the columns that an
+UPDATE names; never for a key, which SQLite knows by other names too (`SET rowid = ...`).
 """
 
 from contextlib import contextmanager
@@ -224,6 +224,22 @@ GUARDS = [
         of=("status",),
     ),
     Guard(
+        "terms_start_as_a_draft",
+        "unlocks_consentterms",
+        "INSERT",
+        # Version 1 comes published, from a migration.
+        "{new}.version > 1 AND ({new}.published_at IS NOT NULL OR EXISTS (SELECT 1 FROM unlocks_consentterms t "
+        "WHERE t.published_at IS NULL AND t.id <> {new}.id))",
+        "Terms start as a draft, one at a time.",
+    ),
+    Guard(
+        "terms_published_by_somebody",
+        "unlocks_consentterms",
+        "UPDATE",
+        f"{{new}}.published_at IS NOT NULL AND ({{new}}.published_by_id IS NULL OR {_changes(['title', 'text'])})",
+        "Terms are published by a named member of staff, just as they were drafted.",
+    ),
+    Guard(
         "terms_frozen",
         "unlocks_consentterms",
         "UPDATE",
@@ -246,6 +262,8 @@ GUARDS = [
         "UPDATE",
         _changes(["id", "request_id", "sent_to_id", "email", "terms_id", "token_hash", "sent_by_id", "sent_at"])
         + " OR {new}.expires_at > {old}.expires_at"
+        + f" OR ({{old}}.first_opened_at IS NOT NULL AND ({_changes(['first_opened_ip', 'first_opened_browser'])}))"
+        + f" OR ({{old}}.used_at IS NOT NULL AND ({_changes(['pin_verified_at', 'expires_at'])}))"
         + "".join(
             f" OR ({{old}}.{column} IS NOT NULL AND {{new}}.{column} <!> {{old}}.{column})"
             for column in ("used_at", "revoked_at", "first_opened_at")
@@ -259,10 +277,31 @@ GUARDS = [
         "{new}.how = 'link' AND NOT EXISTS (SELECT 1 FROM unlocks_consentlink k WHERE k.id = {new}.link_id "
         "AND k.request_id = {new}.request_id AND k.terms_id = {new}.terms_id AND k.revoked_at IS NULL "
         "AND k.sent_to_id = {new}.contact_id AND k.email = {new}.email "
+        "AND EXISTS (SELECT 1 FROM unlocks_contact p WHERE p.id = k.sent_to_id AND p.is_admin AND p.email = k.email) "
         "AND k.used_at IS NOT NULL AND k.first_opened_at IS NOT NULL "
         "AND k.expires_at > {new}.given_at AND k.expires_at > {now} "
         "AND ({new}.decision = 'declined' OR k.pin_verified_at IS NOT NULL))",
         "A consent comes by a link of its request that was opened, PIN-verified, used in time and not revoked.",
+    ),
+    Guard(
+        "consent_taken_down_with_the_pin",
+        "unlocks_consent",
+        "INSERT",
+        "{new}.how = 'staff' AND NOT ({new}.decision = 'agreed' AND EXISTS (SELECT 1 FROM unlocks_unlockrequest r "
+        "JOIN unlocks_account a ON a.id = r.account_id JOIN unlocks_contact p ON p.account_id = a.id "
+        "JOIN unlocks_caseevent e ON e.request_id = r.id JOIN unlocks_consentterms t ON t.id = {new}.terms_id "
+        "WHERE r.id = {new}.request_id AND r.status <> 'closed' AND r.pin_verified_by_id = {new}.recorded_by_id "
+        "AND p.id = {new}.contact_id AND p.is_admin AND p.email = {new}.email AND t.published_at IS NOT NULL "
+        "AND e.kind = 'pin_right' AND e.user_id = {new}.recorded_by_id AND e.at > {half_an_hour_ago} "
+        "AND (a.pin_issued_at IS NULL OR e.at >= a.pin_issued_at)))",
+        "Whoever takes a consent down for an Admin has verified the PIN for this request within 30 minutes.",
+    ),
+    Guard(
+        "evidence_is_of_a_consent_taken_down",
+        "unlocks_consentevidence",
+        "INSERT",
+        "NOT EXISTS (SELECT 1 FROM unlocks_consent c WHERE c.id = {new}.consent_id AND c.how = 'staff')",
+        "Evidence belongs to a consent that staff took down.",
     ),
     Guard(
         "consented_batch_is_of_its_request",
@@ -271,7 +310,9 @@ GUARDS = [
         "NOT EXISTS (SELECT 1 FROM unlocks_consent c "
         "JOIN unlocks_requestedbatch l ON l.request_id = c.request_id JOIN unlocks_batch b ON b.id = l.batch_id "
         "WHERE c.id = {new}.consent_id AND c.decision = 'agreed' AND l.id = {new}.requested_batch_id "
-        "AND b.id = {new}.batch_id AND {new}.fingerprint <> '' AND b.fingerprint = {new}.fingerprint) "
+        "AND b.id = {new}.batch_id AND {new}.fingerprint <> '' AND b.fingerprint = {new}.fingerprint "
+        "AND b.number = {new}.number AND b.name = {new}.name AND b.total = {new}.total "
+        "AND b.item_count = {new}.item_count) "
         "OR (SELECT count(*) FROM unlocks_consentedbatch x WHERE x.consent_id = {new}.consent_id) "
         "> (SELECT c.batch_count FROM unlocks_consent c WHERE c.id = {new}.consent_id)",
         "A consent covers the batches of its own request as they stood, and no more of them than were shown.",
@@ -307,7 +348,13 @@ GUARDS = [
         "A contact keeps its account.",
     ),
     Guard("item_keeps_its_key", "unlocks_batchitem", "UPDATE", _changes(["id"]), "An item keeps its key."),
-    Guard("terms_keep_their_key", "unlocks_consentterms", "UPDATE", _changes(["id"]), "Terms keep their key."),
+    Guard(
+        "terms_keep_their_key",
+        "unlocks_consentterms",
+        "UPDATE",
+        _changes(["id", "version"]),
+        "Terms keep their key and version.",
+    ),
     Guard("user_keeps_the_key", "auth_user", "UPDATE", _changes(["id"]), "A user keeps the key."),
 ]
 
@@ -322,6 +369,9 @@ _APPEND_ONLY = {
     "unlocks_consent": ("link_id", "receipt_hash"),
     "unlocks_consentedbatch": (("consent_id", "batch_id"),),
     "unlocks_consentwithdrawal": ("consent_id",),
+    "unlocks_consentevidence": (("consent_id", "sha256"),),
+    "unlocks_resentreceipt": ("token_hash",),
+    "unlocks_certificate": ("sha256", "pdf_sha256", ("consent_id", "ordinal")),
     "unlocks_caseevent": ("sequence", "previous_hash", "hash"),
     "unlocks_act": (),
     "unlocks_verdict": (("act_id", "batch_id"),),
@@ -419,6 +469,7 @@ class _SQLite:
     """A trigger a guard, judged row by row."""
 
     NOW = "strftime('%Y-%m-%d %H:%M:%f', 'now')"
+    HALF_AN_HOUR_AGO = "strftime('%Y-%m-%d %H:%M:%f', 'now', '-30 minutes')"
 
     @classmethod
     def expected(cls, connection):
@@ -434,9 +485,7 @@ class _SQLite:
             )
 
         for guard in GUARDS:
-            when = guard.refused_when.format(
-                new="NEW", old="OLD", now=cls.NOW, fingerprint=fingerprint.sql("sqlite", "NEW")
-            ).replace("<!>", "IS NOT")
+            when = _filled(guard, cls, "NEW", "OLD", "sqlite").replace("<!>", "IS NOT")
             trigger(guard.name, guard.table, "AFTER", guard.event, when, _raise(guard.says), guard.of)
         for table, event, key, columns in _BLANKED_BY:
             when = " OR ".join(f"NEW.{column} IS NOT OLD.{column}" for column in columns)
@@ -496,6 +545,16 @@ def _same(columns):
     return " AND ".join(f"x.{column} = NEW.{column}" for column in columns)
 
 
+def _filled(guard, dialect, new, old, vendor):
+    return guard.refused_when.format(
+        new=new,
+        old=old,
+        now=dialect.NOW,
+        half_an_hour_ago=dialect.HALF_AN_HOUR_AGO,
+        fingerprint=fingerprint.sql(vendor, new),
+    )
+
+
 def _raise(says):
     return "SELECT RAISE(ABORT, '{}')".format(says.replace("'", "''"))
 
@@ -509,6 +568,7 @@ class _PostgreSQL:
     """
 
     NOW = "clock_timestamp()"
+    HALF_AN_HOUR_AGO = "clock_timestamp() - interval '30 minutes'"
     ROW_EVENTS = {"INSERT": 4, "DELETE": 8, "UPDATE": 16}
     BEFORE, TRUNCATE = 2, 32
     # Unlock and withdrawal meet on the consent's row; without this lock both could commit.
@@ -566,9 +626,7 @@ class _PostgreSQL:
             rows = "new_rows n LEFT JOIN old_rows o ON o.id = n.id"
             cases = ["WHEN o.id IS NULL THEN 'Rows keep their keys.'"]
         for guard in guards:
-            when = guard.refused_when.format(
-                new="n", old="o", now=cls.NOW, fingerprint=fingerprint.sql("postgresql", "n")
-            ).replace("<!>", "IS DISTINCT FROM")
+            when = _filled(guard, cls, "n", "o", "postgresql").replace("<!>", "IS DISTINCT FROM")
             cases.append(f"WHEN {when} THEN '{guard.says.replace(chr(39), chr(39) * 2)}'")
         judged = f"SELECT CASE {' '.join(cases)} END AS says FROM {rows}"
         # Not EXISTS, not LIMIT 1: for a first row alone PostgreSQL compares each row after with all rows before.

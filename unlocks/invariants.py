@@ -13,9 +13,12 @@ from . import fingerprint
 from .models import (
     Batch,
     CaseEvent,
+    Certificate,
     Consent,
     ConsentedBatch,
+    ConsentEvidence,
     ConsentLink,
+    ConsentTerms,
     ConsentWithdrawal,
     RequestedBatch,
     UnlockRequest,
@@ -56,8 +59,10 @@ def offenders():
         "fingerprint does not fit the content",
         Batch.objects.exclude(fingerprint="").exclude(fingerprint=fingerprint.expression("default")),
     )
-    digest = RawSQL(fingerprint.sha256(connection.vendor, '"unlocks_consent"."text"'), [])
-    yield "text does not fit its hash", Consent.objects.exclude(text_sha256=digest)
+    yield (
+        "text does not fit its hash",
+        Consent.objects.exclude(text_sha256=_sha256_of("unlocks_consent", "text")),
+    )
     yield (
         "covers another number of batches than was shown",
         Consent.objects.annotate(covered=Count("batches")).exclude(covered=F("batch_count")),
@@ -74,17 +79,48 @@ def offenders():
             Exists(
                 CaseEvent.objects.filter(
                     request=OuterRef("request"),
-                    kind__in=[CaseEvent.Kind.CONSENTED, CaseEvent.Kind.DECLINED],
+                    kind__in=[CaseEvent.Kind.CONSENTED, CaseEvent.Kind.DECLINED, CaseEvent.Kind.TAKEN_DOWN],
                     body__contains=OuterRef("text_sha256"),
                 )
             )
         ),
     )
+    right = CaseEvent.objects.filter(request=OuterRef("request"), kind=CaseEvent.Kind.PIN_RIGHT)
+    agreed = Consent.objects.filter(decision=Consent.Decision.AGREED)
     yield (
         "agreed, but the ledger shows no PIN verified",
-        Consent.objects.filter(decision=Consent.Decision.AGREED, how=Consent.How.LINK).exclude(
-            Exists(CaseEvent.objects.filter(request=OuterRef("request"), kind=CaseEvent.Kind.PIN_RIGHT))
+        agreed.filter(how=Consent.How.LINK).exclude(Exists(right)),
+    )
+    yield (
+        "taken down, but the ledger shows no PIN verified by whoever did",
+        agreed.filter(how=Consent.How.STAFF).exclude(Exists(right.filter(user=OuterRef("recorded_by")))),
+    )
+    yield (
+        "attached without a ledger entry",
+        ConsentEvidence.objects.exclude(_told("evidence", CaseEvent.Kind.EVIDENCE, "consent__request", "pk")),
+    )
+    published = ConsentTerms.objects.filter(published_at__isnull=False, version__gt=1)
+    yield (
+        "published without a ledger entry",
+        published.annotate(digest=_sha256_of("unlocks_consentterms", "text")).exclude(
+            Exists(CaseEvent.objects.filter(kind=CaseEvent.Kind.TERMS_PUBLISHED, body__contains=OuterRef("digest")))
         ),
+    )
+    yield (
+        "issued without a ledger entry",
+        Certificate.objects.exclude(
+            Exists(
+                CaseEvent.objects.filter(
+                    request=OuterRef("consent__request"),
+                    kind=CaseEvent.Kind.CERTIFIED,
+                    body__contains=OuterRef("sha256"),
+                )
+            )
+        ),
+    )
+    yield (
+        "content does not fit its hash",
+        Certificate.objects.exclude(sha256=_sha256_of("unlocks_certificate", "content")),
     )
     yield (
         "sent without a ledger entry",
@@ -101,6 +137,12 @@ def offenders():
         ),
     )
     yield (
+        "opened without a ledger entry",
+        UnlockRequest.objects.exclude(
+            Exists(CaseEvent.objects.filter(request=OuterRef("pk"), kind=CaseEvent.Kind.OPENED))
+        ),
+    )
+    yield (
         "closed with batches still open in it",
         UnlockRequest.objects.filter(status=UnlockRequest.Status.CLOSED, lines__outcome__in=RequestedBatch.OPEN),
     )
@@ -110,6 +152,11 @@ def offenders():
                 f"{model._meta.verbose_name}: the newest history row tells something else",
                 _differs_from_history(model),
             )
+
+
+def _sha256_of(table, column):
+    """The SHA-256 (hex) of a text column, taken by the database."""
+    return RawSQL(fingerprint.sha256(connection.vendor, f'"{table}"."{column}"'), [])
 
 
 def _told(fact, kind, request, key):

@@ -130,18 +130,41 @@ def seal(previous, sequence, body):
 
 def first_fault():
     """Recompute the chain from its beginning; return a sentence on the first entry that differs, or ''."""
+    return next((sentence for _, sentence in faults()), "")
+
+
+def faults():
+    """Recompute the chain from its beginning; yield (kind of fault, a sentence) for each entry that differs.
+
+    After a fault the walk goes on from the entry as it stands, so that one change is not told of every entry after.
+    """
     expected, previous = 1, GENESIS
     for event in CaseEvent.objects.order_by("sequence").iterator():
-        if event.sequence != expected:
-            return f"Ledger entry {expected} is missing: entry {event.sequence} comes next."
+        if event.sequence < expected:
+            yield "stray", f"Ledger entry {event.sequence} does not belong: entries are numbered from 1."
+            continue
+        if event.sequence > expected:
+            yield "missing", _missing(expected, event.sequence)
+            previous = event.previous_hash
         if event.previous_hash != previous:
-            return f"Ledger entry {event.sequence} does not follow entry {event.sequence - 1}."
-        if not hmac.compare_digest(event.hash, seal(previous, event.sequence, event.body)):
-            return f"Ledger entry {event.sequence} was altered: its hash does not fit its content."
-        if (differs := _column_that_differs(event)) is not None:
-            return f"Ledger entry {event.sequence} was altered: its column {differs} differs from what was sealed."
-        expected, previous = expected + 1, event.hash
-    return ""
+            yield "order", f"Ledger entry {event.sequence} does not follow entry {event.sequence - 1}."
+        elif not fits(event):
+            yield "hash", f"Ledger entry {event.sequence} was altered or forged: its hash does not fit its content."
+        elif (differs := _column_that_differs(event)) is not None:
+            said = f"its column {differs} differs from what was sealed."
+            yield "column", f"Ledger entry {event.sequence} was altered: {said}"
+        expected, previous = event.sequence + 1, event.hash
+
+
+def fits(event):
+    """Say whether an entry's hash is the one of its content; its columns and what is around it are not looked at."""
+    return hmac.compare_digest(event.hash.encode(), seal(event.previous_hash, event.sequence, event.body).encode())
+
+
+def _missing(first, found):
+    if found == first + 1:
+        return f"Ledger entry {first} is missing: entry {found} comes next."
+    return f"Ledger entries {first} to {found - 1} are missing: entry {found} comes next."
 
 
 def _column_that_differs(event):

@@ -21,11 +21,12 @@ def send(template, to, *, about, **context):
     """
     subject, _, body = render_to_string(f"unlocks/mail/{template}.txt", context).partition("\n")
     message = EmailMessage(" ".join(subject.removeprefix("Subject:").split()), body.lstrip("\n"), to=[to])
-    transaction.on_commit(lambda: _deliver(message, template, to, about))
+    told = {"consent": context["consent"].pk} if "consent" in context else {}
+    transaction.on_commit(lambda: _deliver(message, template, to, about, told))
 
 
-def _deliver(message, template, to, about):
-    kind, facts = CaseEvent.Kind.MAIL_SENT, {"mail": template, "to": to}
+def _deliver(message, template, to, about, told):
+    kind, facts = CaseEvent.Kind.MAIL_SENT, {"mail": template, "to": to, **told}
     try:
         message.send()
     except (SMTPException, OSError, ValueError) as error:

@@ -4,11 +4,21 @@ AGENT = {
     "open_request",
     "verify_pin",
     "send_consent_link",
+    "take_down_consent",
     "withdraw_consent",
     "unlock_batch",
     "mark_re_exported_batch",
 }
-MANAGER = AGENT | {"issue_pin", "relock_batch", "add_account", "change_account", "add_contact", "change_contact"}
+MANAGER = AGENT | {
+    "issue_pin",
+    "relock_batch",
+    "add_account",
+    "change_account",
+    "add_contact",
+    "change_contact",
+    "draft_terms",
+    "publish_terms",
+}
 AUDIT = {"view_caseevent", "view_act", "view_verdict"}
 
 

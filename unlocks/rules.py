@@ -76,6 +76,41 @@ class Refusal(TextChoices):
     CONSENT_OVER = "consent_over", "There is no consent to withdraw: {names}."
     ALREADY_RECORDED = "already_recorded", "Already recorded as {names}."
     NO_REASON = "no_reason", "Say why: the reason stays with the record."
+    STAFF_CONSENT_OFF = (
+        "staff_consent_off",
+        "The vendor's policy does not let staff take a consent down. Send the customer a consent link.",
+    )
+    PIN_NOT_BY_YOU = (
+        "pin_not_by_you",
+        "First verify the account PIN for this request: whoever takes the consent down has to have done it, "
+        "within the last 30 minutes.",
+    )
+    NOT_TAKEN_DOWN = (
+        "not_taken_down",
+        "{name} was given by the customer through the link: it needs no paper, and takes none.",
+    )
+    DRAFT_THERE = (
+        "draft_there",
+        "Version {version} is being drafted already, by {name}. Change that one, or have it published first.",
+    )
+    TERMS_FROZEN = (
+        "terms_frozen",
+        "Version {version} is published, and published terms do not change. Start a new version instead.",
+    )
+    TERMS_CHANGED = (
+        "terms_changed",
+        "{name} changed this draft meanwhile ({at}). Read it again as it stands now.",
+    )
+    TERMS_SAME = "terms_same", "It says the same as version {version}, which is in force: change it first."
+    TERMS_FLAWED = "terms_flawed", "{problem}"
+    OWN_DRAFT = "own_draft", "You drafted this version last, so another person has to publish it: {names}."
+    SAME_FILE = "same_file", "This very file is attached already, as {name}."
+    UNFIT_FILE = "unfit_file", "{why}"
+    DAMAGED_FILE = (
+        "damaged_file",
+        "A file with the same content was attached before, and what is kept of it is damaged. {why} "
+        "Nothing was attached. Tell an administrator: the evidence has to be restored from a backup.",
+    )
     GUARDS_MISSING = (
         "guards_missing",
         "Nothing was unlocked: the database's guards are missing or altered ({names}). "

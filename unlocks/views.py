@@ -1,26 +1,18 @@
-"""The customer's pages. No login: the link in the mail opens them. Only a POST writes."""
+"""The pages on which the customer decides. No login: the link in the mail opens them. Only a POST writes."""
 
-import re
-from functools import wraps
-
-from django.conf import settings
 from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.utils.crypto import constant_time_compare
-from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.debug import sensitive_post_parameters
 from django.views.decorators.http import require_http_methods, require_safe
 
 from . import operations, pins, wording
 from .actors import Actor
+from .doors import LINK_COOKIE, RECEIPT_COOKIE, for_customers, keep, keep_token, kept
 from .forms.customer import DecisionForm, DeclineForm, seal, sha256, unseal
-from .models import Consent, RequestedBatch
+from .models import RequestedBatch
 from .rules import Refusal
-
-LINK_COOKIE = "consent"
-RECEIPT_COOKIE = "receipt"
-TOKEN = re.compile(r"[A-Za-z0-9_-]{20,100}")
 
 CHANGED = Refusal.CHANGED_WHILE_READING.label
 TOO_OLD = (
@@ -30,36 +22,11 @@ TOO_OLD = (
 PIN_WRONG = "This PIN is not right. Check it and type it again; after several wrong tries it is locked for a while."
 
 
-def for_customers(*, staff_may_look=False):
-    """Keep a customer's page out of caches and search engines and, unless they may look, from logged-in staff.
-
-    Staff are turned away, and that is recorded, before the CSRF check, which a page from before their login fails.
-    """
-
-    def dressed(view):
-        checked = csrf_protect(view)
-
-        @csrf_exempt
-        @wraps(view)
-        def page(request, **kwargs):
-            if request.user.is_authenticated and not staff_may_look:
-                response = _refuse_staff(request, kwargs.get("token") or _kept(request, LINK_COOKIE))
-            else:
-                response = checked(request, **kwargs)
-            response["Cache-Control"] = "no-store"
-            response["X-Robots-Tag"] = "noindex"
-            return response
-
-        return page
-
-    return dressed
-
-
 @for_customers()
 @require_safe
 def consent_link(request, token):
     """Take the token out of the address and into a cookie."""
-    return _with_token(request, token, LINK_COOKIE, "consent")
+    return keep_token(token, LINK_COOKIE, "consent") or _no_link(request)
 
 
 @for_customers()
@@ -67,7 +34,7 @@ def consent_link(request, token):
 @sensitive_post_parameters("pin")
 def consent(request):
     """Show the form, or take one step of the decision."""
-    token = _kept(request, LINK_COOKIE)
+    token = kept(request, LINK_COOKIE)
     link = operations.link_for(token) if token else None
     if link is None:
         return _no_link(request)
@@ -84,29 +51,6 @@ def consent(request):
     if link.first_opened_at is None:
         return render(request, "unlocks/start.html", {"link": link})
     return _form(request, link)
-
-
-@for_customers()
-@require_safe
-def receipt(request):
-    """Show what was recorded to the browser that it was recorded from."""
-    pk = _kept(request, RECEIPT_COOKIE)
-    return _receipt(request, Consent.objects.filter(pk=pk).first() if pk else None)
-
-
-@for_customers(staff_may_look=True)
-@require_safe
-def receipt_link(request, token):
-    """Take the token of a mailed receipt out of the address and into a cookie."""
-    return _with_token(request, token, RECEIPT_COOKIE, "receipt")
-
-
-@for_customers(staff_may_look=True)
-@require_safe
-def mailed_receipt(request):
-    """Show a receipt to whoever has the link that was mailed with it."""
-    token = _kept(request, RECEIPT_COOKIE)
-    return _receipt(request, operations.receipt_for(token) if token else None)
 
 
 # The steps: what each button of the form does.
@@ -208,7 +152,11 @@ def _decline_page(request, link, form, text):
 def _page(link, text):
     """Return what every page of the form needs; `batches` are those that `text` names, in its order."""
     waiting = RequestedBatch.objects.filter(request=link.request, outcome=RequestedBatch.Outcome.WAITING)
-    batches = [line.batch for line in waiting.select_related("batch").order_by("batch__number")]
+    return page_of(link, [line.batch for line in waiting.select_related("batch").order_by("batch__number")], text)
+
+
+def page_of(link, batches, text):
+    """Return what every page of the form needs of a link and its batches, whether in the database or made up."""
     total, items = sum(batch.total for batch in batches), sum(batch.item_count for batch in batches)
     return {
         "link": link,
@@ -221,6 +169,7 @@ def _page(link, text):
         "wording": wording,
         "asked": wording.asked(link.request.account),
         "terms_heading": wording.terms_heading(link.terms),
+        "terms_text": wording.terms_text(link.terms, link.request.account),
         "authorised": wording.authorised(link.request.account),
         "agree": wording.agree(link.terms),
         "text": text,
@@ -228,24 +177,9 @@ def _page(link, text):
     }
 
 
-def _receipt(request, recorded):
-    if recorded is None:
-        return render(request, "unlocks/no_receipt.html", status=404)
-    context = {
-        "consent": recorded,
-        "wording": wording,
-        "case": recorded.request,
-        "account": recorded.request.account,
-        "withdrawal": getattr(recorded, "withdrawal", None),
-        "over": recorded.valid_until is not None and recorded.valid_until <= timezone.now(),
-        "again": "again" in request.GET,
-    }
-    return render(request, "unlocks/receipt.html", context)
-
-
 def _recorded(recorded, query=""):
     response = redirect(reverse("consent_receipt") + query)
-    _keep(response, RECEIPT_COOKIE, recorded.pk, "consent")
+    keep(response, RECEIPT_COOKIE, recorded.pk, "consent")
     return response
 
 
@@ -259,14 +193,14 @@ def _no_longer(request, link):
     if state == "used":
         recorded = link.consent
         answered = unseal(request.POST.get("answers", ""), link)
-        if answered or _kept(request, RECEIPT_COOKIE) == str(recorded.pk):
+        if answered or kept(request, RECEIPT_COOKIE) == str(recorded.pk):
             return _recorded(recorded, "?again")
     return render(request, "unlocks/no_longer.html", {"state": state}, status=410)
 
 
 def _refused(request, link, refused):
     """Say why a verb refused; a link that ended meanwhile gets its own page."""
-    link = operations.link_for(_kept(request, LINK_COOKIE))
+    link = operations.link_for(kept(request, LINK_COOKIE))
     if refused.code in (Refusal.LINK_DEAD, Refusal.CLOSED):
         return _no_longer(request, link)
     answers = unseal(request.POST.get("answers", ""), link, however_old=True) or _typed(request)
@@ -274,39 +208,7 @@ def _refused(request, link, refused):
     return _form(request, link, DecisionForm(link=link, initial=answers), notice=notice)
 
 
-def _refuse_staff(request, token):
-    link = operations.link_for(token) if token else None
-    if link:
-        operations.refuse_staff(link, by=Actor.staff(request.user, request))
-    return render(request, "unlocks/staff.html", {"link": link}, status=403)
-
-
-# What the browser keeps, and what it sent.
-
-
-def _with_token(request, token, cookie, page):
-    if not TOKEN.fullmatch(token):
-        return _no_link(request) if page == "consent" else _receipt(request, None)
-    response = redirect(page)
-    _keep(response, cookie, token, page)
-    return response
-
-
-def _keep(response, cookie, value, page):
-    response.set_signed_cookie(
-        cookie,
-        value,
-        salt=f"unlocks.{page}",
-        path=reverse(page),
-        secure=not settings.TRIAL,
-        httponly=True,
-        samesite="Lax",
-    )
-
-
-def _kept(request, cookie):
-    page = "receipt" if request.path.startswith(reverse("receipt")) else "consent"
-    return request.get_signed_cookie(cookie, default=None, salt=f"unlocks.{page}")
+# What the browser sent.
 
 
 def _shown(request, text):

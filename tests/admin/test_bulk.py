@@ -13,6 +13,7 @@ from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.admin.base import freeze
 from unlocks.models import Act, Batch, CaseEvent, UnlockRequest
+from unlocks.templatetags.desk import when
 
 KINDS = list(Act.Kind)
 REQUESTS = "/desk/unlocks/unlockrequest/"
@@ -133,6 +134,18 @@ def test_unlocking_does_what_was_shown_and_reports_each(agent, agent_client):
     for batch in [*case.batches, stranger]:
         assert batch.number in page
     assert f'href="{case.request.get_absolute_url()}"' in page
+
+
+def test_the_report_says_until_when_and_what_to_tell_the_customer(agent, agent_client):
+    case = factories.case_consented(agent)
+    address_of_report = confirm(agent_client, select(agent, case.batches)).url
+    until = when(case.refresh().batch.unlocked_until)
+    page = " ".join(agent_client.get(address_of_report).content.decode().split())
+    assert f"They stay unlocked until <b>{until}</b>. Tell the customer to edit and export before then" in page
+    operations.mark_re_exported(case.rows.filter(pk=case.batch.pk), by=factories.acting(agent))
+    assert f"1 still stays unlocked until <b>{until}</b>." in agent_client.get(address_of_report).content.decode()
+    operations.mark_re_exported(case.rows, by=factories.acting(agent))
+    assert "unlocked until" not in agent_client.get(address_of_report).content.decode()
 
 
 def test_the_second_submit_finds_the_report_of_the_first(agent, agent_client):

@@ -48,6 +48,8 @@ def test_lists_cost_as_many_queries_at_thirty_rows_as_at_one(manager_client, man
         ACCOUNTS,
         "/desk/unlocks/contact/",
         "/desk/unlocks/batchitem/",
+        "/desk/unlocks/unlockrequest/",
+        "/desk/unlocks/consent/",
         LOG,
         QUEUE,
         f"{SEARCH}?q=B-",
@@ -228,6 +230,8 @@ PAGES = {
     "/desk/unlocks/contact/": {"agent", "manager", "auditor", "superuser"},
     "/desk/unlocks/batchitem/": {"agent", "manager", "auditor", "superuser"},
     "/desk/unlocks/caseevent/": {"manager", "auditor", "superuser"},
+    "/desk/unlocks/consent/": {"agent", "manager", "auditor", "superuser"},
+    "/desk/unlocks/consent/add/": set(),
     "/desk/unlocks/consentterms/": {"agent", "manager", "auditor", "superuser"},
     "/desk/unlocks/batch/add/": set(),
     "/desk/unlocks/caseevent/add/": set(),
@@ -473,6 +477,14 @@ def test_the_auditor_is_not_offered_to_open_a_request(auditor_client):
     assert reverse("admin:unlocks_unlockrequest_add") not in text(auditor_client, QUEUE)
 
 
+def test_requests_are_called_so_everywhere(agent_client, agent):
+    case = factories.open_case(agent)
+    shown = text(agent_client, "/desk/unlocks/unlockrequest/")
+    assert "<h1>Requests</h1>" in shown
+    assert "Unlock requests" not in shown
+    assert "Unlock requests" not in text(agent_client, f"/desk/unlocks/unlockrequest/{case.request.pk}/history/")
+
+
 def test_the_navigation_shows_where_you_are(manager_client, agent_client):
     shown = text(manager_client, BATCHES)
     assert f'<a href="{BATCHES}" aria-current="page">Batches</a>' in shown
@@ -484,13 +496,15 @@ def test_the_navigation_shows_where_you_are(manager_client, agent_client):
 def test_a_single_hit_is_opened_at_once(agent_client, agent):
     case = factories.case_consented(agent, batches=[factories.make_batch(number="20261101-INV")])
     request = case.request.get_absolute_url()
+    consent = f"/desk/unlocks/consent/{case.consent.pk}/change/"
     batch = f"/desk/unlocks/batch/{case.batch.pk}/change/"
     account = f"/desk/unlocks/account/{case.account.pk}/change/"
     hits = {
         case.request.reference: request,
         case.request.reference.lower(): request,
         f"UR-{case.request.pk}": request,
-        case.consent.reference: request,
+        case.consent.reference: consent,
+        f"{case.consent.reference}-1": consent,
         "20261101-INV": batch,
         "20261101": batch,
         case.account.number: account,

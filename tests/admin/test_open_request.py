@@ -320,3 +320,15 @@ def test_the_form_costs_the_same_for_one_batch_and_for_thirty(agent_client, djan
     with django_assert_num_queries(len(counted)):
         agent_client.get(large[0])
         agent_client.post(*large)
+
+
+def test_a_batch_whose_period_is_closed_says_so_before_it_is_ticked(agent_client, account):
+    factories.make_batch(account=account, number="SHUT", period_closed=True)
+    factories.make_batch(account=account, number="OPEN")
+    page = agent_client.get(form_of(account)).content.decode()
+    hints = {
+        row.split("</label>")[0].rsplit(" ", 1)[-1].strip(): "Period closed: can't be unlocked" in row
+        for row in page.split("<tr>")
+        if "checkbox" in row
+    }
+    assert hints == {"SHUT": True, "OPEN": False}

@@ -330,6 +330,102 @@ def test_a_case_cannot_be_closed_as_what_the_customer_has_to_say(agent_client, c
     assert case.refresh().request.status == Status.OPEN
 
 
+# What is offered once it has been unlocked
+
+
+def offered(client, case):
+    context = client.get(page_of(case)).context
+    forms = [context["next"]["form"], *context["forms"].values()]
+    return {form.verb: form for form in forms if form}
+
+
+def outcomes_to_close_with(client, case):
+    return [value for value, _ in offered(client, case)["close"].fields["resolution"].choices]
+
+
+def test_a_case_is_closed_as_what_became_of_its_batches(agent, manager, agent_client):
+    by, boss = factories.acting(agent), factories.acting(manager)
+    assert outcomes_to_close_with(agent_client, factories.case_consented(agent)) == [
+        "entered_manually",
+        "not_eligible",
+        "expired",
+    ]
+    exported, locked, both = (factories.case_unlocked(agent) for _ in range(3))
+    operations.mark_re_exported(exported.rows, by=by)
+    operations.relock(locked.rows, why="Nobody answers.", by=boss)
+    operations.mark_re_exported(both.rows.filter(pk=both.batch.pk), by=by)
+    assert "close" not in offered(agent_client, both)
+    operations.relock(both.rows, why="Nobody answers.", by=boss)
+    assert outcomes_to_close_with(agent_client, exported) == ["re_exported"]
+    assert outcomes_to_close_with(agent_client, locked) == ["relocked_unused"]
+    assert outcomes_to_close_with(agent_client, both) == ["re_exported", "relocked_unused"]
+
+
+def test_a_re_exported_case_needs_no_why(agent, manager, agent_client):
+    case, locked = factories.case_unlocked(agent), factories.case_unlocked(agent)
+    operations.mark_re_exported(case.rows, by=factories.acting(agent))
+    page = done(agent_client, case, "close", resolution="re_exported", why="")
+    assert "is closed: Re-exported." in page
+    operations.relock(locked.rows, why="Nobody answers.", by=factories.acting(manager))
+    response = post(agent_client, locked, "close", resolution="relocked_unused", why=" ")
+    assert response.status_code == 422
+    assert "Say why: it stays with the record." in response.content.decode()
+    assert locked.refresh().request.status == Status.UNLOCKED
+
+
+def test_what_was_unlocked_is_not_cancelled(agent, agent_client):
+    case = factories.case_unlocked(agent)
+    assert "cancel" in offered(agent_client, factories.case_consented(agent))
+    operations.mark_re_exported(case.rows, by=factories.acting(agent))
+    assert "cancel" not in offered(agent_client, case)
+
+
+def test_no_batch_is_ticked_as_re_exported_beforehand(agent, agent_client):
+    case = factories.case_unlocked(agent, batches=factories.make_batches(n=4))
+    form = offered(agent_client, case)["mark_re_exported"]
+    assert [widget.data["selected"] for widget in form["batches"]] == [False] * 4
+    before = state(case)
+    key = "11111111-2222-4333-8444-555555555557"
+    response = post(agent_client, case, "mark_re_exported", key=key)
+    assert response.status_code == 422
+    assert "Tick what the customer has really exported." in response.content.decode()
+    assert state(case) == before
+    assert "4 batches marked as re-exported." in done(agent_client, case, "mark_re_exported", key=key, all="on")
+
+
+def test_more_than_can_be_listed_are_marked_by_one_tick(agent, agent_client):
+    case = factories.case_unlocked(agent, batches=factories.make_batches(n=51))
+    form = offered(agent_client, case)["mark_re_exported"]
+    assert list(form.fields) == ["seen", "all", "key"]
+    key = "11111111-2222-4333-8444-555555555558"
+    assert post(agent_client, case, "mark_re_exported", key=key).status_code == 422
+    assert "51 batches marked as re-exported." in done(agent_client, case, "mark_re_exported", key=key, all="on")
+
+
+def test_the_batches_have_a_verdict_also_once_unlocked(agent, agent_client):
+    assert '<th scope="col">Verdict</th>' in agent_client.get(page_of(factories.case_unlocked(agent))).content.decode()
+
+
+def test_an_onlooker_is_told_whose_step_is_next(agent, auditor_client):
+    by = factories.acting(agent)
+    cases = {}
+    cases["opened"] = factories.open_case(agent)
+    cases["advised"] = factories.open_case(agent)
+    operations.record_advice(cases["advised"].request, advice="wants_export", by=by)
+    cases["consented"], cases["unlocked"] = factories.case_consented(agent), factories.case_unlocked(agent)
+    cases["exported"] = factories.case_unlocked(agent)
+    operations.mark_re_exported(cases["exported"].rows, by=by)
+    told = {name: auditor_client.get(page_of(case)).context["next"] for name, case in cases.items()}
+    assert {name: next_["form"] for name, next_ in told.items()} == dict.fromkeys(cases)
+    assert {name: next_["sentence"].rsplit(". ", 1)[-1] for name, next_ in told.items()} == {
+        "opened": "An agent offers it, and records what the customer chooses.",
+        "advised": "An agent sends the consent link.",
+        "consented": "An agent or a manager unlocks.",
+        "unlocked": "An agent marks what the customer has exported.",
+        "exported": "An agent closes the request with how it ended.",
+    }
+
+
 # Who may
 
 TYPED = {

@@ -1,3 +1,3 @@
-from . import accounts, acts, audit, batches, requests, staff
+from . import accounts, acts, audit, batches, consents, requests, staff, terms
 
-__all__ = ["accounts", "acts", "audit", "batches", "requests", "staff"]
+__all__ = ["accounts", "acts", "audit", "batches", "consents", "requests", "staff", "terms"]

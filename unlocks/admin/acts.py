@@ -9,7 +9,7 @@ from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import Count, F, Sum, Window
+from django.db.models import Count, Exists, F, Min, OuterRef, Q, Sum, Window
 from django.db.models.functions import RowNumber
 from django.http import Http404
 from django.shortcuts import get_object_or_404, redirect
@@ -18,9 +18,9 @@ from django.urls import path
 
 from .. import operations, rules
 from ..forms.staff import ActForm
-from ..models import Act, Batch, RequestedBatch, Selection, UnlockRequest
+from ..models import Act, Batch, Consent, ConsentedBatch, RequestedBatch, Selection, UnlockRequest
 from ..templatetags.desk import to_the_second
-from .base import ReadOnlyAdmin, by_staff
+from .base import ReadOnlyAdmin, by_staff, with_taken_down
 from .timeline import batches as count_of_batches
 from .timeline import reason
 
@@ -94,7 +94,7 @@ def preview(site, request, pk, kind):
         else:
             return _again(request, act) if act.repeated else redirect("admin:act_report", act.pk)
     groups = _groups_of(selection, way, request.user)
-    ready = groups.pop("", {"n": 0, "amount": 0, "batches": [], "listed": 0})
+    ready = groups.pop("", {"n": 0, "amount": 0, "batches": [], "listed": 0, "weaker": 0})
     refused = sum(group["n"] for group in groups.values())
     context = {
         "title": way.asks,
@@ -118,8 +118,13 @@ def _again(request, act):
 
 def _groups_of(selection, way, user):
     """Group a selection by verdict, the batches that may be done under '': two queries whatever its size."""
-    judged = way.judge(Batch.objects.filter(selections=selection), by=user)
-    counts = judged.order_by().values("refusal").annotate(n=Count("pk"), amount=Sum("total")).order_by("-n")
+    judged = with_taken_down(way.judge(Batch.objects.filter(selections=selection), by=user))
+    counts = (
+        judged.order_by()
+        .values("refusal")
+        .annotate(n=Count("pk"), amount=Sum("total"), weaker=Count("pk", filter=Q(taken_down=True)))
+        .order_by("-n")
+    )
     groups = {row["refusal"]: row | {"name": reason(row["refusal"]), "batches": []} for row in counts}
     numbered = judged.annotate(
         place=Window(RowNumber(), partition_by=F("refusal"), order_by=("account__number", "number", "pk"))
@@ -147,7 +152,9 @@ def report(site, request, pk):
         raise PermissionDenied
     counts = dict(act.verdicts.order_by().values_list("refusal").annotate(n=Count("pk")))
     done, refused = counts.pop("", 0), sum(counts.values())
-    verdicts = act.verdicts.select_related("batch__account", "line").order_by("-refusal", "pk")
+    under = ConsentedBatch.objects.filter(pk=OuterRef("line__consented"), consent__how=Consent.How.STAFF)
+    verdicts = act.verdicts.annotate(taken_down=Exists(under)).order_by("-refusal", "pk")
+    verdicts = verdicts.select_related("batch__account", "line")
     only = request.GET.get("only", "")
     if only in counts or only == "done":
         verdicts = verdicts.filter(refusal="" if only == "done" else only)
@@ -156,9 +163,11 @@ def report(site, request, pk):
     page = paginator.get_page(request.GET.get("page"))
     for verdict in page.object_list:
         verdict.batch.open_request = verdict.line and verdict.line.request_id
-        verdict.sentence = rules.sentence(verdict.refusal, verdict.batch)
+        verdict.sentence = _said(verdict, act, request.user)
         verdict.request = verdict.line and UnlockRequest(pk=verdict.line.request_id)
     lines = RequestedBatch.objects.filter(pk__in=act.verdicts.values("line"))
+    done_lines = RequestedBatch.objects.filter(pk__in=act.verdicts.filter(refusal="").values("line"))
+    still_unlocked = done_lines.filter(outcome=RequestedBatch.Outcome.UNLOCKED)
     context = {
         "title": f"{act.get_kind_display()}: {done:,} of {done + refused:,} done",
         "act": act,
@@ -169,9 +178,20 @@ def report(site, request, pk):
         "only": only,
         "page": page,
         "pages": paginator.get_elided_page_range(page.number),
+        "still": still_unlocked.aggregate(n=Count("pk"), until=Min("batch__unlocked_until"))
+        if act.kind == Act.Kind.UNLOCK
+        else None,
         "requests": UnlockRequest.objects.filter(pk__in=lines.values("request")).select_related("account")[:20],
     }
     return _page(site, request, "admin/unlocks/acts/report.html", context)
+
+
+def _said(verdict, act, user):
+    """Return the sentence for a refusal; whoever looks may not be the one to whom it was said."""
+    said = rules.sentence(verdict.refusal, verdict.batch)
+    if verdict.refusal == rules.Refusal.OWN_RECORDING and act.by_id != user.pk:
+        return said.replace("You took this consent down yourself", f"{act.actor} took this consent down")
+    return said
 
 
 def _page(site, request, template, context, status=200):

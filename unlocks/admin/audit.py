@@ -1,4 +1,4 @@
-"""What can only be looked at: the audit log (the ledger's entries) and the terms that customers agree to."""
+"""The audit log: the ledger's entries, to be looked at."""
 
 import json
 import re
@@ -14,9 +14,9 @@ from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.views.decorators.http import require_safe
 
-from ..models import CaseEvent, ConsentTerms
+from ..models import CaseEvent
 from ..templatetags.desk import to_the_second
-from .base import DayFilter, ReadOnlyAdmin
+from .base import DayFilter, ReadOnlyAdmin, tag
 
 GOOD = {CaseEvent.Kind.CONSENTED, CaseEvent.Kind.UNLOCKED, CaseEvent.Kind.PIN_RIGHT}
 BAD = {
@@ -28,6 +28,11 @@ BAD = {
     CaseEvent.Kind.WITHDRAWN,
     CaseEvent.Kind.MAIL_FAILED,
 }
+# Weaker than what the customer did, and worth a look.
+WAIT = {CaseEvent.Kind.TAKEN_DOWN}
+INFO = {CaseEvent.Kind.EVIDENCE, CaseEvent.Kind.CERTIFIED, CaseEvent.Kind.TERMS_PUBLISHED}
+TONES = {kind: tone for tone, kinds in {"good": GOOD, "bad": BAD, "wait": WAIT, "info": INFO}.items() for kind in kinds}
+TERMS = {CaseEvent.Kind.TERMS_DRAFTED, CaseEvent.Kind.TERMS_PUBLISHED}
 
 
 class Since(DayFilter):
@@ -48,6 +53,14 @@ class Until(DayFilter):
 
 def _midnight(day):
     return timezone.make_aware(datetime.combine(day, time.min))
+
+
+def _readable(body):
+    """Set a body out for reading; one that was tampered with may be no JSON any more."""
+    try:
+        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+    except ValueError:
+        return body
 
 
 @admin.register(CaseEvent)
@@ -72,13 +85,14 @@ class CaseEventAdmin(ReadOnlyAdmin):
 
     @admin.display(description="What")
     def what(self, event):
-        tone = "good" if event.kind in GOOD else "bad" if event.kind in BAD else ""
-        return format_html('<span class="tag {}">{}</span>', tone, event.get_kind_display())
+        return tag(TONES.get(event.kind, ""), event.get_kind_display())
 
     @admin.display(description="About")
     def about(self, event):
         if event.request:
             return format_html('<a href="{}">{}</a>', event.request.get_absolute_url(), event.request.reference)
+        if event.kind in TERMS:
+            return f"Consent terms, version {json.loads(event.body)['facts']['version']}"
         return event.account
 
     @admin.display(description="From")
@@ -104,21 +118,8 @@ class CaseEventAdmin(ReadOnlyAdmin):
                 "title": f"{event.get_kind_display()}: entry {event.sequence:,}",
                 "opts": self.opts,
                 "event": event,
-                "body": json.dumps(json.loads(event.body), indent=2, ensure_ascii=False),
+                "body": _readable(event.body),
                 "older": CaseEvent.objects.filter(sequence=event.sequence - 1).first(),
                 "newer": CaseEvent.objects.filter(sequence=event.sequence + 1).first(),
             },
         )
-
-
-@admin.register(ConsentTerms)
-class ConsentTermsAdmin(ReadOnlyAdmin):
-    footer_name = "Consent terms"
-    list_display = ("version", "title", "published")
-    list_display_links = ("version", "title")
-    fields = ("version", "title", "text", "published", "published_by")
-    sortable_by = ()
-
-    @admin.display(description="Published")
-    def published(self, terms):
-        return to_the_second(terms.published_at) if terms.published_at else "not yet"

@@ -7,7 +7,7 @@ from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db import transaction
-from django.db.models import CharField, F, Lookup, Q
+from django.db.models import CharField, Exists, F, Lookup, OuterRef, Q, Subquery
 from django.db.models.lookups import StartsWith
 from django.http import Http404
 from django.shortcuts import get_object_or_404
@@ -23,7 +23,7 @@ from simple_history.admin import SimpleHistoryAdmin
 
 from .. import history
 from ..actors import Actor
-from ..models import Batch, Selection
+from ..models import Batch, Consent, RequestedBatch, Selection
 from ..templatetags.desk import day, shown
 
 
@@ -55,6 +55,21 @@ def starts_with(field, term):
 def tag(tone, text):
     """Return a coloured tag; `tone` is good, wait, bad, info or ''."""
     return format_html('<span class="tag {}">{}</span>', tone, text)
+
+
+# Stands wherever a consent does that staff took down: it is the weaker kind.
+TAKEN_DOWN = tag("wait", "Taken down by staff")
+
+
+def how_consented(request):
+    """Return, as an expression, how the latest answer in the request with this key was given: a `Consent.How`."""
+    return Subquery(Consent.objects.filter(request=request).order_by("-pk").values("how")[:1])
+
+
+def with_taken_down(batches):
+    """Annotate a Batch queryset with `taken_down`: does its line in an open request stand on such a consent?"""
+    lines = RequestedBatch.objects.filter(batch=OuterRef("pk"), outcome__in=RequestedBatch.OPEN)
+    return batches.annotate(taken_down=Exists(lines.filter(consented__consent__how=Consent.How.STAFF)))
 
 
 def by_staff(request):
@@ -144,6 +159,7 @@ class Listed(admin.ModelAdmin):
     empty_value_display = "–"
     view_on_site = False
     rows_are = ""  # what the foot of the list calls its rows, where that is not the model's plural
+    list_name = ""  # what the list is called, where that is not the model's plural
     footer_name = ""  # the name of the link to the list in the foot of every page
 
     def has_delete_permission(self, request, obj=None):
@@ -156,7 +172,7 @@ class Listed(admin.ModelAdmin):
         return lookup in allowed and "\0" not in str(value)
 
     def changelist_view(self, request, extra_context=None):
-        title = capfirst(self.opts.verbose_name_plural)
+        title = self.list_name or capfirst(self.opts.verbose_name_plural)
         return super().changelist_view(request, {"title": title, "subtitle": None, **(extra_context or {})})
 
     def get_search_results(self, request, queryset, search_term):
@@ -245,9 +261,8 @@ class DeskAdmin(Listed, SimpleHistoryAdmin):
 
     def _history_page(self, request, template, context):
         request.current_app = self.admin_site.name
-        return TemplateResponse(
-            request, template, {**self.admin_site.each_context(request), "opts": self.opts, **context}
-        )
+        shared = self.admin_site.each_context(request) | {"opts": self.opts, "list_name": self.list_name}
+        return TemplateResponse(request, template, {**shared, **context})
 
     def _fields(self):
         return [field for field in self.model.history.model.tracked_fields if not field.primary_key]

@@ -17,7 +17,7 @@ from .. import rules
 from ..models import Account, Act, Batch, BatchItem, RequestedBatch, UnlockRequest
 from ..rules import Refusal
 from ..templatetags.desk import day, money, thousands, when
-from .base import DayFilter, DeskAdmin, OneClickFilter, ReadOnly, freeze, starts_with, tag
+from .base import TAKEN_DOWN, DayFilter, DeskAdmin, OneClickFilter, ReadOnly, freeze, starts_with, tag, with_taken_down
 
 STATUS_TONES = {
     Batch.Status.PENDING: "",
@@ -37,11 +37,15 @@ NOT_YET = {Refusal.NOT_REQUESTED, Refusal.NOT_ASKED, Refusal.AWAITING_CUSTOMER}
 def verdict(batch):
     """Return the verdict on a judged batch: a tag, and the sentence when it is refused."""
     if not batch.refusal:
-        return tag("good", "Ready")
+        return format_html("{} {}", tag("good", "Ready"), TAKEN_DOWN) if batch.taken_down else tag("good", "Ready")
     if batch.refusal == Refusal.ALREADY_UNLOCKED:
         judgement = tag("info", "Unlocked")
+    elif batch.refusal == Refusal.OWN_RECORDING:
+        judgement = tag("wait", "Not by you")
     else:
         judgement = tag("wait", "Not yet") if batch.refusal in NOT_YET else tag("bad", "Refused")
+    if batch.taken_down:
+        judgement = format_html("{} {}", judgement, TAKEN_DOWN)
     return format_html('{}<span class="small">{}</span>', judgement, rules.sentence(batch.refusal, batch))
 
 
@@ -93,7 +97,7 @@ class JudgedList(ChangeList):
         super().get_results(request)
         rows = list(self.result_list)
         verdicts = rules.judged(Batch.objects.filter(pk__in=[batch.pk for batch in rows]), by=request.user)
-        judged = {batch.pk: batch for batch in verdicts.select_related("account")}
+        judged = {batch.pk: batch for batch in with_taken_down(verdicts).select_related("account")}
         self.result_list = [judged.get(batch.pk, batch) for batch in rows]
 
 
@@ -144,7 +148,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
     def worth(self, batch):
         return money(batch.total)
 
-    @admin.display(description="May it be unlocked?")
+    @admin.display(description="Verdict")
     def may_it(self, batch):
         return verdict(batch)
 
@@ -195,7 +199,8 @@ class BatchAdmin(ReadOnly, DeskAdmin):
         )
         if not batch:
             raise Http404("There is no such batch.")
-        lines = batch.lines.select_related("request").order_by("-id")
+        lines = batch.lines.select_related("request", "consented__consent__recorded_by").order_by("-id")
+        lines = list(lines.defer("consented__consent__text")[:LISTED_REQUESTS])
         return TemplateResponse(
             request,
             "admin/unlocks/batch/change_form.html",
@@ -209,10 +214,15 @@ class BatchAdmin(ReadOnly, DeskAdmin):
                 "tone": STATUS_TONES[batch.status],
                 "items": Paginator(batch.items.order_by("id"), ITEMS_A_PAGE).get_page(request.GET.get("items")),
                 "red_flags": batch.items.exclude(export_id="").count(),
-                "lines": lines[:LISTED_REQUESTS],
+                "lines": lines,
+                "consent": next((line.consented.consent for line in lines if _stands_on_a_consent(line)), None),
                 "may_open": self.has_open_request_permission(request),
             },
         )
+
+
+def _stands_on_a_consent(line):
+    return line.outcome in RequestedBatch.OPEN and line.consented_id is not None
 
 
 @admin.register(BatchItem)

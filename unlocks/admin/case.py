@@ -2,13 +2,17 @@
 
 from functools import cached_property
 
+from django.conf import settings
+from django.contrib.auth import get_user_model
 from django.core.paginator import Paginator
 from django.db.models import Count, Max, Min, Sum
 from django.utils import timezone
 
 from .. import operations, rules
+from ..forms.staff import CASE_FORMS
 from ..models import Batch, CaseEvent, Consent, RequestedBatch, UnlockRequest
-from ..templatetags.desk import when
+from ..templatetags.desk import said_yes, when
+from .receipts import receipts_of_case
 from .timeline import ago, batches, reason, told
 
 LISTED_BATCHES = 100
@@ -32,6 +36,21 @@ TONES = {
 }
 # Nothing is wrong with these: the case has only not come that far.
 STILL_TO_COME = (rules.Refusal.NOT_ASKED, rules.Refusal.AWAITING_CUSTOMER)
+# Only another answer of the customer helps these.
+ASK_AGAIN = (rules.Refusal.NOT_COVERED, rules.Refusal.CONSENT_EXPIRED, rules.Refusal.CHANGED)
+NAMED_COLLEAGUES = 3
+
+# What somebody reads who may not take the next step: whose it is.
+WHOSE_STEP = {
+    "advise": "An agent offers it, and records what the customer chooses.",
+    "send_link": "An agent sends the consent link.",
+    "issue_pin": "",  # said with the state of the PIN
+    "unlock": "An agent or a manager unlocks.",
+    "mark_re_exported": "An agent marks what the customer has exported.",
+    "relock": "An agent marks what the customer has exported; a manager locks the rest again.",
+    "hand_over": "",
+    "close": "An agent closes the request with how it ended.",
+}
 
 
 class Case:
@@ -85,6 +104,19 @@ class Case:
     def waiting(self):
         return self._count(Outcome.WAITING)
 
+    @property
+    def re_exported(self):
+        return self._count(Outcome.RE_EXPORTED)
+
+    @property
+    def locked_again(self):
+        return self._count(Outcome.RELOCKED)
+
+    @property
+    def was_unlocked(self):
+        """Whether any batch of it was ever unlocked."""
+        return self.unlocked + self.re_exported + self.locked_again > 0
+
     def waiting_batches(self):
         return self._batches(Outcome.WAITING)
 
@@ -108,15 +140,20 @@ class Case:
         return self._verdict_counts.get("", 0)
 
     @property
+    def own_recording(self):
+        """How many could be unlocked by anybody else: `user` took their consent down."""
+        return self._verdict_counts.get(rules.Refusal.OWN_RECORDING, 0)
+
+    @property
     def blocked(self):
-        return self.waiting - self.ready
+        return self.waiting - self.ready - self.own_recording
 
     @cached_property
     def verdict_summary(self):
         """List (code, tone, how many, what) for each verdict and outcome, for a case too long to show whole."""
         ready = [("ready", "good", self.ready, "Ready")] if self.ready else []
         refused = [
-            (code, "wait" if code in STILL_TO_COME else "bad", n, reason(code))
+            (code, "wait" if code in (*STILL_TO_COME, rules.Refusal.OWN_RECORDING) else "bad", n, reason(code))
             for code, n in sorted(self._verdict_counts.items())
             if code
         ]
@@ -162,6 +199,8 @@ class Case:
             row |= {"tone": "bad", "tag": "Refused", "sentence": self._said(batch)}
             if batch.refusal in STILL_TO_COME:
                 row |= {"tone": "wait", "tag": "Not yet"}
+            elif batch.refusal == rules.Refusal.OWN_RECORDING:
+                row |= {"tone": "wait", "tag": "Not by you"}
         elif outcome == Outcome.WAITING:
             row |= {"tone": "good", "tag": "Ready"}
         elif outcome == Outcome.UNLOCKED and batch.unlocked_until:
@@ -186,8 +225,13 @@ class Case:
     @cached_property
     def consent(self):
         """The customer's latest answer, agreed or declined."""
-        answers = self.request.consents.select_related("terms", "recorded_by", "withdrawal")
+        answers = self.request.consents.select_related("terms", "recorded_by", "withdrawal", "contact")
         return answers.defer("text").order_by("-pk").first()
+
+    @property
+    def taken_down(self):
+        """Whether the answer that the case stands on was taken down by staff: the weaker kind."""
+        return self.consent is not None and self.consent.taken_down
 
     @property
     def consent_text(self):
@@ -204,6 +248,33 @@ class Case:
     @property
     def consent_expired(self):
         return bool(self.standing_consent) and self.standing_consent.valid_until <= self.now
+
+    @cached_property
+    def evidence(self):
+        return list(self.consent.evidence.select_related("attached_by")) if self.taken_down else []
+
+    @cached_property
+    def receipt_failed(self):
+        """The mail with the latest receipt, when it could not be sent and none went out since; else None."""
+        receipts = receipts_of_case(self.request)
+        return receipts[0] if receipts and receipts[0].failed else None
+
+    @property
+    def asks_for_consent(self):
+        return self.before_consent or any(code in self._verdict_counts for code in ASK_AGAIN)
+
+    @cached_property
+    def obstacle_to_taking_down(self):
+        """Why `user` can't take the consent down now, in a sentence; '' when they can, None when it is no question."""
+        if not settings.STAFF_CONSENT or not self.user.has_perm("unlocks.take_down_consent"):
+            return None
+        if not self.is_open or not self.request.advice or not self.asks_for_consent or self.was_unlocked:
+            return None
+        return operations.obstacle_to_taking_down(self.request, self.user)
+
+    @property
+    def may_take_down(self):
+        return self.obstacle_to_taking_down == ""
 
     @cached_property
     def events(self):
@@ -279,7 +350,7 @@ class Case:
                 self.link_state, "Waiting for the customer"
             )
         if self.standing_consent:
-            return f"Agreed by {self.standing_consent.signer_name}"
+            return said_yes(self.standing_consent)
         return ""
 
     @property
@@ -308,13 +379,16 @@ class Case:
     @cached_property
     def next(self):
         """The one next action: (tone, heading, sentence, the verb that does it or '')."""
-        return {
+        tone, heading, sentence, do, verb = {
             Status.OPEN: self._next_when_open,
             Status.AWAITING_CONSENT: self._next_when_waiting,
             Status.CONSENTED: self._next_when_consented,
             Status.UNLOCKED: self._next_when_unlocked,
             Status.CLOSED: self._next_when_closed,
         }[Status(self.request.status)]()
+        if verb and not self.user.has_perm(CASE_FORMS[verb].permission):
+            do, verb = WHOSE_STEP[verb], ""
+        return tone, heading, f"{sentence} {do}".strip(), verb
 
     def _next_when_open(self):
         if not self.request.advice:
@@ -322,22 +396,25 @@ class Case:
                 return (
                     "bad",
                     "Unlocking would very likely make duplicates.",
-                    f"The batches were bypassed because: {self.request.get_bypass_reason_display().lower()}. "
+                    f"The batches were bypassed because: {self.request.get_bypass_reason_display().lower()}.",
                     "Advise the customer to enter what is missing by hand, and record what they choose.",
                     "advise",
                 )
             return (
                 "info",
-                "Offer the safer route first.",
-                "Entering the items by hand is the surest way to avoid duplicates. Record what the customer chooses.",
+                "The safer route comes first.",
+                "Entering the items by hand is the surest way to avoid duplicates.",
+                "Offer it, and record what the customer chooses.",
                 "advise",
             )
         if pin := self.request.account.pin_state:
-            return "wait", "The customer could not agree now.", f"{pin} The consent page asks for the PIN.", "issue_pin"
+            said = f"{pin} The consent page asks for the PIN."
+            return "wait", "The customer could not agree now.", said, "", "issue_pin"
         return (
             "info",
-            "Ask for the consent.",
+            "The customer's consent comes next.",
             "The link goes by mail to an Admin of the account, who reads the terms and agrees with the account PIN.",
+            "",
             "send_link",
         )
 
@@ -347,47 +424,97 @@ class Case:
             opened = f"opened {when(link.first_opened_at)}" if link.first_opened_at else "not opened yet"
             said = f"The link went to {link.sent_to.name} ({link.email}) {when(link.sent_at)}; {opened}."
             if pin := self.request.account.pin_state:
-                return "wait", "Waiting for the customer, who can't use the PIN.", f"{said} {pin}", "issue_pin"
-            return "wait", "Waiting for the customer.", f"{said} It works until {when(link.expires_at)}.", ""
+                return "wait", "Waiting for the customer, who can't use the PIN.", f"{said} {pin}", "", "issue_pin"
+            return "wait", "Waiting for the customer.", f"{said} It works until {when(link.expires_at)}.", "", ""
         how = "has expired" if self.link_state == "expired" else "was revoked"
-        return "wait", f"The consent link {how}.", "Send a new one; the customer can't agree without it.", "send_link"
+        said = "The customer can't agree without a new one."
+        return "wait", f"The consent link {how}.", said, "Send a new one.", "send_link"
 
     def _next_when_consented(self):
         consent = self.standing_consent
+        if self.own_recording and not self.ready:
+            return self._next_for_whoever_took_it_down()
         if not self.ready:
             return (
                 "bad",
                 "No batch can be unlocked any more.",
-                "The verdict beside each batch says why. A new consent link asks the customer again.",
+                "The verdict beside each batch says why.",
+                "Send a new consent link, so that the customer is asked again.",
                 "send_link",
             )
+        if self.taken_down:
+            said = (
+                f"{said_yes(consent)}, to terms version {consent.terms.version}, for exactly these batches, as they "
+                f"stand. Anybody but {consent.recorded_by} may unlock, until {when(consent.valid_until)}."
+            )
+        else:
+            said = (
+                f"{consent.signer_name} agreed to terms version {consent.terms.version} for exactly these batches, as "
+                f"they stand; it holds until {when(consent.valid_until)}."
+            )
+        return "good", "Ready.", said + self._blocked_too(), "", "unlock"
+
+    def _next_for_whoever_took_it_down(self):
         said = (
-            f"{consent.signer_name} agreed to terms version {consent.terms.version} for exactly these batches, as they "
-            f"stand; it holds until {when(consent.valid_until)}."
+            f"You took this consent down, so you can't unlock under it. {self._who_can_unlock()} "
+            f"It holds until {when(self.standing_consent.valid_until)}."
         )
-        if self.blocked:
-            said += f" {batches(self.blocked).capitalize()} can't be unlocked."
-        return "good", "Ready.", said, "unlock"
+        mine = self.request.assignee_id == self.user.pk
+        return (
+            "wait",
+            f"Ready for another person: {batches(self.own_recording)}.",
+            said + self._blocked_too(),
+            "Hand the request over." if mine else "",
+            "hand_over" if mine else "",
+        )
+
+    def _who_can_unlock(self):
+        able = (
+            get_user_model()
+            .objects.with_perm("unlocks.unlock_batch", backend="django.contrib.auth.backends.ModelBackend")
+            .filter(is_staff=True)
+            .exclude(pk=self.user.pk)
+            .order_by("username")
+        )
+        names = [user.get_username() for user in able[: NAMED_COLLEAGUES + 1]]
+        if not names:
+            return "Nobody else here may unlock: a superuser has to add somebody to Agent or Manager."
+        if len(names) > NAMED_COLLEAGUES:
+            names[NAMED_COLLEAGUES:] = ["any other agent or manager"]
+        return f"Ask {' or '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}."
+
+    def _blocked_too(self):
+        return f" {batches(self.blocked).capitalize()} can't be unlocked." if self.blocked else ""
 
     def _next_when_unlocked(self):
         if self.unlocked and self.window_end <= self.now:
             return (
                 "bad",
                 f"{batches(self.unlocked).capitalize()} should be locked by now.",
-                f"The window ended {when(self.window_end)}. Mark what was exported, or lock the rest again.",
+                f"The window ended {when(self.window_end)}.",
+                "Mark what was exported, or lock the rest again.",
                 "relock" if self.user.has_perm("unlocks.relock_batch") else "mark_re_exported",
             )
         if self.unlocked:
             return (
                 "wait",
                 f"{batches(self.unlocked).capitalize()} unlocked until {when(self.window_end)}.",
+                "",
                 "Tell the customer to edit and export now: auto-batching may batch invoices anew within seconds.",
                 "mark_re_exported",
             )
         if self.ready:
-            return "good", "Ready.", f"{batches(self.ready).capitalize()} can still be unlocked.", "unlock"
-        return "info", "Nothing is unlocked any more.", "Close the request with how it ended.", "close"
+            return "good", "Ready.", f"{batches(self.ready).capitalize()} can still be unlocked.", "", "unlock"
+        if self.own_recording:
+            return self._next_for_whoever_took_it_down()
+        return "info", "Nothing is unlocked any more.", "", "Close the request with how it ended.", "close"
 
     def _next_when_closed(self):
         closed = when(self.request.closed_at)
-        return "", f"Closed: {self.request.get_resolution_display()}.", f"{closed}. It does not change any more.", ""
+        return (
+            "",
+            f"Closed: {self.request.get_resolution_display()}.",
+            f"{closed}. It does not change any more.",
+            "",
+            "",
+        )

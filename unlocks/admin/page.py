@@ -14,7 +14,8 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from .. import history, operations
-from ..forms.staff import CASE_FORMS, ReExportForm, RelockForm, SendLinkForm, UnlockForm, VerifyPinForm
+from ..forms.consents import TakeDownForm
+from ..forms.staff import CASE_FORMS, ReExportForm, RelockForm, SendLinkForm, UnlockForm
 from ..models import Act, CaseEvent, UnlockRequest
 from ..templatetags.desk import to_the_second
 from .base import by_staff, freeze
@@ -24,7 +25,9 @@ from .timeline import batches
 
 def request_page(model_admin, request, object_id):
     """Show a case; on POST carry out the verb that the form names, and show the case again when it is refused."""
-    case = Case(_get(object_id), request.user, only=request.GET.get("only", ""), page=request.GET.get("page", "1"))
+    case = Case(
+        find_request(object_id), request.user, only=request.GET.get("only", ""), page=request.GET.get("page", "1")
+    )
     if request.method != "POST":
         return _show(model_admin, request, case)
     form_class = CASE_FORMS.get(request.POST.get("verb"))
@@ -35,10 +38,12 @@ def request_page(model_admin, request, object_id):
     if form_class is UnlockForm:
         selection = freeze(request, case.waiting_batches())
         return redirect("admin:selection_act", selection.pk, Act.Kind.UNLOCK)
-    form = form_class(request.POST, case=case, user=request.user)
-    said = _carry_out(form, by_staff(request)) if form.is_valid() else None
+    if form_class is TakeDownForm:
+        return redirect("admin:take_down", case.request.pk)
+    form = form_class(request.POST, request.FILES, case=case, user=request.user)
+    said = carry_out(form, by_staff(request)) if form.is_valid() else None
     if said is None:
-        return _show(model_admin, request, Case(_get(object_id), request.user), form)
+        return _show(model_admin, request, Case(find_request(object_id), request.user), form)
     if form.act:
         said = _tell(form.act)
     messages.success(request, said)
@@ -47,7 +52,8 @@ def request_page(model_admin, request, object_id):
     return redirect(case.request)
 
 
-def _get(object_id):
+def find_request(object_id):
+    """Return the request with this key, as the address says it. Raises Http404."""
     people = ("account", "requester", "assignee", "opened_by", "pin_verified_by")
     pk = unquote(object_id)
     if pk.isdecimal() and (found := UnlockRequest.objects.select_related(*people).filter(pk=pk[:18]).first()):
@@ -55,11 +61,10 @@ def _get(object_id):
     raise Http404("There is no such request.")
 
 
-def _carry_out(form, by):
+def carry_out(form, by):
     """Call the form's verb and return what to say, or put the refusal on the form and return None."""
     try:
-        if isinstance(form, VerifyPinForm):
-            # A PIN try must stay taken whatever happens afterwards, so it can't be part of a transaction here.
+        if form.by_itself:
             return _once(form, by)
         with transaction.atomic():
             history.lock(UnlockRequest.objects.filter(pk=form.request.pk))
@@ -71,17 +76,22 @@ def _carry_out(form, by):
 
 def _once(form, by):
     """Carry out the verb unless it was carried out since the page was made: double click, back button, two people."""
-    if event := _since(form):
-        form.add_error(
-            None,
-            f"This was done already: {event.get_kind_display().lower()} by {event.actor}, "
-            f"{to_the_second(event.at)}. Nothing was done twice. If you mean it once more, submit it again.",
-        )
+    if event := done_since(form):
+        form.add_error(None, f"{already(event)} If you mean it once more, submit it again.")
         return None
     return form.carry_out(by)
 
 
-def _since(form):
+def already(event):
+    """Say what was done since a page was made."""
+    return (
+        f"This was done already: {event.get_kind_display().lower()} by {event.actor}, {to_the_second(event.at)}. "
+        "Nothing was done twice."
+    )
+
+
+def done_since(form):
+    """Return the ledger's entry of what the form asks for, when it was done since the form's page was made; or None."""
     seen = form.cleaned_data.get("seen")
     if seen is None or not form.writes:
         return None

@@ -1,24 +1,27 @@
 """The request list, and the ways from it to opening a request and to the page of one."""
 
 import re
+from functools import partial
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce
 from django.shortcuts import redirect
+from django.urls import path
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.views.decorators.debug import sensitive_post_parameters
 
 from .. import operations
-from ..models import Act, Batch, RequestedBatch, UnlockRequest
+from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest
 from ..templatetags.desk import money, when
-from .base import DeskAdmin, OneClickFilter, by_staff, freeze, tag
+from .base import TAKEN_DOWN, DeskAdmin, OneClickFilter, by_staff, freeze, how_consented, tag
 from .case import STATUS_TONES
 from .opening import open_request
 from .page import request_page
+from .taking_down import take_down_page
 from .timeline import ago
 
 Status = UnlockRequest.Status
@@ -52,6 +55,8 @@ class Stand(OneClickFilter):
 
 @admin.register(UnlockRequest)
 class UnlockRequestAdmin(DeskAdmin):
+    list_name = "Requests"
+    rows_are = "requests"
     list_display = (
         "case",
         "in_account",
@@ -94,6 +99,7 @@ class UnlockRequestAdmin(DeskAdmin):
             .annotate(
                 batches=Coalesce(Subquery(lines.annotate(n=Count("pk")).values("n")), 0),
                 amount=Subquery(lines.annotate(amount=Sum("batch__total")).values("amount")),
+                how=how_consented(OuterRef("pk")),
             )
         )
 
@@ -118,7 +124,8 @@ class UnlockRequestAdmin(DeskAdmin):
 
     @admin.display(description="Status", ordering="status")
     def stands(self, obj):
-        return tag(STATUS_TONES[obj.status], obj.get_resolution_display() or obj.get_status_display())
+        status = tag(STATUS_TONES[obj.status], obj.get_resolution_display() or obj.get_status_display())
+        return format_html("{} {}", status, TAKEN_DOWN) if obj.how == Consent.How.STAFF else status
 
     @admin.display(description="Batches")
     def batch_count(self, obj):
@@ -166,6 +173,13 @@ class UnlockRequestAdmin(DeskAdmin):
             self.message_user(request, "\n".join(["Not taken:", *refused]), messages.WARNING)
 
     # The pages
+
+    def get_urls(self):
+        taking_down = partial(take_down_page, self)
+        return [
+            path("<path:object_id>/take-down/", self.admin_site.admin_view(taking_down), name="take_down"),
+            *super().get_urls(),
+        ]
 
     def add_view(self, request, form_url="", extra_context=None):
         if not self.has_add_permission(request):

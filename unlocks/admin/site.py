@@ -10,7 +10,7 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
 from ..models import Account, Batch, CaseEvent, Consent, UnlockRequest
-from .base import CappedPaginator, starts_with
+from .base import CappedPaginator, how_consented, starts_with, with_taken_down
 
 Status = UnlockRequest.Status
 
@@ -91,7 +91,8 @@ class Desk(admin.AdminSite):
         return redirect("admin:index")
 
     def _queue(self, user):
-        requests = UnlockRequest.objects.select_related("account", "requester", "assignee").order_by("-id")
+        requests = UnlockRequest.objects.annotate(how=how_consented(OuterRef("pk")))
+        requests = requests.select_related("account", "requester", "assignee").order_by("-id")
         first_end = (
             Batch.objects.filter(lines__request=OuterRef("pk"), status=Batch.Status.UNLOCKED)
             .order_by("unlocked_until")
@@ -150,9 +151,10 @@ class Desk(admin.AdminSite):
         )
 
     def _hits(self, request, term):
-        if case := self._case(request, term):
-            return {"Requests": [case]}
-        batches = Batch.objects.select_related("account") if self._shows(request, Batch) else Batch.objects.none()
+        if named := self._named(request, term):
+            return {"Named": [named]}
+        batches = Batch.objects.all() if self._shows(request, Batch) else Batch.objects.none()
+        batches = with_taken_down(batches).select_related("account")
         accounts = Account.objects.all() if self._shows(request, Account) else Account.objects.none()
         exact = {"Accounts": accounts.filter(number=term), "Batches": batches.filter(number=term)}
         begins = {
@@ -165,14 +167,13 @@ class Desk(admin.AdminSite):
                 return hits
         return {}
 
-    def _case(self, request, term):
-        match = re.fullmatch(r"(UR|CN)-?0*([0-9]{1,15})", term, re.IGNORECASE)
-        if not match or not self._shows(request, UnlockRequest):
+    def _named(self, request, term):
+        """Return the request, or the consent, of which this is the reference (or the number of a certificate)."""
+        match = re.fullmatch(r"(?:(UR)|(CN))-?0*([0-9]{1,15})((?(2)(?:-[0-9]{1,9})?))", term, re.IGNORECASE)
+        model = match and (UnlockRequest if match[1] else Consent)
+        if not match or not self._shows(request, model):
             return None
-        kind, pk = match[1].upper(), int(match[2])
-        if kind == "CN":
-            return UnlockRequest.objects.filter(pk__in=Consent.objects.filter(pk=pk).values("request")).first()
-        return UnlockRequest.objects.filter(pk=pk).first()
+        return model.objects.filter(pk=int(match[3])).first()
 
 
 # Django asks for its site a second time while the pages are being registered on it: it has to get the same one.

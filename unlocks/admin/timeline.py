@@ -7,7 +7,7 @@ from datetime import timedelta
 from django.utils.dateparse import parse_datetime
 from django.utils.timesince import timesince
 
-from ..models import CaseEvent, UnlockRequest
+from ..models import CaseEvent, ConsentEvidence, UnlockRequest
 from ..rules import Refusal
 from ..templatetags.desk import when
 
@@ -21,6 +21,9 @@ TONES = {
     Kind.PIN_RIGHT: "good",
     Kind.CONSENTED: "good",
     Kind.DECLINED: "bad",
+    Kind.TAKEN_DOWN: "wait",
+    Kind.EVIDENCE: "info",
+    Kind.CERTIFIED: "info",
     Kind.WITHDRAWN: "bad",
     Kind.UNLOCKED: "good",
     Kind.REFUSED: "wait",
@@ -29,6 +32,7 @@ TONES = {
 MAILS = {
     "consent_link": "the consent link",
     "receipt": "the receipt of the consent",
+    "taken_down": "the receipt of what was taken down",
     "declined": "the receipt of the refusal",
     "withdrawn": "the confirmation of the withdrawal",
     "new_pin": "a new PIN",
@@ -77,6 +81,8 @@ def batches(count):
 
 def reason(code):
     """Name a refusal in a word or two, for a group of batches: Period closed."""
+    if code == Refusal.OWN_RECORDING:
+        return "Taken down by the same person"
     known = Refusal(code).name if code in Refusal.values else code
     return known.replace("_", " ").capitalize()
 
@@ -112,6 +118,30 @@ def _answered(facts):
     return f"{name}{count}, terms version {facts.get('terms', '')}".lstrip(", "), facts.get("why", "")
 
 
+def _taken_down(facts):
+    role = f", {facts['role']}," if facts.get("role") else ""
+    count = f" to {batches(facts['batches'])}" if "batches" in facts else ""
+    return f"on the phone: {facts.get('name', '')}{role} said yes{count}, terms version {facts.get('terms', '')}", ""
+
+
+def _evidence(facts):
+    what = _label(ConsentEvidence.What, facts.get("what", ""))
+    return f": {what}, {facts.get('file_name', '')} ({facts.get('size', 0):,} bytes)", ""
+
+
+def _certified(facts):
+    interim = " (interim)" if facts.get("interim") else ""
+    return f": {facts.get('certificate', '')}{interim}", ""
+
+
+def _resent(facts):
+    return f"to {facts.get('name', '')} <{facts.get('to', '')}>", ""
+
+
+def _terms(facts):
+    return f": version {facts.get('version', '')}", ""
+
+
 def _done(facts):
     numbers, count = facts.get("numbers", []), facts.get("batches", 0)
     listed = ", ".join(numbers[:5]) + (f" and {count - 5:,} more" if count > 5 else "")
@@ -140,6 +170,12 @@ _TELL = {
     Kind.MAIL_FAILED: _mailed,
     Kind.CONSENTED: _answered,
     Kind.DECLINED: _answered,
+    Kind.TAKEN_DOWN: _taken_down,
+    Kind.EVIDENCE: _evidence,
+    Kind.CERTIFIED: _certified,
+    Kind.RECEIPT_RESENT: _resent,
+    Kind.TERMS_DRAFTED: _terms,
+    Kind.TERMS_PUBLISHED: _terms,
     Kind.WITHDRAWN: lambda facts: ("", facts.get("why", "")),
     Kind.UNLOCKED: _done,
     Kind.REFUSED: _refused,

@@ -60,9 +60,9 @@ class PinField(forms.CharField):
 
 
 class CustomerForm(forms.Form):
-    """A form of the customer's pages; `link` says whose decision it is."""
+    """A form of the customer's pages; `link` says whose decision it is, where one is to be made."""
 
-    def __init__(self, *args, link, **kwargs):
+    def __init__(self, *args, link=None, **kwargs):
         super().__init__(*args, **kwargs)
         self.link = link
         self.helper = FormHelper()
@@ -118,6 +118,18 @@ class DeclineForm(CustomerForm):
     )
     why = Lines(
         label="Why not (optional)",
+        required=False,
+        max_length=2000,
+        help_text="Support reads this.",
+        widget=forms.Textarea(attrs={"rows": 4}),
+    )
+
+
+class WithdrawForm(CustomerForm):
+    """Taking a consent back is the safe direction: nothing is asked but, if they like, why."""
+
+    why = Lines(
+        label="Why (optional)",
         required=False,
         max_length=2000,
         help_text="Support reads this.",

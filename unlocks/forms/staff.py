@@ -11,29 +11,15 @@ from django.db.models import Q
 from .. import operations
 from ..models import Account, Act, Batch, CaseEvent, Contact, RequestedBatch, UnlockRequest
 from ..rules import Refusal
+from .base import CaseForm, ContactField, text
+from .consents import AttachEvidenceForm, ResendReceiptForm, TakeDownForm
 from .customer import PinField
 
 Kind = CaseEvent.Kind
 
 LISTED_BATCHES = 50
+FEW_BATCHES = 3  # up to so many, each is ticked by itself
 MOST_NUMBERS = 10_000
-
-
-def _text(label, *, required=True, rows=3, help_text="", max_length=2000):
-    return forms.CharField(
-        label=label,
-        required=required,
-        max_length=max_length,
-        help_text=help_text,
-        widget=forms.Textarea(attrs={"rows": rows}),
-    )
-
-
-class ContactField(forms.ModelChoiceField):
-    """A contact of one account; says of each whether they are an Admin."""
-
-    def label_from_instance(self, contact):
-        return f"{contact.name}, {'Admin' if contact.is_admin else 'not an Admin'} ({contact.email})"
 
 
 class AccountForm(forms.Form):
@@ -66,7 +52,7 @@ class OpenRequestForm(forms.Form):
     bypass_reason = forms.ChoiceField(
         label="Why were the batches bypassed?", choices=UnlockRequest.BypassReason.choices, widget=forms.RadioSelect
     )
-    reason = _text("Reason for the unlock", help_text="In the customer's words: what do they want to do with them?")
+    reason = text("Reason for the unlock", help_text="In the customer's words: what do they want to do with them?")
     picked = forms.ModelMultipleChoiceField(
         label="Bypassed batches", queryset=Batch.objects.none(), required=False, widget=forms.CheckboxSelectMultiple
     )
@@ -149,45 +135,6 @@ class OpenRequestForm(forms.Form):
         )
 
 
-class CaseForm(forms.Form):
-    """One verb of a case: who may, when it makes sense, what is typed for it and what is said afterwards."""
-
-    verb = title = button = permission = danger = ""
-    # The ledger's kinds of entry that the verb writes: one that is newer than the page means that it is done already.
-    writes = ()
-
-    seen = forms.IntegerField(required=False, widget=forms.HiddenInput)
-
-    def __init__(self, *args, case, user, **kwargs):
-        super().__init__(*args, auto_id=f"id_{self.verb}_%s", label_suffix="", **kwargs)
-        self.case = case
-        self.user = user
-        self.request = case.request
-        self.act = None
-        self.fields["seen"].initial = case.ledger_head
-        self.prepare()
-
-    def prepare(self):
-        """Fill in the choices that depend on the case."""
-
-    @classmethod
-    def fits(cls, case, user):
-        """Say whether this verb makes sense in the state of the case."""
-        return case.is_open
-
-    @classmethod
-    def offered(cls, case, user):
-        return user.has_perm(cls.permission) and cls.fits(case, user)
-
-    def same(self, facts):
-        """Say whether an entry that the verb wrote, with these facts, is what this form asks for once more."""
-        return True
-
-    def carry_out(self, by):
-        """Call the verb and return the message that says what happened."""
-        raise NotImplementedError
-
-
 class AdviseForm(CaseForm):
     verb = "advise"
     title = "Offer the safer route"
@@ -216,6 +163,7 @@ class VerifyPinForm(CaseForm):
     button = "Verify the PIN"
     permission = "unlocks.verify_pin"
     writes = (Kind.PIN_RIGHT, Kind.PIN_WRONG, Kind.PIN_LOCKED)
+    by_itself = True  # a try must stay taken whatever happens afterwards
 
     pin = PinField(
         label="Account PIN",
@@ -311,7 +259,7 @@ class RelockForm(CaseForm):
     permission = "unlocks.relock_batch"
     danger = "danger"
 
-    why = _text("Why are they locked again?", rows=2)
+    why = text("Why are they locked again?", rows=2)
     key = forms.UUIDField(widget=forms.HiddenInput)
 
     def prepare(self):
@@ -335,9 +283,11 @@ class ReExportForm(CaseForm):
     button = "Mark as re-exported"
     permission = "unlocks.mark_re_exported_batch"
 
+    all = forms.BooleanField(required=False)
     batches = forms.ModelMultipleChoiceField(
         label="Which did the customer export?",
         queryset=Batch.objects.none(),
+        required=False,
         widget=forms.CheckboxSelectMultiple,
     )
     key = forms.UUIDField(widget=forms.HiddenInput)
@@ -345,21 +295,30 @@ class ReExportForm(CaseForm):
     def prepare(self):
         self.fields["key"].initial = uuid.uuid4
         unlocked = self.case.unlocked_batches().order_by("pk")
+        self.fields["all"].label = f"All {self.case.unlocked:,} that are unlocked"
         if self.case.unlocked > LISTED_BATCHES:
             del self.fields["batches"]
-            self.button = f"Mark all {self.case.unlocked:,} as re-exported"
         else:
             # The whole request, not only what is still unlocked: a second submit reaches the verb, which answers it.
             self.fields["batches"].queryset = Batch.objects.filter(lines__request=self.request)
             self.fields["batches"].choices = [(batch.pk, f"{batch.number} {batch.name}") for batch in unlocked]
-            self.fields["batches"].initial = [batch.pk for batch in unlocked]
+        if self.case.unlocked <= FEW_BATCHES:
+            del self.fields["all"]
 
     @classmethod
     def fits(cls, case, user):
         return case.unlocked > 0
 
+    def clean(self):
+        cleaned = super().clean()
+        if not cleaned.get("all") and not cleaned.get("batches") and "batches" not in self.errors:
+            self.add_error(
+                "batches" if "batches" in self.fields else "all", "Tick what the customer has really exported."
+            )
+        return cleaned
+
     def carry_out(self, by):
-        batches = self.cleaned_data.get("batches", self.case.unlocked_batches())
+        batches = self.case.unlocked_batches() if self.cleaned_data.get("all") else self.cleaned_data["batches"]
         self.act = operations.mark_re_exported(batches, by=by, key=self.cleaned_data["key"])
         return "Marked as re-exported."
 
@@ -371,7 +330,7 @@ class NoteForm(CaseForm):
     permission = "unlocks.open_request"
     writes = (Kind.NOTE,)
 
-    text = _text("Note", help_text="Stays in the record; it can't be changed or deleted. Never put a PIN here.")
+    text = text("Note", help_text="Stays in the record; it can't be changed or deleted. Never put a PIN here.")
 
     @classmethod
     def fits(cls, case, user):
@@ -432,7 +391,13 @@ class WithdrawForm(CaseForm):
     writes = (Kind.WITHDRAWN,)
     danger = "danger"
 
-    why = _text("What did the customer say?", rows=2)
+    why = text("What did the customer say?", rows=2)
+
+    def prepare(self):
+        unlocked = self.case.unlocked
+        locked = f"{unlocked:,} batch{' is' if unlocked == 1 else 'es are'}" if unlocked else ""
+        at_once = f"{locked} locked again at once, and the" if unlocked else "Nothing is unlocked under it. The"
+        self.fields["why"].help_text = f"{at_once} request is closed. This can't be taken back."
 
     @classmethod
     def fits(cls, case, user):
@@ -456,18 +421,32 @@ class CloseForm(CaseForm):
     writes = (Kind.CLOSED,)
 
     resolution = forms.ChoiceField(label="How did it end?", choices=(), widget=forms.RadioSelect)
-    why = _text("Why", rows=2)
+    why = text("Why", required=False, rows=2)
 
     def prepare(self):
         resolutions = UnlockRequest.Resolution
         fitting = [resolutions.ENTERED_MANUALLY, resolutions.NOT_ELIGIBLE, resolutions.EXPIRED]
-        if self.request.status == UnlockRequest.Status.UNLOCKED:
-            fitting = [resolutions.RE_EXPORTED, resolutions.RELOCKED_UNUSED]
+        if self.case.was_unlocked:
+            fitting = []
+            if self.case.re_exported:
+                fitting.append(resolutions.RE_EXPORTED)
+                self.fields["why"].label = "Why (not needed for Re-exported)"
+            if self.case.locked_again:
+                fitting.append(resolutions.RELOCKED_UNUSED)
         self.fields["resolution"].choices = [(choice.value, choice.label) for choice in fitting]
+        if len(fitting) == 1:
+            self.fields["resolution"].initial = fitting[0]
 
     @classmethod
     def fits(cls, case, user):
         return case.is_open and not case.unlocked
+
+    def clean(self):
+        cleaned = super().clean()
+        said = cleaned.get("resolution") == UnlockRequest.Resolution.RE_EXPORTED or cleaned.get("why", "").strip()
+        if not said and not self.errors.keys() & {"resolution", "why"}:
+            self.add_error("why", "Say why: it stays with the record.")
+        return cleaned
 
     def carry_out(self, by):
         resolution = UnlockRequest.Resolution(self.cleaned_data["resolution"])
@@ -483,11 +462,11 @@ class CancelForm(CaseForm):
     writes = (Kind.CLOSED,)
     danger = "danger"
 
-    why = _text("Why is it cancelled?", rows=2)
+    why = text("Why is it cancelled?", rows=2)
 
     @classmethod
     def fits(cls, case, user):
-        return case.is_open and not case.unlocked
+        return case.is_open and not case.was_unlocked
 
     def carry_out(self, by):
         operations.close_request(
@@ -503,6 +482,9 @@ CASE_FORMS = {
         SendLinkForm,
         VerifyPinForm,
         IssuePinForm,
+        TakeDownForm,
+        AttachEvidenceForm,
+        ResendReceiptForm,
         UnlockForm,
         ReExportForm,
         RelockForm,
@@ -521,7 +503,7 @@ class ActForm(forms.Form):
     """What confirms a bulk act: the key that makes a second submit the same act, and for a relock the reason."""
 
     key = forms.UUIDField(widget=forms.HiddenInput)
-    why = _text("Why are they locked again?", rows=2)
+    why = text("Why are they locked again?", rows=2)
 
     def __init__(self, *args, kind, key, **kwargs):
         super().__init__(*args, label_suffix="", **kwargs)

@@ -1,7 +1,16 @@
 from .accounts import Account, Contact
 from .acts import Act, Selection, Verdict
 from .batches import Batch, BatchItem
-from .consents import Consent, ConsentedBatch, ConsentLink, ConsentTerms, ConsentWithdrawal
+from .certificates import Certificate, CheckTry
+from .consents import (
+    Consent,
+    ConsentedBatch,
+    ConsentEvidence,
+    ConsentLink,
+    ConsentTerms,
+    ConsentWithdrawal,
+    ResentReceipt,
+)
 from .ledger import CaseEvent
 from .requests import RequestedBatch, UnlockRequest
 
@@ -11,13 +20,17 @@ __all__ = [
     "Batch",
     "BatchItem",
     "CaseEvent",
+    "Certificate",
+    "CheckTry",
     "Consent",
+    "ConsentEvidence",
     "ConsentLink",
     "ConsentTerms",
     "ConsentWithdrawal",
     "ConsentedBatch",
     "Contact",
     "RequestedBatch",
+    "ResentReceipt",
     "Selection",
     "UnlockRequest",
     "Verdict",

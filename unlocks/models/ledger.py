@@ -28,12 +28,18 @@ class CaseEvent(models.Model):
         MAIL_FAILED = "mail_failed", "Mail could not be sent"
         CONSENTED = "consented", "Consent given"
         DECLINED = "declined", "Consent declined"
+        TAKEN_DOWN = "taken_down", "Consent taken down by staff"
+        EVIDENCE = "evidence", "Evidence attached"
         WITHDRAWN = "withdrawn", "Consent withdrawn"
+        RECEIPT_RESENT = "receipt_resent", "Receipt sent again"
+        CERTIFIED = "certified", "Certificate issued"
         UNLOCKED = "unlocked", "Unlocked"
         REFUSED = "refused", "Unlock refused"
         RELOCKED = "relocked", "Locked again"
         RE_EXPORTED = "re_exported", "Marked as re-exported"
         CLOSED = "closed", "Closed"
+        TERMS_DRAFTED = "terms_drafted", "Consent terms drafted"
+        TERMS_PUBLISHED = "terms_published", "Consent terms published"
         SEALED = "sealed", "History sealed"
 
     sequence = models.PositiveBigIntegerField(unique=True)

@@ -5,46 +5,66 @@ ledger, in this order), asks the rules, writes, and records history and ledger. 
 Refused with nothing written, except that a PIN try is kept whatever comes of it.
 """
 
+from .certificate import issue_certificate
 from .consent import (
     decline_consent,
     give_consent,
     link_for,
+    obstacle_to_taking_down,
     open_consent_link,
-    receipt_for,
     refuse_staff,
     revoke_consent_link,
     send_consent_link,
-    shown_text,
-    withdraw_consent,
+    take_down_consent,
 )
+from .evidence import attach_evidence
 from .links import link_state
 from .pin import issue_pin, verify_customer_pin, verify_pin
+from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
+from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen, terms_sha256
+from .texts import shown_lines, shown_text, terms_in_force, text_to_read_out
 from .unlock import mark_re_exported, relock, unlock
 from .verbs import Refused
+from .withdrawal import withdraw_consent, withdraw_own_consent
 
 __all__ = [
     "Refused",
     "add_note",
     "assign",
+    "attach_evidence",
     "close_request",
     "decline_consent",
+    "draft_terms",
+    "edit_terms",
     "give_consent",
+    "issue_certificate",
     "issue_pin",
     "link_for",
     "link_state",
     "mark_re_exported",
+    "obstacle_to_publishing",
+    "obstacle_to_taking_down",
     "open_consent_link",
     "open_request",
+    "publish_terms",
     "receipt_for",
     "record_advice",
     "refuse_staff",
     "relock",
+    "resend_receipt",
     "revoke_consent_link",
     "send_consent_link",
+    "shown_lines",
     "shown_text",
+    "take_down_consent",
+    "terms_in_force",
+    "terms_seen",
+    "terms_sha256",
+    "text_to_read_out",
     "unlock",
     "verify_customer_pin",
     "verify_pin",
     "withdraw_consent",
+    "withdraw_own_consent",
 ]

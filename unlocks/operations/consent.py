@@ -1,31 +1,24 @@
-"""Asking for the customer's consent, recording it, and taking it back."""
+"""Asking for the customer's consent, and recording the answer."""
 
 import hashlib
-import secrets
 
 from django.conf import settings
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import F, OuterRef, Subquery
 from django.urls import reverse
 from django.utils import timezone
 
 from .. import fingerprint, history, ledger, mails, wording
-from ..models import (
-    Batch,
-    CaseEvent,
-    Consent,
-    ConsentedBatch,
-    ConsentLink,
-    ConsentTerms,
-    ConsentWithdrawal,
-    RequestedBatch,
-    UnlockRequest,
-)
+from ..actors import Actor
+from ..models import CaseEvent, Consent, ConsentedBatch, ConsentLink, RequestedBatch, UnlockRequest
 from ..rules import Refusal
 from .links import live, opened
-from .pin import counts_still, knows_pin
+from .pin import counts_still, knows_pin, verified_by
+from .receipts import mail_receipt
 from .requests import end
-from .unlock import relock_under
+from .texts import asked_for, shown_text, terms_in_force, text_to_read_out
+from .tokens import hashed, new_token
 from .verbs import Refused, customer_verb, locked, refuse_own_contacts, staff_verb
 
 
@@ -42,22 +35,21 @@ def send_consent_link(request, *, contact, by):
         raise Refused.because(Refusal.ALREADY_RECORDED, names="unlocked; open a new request for other batches")
     if not request.advice:
         raise Refused.because(Refusal.ADVICE_FIRST)
-    if contact.account_id != request.account_id or not contact.is_admin:
-        raise Refused.because(Refusal.NOT_AN_ADMIN, name=contact.name, admins="Links go to Admin contacts only.")
+    _refuse_unless_admin(contact, request, "Links go to Admin contacts only.")
     refuse_own_contacts(request.account, by)
     if not request.account.pin_hash:
         raise Refused.because(Refusal.NO_PIN)
-    history.lock(_asked(request))
-    fingerprint.take(_asked(request))
+    history.lock(asked_for(request))
+    fingerprint.take(asked_for(request))
     at = timezone.now()
     _revoke(request, at)
-    token = secrets.token_urlsafe(32)
+    token = new_token()
     link = ConsentLink.objects.create(
         request=request,
         sent_to=contact,
         email=contact.email,
-        terms=ConsentTerms.objects.exclude(published_at=None).first(),
-        token_hash=_hash(token),
+        terms=terms_in_force(),
+        token_hash=hashed(token),
         sent_by=by.user,
         sent_at=at,
         expires_at=at + settings.CONSENT_LINK_LIFETIME,
@@ -108,13 +100,7 @@ def _revoke(request, at):
 def link_for(token):
     """Return the consent link with this token, or None."""
     links = ConsentLink.objects.select_related("request__account", "request__requester", "sent_to", "terms")
-    return links.filter(token_hash=_hash(token)).first()
-
-
-def receipt_for(token):
-    """Return the consent whose receipt has this token, or None."""
-    consents = Consent.objects.select_related("request__account", "terms", "contact")
-    return consents.filter(receipt_hash=_hash(token)).first()
+    return links.filter(token_hash=hashed(token)).first()
 
 
 @customer_verb
@@ -126,50 +112,22 @@ def open_consent_link(link, *, by):
         return link
     link.first_opened_at, link.first_opened_ip, link.first_opened_browser = timezone.now(), by.ip, by.browser
     link.save(update_fields=["first_opened_at", "first_opened_ip", "first_opened_browser"])
-    ledger.note(CaseEvent.Kind.LINK_OPENED, request=request, by=by, link=link.pk, browser=by.browser)
+    ledger.note(
+        CaseEvent.Kind.LINK_OPENED,
+        request=request,
+        by=by,
+        link=link.pk,
+        browser=by.browser,
+        opened=_iso(link.first_opened_at),
+    )
     return link
 
 
 @transaction.atomic
-def refuse_staff(link, *, by):
-    """Record that a logged-in member of staff stood on the customer's page."""
-    ledger.note(CaseEvent.Kind.STAFF_REFUSED, request=link.request, by=by, link=link.pk)
-
-
-def shown_text(link):
-    """Return all that the customer is shown and agrees to or declines, as plain text, as the batches stand now."""
-    account, terms = link.request.account, link.terms
-    batches = list(_asked(link.request).annotate(content=fingerprint.expression("default")).order_by("number"))
-    items, total = sum(batch.item_count for batch in batches), sum(batch.total for batch in batches)
-    return "\n".join(
-        [
-            f"{wording.TITLE} ({link.request.reference})",
-            wording.asked(account),
-            "",
-            f"{wording.ACCOUNT_HEADING}: {account.name}, number {account.number}",
-            f"{wording.BATCHES_HEADING}: {wording.batches_summary(len(batches), items, total)}",
-            *(_batch_in_words(batch) for batch in batches),
-            "",
-            wording.ADVICE_HEADING,
-            *wording.ADVICE,
-            "",
-            wording.terms_heading(terms),
-            terms.text,
-            "",
-            wording.DECISION_HEADING,
-            f"[ ] {wording.authorised(account)}",
-            f"[ ] {wording.agree(terms)}",
-            f"[{wording.AGREE_BUTTON}] [{wording.DECLINE_BUTTON}]",
-        ]
-    )
-
-
-def _batch_in_words(batch):
-    return (
-        f"- {batch.number}, {batch.name or 'no name'}: "
-        f"{wording.counted(batch.item_count, 'item', 'items')}, {wording.money(batch.total)}, "
-        f"posted {wording.day(batch.posted_on)}, bypassed {wording.day(batch.bypassed_on)}, content {batch.content}"
-    )
+def refuse_staff(found, *, by):
+    """Record that a logged-in member of staff stood on the customer's page of a link, or of a consent's receipt."""
+    which = "consent" if isinstance(found, Consent) else "link"
+    ledger.note(CaseEvent.Kind.STAFF_REFUSED, request=found.request, by=by, **{which: found.pk})
 
 
 @customer_verb
@@ -182,41 +140,24 @@ def give_consent(link, *, name, role, shown, by):
     request, link = opened(link)
     if not counts_still(link.pin_verified_at, settings.PIN_VERIFICATION_LIFETIME):
         raise Refused.because(Refusal.PIN_STALE)
-    history.lock(_asked(request))
+    history.lock(asked_for(request))
     if shown_text(link) != shown:
         raise Refused.because(Refusal.CHANGED_WHILE_READING)
-    fingerprint.take(_asked(request))
-    at = timezone.now()
-    waiting = RequestedBatch.objects.filter(request=request, outcome=RequestedBatch.Outcome.WAITING)
-    consent, token = _record(
-        link,
-        Consent.Decision.AGREED,
+    by_link = _by_link(link, by)
+    consent, token = _agree(
+        request,
+        by_link | {"pin_verified_at": link.pin_verified_at, "pin_typed_by": UnlockRequest.PinTypedBy.CUSTOMER},
         name=name,
         role=role,
         shown=shown,
+        ticked=[wording.authorised(request.account), wording.agree(link.terms)],
+        pressed=wording.AGREE_BUTTON,
         by=by,
-        at=at,
-        valid_until=at + settings.CONSENT_LIFETIME,
-        batch_count=waiting.count(),
     )
-    history.insert_select(
-        ConsentedBatch,
-        waiting,
-        consent_id=consent.pk,
-        requested_batch_id=F("pk"),
-        batch_id=F("batch_id"),
-        fingerprint=F("batch__fingerprint"),
-    )
-    covered = ConsentedBatch.objects.filter(consent=consent, requested_batch=OuterRef("pk")).values("pk")
-    history.update(waiting, by=by, why="Consent given", at=at, consented=Subquery(covered))
-    request.status = UnlockRequest.Status.CONSENTED
     request.pin_verified_at, request.pin_verified_by = link.pin_verified_at, None
     request.pin_typed_by = UnlockRequest.PinTypedBy.CUSTOMER
-    history.save(request, by=by, why="Consent given")
-    ledger.note(
-        CaseEvent.Kind.CONSENTED, request=request, by=by, at=at, batches=consent.batch_count, **_facts(consent, by)
-    )
-    _mail_receipt("receipt", consent, token)
+    _make_ready(request, consent, CaseEvent.Kind.CONSENTED, by=by, why="Consent given")
+    mail_receipt(consent, token)
     return consent, token
 
 
@@ -226,96 +167,185 @@ def decline_consent(link, *, name, role, why, shown, by):
     """Record that the customer declined, and close the case; return the consent record and its receipt's token."""
     request, link = opened(link)
     consent, token = _record(
-        link, Consent.Decision.DECLINED, name=name, role=role, shown=shown, by=by, at=timezone.now()
+        request,
+        Consent.Decision.DECLINED,
+        name=name,
+        role=role,
+        shown=shown,
+        pressed=wording.CONFIRM_DECLINE_BUTTON,
+        at=timezone.now(),
+        **_by_link(link, by),
     )
     ledger.note(CaseEvent.Kind.DECLINED, request=request, by=by, why=why, **_facts(consent, by))
     end(request, resolution=UnlockRequest.Resolution.DECLINED, by=by, why=why or "Customer declined")
-    _mail_receipt("declined", consent, token)
+    mail_receipt(consent, token)
     return consent, token
 
 
-@staff_verb("unlocks.withdraw_consent")
-def withdraw_consent(consent, *, why, by):
-    """Record that the customer takes a consent back; batches unlocked under it are locked again in the same act."""
-    if not why.strip():
-        raise Refused.because(Refusal.NO_REASON)
-    with transaction.atomic():
-        request = locked(consent.request)
-        if consent.decision != Consent.Decision.AGREED:
-            raise Refused.because(Refusal.CONSENT_OVER, names="the customer declined")
-        if ConsentWithdrawal.objects.filter(consent=consent).exists():
-            raise Refused.because(Refusal.CONSENT_OVER, names="it was withdrawn already")
-        relock_under(consent, by=by, why=f"Consent withdrawn: {why}")
-        ConsentWithdrawal.objects.create(consent=consent, at=timezone.now(), by=by.user, actor=by.name, why=why)
-        ledger.note(CaseEvent.Kind.WITHDRAWN, request=request, by=by, consent=consent.pk, why=why)
-        end(request, resolution=UnlockRequest.Resolution.WITHDRAWN, by=by, why=why)
-        mails.send(
-            "withdrawn",
-            consent.email,
-            about=request,
-            consent=consent,
-            request=request,
-            account=request.account,
-            why=why,
-        )
+@staff_verb("unlocks.take_down_consent")
+@transaction.atomic
+def take_down_consent(request, *, contact, name, role, shown, by):
+    """Record what the customer agreed to on the phone, as a weaker kind of consent; another person has to unlock.
+
+    Raises Refused: what `obstacle_to_taking_down` says, NOT_AN_ADMIN, CHANGED_WHILE_READING.
+    """
+    request = locked(request)
+    _refuse_to_take_down(request, by)
+    _refuse_unless_admin(contact, request, "Only an Admin of the account can consent.")
+    history.lock(asked_for(request))
+    if text_to_read_out(request) != shown:
+        raise Refused.because(Refusal.CHANGED_WHILE_READING)
+    consent, token = _agree(
+        request,
+        {
+            "how": Consent.How.STAFF,
+            "recorded_by": by.user,
+            "terms": terms_in_force(),
+            "contact": contact,
+            "contact_name": contact.name,
+            "email": contact.email,
+            "pin_verified_at": request.pin_verified_at,
+            "pin_typed_by": request.pin_typed_by,
+        },
+        name=name,
+        role=role,
+        shown=shown,
+        by=by,
+    )
+    _revoke(request, consent.given_at)
+    if request.status != UnlockRequest.Status.AWAITING_CONSENT:
+        request.status = UnlockRequest.Status.AWAITING_CONSENT
+        history.save(request, by=by, why="Consent asked for on the phone")
+    _make_ready(request, consent, CaseEvent.Kind.TAKEN_DOWN, by=by, why="Consent taken down by staff")
+    mail_receipt(consent, token)
+    return consent
 
 
-def _asked(request):
-    """The batches that the request still waits to unlock."""
-    lines = RequestedBatch.objects.filter(request=request, outcome=RequestedBatch.Outcome.WAITING)
-    return Batch.objects.filter(pk__in=lines.values("batch"))
+def obstacle_to_taking_down(request, user):
+    """Say why this member of staff can't take a consent down for the request now; '' when they can."""
+    by = Actor.staff(user)
+    try:
+        if not by.may("unlocks.take_down_consent"):
+            raise PermissionDenied("You may not take consents down.")
+        _refuse_to_take_down(request, by)
+    except (Refused, PermissionDenied) as refused:
+        return str(refused)
+    return ""
 
 
-def _record(link, decision, *, name, role, shown, by, at, valid_until=None, batch_count=0):
-    link.used_at = at
+def _refuse_to_take_down(request, by):
+    if not settings.STAFF_CONSENT:
+        raise Refused.because(Refusal.STAFF_CONSENT_OFF)
+    if request.status == UnlockRequest.Status.CLOSED:
+        raise Refused.because(Refusal.CLOSED, request=request.reference)
+    if request.status == UnlockRequest.Status.UNLOCKED:
+        raise Refused.because(Refusal.ALREADY_RECORDED, names="unlocked; open a new request for other batches")
+    if not request.advice:
+        raise Refused.because(Refusal.ADVICE_FIRST)
+    refuse_own_contacts(request.account, by)
+    if not verified_by(request, by.user):
+        raise Refused.because(Refusal.PIN_NOT_BY_YOU)
+
+
+def _refuse_unless_admin(contact, request, said):
+    if contact.account_id != request.account_id or not contact.is_admin:
+        raise Refused.because(Refusal.NOT_AN_ADMIN, name=contact.name, admins=said)
+
+
+def _by_link(link, by):
+    """Use the link up, and return what a consent given through it holds."""
+    link.used_at = timezone.now()
     link.save(update_fields=["used_at"])
-    token = secrets.token_urlsafe(32)
+    return {
+        "how": Consent.How.LINK,
+        "link": link,
+        "terms": link.terms,
+        "contact": link.sent_to,
+        "contact_name": link.sent_to.name,
+        "email": link.email,
+        "ip": by.ip,
+        "browser": by.browser,
+    }
+
+
+def _agree(request, given, *, name, role, shown, by, ticked=(), pressed=""):
+    """Record an agreement to what the request still asks for, each batch as it stands; the batches are locked."""
+    fingerprint.take(asked_for(request))
+    at = timezone.now()
+    waiting = RequestedBatch.objects.filter(request=request, outcome=RequestedBatch.Outcome.WAITING)
+    consent, token = _record(
+        request,
+        Consent.Decision.AGREED,
+        name=name,
+        role=role,
+        shown=shown,
+        ticked=list(ticked),
+        pressed=pressed,
+        at=at,
+        valid_until=at + settings.CONSENT_LIFETIME,
+        batch_count=waiting.count(),
+        **given,
+    )
+    history.insert_select(
+        ConsentedBatch,
+        waiting,
+        consent_id=consent.pk,
+        requested_batch_id=F("pk"),
+        batch_id=F("batch_id"),
+        number=F("batch__number"),
+        name=F("batch__name"),
+        total=F("batch__total"),
+        item_count=F("batch__item_count"),
+        fingerprint=F("batch__fingerprint"),
+    )
+    covered = ConsentedBatch.objects.filter(consent=consent, requested_batch=OuterRef("pk")).values("pk")
+    history.update(waiting, by=by, why="Consent given", at=at, consented=Subquery(covered))
+    return consent, token
+
+
+def _make_ready(request, consent, kind, *, by, why):
+    request.status = UnlockRequest.Status.CONSENTED
+    history.save(request, by=by, why=why)
+    ledger.note(kind, request=request, by=by, at=consent.given_at, batches=consent.batch_count, **_facts(consent, by))
+
+
+def _record(request, decision, *, name, role, shown, at, **given):
+    token = new_token()
     consent = Consent.objects.create(
-        request=link.request,
-        link=link,
-        terms=link.terms,
+        request=request,
         text=shown,
         text_sha256=hashlib.sha256(shown.encode()).hexdigest(),
         decision=decision,
         signer_name=name,
         signer_role=role,
-        contact=link.sent_to,
-        email=link.email,
-        ip=by.ip,
-        browser=by.browser,
-        how=Consent.How.LINK,
         given_at=at,
-        valid_until=valid_until,
-        batch_count=batch_count,
-        receipt_hash=_hash(token),
+        receipt_hash=hashed(token),
+        **given,
     )
     return consent, token
 
 
 def _facts(consent, by):
+    """Return what the ledger is told of a consent: all that is recorded of it, the text by its hash."""
     return {
         "consent": consent.pk,
         "link": consent.link_id,
         "name": consent.signer_name,
         "role": consent.signer_role,
+        "contact": consent.contact_id,
+        "contact_name": consent.contact_name,
+        "to": consent.email,
         "text_sha256": consent.text_sha256,
         "terms": consent.terms.version,
+        "ticked": consent.ticked,
+        "pressed": consent.pressed,
+        "pin_verified": _iso(consent.pin_verified_at),
+        "pin_typed_by": str(consent.pin_typed_by),
+        "given": _iso(consent.given_at),
+        "valid_until": _iso(consent.valid_until),
         "browser": by.browser,
     }
 
 
-def _mail_receipt(template, consent, token):
-    mails.send(
-        template,
-        consent.email,
-        about=consent.request,
-        consent=consent,
-        request=consent.request,
-        account=consent.request.account,
-        url=settings.PUBLIC_URL + reverse("receipt_link", args=[token]),
-        text=consent.text,
-    )
-
-
-def _hash(token):
-    return hashlib.sha256(token.encode()).hexdigest()
+def _iso(moment):
+    return moment and moment.isoformat()

@@ -6,6 +6,7 @@ and no error afterwards gives a try back.
 
 from datetime import timedelta
 
+from django.conf import settings
 from django.contrib.auth.hashers import make_password
 from django.db import transaction
 from django.db.models import Case, F, Q, Value, When
@@ -123,6 +124,18 @@ def knows_pin(account, user):
     """Say whether `user` has typed the PIN that the account has now."""
     right = CaseEvent.objects.filter(kind=CaseEvent.Kind.PIN_RIGHT, account=account, user=user)
     return right.filter(at__gte=account.pin_issued_at).exists() if account.pin_issued_at else right.exists()
+
+
+def verified_by(request, user):
+    """Say whether `user` typed the PIN that the account has now for this request, not more than 30 minutes ago."""
+    right = CaseEvent.objects.filter(kind=CaseEvent.Kind.PIN_RIGHT, request=request, user=user)
+    if issued := request.account.pin_issued_at:
+        right = right.filter(at__gte=issued)
+    return (
+        request.pin_verified_by_id == user.pk
+        and counts_still(request.pin_verified_at, settings.PIN_VERIFICATION_LIFETIME)
+        and right.filter(at__gte=request.pin_verified_at).exists()
+    )
 
 
 def counts_still(verified_at, lifetime: timedelta):

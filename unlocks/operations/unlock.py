@@ -91,9 +91,9 @@ def mark_re_exported(batches, *, by, key=None):
     return _carry_out(_RE_EXPORT, batches, by=by, key=key)
 
 
-def relock_under(consent, *, by, why):
-    """Lock again whatever is unlocked under a consent, inside a verb that locked its request."""
-    under = Batch.objects.filter(status=Batch.Status.UNLOCKED, grant__consent=consent)
+def relock_under(consents, *, by, why):
+    """Lock again whatever is unlocked under the consents of one request, inside a verb that locked it."""
+    under = Batch.objects.filter(status=Batch.Status.UNLOCKED, grant__consent__in=consents)
     if under.exists():
         _attempt(_RELOCK, under, by=by, key=uuid.uuid4(), why=why)
 

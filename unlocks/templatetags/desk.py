@@ -57,6 +57,14 @@ def ago(moment):
 
 
 @register.filter
+def said_yes(consent):
+    """Say how the customer agreed: through the link, or on the phone to whoever took it down."""
+    if consent.taken_down:
+        return f"Taken down by {consent.recorded_by}: {consent.signer_name} said yes on the phone"
+    return f"Agreed by {consent.signer_name}"
+
+
+@register.filter
 def thousands(number):
     """Write a whole number with thousands separators."""
     return f"{number:,}"

@@ -1,30 +1,67 @@
-import json
+import os
 from pathlib import Path
 
 from django.core.mail import send_mail
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from unlocks import ledger
+from unlocks import anchors
+
+MAIL = (
+    "This is how far the ledger of Unlock Desk has come. Keep this mail: should the end of the ledger be cut off one "
+    "day, or an older database be put in its place, it shows against this.\nTo check: save this mail as a file, and "
+    "run “manage.py verify_audit --anchor FILE” on the desk.\n\n{anchor}\n"
+)
 
 
 class Command(BaseCommand):
-    help = "Write the head of the ledger somewhere else, so that a tail cut off later shows (verify_audit --anchor)."
+    help = (
+        "Write the head of the ledger down somewhere else, so that a tail cut off later shows (verify_audit --anchor). "
+        "Run it daily, after seal_history."
+    )
 
     def add_arguments(self, parser):
-        parser.add_argument("--to", type=Path, metavar="FILE", help="a file, best on another machine's disk")
+        parser.add_argument(
+            "--to",
+            type=Path,
+            metavar="FILE",
+            help="a file, best on another machine's disk. A line is added for each export and nothing in it is ever "
+            "overwritten; when an anchor that is in it does not fit the ledger any more, nothing is written and the "
+            "command exits with 1. For each month or year a new file can be begun.",
+        )
         parser.add_argument("--mail", metavar="ADDRESS", help="a mailbox that the desk's database owner cannot empty")
 
     def handle(self, *args, to, mail, **options):
-        sequence, head = ledger.head()
-        anchor = json.dumps({"at": timezone.now().isoformat(), "hash": head, "sequence": sequence}, indent=1) + "\n"
         if not (to or mail):
             raise CommandError("Say where the anchor goes: --to FILE, --mail ADDRESS, or both.")
+        anchor = anchors.now(timezone.now())
         if to:
-            try:
-                to.write_text(anchor)
-            except OSError as error:
-                raise CommandError(f"The anchor could not be written to {to}: {error.strerror}.") from error
+            self._add(anchor, to)
         if mail:
-            send_mail(f"Unlock Desk anchor {sequence}", anchor, None, [mail])
-        self.stdout.write(f"Anchor: entry {sequence}, {head}")
+            self._mail(anchor, mail, to)
+        self.stdout.write(f"Anchor: entry {anchor.sequence}, {anchor.hash}")
+
+    def _add(self, anchor, path):
+        try:
+            there = path.read_text() if path.exists() else ""
+            for _, fault in anchors.faults(anchors.read(there)) if there.strip() else ():
+                raise CommandError(
+                    f"Nothing was written: {path} holds an anchor that does not fit. {fault} Run “manage.py "
+                    f"verify_audit --anchor {path}”; after a restore that you know of, begin a new file."
+                )
+            with path.open("a") as file:
+                file.write(f"{anchor}\n" if there.endswith("\n") or not there else f"\n{anchor}\n")
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise CommandError(f"The anchor could not be written to {path}: {error.strerror}.") from error
+        except (anchors.NotAnchors, UnicodeDecodeError) as error:
+            raise CommandError(f"Nothing was written: {path} is not a file of anchors: {error}.") from error
+
+    def _mail(self, anchor, address, path):
+        try:
+            send_mail(f"Unlock Desk anchor {anchor.sequence}", MAIL.format(anchor=anchor), None, [address])
+        except (OSError, ValueError) as error:  # SMTPException is an OSError
+            written = f" It was written to {path}." if path else ""
+            said = " ".join(str(error).split()) or type(error).__name__
+            raise CommandError(f"The anchor could not be mailed to {address}: {said}.{written}") from error

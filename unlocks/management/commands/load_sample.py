@@ -152,6 +152,11 @@ class Command(BaseCommand):
         # Ready to unlock.
         ready = self._open(blue_ridge, 4, agent, "by_mistake", "Bypassed by a new bookkeeper.")
         self._agree(ready, self._ask(ready, agent), "730264", "Controller")
+        # Ready too, on a consent that the agent took down on the phone: another person has to unlock.
+        if settings.STAFF_CONSENT:
+            phoned = self._open(cedar, 2, agent, "by_mistake", "On the road, without mail; calls from the van.")
+            operations.record_advice(phoned, advice=UnlockRequest.Advice.WANTS_EXPORT, by=agent)
+            self._take_down(phoned, agent, "358291", "Owner")
         # Unlocked, to be exported by the customer.
         unlocked = self._open(harbor, 2, manager, "no_integration", "QuickBooks is connected since Monday.")
         self._agree(unlocked, self._ask(unlocked, manager), "195538", "Owner")
@@ -188,6 +193,18 @@ class Command(BaseCommand):
         operations.verify_customer_pin(link, pin=pin, by=customer)
         link = operations.link_for(url.rstrip("/").rsplit("/", 1)[-1])
         operations.give_consent(link, name=link.sent_to.name, role=role, shown=operations.shown_text(link), by=customer)
+
+    def _take_down(self, request, by, pin, role):
+        operations.verify_pin(request, pin=pin, by=by)
+        request.refresh_from_db()
+        operations.take_down_consent(
+            request,
+            contact=request.requester,
+            name=request.requester.name,
+            role=role,
+            shown=operations.text_to_read_out(request),
+            by=by,
+        )
 
     def _say(self):
         say, number = self.stdout.write, ACCOUNTS[0][0]

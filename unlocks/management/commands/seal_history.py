@@ -1,12 +1,21 @@
-from django.core.management.base import BaseCommand
+from django.core.management.base import BaseCommand, CommandError
+from django.db import OperationalError
 
 from unlocks import seals
 from unlocks.actors import Actor
 
 
 class Command(BaseCommand):
-    help = "Seal the history rows written since the last seal into the ledger. Run it nightly."
+    help = (
+        "Seal the rows of history and evidence written since the last seal into the ledger. What no seal covers yet "
+        "can be altered without it showing: run it hourly, or oftener. A run costs one ledger entry, or none."
+    )
 
     def handle(self, *args, **options):
-        rows = seals.seal_history(by=Actor.desk())
-        self.stdout.write(f"Sealed {rows} history rows." if rows else "Nothing new to seal.")
+        try:
+            rows = seals.seal_history(by=Actor.desk())
+        except OperationalError as error:
+            raise CommandError(
+                f"Nothing was sealed: the database was busy ({' '.join(str(error).split())}). Run it again."
+            ) from error
+        self.stdout.write(f"Sealed {seals.counted(rows)} of history and evidence." if rows else "Nothing new to seal.")

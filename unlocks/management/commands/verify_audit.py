@@ -1,44 +1,54 @@
-import json
 from pathlib import Path
 
 from django.core.management.base import BaseCommand, CommandError
 
-from unlocks import guards, invariants, ledger, seals
-from unlocks.models import CaseEvent
+from unlocks import anchors, audit, ledger, seals
+
+NEXT = (
+    "What to do now: stop unlocking and keep this database as it is (copy it, change nothing). Then compare it with "
+    "the newest backup for which verify_audit finds nothing, given the same anchors."
+)
+NEXT_FOR_GUARDS = (
+    "What to do now: stop unlocking, and find out who took the guards away and what was written since. "
+    "“manage.py migrate” puts them back."
+)
 
 
 class Command(BaseCommand):
-    help = "Recompute the ledger and its seals and check every invariant; exits non-zero and names the first offender."
+    help = (
+        "Recompute the ledger, its seals and what it tells of, and check every invariant, evidence file and guard. "
+        "Names the first offender of each kind, says how many more there are, and exits with 1; with 0 when all holds. "
+        "It changes nothing and can run while the desk is in use."
+    )
 
     def add_arguments(self, parser):
         parser.add_argument(
-            "--anchor", type=Path, metavar="FILE", help="a head exported earlier (export_anchor): shows a cut tail"
+            "--anchor",
+            action="append",
+            type=Path,
+            default=[],
+            metavar="FILE",
+            help="what the ledger was once: a file of export_anchor, its mail, or the JSON of a certificate. Shows a "
+            "tail that was cut off, an older database put in place, a ledger written anew. Can be given several times.",
         )
 
     def handle(self, *args, anchor, **options):
-        fault = ledger.first_fault() or (anchor and self._off_the_anchor(anchor)) or seals.first_fault()
-        if fault:
-            raise CommandError(fault)
-        for wrong, rows in invariants.offenders():
-            if first := rows.order_by("pk").first():
-                raise CommandError(f"{first._meta.verbose_name.capitalize()} {first} (id {first.pk}): {wrong}.")
-        if missing := guards.missing():
-            raise CommandError(f"Guards are missing or altered in the database: {', '.join(missing)}.")
+        if found := audit.findings([head for path in anchor for head in self._heads(path)]):
+            only_guards = all(sentence.startswith(audit.GUARDS) for sentence in found)
+            raise CommandError("\n".join([*found, NEXT_FOR_GUARDS if only_guards else NEXT]))
         sequence, head = ledger.head()
         self.stdout.write(
             f"The audit holds: ledger intact (head {sequence} {head}), every seal and invariant holds, "
             "every guard is in place."
         )
+        if rows := seals.unsealed():
+            said = f"{seals.counted(rows)} of history and evidence"
+            self.stdout.write(f"Not sealed yet: {said}. “manage.py seal_history” does it.")
 
-    def _off_the_anchor(self, path):
+    def _heads(self, path):
         try:
-            anchor = json.loads(path.read_text())
-            sequence, expected = int(anchor["sequence"]), str(anchor["hash"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise CommandError(f"{path} is not an anchor: {error}") from error
-        found = CaseEvent.objects.filter(sequence=sequence).values_list("hash", flat=True).first()
-        if sequence == 0 or found == expected:
-            return ""
-        if found is None:
-            return f"Ledger entry {sequence} of the anchor is gone: the tail was cut after entry {ledger.head()[0]}."
-        return f"Ledger entry {sequence} is not the one of the anchor: the ledger was written anew."
+            return anchors.read(path.read_text())
+        except OSError as error:
+            raise CommandError(f"{path} could not be read: {error.strerror}.") from error
+        except (anchors.NotAnchors, UnicodeDecodeError) as error:
+            raise CommandError(f"{path} is not an anchor: {error}.") from error

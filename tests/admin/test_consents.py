@@ -1,0 +1,483 @@
+"""The consents as staff see them: all that is kept, the papers, the receipts and the certificates."""
+
+import hashlib
+import json
+import logging
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from tests import factories
+from tests.admin.test_request_page import page_of
+from tests.papers import PDF, kept_as
+from unlocks import guards, history, operations
+from unlocks.actors import Actor
+from unlocks.models import Certificate, Consent, ConsentedBatch, ConsentEvidence, ResentReceipt, UnlockRequest
+
+CONSENTS = "/desk/unlocks/consent/"
+
+
+def consent_page(case):
+    return reverse("admin:unlocks_consent_change", args=[case.consent.pk])
+
+
+def shown(client, case):
+    response = client.get(consent_page(case))
+    assert response.status_code == 200
+    return " ".join(response.content.decode().split())
+
+
+def post(client, case, verb, **typed):
+    return client.post(consent_page(case), {"verb": verb, **typed})
+
+
+def seen_on(client, case, verb):
+    return client.get(consent_page(case)).context["forms"][verb]["seen"].value()
+
+
+def state(case):
+    case.refresh()
+    return (
+        case.request.status,
+        case.request.events.count(),
+        ConsentEvidence.objects.count(),
+        ResentReceipt.objects.count(),
+        Certificate.objects.count(),
+    )
+
+
+@pytest.fixture
+def consented(agent, django_capture_on_commit_callbacks):
+    with django_capture_on_commit_callbacks(execute=True):
+        return factories.case_consented(agent)
+
+
+@pytest.fixture
+def taken_down(agent, django_capture_on_commit_callbacks):
+    with django_capture_on_commit_callbacks(execute=True):
+        return factories.case_taken_down(agent)
+
+
+@pytest.fixture
+def paper(agent, taken_down, evidence_place):
+    return operations.attach_evidence(
+        taken_down.consent, what="signed_paper", file_name="signed.pdf", content=PDF, by=factories.acting(agent)
+    )
+
+
+def evidence_address(paper):
+    return reverse("admin:consent_evidence", args=[paper.consent_id, paper.pk])
+
+
+# The list
+
+
+def found(client, **query):
+    return {consent.pk for consent in client.get(CONSENTS, query).context["cl"].result_list}
+
+
+def test_consents_are_found_by_reference_request_account_and_kind(agent, agent_client):
+    own, staff = factories.case_consented(agent), factories.case_taken_down(agent)
+    for term in (staff.consent.reference, staff.consent.reference.lower(), f"{staff.consent.pk}"):
+        assert found(agent_client, q=term) == {staff.consent.pk}
+    assert found(agent_client, q=own.request.reference) == {own.consent.pk}
+    assert found(agent_client, q=own.account.number) == {own.consent.pk}
+    assert found(agent_client, how__exact="staff") == {staff.consent.pk}
+    assert found(agent_client, decision__exact="declined") == set()
+    assert found(agent_client, decision__exact="agreed") == {own.consent.pk, staff.consent.pk}
+
+
+def test_the_list_costs_the_same_at_one_and_at_ten_and_reads_no_text(agent, manager_client, django_assert_num_queries):
+    for _ in range(2):
+        factories.case_taken_down(agent)
+    manager_client.get(CONSENTS)
+    with CaptureQueriesContext(connection) as counted:
+        manager_client.get(CONSENTS)
+    assert not any('"unlocks_consent"."text"' in query["sql"] for query in counted)
+    for _ in range(8):
+        factories.case_consented(agent)
+    with django_assert_num_queries(len(counted)):
+        assert len(manager_client.get(CONSENTS).context["cl"].result_list) == 10
+
+
+def test_the_list_stands_in_the_foot_of_every_page(agent_client):
+    assert f'<a href="{CONSENTS}">Consents</a>' in agent_client.get("/desk/").content.decode()
+
+
+@pytest.mark.parametrize("role", ["agent", "manager", "auditor", "superuser"])
+def test_every_role_sees_consents_and_nobody_writes_them(request, role, consented):
+    client = request.getfixturevalue(f"{role}_client")
+    assert client.get(CONSENTS).status_code == 200
+    assert client.get(consent_page(consented)).status_code == 200
+    before = Consent.objects.values().get()
+    assert client.get(f"{CONSENTS}add/").status_code == 403
+    assert client.post(f"{CONSENTS}{consented.consent.pk}/delete/", {"post": "yes"}).status_code == 403
+    assert client.post(consent_page(consented), {"signer_name": "Nobody", "_save": "Save"}).status_code == 400
+    assert client.get(f"{CONSENTS}{consented.consent.pk}/history/").status_code == 404
+    assert Consent.objects.values().get() == before
+
+
+def test_strangers_and_newcomers_see_none(client, consented):
+    assert client.get(consent_page(consented)).status_code == 302
+    client.force_login(factories.make_user("newcomer"))
+    assert (client.get(CONSENTS).status_code, client.get(consent_page(consented)).status_code) == (403, 403)
+    assert post(client, consented, "certify").status_code == 403
+
+
+@pytest.mark.parametrize("key", ["999999", "x", "0", "1" * 40])
+def test_a_consent_that_is_not_there_is_not_found(superuser_client, key):
+    assert superuser_client.get(f"{CONSENTS}{key}/change/").status_code == 404
+
+
+# The page
+
+
+def test_all_that_was_recorded_stands_there(agent, agent_client, consented):
+    page = shown(agent_client, consented)
+    consent, link = consented.consent, consented.link
+    for piece in (
+        consent.text_sha256,
+        f"“I am authorised to decide this for {consented.account.name}”",
+        f"“{consent.ticked[1]}”",
+        "“Agree and record my consent”",
+        "By the customer, through the consent link",
+        f'{consented.admin.name} <span class="muted">({consented.admin.email})</span>',
+        "By the customer, ",
+        f"by agent to {link.email}",
+        reverse("admin:unlocks_consentterms_change", args=[consent.terms_id]),
+        '<b>Receipt of the consent</b> <span class="tag good">Sent</span>',
+    ):
+        assert piece in page
+    for covered in ConsentedBatch.objects.all():
+        assert covered.fingerprint in page
+        assert covered.number in page
+    # Where from and with which browser, of the opening and of the decision: nobody was on the network here.
+    assert page.count("not recorded") == 4
+
+
+def test_what_is_unknown_is_said_to_be_so(agent, agent_client, consented):
+    """As rows look that were written before these things were kept."""
+    with guards.lifted():
+        Consent.objects.update(
+            ticked=[], pressed="", contact_name="", pin_verified_at=None, pin_typed_by="", ip=None, browser=""
+        )
+        ConsentedBatch.objects.update(number="", name="", total=None, item_count=None)
+        type(consented.link).objects.update(first_opened_ip=None, first_opened_browser="")
+    page = shown(agent_client, consented)
+    for piece in (
+        '<dt>Boxes ticked</dt> <dd><span class="muted">not recorded</span></dd>',
+        '<dt>Button pressed</dt> <dd><span class="muted">not recorded</span></dd>',
+        "<dt>Contact on file then</dt> <dd>not recorded ",
+        '<dt>Account PIN</dt> <dd><span class="muted">not recorded</span></dd>',
+        "name then not recorded",
+    ):
+        assert piece in page
+    assert page.count("from an address that was not recorded · browser not recorded") == 2
+    assert page.count('data-label="Items"><span class="muted">not recorded</span>') == 2
+    assert page.count('data-label="Total"><span class="muted">not recorded</span>') == 2
+
+
+def test_the_weaker_kind_says_so(agent_client, taken_down):
+    page = shown(agent_client, taken_down)
+    assert f"<b>Taken down by agent: {taken_down.admin.name} said yes on the phone.</b> The weaker kind" in page
+    assert '<span class="tag wait">Taken down by staff</span></h1>' in page
+    assert "Taken down by staff (weaker): agent" in page
+    assert "Typed by an agent (lower assurance): agent, " in page
+    assert "none: read out on the phone" in page
+    assert "Agreed" not in page
+
+
+def test_a_withdrawal_stands_on_top(agent, agent_client, taken_down):
+    operations.withdraw_consent(taken_down.consent, why="Changed their mind.", by=factories.acting(agent))
+    page = shown(agent_client, taken_down)
+    assert "by agent.</b> “Changed their mind.” Nothing can be unlocked under it any more." in page
+    assert '<span class="tag bad">Withdrawn</span> <span class="tag wait">Taken down by staff</span>' in page
+
+
+def test_a_refusal_covers_nothing(agent, agent_client):
+    case = factories.case_awaiting(agent)
+    by = factories.customer(case.admin)
+    operations.open_consent_link(case.link, by=by)
+    case.consent, _ = operations.decline_consent(
+        case.link, name="", role="", why="", shown=operations.shown_text(case.link), by=by
+    )
+    page = shown(agent_client, case)
+    assert "None: the customer declined." in page
+    assert "<dt>Name</dt> <dd>not recorded</dd>" in page
+    assert "not asked for: declined" in page
+
+
+def test_an_older_consent_says_what_stands_under_a_later_one(agent, agent_client, consented):
+    first = consented.consent
+    item = consented.batch.items.first()
+    item.memo = "Changed afterwards"
+    history.save(item, by=Actor.desk())
+    factories.take_down(consented, agent)
+    assert shown(agent_client, consented).count("Not unlocked yet") == 2
+    consented.consent = first
+    assert shown(agent_client, consented).count("Under a later consent") == 2
+
+
+def test_the_page_costs_the_same_for_one_batch_and_for_thirty(agent, agent_client, django_assert_num_queries):
+    small = factories.case_taken_down(agent, batches=factories.make_batches(n=1))
+    large = factories.case_taken_down(agent, batches=factories.make_batches(n=30))
+    for number in range(3):
+        operations.attach_evidence(
+            large.consent,
+            what="mail",
+            file_name=f"{number}.pdf",
+            content=PDF.replace(b"1.4", b"1.%d" % number),
+            by=factories.acting(agent),
+        )
+    agent_client.get(consent_page(small))
+    with CaptureQueriesContext(connection) as counted:
+        agent_client.get(consent_page(small))
+    with django_assert_num_queries(len(counted)):
+        agent_client.get(consent_page(large))
+
+
+# Evidence
+
+
+def test_a_paper_is_handed_out_to_be_saved_and_never_shown(agent_client, paper):
+    response = agent_client.get(evidence_address(paper))
+    assert (response.status_code, response.content) == (200, PDF)
+    assert {name: response[name] for name in ("Content-Type", "Content-Disposition", "X-Content-Type-Options")} == {
+        "Content-Type": "application/octet-stream",
+        "Content-Disposition": 'attachment; filename="signed.pdf"',
+        "X-Content-Type-Options": "nosniff",
+    }
+    assert "no-store" in response["Cache-Control"]
+
+
+def test_a_name_in_a_header_is_only_a_name(agent, agent_client, taken_down, evidence_place):
+    paper = operations.attach_evidence(
+        taken_down.consent,
+        what="mail",
+        file_name='Einver"ständnis;\r\nX-Evil: 1.pdf',
+        content=PDF,
+        by=factories.acting(agent),
+    )
+    response = agent_client.get(evidence_address(paper))
+    assert "X-Evil" not in response.headers
+    assert response["Content-Disposition"] == (
+        "attachment; filename*=utf-8''Einver%22st%C3%A4ndnis%3B%20X-Evil%3A%201.pdf"
+    )
+
+
+@pytest.mark.parametrize("role", ["agent", "manager", "auditor", "superuser"])
+def test_every_role_reads_papers(request, role, paper):
+    assert request.getfixturevalue(f"{role}_client").get(evidence_address(paper)).status_code == 200
+
+
+def test_others_read_no_paper(client, paper):
+    assert client.get(evidence_address(paper)).status_code == 302
+    client.force_login(factories.make_user("newcomer"))
+    assert client.get(evidence_address(paper)).status_code == 403
+
+
+def test_a_paper_is_found_under_its_own_consent_only(agent, agent_client, paper):
+    other = factories.case_taken_down(agent).consent
+    assert agent_client.get(reverse("admin:consent_evidence", args=[other.pk, paper.pk])).status_code == 404
+    assert agent_client.get(reverse("admin:consent_evidence", args=[paper.consent_id, 999])).status_code == 404
+    assert agent_client.post(evidence_address(paper)).status_code == 405
+
+
+@pytest.mark.parametrize(("spoil", "said"), [("altered", "The file was altered"), ("missing", "The file is missing.")])
+def test_a_paper_that_is_damaged_is_not_handed_out(agent_client, paper, evidence_place, caplog, spoil, said):
+    kept = evidence_place / kept_as(PDF)
+    kept.write_bytes(b"%PDF-EVIL") if spoil == "altered" else kept.unlink()
+    with caplog.at_level(logging.ERROR, logger="unlocks.admin.consents"):
+        response = agent_client.get(evidence_address(paper))
+    page = response.content.decode()
+    assert response.status_code == 500
+    assert said in page
+    assert "Tell whoever administers the desk, today." in page
+    assert paper.sha256 in page
+    assert "EVIL" not in page
+    assert "Traceback" not in page
+    ours = [record.getMessage() for record in caplog.records if record.name == "unlocks.admin.consents"]
+    assert len(ours) == 1
+    assert said in ours[0]
+
+
+def test_a_paper_is_attached_on_the_consents_page(agent_client, taken_down, evidence_place):
+    response = post(agent_client, taken_down, "attach", what="mail", file=SimpleUploadedFile("a.pdf", PDF))
+    assert (response.status_code, response.url) == (302, consent_page(taken_down))
+    assert "a.pdf" in shown(agent_client, taken_down)
+    before = state(taken_down)
+    again = post(agent_client, taken_down, "attach", what="mail", file=SimpleUploadedFile("b.pdf", PDF))
+    assert again.status_code == 422
+    assert "This very file is attached already, as a.pdf." in again.content.decode()
+    assert "Choose the file again: it was not kept." in again.content.decode()
+    for typed in ({}, {"what": "mail"}, {"file": SimpleUploadedFile("c.exe", PDF), "what": "mail"}):
+        assert post(agent_client, taken_down, "attach", **typed).status_code == 422
+    assert state(taken_down) == before
+
+
+def test_the_customers_own_consent_asks_for_no_paper(agent_client, consented):
+    assert "attach" not in agent_client.get(consent_page(consented)).context["forms"]
+    response = post(agent_client, consented, "attach", what="mail", file=SimpleUploadedFile("a.pdf", PDF))
+    assert "it needs no paper, and takes none." in response.content.decode()
+
+
+# Receipts
+
+
+def fail_to_mail(settings):
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9  # nobody listens there
+
+
+def test_a_receipt_is_sent_again_to_the_address_on_file_now(
+    agent, manager, agent_client, consented, mailoutbox, django_capture_on_commit_callbacks
+):
+    history.save(_with_email(consented.admin, "new@customer.example"), by=factories.acting(manager))
+    page = shown(agent_client, consented)
+    assert f"It goes to {consented.admin.name}, new@customer.example." in page
+    with django_capture_on_commit_callbacks(execute=True):
+        response = post(agent_client, consented, "resend_receipt")
+    assert response.status_code == 302
+    assert [mail.to for mail in mailoutbox][-1] == ["new@customer.example"]
+    page = shown(agent_client, consented)
+    assert "Sent again</span>" in page
+    assert "to new@customer.example" in page
+
+
+def _with_email(contact, email):
+    contact.refresh_from_db()
+    contact.email = email
+    return contact
+
+
+def test_a_second_click_sends_no_second_receipt(agent_client, consented):
+    seen = seen_on(agent_client, consented, "resend_receipt")
+    assert post(agent_client, consented, "resend_receipt", seen=seen).status_code == 302
+    response = post(agent_client, consented, "resend_receipt", seen=seen)
+    assert response.status_code == 422
+    assert "This was done already: receipt sent again by agent" in response.content.decode()
+    assert ResentReceipt.objects.count() == 1
+
+
+def test_a_receipt_that_could_not_be_sent_is_said_on_the_request_page_and_offered_again(
+    agent, agent_client, auditor_client, settings, django_capture_on_commit_callbacks
+):
+    backend = settings.EMAIL_BACKEND
+    fail_to_mail(settings)
+    with django_capture_on_commit_callbacks(execute=True):
+        case = factories.case_consented(agent)
+    page = agent_client.get(page_of(case)).content.decode()
+    assert '<span class="tag bad">Could not be sent</span>' in page
+    assert 'value="resend_receipt"' in page
+    assert f"It goes to {case.admin.name}, {case.admin.email}." in page
+    assert "Could not be sent" in auditor_client.get(page_of(case)).content.decode()
+    assert 'value="resend_receipt"' not in auditor_client.get(page_of(case)).content.decode()
+    assert "Could not be sent</span>" in shown(agent_client, case)
+    settings.EMAIL_BACKEND = backend
+    with django_capture_on_commit_callbacks(execute=True):
+        assert agent_client.post(page_of(case), {"verb": "resend_receipt"}).status_code == 302
+    page = agent_client.get(page_of(case)).content.decode()
+    assert "Could not be sent" not in page
+    assert 'value="resend_receipt"' not in page
+
+
+def test_a_receipt_belongs_to_its_consent(agent, agent_client, consented, django_capture_on_commit_callbacks):
+    first = consented.consent
+    item = consented.batch.items.first()
+    item.memo = "Changed afterwards"
+    history.save(item, by=Actor.desk())
+    with django_capture_on_commit_callbacks(execute=True):
+        factories.take_down(consented, agent)
+    receipts = agent_client.get(consent_page(consented)).context["receipts"]
+    assert [receipt.what for receipt in receipts] == ["Receipt of what was taken down"]
+    consented.consent = first
+    receipts = agent_client.get(consent_page(consented)).context["receipts"]
+    assert [receipt.what for receipt in receipts] == ["Receipt of the consent"]
+
+
+def test_an_auditor_sends_and_attaches_nothing(auditor_client, taken_down):
+    before = state(taken_down)
+    assert set(auditor_client.get(consent_page(taken_down)).context["forms"]) == {"certify"}
+    for verb in ("resend_receipt", "attach"):
+        assert post(auditor_client, taken_down, verb).status_code == 403
+    assert state(taken_down) == before
+
+
+# Certificates
+
+
+def test_looking_issues_none(agent_client, consented):
+    before = state(consented)
+    agent_client.get(consent_page(consented))
+    assert agent_client.get(reverse("admin:certificate", args=[consented.consent.pk, 1])).status_code == 404
+    assert agent_client.get(reverse("admin:certificate_pdf", args=[consented.consent.pk, 1])).status_code == 404
+    assert state(consented) == before
+
+
+def test_a_certificate_is_issued_and_read_as_page_pdf_and_json(agent, agent_client, consented):
+    response = post(agent_client, consented, "certify")
+    certificate = Certificate.objects.get()
+    number = f"{consented.consent}-1"
+    assert (response.status_code, response.url) == (302, reverse("admin:certificate", args=[consented.consent.pk, 1]))
+    page = agent_client.get(response.url)
+    assert (page.status_code, page.context["facts"]["number"]) == (200, number)
+    addresses = (page.context["pdf_url"], page.context["json_url"])
+    downloads = [agent_client.get(address) for address in addresses]
+    assert [download.content for download in downloads] == [bytes(certificate.pdf), certificate.content.encode()]
+    assert [download["Content-Disposition"] for download in downloads] == [
+        f'attachment; filename="{number}.pdf"',
+        f'attachment; filename="{number}.json"',
+    ]
+    assert [download["Content-Type"] for download in downloads] == ["application/pdf", "application/json"]
+    assert {download["X-Content-Type-Options"] for download in downloads} == {"nosniff"}
+    assert hashlib.sha256(downloads[1].content).hexdigest() == certificate.sha256
+    assert json.loads(downloads[1].content)["certificate"]["code"] == certificate.code
+    assert (certificate.issued_by, Certificate.objects.count()) == (agent, 1)
+    assert number in shown(agent_client, consented)
+
+
+def test_a_second_click_finds_the_first_certificate(agent_client, consented):
+    post(agent_client, consented, "certify")
+    response = post(agent_client, consented, "certify")
+    assert response.url == reverse("admin:certificate", args=[consented.consent.pk, 1])
+    said = [str(message) for message in agent_client.get(consent_page(consented)).context["messages"]]
+    assert said[-1] == (
+        f"Nothing has happened in the case since {consented.consent}-1 was issued: it still says it all."
+    )
+    assert Certificate.objects.count() == 1
+
+
+def test_interim_and_final_are_told_apart(agent, agent_client, consented):
+    post(agent_client, consented, "certify")
+    assert "is open, it is marked INTERIM" in shown(agent_client, consented)
+    operations.close_request(consented.request, resolution="cancelled", why="No.", by=factories.acting(agent))
+    post(agent_client, consented, "certify")
+    page = shown(agent_client, consented)
+    assert '<span class="tag wait">Interim</span>' in page
+    assert '<span class="tag good">Final</span>' in page
+    assert "is marked INTERIM" not in page
+    assert UnlockRequest.objects.get().status == "closed"
+
+
+@pytest.mark.parametrize("role", ["agent", "manager", "auditor", "superuser"])
+def test_every_role_issues_and_reads_certificates(request, role, consented):
+    client = request.getfixturevalue(f"{role}_client")
+    response = post(client, consented, "certify")
+    assert response.status_code == 302
+    assert client.get(reverse("admin:certificate_pdf", args=[consented.consent.pk, 1])).status_code == 200
+
+
+def test_others_read_no_certificate(client, agent, consented):
+    operations.issue_certificate(consented.consent, by=factories.acting(agent))
+    addresses = [
+        reverse(f"admin:{name}", args=[consented.consent.pk, 1])
+        for name in ("certificate", "certificate_pdf", "certificate_json")
+    ]
+    assert [client.get(address).status_code for address in addresses] == [302] * 3
+    client.force_login(factories.make_user("newcomer"))
+    assert [client.get(address).status_code for address in addresses] == [403] * 3
+    client.force_login(agent)
+    assert [client.post(address).status_code for address in addresses] == [405] * 3

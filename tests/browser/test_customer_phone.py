@@ -1,0 +1,190 @@
+"""The customer's whole path on a phone, by touch: from the mail to a certificate that checks as genuine, and back."""
+
+import re
+
+import pytest
+from django.core import mail
+
+from tests import factories
+from tests.factories import PIN, acting
+from unlocks import operations
+from unlocks.models import Batch, Certificate, ConsentWithdrawal
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def agent(desk, db):
+    return factories.make_user("agent", group="Agent")
+
+
+@pytest.fixture(scope="session")
+def browser_context_args(browser_context_args):
+    return browser_context_args | {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+
+
+@pytest.fixture
+def phone(new_context):
+    def made(**options):
+        return new_context(**options).new_page()
+
+    return made
+
+
+@pytest.fixture
+def look(axe):
+    """Judge a page as it stands: accessible, no wider than the phone, and with targets that a finger hits."""
+
+    def looked(page, heading):
+        assert page.get_by_role("heading", level=1).inner_text().replace("\n", " ") == heading
+        assert page.evaluate("document.documentElement.scrollWidth") == 390
+        heights = page.locator("main .btn").evaluate_all("all => all.map(one => one.getBoundingClientRect().height)")
+        assert [height for height in heights if height < 40] == []
+        axe(page)
+
+    return looked
+
+
+def tap(control):
+    with control.page.expect_navigation():
+        control.tap()
+
+
+def link_in_mail(place):
+    """Return the address in the newest mail that leads to a consent form or a receipt."""
+    links = [re.search(rf"http://\S+/{place}/[\w-]{{20,}}/", message.body) for message in mail.outbox]
+    return [link[0] for link in links if link][-1]
+
+
+def decide(page):
+    page.goto(link_in_mail("consent"))
+    tap(page.get_by_role("button", name="Open the form"))
+    page.get_by_label("Full name").fill("Dana Whitfield")
+    page.get_by_label("Role in the company").fill("Controller")
+    page.get_by_label("Account PIN").fill(PIN)
+    page.get_by_label("I am authorised").tap()
+    page.get_by_label("I agree to the terms").tap()
+    tap(page.get_by_role("button", name="Continue: check your answers"))
+
+
+def test_from_the_mail_to_a_certificate_that_is_genuine(agent, phone, look, desk, tmp_path):
+    case = factories.case_awaiting(agent)
+    page = phone()
+    page.goto(link_in_mail("consent"))
+    look(page, "Your decision is needed")
+    decide(page)
+    look(page, "Check your answers")
+    assert "terms above" not in page.locator("main").inner_text()
+    tap(page.get_by_role("button", name="Agree and record my consent"))
+    look(page, "Your consent is recorded")
+
+    operations.unlock(case.rows, by=acting(factories.make_user("agent2", group="Agent")))
+    page.goto(link_in_mail("receipt"))
+    look(page, "Your consent is recorded")
+    assert "Support unlocked 2 batches" in page.locator("main").inner_text()
+    tap(page.get_by_role("button", name="Get the certificate"))
+    issued = Certificate.objects.get()
+    assert issued.number in page.locator("main").inner_text()
+    assert page.url == f"{desk}/receipt/certificate/1/"
+    look(page, page.get_by_role("heading", level=1).inner_text().replace("\n", " "))
+
+    files = {}
+    for kind, link in (("pdf", "Download as PDF"), ("json", "Download as JSON, to check offline")):
+        with page.expect_download() as download:
+            page.get_by_role("link", name=link).tap()
+        assert download.value.suggested_filename == f"{issued.number}.{kind}"
+        files[kind] = tmp_path / download.value.suggested_filename
+        download.value.save_as(files[kind])
+    assert (files["pdf"].read_bytes(), files["json"].read_text()) == (bytes(issued.pdf), issued.content)
+
+    page.goto(link_in_mail("receipt"))
+    tap(page.get_by_role("contentinfo").get_by_role("link", name="Check it"))
+    look(page, "Check a certificate")
+    for file in files.values():
+        page.get_by_label("PDF or JSON file").set_input_files(file)
+        tap(page.get_by_role("button", name="Check the file"))
+        look(page, "Genuine and unaltered")
+        assert page.get_by_role("status").get_by_text(issued.number).count() == 1
+
+
+def test_taking_it_back_before_the_unlock(agent, phone, look):
+    case = factories.case_awaiting(agent)
+    page = phone(color_scheme="dark")
+    decide(page)
+    tap(page.get_by_role("button", name="Agree and record my consent"))
+    tap(page.get_by_role("link", name="Take this consent back"))
+    look(page, "Take this consent back?")
+    assert "Stays locked: 2 batches" in page.locator("main").inner_text()
+    tap(page.get_by_role("link", name="Leave it as it is"))
+    look(page, "Your consent is recorded")
+    assert ConsentWithdrawal.objects.count() == 0
+
+    tap(page.get_by_role("link", name="Take this consent back"))
+    tap(page.get_by_role("button", name="Take this consent back"))
+    look(page, "This consent was withdrawn")
+    assert page.get_by_role("link", name="Take this consent back").count() == 0
+    assert (case.refresh().request.resolution, ConsentWithdrawal.objects.get().why) == ("withdrawn", "")
+
+
+def test_taking_it_back_after_the_unlock_without_scripts(agent, phone):
+    case = factories.case_unlocked(agent)
+    operations.mark_re_exported(case.rows.filter(pk=case.batch.pk), by=acting(agent))
+    page = phone(java_script_enabled=False)
+    page.goto(link_in_mail("receipt"))
+    tap(page.get_by_role("link", name="Take this consent back"))
+    said = page.locator("main").inner_text()
+    assert ("Locked again at once: 1 batch" in said, "Stays exported: 1 batch" in said) == (True, True)
+    page.get_by_label("Why (optional)").fill("Entered by hand after all.")
+    tap(page.get_by_role("button", name="Take this consent back"))
+    said = page.locator("main").inner_text()
+    assert ("Locked again: 1 batch" in said, "Entered by hand after all." in said) == (True, True)
+    assert sorted(Batch.objects.values_list("status", flat=True)) == ["bypassed", "exported"]
+    page.go_back()
+    assert "This consent was taken back already" in page.locator("main").inner_text()
+    assert ConsentWithdrawal.objects.count() == 1
+
+
+def test_a_double_tap_takes_it_back_once(agent, phone):
+    factories.case_consented(agent)
+    page = phone()
+    page.goto(link_in_mail("receipt"))
+    tap(page.get_by_role("link", name="Take this consent back"))
+    page.get_by_role("button", name="Take this consent back").dblclick()
+    page.wait_for_url(re.compile(r"/receipt/(\?again)?$"))
+    assert page.get_by_role("heading", level=1).inner_text().replace("\n", " ") == "This consent was withdrawn"
+    assert ConsentWithdrawal.objects.count() == 1
+
+
+def test_a_reason_that_can_t_be_kept_leads_back_to_its_field(agent, phone, look):
+    factories.case_consented(agent)
+    page = phone()
+    page.goto(link_in_mail("receipt"))
+    tap(page.get_by_role("link", name="Take this consent back"))
+    page.get_by_label("Why (optional)").fill("...")
+    tap(page.get_by_role("button", name="Take this consent back"))
+    look(page, "Take this consent back?")
+    assert page.evaluate("document.activeElement.id") == "problems"
+    page.get_by_role("link", name="Use at least one letter.").tap()
+    assert page.evaluate("document.activeElement.id") == "id_why"
+
+
+def test_what_staff_took_down_says_so_and_can_be_taken_back(agent, phone, look):
+    case = factories.case_taken_down(agent)
+    page = phone()
+    page.goto(link_in_mail("receipt"))
+    look(page, "A consent was taken down for you")
+    tap(page.get_by_role("link", name="Take it back"))
+    tap(page.get_by_role("button", name="Take this consent back"))
+    look(page, "This consent was withdrawn")
+    assert case.refresh().request.resolution == "withdrawn"
+
+
+def test_where_nothing_can_be_taken_back_it_says_why(agent, phone, look, desk):
+    case = factories.case_consented(agent)
+    page = phone()
+    page.goto(link_in_mail("receipt"))
+    operations.close_request(case.request, resolution="cancelled", why="Not needed", by=acting(agent))
+    page.goto(f"{desk}/receipt/withdraw/")
+    look(page, "The request is closed")
+    tap(page.get_by_role("link", name="Back to the receipt"))
+    look(page, "Your consent is recorded")

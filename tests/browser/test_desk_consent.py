@@ -1,0 +1,125 @@
+"""A consent on the phone, as staff take it down in a real browser: one takes it down, another unlocks."""
+
+import re
+
+import pytest
+from django.contrib.auth.hashers import make_password
+
+from tests import factories
+from tests.browser.conftest import press
+from tests.papers import PDF
+from unlocks import evidence, operations
+from unlocks.models import Batch, Certificate, Consent, UnlockRequest
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+PHONE = {"width": 390, "height": 844}
+
+
+@pytest.fixture
+def northwind(db):
+    account = factories.make_account(number="4711", name="Northwind Heating", pin_hash=make_password(factories.PIN))
+    for number in ("20261101-INV", "20261101-PAY"):
+        factories.make_batch(account=account, number=number)
+    return account
+
+
+def fits(page):
+    """Say whether nothing of the page lies beyond the right edge of the screen."""
+    return page.evaluate("document.documentElement.scrollWidth <= document.documentElement.clientWidth")
+
+
+def record(page):
+    press(page.get_by_role("button", name="Record the consent as taken down by me"))
+
+
+@pytest.mark.parametrize("size", [{"width": 1440, "height": 900}, PHONE], ids=["desk", "phone"])
+def test_one_takes_it_down_and_another_unlocks(
+    new_context, desk, axe, sign_in, settings, tmp_path, northwind, agent, second_agent, evidence_place, size
+):
+    settings.STAFF_CONSENT = True
+    case = factories.open_case(agent, batches=list(northwind.batches.all()))
+    operations.record_advice(case.request, advice="wants_export", by=factories.acting(agent))
+    request_page = f"{desk}{case.request.get_absolute_url()}"
+    signed = tmp_path / "Signed by Dana.pdf"
+    signed.write_bytes(PDF)
+
+    # The agent is told what is missing, verifies the PIN, and is led to the text.
+    first = sign_in(new_context().new_page(), agent)
+    first.set_viewport_size(size)
+    first.goto(request_page)
+    first.get_by_text("The customer can't use the link?").click()
+    assert first.get_by_text("First verify the account PIN for this request").is_visible()
+    first.get_by_text("Verify the PIN for the customer").click()
+    first.get_by_label("Account PIN").fill(factories.PIN)
+    press(first.get_by_role("button", name="Verify the PIN"))
+    first.get_by_text("The customer can't use the link?").click()
+    axe(first)
+    press(first.get_by_role("button", name="Take the consent down…"))
+    axe(first)
+    assert fits(first)
+    assert first.get_by_text("This is the weaker kind of consent.").is_visible()
+    assert first.get_by_text("Are you authorised to decide this for Northwind Heating?").is_visible()
+
+    # Too early: nothing is recorded, and what was typed is still there.
+    first.get_by_label("Full name, as they said it").fill("Dana Whitfield")
+    first.get_by_label("Signed paper").check()
+    first.get_by_label("File", exact=True).set_input_files(signed)
+    record(first)
+    axe(first)
+    assert not Consent.objects.exists()
+    assert first.get_by_text("Read the whole text out first; then tick this.").is_visible()
+    assert first.get_by_text("Choose the file again: it was not kept.").is_visible()
+    assert first.get_by_label("Full name, as they said it").input_value() == "Dana Whitfield"
+
+    first.get_by_label("Role in the company, as they said it").fill("Controller")
+    for tick in ("I read the whole text out", "They said that they are authorised", "They said that they agree"):
+        first.get_by_label(tick).check()
+    first.get_by_label("File", exact=True).set_input_files(signed)
+    record(first)
+    axe(first)
+    assert fits(first)
+    consent = Consent.objects.get()
+    assert (consent.how, consent.recorded_by, consent.evidence.get().file_name) == ("staff", agent, signed.name)
+    assert evidence.first_fault() == ""
+    assert "Ready for another person: 2 batches." in first.content()
+    assert first.get_by_role("button", name=re.compile("^Unlock")).count() == 0
+
+    # Whoever took it down is refused in the bulk action too.
+    first.goto(f"{desk}/desk/unlocks/unlockrequest/")
+    first.locator("tr", has_text=case.request.reference).get_by_role("checkbox").check()
+    first.get_by_label("Action:").select_option(label="Unlock the batches of selected requests")
+    press(first.get_by_role("button", name="Go", exact=True))
+    axe(first)
+    assert "No batch can be unlocked." in first.content()
+    assert "You took this consent down yourself: another person has to unlock" in first.content()
+
+    # Another person unlocks, knowing what kind it is.
+    second = sign_in(new_context().new_page(), second_agent)
+    second.set_viewport_size(size)
+    second.goto(request_page)
+    axe(second)
+    assert "Taken down by agent: Dana Whitfield said yes on the phone" in second.content()
+    press(second.get_by_role("button", name="Unlock 2 batches…"))
+    axe(second)
+    assert "for which you are the second person" in second.content()
+    press(second.get_by_role("button", name="Unlock 2 batches"))
+    axe(second)
+    assert fits(second)
+    assert "They stay unlocked until" in second.content()
+    assert set(Batch.objects.values_list("status", "unlocked_by__username")) == {("unlocked", "second-agent")}
+
+    # The consents, and the page of this one: the paper, and a certificate.
+    second.goto(f"{desk}/desk/unlocks/consent/")
+    axe(second)
+    assert fits(second)
+    press(second.get_by_role("link", name=consent.reference))
+    axe(second)
+    assert fits(second)
+    with second.expect_download() as downloading:
+        second.get_by_role("link", name=signed.name).click()
+    assert downloading.value.suggested_filename == signed.name
+    assert downloading.value.path().read_bytes() == PDF
+    press(second.get_by_role("button", name="Issue a certificate"))
+    assert Certificate.objects.get().number in second.content()
+    assert UnlockRequest.objects.get().status == "unlocked"

@@ -1,0 +1,302 @@
+"""Facts of made-up certificates, one function a kind. Each call returns a new dict that its test may change."""
+
+import hashlib
+
+from unlocks import terms, wording
+
+PHONE = (
+    "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 "
+    "Mobile/15E148 Safari/604.1"
+)
+TICKED = ["I am authorised to decide this for Northwind Heating", "I agree to the terms (version 1)"]
+ASKED = (
+    "ServiceTitan Support was asked to unlock the batches below, which were bypassed in the account of Northwind "
+    "Heating. Support unlocks them only if you agree."
+)
+BATCHES = [
+    ("INV-20261101-01", "Invoices, Service dept.", "11920.00", 14),
+    ("PAY-20261101-02", "Payments, cards", "4410.50", 37),
+    ("INS-20261102-01", "Invoices, Install dept.", "1174.00", 1),
+]
+CASE_HISTORY = [
+    ("2026-11-23T13:02:11.000101+00:00", "Opened", "agent"),
+    ("2026-11-23T13:04:40.000102+00:00", "Safer route offered", "agent"),
+    ("2026-11-23T13:06:02.000103+00:00", "Consent link sent", "agent"),
+    ("2026-11-23T13:06:02.500104+00:00", "Mail sent", "Unlock Desk"),
+    ("2026-11-23T13:40:17.000105+00:00", "Consent link opened", "Dana Whitfield (customer)"),
+    ("2026-11-23T13:43:58.000106+00:00", "PIN verified", "Dana Whitfield (customer)"),
+    ("2026-11-23T13:44:31.000107+00:00", "Consent given", "Dana Whitfield (customer)"),
+    ("2026-11-23T13:44:31.500108+00:00", "Mail sent", "Unlock Desk"),
+    ("2026-11-23T13:58:20.000109+00:00", "Assigned", "agent2"),
+    ("2026-11-23T14:01:45.000110+00:00", "Unlocked", "agent2"),
+    ("2026-11-24T09:12:06.000111+00:00", "Marked as re-exported", "agent2"),
+    ("2026-11-24T09:12:06.000112+00:00", "Closed", "agent2"),
+]
+
+
+def digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def interim():
+    """Agreed to through the link and unlocked by somebody else; the case is still open."""
+    batches = [_batch(*row, outcome="Unlocked") for row in BATCHES]
+    text = shown_text(batches)
+    return {
+        "format": "unlock-desk-certificate/1",
+        "number": "CN-000012-1",
+        "code": "7K4Q-9M2X-TB6R",
+        "issued_at": "2026-11-23T14:05:09.123456+00:00",
+        "interim": True,
+        "vendor": "ServiceTitan",
+        "check_at": "https://desk.example/check/",
+        "time_zone": "America/New_York",
+        "consent": {
+            "reference": "CN-000012",
+            "decision": "agreed",
+            "how": "link",
+            "recorded_by": None,
+            "decided_at": "2026-11-23T13:44:31.000107+00:00",
+            "valid_until": "2026-11-26T13:44:31.000107+00:00",
+            "terms_version": 1,
+            "terms_title": terms.TITLE,
+            "terms_published_at": "2026-11-01T05:00:00.000001+00:00",
+            "text": text,
+            "text_sha256": digest(text),
+            "ticked": list(TICKED),
+            "pressed": "Agree and record my consent",
+            "ip": "203.0.113.7",
+            "browser": PHONE,
+        },
+        "case": {
+            "reference": "UR-000007",
+            "account_number": "4711",
+            "account_name": "Northwind Heating",
+            "accounting_software": "QuickBooks Online",
+            "channel": "Phone",
+            "opened_at": "2026-11-23T13:02:11.000101+00:00",
+            "opened_by": "agent",
+            "requester": "Dana Whitfield",
+            "bypass_reason": "By mistake",
+            "reason": "The batches were bypassed by mistake and are not in QuickBooks yet.",
+            "advice": "Customer wants to export the batches",
+            "advised_at": "2026-11-23T13:04:40.000102+00:00",
+            "resolution": None,
+            "closed_at": None,
+        },
+        "signer": {
+            "name": "Dana Whitfield",
+            "role": "Controller",
+            "contact_name": "Dana Whitfield",
+            "email": "d.whitfield@northwind.example",
+        },
+        "identity": {
+            "pin_verified_at": "2026-11-23T13:43:58.000106+00:00",
+            "pin_typed_by": "customer",
+            "pin_verified_by": None,
+        },
+        "link": {
+            "sent_at": "2026-11-23T13:06:02.000103+00:00",
+            "sent_by": "agent",
+            "expires_at": "2026-11-26T13:06:02.000103+00:00",
+            "first_opened_at": "2026-11-23T13:40:17.000105+00:00",
+            "first_opened_ip": "203.0.113.7",
+            "first_opened_browser": PHONE,
+            "used_at": "2026-11-23T13:44:31.000107+00:00",
+        },
+        "batches": batches,
+        "acts": [{"kind": "Unlock", "at": "2026-11-23T14:01:45.000110+00:00", "by": "agent2", "batches": 3, "why": ""}],
+        "withdrawal": None,
+        "evidence": [],
+        "ledger": _ledger(CASE_HISTORY[:10], head=57),
+    }
+
+
+def closed():
+    """The same case, re-exported and closed: the certificate that is final."""
+    facts = interim()
+    at = "2026-11-24T09:12:06.000111+00:00"
+    facts |= {"number": "CN-000012-2", "code": "QF0Z-3W8N-1HJ5", "issued_at": "2026-11-24T09:15:00.000001+00:00"}
+    facts["interim"] = False
+    facts["case"] |= {"resolution": "Re-exported", "closed_at": "2026-11-24T09:12:06.000112+00:00"}
+    for batch in facts["batches"]:
+        batch |= {"outcome": "Re-exported", "ended_at": at, "ended_by": "agent2"}
+    facts["acts"].append({"kind": "Mark as re-exported", "at": at, "by": "agent2", "batches": 3, "why": ""})
+    facts["ledger"] = _ledger(CASE_HISTORY, head=63)
+    return facts
+
+
+def declined():
+    """Declined through the link, which closed the case."""
+    facts = interim()
+    at = "2026-11-23T13:44:31.000107+00:00"
+    facts["interim"] = False
+    facts["consent"] |= {"decision": "declined", "valid_until": None, "ticked": [], "pressed": "I do not agree"}
+    facts["case"] |= {"resolution": "Customer declined", "closed_at": at}
+    facts["identity"] |= {"pin_verified_at": None, "pin_typed_by": None}
+    facts |= {"batches": [], "acts": []}
+    history = [*CASE_HISTORY[:5], (at, "Consent declined", "Dana Whitfield (customer)"), (at, "Closed", "Unlock Desk")]
+    facts["ledger"] = _ledger(history, head=48)
+    return facts
+
+
+def taken_down():
+    """Taken down by staff on the phone, a signed paper attached, not unlocked yet."""
+    facts = interim()
+    facts["consent"] |= {
+        "how": "staff",
+        "recorded_by": "agent",
+        "ticked": [],
+        "pressed": None,
+        "ip": None,
+        "browser": None,
+    }
+    facts["identity"] |= {"pin_typed_by": "agent", "pin_verified_by": "agent"}
+    facts["link"] = None
+    facts["acts"] = []
+    for batch in facts["batches"]:
+        batch |= {"outcome": "Not unlocked yet", "unlocked_at": None, "unlocked_by": None}
+    facts["evidence"] = [
+        {
+            "what": "Signed paper",
+            "file_name": "consent northwind signed.pdf",
+            "size": 182_344,
+            "sha256": digest("signed paper"),
+            "attached_by": "agent",
+            "attached_at": "2026-11-23T14:00:12.000113+00:00",
+        }
+    ]
+    facts["ledger"] = _ledger(
+        [
+            *CASE_HISTORY[:2],
+            ("2026-11-23T13:43:58.000106+00:00", "PIN verified", "agent"),
+            ("2026-11-23T13:44:31.000107+00:00", "Consent taken down by staff", "agent"),
+            ("2026-11-23T14:00:12.000113+00:00", "Evidence attached", "agent"),
+        ],
+        head=46,
+    )
+    return facts
+
+
+def withdrawn():
+    """Agreed to, unlocked, and taken back by the customer after the unlock, which locked the batches again."""
+    facts = interim()
+    at = "2026-11-23T15:30:00.000114+00:00"
+    facts |= {"issued_at": "2026-11-23T15:31:00.000001+00:00", "interim": False}
+    facts["case"] |= {"resolution": "Consent withdrawn", "closed_at": at}
+    facts["withdrawal"] = {"at": at, "by": "Dana Whitfield (customer)", "why": "We found them in QuickBooks after all."}
+    for batch in facts["batches"]:
+        batch |= {"outcome": "Locked again", "ended_at": at, "ended_by": "Dana Whitfield (customer)"}
+    facts["acts"].append(
+        {
+            "kind": "Lock again",
+            "at": at,
+            "by": "Dana Whitfield (customer)",
+            "batches": 3,
+            "why": "Consent withdrawn: We found them in QuickBooks after all.",
+        }
+    )
+    history = [
+        *CASE_HISTORY[:10],
+        (at, "Locked again", "Dana Whitfield (customer)"),
+        (at, "Consent withdrawn", "Dana Whitfield (customer)"),
+        (at, "Closed", "Dana Whitfield (customer)"),
+    ]
+    facts["ledger"] = _ledger(history, head=60)
+    return facts
+
+
+def many(count):
+    """A closed case of `count` batches."""
+    facts = closed()
+    rows = [
+        (f"INV-2026{i:06d}", f"Invoices, Service dept. {i}", f"{100 + i * 37 % 9000}.{i % 100:02d}", i % 60 + 1)
+        for i in range(1, count + 1)
+    ]
+    batches = [
+        _batch(*row, outcome="Re-exported") | {"ended_at": "2026-11-24T09:12:06.000111+00:00", "ended_by": "agent2"}
+        for row in rows
+    ]
+    text = shown_text(batches)
+    facts["batches"] = batches
+    facts["consent"] |= {"text": text, "text_sha256": digest(text)}
+    for act in facts["acts"]:
+        act["batches"] = count
+    return facts
+
+
+def unknown():
+    """Whatever may be unknown is unknown."""
+    facts = interim()
+    keep = {"consent": {"reference", "decision", "how", "decided_at", "text", "text_sha256", "ticked", "valid_until"}}
+    keep |= {"case": {"reference"}, "signer": set(), "identity": set(), "link": set()}
+    for part, known in keep.items():
+        facts[part] = {key: value if key in known else None for key, value in facts[part].items()}
+    facts["consent"]["ticked"] = []
+    facts["batches"] = [dict.fromkeys(batch) | {"fingerprint": batch["fingerprint"]} for batch in facts["batches"]]
+    facts["acts"] = [dict.fromkeys(act) | {"kind": act["kind"]} for act in facts["acts"]]
+    facts["ledger"]["entries"] = [
+        dict.fromkeys(entry) | {"sequence": entry["sequence"], "hash": entry["hash"]}
+        for entry in facts["ledger"]["entries"]
+    ]
+    return facts
+
+
+EVERY_KIND = [interim, closed, declined, taken_down, withdrawn, unknown]
+
+
+def shown_text(batches):
+    """Write what the customer is shown the way `operations.consent.shown_text` does."""
+    items = sum(batch["item_count"] for batch in batches)
+    total = sum(round(float(batch["total"]) * 100) for batch in batches) / 100
+    return "\n".join(
+        [
+            f"{wording.TITLE} (UR-000007)",
+            ASKED,
+            "",
+            f"{wording.ACCOUNT_HEADING}: Northwind Heating, number 4711",
+            f"{wording.BATCHES_HEADING}: {wording.batches_summary(len(batches), items, total)}",
+            *(_batch_in_words(batch) for batch in batches),
+            "",
+            wording.ADVICE_HEADING,
+            *wording.ADVICE,
+            "",
+            f"{terms.TITLE} (version 1)",
+            terms.TEXT,
+            "",
+            wording.DECISION_HEADING,
+            *(f"[ ] {words}" for words in TICKED),
+            f"[{wording.AGREE_BUTTON}] [{wording.DECLINE_BUTTON}]",
+        ]
+    )
+
+
+def _batch(number, name, total, item_count, outcome):
+    return {
+        "number": number,
+        "name": name,
+        "total": total,
+        "item_count": item_count,
+        "fingerprint": digest(number),
+        "outcome": outcome,
+        "unlocked_at": "2026-11-23T14:01:45.000110+00:00",
+        "unlocked_by": "agent2",
+        "ended_at": None,
+        "ended_by": None,
+    }
+
+
+def _batch_in_words(batch):
+    return (
+        f"- {batch['number']}, {batch['name']}: {wording.counted(batch['item_count'], 'item', 'items')}, "
+        f"{wording.money(float(batch['total']))}, posted 1 Nov 2026, bypassed 2 Nov 2026, "
+        f"content {batch['fingerprint']}"
+    )
+
+
+def _ledger(rows, head):
+    entries = [
+        {"sequence": sequence, "at": at, "what": what, "actor": actor, "hash": digest(f"entry {sequence}")}
+        for sequence, (at, what, actor) in enumerate(rows, 41)
+    ]
+    return {"entries": entries, "head": {"sequence": head, "hash": digest(f"entry {head}")}}

@@ -1,0 +1,79 @@
+"""The certificate as a page: the same words as on paper, nothing inline, nothing unescaped."""
+
+import html
+import re
+
+import pytest
+from django.template.loader import render_to_string
+
+from unlocks.certificates.sections import paper
+
+from . import samples
+
+
+def page(facts):
+    context = {"facts": facts, "paper": paper(facts), "pdf_url": "/c/1.pdf", "json_url": "/c/1.json"}
+    return render_to_string("unlocks/certificate.html", context)
+
+
+def words_of(markup):
+    body = markup[markup.index("<main") : markup.index("</footer>")]
+    return " ".join(html.unescape(re.sub(r"<[^>]*>", " ", body)).split())
+
+
+@pytest.mark.parametrize("kind", samples.EVERY_KIND)
+def test_everything_that_is_said_is_on_the_page(kind):
+    facts = kind()
+    whole, shown = words_of(page(facts)), paper(facts)
+    said = [shown.title, shown.subtitle, shown.number, shown.code, shown.issued, " ".join(shown.summary)]
+    said += [f"{notice.mark} {notice.text}" for notice in (*shown.notices, shown.status)]
+    for section in shown.sections:
+        said += [section.heading, *section.paragraphs, section.text]
+        said += [f"{fact.label} {fact.value}" for fact in section.facts]
+        if section.table:
+            said += [column.heading for column in section.table.columns] + [section.table.total]
+            said += [cell for row in section.table.rows for cell in row]
+    assert [words for words in said if " ".join(words.split()) not in whole] == []
+
+
+def test_nothing_is_inline():
+    markup = page(samples.taken_down())
+    assert re.findall(r"<style|<script|\sstyle=|\son\w+=", markup) == []
+
+
+def test_text_is_shown_as_it_stands():
+    facts = samples.closed()
+    facts["consent"]["text"] = "  two  blanks\n\n<b>& so on</b>\n"
+    markup = page(facts)
+    assert html.unescape(re.search(r"<pre>(.*?)</pre>", markup, re.DOTALL)[1]) == facts["consent"]["text"]
+    assert "<b>& so" not in markup
+
+
+def _marked_up(value):
+    """Return facts in which every text that somebody may have typed ends in markup."""
+    if isinstance(value, dict):
+        kept = {"format", "number", "code", "time_zone", "decision", "how", "pin_typed_by", "total", "fingerprint"}
+        return {key: inner if key in kept or key.endswith("_at") else _marked_up(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_marked_up(inner) for inner in value]
+    return f"{value}<i>" if isinstance(value, str) and not value.startswith("20") else value
+
+
+@pytest.mark.parametrize("kind", samples.EVERY_KIND)
+def test_nothing_typed_becomes_markup(kind):
+    markup = page(_marked_up(kind()))
+    assert (markup.count("<i>"), markup.count("&lt;i&gt;") > 5) == (0, True)
+
+
+def test_strip_for_print_is_on_interim_pages_only():
+    assert ['class="strip"' in page(kind()) for kind in samples.EVERY_KIND] == [True, False, False, True, False, True]
+
+
+def test_files_can_be_had():
+    links = re.findall(r'<a class="btn[^>]*href="([^"]*)"', page(samples.closed()))
+    assert [link for link in links if link != "#main"] == ["/c/1.pdf", "/c/1.json"]
+
+
+def test_numbers_of_sections_are_unique():
+    ids = re.findall(r'\sid="([^"]*)"', page(samples.taken_down()))
+    assert len(ids) == len(set(ids))

@@ -1,0 +1,282 @@
+"""Issuing certificates: one a state of the case, never altered, told in the ledger."""
+
+import hashlib
+import json
+from datetime import timedelta
+
+import pytest
+import time_machine
+from django.core.exceptions import PermissionDenied
+from django.utils import timezone
+
+from tests.attacks import difference, snapshot
+from tests.factories import acting, case_awaiting, case_consented, case_taken_down, case_unlocked, customer, make_user
+from tests.operations import kinds, told
+from unlocks import ledger, operations, verify_certificate
+from unlocks.certificates import keys, pdf
+from unlocks.models import CaseEvent, Certificate
+
+pytestmark = pytest.mark.django_db
+
+
+def issue(case, by=None):
+    return operations.issue_certificate(case.consent, by=by or customer(case.admin))
+
+
+def facts(certificate):
+    return json.loads(certificate.content)["certificate"]
+
+
+def iso(moment):
+    return moment and moment.isoformat()
+
+
+def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
+    case = case_unlocked(agent)
+    operations.mark_re_exported(case.rows.filter(pk=case.batch.pk), by=acting(second_agent))
+    case.refresh()
+    sequence, head = ledger.head()
+    certificate = issue(case)
+
+    told_of, consent, link, request = facts(certificate), case.consent, case.link, case.request
+    unlocked_at = iso(CaseEvent.objects.get(request=request, kind="unlocked").at)
+    exported_at = iso(CaseEvent.objects.get(request=request, kind="re_exported").at)
+    assert told_of == {
+        "format": "unlock-desk-certificate/1",
+        "number": f"{consent.reference}-1",
+        "code": certificate.code,
+        "issued_at": iso(certificate.issued_at),
+        "interim": True,
+        "vendor": "ServiceTitan",
+        "check_at": f"{settings.PUBLIC_URL}/check/",
+        "time_zone": "America/New_York",
+        "consent": {
+            "reference": consent.reference,
+            "decision": "agreed",
+            "how": "link",
+            "recorded_by": None,
+            "decided_at": iso(consent.given_at),
+            "valid_until": iso(consent.valid_until),
+            "terms_version": 1,
+            "terms_title": "Unlocking bypassed batches",
+            "terms_published_at": iso(consent.terms.published_at),
+            "text": consent.text,
+            "text_sha256": consent.text_sha256,
+            "ticked": [
+                f"I am authorised to decide this for {case.account.name}",
+                "I agree to the terms (version 1)",
+            ],
+            "pressed": "Agree and record my consent",
+            "ip": None,
+            "browser": None,
+        },
+        "case": {
+            "reference": request.reference,
+            "account_number": case.account.number,
+            "account_name": case.account.name,
+            "accounting_software": "QuickBooks Online",
+            "channel": "Phone",
+            "opened_at": iso(request.opened_at),
+            "opened_by": "agent",
+            "requester": case.admin.name,
+            "bypass_reason": "By mistake",
+            "reason": "Bypassed by mistake; the customer wants to export them.",
+            "advice": "Customer wants to export the batches",
+            "advised_at": iso(request.advised_at),
+            "resolution": None,
+            "closed_at": None,
+        },
+        "signer": {
+            "name": case.admin.name,
+            "role": "Controller",
+            "contact_name": case.admin.name,
+            "email": case.admin.email,
+        },
+        "identity": {
+            "pin_verified_at": iso(link.pin_verified_at),
+            "pin_typed_by": "customer",
+            "pin_verified_by": None,
+        },
+        "link": {
+            "sent_at": iso(link.sent_at),
+            "sent_by": "agent",
+            "expires_at": iso(link.expires_at),
+            "first_opened_at": iso(link.first_opened_at),
+            "first_opened_ip": None,
+            "first_opened_browser": None,
+            "used_at": iso(link.used_at),
+        },
+        "batches": [
+            {
+                "number": batch.number,
+                "name": batch.name,
+                "total": "100.00",
+                "item_count": 1,
+                "fingerprint": batch.fingerprint,
+                "outcome": outcome,
+                "unlocked_at": unlocked_at,
+                "unlocked_by": "agent",
+                "ended_at": ended_at,
+                "ended_by": ended_by,
+            }
+            for batch, outcome, ended_at, ended_by in zip(
+                case.batches,
+                ["Re-exported", "Unlocked"],
+                [exported_at, None],
+                ["second-agent", None],
+                strict=True,
+            )
+        ],
+        "acts": [
+            {"kind": "Unlock", "at": unlocked_at, "by": "agent", "batches": 2, "why": ""},
+            {"kind": "Mark as re-exported", "at": exported_at, "by": "second-agent", "batches": 1, "why": ""},
+        ],
+        "withdrawal": None,
+        "evidence": [],
+        "ledger": {
+            "entries": [
+                {
+                    "sequence": event.sequence,
+                    "at": iso(event.at),
+                    "what": event.get_kind_display(),
+                    "actor": event.actor,
+                    "hash": event.hash,
+                }
+                for event in CaseEvent.objects.filter(request=request).exclude(kind="certified").order_by("sequence")
+            ],
+            "head": {"sequence": sequence, "hash": head},
+        },
+    }
+
+
+def test_is_signed_and_drawn_from_its_facts_alone(agent):
+    certificate = issue(case_consented(agent))
+    stored = Certificate.objects.get(pk=certificate.pk)
+    assert stored.content == keys.document(facts(stored))
+    assert bytes(stored.pdf) == pdf.render(facts(stored))
+    assert stored.sha256 == hashlib.sha256(stored.content.encode()).hexdigest()
+    assert stored.pdf_sha256 == hashlib.sha256(bytes(stored.pdf)).hexdigest()
+    assert verify_certificate.verify(stored.content.encode(), keys.public_key()) == facts(stored)
+
+
+def test_the_ledger_tells_of_it(agent):
+    case = case_consented(agent)
+    certificate = issue(case, by=acting(agent))
+    assert told(case.request)[-1] == (
+        "certified",
+        {
+            "consent": case.consent.pk,
+            "certificate": certificate.number,
+            "interim": True,
+            "sha256": certificate.sha256,
+            "pdf_sha256": certificate.pdf_sha256,
+        },
+    )
+    assert (certificate.issued_by, ledger.first_fault()) == (agent, "")
+
+
+def test_the_same_case_has_the_same_certificate(agent):
+    case = case_consented(agent)
+    first = issue(case)
+    case_consented(agent)
+    before = snapshot()
+    with time_machine.travel(timezone.now() + timedelta(hours=1)):
+        assert issue(case, by=acting(agent)) == first
+    assert difference(before, snapshot()) == []
+
+
+def test_what_happens_since_asks_for_a_new_one(agent):
+    case = case_consented(agent)
+    first = issue(case)
+    operations.unlock(case.rows, by=acting(agent))
+    second = issue(case)
+    assert [first.number, second.number] == [f"{case.consent.reference}-1", f"{case.consent.reference}-2"]
+    assert facts(Certificate.objects.get(pk=first.pk))["acts"] == []
+    assert kinds(case.request)[-3:] == ["certified", "unlocked", "certified"]
+
+
+def test_is_interim_until_the_case_is_closed(agent):
+    case = case_unlocked(agent)
+    interim = issue(case)
+    operations.mark_re_exported(case.rows, by=acting(agent))
+    operations.close_request(case.request, resolution="re_exported", why="Seen in QuickBooks", by=acting(agent))
+    final = issue(case)
+    assert [(interim.interim, facts(interim)["interim"]), (final.interim, facts(final)["interim"])] == [
+        (True, True),
+        (False, False),
+    ]
+    assert facts(final)["case"]["resolution"] == "Re-exported"
+
+
+def test_of_a_consent_taken_down(agent, second_agent):
+    case = case_taken_down(agent)
+    told_of = facts(issue(case))
+    assert (told_of["consent"]["how"], told_of["consent"]["recorded_by"], told_of["link"]) == ("staff", "agent", None)
+    assert told_of["identity"] == {
+        "pin_verified_at": iso(case.consent.pin_verified_at),
+        "pin_typed_by": "agent",
+        "pin_verified_by": "agent",
+    }
+    assert (told_of["consent"]["ticked"], told_of["consent"]["pressed"], told_of["consent"]["ip"]) == ([], None, None)
+
+
+def test_of_a_refusal(agent):
+    case = case_awaiting(agent)
+    operations.open_consent_link(case.link, by=customer(case.admin))
+    case.consent, _ = operations.decline_consent(
+        case.link, name="", role="", why="", shown=operations.shown_text(case.link), by=customer(case.admin)
+    )
+    told_of = facts(issue(case))
+    assert (told_of["consent"]["decision"], told_of["batches"], told_of["interim"]) == ("declined", [], False)
+    assert told_of["signer"]["name"] is None
+    assert told_of["consent"]["pressed"] == "Record that I do not agree"
+
+
+def test_of_a_consent_that_was_taken_back(agent):
+    case = case_unlocked(agent)
+    operations.withdraw_own_consent(case.consent, why="", by=customer(case.admin))
+    told_of = facts(issue(case))
+    withdrawal = case.consent.withdrawal
+    assert told_of["withdrawal"] == {"at": iso(withdrawal.at), "by": f"{case.admin.name} (customer)", "why": None}
+    assert [batch["outcome"] for batch in told_of["batches"]] == ["Locked again", "Locked again"]
+    assert [batch["ended_by"] for batch in told_of["batches"]] == [f"{case.admin.name} (customer)"] * 2
+
+
+def test_of_a_consent_that_was_asked_for_anew(agent):
+    case = case_consented(agent)
+    older = case.consent
+    operations.send_consent_link(case.request, contact=case.admin, by=acting(agent))
+    link, by = case.link, customer(case.admin)
+    operations.open_consent_link(link, by=by)
+    operations.verify_customer_pin(link, pin="482915", by=by)
+    operations.give_consent(link, name="Ann", role="Owner", shown=operations.shown_text(link), by=by)
+    operations.unlock(case.rows, by=acting(agent))
+    told_of = facts(operations.issue_certificate(older, by=by))
+    assert [(batch["outcome"], batch["unlocked_at"]) for batch in told_of["batches"]] == [
+        ("Under a later consent", None),
+        ("Under a later consent", None),
+    ]
+
+
+def test_tells_no_secret(agent):
+    case = case_awaiting(agent)
+    operations.add_note(case.request, text="Rude on the phone", by=acting(agent))
+    link, by = case.link, customer(case.admin)
+    operations.open_consent_link(link, by=by)
+    operations.verify_customer_pin(link, pin="482915", by=by)
+    case.consent, token = operations.give_consent(
+        link, name="Ann", role="Owner", shown=operations.shown_text(link), by=by
+    )
+    content = issue(case).content
+    secrets = [case.token, token, link.token_hash, case.consent.receipt_hash, case.account.pin_hash, "Rude", "482915"]
+    assert [secret for secret in secrets if secret in content] == []
+
+
+def test_only_for_staff_who_may_see_consents(agent, auditor):
+    case = case_consented(agent)
+    stranger = make_user("stranger")
+    before = snapshot()
+    with pytest.raises(PermissionDenied):
+        issue(case, by=acting(stranger))
+    assert difference(before, snapshot()) == []
+    assert issue(case, by=acting(auditor)).issued_by == auditor

@@ -1,0 +1,109 @@
+"""The customer takes a consent back; staff do it for them. Twin of the pages' tests in tests/test_withdrawal.py."""
+
+import pytest
+from django.core.exceptions import PermissionDenied
+
+from tests.attacks import difference, snapshot
+from tests.factories import PIN, acting, case_awaiting, case_consented, case_unlocked, customer
+from tests.operations import kinds, refused
+from unlocks import operations
+from unlocks.models import Act, Batch, ConsentWithdrawal
+from unlocks.rules import Refusal
+
+pytestmark = pytest.mark.django_db
+
+
+def take_back(case, why="", consent=None):
+    operations.withdraw_own_consent(consent or case.consent, why=why, by=customer(case.admin))
+
+
+def test_before_the_unlock_nothing_can_be_unlocked_any_more(agent):
+    case = case_consented(agent)
+    take_back(case)
+    request = case.refresh().request
+    assert (request.status, request.resolution) == ("closed", "withdrawn")
+    assert set(request.lines.values_list("outcome", flat=True)) == {"not_unlocked"}
+    act = operations.unlock(case.rows, by=acting(agent))
+    assert set(act.verdicts.values_list("refusal", flat=True)) == {"not_requested"}
+    assert kinds(request)[-2:] == ["withdrawn", "closed"]
+
+
+def test_afterwards_it_locks_again_in_the_same_act(agent):
+    case = case_unlocked(agent)
+    first, second = case.batches
+    operations.mark_re_exported(Batch.objects.filter(pk=first.pk), by=acting(agent))
+    take_back(case, why="Wrong month")
+
+    case.refresh()
+    assert [batch.status for batch in case.batches] == ["exported", "bypassed"]
+    relock = Act.objects.get(kind="relock")
+    assert (relock.by, relock.actor) == (None, f"{case.admin.name} (customer)")
+    assert relock.why == "Consent withdrawn by the customer: Wrong month"
+    assert set(second.history.filter(history_act=relock.pk).values_list("history_actor", flat=True)) == {relock.actor}
+    assert [line.outcome for line in case.request.lines.order_by("pk")] == ["re_exported", "relocked"]
+    assert case.request.resolution == "withdrawn"
+
+
+def test_takes_back_every_consent_of_the_case(agent):
+    case = case_consented(agent)
+    first = case.consent
+    operations.send_consent_link(case.request, contact=case.admin, by=acting(agent))
+    link, by = case.link, customer(case.admin)
+    operations.open_consent_link(link, by=by)
+    operations.verify_customer_pin(link, pin=PIN, by=by)
+    second, _ = operations.give_consent(link, name="Ann", role="Owner", shown=operations.shown_text(link), by=by)
+    operations.unlock(case.rows, by=acting(agent))
+
+    take_back(case, consent=first)
+
+    assert list(ConsentWithdrawal.objects.order_by("consent").values_list("consent", flat=True)) == [
+        first.pk,
+        second.pk,
+    ]
+    assert {batch.status for batch in case.refresh().batches} == {"bypassed"}
+
+
+def test_a_second_time_is_refused(agent):
+    case = case_consented(agent)
+    take_back(case)
+    with refused(Refusal.CLOSED):
+        take_back(case)
+
+
+def test_what_was_declined_has_nothing_to_take_back(agent):
+    case = case_awaiting(agent)
+    operations.open_consent_link(case.link, by=customer(case.admin))
+    declined, _ = operations.decline_consent(
+        case.link, name="", role="", why="", shown=operations.shown_text(case.link), by=customer(case.admin)
+    )
+    with refused(Refusal.CLOSED):
+        take_back(case, consent=declined)
+
+
+def test_a_closed_case_stays_as_it_ended(agent):
+    case = case_unlocked(agent)
+    operations.mark_re_exported(case.rows, by=acting(agent))
+    operations.close_request(case.request, resolution="re_exported", why="", by=acting(agent))
+    with refused(Refusal.CLOSED):
+        take_back(case)
+
+
+def test_not_for_staff(agent, superuser):
+    case = case_consented(agent)
+    for user in (agent, superuser):
+        before = snapshot()
+        with pytest.raises(PermissionDenied):
+            operations.withdraw_own_consent(case.consent, why="", by=acting(user))
+        assert difference(before, snapshot()) == []
+
+
+def test_the_customer_is_told_by_mail(agent, mailoutbox, django_capture_on_commit_callbacks):
+    case = case_consented(agent)
+    with django_capture_on_commit_callbacks(execute=True):
+        take_back(case)
+    (message,) = mailoutbox
+    assert (message.to, message.subject) == (
+        [case.admin.email],
+        f"{case.consent.reference}: your consent is withdrawn",
+    )
+    assert "Reason:       none given" in message.body

@@ -1,0 +1,251 @@
+"""The consents: what each of them holds, what proves it, and the files that go with it."""
+
+import json
+import logging
+import re
+
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import Q
+from django.http import Http404, HttpResponse, HttpResponseBadRequest
+from django.shortcuts import get_object_or_404, redirect
+from django.template.response import TemplateResponse
+from django.urls import path, reverse
+from django.utils.decorators import method_decorator
+from django.utils.html import format_html
+from django.utils.http import content_disposition_header
+from django.views.decorators.http import require_safe
+
+from .. import evidence
+from ..certificates.sections import paper
+from ..forms.consents import CONSENT_FORMS, CertificateForm
+from ..models import Certificate, Consent, ConsentEvidence
+from ..templatetags.desk import thousands, when
+from .base import TAKEN_DOWN, ReadOnlyAdmin, by_staff, tag
+from .batches import account_link
+from .case import Case
+from .page import carry_out
+from .receipts import receipts_of_case
+
+log = logging.getLogger(__name__)
+
+BATCHES_A_PAGE = 100
+
+
+@admin.register(Consent)
+class ConsentAdmin(ReadOnlyAdmin):
+    footer_name = "Consents"
+    list_display = ("number", "decided", "in_request", "on_account", "signer", "how_many", "given", "until")
+    list_display_links = ("number",)
+    list_select_related = ("request__account", "withdrawal")
+    list_filter = ("how", "decision")
+    sortable_by = ("number",)
+    ordering = ("-id",)
+    search_fields = ("request__account__number",)
+    search_help_text = "Reference of a consent (CN-000045) or request (UR-000123), or a whole account number"
+
+    def get_queryset(self, request):
+        return super().get_queryset(request).defer("text")
+
+    def matching(self, term):
+        found = Q(request__account__number=term)
+        if reference := re.fullmatch(r"(?:(CN|UR)-?)?0*([0-9]{1,15})", term, re.IGNORECASE):
+            column = "request" if (reference[1] or "").upper() == "UR" else "pk"
+            found |= Q(**{column: int(reference[2])})
+        return found
+
+    @admin.display(description="Reference", ordering="-id")
+    def number(self, consent):
+        return format_html('<span class="nowrap">{}</span>', consent.reference)
+
+    @admin.display(description="Answer")
+    def decided(self, consent):
+        answer = tag(*standing(consent))
+        return format_html("{} {}", answer, TAKEN_DOWN) if withdrawn_and_taken_down(consent) else answer
+
+    @admin.display(description="Request")
+    def in_request(self, consent):
+        return format_html('<a class="nowrap" href="{}">{}</a>', consent.request.get_absolute_url(), consent.request)
+
+    @admin.display(description="Account")
+    def on_account(self, consent):
+        return account_link(consent.request.account)
+
+    @admin.display(description="By", empty_value="not recorded")
+    def signer(self, consent):
+        return consent.signer_name or None
+
+    @admin.display(description="Batches")
+    def how_many(self, consent):
+        return thousands(consent.batch_count)
+
+    @admin.display(description="Given")
+    def given(self, consent):
+        return format_html('<span class="nowrap">{}</span>', when(consent.given_at))
+
+    @admin.display(description="Valid until")
+    def until(self, consent):
+        return format_html('<span class="nowrap">{}</span>', when(consent.valid_until)) if consent.valid_until else None
+
+    # The pages
+
+    def get_urls(self):
+        def page(address, view, name):
+            return path(f"<int:pk>/{address}", self.admin_site.admin_view(view), name=name)
+
+        return [
+            page("evidence/<int:file>/", self.evidence_view, "consent_evidence"),
+            page("certificates/<int:ordinal>/", self.certificate_view, "certificate"),
+            page("certificates/<int:ordinal>/pdf/", self.certificate_pdf_view, "certificate_pdf"),
+            page("certificates/<int:ordinal>/json/", self.certificate_json_view, "certificate_json"),
+            *super().get_urls(),
+        ]
+
+    def change_view(self, request, object_id, form_url="", extra_context=None):
+        """Show all that a consent holds; on POST carry out the verb that the form names."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        case = _case(object_id, request.user)
+        if request.method != "POST":
+            return self._page(request, case)
+        form_class = CONSENT_FORMS.get(request.POST.get("verb"))
+        if form_class is None:
+            return HttpResponseBadRequest("No such verb.")
+        if not request.user.has_perm(form_class.permission):
+            raise PermissionDenied
+        form = form_class(request.POST, request.FILES, case=case, user=request.user)
+        said = carry_out(form, by_staff(request)) if form.is_valid() else None
+        if said is None:
+            return self._page(request, _case(object_id, request.user), form)
+        messages.success(request, said)
+        if form_class is CertificateForm:
+            return redirect("admin:certificate", case.consent.pk, form.issued.ordinal)
+        return redirect("admin:unlocks_consent_change", case.consent.pk)
+
+    def _page(self, request, case, bound=None):
+        consent = case.consent
+        forms = {
+            verb: bound if bound and bound.verb == verb else form_class(case=case, user=request.user)
+            for verb, form_class in CONSENT_FORMS.items()
+            if request.user.has_perm(form_class.permission) and (verb != "attach" or consent.taken_down)
+        }
+        tone, answer = standing(consent)
+        covered = consent.batches.select_related("requested_batch", "batch").order_by("pk")
+        receipts = [receipt for receipt in receipts_of_case(consent.request) if receipt.consent == consent.pk]
+        context = {
+            **self.admin_site.each_context(request),
+            "title": f"{consent.reference}: {answer}",
+            "opts": self.opts,
+            "consent": consent,
+            "case": case,
+            "tone": tone,
+            "answer": answer,
+            "kind_too": withdrawn_and_taken_down(consent),
+            "withdrawal": getattr(consent, "withdrawal", None),
+            "batches": Paginator(covered, BATCHES_A_PAGE).get_page(request.GET.get("page")),
+            "evidence": consent.evidence.select_related("attached_by"),
+            "receipts": receipts,
+            "certificates": consent.certificates.select_related("issued_by").defer("content", "pdf"),
+            "forms": forms,
+            "bound": bound,
+            "refused": bound if bound and bound.verb not in forms else None,
+        }
+        request.current_app = self.admin_site.name
+        return TemplateResponse(
+            request, "admin/unlocks/consent/change_form.html", context, status=422 if bound else 200
+        )
+
+    @method_decorator(require_safe)
+    def evidence_view(self, request, pk, file):
+        """Hand out a file as it was attached, to be saved and never to be shown in the browser."""
+        if not request.user.has_perm("unlocks.view_consentevidence"):
+            raise PermissionDenied
+        kept = get_object_or_404(ConsentEvidence.objects.select_related("consent__request"), pk=file, consent=pk)
+        try:
+            return _download(kept.file_name, evidence.read(kept.sha256))
+        except evidence.Damaged as damaged:
+            log.error("Evidence %s of %s: %s", kept.pk, kept.consent, damaged)
+            context = {
+                **self.admin_site.each_context(request),
+                "title": "This file can't be handed out",
+                "kept": kept,
+                "damaged": damaged,
+            }
+            return TemplateResponse(request, "admin/unlocks/consent/damaged.html", context, status=500)
+
+    @method_decorator(require_safe)
+    def certificate_view(self, request, pk, ordinal):
+        """Show a certificate as it was issued."""
+        certificate = self._certificate(request, pk, ordinal)
+        facts = json.loads(certificate.content)["certificate"]
+        context = {
+            "facts": facts,
+            "paper": paper(facts),
+            "pdf_url": reverse("admin:certificate_pdf", args=[pk, ordinal]),
+            "json_url": reverse("admin:certificate_json", args=[pk, ordinal]),
+            "back_url": reverse("admin:unlocks_consent_change", args=[pk]),
+        }
+        return TemplateResponse(request, "unlocks/certificate.html", context, headers={"Cache-Control": "no-store"})
+
+    @method_decorator(require_safe)
+    def certificate_pdf_view(self, request, pk, ordinal):
+        certificate = self._certificate(request, pk, ordinal)
+        return _download(f"{certificate.number}.pdf", bytes(certificate.pdf), "application/pdf")
+
+    @method_decorator(require_safe)
+    def certificate_json_view(self, request, pk, ordinal):
+        certificate = self._certificate(request, pk, ordinal)
+        return _download(f"{certificate.number}.json", certificate.content.encode(), "application/json")
+
+    def _certificate(self, request, pk, ordinal):
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return get_object_or_404(Certificate.objects.select_related("consent"), consent=pk, ordinal=ordinal)
+
+
+def standing(consent):
+    """Return the tone and the words for what a consent says: agreed, taken down, declined or withdrawn."""
+    if consent.decision == Consent.Decision.DECLINED:
+        return "bad", "Declined"
+    if hasattr(consent, "withdrawal"):
+        return "bad", "Withdrawn"
+    return ("wait", "Taken down by staff") if consent.taken_down else ("good", "Agreed")
+
+
+def withdrawn_and_taken_down(consent):
+    """Whether the consent has to say beside its standing that staff took it down."""
+    return consent.taken_down and hasattr(consent, "withdrawal")
+
+
+def _case(object_id, user):
+    """Return the case of a consent, as standing on that consent. Raises Http404."""
+    related = (
+        "request__account",
+        "request__requester",
+        "request__assignee",
+        "terms",
+        "contact",
+        "recorded_by",
+        "link__sent_by",
+        "link__sent_to",
+        "withdrawal",
+    )
+    consents = Consent.objects.select_related(*related)
+    if not object_id.isdecimal() or not (consent := consents.filter(pk=object_id[:18]).first()):
+        raise Http404("There is no such consent.")
+    case = Case(consent.request, user)
+    case.consent = consent
+    return case
+
+
+def _download(file_name, content, media_type="application/octet-stream"):
+    return HttpResponse(
+        content,
+        content_type=media_type,
+        headers={
+            "Content-Disposition": content_disposition_header(True, file_name),
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+        },
+    )

@@ -1,0 +1,58 @@
+"""The customer's copies of a consent: which mails went out, which could not be sent."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+
+from ..models import CaseEvent
+
+Kind = CaseEvent.Kind
+
+# The mails that carry a receipt (`templates/unlocks/mail/`), as staff call them.
+RECEIPTS = {
+    "receipt": "Receipt of the consent",
+    "taken_down": "Receipt of what was taken down",
+    "declined": "Receipt of the refusal",
+    "withdrawn": "Receipt of the withdrawal",
+}
+_ANSWERED = (Kind.CONSENTED, Kind.DECLINED, Kind.TAKEN_DOWN)
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """A mail with a receipt, as the ledger tells of it. `consent` is the key of the consent that it is about."""
+
+    consent: int | None
+    what: str
+    to: str
+    at: datetime
+    failed: bool
+    error: str = ""
+    again_by: str = ""
+
+
+def receipts_of_case(request):
+    """List the receipts that were mailed in a case, or could not be, the newest first."""
+    kinds = (Kind.MAIL_SENT, Kind.MAIL_FAILED, Kind.RECEIPT_RESENT, *_ANSWERED)
+    receipts, answered, again = [], None, {}
+    for event in request.events.filter(kind__in=kinds).order_by("sequence"):
+        facts = json.loads(event.body)["facts"]
+        if event.kind in _ANSWERED:
+            answered = facts.get("consent")
+        elif event.kind == Kind.RECEIPT_RESENT:
+            again[facts.get("consent")] = event.actor
+        elif facts.get("mail") in RECEIPTS:
+            # Older entries don't say which consent a mail was about: then it was about the latest.
+            consent = facts.get("consent", answered)
+            receipts.append(
+                Receipt(
+                    consent=consent,
+                    what=RECEIPTS[facts["mail"]],
+                    to=facts.get("to", ""),
+                    at=event.at,
+                    failed=event.kind == Kind.MAIL_FAILED,
+                    error=facts.get("error", ""),
+                    again_by=again.pop(consent, ""),
+                )
+            )
+    return receipts[::-1]

@@ -1,0 +1,190 @@
+"""The facts of a consent as a certificate holds them: what was recorded, as JSON values; null is "not recorded"."""
+
+from datetime import UTC
+
+from django.conf import settings
+from django.urls import reverse
+
+from .. import ledger
+from ..models import Act, CaseEvent, ConsentWithdrawal, RequestedBatch, Verdict
+
+FORMAT = "unlock-desk-certificate/1"
+
+
+def facts(consent, *, number, code, issued_at):
+    """Return all that a certificate says of a consent and its case, as they stand now.
+
+    Times are ISO 8601 in UTC, amounts decimal strings, staff are named by their user names.
+    """
+    request = consent.request
+    sequence, head = ledger.head()
+    return {
+        "format": FORMAT,
+        "number": number,
+        "code": code,
+        "issued_at": _time(issued_at),
+        "interim": request.status != request.Status.CLOSED,
+        "vendor": settings.VENDOR_NAME,
+        "check_at": settings.PUBLIC_URL + reverse("check"),
+        "time_zone": settings.TIME_ZONE,
+        "consent": _consent(consent),
+        "case": _case(request),
+        "signer": {
+            "name": consent.signer_name or None,
+            "role": consent.signer_role or None,
+            "contact_name": consent.contact_name or None,
+            "email": consent.email,
+        },
+        "identity": {
+            "pin_verified_at": _time(consent.pin_verified_at),
+            "pin_typed_by": consent.pin_typed_by or None,
+            "pin_verified_by": _user(consent.recorded_by) if consent.pin_verified_at else None,
+        },
+        "link": _link(consent.link),
+        "batches": _batches(consent),
+        "acts": _acts(request),
+        "withdrawal": _withdrawal(consent),
+        "evidence": [
+            {
+                "what": evidence.get_what_display(),
+                "file_name": evidence.file_name,
+                "size": evidence.size,
+                "sha256": evidence.sha256,
+                "attached_by": _user(evidence.attached_by),
+                "attached_at": _time(evidence.attached_at),
+            }
+            for evidence in consent.evidence.select_related("attached_by")
+        ],
+        "ledger": {
+            "entries": [
+                {
+                    "sequence": event.sequence,
+                    "at": _time(event.at),
+                    "what": event.get_kind_display(),
+                    "actor": event.actor,
+                    "hash": event.hash,
+                }
+                for event in told_of(request).order_by("sequence")
+            ],
+            "head": {"sequence": sequence, "hash": head},
+        },
+    }
+
+
+def told_of(request):
+    """Return the ledger entries of a case that its certificates tell of: all but those of certificates themselves."""
+    return CaseEvent.objects.filter(request=request).exclude(kind=CaseEvent.Kind.CERTIFIED)
+
+
+def _consent(consent):
+    return {
+        "reference": consent.reference,
+        "decision": consent.decision,
+        "how": consent.how,
+        "recorded_by": _user(consent.recorded_by),
+        "decided_at": _time(consent.given_at),
+        "valid_until": _time(consent.valid_until),
+        "terms_version": consent.terms.version,
+        "terms_title": consent.terms.title,
+        "terms_published_at": _time(consent.terms.published_at),
+        "text": consent.text,
+        "text_sha256": consent.text_sha256,
+        "ticked": consent.ticked,
+        "pressed": consent.pressed or None,
+        "ip": consent.ip,
+        "browser": consent.browser or None,
+    }
+
+
+def _case(request):
+    return {
+        "reference": request.reference,
+        "account_number": request.account.number,
+        "account_name": request.account.name,
+        "accounting_software": request.account.get_accounting_software_display(),
+        "channel": request.get_channel_display(),
+        "opened_at": _time(request.opened_at),
+        "opened_by": _user(request.opened_by),
+        "requester": request.requester.name,
+        "bypass_reason": request.get_bypass_reason_display(),
+        "reason": request.reason,
+        "advice": request.get_advice_display() or None,
+        "advised_at": _time(request.advised_at),
+        "resolution": request.get_resolution_display() or None,
+        "closed_at": _time(request.closed_at),
+    }
+
+
+def _link(link):
+    return link and {
+        "sent_at": _time(link.sent_at),
+        "sent_by": _user(link.sent_by),
+        "expires_at": _time(link.expires_at),
+        "first_opened_at": _time(link.first_opened_at),
+        "first_opened_ip": link.first_opened_ip,
+        "first_opened_browser": link.first_opened_browser or None,
+        "used_at": _time(link.used_at),
+    }
+
+
+def _withdrawal(consent):
+    taken_back = ConsentWithdrawal.objects.filter(consent=consent).first()
+    return taken_back and {"at": _time(taken_back.at), "by": taken_back.actor, "why": taken_back.why or None}
+
+
+def _acts(request):
+    return [
+        {
+            "kind": act.get_kind_display(),
+            "at": _time(act.at),
+            "by": act.actor,
+            "batches": act.verdicts.filter(line__request=request, refusal="").count(),
+            "why": act.why,
+        }
+        for act in Act.objects.filter(
+            pk__in=Verdict.objects.filter(line__request=request, refusal="").values("act")
+        ).order_by("at")
+    ]
+
+
+def _batches(consent):
+    """List the batches that were consented to as they stood then, and what was done to each under this consent."""
+    done = _done(consent.request)
+    covered = consent.batches.select_related("requested_batch", "batch").order_by("number", "pk")
+    return [_batch(line, done.get(line.requested_batch_id, {})) for line in covered]
+
+
+def _batch(covered, done):
+    line = covered.requested_batch
+    under_this = line.consented_id == covered.pk
+    unlocked = done.get(Act.Kind.UNLOCK) if under_this else None
+    ended = (done.get(Act.Kind.RE_EXPORT) or done.get(Act.Kind.RELOCK)) if under_this else None
+    return {
+        "number": covered.number or covered.batch.number,
+        "name": covered.name or None,
+        "total": None if covered.total is None else f"{covered.total:.2f}",
+        "item_count": covered.item_count,
+        "fingerprint": covered.fingerprint,
+        "outcome": RequestedBatch.Outcome(line.outcome).label if under_this else "Under a later consent",
+        "unlocked_at": unlocked and _time(unlocked[0]),
+        "unlocked_by": unlocked and unlocked[1],
+        "ended_at": ended and _time(ended[0]),
+        "ended_by": ended and ended[1],
+    }
+
+
+def _done(request):
+    """Return {requested batch: {kind of act: (when, by whom)}} for all that was done in a case."""
+    done = {}
+    verdicts = Verdict.objects.filter(line__request=request, refusal="")
+    for line, kind, at, actor in verdicts.values_list("line", "act__kind", "act__at", "act__actor").iterator():
+        done.setdefault(line, {})[kind] = (at, actor)
+    return done
+
+
+def _time(moment):
+    return moment and moment.astimezone(UTC).isoformat()
+
+
+def _user(user):
+    return user and user.get_username()

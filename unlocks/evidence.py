@@ -1,0 +1,191 @@
+"""Files that show what a customer agreed to, each kept under its own SHA-256 and never overwritten.
+
+They lie in `storages["evidence"]`, outside what a web server serves. What is handed out was read back and checked.
+"""
+
+import hashlib
+import json
+import os
+import re
+import secrets
+import unicodedata
+from email.parser import BytesHeaderParser
+from pathlib import Path
+
+from django.conf import settings
+from django.core.files.storage import storages
+
+from .models import CaseEvent, ConsentEvidence
+
+NAME_LENGTH = 200
+EXTENSIONS = {
+    "pdf": "application/pdf",
+    "png": "image/png",
+    "jpg": "image/jpeg",
+    "jpeg": "image/jpeg",
+    "eml": "message/rfc822",
+}
+NAMES = {
+    "application/pdf": "a PDF",
+    "image/png": "a PNG picture",
+    "image/jpeg": "a JPEG picture",
+    "message/rfc822": "a saved mail (.eml)",
+}
+TAKEN = "PDF, PNG, JPEG and saved mails (.eml) are taken"
+
+
+class Unfit(Exception):
+    """This file is not taken as evidence; says why, in a sentence. Nothing was kept."""
+
+
+class Damaged(Exception):
+    """The file that is kept is not the one that was attached: missing or altered; says so, in a sentence."""
+
+
+def clean_name(file_name):
+    """Return the bare name of a file: no folders, nothing that can't be seen, at most 200 characters, never empty."""
+    name = re.split(r"[/\\]", unicodedata.normalize("NFC", file_name))[-1]
+    seen = "".join(" " if character.isspace() else character for character in name)
+    seen = "".join(character for character in seen if not _hidden(character))
+    stem, dot, extension = " ".join(seen.split()).strip(" .").rpartition(".")
+    if not dot:
+        stem, extension = extension, ""
+    stem = stem.strip(" .") or "unnamed"
+    return f"{stem[: NAME_LENGTH - len(dot + extension[:20])].rstrip()}{dot}{extension[:20]}"
+
+
+def media_type(file_name, content):
+    """Return what kind of file this is, judged by its own bytes; its extension has to say the same. Raises Unfit."""
+    if not content:
+        raise Unfit("This file is empty.")
+    if len(content) > settings.EVIDENCE_MAX_BYTES:
+        raise Unfit(too_big(len(content)))
+    extension = file_name.rpartition(".")[2].lower() if "." in file_name else ""
+    found = next((kind for kind, is_one in _LOOKS_LIKE.items() if is_one(content)), None)
+    said = EXTENSIONS.get(extension)
+    if found is None and said is None:
+        raise Unfit(f"This kind of file is not taken: {TAKEN}.")
+    if found is None:
+        raise Unfit(f"This is not {NAMES[said]}, whatever its name says, or it is broken. {TAKEN}.")
+    if found != said:
+        named = f"its name ends in .{extension}" if extension else "its name has no ending"
+        raise Unfit(f"This is {NAMES[found]}, but {named}. Save it under its right name.")
+    return found
+
+
+def too_big(size):
+    """Say that a file of so many bytes is too big."""
+    return f"This file is too big: {_mib(size)} of at most {_mib(settings.EVIDENCE_MAX_BYTES)}."
+
+
+def keep(content):
+    """Keep the content under its SHA-256 and return that. What is there already stays as it is; raises Damaged."""
+    digest = hashlib.sha256(content).hexdigest()
+    place = _place(digest)
+    if not place.exists():
+        place.parent.mkdir(parents=True, exist_ok=True)
+        # Under its own name only once it is whole, so that nobody ever finds half a file there.
+        arriving = place.with_name(f"{place.name}.{secrets.token_hex(8)}")
+        with arriving.open("xb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        arriving.replace(place)
+    read(digest)
+    return digest
+
+
+def read(digest):
+    """Return the content that is kept under this SHA-256. Raises Damaged when it is missing or altered."""
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise Damaged("What the database holds of it is no hash.")
+    try:
+        content = _place(digest).read_bytes()
+    except FileNotFoundError:
+        raise Damaged("The file is missing.") from None
+    except OSError as error:
+        raise Damaged(f"The file can't be read ({type(error).__name__}).") from None
+    if hashlib.sha256(content).hexdigest() != digest:
+        raise Damaged("The file was altered: it does not fit the hash under which it was attached.")
+    return content
+
+
+def first_fault():
+    """Read every file back; return a sentence on the first one that is missing or altered, or ''.
+
+    What the ledger was told when the file was attached counts, so that no other file passes for it.
+    """
+    told = {}
+    for body in CaseEvent.objects.filter(kind=CaseEvent.Kind.EVIDENCE).order_by("pk").values_list("body", flat=True):
+        facts = json.loads(body)["facts"]
+        told[facts["evidence"]] = facts
+    for kept in ConsentEvidence.objects.select_related("consent").order_by("pk").iterator():
+        if fault := _fault_of(kept, told.pop(kept.pk, {})):
+            return f"Evidence {kept.file_name} of {kept.consent} (SHA-256 {kept.sha256}): {fault}"
+    for facts in told.values():
+        return f"Evidence {facts['file_name']} (SHA-256 {facts['sha256']}): its record is gone from the database."
+    return ""
+
+
+def _fault_of(kept, told):
+    for name in ("consent", "what", "file_name", "size", "sha256"):
+        if told.get(name) != getattr(kept, kept._meta.get_field(name).attname):
+            return f"Its record was altered: the ledger was told another {name.replace('_', ' ')}."
+    try:
+        read(kept.sha256)
+    except Damaged as damaged:
+        return str(damaged)
+    return ""
+
+
+def trouble_with_place():
+    """Try to write where evidence is kept; return what went wrong, or ''."""
+    place = Path(storages["evidence"].path(f"trial-{secrets.token_hex(8)}"))
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(b"trial")
+        place.unlink()
+    except OSError as error:
+        return f"{place.parent}: {error.strerror or type(error).__name__}"
+    return ""
+
+
+def _place(digest):
+    return Path(storages["evidence"].path(f"{digest[:2]}/{digest[2:]}"))
+
+
+def _mib(size):
+    return f"{size / (1024 * 1024):,.1f} MiB".replace(".0 ", " ")
+
+
+def _hidden(character):
+    """Controls, marks that turn the direction of writing, and whatever else is not to be seen."""
+    return unicodedata.category(character) in {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
+
+
+def _is_pdf(content):
+    return content.startswith(b"%PDF-") and b"%%EOF" in content[-2048:]
+
+
+def _is_png(content):
+    return content.startswith(b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR") and b"IEND\xaeB`\x82" in content
+
+
+def _is_jpeg(content):
+    return content.startswith(b"\xff\xd8\xff") and b"\xff\xd9" in content[3:]
+
+
+def _is_mail(content):
+    """A saved mail has headers, From and Date among them, and none of the bytes that only other files have."""
+    if b"\x00" in content or not re.match(rb"[A-Za-z][A-Za-z0-9-]*:", content):
+        return False
+    headers = BytesHeaderParser().parsebytes(content[:200_000])
+    return all(headers.get(name, "").strip() for name in ("From", "Date"))
+
+
+_LOOKS_LIKE = {
+    "application/pdf": _is_pdf,
+    "image/png": _is_png,
+    "image/jpeg": _is_jpeg,
+    "message/rfc822": _is_mail,
+}

@@ -1,0 +1,78 @@
+"""Issuing the certificate of a consent."""
+
+import hashlib
+
+from django.core.exceptions import PermissionDenied
+from django.db import transaction
+from django.utils import timezone
+
+from .. import ledger, verify_certificate
+from ..certificates import facts, keys, pdf
+from ..models import CaseEvent, Certificate, Consent, UnlockRequest
+from ..rules import Refusal
+from .verbs import Refused
+
+_ATTEMPTS = 3
+
+
+def issue_certificate(consent, *, by):
+    """Return the consent's newest certificate, or a new one if anything happened in the case since it was issued.
+
+    `by` is a member of staff who may see consents, or the customer. A closed case has certificates too.
+    Raises Refused (BUSY) when the case does not stand still, with nothing written.
+    """
+    if by.user is not None and not by.may("unlocks.view_consent"):
+        raise PermissionDenied(f"{by.name} may not issue certificates: it needs the permission unlocks.view_consent.")
+    for _ in range(_ATTEMPTS):
+        consent = _read(consent.pk)
+        before = _stand(consent)
+        newest = consent.certificates.first()
+        if newest and (newest.upto, newest.interim) == before:
+            return newest
+        # Drawn before anything is locked: a long one takes seconds.
+        drawn = _draw(consent, newest.ordinal + 1 if newest else 1, *before)
+        with transaction.atomic():
+            UnlockRequest.objects.select_for_update(of=("self",), no_key=True).get(pk=consent.request_id)
+            if _stand(_read(consent.pk)) == before and consent.certificates.first() == newest:
+                return _issue(drawn, by)
+    raise Refused.because(Refusal.BUSY)
+
+
+def _read(pk):
+    people = ("recorded_by", "request__opened_by", "link__sent_by")
+    return Consent.objects.select_related("request__account", "request__requester", "terms", *people).get(pk=pk)
+
+
+def _stand(consent):
+    """Return how far the case has come: its newest entry that certificates tell of, and whether it is open."""
+    newest = facts.told_of(consent.request).order_by("-sequence").values_list("sequence", flat=True).first()
+    return newest, consent.request.status != UnlockRequest.Status.CLOSED
+
+
+def _draw(consent, ordinal, upto, interim):
+    certificate = Certificate(consent=consent, ordinal=ordinal, upto=upto, interim=interim, issued_at=timezone.now())
+    certificate.code = keys.code(certificate.number, certificate.issued_at.isoformat())
+    told = facts.facts(consent, number=certificate.number, code=certificate.code, issued_at=certificate.issued_at)
+    certificate.content, certificate.pdf = keys.document(told), pdf.render(told)
+    # What does not hold together has to show here, not in a dispute.
+    verify_certificate.verify(certificate.content.encode(), keys.public_key())
+    certificate.sha256 = hashlib.sha256(certificate.content.encode()).hexdigest()
+    certificate.pdf_sha256 = hashlib.sha256(certificate.pdf).hexdigest()
+    return certificate
+
+
+def _issue(certificate, by):
+    certificate.issued_by = by.user
+    certificate.save(force_insert=True)
+    ledger.note(
+        CaseEvent.Kind.CERTIFIED,
+        request=certificate.consent.request,
+        by=by,
+        at=certificate.issued_at,
+        consent=certificate.consent_id,
+        certificate=certificate.number,
+        interim=certificate.interim,
+        sha256=certificate.sha256,
+        pdf_sha256=certificate.pdf_sha256,
+    )
+    return certificate

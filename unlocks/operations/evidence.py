@@ -1,0 +1,56 @@
+"""Attaching what shows that the customer agreed to a consent that staff took down."""
+
+from django.db import transaction
+from django.utils import timezone
+
+from .. import evidence, history, ledger
+from ..models import CaseEvent, ConsentEvidence, UnlockRequest
+from ..rules import Refusal
+from .verbs import Refused, staff_verb
+
+
+@staff_verb("unlocks.take_down_consent")
+def attach_evidence(consent, *, what, file_name, content, by):
+    """Keep a signed paper or a mail (its bytes) with a consent that staff took down; a closed case takes it too.
+
+    The file is kept before the row is written, so that no row ever names a file that isn't there.
+    Raises Refused: NOT_TAKEN_DOWN, UNFIT_FILE, SAME_FILE, DAMAGED_FILE.
+    """
+    what = ConsentEvidence.What(what)
+    if not consent.taken_down:
+        raise Refused.because(Refusal.NOT_TAKEN_DOWN, name=consent.reference)
+    file_name = evidence.clean_name(file_name)
+    try:
+        media_type = evidence.media_type(file_name, content)
+        sha256 = evidence.keep(content)
+    except evidence.Unfit as unfit:
+        raise Refused.because(Refusal.UNFIT_FILE, why=str(unfit)) from None
+    except evidence.Damaged as damaged:
+        raise Refused.because(Refusal.DAMAGED_FILE, why=str(damaged)) from None
+    with transaction.atomic():
+        history.lock(UnlockRequest.objects.filter(pk=consent.request_id))
+        if there := ConsentEvidence.objects.filter(consent=consent, sha256=sha256).first():
+            raise Refused.because(Refusal.SAME_FILE, name=there.file_name)
+        attached = ConsentEvidence.objects.create(
+            consent=consent,
+            what=what,
+            file_name=file_name,
+            media_type=media_type,
+            size=len(content),
+            sha256=sha256,
+            attached_by=by.user,
+            attached_at=timezone.now(),
+        )
+        ledger.note(
+            CaseEvent.Kind.EVIDENCE,
+            request=consent.request,
+            by=by,
+            at=attached.attached_at,
+            consent=consent.pk,
+            evidence=attached.pk,
+            what=what.value,
+            file_name=file_name,
+            size=attached.size,
+            sha256=sha256,
+        )
+    return attached

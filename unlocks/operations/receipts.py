@@ -1,0 +1,77 @@
+"""The customer's copy: mailed with each consent, and once more when it was lost or came back."""
+
+from django.conf import settings
+from django.db import transaction
+from django.db.models import Q
+from django.urls import reverse
+from django.utils import timezone
+
+from .. import ledger, mails
+from ..models import CaseEvent, Consent, ConsentWithdrawal, ResentReceipt, UnlockRequest
+from ..rules import Refusal
+from .tokens import hashed, new_token
+from .verbs import Refused, refuse_own_contacts, staff_verb
+
+
+def receipt_for(token):
+    """Return the consent whose receipt has this token, or None."""
+    consents = Consent.objects.select_related("request__account", "terms", "contact", "recorded_by")
+    return consents.filter(
+        Q(receipt_hash=hashed(token))
+        | Q(pk__in=ResentReceipt.objects.filter(token_hash=hashed(token)).values("consent"))
+    ).first()
+
+
+def mail_receipt(consent, token, to=""):
+    """Mail the customer's copy of a consent, as it stands now, with the link that the token makes."""
+    withdrawal = ConsentWithdrawal.objects.filter(consent=consent).first()
+    mails.send(
+        _template(consent, withdrawal),
+        to or consent.email,
+        about=consent.request,
+        consent=consent,
+        request=consent.request,
+        account=consent.request.account,
+        url=settings.PUBLIC_URL + reverse("receipt_link", args=[token]),
+        text=consent.text,
+        why=withdrawal and withdrawal.why,
+    )
+
+
+def _template(consent, withdrawal):
+    if consent.decision == Consent.Decision.DECLINED:
+        return "declined"
+    if withdrawal:
+        return "withdrawn"
+    return "taken_down" if consent.taken_down else "receipt"
+
+
+@staff_verb("unlocks.send_consent_link")
+@transaction.atomic
+def resend_receipt(consent, *, by):
+    """Mail a consent's receipt again, with a link of its own, to the address on file now; return what was sent.
+
+    Raises Refused: NOT_AN_ADMIN when the contact is none any more, OWN_CONTACT. A closed case makes no difference.
+    """
+    request = UnlockRequest.objects.select_related("account").get(pk=consent.request_id)
+    contact = consent.contact
+    contact.refresh_from_db()
+    if not contact.is_admin:
+        raise Refused.because(Refusal.NOT_AN_ADMIN, name=contact.name, admins="Receipts go to Admin contacts only.")
+    refuse_own_contacts(request.account, by)
+    at, token = timezone.now(), new_token()
+    resent = ResentReceipt.objects.create(
+        consent=consent, email=contact.email, token_hash=hashed(token), sent_by=by.user, sent_at=at
+    )
+    ledger.note(
+        CaseEvent.Kind.RECEIPT_RESENT,
+        request=request,
+        by=by,
+        at=at,
+        consent=consent.pk,
+        receipt=resent.pk,
+        to=contact.email,
+        name=contact.name,
+    )
+    mail_receipt(consent, token, to=contact.email)
+    return resent

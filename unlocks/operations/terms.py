@@ -1,0 +1,155 @@
+"""The life of the consent terms: drafted, published by another person, then frozen."""
+
+import hashlib
+
+from django.contrib.auth import get_user_model
+from django.core.exceptions import PermissionDenied
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from .. import ledger, wording
+from ..actors import Actor
+from ..models import CaseEvent, ConsentTerms
+from ..rules import Refusal
+from .texts import terms_in_force
+from .verbs import Refused, staff_verb
+
+PUBLISH = "unlocks.publish_terms"
+
+
+@staff_verb("unlocks.draft_terms")
+def draft_terms(*, by):
+    """Start the next version with the words of the one in force and return it; there is one draft at a time."""
+    newest = ConsentTerms.objects.select_related("drafted_by").first()
+    if newest.published_at:
+        try:
+            with transaction.atomic():
+                return _started_from(newest, by)
+        except IntegrityError:
+            # Somebody else was faster: a version's number is had once.
+            newest = ConsentTerms.objects.select_related("drafted_by").get(version=newest.version + 1)
+    raise Refused.because(Refusal.DRAFT_THERE, version=newest.version, name=_drafter(newest))
+
+
+@staff_verb("unlocks.draft_terms")
+@transaction.atomic
+def edit_terms(terms, *, title, text, by, seen=None):
+    """Change a draft and return it; to save it as it stands changes nothing.
+
+    `seen` is what `terms_seen` returned when the writer began. Raises Refused: TERMS_FROZEN, TERMS_CHANGED.
+    """
+    terms = _locked_draft(terms)
+    if (title, text) == (terms.title, terms.text):
+        return terms
+    if seen is not None:
+        _refuse_unless_seen(terms, seen)
+    terms.title, terms.text, terms.drafted_by, terms.drafted_at = title, text, by.user, timezone.now()
+    ConsentTerms.objects.filter(pk=terms.pk).update(
+        title=title, text=text, drafted_by=terms.drafted_by, drafted_at=terms.drafted_at
+    )
+    _note_draft(terms, by)
+    return terms
+
+
+@staff_verb(PUBLISH)
+@transaction.atomic
+def publish_terms(terms, *, seen, by):
+    """Put a draft in force, for links sent from now on, and return it; from then on nobody changes it.
+
+    `seen` is what `terms_seen` returned of the draft that the publisher read.
+    Raises Refused: TERMS_FROZEN, TERMS_CHANGED, and what `obstacle_to_publishing` says.
+    """
+    terms = _locked_draft(terms)
+    _refuse_unless_seen(terms, seen)
+    _refuse_to_publish(terms, by)
+    terms.published_by, terms.published_at = by.user, timezone.now()
+    ConsentTerms.objects.filter(pk=terms.pk).update(published_by=terms.published_by, published_at=terms.published_at)
+    ledger.note(
+        CaseEvent.Kind.TERMS_PUBLISHED,
+        by=by,
+        at=terms.published_at,
+        version=terms.version,
+        sha256=terms_sha256(terms),
+    )
+    return terms
+
+
+def obstacle_to_publishing(terms, user):
+    """Say why this member of staff can't publish a draft as it stands; '' when they can."""
+    by = Actor.staff(user)
+    try:
+        if not by.may(PUBLISH):
+            raise PermissionDenied("You may not publish terms: a manager does.")
+        _refuse_to_publish(terms, by)
+    except (Refused, PermissionDenied) as refused:
+        return str(refused)
+    return ""
+
+
+def terms_seen(terms):
+    """Return what proves which title and text somebody had before them: the SHA-256 (hex) of both."""
+    return hashlib.sha256(f"{terms.title}\n{terms.text}".encode()).hexdigest()
+
+
+def terms_sha256(terms):
+    """Return the SHA-256 (hex) of the text alone, as the ledger keeps it."""
+    return hashlib.sha256(terms.text.encode()).hexdigest()
+
+
+def _started_from(newest, by):
+    terms = ConsentTerms.objects.create(
+        version=newest.version + 1,
+        title=newest.title,
+        text=newest.text,
+        drafted_by=by.user,
+        drafted_at=timezone.now(),
+    )
+    _note_draft(terms, by)
+    return terms
+
+
+def _note_draft(terms, by):
+    ledger.note(
+        CaseEvent.Kind.TERMS_DRAFTED,
+        by=by,
+        at=terms.drafted_at,
+        version=terms.version,
+        title=terms.title,
+        sha256=terms_sha256(terms),
+    )
+
+
+def _locked_draft(terms):
+    terms = (
+        ConsentTerms.objects.select_for_update(of=("self",), no_key=True).select_related("drafted_by").get(pk=terms.pk)
+    )
+    if terms.published_at:
+        raise Refused.because(Refusal.TERMS_FROZEN, version=terms.version)
+    return terms
+
+
+def _refuse_unless_seen(terms, seen):
+    if seen != terms_seen(terms):
+        at = f"{timezone.localtime(terms.drafted_at):%-d %b %Y, %H:%M:%S %Z}" if terms.drafted_at else "at some time"
+        raise Refused.because(Refusal.TERMS_CHANGED, name=_drafter(terms), at=at)
+
+
+def _refuse_to_publish(terms, by):
+    if problem := wording.terms_problem(terms.text):
+        raise Refused.because(Refusal.TERMS_FLAWED, problem=problem)
+    in_force = terms_in_force()
+    if (terms.title, terms.text) == (in_force.title, in_force.text):
+        raise Refused.because(Refusal.TERMS_SAME, version=in_force.version)
+    if terms.drafted_by == by.user and (names := _other_publishers(by.user)):
+        raise Refused.because(Refusal.OWN_DRAFT, names=names)
+
+
+def _other_publishers(user):
+    """Name some of the others who could publish, superusers among them; '' when there is nobody else."""
+    able = get_user_model().objects.with_perm(PUBLISH, backend="django.contrib.auth.backends.ModelBackend")
+    others = able.filter(is_staff=True).exclude(pk=user.pk)
+    return " or ".join(other.get_username() for other in others.order_by("username")[:5])
+
+
+def _drafter(terms):
+    return terms.drafted_by.get_username() if terms.drafted_by else wording.NOT_RECORDED

@@ -1,0 +1,59 @@
+"""Taking a consent back. What is unlocked under it is locked again in the same act."""
+
+from django.db import transaction
+from django.utils import timezone
+
+from .. import ledger, mails
+from ..models import CaseEvent, Consent, ConsentWithdrawal, UnlockRequest
+from ..rules import Refusal
+from .requests import end
+from .unlock import relock_under
+from .verbs import Refused, customer_verb, locked, staff_verb
+
+
+@staff_verb("unlocks.withdraw_consent")
+def withdraw_consent(consent, *, why, by):
+    """Record that the customer takes a consent back, as staff were told; it ends the case.
+
+    Raises Refused: NO_REASON, CONSENT_OVER, CLOSED.
+    """
+    if not why.strip():
+        raise Refused.because(Refusal.NO_REASON)
+    _withdraw(consent, why=why, said=f"Consent withdrawn: {why}", by=by)
+
+
+@customer_verb
+def withdraw_own_consent(consent, *, why, by):
+    """Take a consent back, as the customer who has its receipt; a reason ('' for none) is theirs to give.
+
+    Raises Refused: CONSENT_OVER, CLOSED.
+    """
+    _withdraw(consent, why=why, said=f"Consent withdrawn by the customer: {why or 'no reason given'}", by=by)
+
+
+@transaction.atomic
+def _withdraw(consent, *, why, said, by):
+    """Take back all that stands of the case's consents: whoever takes one back wants nothing unlocked under another."""
+    request = locked(consent.request)
+    if consent.decision != Consent.Decision.AGREED:
+        raise Refused.because(Refusal.CONSENT_OVER, names="the customer declined")
+    if ConsentWithdrawal.objects.filter(consent=consent).exists():
+        raise Refused.because(Refusal.CONSENT_OVER, names="it was withdrawn already")
+    agreed = request.consents.filter(decision=Consent.Decision.AGREED, withdrawal=None).order_by("pk")
+    standing = list(agreed.select_related("contact", "terms"))
+    relock_under(standing, by=by, why=said)
+    at = timezone.now()
+    for taken_back in standing:
+        ConsentWithdrawal.objects.create(consent=taken_back, at=at, by=by.user, actor=by.name, why=why)
+        ledger.note(CaseEvent.Kind.WITHDRAWN, request=request, by=by, at=at, consent=taken_back.pk, why=why)
+    end(request, resolution=UnlockRequest.Resolution.WITHDRAWN, by=by, why=said)
+    for taken_back in standing:
+        mails.send(
+            "withdrawn",
+            taken_back.email,
+            about=request,
+            consent=taken_back,
+            request=request,
+            account=request.account,
+            why=why,
+        )

@@ -1,0 +1,223 @@
+"""Records: the rows that ledger entries tell of are there, and say what the ledger was told of them.
+
+This holds from the moment an entry is written, before any seal covers the row. Facts that older entries do not have
+are not compared.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from itertools import islice
+
+from . import ledger, terms
+from .models import (
+    Act,
+    CaseEvent,
+    Certificate,
+    Consent,
+    ConsentEvidence,
+    ConsentLink,
+    ConsentTerms,
+    ConsentWithdrawal,
+    ResentReceipt,
+    UnlockRequest,
+)
+
+_AT_ONCE = 500  # SQLite takes no more than 999 parameters in a statement
+Kind = CaseEvent.Kind
+
+
+@dataclass(frozen=True)
+class _Told:
+    """Of which row an entry tells: the fact `named` is its `key`. Each column is the fact beside it.
+
+    Of the columns in `digested` the fact is the SHA-256 (hex); those in `always` hold the value beside them.
+    """
+
+    model: type
+    named: str
+    key: str
+    columns: dict
+    digested: dict = field(default_factory=dict)
+    always: dict = field(default_factory=dict)
+
+
+_AGREED, _DECLINED = Consent.Decision.AGREED, Consent.Decision.DECLINED
+_BY_LINK, _BY_STAFF = Consent.How.LINK, Consent.How.STAFF
+_OF_A_CONSENT = {
+    "request_id": "request",
+    "link_id": "link",
+    "terms__version": "terms",
+    "text_sha256": "text_sha256",
+    "signer_name": "name",
+    "signer_role": "role",
+    "contact_id": "contact",
+    "contact_name": "contact_name",
+    "email": "to",
+    "ticked": "ticked",
+    "pressed": "pressed",
+    "pin_verified_at": "pin_verified",
+    "pin_typed_by": "pin_typed_by",
+    "given_at": "given",
+    "valid_until": "valid_until",
+}
+_OF_THE_BROWSER = {"ip": "ip", "browser": "browser"}
+_OF_AN_AGREEMENT = {"given_at": "at", "batch_count": "batches"}
+
+
+def _consent(decision, how, columns):
+    return _Told(
+        Consent,
+        "consent",
+        "pk",
+        _OF_A_CONSENT | columns,
+        digested={"text": "text_sha256"},
+        always={"decision": decision, "how": how},
+    )
+
+
+def _act(kind):
+    columns = {"at": "at", "actor": "actor", "by_id": "user", "why": "why"}
+    return _Told(Act, "act", "pk", columns, always={"kind": kind})
+
+
+TOLD = {
+    Kind.OPENED: _Told(
+        UnlockRequest,
+        "request",
+        "pk",
+        {"account_id": "account", "requester_id": "requester", "opened_by_id": "user", "opened_at": "at"},
+    ),
+    Kind.LINK_SENT: _Told(
+        ConsentLink,
+        "link",
+        "pk",
+        {
+            "request_id": "request",
+            "sent_to_id": "contact",
+            "email": "to",
+            "terms__version": "terms",
+            "sent_by_id": "user",
+            "sent_at": "at",
+            "expires_at": "expires",
+        },
+    ),
+    Kind.LINK_OPENED: _Told(
+        ConsentLink,
+        "link",
+        "pk",
+        {
+            "request_id": "request",
+            "first_opened_at": "opened",
+            "first_opened_ip": "ip",
+            "first_opened_browser": "browser",
+        },
+    ),
+    Kind.CONSENTED: _consent(_AGREED, _BY_LINK, _OF_AN_AGREEMENT | _OF_THE_BROWSER),
+    Kind.TAKEN_DOWN: _consent(_AGREED, _BY_STAFF, _OF_AN_AGREEMENT | {"recorded_by_id": "user"}),
+    Kind.DECLINED: _consent(_DECLINED, _BY_LINK, _OF_THE_BROWSER),
+    Kind.WITHDRAWN: _Told(
+        ConsentWithdrawal,
+        "consent",
+        "consent_id",
+        {"why": "why", "actor": "actor", "by_id": "user"},
+    ),
+    Kind.RECEIPT_RESENT: _Told(
+        ResentReceipt,
+        "receipt",
+        "pk",
+        {"consent_id": "consent", "email": "to", "sent_by_id": "user", "sent_at": "at"},
+    ),
+    Kind.EVIDENCE: _Told(
+        ConsentEvidence,
+        "evidence",
+        "pk",
+        {
+            "consent_id": "consent",
+            "what": "what",
+            "file_name": "file_name",
+            "size": "size",
+            "sha256": "sha256",
+            "attached_by_id": "user",
+            "attached_at": "at",
+        },
+    ),
+    Kind.CERTIFIED: _Told(
+        Certificate,
+        "sha256",
+        "sha256",
+        {
+            "consent_id": "consent",
+            "interim": "interim",
+            "pdf_sha256": "pdf_sha256",
+            "issued_by_id": "user",
+            "issued_at": "at",
+        },
+        digested={"content": "sha256", "pdf": "pdf_sha256"},
+    ),
+    Kind.TERMS_PUBLISHED: _Told(
+        ConsentTerms,
+        "version",
+        "version",
+        {"published_by_id": "user", "published_at": "at"},
+        digested={"text": "sha256"},
+    ),
+    Kind.UNLOCKED: _act(Act.Kind.UNLOCK),
+    Kind.REFUSED: _act(Act.Kind.UNLOCK),
+    Kind.RELOCKED: _act(Act.Kind.RELOCK),
+    Kind.RE_EXPORTED: _act(Act.Kind.RE_EXPORT),
+}
+
+
+def faults():
+    """Compare the rows with what the ledger tells; yield (model and fault, a sentence) for each that differs."""
+    entries = CaseEvent.objects.filter(kind__in=TOLD).order_by("sequence").iterator(chunk_size=_AT_ONCE)
+    while some := list(islice(entries, _AT_ONCE)):
+        # An entry that was altered is the ledger's to tell, and tells of nothing.
+        intact = [(event.sequence, json.loads(event.body)) for event in some if ledger.fits(event)]
+        for kind, told in TOLD.items():
+            of_kind = [(sequence, body | body["facts"]) for sequence, body in intact if body["kind"] == kind]
+            yield from _differing(told, of_kind)
+    first = ConsentTerms.objects.filter(version=1).values_list("title", "text").first()
+    if first != (terms.TITLE, terms.TEXT):
+        yield "terms", "Consent terms version 1 are not the text that the desk came with."
+
+
+def _differing(told, entries):
+    named = told.model._meta.verbose_name
+    rows = _rows(told, {facts[told.named] for _, facts in entries if facts.get(told.named) is not None})
+    for sequence, facts in entries:
+        if (key := facts.get(told.named)) is None:
+            continue
+        which = f"{named} {key}" if told.key == "pk" else f"{named} ({told.key} {key})"
+        if (row := rows.get(str(key))) is None:
+            yield f"{named} gone", f"Ledger entry {sequence} tells of {which}, which is not there any more."
+        elif column := _column_that_differs(told, row, facts):
+            said = f"its column {column} differs from what ledger entry {sequence} tells"
+            yield f"{named} differs", f"{which.capitalize()}: {said}."
+
+
+def _rows(told, keys):
+    if not keys:
+        return {}
+    columns = [*told.columns, *told.digested, *told.always]
+    found = told.model._base_manager.filter(**{f"{told.key}__in": keys}).values(told.key, *columns)
+    rows = {}
+    for row in found.iterator(chunk_size=50):  # whole texts and PDFs are not all kept
+        rows[str(row[told.key])] = row | {column: _sha256(row[column]) for column in told.digested}
+    return rows
+
+
+def _column_that_differs(told, row, facts):
+    for column, fact in [*told.columns.items(), *told.digested.items()]:
+        if fact in facts and _as_told(row[column]) != facts[fact]:
+            return column
+    return next((column for column, value in told.always.items() if row[column] != value), None)
+
+
+def _as_told(value):
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+def _sha256(value):
+    return hashlib.sha256(value.encode() if isinstance(value, str) else value).hexdigest()
