@@ -311,6 +311,8 @@ def test_the_answers_are_shown_once_more_and_nothing_is_recorded_yet(client, cas
     told = ["Dana Whitfield", "Controller", wording.authorised(case.account), wording.agree(case.link.terms)]
     told += [wording.AGREE_BUTTON, case.link.terms.text, "2 batches, 2 items, $200.00 in total"]
     assert [text for text in told if text not in page] == []
+    # The terms stand below the answers there.
+    assert "above" not in page
     assert Consent.objects.count() == 0
 
 

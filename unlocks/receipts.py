@@ -158,17 +158,14 @@ def _not_taken_back(request, consent):
 
 
 def _standing(consent):
-    """Say whether there is something to take back: agreed, not withdrawn, in a case that is still open."""
-    return (
-        consent.decision == Consent.Decision.AGREED
-        and not hasattr(consent, "withdrawal")
-        and consent.request.status != UnlockRequest.Status.CLOSED
-    )
+    """Say whether there is something to take back: agreed, and batches wait or are unlocked. A closed case has none."""
+    open_lines = consent.request.lines.filter(outcome__in=RequestedBatch.OPEN)
+    return consent.decision == Consent.Decision.AGREED and open_lines.exists()
 
 
 def _context(request, consent):
     """Return what the pages of a receipt tell, in a number of queries that does not grow with the batches."""
-    case, now = consent.request, timezone.now()
+    case, now, standing = consent.request, timezone.now(), _standing(consent)
     batches = _batches(consent)
     counted = Counter(batch["outcome"] for batch in batches)
     others = case.consents.filter(decision=Consent.Decision.AGREED, withdrawal=None).exclude(pk=consent.pk)
@@ -179,10 +176,10 @@ def _context(request, consent):
         "account": case.account,
         "pages": _pages(request),
         "withdrawal": getattr(consent, "withdrawal", None),
-        "standing": _standing(consent),
+        "standing": standing,
         "over": consent.valid_until is not None and consent.valid_until <= now,
         "ended": ENDED.get(case.resolution),
-        "others": list(others.order_by("pk")) if _standing(consent) else [],
+        "others": list(others.order_by("pk")) if standing else [],
         "batches": batches,
         "number_of": {outcome.value: _batches_counted(counted[outcome]) for outcome in BECAME if counted[outcome]},
         "unlocked_until": min((batch["until"] for batch in batches if batch["until"]), default=None),

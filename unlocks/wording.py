@@ -33,7 +33,8 @@ CONFIRM_DECLINE_BUTTON = "Record that I do not agree"
 
 READ_OUT_FACE = (
     "TAKEN DOWN BY STAFF. A member of staff read this text out to the customer on the phone and wrote down the answer. "
-    "The customer has pressed no button and signed nothing."
+    "The customer has pressed no button and signed nothing. The long number that follows each batch identifies its "
+    "content for the record; it is not read out."
 )
 READ_OUT_QUESTIONS_HEADING = "The questions"
 

@@ -394,8 +394,13 @@ def test_a_receipt_belongs_to_its_consent(agent, agent_client, consented, django
     receipts = agent_client.get(consent_page(consented)).context["receipts"]
     assert [receipt.what for receipt in receipts] == ["Receipt of what was taken down"]
     consented.consent = first
+    with django_capture_on_commit_callbacks(execute=True):
+        post(agent_client, consented, "resend_receipt")
     receipts = agent_client.get(consent_page(consented)).context["receipts"]
-    assert [receipt.what for receipt in receipts] == ["Receipt of the consent"]
+    assert [(receipt.what, receipt.again_by) for receipt in receipts] == [
+        ("Receipt of the consent", "agent"),
+        ("Receipt of the consent", ""),
+    ]
 
 
 def test_an_auditor_sends_and_attaches_nothing(auditor_client, taken_down):

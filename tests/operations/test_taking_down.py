@@ -98,7 +98,8 @@ def test_says_on_its_face_what_it_is(agent):
     assert lines[:2] == [
         f"Unlock bypassed batches ({case.request.reference})",
         "TAKEN DOWN BY STAFF. A member of staff read this text out to the customer on the phone and wrote down the "
-        "answer. The customer has pressed no button and signed nothing.",
+        "answer. The customer has pressed no button and signed nothing. The long number that follows each batch "
+        "identifies its content for the record; it is not read out.",
     ]
     assert lines[-3:] == [
         "The questions",

@@ -80,6 +80,14 @@ def test_what_was_declined_has_nothing_to_take_back(agent):
         take_back(case, consent=declined)
 
 
+def test_what_was_exported_or_locked_again_has_nothing_to_take_back(agent):
+    case = case_unlocked(agent)
+    operations.mark_re_exported(case.rows, by=acting(agent))
+    said = "There is no consent to withdraw: all its batches were exported or locked again already."
+    with refused(Refusal.CONSENT_OVER, says=said):
+        take_back(case)
+
+
 def test_a_closed_case_stays_as_it_ended(agent):
     case = case_unlocked(agent)
     operations.mark_re_exported(case.rows, by=acting(agent))

@@ -1,5 +1,6 @@
 """The facts of a consent as a certificate holds them: what was recorded, as JSON values; null is "not recorded"."""
 
+import json
 from datetime import UTC
 
 from django.conf import settings
@@ -9,6 +10,7 @@ from .. import ledger
 from ..models import Act, CaseEvent, ConsentWithdrawal, RequestedBatch, Verdict
 
 FORMAT = "unlock-desk-certificate/1"
+_DONE = (CaseEvent.Kind.UNLOCKED, CaseEvent.Kind.RELOCKED, CaseEvent.Kind.RE_EXPORTED)
 
 
 def facts(consent, *, number, code, issued_at):
@@ -17,6 +19,7 @@ def facts(consent, *, number, code, issued_at):
     Times are ISO 8601 in UTC, amounts decimal strings, staff are named by their user names.
     """
     request = consent.request
+    acts = _acts_of(request)
     sequence, head = ledger.head()
     return {
         "format": FORMAT,
@@ -41,8 +44,8 @@ def facts(consent, *, number, code, issued_at):
             "pin_verified_by": _user(consent.recorded_by) if consent.pin_verified_at else None,
         },
         "link": _link(consent.link),
-        "batches": _batches(consent),
-        "acts": _acts(request),
+        "batches": _batches(consent, acts),
+        "acts": _acts(acts),
         "withdrawal": _withdrawal(consent),
         "evidence": [
             {
@@ -132,24 +135,28 @@ def _withdrawal(consent):
     return taken_back and {"at": _time(taken_back.at), "by": taken_back.actor, "why": taken_back.why or None}
 
 
-def _acts(request):
+def _acts(acts):
     return [
-        {
-            "kind": act.get_kind_display(),
-            "at": _time(act.at),
-            "by": act.actor,
-            "batches": act.verdicts.filter(line__request=request, refusal="").count(),
-            "why": act.why,
-        }
-        for act in Act.objects.filter(
-            pk__in=Verdict.objects.filter(line__request=request, refusal="").values("act")
-        ).order_by("at")
+        {"kind": act.get_kind_display(), "at": _time(act.at), "by": act.actor, "batches": len(lines), "why": act.why}
+        for act, lines in acts
     ]
 
 
-def _batches(consent):
+def _acts_of(request):
+    """Return what was done to the batches of a case, oldest first: each act with the requested batches it changed."""
+    told = told_of(request).filter(kind__in=_DONE).order_by("sequence").values_list("body", flat=True)
+    named = Act.objects.in_bulk([json.loads(body)["facts"]["act"] for body in told])
+    acts = sorted(named.values(), key=lambda act: act.at)
+    changed = Verdict.objects.filter(line__request=request, refusal="")
+    return [(act, set(changed.filter(act=act).values_list("line", flat=True))) for act in acts]
+
+
+def _batches(consent, acts):
     """List the batches that were consented to as they stood then, and what was done to each under this consent."""
-    done = _done(consent.request)
+    done = {}
+    for act, lines in acts:
+        for line in lines:
+            done.setdefault(line, {})[act.kind] = (act.at, act.actor)
     covered = consent.batches.select_related("requested_batch", "batch").order_by("number", "pk")
     return [_batch(line, done.get(line.requested_batch_id, {})) for line in covered]
 
@@ -171,15 +178,6 @@ def _batch(covered, done):
         "ended_at": ended and _time(ended[0]),
         "ended_by": ended and ended[1],
     }
-
-
-def _done(request):
-    """Return {requested batch: {kind of act: (when, by whom)}} for all that was done in a case."""
-    done = {}
-    verdicts = Verdict.objects.filter(line__request=request, refusal="")
-    for line, kind, at, actor in verdicts.values_list("line", "act__kind", "act__at", "act__actor").iterator():
-        done.setdefault(line, {})[kind] = (at, actor)
-    return done
 
 
 def _time(moment):

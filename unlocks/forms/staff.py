@@ -401,7 +401,7 @@ class WithdrawForm(CaseForm):
 
     @classmethod
     def fits(cls, case, user):
-        return case.is_open and case.standing_consent is not None
+        return case.standing_consent is not None and bool(case.waiting or case.unlocked)
 
     def carry_out(self, by):
         consent = self.case.consent

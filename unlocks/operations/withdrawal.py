@@ -4,7 +4,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from .. import ledger, mails
-from ..models import CaseEvent, Consent, ConsentWithdrawal, UnlockRequest
+from ..models import CaseEvent, Consent, ConsentWithdrawal, RequestedBatch, UnlockRequest
 from ..rules import Refusal
 from .requests import end
 from .unlock import relock_under
@@ -39,6 +39,8 @@ def _withdraw(consent, *, why, said, by):
         raise Refused.because(Refusal.CONSENT_OVER, names="the customer declined")
     if ConsentWithdrawal.objects.filter(consent=consent).exists():
         raise Refused.because(Refusal.CONSENT_OVER, names="it was withdrawn already")
+    if not request.lines.filter(outcome__in=RequestedBatch.OPEN).exists():
+        raise Refused.because(Refusal.CONSENT_OVER, names="all its batches were exported or locked again already")
     agreed = request.consents.filter(decision=Consent.Decision.AGREED, withdrawal=None).order_by("pk")
     standing = list(agreed.select_related("contact", "terms"))
     relock_under(standing, by=by, why=said)
