@@ -37,6 +37,8 @@ def _costs():
         "batch list": reverse("admin:unlocks_batch_changelist"),
         "request list": reverse("admin:unlocks_unlockrequest_changelist"),
         "request page": reverse("admin:unlocks_unlockrequest_change", args=[newest.pk]),
+        "consent list": reverse("admin:unlocks_consent_changelist"),
+        "consent page": reverse("admin:unlocks_consent_change", args=[newest.consents.latest("pk").pk]),
     }
     return {name: _cost(client, address) for name, address in addresses.items()}
 

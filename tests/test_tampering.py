@@ -355,7 +355,7 @@ TAMPERINGS = [
         "first_entry_deleted",
         "DELETE FROM unlocks_caseevent WHERE sequence = 1",
         "Ledger entry 1 is missing: entry 2 comes next.",
-        "Unlock request UR-000001 (id 1): opened without a ledger entry.",
+        "Unlock request UR-{done:06} (id {done}): opened without a ledger entry.",
     ),
     tampering(
         "entry_deleted",
@@ -623,7 +623,7 @@ TAMPERINGS = [
         "receipt",
         "UPDATE unlocks_resentreceipt SET email = 'other@example.com'",
         SEALED.format("Evidence", "resentreceipt", "was altered", "1"),
-        "Resent receipt 1: its column email differs from what ledger entry {staff_receipt_resent} tells.",
+        "Resent receipt {resentreceipt_first}: its column email differs from what ledger entry {staff_receipt_resent} tells.",
     ),
     tampering(
         "certificate",
