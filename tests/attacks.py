@@ -126,11 +126,13 @@ def make_scene():
     _change_an_item(cases["changed"].batch)
     cases["inactive"] = factories.case_consented(agent)
     history.update(Account.objects.filter(pk=cases["inactive"].account.pk), by=Actor.desk(), active=False)
-    cases["by_phone"] = _taken_down(factories.case_awaiting(agent, account=home), by=agent)
-    cases["phoned"] = factories.case_awaiting(agent, account=home)
+    # An account of its own: whoever was shown a link of the other one that is out may not type its PIN.
+    phone = factories.make_account()
+    cases["by_phone"] = _taken_down(factories.case_awaiting(agent, account=phone), by=agent)
+    cases["phoned"] = factories.case_awaiting(agent, account=phone)
     operations.revoke_consent_link(cases["phoned"].request, by=by)
     operations.verify_pin(cases["phoned"].request, pin=factories.PIN, by=by)
-    cases["phoned_long_ago"] = factories.case_awaiting(agent, account=home)
+    cases["phoned_long_ago"] = factories.case_awaiting(agent, account=phone)
     operations.revoke_consent_link(cases["phoned_long_ago"].request, by=by)
     with time_machine.travel(timezone.now() - timedelta(minutes=31)):
         operations.verify_pin(cases["phoned_long_ago"].request, pin=factories.PIN, by=by)
@@ -139,6 +141,7 @@ def make_scene():
     operations.issue_certificate(cases["ready"].consent, by=by)
     cases["bare"] = factories.make_batch(account=home)
     cases["empty"] = factories.make_batch(account=home, items=0)
+    cases["phone_stranger"] = factories.make_contact(account=phone, is_admin=False)
     cases["stranger"] = factories.make_contact(account=home, is_admin=False)
     cases["emptyaccount"] = factories.make_account(admin=False)
     cases["draft"] = ConsentTerms.objects.create(version=2, title="Draft", text="Draft")
@@ -977,7 +980,7 @@ def taken_down_with_a_pin_that_is_no_more(scene):
 
 @attack()
 def taken_down_for_somebody_who_is_no_admin(scene):
-    unlock_as_taken_down(scene, scene.agent, contact=scene.stranger, email=scene.stranger.email)
+    unlock_as_taken_down(scene, scene.agent, contact=scene.phone_stranger, email=scene.phone_stranger.email)
 
 
 @attack()
@@ -1049,6 +1052,16 @@ def _evidence(scene, consent):
 @attack()
 def terms_that_start_published(scene):
     write(ConsentTerms(version=9, title="Forged", text="Forged", published_at=timezone.now()))
+
+
+@attack()
+def terms_from_before_the_first_version(scene):
+    write(ConsentTerms(version=0, title="Forged", text="Forged", published_at=timezone.now()))
+
+
+@attack()
+def user_under_another_name(scene):
+    rows(User, scene.idle).update(username="agent-of-another-name")
 
 
 @attack()

@@ -1,18 +1,21 @@
 """The public check page on certificates that were really issued: what it answers, to whom, how often, to which junk."""
 
 import gzip
+import hashlib
 import io
 import json
 import re
 import subprocess
 import sys
 import zipfile
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from html import unescape
 
 import pytest
 import time_machine
 from django.core.files.uploadedfile import SimpleUploadedFile
+from django.db import connection, transaction
 from django.test import Client, override_settings
 from django.utils import timezone
 from hypothesis import HealthCheck, given
@@ -24,9 +27,10 @@ from tests.attacks import difference, snapshot
 from tests.factories import acting
 from tests.test_concurrency import at_once
 from tests.test_customer_pages import words
-from unlocks import checking, operations, tries
+from unlocks import checking, guards, ledger, operations, tries
+from unlocks.actors import Actor
 from unlocks.certificates import keys
-from unlocks.models import Certificate, CheckTry
+from unlocks.models import CaseEvent, Certificate, CheckTry
 
 pytestmark = pytest.mark.django_db
 
@@ -363,6 +367,116 @@ def test_what_a_file_is_called_makes_no_difference(client, issued, name):
     assert (answer(page), "<img src=x" in page.content.decode()) == (genuine(issued), False)
 
 
+# --- Rows that the desk did not write ---------------------------------------------------------------------------------
+
+EVIL = b"%PDF-1.4 this customer agreed to everything\n%%EOF"
+
+
+def put_in(certificate, content, pdf=EVIL, code="AAAA-AAAA-AAAA", ordinal=9):
+    """Return a certificate as who owns the database puts one beside a real one: no entry of the ledger tells of it."""
+    return Certificate.objects.create(
+        consent=certificate.consent,
+        ordinal=ordinal,
+        code=code,
+        interim=certificate.interim,
+        upto=certificate.upto,
+        issued_at=certificate.issued_at,
+        content=content,
+        sha256=hashlib.sha256(content.encode()).hexdigest(),
+        pdf=pdf,
+        pdf_sha256=hashlib.sha256(pdf).hexdigest(),
+    )
+
+
+def answers_to(client, certificate):
+    """Return what the page says of a certificate's PDF, its JSON, its JSON laid out anew, and its number and code."""
+    relaid = certificate.content.replace("\n", "\r\n").encode() + b" "
+    files = [bytes(certificate.pdf), certificate.content.encode(), relaid]
+    answers = [answer(upload(client, file)) for file in files]
+    return [*answers, answer(type_in(client, certificate.number, certificate.code))]
+
+
+NOTHING = [NOT_THIS_FILE] * 3 + [NOT_THIS_NUMBER]
+
+
+@pytest.mark.parametrize("content", ["{}", "[]", "not JSON", '{"certificate": {}}', "\u2028"])
+def test_a_row_that_was_made_up_is_no_certificate(client, issued, content):
+    assert answers_to(client, put_in(issued, content)) == NOTHING
+    assert answers_to(client, issued)[:2] == [genuine(issued)] * 2
+
+
+def test_a_row_signed_by_another_installation_is_no_certificate(client, issued):
+    facts = json.loads(issued.content)["certificate"] | {"number": f"{issued.consent.reference}-9"}
+    with override_settings(LEDGER_KEY="another installation's key"):
+        code = keys.code(facts["number"], facts["issued_at"])
+        content = keys.document(facts | {"code": code})
+    assert answers_to(client, put_in(issued, content, code=code)) == NOTHING
+
+
+def test_a_row_signed_by_us_that_the_ledger_does_not_tell_of_is_no_certificate(client, issued):
+    number = f"{issued.consent.reference}-9"
+    facts = json.loads(issued.content)["certificate"] | {"number": number}
+    facts["code"] = keys.code(number, facts["issued_at"])
+    made_up = put_in(issued, keys.document(facts), code=facts["code"])
+    assert answers_to(client, made_up) == NOTHING
+    told = {"consent": issued.consent_id, "certificate": number, "sha256": made_up.sha256}
+    tell(issued, told | {"pdf_sha256": issued.pdf_sha256})
+    assert answers_to(client, made_up) == NOTHING
+    entry = CaseEvent.objects.first()
+    with lifted():
+        body = entry.body.replace(issued.pdf_sha256, made_up.pdf_sha256)
+        CaseEvent.objects.filter(pk=entry.pk).update(body=body)
+    assert answers_to(client, made_up) == NOTHING
+    tell(issued, told | {"pdf_sha256": made_up.pdf_sha256})
+    real = genuine(made_up)
+    assert answers_to(client, made_up) == [real, real, genuine(made_up, RELAID), was_issued(made_up)]
+
+
+def tell(certificate, facts):
+    """Append an entry to the ledger as only the desk can, which has the key."""
+    with transaction.atomic():
+        ledger.note(CaseEvent.Kind.CERTIFIED, request=certificate.consent.request, by=Actor.desk(), **facts)
+
+
+@contextmanager
+def lifted():
+    connection.check_constraints()
+    with guards.lifted():
+        yield
+
+
+def altered(certificate, **columns):
+    with lifted():
+        Certificate.objects.filter(pk=certificate.pk).update(**columns)
+    certificate.refresh_from_db()
+    return certificate
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("interim", False),
+        ("issued_at", datetime(2020, 1, 1, tzinfo=UTC)),
+        ("code", "AAAA-AAAA-AAAA"),
+        ("ordinal", 7),
+        ("content", "{}"),
+        ("sha256", "0" * 64),
+        ("pdf_sha256", hashlib.sha256(EVIL).hexdigest()),
+    ],
+)
+def test_a_row_that_was_altered_is_no_certificate(client, issued, column, value):
+    before = [bytes(issued.pdf), issued.content.encode(), EVIL]
+    altered(issued, **{column: value})
+    assert [answer(upload(client, file)) for file in before] == [NOT_THIS_FILE] * 3
+    assert answer(type_in(client, issued.number, issued.code)) == NOT_THIS_NUMBER
+
+
+def test_hashes_that_were_moved_to_another_row_keep_no_file_from_being_genuine(client, agent, issued):
+    other = of_another_case(agent)
+    altered(other, sha256=issued.pdf_sha256)
+    assert answer(upload(client, bytes(issued.pdf))) == genuine(issued)
+
+
 # --- Input errors -----------------------------------------------------------------------------------------------------
 
 
@@ -439,7 +553,7 @@ PART = b'--x\r\nContent-Disposition: form-data; name="file"; filename="a.pdf"\r\
         (b"anything", "application/octet-stream", mend(NO_FILE)),
         (b'{"file": "x"}', "application/json", mend(NO_FILE)),
         (b"number=%FF%FE&code=%00", "application/x-www-form-urlencoded", mend(ODD_NUMBER, NUL)),
-        (b"number=1", "application/x-www-form-urlencoded; charset=utf-7", UNREAD),
+        (b"number=1", "application/x-www-form-urlencoded; charset=utf-7", (400, ["This could not be read"])),
         (b"&".join(b"a%d=1" % n for n in range(1001)), "application/x-www-form-urlencoded", UNREAD),
         (
             b"".join(b'--x\r\nContent-Disposition: form-data; name="a"\r\n\r\n1\r\n' for _ in range(1001))

@@ -320,6 +320,21 @@ def test_a_consent_is_taken_down_or_given(agent, settings):
     holds()
 
 
+def test_a_certificate_holds_together_while_the_case_moves(agent):
+    case = case_consented(agent)
+
+    def note(number):
+        operations.add_note(case.request, text=f"Note {number}", by=acting(agent))
+
+    came = at_once(
+        *3 * [lambda: operations.issue_certificate(case.consent, by=customer(case.admin))],
+        *[lambda number=number: note(number) for number in range(5)],
+    )
+    wrong = [one for one in came if isinstance(one, Exception) and getattr(one, "code", "") != Refusal.BUSY]
+    assert wrong == []
+    holds()
+
+
 def test_a_certificate_is_issued_once(agent):
     case = case_consented(agent)
     came = at_once(*4 * [lambda: operations.issue_certificate(case.consent, by=customer(case.admin))])

@@ -501,6 +501,29 @@ def test_agree_and_decline_in_two_tabs_record_the_first(client, case):
     assert list(Consent.objects.values_list("decision", flat=True)) == ["agreed"]
 
 
+def turned_away(page):
+    return (page.status_code, "This link has been used" in words(page), "receipt" in page.cookies) == (410, True, False)
+
+
+@pytest.mark.parametrize("action", [*views.STEPS, ""])
+def test_answers_for_declining_open_no_receipt_of_an_agreement(client, case, action):
+    opened(client, case)
+    answers = hidden(client.post("/consent/", typed(case, action="decline")), "answers")
+    agreed(Client(), case)
+    assert turned_away(client.post("/consent/", {"action": action, "answers": answers}))
+    assert client.get("/consent/receipt/").status_code == 404
+
+
+@pytest.mark.parametrize("action", [*views.STEPS, ""])
+def test_answers_for_agreeing_open_no_receipt_of_a_refusal(client, case, action):
+    answers = hidden(checked(client, case), "answers")
+    browser = Client()
+    enter(browser, case)
+    declined(browser, case)
+    assert turned_away(client.post("/consent/", {"action": action, "answers": answers}))
+    assert client.get("/consent/receipt/").status_code == 404
+
+
 # --- Links of no use --------------------------------------------------------------------------------------------------
 
 

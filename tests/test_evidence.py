@@ -41,6 +41,7 @@ def test_papers_pictures_and_mails_are_taken(name, content, kind):
 
 
 TAKEN = "PDF, PNG, JPEG and saved mails (.eml) are taken"
+NO_MAIL = f"This is not a saved mail (.eml): a mail begins with who wrote it and when (From, Date). {TAKEN}."
 
 
 @pytest.mark.parametrize(
@@ -60,28 +61,57 @@ TAKEN = "PDF, PNG, JPEG and saved mails (.eml) are taken"
         ("signed.pdf", b"x" + PDF, f"This is not a PDF, whatever its name says, or it is broken. {TAKEN}."),
         ("a.png", PNG[:-4], f"This is not a PNG picture, whatever its name says, or it is broken. {TAKEN}."),
         ("a.jpg", JPEG[:-2], f"This is not a JPEG picture, whatever its name says, or it is broken. {TAKEN}."),
-        ("a.eml", b"Hello", f"This is not a saved mail (.eml), whatever its name says, or it is broken. {TAKEN}."),
-        (
-            "a.eml",
-            b"From: x@y.example\n\nno date",
-            f"This is not a saved mail (.eml), whatever its name says, or it is broken. {TAKEN}.",
-        ),
-        (
-            "a.eml",
-            b"From: x@y.example\nDate: today\n\n\x00\x01",
-            f"This is not a saved mail (.eml), whatever its name says, or it is broken. {TAKEN}.",
-        ),
-        (
-            "a.eml",
-            b"<html>From: x\nDate: y\n\n",
-            f"This is not a saved mail (.eml), whatever its name says, or it is broken. {TAKEN}.",
-        ),
+        ("a.eml", b"Hello", NO_MAIL),
+        ("a.eml", b"From: x@y.example\n\nno date", NO_MAIL),
+        ("a.eml", b"Date: today\nReceived: from x\n\nFrom: only in the text", NO_MAIL),
+        ("a.eml", b"From: \nDate: today\n\nempty", NO_MAIL),
+        ("a.eml", b"From: x@y.example\nDate: today\n\n\x00\x01", NO_MAIL),
+        ("a.eml", b"<html>From: x\nDate: y\n\n", NO_MAIL),
+        ("a.eml", b"From x@y.example today\n", NO_MAIL),
+        ("a.eml", b"\xef\xbb\xbf\r\n\r\n", NO_MAIL),
+        ("a.eml", "From: x\nDate: y\n\n".encode("utf-16"), NO_MAIL),
+        ("outlook.eml", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\x00" * 512, NO_MAIL),
+        ("outlook.msg", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", f"This kind of file is not taken: {TAKEN}."),
     ],
 )
 def test_other_files_are_refused_with_the_reason(name, content, said):
     with pytest.raises(evidence.Unfit) as refused:
         evidence.media_type(name, content)
     assert str(refused.value) == said
+
+
+RAW_NAME = MAIL.replace(b"Dana Whitfield", "Jörg Müller".encode("latin-1"))
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(RAW_NAME, id="8-bit name"),
+        pytest.param(MAIL.replace(b"Dana Whitfield", "Jörg Müller 🙂".encode()), id="UTF-8 name"),
+        pytest.param(MAIL.replace(b"Dana Whitfield", b"=?utf-8?B?4?= =?x-none?Q?=FF?="), id="broken encoded words"),
+        pytest.param(MAIL.replace(b"09:15", "09ö15".encode("latin-1")), id="8-bit date"),
+        pytest.param(MAIL.replace(b"\r\n", b"\n"), id="LF"),
+        pytest.param(MAIL.replace(b"\r\n", b"\r"), id="CR"),
+        pytest.param(b"\xef\xbb\xbf" + MAIL, id="byte order mark"),
+        pytest.param(b"\r\n\r\n" + MAIL, id="blank lines first"),
+        pytest.param(b"\xef\xbb\xbf\r\n" + MAIL, id="mark and blank line"),
+        pytest.param(b"From d.whitfield@northwind.example Mon Nov 23 14:15:00 2026\n" + MAIL, id="mbox"),
+        pytest.param(b">From d.whitfield@northwind.example Mon Nov 23 14:15:00 2026\r\n" + MAIL, id="escaped mbox"),
+        pytest.param(
+            b"Received: from mx by desk; Mon, 23 Nov 2026\r\n\t09:15:02 -0500\r\n" + MAIL, id="Received first"
+        ),
+        pytest.param(
+            b"Received: from mx; Mon, 23 Nov 2026 09:15:02 -0500\r\nFrom: a@b.example\r\n\r\nYes.", id="no Date"
+        ),
+        pytest.param(b"X_Own.Line: 1\r\nFROM: a@b.example\r\ndate: today\r\n\r\nYes.", id="capitals"),
+        pytest.param(MAIL.replace(b"From: ", b"From:\r\n "), id="folded"),
+        pytest.param(b"To: " + b"a@b.example,\r\n " * 20_000 + b"c@d.example\r\n" + MAIL, id="many receivers"),
+        pytest.param(MAIL.replace(b"\r\n\r\n", b"\r\nMIME-Version: 1.0\r\n\r\n\xff\xfe\x80\r\n"), id="8-bit text"),
+        pytest.param(MAIL + b"JVBERi0xLjQK\r\n" * (10 * MIB // 14 - 20), id="attachment"),
+    ],
+)
+def test_mails_are_taken_however_programs_save_them(content):
+    assert evidence.media_type("answer.eml", content) == "message/rfc822"
 
 
 def test_ten_megabytes_are_taken_and_a_byte_more_is_not(settings):

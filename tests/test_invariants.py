@@ -27,6 +27,7 @@ from unlocks.models import (
     ConsentTerms,
     ConsentWithdrawal,
     RequestedBatch,
+    ResentReceipt,
     UnlockRequest,
 )
 
@@ -96,8 +97,9 @@ def _other_request(agent):
 
 
 def _unrecorded(agent):
+    """A second consent with the words of the first: no entry names it."""
     case = case_consented(agent)
-    Consent.objects.filter(pk=case.consent.pk).update(text_sha256="0" * 64)
+    forge_consent(case_awaiting(agent), covers=False, text=case.consent.text, text_sha256=case.consent.text_sha256)
 
 
 def _no_pin(agent):
@@ -132,6 +134,15 @@ def _evidence_unrecorded(agent):
 
 def _published_unrecorded(agent):
     write(ConsentTerms(version=2, title="Forged", text="Forged", published_at=timezone.now(), published_by=agent))
+
+
+def _receipt_unrecorded(agent):
+    case = case_consented(agent)
+    write(
+        ResentReceipt(
+            consent=case.consent, email=case.admin.email, token_hash="f" * 64, sent_by=agent, sent_at=timezone.now()
+        )
+    )
 
 
 def _certificate_unrecorded(agent):
@@ -204,6 +215,7 @@ OFFENCES = {
     "taken down, but the ledger shows no PIN verified by whoever did": [_taken_down_without_pin],
     "attached without a ledger entry": [_evidence_unrecorded],
     "published without a ledger entry": [_published_unrecorded],
+    "sent again without a ledger entry": [_receipt_unrecorded],
     "issued without a ledger entry": [_certificate_unrecorded],
     "content does not fit its hash": [_certificate_altered],
     "sent without a ledger entry": [_link_unrecorded],

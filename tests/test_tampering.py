@@ -31,6 +31,7 @@ COLUMN = "Ledger entry {{fresh_note}} was altered: its column {0} differs from w
 SEALED = (
     "{0} in unlocks_{1} {2}, at row {3} or later: it is not what ledger entry {{seal}} sealed of rows 1 to {{{1}_to}}."
 )
+COVERS = "Consent {done_consent}: the batches that it covers differ from what ledger entry {done_consented} tells."
 TOLD = "{0} {{{1}}}: its column {2} differs from what ledger entry {{{3}}} tells."
 GONE = "Ledger entry {{{0}}} tells of {1}, which is not there any more."
 
@@ -366,6 +367,7 @@ TAMPERINGS = [
         "consent_and_unlock_deleted",
         "DELETE FROM unlocks_caseevent WHERE sequence BETWEEN {fresh_consented} AND {fresh_unlocked}",
         "Ledger entries {fresh_consented} to {fresh_unlocked} are missing: entry {fresh_note} comes next.",
+        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
         "Consent CN-{fresh_consent:06} (id {fresh_consent}): recorded without a ledger entry.",
         "Batch {fresh_number} (id {fresh_batch}): unlocked without a ledger entry of its request. 1 more like it.",
     ),
@@ -375,7 +377,12 @@ TAMPERINGS = [
         "SELECT 0, kind, at, actor, body, 'a', 'b' FROM unlocks_caseevent WHERE sequence = 1",
         "Ledger entry 0 does not belong: entries are numbered from 1.",
     ),
-    tampering("entry_slipped_in", slipped_in, FORGED.format("fresh_note") + " {after_note} more like it."),
+    tampering(
+        "entry_slipped_in",
+        slipped_in,
+        FORGED.format("fresh_note") + " {after_note} more like it.",
+        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
+    ),
     tampering(
         "entry_appended",
         forged_at_the_end("head"),
@@ -455,6 +462,7 @@ TAMPERINGS = [
         "history_emptied",
         "DELETE FROM unlocks_historicalbatch",
         SEALED.format("History", "historicalbatch", "lost {historicalbatch_rows} rows", "1"),
+        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
         "Batch {done_number} (id {done_batch}): batch: the newest history row tells something else. "
         "{batches_less_one} more like it.",
     ),
@@ -502,6 +510,24 @@ TAMPERINGS = [
         "UPDATE unlocks_unlockrequest SET opened_by_id = 999 WHERE id = {done}",
         TOLD.format("Unlock request", "done", "opened_by_id", "done_opened"),
         "Unlock request UR-{done:06} (id {done}): unlock request: the newest history row tells something else.",
+    ),
+    tampering(
+        "receipt_made_up",
+        "INSERT INTO unlocks_resentreceipt (id, consent_id, email, token_hash, sent_by_id, sent_at) "
+        "SELECT 999, id, email, receipt_hash, (SELECT min(id) FROM auth_user), given_at FROM unlocks_consent "
+        "WHERE id = {fresh_consent}",
+        "Resent receipt Receipt of CN-{fresh_consent:06} sent again (id 999): sent again without a ledger entry.",
+    ),
+    tampering(
+        "receipt_under_another_token",
+        "UPDATE unlocks_consent SET receipt_hash = 'Other' WHERE id = {fresh_consent}",
+        TOLD.format("Consent", "fresh_consent", "receipt_hash", "fresh_consented"),
+    ),
+    tampering(
+        "unlocked_by_somebody_else",
+        "UPDATE unlocks_verdict SET refusal = 'changed' WHERE batch_id = {fresh_batch} AND act_id = "
+        "(SELECT history_act FROM unlocks_historicalbatch WHERE id = {fresh_batch} AND status = 'unlocked')",
+        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
     ),
     # A consent, sealed ("done", "staff", "back") and not yet sealed ("fresh").
     tampering(
@@ -557,6 +583,7 @@ TAMPERINGS = [
         "consent_of_today_deleted",
         "DELETE FROM unlocks_consent WHERE id = {fresh_consent}",
         GONE.format("fresh_consented", "consent {fresh_consent}"),
+        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
         "Batch {fresh_number} (id {fresh_batch}): unlocked without an agreed consent of its account for this batch. "
         "1 more like it.",
         "Batch {fresh_number} (id {fresh_batch}): unlocked without a ledger entry of its request. 1 more like it.",
@@ -565,11 +592,13 @@ TAMPERINGS = [
         "covered_batch",
         "UPDATE unlocks_consentedbatch SET total = 1 WHERE id = {done_covered}",
         SEALED.format("Evidence", "consentedbatch", "was altered", "1"),
+        COVERS,
     ),
     tampering(
         "covered_batches_deleted",
         "DELETE FROM unlocks_consentedbatch WHERE consent_id = {done_consent}",
         SEALED.format("Evidence", "consentedbatch", "lost 2 rows", "1"),
+        COVERS,
         "Consent CN-{done_consent:06} (id {done_consent}): covers another number of batches than was shown.",
     ),
     tampering(
@@ -609,6 +638,7 @@ TAMPERINGS = [
         "link_deleted",
         "DELETE FROM unlocks_consentlink WHERE id = {fresh_link}",
         GONE.format("fresh_link_sent", "consent link {fresh_link}") + " 1 more like it.",
+        TOLD.format("Consent", "fresh_consent", "link__used_at", "fresh_consented"),
     ),
     tampering(
         "evidence",
@@ -623,7 +653,7 @@ TAMPERINGS = [
         "receipt",
         "UPDATE unlocks_resentreceipt SET email = 'other@example.com'",
         SEALED.format("Evidence", "resentreceipt", "was altered", "1"),
-        "Resent receipt {resentreceipt_first}: its column email differs from what ledger entry {staff_receipt_resent} tells.",
+        TOLD.format("Resent receipt", "resentreceipt_first", "email", "staff_receipt_resent"),
     ),
     tampering(
         "certificate",
@@ -713,9 +743,6 @@ UNSEEN = {
         "UPDATE unlocks_unlockrequest SET reason = 'Other' WHERE id = {last}",
         "UPDATE unlocks_historicalunlockrequest SET reason = 'Other' WHERE id = {last}",
     ),
-    "what the ledger does not tell of a consent, not sealed": (
-        "UPDATE unlocks_consent SET receipt_hash = 'Other' WHERE id = {fresh_consent}",
-    ),
     "an entry at the very end, without an anchor": ("DELETE FROM unlocks_caseevent WHERE sequence = {head}",),
 }
 
@@ -729,7 +756,7 @@ def test_the_limit_is_not_seen_before_the_next_seal_or_without_an_anchor(scene, 
     assert audit() == []
 
 
-@pytest.mark.parametrize("statements", list(UNSEEN.values())[:3], ids=list(UNSEEN)[:3])
+@pytest.mark.parametrize("statements", list(UNSEEN.values())[:2], ids=list(UNSEEN)[:2])
 def test_the_same_shows_once_a_seal_covers_it(scene, taken_back, statements):
     assert seals.seal_history(by=Actor.desk()) > 0
     with owning_the_database():

@@ -16,7 +16,8 @@ from tests.attacks import difference, snapshot
 from tests.factories import acting
 from tests.test_concurrency import at_once, holds
 from tests.test_customer_pages import words
-from unlocks import doors, operations
+from unlocks import doors, history, operations
+from unlocks.actors import Actor
 from unlocks.models import Certificate, Consent, ConsentWithdrawal
 
 BOTH = ["/receipt/", "/consent/receipt/"]
@@ -37,6 +38,11 @@ def hold(client, case, place="/receipt/"):
     doors.keep(response, doors.RECEIPT_COOKIE, case.consent.pk, "consent")
     client.cookies["receipt"] = response.cookies["receipt"].value
     return client
+
+
+def pressed(case, why=""):
+    """Return what the buttons of a receipt send: of which receipt they are, and why if that is asked."""
+    return {"receipt": case.consent.reference, "why": why}
 
 
 def kinds(case):
@@ -69,13 +75,13 @@ def test_before_the_unlock_nothing_can_be_unlocked_any_more(client, case, place)
             f"That you agreed and that you took it back both stay on record. A mail goes to {case.admin.email}.",
         ],
     )
-    answer = client.post(f"{place}withdraw/", {"why": ""}, follow=True)
+    answer = client.post(f"{place}withdraw/", pressed(case), follow=True)
     assert (answer.redirect_chain, heading(answer)) == ([(place, 302)], "This consent was withdrawn")
     withdrawal = ConsentWithdrawal.objects.get()
     assert (withdrawal.consent, withdrawal.by, withdrawal.actor, withdrawal.why) == (
         case.consent,
         None,
-        f"{case.admin.name} (customer)",
+        f"Receipt sent to {case.admin.name}",
         "",
     )
     assert (case.refresh().request.status, case.request.resolution) == ("closed", "withdrawn")
@@ -96,7 +102,7 @@ def test_after_the_unlock_what_is_unlocked_is_locked_again_and_what_was_exported
         f"The request {case.request.reference} is closed. You can ask Support for a new one at any time.",
     ]
     client.defaults["HTTP_USER_AGENT"] = "A phone"
-    client.post("/receipt/withdraw/", {"why": "  Entered by hand\r\nafter all. "})
+    client.post("/receipt/withdraw/", pressed(case, why="  Entered by hand\r\nafter all. "))
     assert [batch.status for batch in case.refresh().batches] == ["exported", "bypassed", "bypassed"]
     assert ConsentWithdrawal.objects.get().why == "Entered by hand\nafter all."
     page = words(client.get("/receipt/"))
@@ -113,7 +119,7 @@ def test_the_mail_about_it_goes_to_the_contact(client, case, django_capture_on_c
     hold(client, case)
     mail.outbox.clear()
     with django_capture_on_commit_callbacks(execute=True):
-        client.post("/receipt/withdraw/", {"why": ""})
+        client.post("/receipt/withdraw/", pressed(case))
     assert [(message.to, message.subject) for message in mail.outbox] == [
         ([case.admin.email], f"{case.consent.reference}: your consent is withdrawn")
     ]
@@ -154,14 +160,14 @@ def test_a_post_from_another_site_takes_nothing_back(case, place):
 )
 def test_a_reason_that_can_t_be_kept_is_asked_again_and_nothing_is_taken_back(client, case, why, error):
     hold(client, case)
-    page = client.post("/receipt/withdraw/", {"why": why})
+    page = client.post("/receipt/withdraw/", pressed(case, why=why))
     assert (page.status_code, page.context["form"].errors) == (200, {"why": [error]})
     assert ConsentWithdrawal.objects.count() == 0
 
 
 def test_a_reason_is_shown_as_text(client, case):
     hold(client, case)
-    client.post("/receipt/withdraw/", {"why": "<script>alert(1)</script> {{ x }}"})
+    client.post("/receipt/withdraw/", pressed(case, why="<script>alert(1)</script> {{ x }}"))
     page = client.get("/receipt/").content.decode()
     assert ("<script" in page, "&lt;script&gt;alert(1)&lt;/script&gt; {{ x }}" in page) == (False, True)
 
@@ -228,7 +234,7 @@ def test_where_there_is_nothing_to_take_back_it_says_why(client, agent, make, to
     page = client.get(f"{place}withdraw/")
     assert (page.status_code, [text for text in told if text not in words(page)]) == (409, [])
     assert "withdraw/" not in client.get(place).content.decode()
-    answer = client.post(f"{place}withdraw/", {"why": "?"}, follow=True)
+    answer = client.post(f"{place}withdraw/", pressed(case, why="?"), follow=True)
     if make in (withdrawn_by_staff, withdrawn_by_the_customer):
         assert answer.redirect_chain == [(f"{place}?again", 302)]
         assert "This consent was taken back already" in words(answer)
@@ -239,9 +245,9 @@ def test_where_there_is_nothing_to_take_back_it_says_why(client, agent, make, to
 
 def test_a_second_click_changes_nothing_and_says_so(client, case):
     hold(client, case)
-    client.post("/receipt/withdraw/", {"why": "First"})
+    client.post("/receipt/withdraw/", pressed(case, why="First"))
     before = snapshot()
-    page = client.post("/receipt/withdraw/", {"why": "Second"}, follow=True)
+    page = client.post("/receipt/withdraw/", pressed(case, why="Second"), follow=True)
     assert (page.redirect_chain, difference(before, snapshot())) == ([("/receipt/?again", 302)], [])
     assert "This consent was taken back already" in words(page)
 
@@ -253,7 +259,7 @@ def test_two_at_once_take_it_back_once(agent):
 
     def send(browser, place):
         try:
-            return browser.post(f"{place}withdraw/", {"why": ""})["Location"]
+            return browser.post(f"{place}withdraw/", pressed(case))["Location"]
         finally:
             connections.close_all()
 
@@ -278,7 +284,7 @@ def test_an_earlier_consent_of_the_request_takes_back_the_later_one_too_and_says
     assert "Under a later consent" in words(client.get("/receipt/"))
     page = words(client.get("/receipt/withdraw/"))
     assert f"{second.reference} of" in page
-    client.post("/receipt/withdraw/", {"why": ""})
+    client.post("/receipt/withdraw/", pressed(case))
     assert set(ConsentWithdrawal.objects.values_list("consent", flat=True)) == {first.pk, second.pk}
 
 
@@ -296,7 +302,7 @@ def test_a_receipt_opens_nothing_of_another_consent(client, agent, case):
     assert [client.get(f"/receipt/certificate/1/{name}").status_code for name in ("", f"{issued.number}.pdf")] == [
         404
     ] * 2
-    client.post("/receipt/withdraw/", {"why": ""})
+    client.post("/receipt/withdraw/", pressed(case))
     assert list(ConsentWithdrawal.objects.values_list("consent", flat=True)) == [case.consent.pk]
 
 
@@ -335,6 +341,94 @@ def test_staff_who_signed_in_meanwhile_are_refused_and_recorded_before_the_csrf_
     browser.force_login(agent)
     assert browser.post("/receipt/withdraw/", {"why": ""}).status_code == 403
     assert kinds(case)[-1] == "staff_refused"
+
+
+# --- Another receipt meanwhile ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("button", ["withdraw/", "certificate/"])
+@pytest.mark.parametrize("place", BOTH)
+def test_a_button_of_one_receipt_does_nothing_to_another_that_was_opened_meanwhile(client, agent, place, button):
+    case, other = factories.case_unlocked(agent), factories.case_unlocked(agent)
+    hold(client, case, place)
+    form = client.get(place if button == "certificate/" else f"{place}{button}").content.decode()
+    assert re.findall(r'name="receipt" value="(.*?)"', form) == [case.consent.reference]
+    hold(client, other, place)
+    before = snapshot()
+    for sent in (pressed(case), {"why": ""}, {"receipt": "", "why": ""}):
+        page = client.post(place + button, sent)
+        assert (page.status_code, heading(page)) == (409, "Another receipt was opened in this browser meanwhile")
+        assert f"This browser now holds {other.consent.reference}" in words(page)
+    assert difference(before, snapshot()) == []
+    hold(client, case, place)
+    assert client.post(place + button, pressed(case)).status_code == 302
+
+
+# --- Whoever it went to has no say any more ---------------------------------------------------------------------------
+
+
+def no_admin(contact):
+    contact.is_admin = False
+
+
+def another_address(contact):
+    contact.email = "successor@customer.example"
+
+
+NO_ADMIN = "Whoever it was sent to is not an Admin of the account any more"
+ANOTHER_ADDRESS = "Another address is on file now for the Admin that it was sent to"
+
+
+@pytest.mark.parametrize(("change", "told"), [(no_admin, NO_ADMIN), (another_address, ANOTHER_ADDRESS)])
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("place", BOTH)
+def test_a_former_admin_can_only_read(client, agent, second_agent, place, again, change, told):
+    case = factories.case_unlocked(agent)
+    issued = operations.issue_certificate(case.consent, by=factories.customer(case.admin))
+    operations.add_note(case.request, text="A newer certificate would tell of this", by=acting(agent))
+    if again and place == "/receipt/":
+        case.receipt = resent(case, second_agent)
+    hold(client, case, place)
+    change(case.admin)
+    history.save(case.admin, by=Actor.desk())
+    before = snapshot()
+    page = client.get(place)
+    assert (page.status_code, re.findall(r"<form|<button|withdraw/", page.content.decode())) == (200, [])
+    assert f"You can only read this receipt. This receipt went to {case.consent.email}. {told}, so" in words(page)
+    assert "Take this consent back" not in words(page)
+    assert client.get(f"{place}certificate/1/{issued.number}.pdf").content == bytes(issued.pdf)
+    refused = [client.get(f"{place}withdraw/")]
+    refused += [client.post(place + button, pressed(case)) for button in ("withdraw/", "certificate/")]
+    assert [(page.status_code, heading(page)) for page in refused] == [(403, "You can only read this receipt")] * 3
+    said = f"contact ServiceTitan Support and name {case.consent.reference}."
+    assert [(told in words(page), said in words(page)) for page in refused] == [(True, True)] * 3
+    assert difference(before, snapshot()) == []
+
+
+def test_what_staff_took_down_tells_a_former_admin_whom_to_ask(client, agent, second_agent):
+    case = factories.case_taken_down(agent)
+    case.receipt = resent(case, second_agent)
+    hold(client, case)
+    no_admin(case.admin)
+    history.save(case.admin, by=Actor.desk())
+    page = client.get("/receipt/")
+    assert "Is that not true? Tell ServiceTitan Support; name" in words(page)
+    assert "withdraw/" not in page.content.decode()
+
+
+def test_what_counts_is_the_address_that_this_very_receipt_went_to(client, case, second_agent):
+    mailed, first = case.admin.email, case.receipt
+    another_address(case.admin)
+    history.save(case.admin, by=Actor.desk())
+    second = resent(case, second_agent)
+    says = []
+    for _ in range(2):
+        for token in (first, second):
+            client.get(f"/receipt/{token}/")
+            says.append("Take this consent back" in words(client.get("/receipt/")))
+        case.admin.email = mailed
+        history.save(case.admin, by=Actor.desk())
+    assert says == [False, True, True, False]
 
 
 # --- The receipt ------------------------------------------------------------------------------------------------------
@@ -387,7 +481,7 @@ def test_a_consent_that_staff_took_down_says_so_on_its_face_and_what_to_do(clien
     ]
     assert [one for one in told if one not in text] == []
     assert [one for one in ("Button pressed", "Browser", "Link mailed") if one in text] == []
-    client.post(f"{place}withdraw/", {"why": "I never agreed."})
+    client.post(f"{place}withdraw/", pressed(case, why="I never agreed."))
     text = words(client.get(place))
     assert ("Taken down by staff, on the phone" in text, "This consent was withdrawn" in text) == (True, True)
 
@@ -404,7 +498,7 @@ def test_a_receipt_that_was_sent_again_opens_the_same(client, case, second_agent
     case.receipt = resent(case, second_agent)
     hold(client, case)
     assert case.consent.reference in words(client.get("/receipt/"))
-    client.post("/receipt/withdraw/", {"why": ""})
+    client.post("/receipt/withdraw/", pressed(case))
     assert ConsentWithdrawal.objects.get().consent == case.consent
 
 
@@ -445,7 +539,7 @@ def test_a_consent_that_ran_out_can_still_be_taken_back(client, case):
     hold(client, case)
     with time_machine.travel(case.consent.valid_until + timedelta(minutes=1)):
         assert "This consent has run out." in words(client.get("/receipt/"))
-        client.post("/receipt/withdraw/", {"why": ""})
+        client.post("/receipt/withdraw/", pressed(case))
     assert ConsentWithdrawal.objects.count() == 1
 
 
@@ -455,7 +549,7 @@ def test_a_consent_that_ran_out_can_still_be_taken_back(client, case):
 @pytest.mark.parametrize("place", BOTH)
 def test_the_certificate_is_issued_by_a_post_and_handed_out_byte_for_byte(client, case, place):
     hold(client, case, place)
-    page = client.post(f"{place}certificate/", follow=True)
+    page = client.post(f"{place}certificate/", pressed(case), follow=True)
     issued = Certificate.objects.get()
     assert (page.status_code, page.redirect_chain) == (200, [(f"{place}certificate/1/", 302)])
     assert issued.number in words(page)
@@ -476,10 +570,10 @@ def test_the_certificate_is_issued_by_a_post_and_handed_out_byte_for_byte(client
 def test_the_certificate_is_the_same_until_something_happens(client, case, second_agent):
     hold(client, case)
     for _ in range(2):
-        client.post("/receipt/certificate/")
+        client.post("/receipt/certificate/", pressed(case))
     assert list(Certificate.objects.values_list("ordinal", flat=True)) == [1]
     operations.unlock(case.rows, by=acting(second_agent))
-    page = client.post("/receipt/certificate/", follow=True)
+    page = client.post("/receipt/certificate/", pressed(case), follow=True)
     assert page.redirect_chain == [("/receipt/certificate/2/", 302)]
     assert re.findall(r'href="/receipt/certificate/(\d)/"', client.get("/receipt/").content.decode()) == ["2", "1"]
 
@@ -487,14 +581,14 @@ def test_the_certificate_is_the_same_until_something_happens(client, case, secon
 def test_who_declined_gets_a_certificate_too(client, agent):
     case = declined(agent)
     hold(client, case)
-    assert client.post("/receipt/certificate/", follow=True).status_code == 200
+    assert client.post("/receipt/certificate/", pressed(case), follow=True).status_code == 200
     assert Consent.objects.get().decision == "declined"
 
 
 @pytest.mark.parametrize("name", ["x.pdf", "CN-000001-9.pdf", "..%2f..%2fetc", "%00", "CN-000001-1.exe"])
 def test_other_names_are_no_files(client, case, name):
     hold(client, case)
-    client.post("/receipt/certificate/")
+    client.post("/receipt/certificate/", pressed(case))
     assert client.get(f"/receipt/certificate/1/{name}").status_code == 404
 
 
@@ -505,5 +599,5 @@ def test_a_case_that_does_not_stand_still_says_so(client, case, monkeypatch):
         raise operations.Refused.because("busy")
 
     monkeypatch.setattr(operations, "issue_certificate", busy)
-    page = client.post("/receipt/certificate/")
+    page = client.post("/receipt/certificate/", pressed(case))
     assert (page.status_code, "so no certificate was issued. Please try again." in words(page)) == (409, True)

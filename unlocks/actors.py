@@ -20,8 +20,9 @@ class Actor:
         return cls(name=user.get_username(), user=user, **_from_where(request))
 
     @classmethod
-    def customer(cls, contact, request=None):
-        return cls(name=f"{contact.name} (customer)"[:200], **_from_where(request))
+    def customer(cls, contact, request=None, *, through="Link"):
+        """Whoever acts by what was mailed to a contact (`through`: Link or Receipt): that it is they is not known."""
+        return cls(name=f"{through} sent to {contact.name}"[:200], **_from_where(request))
 
     @classmethod
     def desk(cls):

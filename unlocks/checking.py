@@ -26,7 +26,8 @@ from . import tries, verify_certificate
 from .actors import client_ip
 from .certificates import keys
 from .forms.check import FileForm, NumberForm
-from .models import Certificate
+from .ledger import fits
+from .models import CaseEvent, Certificate
 
 # What a form adds around its file: names, boundaries, the CSRF token.
 AROUND_THE_FILE = 64 * 1024
@@ -122,32 +123,73 @@ def _answer(request):
 def genuine(content):
     """Return the certificate that a file is, and whether only its layout differs; None when it is none of ours."""
     digest = hashlib.sha256(content).hexdigest()
-    same = _certificates().filter(Q(pdf_sha256=digest) | Q(sha256=digest)).first()
-    if same:
-        return same, False
+    for same in _certificates().filter(Q(pdf_sha256=digest) | Q(sha256=digest)):
+        if _facts_of(same):
+            return same, False
     return _signed(content), True
 
 
 def issued(consent, ordinal, code):
-    """Return the certificate with this number and code, or None: a wrong code and an unknown number look alike."""
+    """Return the certificate with this number and code, or None: a wrong code and an unknown number look alike.
+
+    Only once the code is right, more is read than the row's own code.
+    """
     found = _certificates().filter(consent=consent, ordinal=ordinal).first()
     right = constant_time_compare(found.code if found else "0000-0000-0000", code)
-    return found if found and right else None
+    return found if found and right and _facts_of(found) else None
 
 
 def _signed(content):
     """Return the certificate whose facts a JSON file holds under our own signature, however it is laid out."""
-    try:
-        facts = verify_certificate.verify(content, keys.public_key())
-    except verify_certificate.NotGenuine:
+    facts = _verified(content)
+    if facts is None:
         return None
     _, consent, ordinal = facts["number"].split("-")
-    found = Certificate.objects.filter(consent=int(consent), ordinal=int(ordinal)).defer("pdf").first()
-    return found if found and json.loads(found.content)["certificate"] == facts else None
+    found = _certificates().filter(consent=int(consent), ordinal=int(ordinal)).first()
+    return found if found and _facts_of(found) == facts else None
+
+
+def _facts_of(certificate):
+    """Return the facts of a certificate in the database, or None when anybody but the desk could have put it there.
+
+    Its content is signed by us and says what its columns do; its code is the one of its number; the ledger tells of it.
+    """
+    facts = _verified(certificate.content.encode())
+    if facts is None:
+        return None
+    number, issued_at = certificate.number, certificate.issued_at.isoformat()
+    told = [facts[name] for name in ("number", "code", "interim", "issued_at")]
+    if told != [number, certificate.code, certificate.interim, issued_at]:
+        return None
+    holds = keys.code(number, issued_at) == certificate.code
+    holds = holds and hashlib.sha256(certificate.content.encode()).hexdigest() == certificate.sha256
+    return facts if holds and _in_the_ledger(certificate) else None
+
+
+def _in_the_ledger(certificate):
+    """Say whether an entry that nobody altered tells of this certificate with both of its hashes."""
+    expected = {
+        "consent": certificate.consent_id,
+        "certificate": certificate.number,
+        "sha256": certificate.sha256,
+        "pdf_sha256": certificate.pdf_sha256,
+    }
+    certified = CaseEvent.Kind.CERTIFIED
+    of_the_case = CaseEvent.objects.filter(request=certificate.consent.request_id, kind=certified)
+    intact = [json.loads(entry.body) for entry in of_the_case.filter(body__contains=certificate.sha256) if fits(entry)]
+    return any(body["kind"] == certified and expected.items() <= body["facts"].items() for body in intact)
+
+
+def _verified(content):
+    try:
+        return verify_certificate.verify(content, keys.public_key())
+    except verify_certificate.NotGenuine:
+        return None
 
 
 def _certificates():
-    return Certificate.objects.select_related("consent").only("consent__id", "ordinal", "code", "interim", "issued_at")
+    """Return the certificates without their files: what is none of ours is to be told soon."""
+    return Certificate.objects.select_related("consent").defer("content", "pdf", "consent__text")
 
 
 def _announced(request):

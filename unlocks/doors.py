@@ -10,7 +10,8 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from . import operations
 from .actors import Actor
-from .models import Consent
+from .models import Consent, ResentReceipt
+from .operations.tokens import hashed
 
 LINK_COOKIE = "consent"
 RECEIPT_COOKIE = "receipt"
@@ -58,6 +59,18 @@ def receipt_here(request, token=None):
         return operations.receipt_for(token or held) if token or held else None
     consents = Consent.objects.select_related("request__account", "terms", "contact", "recorded_by")
     return consents.filter(pk=held).first() if held else None
+
+
+def sent_elsewhere(request, consent):
+    """Return the address that this browser's receipt went to if it has no say any more, or ''.
+
+    As with consent links: whoever it was sent to is no Admin any more, or has another address on file now.
+    """
+    to = consent.email
+    if place(request) == "receipt":
+        token = hashed(kept(request, RECEIPT_COOKIE))
+        to = to if token == consent.receipt_hash else ResentReceipt.objects.get(token_hash=token).email
+    return "" if consent.contact.is_admin and consent.contact.email == to else to
 
 
 def place(request):

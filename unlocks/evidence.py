@@ -31,6 +31,9 @@ NAMES = {
     "image/jpeg": "a JPEG picture",
     "message/rfc822": "a saved mail (.eml)",
 }
+# What programs leave before a mail's first line: a byte order mark, blank lines, an mbox's "From " line.
+_BEFORE_THE_HEAD = rb"\A(?:\xef\xbb\xbf)?[ \t\r\n]*(?:>?From [^\r\n]*[\r\n]+)*"
+_MAIL_HEAD = 1024 * 1024
 TAKEN = "PDF, PNG, JPEG and saved mails (.eml) are taken"
 
 
@@ -66,6 +69,8 @@ def media_type(file_name, content):
     if found is None and said is None:
         raise Unfit(f"This kind of file is not taken: {TAKEN}.")
     if found is None:
+        if said == EXTENSIONS["eml"]:
+            raise Unfit(f"This is not {NAMES[said]}: a mail begins with who wrote it and when (From, Date). {TAKEN}.")
         raise Unfit(f"This is not {NAMES[said]}, whatever its name says, or it is broken. {TAKEN}.")
     if found != said:
         named = f"its name ends in .{extension}" if extension else "its name has no ending"
@@ -176,11 +181,14 @@ def _is_jpeg(content):
 
 
 def _is_mail(content):
-    """A saved mail has headers, From and Date among them, and none of the bytes that only other files have."""
-    if b"\x00" in content or not re.match(rb"[A-Za-z][A-Za-z0-9-]*:", content):
+    """A saved mail says in its head who wrote it, and when; it has none of the bytes that only other files have."""
+    head = re.sub(_BEFORE_THE_HEAD, b"", content[:_MAIL_HEAD])
+    if b"\x00" in content or not re.match(rb"[!-9;-~]+:", head):
         return False
-    headers = BytesHeaderParser().parsebytes(content[:200_000])
-    return all(headers.get(name, "").strip() for name in ("From", "Date"))
+    # As they stand there: what the parser makes of raw letters beyond ASCII is no string.
+    headers = BytesHeaderParser().parsebytes(head).raw_items()
+    said = {name.lower() for name, value in headers if value.strip()}
+    return "from" in said and not said.isdisjoint({"date", "received"})
 
 
 _LOOKS_LIKE = {

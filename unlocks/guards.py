@@ -228,7 +228,7 @@ GUARDS = [
         "unlocks_consentterms",
         "INSERT",
         # Version 1 comes published, from a migration.
-        "{new}.version > 1 AND ({new}.published_at IS NOT NULL OR EXISTS (SELECT 1 FROM unlocks_consentterms t "
+        "{new}.version <> 1 AND ({new}.published_at IS NOT NULL OR EXISTS (SELECT 1 FROM unlocks_consentterms t "
         "WHERE t.published_at IS NULL AND t.id <> {new}.id))",
         "Terms start as a draft, one at a time.",
     ),
@@ -355,7 +355,14 @@ GUARDS = [
         _changes(["id", "version"]),
         "Terms keep their key and version.",
     ),
-    Guard("user_keeps_the_key", "auth_user", "UPDATE", _changes(["id"]), "A user keeps the key."),
+    Guard(
+        "user_keeps_the_key",
+        "auth_user",
+        "UPDATE",
+        # Evidence names staff by it.
+        _changes(["id", "username"]),
+        "A user keeps the key and the user name.",
+    ),
 ]
 
 # After these changes the database blanks the batch's fingerprint: a consent given before no longer fits.

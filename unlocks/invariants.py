@@ -21,6 +21,7 @@ from .models import (
     ConsentTerms,
     ConsentWithdrawal,
     RequestedBatch,
+    ResentReceipt,
     UnlockRequest,
 )
 
@@ -76,12 +77,11 @@ def offenders():
     yield (
         "recorded without a ledger entry",
         Consent.objects.exclude(
-            Exists(
-                CaseEvent.objects.filter(
-                    request=OuterRef("request"),
-                    kind__in=[CaseEvent.Kind.CONSENTED, CaseEvent.Kind.DECLINED, CaseEvent.Kind.TAKEN_DOWN],
-                    body__contains=OuterRef("text_sha256"),
-                )
+            _told(
+                "consent",
+                [CaseEvent.Kind.CONSENTED, CaseEvent.Kind.DECLINED, CaseEvent.Kind.TAKEN_DOWN],
+                "request",
+                "pk",
             )
         ),
     )
@@ -97,14 +97,20 @@ def offenders():
     )
     yield (
         "attached without a ledger entry",
-        ConsentEvidence.objects.exclude(_told("evidence", CaseEvent.Kind.EVIDENCE, "consent__request", "pk")),
+        ConsentEvidence.objects.exclude(_told("evidence", [CaseEvent.Kind.EVIDENCE], "consent__request", "pk")),
     )
-    published = ConsentTerms.objects.filter(published_at__isnull=False, version__gt=1)
+    published = ConsentTerms.objects.filter(published_at__isnull=False).exclude(version=1)
+    version = Concat(Value('"version":'), Cast(OuterRef("version"), CharField()), Value("}"))
+    of_it = CaseEvent.objects.filter(kind=CaseEvent.Kind.TERMS_PUBLISHED, body__contains=version)
     yield (
         "published without a ledger entry",
         published.annotate(digest=_sha256_of("unlocks_consentterms", "text")).exclude(
-            Exists(CaseEvent.objects.filter(kind=CaseEvent.Kind.TERMS_PUBLISHED, body__contains=OuterRef("digest")))
+            Exists(of_it.filter(body__contains=OuterRef("digest")))
         ),
+    )
+    yield (
+        "sent again without a ledger entry",
+        ResentReceipt.objects.exclude(_told("receipt", [CaseEvent.Kind.RECEIPT_RESENT], "consent__request", "pk")),
     )
     yield (
         "issued without a ledger entry",
@@ -124,11 +130,13 @@ def offenders():
     )
     yield (
         "sent without a ledger entry",
-        ConsentLink.objects.exclude(_told("link", CaseEvent.Kind.LINK_SENT, "request", "pk")),
+        ConsentLink.objects.exclude(_told("link", [CaseEvent.Kind.LINK_SENT], "request", "pk")),
     )
     yield (
         "withdrawn without a ledger entry",
-        ConsentWithdrawal.objects.exclude(_told("consent", CaseEvent.Kind.WITHDRAWN, "consent__request", "consent_id")),
+        ConsentWithdrawal.objects.exclude(
+            _told("consent", [CaseEvent.Kind.WITHDRAWN], "consent__request", "consent_id")
+        ),
     )
     yield (
         "unlocked without a ledger entry of its request",
@@ -159,10 +167,10 @@ def _sha256_of(table, column):
     return RawSQL(fingerprint.sha256(connection.vendor, f'"{table}"."{column}"'), [])
 
 
-def _told(fact, kind, request, key):
-    """The ledger has an entry of this kind about the outer row's request which names its key as that fact."""
+def _told(fact, kinds, request, key):
+    """The ledger has an entry of these kinds about the outer row's request which names its key as that fact."""
     named = Concat(Value(f'"{fact}":'), Cast(OuterRef(key), CharField()), Value(","))
-    return Exists(CaseEvent.objects.filter(request=OuterRef(request), kind=kind, body__contains=named))
+    return Exists(CaseEvent.objects.filter(request=OuterRef(request), kind__in=kinds, body__contains=named))
 
 
 def _differs_from_history(model):

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from . import operations, wording
 from .actors import Actor
 from .certificates import sections
-from .doors import RECEIPT_COOKIE, for_customers, keep_token, place, receipt_here
+from .doors import RECEIPT_COOKIE, for_customers, keep_token, place, receipt_here, sent_elsewhere
 from .forms.customer import WithdrawForm
 from .models import CaseEvent, Certificate, Consent, RequestedBatch, UnlockRequest
 
@@ -70,12 +70,12 @@ def mailed_receipt(request):
 def withdraw(request):
     """Say what taking the consent back means now; a POST does it."""
     consent = receipt_here(request)
-    if consent is None:
-        return _receipt(request, None)
+    if stopped := _stopped(request, consent):
+        return stopped
     form = WithdrawForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
-            operations.withdraw_own_consent(consent, by=Actor.customer(consent.contact, request), **form.cleaned_data)
+            operations.withdraw_own_consent(consent, by=_customer(request, consent), **form.cleaned_data)
         except operations.Refused:
             return _not_taken_back(request, receipt_here(request))
         return redirect(_pages(request)["receipt"])
@@ -89,10 +89,10 @@ def withdraw(request):
 def get_certificate(request):
     """Issue a certificate of the case as it stands, unless the newest one tells all there is."""
     consent = receipt_here(request)
-    if consent is None:
-        return _receipt(request, None)
+    if stopped := _stopped(request, consent):
+        return stopped
     try:
-        issued = operations.issue_certificate(consent, by=Actor.customer(consent.contact, request))
+        issued = operations.issue_certificate(consent, by=_customer(request, consent))
     except operations.Refused:
         return _receipt(request, consent, notice=CASE_MOVES, status=409)
     return redirect(_pages(request)["certificate"] + f"{issued.ordinal}/")
@@ -135,6 +135,10 @@ def certificate_file(request, ordinal, name):
     return HttpResponse(bytes(content), content_type=kind, headers=headers)
 
 
+def _customer(request, consent):
+    return Actor.customer(consent.contact, request, through="Receipt")
+
+
 def _issued(request, ordinal):
     consent = receipt_here(request)
     return consent and get_object_or_404(
@@ -147,6 +151,17 @@ def _receipt(request, consent, *, notice="", status=200):
         return render(request, "unlocks/no_receipt.html", status=404)
     context = _context(request, consent) | {"again": "again" in request.GET, "notice": notice}
     return render(request, "unlocks/receipt.html", context, status=status)
+
+
+def _stopped(request, consent):
+    """Say why nothing can be done on a receipt: none is here, another one is now, or it went to a former Admin."""
+    if consent is None:
+        return _receipt(request, None)
+    if request.method == "POST" and request.POST.get("receipt") != consent.reference:
+        return render(request, "unlocks/other_receipt.html", _context(request, consent), status=409)
+    if sent_elsewhere(request, consent):
+        return render(request, "unlocks/only_to_read.html", _context(request, consent), status=403)
+    return None
 
 
 def _not_taken_back(request, consent):
@@ -177,6 +192,7 @@ def _context(request, consent):
         "pages": _pages(request),
         "withdrawal": getattr(consent, "withdrawal", None),
         "standing": standing,
+        "sent_elsewhere": sent_elsewhere(request, consent),
         "over": consent.valid_until is not None and consent.valid_until <= now,
         "ended": ENDED.get(case.resolution),
         "others": list(others.order_by("pk")) if standing else [],

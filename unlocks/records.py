@@ -7,20 +7,25 @@ are not compared.
 import hashlib
 import json
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import groupby, islice
+
+from django.db.models import F, OuterRef, Subquery
 
 from . import ledger, terms
 from .models import (
     Act,
+    Batch,
     CaseEvent,
     Certificate,
     Consent,
+    ConsentedBatch,
     ConsentEvidence,
     ConsentLink,
     ConsentTerms,
     ConsentWithdrawal,
     ResentReceipt,
     UnlockRequest,
+    Verdict,
 )
 
 _AT_ONCE = 500  # SQLite takes no more than 999 parameters in a statement
@@ -58,6 +63,8 @@ _OF_A_CONSENT = {
     "pressed": "pressed",
     "pin_verified_at": "pin_verified",
     "pin_typed_by": "pin_typed_by",
+    "link__used_at": "link_used",
+    "receipt_hash": "receipt_sha256",
     "given_at": "given",
     "valid_until": "valid_until",
 }
@@ -120,13 +127,19 @@ TOLD = {
         ConsentWithdrawal,
         "consent",
         "consent_id",
-        {"why": "why", "actor": "actor", "by_id": "user"},
+        {"why": "why", "actor": "actor", "by_id": "user", "at": "withdrawn"},
     ),
     Kind.RECEIPT_RESENT: _Told(
         ResentReceipt,
         "receipt",
         "pk",
-        {"consent_id": "consent", "email": "to", "sent_by_id": "user", "sent_at": "at"},
+        {
+            "consent_id": "consent",
+            "email": "to",
+            "token_hash": "receipt_sha256",
+            "sent_by_id": "user",
+            "sent_at": "at",
+        },
     ),
     Kind.EVIDENCE: _Told(
         ConsentEvidence,
@@ -159,7 +172,13 @@ TOLD = {
         ConsentTerms,
         "version",
         "version",
-        {"published_by_id": "user", "published_at": "at"},
+        {
+            "published_by_id": "user",
+            "published_at": "at",
+            "title": "title",
+            "drafted_by_id": "drafted_by",
+            "drafted_at": "drafted_at",
+        },
         digested={"text": "sha256"},
     ),
     Kind.UNLOCKED: _act(Act.Kind.UNLOCK),
@@ -178,9 +197,55 @@ def faults():
         for kind, told in TOLD.items():
             of_kind = [(sequence, body | body["facts"]) for sequence, body in intact if body["kind"] == kind]
             yield from _differing(told, of_kind)
+        yield from _covering(intact)
+    yield from _unlocked()
     first = ConsentTerms.objects.filter(version=1).values_list("title", "text").first()
     if first != (terms.TITLE, terms.TEXT):
         yield "terms", "Consent terms version 1 are not the text that the desk came with."
+
+
+def covered(consent_id):
+    """Return the SHA-256 (hex) over the batches of a consent as it covers them, a line each, in order of their keys."""
+    digest = hashlib.sha256()
+    columns = ("batch_id", "number", "name", "total", "item_count", "fingerprint")
+    rows = ConsentedBatch.objects.filter(consent=consent_id).order_by("requested_batch_id").values_list(*columns)
+    for row in rows.iterator(chunk_size=2000):
+        digest.update("\t".join(map(str, row)).encode() + b"\n")
+    return digest.hexdigest()
+
+
+def _covering(intact):
+    """Compare what consents cover with what the ledger was told when they were given."""
+    for sequence, body in intact:
+        facts = body["facts"]
+        if "covered" in facts and covered(facts["consent"]) != facts["covered"]:
+            said = f"the batches that it covers differ from what ledger entry {sequence} tells"
+            yield "covered differs", f"Consent {facts['consent']}: {said}."
+
+
+def _unlocked():
+    """Compare each unlocked batch with the act that unlocked it, as the ledger tells of that act in its case."""
+    acts = Batch.history.filter(id=OuterRef("pk")).order_by("-history_id").values("history_act")[:1]
+    unlocked = Batch.objects.filter(status=Batch.Status.UNLOCKED).annotate(
+        act=Subquery(acts), case=F("grant__consent__request")
+    )
+    rows = unlocked.order_by("case", "act", "unlocked_by", "pk").values_list(
+        "case", "act", "unlocked_by", "pk", "number"
+    )
+    for (case, act, user), batches in groupby(rows.iterator(chunk_size=2000), key=lambda row: row[:3]):
+        done = _done(case, act, user)
+        for *_, pk, number in batches:
+            if pk not in done:
+                yield "unlocked untold", f"Batch {number} (id {pk}) is unlocked by no act that the ledger tells of."
+
+
+def _done(case, act, user):
+    """Return the keys of the batches that an act of `user` unlocked in a case; none if the ledger tells otherwise."""
+    entries = CaseEvent.objects.filter(kind=Kind.UNLOCKED, request=case, user=user)
+    told = (json.loads(event.body)["facts"] for event in entries if event.body.endswith("}"))
+    numbers = [facts["batches"] for facts in told if facts["act"] == str(act)]
+    done = set(Verdict.objects.filter(act=act, line__request=case, refusal="").values_list("batch", flat=True))
+    return done if numbers == [len(done)] else set()
 
 
 def _differing(told, entries):

@@ -103,7 +103,7 @@ class Refusal(TextChoices):
     )
     TERMS_SAME = "terms_same", "It says the same as version {version}, which is in force: change it first."
     TERMS_FLAWED = "terms_flawed", "{problem}"
-    OWN_DRAFT = "own_draft", "You drafted this version last, so another person has to publish it: {names}."
+    OWN_DRAFT = "own_draft", "You wrote at this version, so another person has to publish it: {names}."
     SAME_FILE = "same_file", "This very file is attached already, as {name}."
     UNFIT_FILE = "unfit_file", "{why}"
     DAMAGED_FILE = (

@@ -9,8 +9,8 @@ def of_a_receipt(first, name):
         path("", first, name=name),
         path("withdraw/", receipts.withdraw),
         path("certificate/", receipts.get_certificate),
-        path("certificate/<int:ordinal>/", receipts.certificate),
-        path("certificate/<int:ordinal>/<str:name>", receipts.certificate_file),
+        path("certificate/<key:ordinal>/", receipts.certificate),
+        path("certificate/<key:ordinal>/<str:name>", receipts.certificate_file),
     ]
 
 

@@ -11,7 +11,8 @@ What is checked: the file has the shape of a certificate and nothing besides; th
 the facts; the SHA-256 of the text that was shown fits the text; the facts agree with each other. Blanks, line ends
 and the order of the keys in the file mean nothing, so a file that a mail program wrapped anew is still genuine.
 
-Exit status: 0 if all of it holds, 1 if not ("NOT GENUINE" and why), 2 if the file can't be read.
+Exit status: 0 if all of it holds, 1 if not ("NOT GENUINE" and why), 2 if the file can't be read or is no JSON file,
+such as the PDF of the certificate ("NOT CHECKED").
 """
 
 import argparse
@@ -31,12 +32,18 @@ class NotGenuine(Exception):
     """The file is not a certificate as it was issued; the message says why, in a sentence for people."""
 
 
+class NotJson(NotGenuine):
+    """The file is of another kind, so nothing in it was checked."""
+
+
 def read(data):
     """Return the facts in a certificate (the bytes of its JSON file) after all checks but those of the signature.
 
     Anybody could have written what this returns: `verify` is what tells. Raises NotGenuine.
     """
-    return _read(data)[0]
+    facts = _read(data)[0]
+    _check_facts(facts)
+    return facts
 
 
 def verify(data, key=None):
@@ -53,6 +60,7 @@ def _verified(data, key):
         raise NotGenuine("It was signed with another key than the one given.")
     if not fits(bytes.fromhex(signature["key"]), signed, bytes.fromhex(signature["value"])):
         raise NotGenuine("The signature does not fit: something was changed since it was signed, or it was made up.")
+    _check_facts(facts)
     return facts, signature["key"]
 
 
@@ -64,7 +72,6 @@ def _read(data):
         signed = canonical(facts)
     except UnicodeEncodeError:
         raise NotGenuine("It holds half a character (a lone surrogate), which no certificate does.") from None
-    _check_facts(facts)
     return facts, signature, signed
 
 
@@ -78,17 +85,18 @@ def canonical(facts):
 # A string whose escapes were taken away. Never looked for twice from the same place, so that no file takes hours.
 _STRING = re.compile('"[^"]*"?')
 _BRACKET = re.compile(r"[\[\]{}]")
+_BEGINNING = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\0\s]*[{\[\"]")
 
 
 def _parsed(data):
     if len(data) > MAX_BYTES:
         raise NotGenuine(f"It is larger than {MAX_BYTES // 1024 // 1024} MiB, which no certificate is.")
     if data.startswith(b"%PDF"):
-        raise NotGenuine("This is a PDF. What can be checked here is the JSON file of the same certificate.")
+        raise NotJson("This is a PDF. What can be checked here is the JSON file of the same certificate.")
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
-        raise NotGenuine("It is not text in UTF-8, as certificates are.") from None
+        raise _unread(data, "It is not text in UTF-8, as certificates are.") from None
     if text.startswith("\ufeff"):
         raise NotGenuine("It begins with a byte order mark, which an editor must have put there.")
     _check_size(text)
@@ -97,7 +105,12 @@ def _parsed(data):
             text, object_pairs_hook=_object, parse_int=_integer, parse_float=_no_number, parse_constant=_no_number
         )
     except (ValueError, RecursionError):
-        raise NotGenuine("It is not a JSON file, or only a part of one.") from None
+        raise _unread(data, "It is not a JSON file, or only a part of one.") from None
+
+
+def _unread(data, reason):
+    """Return the exception for a file that JSON can't be read from: was it meant to be JSON?"""
+    return (NotGenuine if _BEGINNING.match(data) else NotJson)(reason)
 
 
 def _check_size(text):
@@ -197,6 +210,7 @@ FACTS = {
         "text_sha256": DIGEST,
         "ticked": [TEXT],
         "pressed": _or_null(TEXT),
+        "why": _or_null(TEXT),
         "ip": _or_null(TEXT),
         "browser": _or_null(TEXT),
     },
@@ -231,6 +245,7 @@ FACTS = {
         {
             "sent_at": _or_null(TIME),
             "sent_by": _or_null(TEXT),
+            "shown_to": _or_null(TEXT),
             "expires_at": _or_null(TIME),
             "first_opened_at": _or_null(TIME),
             "first_opened_ip": _or_null(TEXT),
@@ -261,7 +276,15 @@ FACTS = {
             "why": _or_null(TEXT),
         }
     ],
-    "withdrawal": ({"at": _or_null(TIME), "by": _or_null(TEXT), "why": _or_null(TEXT)},),
+    "withdrawal": (
+        {
+            "at": _or_null(TIME),
+            "by": _or_null(TEXT),
+            "through": _or_null(_only("receipt", "staff")),
+            "contact": _or_null(TEXT),
+            "why": _or_null(TEXT),
+        },
+    ),
     "evidence": [
         {
             "what": _or_null(TEXT),
@@ -519,6 +542,11 @@ def main():
         return 2
     try:
         facts, key = _verified(data, told.key)
+    except NotJson:
+        sys.stdout.write(
+            "NOT CHECKED: this script checks the JSON file; check the PDF on the page that is named at its foot.\n"
+        )
+        return 2
     except NotGenuine as reason:
         sys.stdout.write(f"NOT GENUINE: {reason}\n")
         return 1

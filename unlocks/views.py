@@ -11,7 +11,7 @@ from . import operations, pins, wording
 from .actors import Actor
 from .doors import LINK_COOKIE, RECEIPT_COOKIE, for_customers, keep, keep_token, kept
 from .forms.customer import DecisionForm, DeclineForm, seal, sha256, unseal
-from .models import RequestedBatch
+from .models import Consent, RequestedBatch
 from .rules import Refusal
 
 CHANGED = Refusal.CHANGED_WHILE_READING.label
@@ -192,10 +192,18 @@ def _no_longer(request, link):
     state = operations.link_state(link)
     if state == "used":
         recorded = link.consent
-        answered = unseal(request.POST.get("answers", ""), link)
-        if answered or kept(request, RECEIPT_COOKIE) == str(recorded.pk):
+        if _answered(request, link, recorded) or kept(request, RECEIPT_COOKIE) == str(recorded.pk):
             return _recorded(recorded, "?again")
     return render(request, "unlocks/no_longer.html", {"state": state}, status=410)
+
+
+def _answered(request, link, recorded):
+    """Say whether the answers that came back are of the recorded kind: agreeing took the PIN, declining only the link.
+
+    Sealed with a name: after the PIN was verified. Sealed without one: for declining.
+    """
+    answers = unseal(request.POST.get("answers", ""), link)
+    return answers is not None and ("name" in answers) == (recorded.decision == Consent.Decision.AGREED)
 
 
 def _refused(request, link, refused):

@@ -32,9 +32,9 @@ DECLINE_BUTTON = "I do not agree"
 CONFIRM_DECLINE_BUTTON = "Record that I do not agree"
 
 READ_OUT_FACE = (
-    "TAKEN DOWN BY STAFF. A member of staff read this text out to the customer on the phone and wrote down the answer. "
-    "The customer has pressed no button and signed nothing. The long number that follows each batch identifies its "
-    "content for the record; it is not read out."
+    "TAKEN DOWN BY STAFF. Support reads this text out to you on the phone and writes your answer down; you press no "
+    "button and sign nothing. The long number after each batch identifies its content for the record and need not be "
+    "read out."
 )
 READ_OUT_QUESTIONS_HEADING = "The questions"
 

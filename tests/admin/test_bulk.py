@@ -194,7 +194,7 @@ def test_locking_again_needs_a_reason(agent, manager, manager_client):
     selection = select(manager, case.batches)
     response = confirm(manager_client, selection, "relock", why=" ")
     assert response.status_code == 422
-    assert "This field is required." in response.content.decode()
+    assert "Say why they are locked again: it stays with the record." in response.content.decode()
     assert statuses(case.batches) == ["unlocked"] * 2
     response = confirm(manager_client, selection, "relock", why="The window is over.")
     assert "2 batches were locked again." in manager_client.get(response.url).content.decode()

@@ -1,21 +1,28 @@
 """The consents as staff see them: all that is kept, the papers, the receipts and the certificates."""
 
 import hashlib
+import html
 import json
 import logging
+import re
+from datetime import timedelta
 
 import pytest
+from django.contrib.admin import site
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import strip_tags
 
 from tests import factories
 from tests.admin.test_request_page import page_of
-from tests.papers import PDF, kept_as
+from tests.papers import MAIL, PDF, kept_as
 from unlocks import guards, history, operations
 from unlocks.actors import Actor
-from unlocks.models import Certificate, Consent, ConsentedBatch, ConsentEvidence, ResentReceipt, UnlockRequest
+from unlocks.models import Act, Certificate, Consent, ConsentedBatch, ConsentEvidence, ResentReceipt, UnlockRequest
+from unlocks.templatetags.desk import mail, when
 
 CONSENTS = "/desk/unlocks/consent/"
 
@@ -132,6 +139,28 @@ def test_a_consent_that_is_not_there_is_not_found(superuser_client, key):
     assert superuser_client.get(f"{CONSENTS}{key}/change/").status_code == 404
 
 
+@pytest.mark.parametrize("number", ["9" * 19, "9" * 30, "9" * 5000, "٣"])
+@pytest.mark.parametrize(
+    "address",
+    [
+        "{number}/evidence/1/",
+        "{pk}/evidence/{number}/",
+        "{number}/certificates/1/",
+        "{pk}/certificates/{number}/",
+        "{number}/certificates/1/pdf/",
+        "{pk}/certificates/{number}/pdf/",
+        "{number}/certificates/1/json/",
+        "{pk}/certificates/{number}/json/",
+        "{number}/change/",
+    ],
+)
+def test_a_number_that_no_row_has_is_not_found(superuser_client, consented, address, number):
+    path = address.format(pk=consented.consent.pk, number=number)
+    # Django's own last route sends what it doesn't know to <what>/change/.
+    response = superuser_client.get(f"{CONSENTS}{path}", follow=True)
+    assert response.status_code == 404
+
+
 # The page
 
 
@@ -144,9 +173,9 @@ def test_all_that_was_recorded_stands_there(agent, agent_client, consented):
         f"“{consent.ticked[1]}”",
         "“Agree and record my consent”",
         "By the customer, through the consent link",
-        f'{consented.admin.name} <span class="muted">({consented.admin.email})</span>',
+        f'{consented.admin.name} <span class="muted">({mail(consented.admin.email)})</span>',
         "By the customer, ",
-        f"by agent to {link.email}",
+        f"by agent to {mail(link.email)}",
         reverse("admin:unlocks_consentterms_change", args=[consent.terms_id]),
         '<b>Receipt of the consent</b> <span class="tag good">Sent</span>',
     ):
@@ -208,6 +237,76 @@ def test_a_refusal_covers_nothing(agent, agent_client):
     assert "None: the customer declined." in page
     assert "<dt>Name</dt> <dd>not recorded</dd>" in page
     assert "not asked for: declined" in page
+    assert listed(agent_client)[0] == [case.consent.reference, "Declined", "–", "–"]
+
+
+def listed(client):
+    """Return reference, answer, batches and validity of each row of the list, as they read."""
+    rows = client.get(CONSENTS).context["cl"].result_list
+    site_admin = site.get_model_admin(Consent)
+    cells = [
+        [getattr(site_admin, column)(row) for column in ("number", "decided", "how_many", "until")] for row in rows
+    ]
+    return [[" ".join(strip_tags((cell or "–").replace("<br>", " ")).split()) for cell in row] for row in cells]
+
+
+def test_the_list_and_the_page_say_what_is_no_longer_in_force(agent, manager, agent_client):
+    stands = factories.case_taken_down(agent)
+    used, closed = factories.case_unlocked(agent), factories.case_consented(agent)
+    withdrawn, expired = factories.case_taken_down(agent), factories.case_consented(agent)
+    by = factories.acting(agent)
+    operations.close_request(closed.request, resolution="cancelled", why="No.", by=by)
+    operations.withdraw_consent(withdrawn.consent, why="No.", by=by)
+    with guards.lifted():
+        Consent.objects.filter(pk=expired.consent.pk).update(valid_until=timezone.now() - timedelta(minutes=1))
+    cases = [expired, withdrawn, closed, used, stands]
+    for case in cases:
+        case.consent.refresh_from_db()
+    was = [f"was {when(case.consent.valid_until)}" for case in cases]
+    assert listed(agent_client) == [
+        [expired.consent.reference, "Agreed", "2", f"{was[0]} expired"],
+        [withdrawn.consent.reference, "Withdrawn Taken down by staff", "2", f"{was[1]} withdrawn"],
+        [closed.consent.reference, "Agreed", "2", f"{was[2]} the request is closed"],
+        [used.consent.reference, "Agreed", "2", f"{was[3]} nothing waits under it"],
+        [stands.consent.reference, "Agreed Taken down by staff", "2", when(stands.consent.valid_until)],
+    ]
+    assert ["<dt>Was valid until</dt>" in shown(agent_client, case) for case in cases] == [True] * 4 + [False]
+    assert ["<dt>Valid until</dt>" in shown(agent_client, case) for case in cases] == [False] * 4 + [True]
+
+
+def test_what_is_wrong_stands_on_top_and_its_form_stays_open(agent_client, taken_down):
+    response = post(agent_client, taken_down, "attach")
+    page = " ".join(response.content.decode().split())
+    assert "<title>Error: " in page
+    assert (
+        'id="problems" role="alert" tabindex="-1" autofocus> <div> <p><b>Attach a signed paper or a mail: not done.</b>'
+        '</p> <ul> <li><a href="#id_attach_what_0">Say what the file is.</a></li> '
+        '<li><a href="#id_attach_file">Choose the file.</a></li> </ul>'
+    ) in page
+    assert page.count('<details class="verb-of" open>') == 1
+    assert 'id="id_attach_what_0"' in page
+
+
+def test_the_recorded_text_stands_there_to_the_letter(agent_client, consented, taken_down):
+    for case in (consented, taken_down):
+        page = agent_client.get(consent_page(case)).content.decode()
+        recorded = re.search('<div class="recorded">(.*?)</div>', page, re.DOTALL)[1]
+        assert html.unescape(re.sub("<[^>]+>", "", recorded)) == case.consent.text
+
+
+def test_batches_stand_in_the_order_of_their_numbers(agent, agent_client):
+    account = factories.make_account()
+    batches = [factories.make_batch(account=account, number=number) for number in ("C-3", "A-1", "B-2")]
+    case = factories.case_unlocked(agent, batches=batches)
+    act = Act.objects.get()
+    of_case = agent_client.get(page_of(case)).context["case"].verdicts
+    of_consent = agent_client.get(consent_page(case)).context["batches"]
+    of_act = agent_client.get(reverse("admin:act_report", args=[act.pk])).context["page"]
+    assert [
+        [row["batch"].number for row in of_case],
+        [row.number for row in of_consent],
+        [row.batch.number for row in of_act],
+    ] == [["A-1", "B-2", "C-3"]] * 3
 
 
 def test_an_older_consent_says_what_stands_under_a_later_one(agent, agent_client, consented):
@@ -318,6 +417,15 @@ def test_a_paper_is_attached_on_the_consents_page(agent_client, taken_down, evid
     assert state(taken_down) == before
 
 
+def test_a_mail_with_raw_letters_in_its_head_is_attached(agent_client, taken_down, evidence_place):
+    content = MAIL.replace(b"Dana Whitfield", "Jörg Müller".encode("latin-1"))
+    response = post(agent_client, taken_down, "attach", what="mail", file=SimpleUploadedFile("answer.eml", content))
+    assert (response.status_code, response.url) == (302, consent_page(taken_down))
+    kept = ConsentEvidence.objects.get()
+    assert (kept.file_name, kept.media_type, kept.size) == ("answer.eml", "message/rfc822", len(content))
+    assert agent_client.get(evidence_address(kept)).content == content
+
+
 def test_the_customers_own_consent_asks_for_no_paper(agent_client, consented):
     assert "attach" not in agent_client.get(consent_page(consented)).context["forms"]
     response = post(agent_client, consented, "attach", what="mail", file=SimpleUploadedFile("a.pdf", PDF))
@@ -414,6 +522,11 @@ def test_an_auditor_sends_and_attaches_nothing(auditor_client, taken_down):
 # Certificates
 
 
+def offered(client, case):
+    form = client.get(consent_page(case)).context["forms"]["certify"]
+    return form.button, getattr(form, "where", "")
+
+
 def test_looking_issues_none(agent_client, consented):
     before = state(consented)
     agent_client.get(consent_page(consented))
@@ -448,18 +561,24 @@ def test_a_second_click_finds_the_first_certificate(agent_client, consented):
     post(agent_client, consented, "certify")
     response = post(agent_client, consented, "certify")
     assert response.url == reverse("admin:certificate", args=[consented.consent.pk, 1])
-    said = [str(message) for message in agent_client.get(consent_page(consented)).context["messages"]]
-    assert said[-1] == (
-        f"Nothing has happened in the case since {consented.consent}-1 was issued: it still says it all."
-    )
+    page = agent_client.get(consent_page(consented))
+    # The certificate's own page shows no messages: one would turn up here, long after.
+    assert list(page.context["messages"]) == []
     assert Certificate.objects.count() == 1
 
 
 def test_interim_and_final_are_told_apart(agent, agent_client, consented):
-    post(agent_client, consented, "certify")
     assert "is open, it is marked INTERIM" in shown(agent_client, consented)
-    operations.close_request(consented.request, resolution="cancelled", why="No.", by=factories.acting(agent))
+    assert offered(agent_client, consented) == ("Issue a certificate", "")
     post(agent_client, consented, "certify")
+    nothing_new = "Nothing has happened in the case since it was issued, so it still says it all."
+    assert offered(agent_client, consented) == (f"Show {consented.consent}-1", nothing_new)
+    operations.add_note(consented.request, text="They called.", by=factories.acting(agent))
+    assert offered(agent_client, consented) == ("Issue a newer one", "")
+    operations.close_request(consented.request, resolution="cancelled", why="No.", by=factories.acting(agent))
+    assert offered(agent_client, consented) == ("Issue a newer one (final)", "")
+    post(agent_client, consented, "certify")
+    assert offered(agent_client, consented) == (f"Show {consented.consent}-2", nothing_new)
     page = shown(agent_client, consented)
     assert '<span class="tag wait">Interim</span>' in page
     assert '<span class="tag good">Final</span>' in page

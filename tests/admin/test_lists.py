@@ -235,7 +235,6 @@ PAGES = {
     "/desk/unlocks/consentterms/": {"agent", "manager", "auditor", "superuser"},
     "/desk/unlocks/batch/add/": set(),
     "/desk/unlocks/caseevent/add/": set(),
-    "/desk/unlocks/consentterms/add/": set(),
     "/desk/auth/user/": {"superuser"},
     "/desk/auth/group/": {"superuser"},
     "/desk/": {"agent", "manager", "auditor", "superuser"},
@@ -577,6 +576,35 @@ def test_a_list_answers_no_question_about_a_column_that_it_does_not_filter_by(su
     hashed = {"pin_hash": account.pin_hash, "pin_hash__startswith": account.pin_hash[:40]}
     assert superuser_client.get(ACCOUNTS, {asked: hashed.get(asked, "1")}).status_code == 400
     assert numbers(superuser_client.get(ACCOUNTS, {"active__exact": "1"})) == {str(account)}
+
+
+@pytest.mark.parametrize("number", ["9" * 19, "9" * 30, "9" * 5000])
+def test_a_number_that_no_row_has_breaks_no_page(superuser_client, number):
+    batch = factories.make_batch()
+    not_found = [
+        f"{BATCHES}{number}/change/",
+        f"{BATCHES}{batch.pk}/history/{number}/",
+        f"{BATCHES}{number}/history/1/",
+        f"{LOG}{number}/change/",
+        f"/desk/unlocks/consentterms/{number}/change/",
+        f"/desk/unlocks/consentterms/{number}/history/",
+        f"{ACCOUNTS}{number}/history/1/",
+        f"/desk/auth/user/{number}/password/",
+    ]
+    assert [superuser_client.get(address).status_code for address in not_found] == [404] * len(not_found)
+    answered = {
+        f"/desk/unlocks/contact/add/?account={number}": 200,
+        f"{BATCHES}?p={number}": 200,
+        f"{BATCHES}{batch.pk}/change/?items={number}": 200,
+        f"{BATCHES}{batch.pk}/history/?p={number}": 200,
+        f"{LOG}?q=UR-{number}": 200,
+        f"/desk/auth/user/?groups={number}": 400,
+        f"/desk/auth/user/?groups__id__exact={number}": 400,
+    }
+    assert {address: superuser_client.get(address).status_code for address in answered} == answered
+    ticked = {"action": "unlock_selected", "_selected_action": [batch.pk, number], "index": 0}
+    assert superuser_client.post(BATCHES, ticked).status_code == 400
+    assert Selection.objects.count() == 0
 
 
 def test_an_address_that_nobody_types_breaks_no_list(manager_client):

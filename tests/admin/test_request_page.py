@@ -1,6 +1,8 @@
 """The request page: each form carries out one verb, for those who may, and says what happened."""
 
 import json
+import uuid
+from datetime import timedelta
 
 import pytest
 from django.db import connection
@@ -14,6 +16,7 @@ from unlocks.actors import Actor
 from unlocks.admin.timeline import told
 from unlocks.forms.staff import CASE_FORMS
 from unlocks.models import CaseEvent, UnlockRequest
+from unlocks.templatetags.desk import ago, mail
 
 Kind = CaseEvent.Kind
 Status = UnlockRequest.Status
@@ -485,6 +488,33 @@ def test_strangers_are_sent_to_sign_in_and_unknown_requests_are_not_found(client
     assert client.get(page_of(case)).status_code == 302
     for address in ("999999", "0", "abc", "1" * 30):
         assert agent_client.get(reverse("admin:unlocks_unlockrequest_change", args=[address])).status_code == 404
+
+
+@pytest.mark.parametrize(("exported", "state"), [(1, "part"), (2, "done")])
+def test_a_step_is_done_once_it_is_for_all_batches(agent, manager, agent_client, exported, state):
+    case = factories.case_unlocked(agent)
+    by = factories.acting(agent)
+    some = case.rows.filter(pk__in=[batch.pk for batch in case.batches[:exported]])
+    operations.mark_re_exported(some, by=by, key=uuid.uuid4())
+    if exported == 1:
+        operations.relock(case.rows, why="Nobody answers.", by=factories.acting(manager), key=uuid.uuid4())
+    operations.close_request(case.request, resolution="re_exported", why="", by=by)
+    steps = agent_client.get(page_of(case)).context["case"].steps
+    assert [step["state"] for step in steps] == ["done", "done", "done", "done", state]
+    assert steps[4]["remark"] == f"{exported} of 2 re-exported"
+
+
+@pytest.mark.parametrize(
+    ("past", "said"),
+    [(timedelta(seconds=59), "just now"), (timedelta(minutes=1), "1 minute ago"), (timedelta(hours=30), "1 day ago")],
+)
+def test_how_long_ago(past, said):
+    now = timezone.now()
+    assert ago(now - past, now).replace("\xa0", " ") == said
+
+
+def test_a_mail_address_breaks_between_its_words_and_stays_text():
+    assert mail("d.o'neil@<b>.example") == "d.<wbr>o&#x27;neil@<wbr>&lt;b&gt;.<wbr>example"
 
 
 # Big cases and queries

@@ -10,11 +10,12 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.html import escape
 
 from tests import factories
 from tests.admin.test_request_page import done, next_verb, page_of, post, state
 from tests.papers import PDF, PNG
-from unlocks import history, operations
+from unlocks import history, operations, rules
 from unlocks.actors import Actor
 from unlocks.models import Consent, ConsentEvidence
 
@@ -72,6 +73,44 @@ def kinds(case):
 
 
 # The way there
+
+
+def test_who_was_shown_the_link_is_told_why_they_type_no_pin(agent, second_agent_client, agent_client, advised):
+    operations.send_consent_link(advised.request, contact=advised.admin, by=factories.acting(agent))
+    page = agent_client.get(page_of(advised)).content.decode()
+    assert 'name="verb" value="verify_pin"' not in page
+    said = f"{escape(rules.sentence(rules.Refusal.LINK_SEEN))} Or revoke the link first."
+    assert page.count(said) == 2
+    assert "First verify the account PIN" not in page
+    assert '<a href="#otherwise">' in page
+    assert 'name="verb" value="verify_pin"' in second_agent_client.get(page_of(advised)).content.decode()
+    # The link of another request of the same account counts too.
+    other = factories.open_case(agent, account=advised.account)
+    page = agent_client.get(page_of(other)).content.decode()
+    assert "Or revoke the link, which is of another request of the account, first." in page
+    post(agent_client, advised, "revoke_link")
+    assert 'name="verb" value="verify_pin"' in agent_client.get(page_of(advised)).content.decode()
+
+
+def test_a_pin_typed_all_the_same_is_refused_on_top(agent, agent_client, advised):
+    operations.send_consent_link(advised.request, contact=advised.admin, by=factories.acting(agent))
+    response = post(agent_client, advised, "verify_pin", pin=factories.PIN)
+    assert response.status_code == 422
+    page = " ".join(response.content.decode().split())
+    assert "<title>Error: " in page
+    assert (
+        "<p><b>Verify the PIN for the customer: not done.</b></p> "
+        f"<ul> <li>{escape(rules.sentence(rules.Refusal.LINK_SEEN))}</li>"
+    ) in page
+
+
+def test_a_link_that_is_out_is_said_to_stop_working(agent, agent_client, verified):
+    said = f"The consent link that is out to {verified.admin.name} stops working as soon as you record this."
+    assert said not in agent_client.get(phone_page(verified)).content.decode()
+    operations.send_consent_link(verified.request, contact=verified.admin, by=factories.acting(agent))
+    assert said in agent_client.get(phone_page(verified)).content.decode()
+    agent_client.post(phone_page(verified), answers(agent_client, verified))
+    assert operations.link_state(verified.refresh().link) == "revoked"
 
 
 def test_the_request_page_says_how_to_get_there_and_then_leads_there(agent, agent_client, advised):
@@ -357,6 +396,15 @@ def test_whoever_took_it_down_is_told_who_unlocks(agent, second_agent, manager, 
     assert next_verb(agent_client, taken_down) == "hand_over"
     assert 'name="verb" value="unlock"' not in page.content.decode()
     assert [(row["tone"], row["tag"]) for row in page.context["case"].verdicts] == [("wait", "Not by you")] * 2
+    assert page.context["case"].steps[3]["remark"] == "2 of 2 ready, not by you"
+
+
+def test_once_handed_over_it_says_with_whom_it_is(agent, second_agent, auditor, agent_client, taken_down):
+    operations.assign(taken_down.request, to=second_agent, by=factories.acting(agent))
+    sentence = agent_client.get(page_of(taken_down)).context["case"].next[2]
+    assert sentence.startswith(
+        "You took this consent down, so you can't unlock under it. It is with second-agent now. It holds until "
+    )
 
 
 def test_whoever_took_it_down_unlocks_nothing(agent, agent_client, taken_down):

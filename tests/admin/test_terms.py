@@ -118,6 +118,30 @@ def test_what_only_shows_takes_nothing(superuser_client, draft, method, name):
     assert getattr(superuser_client, method)(page(draft, name)).status_code == 405
 
 
+def test_a_wrong_address_leads_to_the_list(client, manager_client, superuser_client):
+    for who in (manager_client, superuser_client):
+        assert who.get(f"{LIST}add/").url == LIST
+    client.force_login(factories.make_user("newcomer"))
+    assert client.get(f"{LIST}add/").status_code == 403
+
+
+def test_one_is_no_plural(manager_client):
+    assert "<span>1 version</span>" in raw(manager_client.get(LIST))
+
+
+def test_each_page_has_its_title(second_client, draft):
+    titles = [
+        re.search("<title>(.*?)</title>", raw(second_client.get(page(draft, name))))[1]
+        for name in ("change", "compare", "publish", "preview")
+    ]
+    assert titles == [
+        "Terms version 2 · Unlock Desk",
+        "Version 1 and 2 compared · Unlock Desk",
+        "Publish version 2? · Unlock Desk",
+        "Preview of version 2 · Unlock Desk",
+    ]
+
+
 def test_starting_a_version_is_no_get(superuser_client):
     assert superuser_client.get(NEW).status_code == 405
     assert ConsentTerms.objects.count() == 1
@@ -211,11 +235,11 @@ def test_a_draft_is_saved(second_client, second_manager, draft):
 @pytest.mark.parametrize(
     ("field", "value", "said"),
     [
-        ("title", "", "This field is required."),
+        ("title", "", "Type the title."),
         ("title", "x" * 201, "Ensure this value has at most 200 characters (it has 201)."),
         ("title", "Terms of {vendor}", "A title holds no braces: placeholders are for the text alone."),
         ("title", "Terms\u202e", "This holds characters that can't be seen. Type it by hand."),
-        ("text", "   ", "This field is required."),
+        ("text", "   ", "Type the terms."),
         ("text", "x" * 20_001, "Ensure this value has at most 20000 characters (it has 20001)."),
         (
             "text",
@@ -254,7 +278,9 @@ def test_the_second_writer_is_told_and_keeps_the_text(manager_client, draft, sec
     before = snapshot()
     response = manager_client.post(page(draft), mine)
     assert response.status_code == 422
-    assert "Nothing was saved. second-manager changed this draft meanwhile" in words(response)
+    summary = words(response)
+    assert "Nothing was saved. Your text stands below, and what differs under it; to save it over theirs" in summary
+    assert "second-manager changed this draft meanwhile" in summary
     assert response.context["form"]["text"].value() == "You answer for everything."
     assert response.context["text_difference"] == [
         ("same", "You answer for "),
@@ -311,7 +337,7 @@ def test_publishing_twice_says_so(second_client, draft):
 
 
 def test_the_drafter_is_told_who_can_publish(manager_client, draft, second_manager):
-    says = "You drafted this version last, so another person has to publish it: second-manager."
+    says = "You wrote at this version, so another person has to publish it: second-manager."
     assert f"Not to be published yet. {says}" in words(manager_client.get(page(draft)))
     assert page(draft, "publish") not in raw(manager_client.get(page(draft)))
     for response in (
@@ -354,7 +380,7 @@ def test_two_versions_are_compared_word_by_word(agent_client, manager, second_ma
         "<del>sole </del>responsibility for ensuring that the appropriate financial changes are being made in "
         "<del>QuickBooks</del><ins>{accounting_software}</ins>. <del>ServiceTitan</del><ins>{vendor}</ins> is unable "
         "to assist with or verify that these changes are made in QuickBooks, and therefore assumes no liability."
-        "<ins>\n\n&lt;b&gt;Ask &amp; see.&lt;/b&gt;</ins></div>"
+        '<ins><span class="mark">¶</span>\n\n&lt;b&gt;Ask &amp; see.&lt;/b&gt;</ins></div>'
     ) in shown
     # From either side, the older version comes first.
     other_way = raw(agent_client.get(page(first, "compare"), {"other": 2}))
@@ -380,7 +406,7 @@ def test_a_lone_version_has_nothing_to_compare_with(agent_client, first):
 
 def test_a_change_of_blanks_alone_can_be_seen(agent_client, draft, first, manager):
     operations.edit_terms(draft, title=first.title, text=first.text.replace(". ", ".  "), by=acting(manager))
-    assert '<del><span class="mark">¶</span> </del><ins><span class="mark">¶</span>  </ins>' in raw(
+    assert '<del><span class="mark">·</span> </del><ins><span class="mark">·</span>  </ins>' in raw(
         agent_client.get(page(draft, "compare"))
     )
 
@@ -432,7 +458,8 @@ def test_the_preview_is_the_customers_page(client, agent_client, agent, draft, s
     banner = re.search('<link rel="stylesheet" href="/static/customer/preview.css">.*<fieldset disabled> ', preview)[0]
     assert "nothing can be agreed here" in banner
     preview = preview.replace(banner, "").replace(" </fieldset>", "", 1)
-    preview = preview.replace("<title>Preview of version 2", "<title>Unlock bypassed batches")
+    assert "<title>Preview of version 2 · Unlock Desk</title>" in preview
+    preview, customers = (re.sub("<title>.*?</title>", "", text) for text in (preview, customers))
     assert preview == customers
 
 

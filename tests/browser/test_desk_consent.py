@@ -48,12 +48,12 @@ def test_one_takes_it_down_and_another_unlocks(
     first = sign_in(new_context().new_page(), agent)
     first.set_viewport_size(size)
     first.goto(request_page)
-    first.get_by_text("The customer can't use the link?").click()
+    first.get_by_role("link", name="The customer can't use the link?").click()
     assert first.get_by_text("First verify the account PIN for this request").is_visible()
     first.get_by_text("Verify the PIN for the customer").click()
     first.get_by_label("Account PIN").fill(factories.PIN)
     press(first.get_by_role("button", name="Verify the PIN"))
-    first.get_by_text("The customer can't use the link?").click()
+    first.get_by_role("link", name="The customer can't use the link?").click()
     axe(first)
     press(first.get_by_role("button", name="Take the consent down…"))
     axe(first)
@@ -68,8 +68,20 @@ def test_one_takes_it_down_and_another_unlocks(
     record(first)
     axe(first)
     assert not Consent.objects.exists()
-    assert first.get_by_text("Read the whole text out first; then tick this.").is_visible()
+    problems = first.locator("#problems")
+    assert problems.evaluate("problems => problems === document.activeElement")
+    assert problems.get_by_role("link").all_inner_texts() == [
+        "Ask for their role, and type it.",
+        "Read the whole text out first; then tick this.",
+        "Without that, nothing can be recorded. Ask for an Admin who is authorised.",
+        "If they do not agree, record nothing: add a note or close the request.",
+    ]
     assert first.get_by_text("Choose the file again: it was not kept.").is_visible()
+    problems.get_by_role("link").nth(1).click()
+    assert first.get_by_label("I read the whole text out").evaluate("box => box === document.activeElement")
+    # The address names that field by now: what is wrong comes first all the same.
+    record(first)
+    assert problems.evaluate("problems => problems === document.activeElement")
     assert first.get_by_label("Full name, as they said it").input_value() == "Dana Whitfield"
 
     first.get_by_label("Role in the company, as they said it").fill("Controller")
@@ -116,6 +128,13 @@ def test_one_takes_it_down_and_another_unlocks(
     press(second.get_by_role("link", name=consent.reference))
     axe(second)
     assert fits(second)
+    # What is wrong in a panel at the side is said on top, and leads there.
+    second.get_by_text("Attach a signed paper or a mail").click()
+    press(second.get_by_role("button", name="Attach the file"))
+    axe(second)
+    assert second.locator("#problems").evaluate("problems => problems === document.activeElement")
+    second.get_by_role("link", name="Say what the file is.").click()
+    assert second.get_by_role("radio", name="Signed paper").evaluate("choice => choice === document.activeElement")
     with second.expect_download() as downloading:
         second.get_by_role("link", name=signed.name).click()
     assert downloading.value.suggested_filename == signed.name

@@ -23,9 +23,9 @@ CASE_HISTORY = [
     ("2026-11-23T13:04:40.000102+00:00", "Safer route offered", "agent"),
     ("2026-11-23T13:06:02.000103+00:00", "Consent link sent", "agent"),
     ("2026-11-23T13:06:02.500104+00:00", "Mail sent", "Unlock Desk"),
-    ("2026-11-23T13:40:17.000105+00:00", "Consent link opened", "Dana Whitfield (customer)"),
-    ("2026-11-23T13:43:58.000106+00:00", "PIN verified", "Dana Whitfield (customer)"),
-    ("2026-11-23T13:44:31.000107+00:00", "Consent given", "Dana Whitfield (customer)"),
+    ("2026-11-23T13:40:17.000105+00:00", "Consent link opened", "Link sent to Dana Whitfield"),
+    ("2026-11-23T13:43:58.000106+00:00", "PIN verified", "Link sent to Dana Whitfield"),
+    ("2026-11-23T13:44:31.000107+00:00", "Consent given", "Link sent to Dana Whitfield"),
     ("2026-11-23T13:44:31.500108+00:00", "Mail sent", "Unlock Desk"),
     ("2026-11-23T13:58:20.000109+00:00", "Assigned", "agent2"),
     ("2026-11-23T14:01:45.000110+00:00", "Unlocked", "agent2"),
@@ -65,6 +65,7 @@ def interim():
             "text_sha256": digest(text),
             "ticked": list(TICKED),
             "pressed": "Agree and record my consent",
+            "why": None,
             "ip": "203.0.113.7",
             "browser": PHONE,
         },
@@ -98,6 +99,7 @@ def interim():
         "link": {
             "sent_at": "2026-11-23T13:06:02.000103+00:00",
             "sent_by": "agent",
+            "shown_to": "agent",
             "expires_at": "2026-11-26T13:06:02.000103+00:00",
             "first_opened_at": "2026-11-23T13:40:17.000105+00:00",
             "first_opened_ip": "203.0.113.7",
@@ -131,11 +133,23 @@ def declined():
     facts = interim()
     at = "2026-11-23T13:44:31.000107+00:00"
     facts["interim"] = False
-    facts["consent"] |= {"decision": "declined", "valid_until": None, "ticked": [], "pressed": "I do not agree"}
+    facts["consent"] |= {
+        "decision": "declined",
+        "valid_until": None,
+        "ticked": [],
+        "pressed": "Record that I do not agree",
+    }
+    facts["consent"]["why"] = "We keyed them in by hand last week."
+    facts["signer"] |= {"name": None, "role": None}
+    facts["link"]["shown_to"] = None
     facts["case"] |= {"resolution": "Customer declined", "closed_at": at}
     facts["identity"] |= {"pin_verified_at": None, "pin_typed_by": None}
     facts |= {"batches": [], "acts": []}
-    history = [*CASE_HISTORY[:5], (at, "Consent declined", "Dana Whitfield (customer)"), (at, "Closed", "Unlock Desk")]
+    history = [
+        *CASE_HISTORY[:5],
+        (at, "Consent declined", "Link sent to Dana Whitfield"),
+        (at, "Closed", "Unlock Desk"),
+    ]
     facts["ledger"] = _ledger(history, head=48)
     return facts
 
@@ -184,25 +198,60 @@ def withdrawn():
     at = "2026-11-23T15:30:00.000114+00:00"
     facts |= {"issued_at": "2026-11-23T15:31:00.000001+00:00", "interim": False}
     facts["case"] |= {"resolution": "Consent withdrawn", "closed_at": at}
-    facts["withdrawal"] = {"at": at, "by": "Dana Whitfield (customer)", "why": "We found them in QuickBooks after all."}
+    facts["withdrawal"] = {
+        "at": at,
+        "by": "Receipt sent to Dana Whitfield",
+        "through": "receipt",
+        "contact": "Dana Whitfield",
+        "why": "We found them in QuickBooks after all.",
+    }
     for batch in facts["batches"]:
-        batch |= {"outcome": "Locked again", "ended_at": at, "ended_by": "Dana Whitfield (customer)"}
+        batch |= {"outcome": "Locked again", "ended_at": at, "ended_by": "Receipt sent to Dana Whitfield"}
     facts["acts"].append(
         {
             "kind": "Lock again",
             "at": at,
-            "by": "Dana Whitfield (customer)",
+            "by": "Receipt sent to Dana Whitfield",
             "batches": 3,
             "why": "Consent withdrawn: We found them in QuickBooks after all.",
         }
     )
     history = [
         *CASE_HISTORY[:10],
-        (at, "Locked again", "Dana Whitfield (customer)"),
-        (at, "Consent withdrawn", "Dana Whitfield (customer)"),
-        (at, "Closed", "Dana Whitfield (customer)"),
+        (at, "Locked again", "Receipt sent to Dana Whitfield"),
+        (at, "Consent withdrawn", "Receipt sent to Dana Whitfield"),
+        (at, "Closed", "Receipt sent to Dana Whitfield"),
     ]
     facts["ledger"] = _ledger(history, head=60)
+    return facts
+
+
+def taken_back():
+    """Taken down by staff, unlocked, one batch re-exported, then taken back on the phone: staff recorded that."""
+    facts = taken_down()
+    at, why = "2026-11-24T15:30:00.000114+00:00", "Dana called: they keyed the payments by hand."
+    facts |= {"issued_at": "2026-11-24T15:31:00.000001+00:00", "interim": False, "batches": facts["batches"][:2]}
+    facts["case"] |= {"resolution": "Consent withdrawn", "closed_at": at}
+    facts["withdrawal"] = {"at": at, "by": "agent2", "through": "staff", "contact": "Dana Whitfield", "why": why}
+    unlocked, exported = "2026-11-23T14:01:45.000110+00:00", "2026-11-24T09:12:06.000111+00:00"
+    ends = [("Re-exported", exported), ("Locked again", at)]
+    for batch, (outcome, ended_at) in zip(facts["batches"], ends, strict=True):
+        batch |= {"unlocked_at": unlocked, "unlocked_by": "agent2"}
+        batch |= {"outcome": outcome, "ended_at": ended_at, "ended_by": "agent2"}
+    facts["acts"] = [
+        {"kind": "Unlock", "at": unlocked, "by": "agent2", "batches": 2, "why": ""},
+        {"kind": "Mark as re-exported", "at": exported, "by": "agent2", "batches": 1, "why": ""},
+        {"kind": "Lock again", "at": at, "by": "agent2", "batches": 1, "why": f"Consent withdrawn: {why}"},
+    ]
+    done = [
+        (unlocked, "Unlocked", "agent2"),
+        ("2026-11-23T14:02:10.000115+00:00", "Certificate issued", "agent"),
+        (exported, "Marked as re-exported", "agent2"),
+        *((at, what, "agent2") for what in ("Locked again", "Consent withdrawn", "Closed")),
+        (at, "Mail sent", "Unlock Desk"),
+    ]
+    before = [(entry["at"], entry["what"], entry["actor"]) for entry in facts["ledger"]["entries"]]
+    facts["ledger"] = _ledger([*before, *done], head=70)
     return facts
 
 
@@ -242,7 +291,7 @@ def unknown():
     return facts
 
 
-EVERY_KIND = [interim, closed, declined, taken_down, withdrawn, unknown]
+EVERY_KIND = [interim, closed, declined, taken_down, withdrawn, taken_back, unknown]
 
 
 def shown_text(batches):

@@ -65,8 +65,29 @@ def test_nothing_typed_becomes_markup(kind):
     assert (markup.count("<i>"), markup.count("&lt;i&gt;") > 5) == (0, True)
 
 
-def test_strip_for_print_is_on_interim_pages_only():
-    assert ['class="strip"' in page(kind()) for kind in samples.EVERY_KIND] == [True, False, False, True, False, True]
+def test_strip_for_print_says_what_no_page_may_go_without():
+    strips = {}
+    for kind in samples.EVERY_KIND:
+        found = re.search(r'<p class="strip"[^>]*>(.*?)</p>', page(kind()), re.DOTALL)
+        strips[kind.__name__] = found and found[1].strip()
+    assert strips == {
+        "interim": "INTERIM",
+        "closed": None,
+        "declined": "DECLINED",
+        "taken_down": "TAKEN DOWN BY STAFF · INTERIM",
+        "withdrawn": "WITHDRAWN",
+        "taken_back": "WITHDRAWN · TAKEN DOWN BY STAFF",
+        "unknown": "INTERIM",
+    }
+
+
+@pytest.mark.parametrize("kind", samples.EVERY_KIND)
+def test_headings_in_the_text_are_bold_and_the_text_is_as_it_stands(kind):
+    shown = re.search(r"<pre>(.*?)</pre>", page(kind()), re.DOTALL)[1]
+    assert html.unescape(shown.replace("<b>", "").replace("</b>", "")) == kind()["consent"]["text"]
+    headings = ["Unlock bypassed batches (UR-000007)", "Before you decide", "Your decision"]
+    bold = re.findall("<b>(.*?)</b>", shown)
+    assert [heading for heading in headings if heading not in bold] == []
 
 
 def test_files_can_be_had():

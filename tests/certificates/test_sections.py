@@ -68,7 +68,7 @@ def test_some_batches_unlocked_by_several():
     facts["batches"][1] |= {"unlocked_at": "2026-11-23T16:00:00+00:00", "unlocked_by": "agent3"}
     facts["batches"][2] |= {"outcome": "Not unlocked yet", "unlocked_at": None, "unlocked_by": None}
     assert sentences(facts)[2] == (
-        "agent2 and agent3 of ServiceTitan Support unlocked 2 of the 3 batches, "
+        "ServiceTitan Support (agent2 and agent3) unlocked 2 of the 3 batches, "
         "23 Nov 2026, 09:01:45 EST to 23 Nov 2026, 11:00:00 EST."
     )
 
@@ -76,9 +76,103 @@ def test_some_batches_unlocked_by_several():
 def test_single_batch():
     facts = samples.interim()
     facts["batches"] = facts["batches"][2:]
-    assert [sentences(facts)[0][-67:], sentences(facts)[2]] == [
+    assert [sentences(facts)[0][-67:], *sentences(facts)[2:]] == [
         "agreed that ServiceTitan Support unlocks 1 batch, 1 item, $1,174.00 in total."[-67:],
-        "agent2 of ServiceTitan Support unlocked the batch on 23 Nov 2026, 09:01:45 EST.",
+        "ServiceTitan Support (agent2) unlocked the batch on 23 Nov 2026, 09:01:45 EST.",
+        "It was still unlocked when this was issued.",
+    ]
+
+
+def _ends(*outcomes, kind=samples.closed):
+    facts = kind()
+    facts["batches"] = facts["batches"][: len(outcomes)]
+    for batch, outcome in zip(facts["batches"], outcomes, strict=True):
+        batch["outcome"] = outcome
+    return sentences(facts)[-1]
+
+
+def test_summary_tells_the_end():
+    assert [
+        _ends("Re-exported", "Re-exported", "Re-exported"),
+        _ends("Locked again", "Locked again"),
+        _ends("Re-exported"),
+        _ends("Re-exported", "Unlocked", "Locked again"),
+        _ends("Re-exported", None, None),
+        _ends(None, None),
+        _ends("Re-exported", "Locked again", kind=samples.withdrawn).partition("EST. ")[2],
+        _ends("Locked again", "Locked again", kind=samples.withdrawn).partition("EST. ")[2],
+        _ends("Re-exported", "Re-exported", kind=samples.withdrawn).partition("EST. ")[2],
+    ] == [
+        "All 3 were re-exported.",
+        "Both were locked again.",
+        "It was re-exported.",
+        "1 was re-exported, 1 was locked again and 1 was still unlocked when this was issued.",
+        "1 was re-exported and what became of 2 is not recorded.",
+        "What became of both is not recorded.",
+        "Before that, 1 batch had been re-exported; 1 was locked again.",
+        "Before that, nothing had been re-exported; both were locked again.",
+        "Before that, 2 batches had been re-exported.",
+    ]
+
+
+def test_who_took_a_consent_back_and_how():
+    told_of = []
+    for through, why in (("receipt", "Not needed."), ("staff", "Dana called."), ("staff", None), (None, "x")):
+        facts = samples.withdrawn()
+        facts["withdrawal"] |= {"through": through, "why": why, "by": "agent2"}
+        told_of.append(sentences(facts)[-1].partition(" Before")[0])
+    assert told_of == [
+        "It was taken back through the receipt mailed to Dana Whitfield, on 23 Nov 2026, 10:30:00 EST.",
+        "ServiceTitan Support (agent2) recorded on 23 Nov 2026, 10:30:00 EST that the customer took it back "
+        "(“Dana called”).",
+        "ServiceTitan Support (agent2) recorded on 23 Nov 2026, 10:30:00 EST that the customer took it back.",
+        "It was taken back on 23 Nov 2026, 10:30:00 EST; how is not recorded.",
+    ]
+
+
+def test_certificate_from_before_a_fact_was_kept_is_told_without_it():
+    facts = samples.withdrawn()
+    del facts["consent"]["why"], facts["link"]["shown_to"]
+    del facts["withdrawal"]["through"], facts["withdrawal"]["contact"]
+    assert [line for line in told(facts).splitlines() if "shown on screen" in line or "Reason given" in line] == []
+
+
+def test_declined_by_somebody_with_a_name_or_without():
+    said = []
+    for name, why in ((None, None), ("Dana Whitfield", "We keyed them in.")):
+        facts = samples.declined()
+        facts["signer"]["name"], facts["consent"]["why"] = name, why
+        said += [sentences(facts), paper(facts).section("duties").facts[-1].value]
+    where = "on the page that the link mailed to d.whitfield@northwind.example led to, answered no on"
+    when = "23 Nov 2026, 08:44:31 EST when asked whether ServiceTitan Support may unlock the batches named in the text."
+    assert said == [
+        [f"Somebody who gave no name, {where} {when} Nothing can be unlocked on this."],
+        "somebody who gave no name",
+        [
+            f"Dana Whitfield of Northwind Heating, {where} {when} The reason given: “We keyed them in”. Nothing can be "
+            "unlocked on this."
+        ],
+        "the customer",
+    ]
+
+
+@pytest.mark.parametrize("kind", samples.EVERY_KIND)
+def test_no_sentence_begins_with_a_user_name(kind):
+    whole = paper(kind())
+    said = " ".join([*whole.summary, *(notice.text for notice in whole.notices)])
+    assert [sentence for sentence in said.split(". ") if sentence[0].islower()] == []
+
+
+def test_fingerprints_of_many_batches_are_in_the_text_alone():
+    def columns(facts):
+        return [column.heading for column in paper(facts).section("batches").table.columns][-1]
+
+    other = samples.many(13)
+    other["batches"][12]["fingerprint"] = None
+    assert [columns(samples.many(12)), columns(samples.many(13)), columns(other)] == [
+        "Fingerprint",
+        "Ended",
+        "Fingerprint",
     ]
 
 
@@ -121,7 +215,8 @@ def test_withdrawn_before_any_unlock():
     facts["acts"] = []
     assert sentences(facts)[2:] == [
         "Nothing was unlocked on it.",
-        "Dana Whitfield (customer) took the consent back on 23 Nov 2026, 10:30:00 EST, before any batch was unlocked.",
+        "It was taken back through the receipt mailed to Dana Whitfield, on 23 Nov 2026, 10:30:00 EST, before any "
+        "batch was unlocked.",
     ]
     assert paper(facts).section("decision").facts[-1] == sections.Fact("Why withdrawn", "no reason given")
 
@@ -139,8 +234,11 @@ def test_who_typed_the_pin():
             facts = kind()
             facts["identity"]["pin_typed_by"] = who
             typed[kind.__name__, who] = (sentences(facts)[1], paper(facts).section("identity").facts[1].value)
-    linked = "They answered on the page that a link mailed to d.whitfield@northwind.example led to"
-    by_staff = "agent of ServiceTitan Support typed the account PIN that they were told, and it was right."
+    linked = (
+        "They answered on the page that a link mailed to d.whitfield@northwind.example and shown on screen to "
+        "ServiceTitan Support (agent) led to"
+    )
+    by_staff = "ServiceTitan Support (agent) typed the account PIN that they were told, and it was right."
     assert typed == {
         ("interim", "customer"): (f"{linked}, and typed the account PIN there.", "the customer, on the consent page"),
         ("interim", "agent"): (

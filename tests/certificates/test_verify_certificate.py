@@ -405,8 +405,21 @@ def test_facts_that_contradict_each_other_are_refused_even_if_they_are_signed(pa
 
 
 def test_declined_consent_was_never_withdrawn():
-    facts = samples.declined() | {"withdrawal": {"at": None, "by": None, "why": None}}
+    facts = samples.declined() | {"withdrawal": dict.fromkeys(["at", "by", "through", "contact", "why"])}
     assert refusal(signed(facts)) == "A consent that was declined can't have been withdrawn."
+
+
+def test_facts_are_judged_only_once_the_signature_fits():
+    facts = samples.interim()
+    facts["batches"].append(facts["batches"][0])
+    data = signed(facts)
+    assert refusal(data) == "A batch is listed twice."
+    value = json.loads(data)["signature"]["value"]
+    assert refusal(data.replace(value.encode(), b"0" * 128)) == (
+        "The signature does not fit: something was changed since it was signed, or it was made up."
+    )
+    with pytest.raises(NotGenuine, match="A batch is listed twice."):
+        read(data)
 
 
 def test_biggest_case_is_read_soon():
@@ -492,6 +505,16 @@ def test_command_names_the_reason_and_shows_no_traceback(file, name):
     data, reason = FILES[name]
     file.write_bytes(data)
     assert run(file) == (1, f"NOT GENUINE: {reason}\n", "")
+
+
+@pytest.mark.parametrize("name", ["PDF", "zip", "HTML", "empty", "zeros"])
+def test_file_of_another_kind_is_not_checked(file, name):
+    file.write_bytes(FILES[name][0])
+    assert run(file) == (
+        2,
+        "NOT CHECKED: this script checks the JSON file; check the PDF on the page that is named at its foot.\n",
+        "",
+    )
 
 
 def test_command_reads_no_more_than_it_must(file):

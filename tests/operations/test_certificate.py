@@ -67,6 +67,7 @@ def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
                 "I agree to the terms (version 1)",
             ],
             "pressed": "Agree and record my consent",
+            "why": None,
             "ip": None,
             "browser": None,
         },
@@ -100,6 +101,7 @@ def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
         "link": {
             "sent_at": iso(link.sent_at),
             "sent_by": "agent",
+            "shown_to": "agent",
             "expires_at": iso(link.expires_at),
             "first_opened_at": iso(link.first_opened_at),
             "first_opened_ip": None,
@@ -237,9 +239,15 @@ def test_of_a_consent_that_was_taken_back(agent):
     operations.withdraw_own_consent(case.consent, why="", by=customer(case.admin))
     told_of = facts(issue(case))
     withdrawal = case.consent.withdrawal
-    assert told_of["withdrawal"] == {"at": iso(withdrawal.at), "by": f"{case.admin.name} (customer)", "why": None}
+    assert told_of["withdrawal"] == {
+        "at": iso(withdrawal.at),
+        "by": f"Link sent to {case.admin.name}",
+        "through": "receipt",
+        "contact": case.admin.name,
+        "why": None,
+    }
     assert [batch["outcome"] for batch in told_of["batches"]] == ["Locked again", "Locked again"]
-    assert [batch["ended_by"] for batch in told_of["batches"]] == [f"{case.admin.name} (customer)"] * 2
+    assert [batch["ended_by"] for batch in told_of["batches"]] == [f"Link sent to {case.admin.name}"] * 2
 
 
 def test_of_a_consent_that_was_asked_for_anew(agent):

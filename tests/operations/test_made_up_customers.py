@@ -61,6 +61,20 @@ def test_whoever_was_shown_the_link_types_no_pin(agent, second_agent):
     assert operations.verify_pin(case.request, pin=PIN, by=acting(second_agent)).pin_typed_by == "agent"
 
 
+def test_a_link_of_another_request_of_the_account_counts_as_well(agent, second_agent):
+    shown = case_awaiting(agent)
+    other = open_case(agent, account=shown.account)
+
+    with pytest.raises(Refused) as refused:
+        operations.verify_pin(other.request, pin=PIN, by=acting(agent))
+
+    assert refused.value.code == Refusal.LINK_SEEN
+    assert operations.link_seen(other.request, agent)
+    assert not operations.link_seen(other.request, second_agent)
+    operations.revoke_consent_link(shown.request, by=acting(agent))
+    assert operations.verify_pin(other.request, pin=PIN, by=acting(agent)).pin_typed_by == "agent"
+
+
 def test_a_pin_issued_meanwhile_ends_what_the_old_one_verified(agent, manager):
     case = case_awaiting(agent)
     link, by = case.link, customer(case.admin)

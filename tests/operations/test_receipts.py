@@ -28,7 +28,7 @@ def test_both_links_open_the_receipt(agent, resend):
     message, token = resend(case.consent, agent)
     assert (message.to, message.subject) == (
         [case.admin.email],
-        f"{case.consent.reference}: receipt for your consent",
+        f"{case.consent.reference}: receipt for your consent (sent again)",
     )
     assert operations.receipt_for(token) == operations.receipt_for(case.receipt) == case.consent
     assert token != case.receipt
@@ -75,7 +75,7 @@ def test_says_how_the_consent_stands(agent, resend):
     )
     said = [resend(case.consent, agent)[0].subject.split(": ")[1] for case in (taken_down, withdrawn, declined)]
     assert said == [
-        "please check what was agreed on the phone",
+        "please check what was agreed on the phone (sent again)",
         "your consent is withdrawn",
         "recorded that you do not agree",
     ]

@@ -97,9 +97,9 @@ def test_says_on_its_face_what_it_is(agent):
     lines = operations.text_to_read_out(case.request).splitlines()
     assert lines[:2] == [
         f"Unlock bypassed batches ({case.request.reference})",
-        "TAKEN DOWN BY STAFF. A member of staff read this text out to the customer on the phone and wrote down the "
-        "answer. The customer has pressed no button and signed nothing. The long number that follows each batch "
-        "identifies its content for the record; it is not read out.",
+        "TAKEN DOWN BY STAFF. Support reads this text out to you on the phone and writes your answer down; you press "
+        "no button and sign nothing. The long number after each batch identifies its content for the record and need "
+        "not be read out.",
     ]
     assert lines[-3:] == [
         "The questions",
@@ -293,6 +293,6 @@ def test_the_customer_takes_back_what_staff_made_of_it(agent, second_agent):
     assert (request.status, request.resolution) == ("closed", "withdrawn")
     assert {batch.status for batch in case.batches} == {"bypassed"}
     assert list(ConsentWithdrawal.objects.values_list("consent", "by", "actor", "why")) == [
-        (case.consent.pk, None, f"{case.admin.name} (customer)", "I never said that")
+        (case.consent.pk, None, f"Link sent to {case.admin.name}", "I never said that")
     ]
     assert kinds(request)[-4:] == ["unlocked", "relocked", "withdrawn", "closed"]

@@ -148,7 +148,8 @@ def test_another_person_publishes(manager, second_manager):
         operations.publish_terms(draft, seen=operations.terms_seen(draft), by=acting(second_manager))
         assert ConsentTerms.objects.get(version=2).published_at == timezone.now()
     assert rows() == [FIRST, (2, TITLE, TEXT, "manager", "second-manager")]
-    assert told()[2:] == [("terms_published", {"version": 2, "sha256": sha256(TEXT)})]
+    told_of = {"version": 2, "title": TITLE, "sha256": sha256(TEXT), "drafted_by": manager.pk}
+    assert told()[2:] == [("terms_published", told_of | {"drafted_at": draft.drafted_at.isoformat()})]
     assert operations.terms_in_force() == draft
 
 
@@ -180,30 +181,34 @@ def test_nobody_publishes_what_they_did_not_read(manager, second_manager):
             operations.publish_terms(draft, seen=wrong, by=acting(second_manager))
 
 
-def test_whoever_drafted_last_does_not_publish(manager, second_manager):
+def test_whoever_wrote_at_it_does_not_publish(manager, second_manager):
     draft = drafted(manager)
-    says = "You drafted this version last, so another person has to publish it: second-manager."
+    says = "You wrote at this version, so another person has to publish it: second-manager."
     with refused(Refusal.OWN_DRAFT, says=says):
         operations.publish_terms(draft, seen=operations.terms_seen(draft), by=acting(manager))
     assert operations.obstacle_to_publishing(draft, manager) == says
     # Saved by another without a change, it is still whose it was.
     operations.edit_terms(draft, title=TITLE, text=TEXT, by=acting(second_manager))
     assert operations.obstacle_to_publishing(draft, manager) == says
+    make_user("third-manager", group="Manager")
+    # A word of another takes the rest over from nobody.
+    draft = operations.edit_terms(draft, title=TITLE, text=f"{TEXT} ", by=acting(second_manager))
+    says = says.replace("second-manager", "third-manager")
+    assert operations.obstacle_to_publishing(draft, manager) == says
+    assert operations.obstacle_to_publishing(draft, second_manager) == says
+
+
+def test_where_everybody_wrote_at_it_anybody_publishes(manager, second_manager):
+    draft = drafted(manager)
     draft = operations.edit_terms(draft, title=TITLE, text="Other.", by=acting(second_manager))
     assert operations.obstacle_to_publishing(draft, manager) == ""
 
 
 def test_a_superuser_passes_no_rule_and_counts_as_another(manager, superuser):
     draft = drafted(superuser)
-    with refused(
-        Refusal.OWN_DRAFT, says="You drafted this version last, so another person has to publish it: manager."
-    ):
+    with refused(Refusal.OWN_DRAFT, says="You wrote at this version, so another person has to publish it: manager."):
         operations.publish_terms(draft, seen=operations.terms_seen(draft), by=acting(superuser))
-    draft = operations.edit_terms(draft, title=TITLE, text="Other.", by=acting(manager))
-    with refused(
-        Refusal.OWN_DRAFT, says="You drafted this version last, so another person has to publish it: superuser."
-    ):
-        operations.publish_terms(draft, seen=operations.terms_seen(draft), by=acting(manager))
+    assert operations.obstacle_to_publishing(draft, manager) == ""
 
 
 def test_where_nobody_else_could_the_drafter_publishes(manager, agent, auditor):

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods
 
 from .. import operations
 from ..models import Account, Contact
-from .base import DeskAdmin, by_staff, tag
+from .base import DeskAdmin, by_staff, is_key, tag
 
 LISTED = 20
 
@@ -101,6 +101,10 @@ class ContactAdmin(DeskAdmin):
     ordering = ("-id",)
     fields = ("account", "name", "email", "phone", "is_admin")
     autocomplete_fields = ("account",)
+
+    def get_changeform_initial_data(self, request):
+        asked = super().get_changeform_initial_data(request)
+        return {name: value for name, value in asked.items() if name != "account" or is_key(value)}
 
     def get_readonly_fields(self, request, obj=None):
         return ("account",) if obj else ()

@@ -153,7 +153,9 @@ def report(site, request, pk):
     counts = dict(act.verdicts.order_by().values_list("refusal").annotate(n=Count("pk")))
     done, refused = counts.pop("", 0), sum(counts.values())
     under = ConsentedBatch.objects.filter(pk=OuterRef("line__consented"), consent__how=Consent.How.STAFF)
-    verdicts = act.verdicts.annotate(taken_down=Exists(under)).order_by("-refusal", "pk")
+    verdicts = act.verdicts.annotate(taken_down=Exists(under)).order_by(
+        "-refusal", "batch__account__number", "batch__number", "pk"
+    )
     verdicts = verdicts.select_related("batch__account", "line")
     only = request.GET.get("only", "")
     if only in counts or only == "done":

@@ -14,9 +14,11 @@ from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.views.decorators.http import require_safe
 
+from .. import ledger
 from ..models import CaseEvent
 from ..templatetags.desk import to_the_second
-from .base import DayFilter, ReadOnlyAdmin, tag
+from .base import DayFilter, ReadOnlyAdmin, is_key, tag
+from .timeline import told
 
 GOOD = {CaseEvent.Kind.CONSENTED, CaseEvent.Kind.UNLOCKED, CaseEvent.Kind.PIN_RIGHT}
 BAD = {
@@ -29,7 +31,7 @@ BAD = {
     CaseEvent.Kind.MAIL_FAILED,
 }
 # Weaker than what the customer did, and worth a look.
-WAIT = {CaseEvent.Kind.TAKEN_DOWN}
+WAIT = {CaseEvent.Kind.TAKEN_DOWN, CaseEvent.Kind.STAFF_CHANGED}
 INFO = {CaseEvent.Kind.EVIDENCE, CaseEvent.Kind.CERTIFIED, CaseEvent.Kind.TERMS_PUBLISHED}
 TONES = {kind: tone for tone, kinds in {"good": GOOD, "bad": BAD, "wait": WAIT, "info": INFO}.items() for kind in kinds}
 TERMS = {CaseEvent.Kind.TERMS_DRAFTED, CaseEvent.Kind.TERMS_PUBLISHED}
@@ -63,6 +65,17 @@ def _readable(body):
         return body
 
 
+def _named(event):
+    """Name what an entry without request and account is about, '' when it doesn't say (it may be tampered with)."""
+    try:
+        facts = json.loads(event.body)["facts"]
+        if event.kind in TERMS:
+            return f"Consent terms, version {facts['version']}"
+        return f"Staff account {facts['username']}" if event.kind == CaseEvent.Kind.STAFF_CHANGED else ""
+    except (ValueError, TypeError, LookupError):
+        return ""
+
+
 @admin.register(CaseEvent)
 class CaseEventAdmin(ReadOnlyAdmin):
     list_display = ("sequence", "at_the_second", "what", "about", "actor", "from_where")
@@ -91,9 +104,7 @@ class CaseEventAdmin(ReadOnlyAdmin):
     def about(self, event):
         if event.request:
             return format_html('<a href="{}">{}</a>', event.request.get_absolute_url(), event.request.reference)
-        if event.kind in TERMS:
-            return f"Consent terms, version {json.loads(event.body)['facts']['version']}"
-        return event.account
+        return _named(event) or event.account
 
     @admin.display(description="From")
     def from_where(self, event):
@@ -105,7 +116,7 @@ class CaseEventAdmin(ReadOnlyAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         event = (
-            object_id.isdecimal()
+            is_key(object_id)
             and self.get_queryset(request).select_related("request", "account", "user").filter(pk=object_id).first()
         )
         if not event:
@@ -118,6 +129,8 @@ class CaseEventAdmin(ReadOnlyAdmin):
                 "title": f"{event.get_kind_display()}: entry {event.sequence:,}",
                 "opts": self.opts,
                 "event": event,
+                "named": _named(event),
+                "told": told(event) if event.kind == CaseEvent.Kind.STAFF_CHANGED and ledger.fits(event) else None,
                 "body": _readable(event.body),
                 "older": CaseEvent.objects.filter(sequence=event.sequence - 1).first(),
                 "newer": CaseEvent.objects.filter(sequence=event.sequence + 1).first(),

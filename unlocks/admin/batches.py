@@ -17,7 +17,18 @@ from .. import rules
 from ..models import Account, Act, Batch, BatchItem, RequestedBatch, UnlockRequest
 from ..rules import Refusal
 from ..templatetags.desk import day, money, thousands, when
-from .base import TAKEN_DOWN, DayFilter, DeskAdmin, OneClickFilter, ReadOnly, freeze, starts_with, tag, with_taken_down
+from .base import (
+    TAKEN_DOWN,
+    DayFilter,
+    DeskAdmin,
+    OneClickFilter,
+    ReadOnly,
+    freeze,
+    is_key,
+    starts_with,
+    tag,
+    with_taken_down,
+)
 
 STATUS_TONES = {
     Batch.Status.PENDING: "",
@@ -192,7 +203,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
         """Show the batch, the verdict on it, its items and its requests."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        batch = object_id.isdecimal() and (
+        batch = is_key(object_id) and (
             rules.judged(Batch.objects.filter(pk=object_id), by=request.user)
             .select_related("account", "unlocked_by", "grant__consent")
             .first()

@@ -9,11 +9,11 @@ from django.db.models import Count, Max, Min, Sum
 from django.utils import timezone
 
 from .. import operations, rules
-from ..forms.staff import CASE_FORMS
+from ..forms.staff import CASE_FORMS, VerifyPinForm
 from ..models import Batch, CaseEvent, Consent, RequestedBatch, UnlockRequest
-from ..templatetags.desk import said_yes, when
+from ..templatetags.desk import ago, said_yes, when
 from .receipts import receipts_of_case
-from .timeline import ago, batches, reason, told
+from .timeline import batches, reason, told
 
 LISTED_BATCHES = 100
 LISTED_EVENTS = 50
@@ -115,7 +115,7 @@ class Case:
     @property
     def was_unlocked(self):
         """Whether any batch of it was ever unlocked."""
-        return self.unlocked + self.re_exported + self.locked_again > 0
+        return self._ever_unlocked > 0
 
     def waiting_batches(self):
         return self._batches(Outcome.WAITING)
@@ -167,7 +167,7 @@ class Case:
     @cached_property
     def listed(self):
         """The page of lines that is shown."""
-        lines, count = self.request.lines.order_by("pk"), self.batch_count
+        lines, count = self.request.lines.order_by("batch__number", "pk"), self.batch_count
         for code, _, n, _ in self.verdict_summary:
             if self.only == code:
                 count = n
@@ -250,6 +250,12 @@ class Case:
         return bool(self.standing_consent) and self.standing_consent.valid_until <= self.now
 
     @cached_property
+    def consent_over(self):
+        """Why nothing can be unlocked under the consent any more; '' while it is in force."""
+        waits = RequestedBatch.objects.filter(consented__consent=self.consent, outcome=Outcome.WAITING)
+        return why_over(self.consent, self.request.status, waits.exists(), self.now)
+
+    @cached_property
     def evidence(self):
         return list(self.consent.evidence.select_related("attached_by")) if self.taken_down else []
 
@@ -270,7 +276,20 @@ class Case:
             return None
         if not self.is_open or not self.request.advice or not self.asks_for_consent or self.was_unlocked:
             return None
-        return operations.obstacle_to_taking_down(self.request, self.user)
+        obstacle = operations.obstacle_to_taking_down(self.request, self.user)
+        verify_first = obstacle == rules.sentence(rules.Refusal.PIN_NOT_BY_YOU)
+        return self.link_seen if verify_first and self.link_seen else obstacle
+
+    @cached_property
+    def link_seen(self):
+        """Why `user` may not type the PIN: they were shown a link that is still out; '' when that is no question."""
+        if not self.before_consent or not self.user.has_perm(VerifyPinForm.permission):
+            return ""
+        if not operations.link_seen(self.request, self.user):
+            return ""
+        here = self.link_state == "live" and self.link.sent_by_id == self.user.pk
+        where = "" if here else ", which is of another request of the account,"
+        return f"{rules.sentence(rules.Refusal.LINK_SEEN)} Or revoke the link{where} first."
 
     @property
     def may_take_down(self):
@@ -307,7 +326,7 @@ class Case:
 
     @cached_property
     def steps(self):
-        """List the five steps of a case; their state is done, now or ''."""
+        """List the five steps of a case; their state is done, part, now or ''."""
         request, last = self.request, self._last_times
         steps = [
             ("Opened", request.opened_at, f"Channel: {request.get_channel_display().lower()}"),
@@ -329,11 +348,16 @@ class Case:
         ]
 
     def _state(self, place, now, at):
-        if now is None:
-            return "done" if at else ""
         if place == now:
             return "now"
-        return "done" if place < now and at else ""
+        if not at or (now is not None and place > now):
+            return ""
+        done = {3: self._ever_unlocked, 4: self.re_exported}.get(place, self.batch_count)
+        return "done" if done == self.batch_count else "part"
+
+    @property
+    def _ever_unlocked(self):
+        return self.unlocked + self.re_exported + self.locked_again
 
     @property
     def _consented_at(self):
@@ -356,15 +380,17 @@ class Case:
     @property
     def _unlock_remark(self):
         if self.request.status == Status.CONSENTED:
+            if self.own_recording and not self.ready:
+                return f"{self.own_recording:,} of {self.waiting:,} ready, not by you"
             return f"{self.ready:,} of {self.waiting:,} ready"
-        done = self.batch_count - self.waiting - self._count(Outcome.NOT_UNLOCKED)
+        done = self._ever_unlocked
         return f"{done:,} of {self.batch_count:,} unlocked" if done else ""
 
     @property
     def _export_remark(self):
         exported = self._count(Outcome.RE_EXPORTED)
         if exported:
-            return f"{exported:,} of {self.batch_count:,}"
+            return f"{exported:,} of {self.batch_count:,} re-exported"
         if self.unlocked and self.window_end:
             return "Window is over" if self.window_end <= self.now else "Before the window ends"
         return ""
@@ -469,6 +495,9 @@ class Case:
         )
 
     def _who_can_unlock(self):
+        assignee = self.request.assignee
+        if assignee and assignee != self.user and assignee.has_perm(CASE_FORMS["unlock"].permission):
+            return f"It is with {assignee} now."
         able = (
             get_user_model()
             .objects.with_perm("unlocks.unlock_batch", backend="django.contrib.auth.backends.ModelBackend")
@@ -518,3 +547,19 @@ class Case:
             "",
             "",
         )
+
+
+def why_over(consent, status, waits, now):
+    """Say why nothing can be unlocked under a consent any more; '' while it is in force, or when it never was.
+
+    `status` is that of its request, and `waits` whether a batch still waits to be unlocked under it.
+    """
+    if consent.valid_until is None:
+        return ""
+    if hasattr(consent, "withdrawal"):
+        return "withdrawn"
+    if status == Status.CLOSED:
+        return "the request is closed"
+    if consent.valid_until <= now:
+        return "expired"
+    return "" if waits else "nothing waits under it"

@@ -7,11 +7,12 @@ import re
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 from django.http import Http404, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, redirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
+from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.utils.http import content_disposition_header
@@ -20,13 +21,14 @@ from django.views.decorators.http import require_safe
 from .. import evidence
 from ..certificates.sections import paper
 from ..forms.consents import CONSENT_FORMS, CertificateForm
-from ..models import Certificate, Consent, ConsentEvidence
+from ..models import Certificate, Consent, ConsentEvidence, RequestedBatch
 from ..templatetags.desk import thousands, when
-from .base import TAKEN_DOWN, ReadOnlyAdmin, by_staff, tag
+from .base import TAKEN_DOWN, ReadOnlyAdmin, by_staff, is_key, tag
 from .batches import account_link
-from .case import Case
+from .case import Case, why_over
 from .page import carry_out
 from .receipts import receipts_of_case
+from .taking_down import lines_of
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +48,8 @@ class ConsentAdmin(ReadOnlyAdmin):
     search_help_text = "Reference of a consent (CN-000045) or request (UR-000123), or a whole account number"
 
     def get_queryset(self, request):
-        return super().get_queryset(request).defer("text")
+        waits = RequestedBatch.objects.filter(consented__consent=OuterRef("pk"), outcome=RequestedBatch.Outcome.WAITING)
+        return super().get_queryset(request).defer("text").annotate(waits=Exists(waits))
 
     def matching(self, term):
         found = Q(request__account__number=term)
@@ -62,7 +65,7 @@ class ConsentAdmin(ReadOnlyAdmin):
     @admin.display(description="Answer")
     def decided(self, consent):
         answer = tag(*standing(consent))
-        return format_html("{} {}", answer, TAKEN_DOWN) if withdrawn_and_taken_down(consent) else answer
+        return format_html("{} {}", answer, TAKEN_DOWN) if consent.taken_down else answer
 
     @admin.display(description="Request")
     def in_request(self, consent):
@@ -78,7 +81,7 @@ class ConsentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Batches")
     def how_many(self, consent):
-        return thousands(consent.batch_count)
+        return thousands(consent.batch_count) if consent.batch_count else None
 
     @admin.display(description="Given")
     def given(self, consent):
@@ -86,19 +89,28 @@ class ConsentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Valid until")
     def until(self, consent):
-        return format_html('<span class="nowrap">{}</span>', when(consent.valid_until)) if consent.valid_until else None
+        if not consent.valid_until:
+            return None
+        over = why_over(consent, consent.request.status, consent.waits, timezone.now())
+        if not over:
+            return format_html('<span class="nowrap">{}</span>', when(consent.valid_until))
+        return format_html(
+            '<span class="muted nowrap">was {}</span><br><span class="muted small">{}</span>',
+            when(consent.valid_until),
+            over,
+        )
 
     # The pages
 
     def get_urls(self):
         def page(address, view, name):
-            return path(f"<int:pk>/{address}", self.admin_site.admin_view(view), name=name)
+            return path(f"<key:pk>/{address}", self.admin_site.admin_view(view), name=name)
 
         return [
-            page("evidence/<int:file>/", self.evidence_view, "consent_evidence"),
-            page("certificates/<int:ordinal>/", self.certificate_view, "certificate"),
-            page("certificates/<int:ordinal>/pdf/", self.certificate_pdf_view, "certificate_pdf"),
-            page("certificates/<int:ordinal>/json/", self.certificate_json_view, "certificate_json"),
+            page("evidence/<key:file>/", self.evidence_view, "consent_evidence"),
+            page("certificates/<key:ordinal>/", self.certificate_view, "certificate"),
+            page("certificates/<key:ordinal>/pdf/", self.certificate_pdf_view, "certificate_pdf"),
+            page("certificates/<key:ordinal>/json/", self.certificate_json_view, "certificate_json"),
             *super().get_urls(),
         ]
 
@@ -118,9 +130,9 @@ class ConsentAdmin(ReadOnlyAdmin):
         said = carry_out(form, by_staff(request)) if form.is_valid() else None
         if said is None:
             return self._page(request, _case(object_id, request.user), form)
-        messages.success(request, said)
         if form_class is CertificateForm:
             return redirect("admin:certificate", case.consent.pk, form.issued.ordinal)
+        messages.success(request, said)
         return redirect("admin:unlocks_consent_change", case.consent.pk)
 
     def _page(self, request, case, bound=None):
@@ -130,26 +142,27 @@ class ConsentAdmin(ReadOnlyAdmin):
             for verb, form_class in CONSENT_FORMS.items()
             if request.user.has_perm(form_class.permission) and (verb != "attach" or consent.taken_down)
         }
-        tone, answer = standing(consent)
-        covered = consent.batches.select_related("requested_batch", "batch").order_by("pk")
+        said = [standing(consent)]
+        if consent.taken_down:
+            # The page has room to say how they agreed, and no word that reads as the stronger kind.
+            said = [*(one for one in said if one[1] != "Agreed"), ("wait", "Taken down by staff")]
+        covered = consent.batches.select_related("requested_batch", "batch").order_by("number", "batch__number", "pk")
         receipts = [receipt for receipt in receipts_of_case(consent.request) if receipt.consent == consent.pk]
         context = {
             **self.admin_site.each_context(request),
-            "title": f"{consent.reference}: {answer}",
+            "title": f"{consent.reference}: {', '.join(answer for _, answer in said)}",
             "opts": self.opts,
             "consent": consent,
             "case": case,
-            "tone": tone,
-            "answer": answer,
-            "kind_too": withdrawn_and_taken_down(consent),
+            "said": said,
             "withdrawal": getattr(consent, "withdrawal", None),
+            "lines": lines_of(consent.text, consent.terms),
             "batches": Paginator(covered, BATCHES_A_PAGE).get_page(request.GET.get("page")),
             "evidence": consent.evidence.select_related("attached_by"),
             "receipts": receipts,
             "certificates": consent.certificates.select_related("issued_by").defer("content", "pdf"),
             "forms": forms,
             "bound": bound,
-            "refused": bound if bound and bound.verb not in forms else None,
         }
         request.current_app = self.admin_site.name
         return TemplateResponse(
@@ -205,17 +218,12 @@ class ConsentAdmin(ReadOnlyAdmin):
 
 
 def standing(consent):
-    """Return the tone and the words for what a consent says: agreed, taken down, declined or withdrawn."""
+    """Return the tone and the words for what a consent says: agreed, declined or withdrawn. The weaker is no green."""
     if consent.decision == Consent.Decision.DECLINED:
         return "bad", "Declined"
     if hasattr(consent, "withdrawal"):
         return "bad", "Withdrawn"
-    return ("wait", "Taken down by staff") if consent.taken_down else ("good", "Agreed")
-
-
-def withdrawn_and_taken_down(consent):
-    """Whether the consent has to say beside its standing that staff took it down."""
-    return consent.taken_down and hasattr(consent, "withdrawal")
+    return "" if consent.taken_down else "good", "Agreed"
 
 
 def _case(object_id, user):
@@ -232,7 +240,7 @@ def _case(object_id, user):
         "withdrawal",
     )
     consents = Consent.objects.select_related(*related)
-    if not object_id.isdecimal() or not (consent := consents.filter(pk=object_id[:18]).first()):
+    if not is_key(object_id) or not (consent := consents.filter(pk=object_id).first()):
         raise Http404("There is no such consent.")
     case = Case(consent.request, user)
     case.consent = consent

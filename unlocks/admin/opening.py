@@ -94,7 +94,7 @@ def _opened(form, checked, request):
     batches = form.chosen
     if checked.refused:
         if request.POST.get("leave_out") != str(checked.refused):
-            form.add_error(None, f"Nothing was opened: {checked.refusal_count} can't be unlocked. See below.")
+            form.add_error(None, f"{checked.refusal_count.capitalize()} can't be unlocked. See below.")
             return None
         batches = Batch.objects.filter(pk__in=eligible(form.chosen).filter(obstacle="").values("pk"))
     try:

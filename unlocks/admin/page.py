@@ -137,7 +137,6 @@ def _show(model_admin, request, case, bound=None):
         "next": {"tone": tone, "heading": heading, "sentence": sentence, "form": forms.pop(verb, None)},
         "forms": forms,
         "bound": bound,
-        "refused": bound if bound and bound.verb not in forms and bound.verb != verb else None,
         "link_url": request.session.pop(_shown_once(case), "") if request.method == "GET" else "",
     }
     request.current_app = model_admin.admin_site.name

@@ -9,20 +9,18 @@ from django.db.models import Count, OuterRef, Q, Subquery, Sum
 from django.db.models.functions import Coalesce
 from django.shortcuts import redirect
 from django.urls import path
-from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.views.decorators.debug import sensitive_post_parameters
 
 from .. import operations
 from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest
-from ..templatetags.desk import money, when
+from ..templatetags.desk import ago, money, when
 from .base import TAKEN_DOWN, DeskAdmin, OneClickFilter, by_staff, freeze, how_consented, tag
 from .case import STATUS_TONES
 from .opening import open_request
 from .page import request_page
 from .taking_down import take_down_page
-from .timeline import ago
 
 Status = UnlockRequest.Status
 
@@ -56,7 +54,7 @@ class Stand(OneClickFilter):
 @admin.register(UnlockRequest)
 class UnlockRequestAdmin(DeskAdmin):
     list_name = "Requests"
-    rows_are = "requests"
+    row_is, rows_are = "request", "requests"
     list_display = (
         "case",
         "in_account",
@@ -143,7 +141,7 @@ class UnlockRequestAdmin(DeskAdmin):
     def opened(self, obj):
         return format_html(
             '<span class="nowrap">{}</span><br><span class="muted small nowrap">{}</span>',
-            ago(obj.opened_at, timezone.now()),
+            ago(obj.opened_at),
             when(obj.opened_at),
         )
 

@@ -1,7 +1,7 @@
 """The desk itself: its navigation, its first page (the queue) and its search."""
 
 import re
-from functools import cache
+from functools import cache, partial
 
 from django.contrib import admin
 from django.db.models import OuterRef, Subquery
@@ -9,8 +9,9 @@ from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
+from .. import operations
 from ..models import Account, Batch, CaseEvent, Consent, UnlockRequest
-from .base import CappedPaginator, how_consented, starts_with, with_taken_down
+from .base import CappedPaginator, by_staff, how_consented, starts_with, with_taken_down
 
 Status = UnlockRequest.Status
 
@@ -35,6 +36,12 @@ class Desk(admin.AdminSite):
 
         search = path("search/", self.admin_view(self.search), name="search")
         return [search, *acts.urls(self), *super().get_urls()]
+
+    def password_change(self, request, extra_context=None):
+        if request.method != "POST":
+            return super().password_change(request, extra_context)
+        write = partial(super().password_change, request, extra_context)
+        return operations.change_own_password(write, by=by_staff(request))
 
     def each_context(self, request):
         return {

@@ -1,14 +1,23 @@
 """Staff and groups. Nobody deletes a member of staff: their acts would lose their name. Deactivate them instead."""
 
+from functools import partial
+
 from django.contrib import admin
+from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group, User
 from django.forms import CheckboxSelectMultiple
 
+from .. import operations
 from ..templatetags.desk import when
-from .base import Listed, ReadOnlyAdmin
+from .base import Listed, ReadOnlyAdmin, by_staff
 
 admin.site.unregister([User, Group])
+
+NAME_STAYS = (
+    "It stays as it is: consents, certificates and the audit log name people by it. "
+    "Whoever needs another one gets a new account; deactivate this one."
+)
 
 
 @admin.register(User)
@@ -35,6 +44,30 @@ class StaffAdmin(Listed, UserAdmin):
 
     def get_queryset(self, request):
         return super().get_queryset(request).prefetch_related("groups")
+
+    def get_readonly_fields(self, request, obj=None):
+        return (*self.readonly_fields, "username") if obj else self.readonly_fields
+
+    def get_form(self, request, obj=None, **kwargs):
+        help_texts = {"username": NAME_STAYS} if obj else {}
+        return super().get_form(request, obj, **{"help_texts": help_texts, **kwargs})
+
+    def save_model(self, request, obj, form, change):
+        """Leave it to `save_related`, which Django calls next: an account and its groups are one change."""
+
+    def save_related(self, request, form, formsets, change):
+        def write():
+            super(StaffAdmin, self).save_model(request, form.instance, form, change)
+            super(StaffAdmin, self).save_related(request, form, formsets, change)
+
+        operations.change_staff(form.instance, write, by=by_staff(request))
+
+    def user_change_password(self, request, id, form_url=""):
+        user = self.get_object(request, unquote(id))
+        write = partial(super().user_change_password, request, id, form_url)
+        if request.method != "POST" or user is None:
+            return write()
+        return operations.change_staff(user, write, by=by_staff(request))
 
     def formfield_for_manytomany(self, db_field, request, **kwargs):
         return super().formfield_for_manytomany(db_field, request, widget=CheckboxSelectMultiple, **kwargs)

@@ -40,7 +40,7 @@ def take_down_page(model_admin, request, object_id):
         "case": case,
         "object": case.request,
         "form": form,
-        "lines": list(lines_to_read_out(form.text)),
+        "lines": [line for line in lines_of(form.text, operations.terms_in_force()) if line[1].strip()],
         "obstacle": obstacle,
     }
     return TemplateResponse(
@@ -48,19 +48,18 @@ def take_down_page(model_admin, request, object_id):
     )
 
 
-def lines_to_read_out(text):
-    """Yield (what it is, the words, the code that follows) for each line of the text that has words in it.
+def lines_of(text, terms):
+    """Yield (what it is, the words, the code that follows) for each line of a text under these terms, blank or not.
 
     What it is: title, heading, batch or ''. The code is the fingerprint that ends a batch's line, else ''.
     """
     headings = {
         wording.ADVICE_HEADING,
         wording.READ_OUT_QUESTIONS_HEADING,
-        wording.terms_heading(operations.terms_in_force()),
+        wording.DECISION_HEADING,
+        wording.terms_heading(terms),
     }
     for place, line in enumerate(text.split("\n")):
-        if not line.strip():
-            continue
         batch = re.fullmatch(r"(- .*, content )([0-9a-f]{64})", line)
         if batch:
             yield "batch", batch[1], batch[2]

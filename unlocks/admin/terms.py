@@ -24,7 +24,7 @@ from ..models import Account, Batch, Consent, ConsentLink, ConsentTerms, Contact
 from ..rules import Refusal
 from ..templatetags.desk import day
 from ..views import page_of
-from .base import ReadOnlyAdmin, by_staff, tag
+from .base import ReadOnlyAdmin, by_staff, is_key, tag
 
 SHOW_OR_SUBMIT = method_decorator(require_http_methods(["GET", "HEAD", "POST"]))
 
@@ -32,7 +32,7 @@ SHOW_OR_SUBMIT = method_decorator(require_http_methods(["GET", "HEAD", "POST"]))
 @admin.register(ConsentTerms)
 class ConsentTermsAdmin(ReadOnlyAdmin):
     footer_name = "Consent terms"
-    rows_are = "versions"
+    row_is, rows_are = "version", "versions"
     list_display = ("version", "title", "status", "drafted", "published", "links", "consents")
     list_display_links = ("version", "title")
     list_select_related = ("drafted_by", "published_by")
@@ -108,6 +108,12 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
         self.message_user(request, said, messages.SUCCESS)
         return redirect("admin:unlocks_consentterms_change", terms.pk)
 
+    def add_view(self, request, form_url="", extra_context=None):
+        """Lead whoever typed this address to the list, where a version is started."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return redirect("admin:unlocks_consentterms_changelist")
+
     @SHOW_OR_SUBMIT
     def change_view(self, request, object_id, form_url="", extra_context=None):
         """Show a version; on POST change the draft."""
@@ -149,7 +155,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
             terms,
             status=status,
             form=form if not terms.published_at and self.has_draft_permission(request) else None,
-            errors=form.non_field_errors() if form.is_bound else [],
+            refused=form,
             may_publish=self.has_publish_permission(request),
             obstacle=_obstacle(terms, request.user),
             open_link_count=open_links.count(),
@@ -166,7 +172,8 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
             raise Http404("There is no other version to compare with.")
         other = compare.cleaned_data["other"] if compare.is_bound and compare.is_valid() else compare.initial["other"]
         older, newer = sorted([terms, other], key=lambda one: one.version)
-        return self._page(request, "compare", terms, compare=compare, **_between(older, newer))
+        title = f"Version {older.version} and {newer.version} compared"
+        return self._page(request, "compare", terms, title=title, compare=compare, **_between(older, newer))
 
     @SHOW_OR_SUBMIT
     def publish_view(self, request, pk):
@@ -194,6 +201,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
             request,
             "publish",
             terms,
+            title=f"Publish version {terms.version}?",
             status=422 if refused else 200,
             form=PublishForm(initial={"seen": operations.terms_seen(terms)}),
             refused=refused if refused and refused.code == Refusal.TERMS_CHANGED else None,
@@ -228,7 +236,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
     def _get(self, request, pk):
         if not self.has_view_permission(request):
             raise PermissionDenied
-        terms = self.get_queryset(request).filter(pk=pk).first() if str(pk).isdecimal() else None
+        terms = self.get_queryset(request).filter(pk=pk).first() if is_key(str(pk)) else None
         if terms is None:
             raise Http404("There is no such version.")
         return terms

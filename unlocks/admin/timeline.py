@@ -2,10 +2,8 @@
 
 import json
 from dataclasses import dataclass
-from datetime import timedelta
 
 from django.utils.dateparse import parse_datetime
-from django.utils.timesince import timesince
 
 from ..models import CaseEvent, ConsentEvidence, UnlockRequest
 from ..rules import Refusal
@@ -28,6 +26,15 @@ TONES = {
     Kind.UNLOCKED: "good",
     Kind.REFUSED: "wait",
     Kind.RE_EXPORTED: "good",
+    Kind.STAFF_CHANGED: "wait",
+}
+STAFF_FIELDS = {
+    "username": "user name",
+    "first_name": "first name",
+    "last_name": "last name",
+    "is_active": "may sign in",
+    "is_staff": "staff",
+    "is_superuser": "superuser",
 }
 MAILS = {
     "consent_link": "the consent link",
@@ -65,13 +72,6 @@ def told(event):
         quote=quote,
         act=facts.get("act", ""),
     )
-
-
-def ago(moment, now):
-    """Write how long ago a moment was: just now, 3 hours ago."""
-    if now - moment < timedelta(minutes=1):
-        return "just now"
-    return f"{timesince(moment, now, depth=1)} ago"
 
 
 def batches(count):
@@ -142,6 +142,29 @@ def _terms(facts):
     return f": version {facts.get('version', '')}", ""
 
 
+def _staff_changed(facts):
+    changed = facts.get("changed", {})
+    name = facts.get("username", "")
+    if changed.get("username", [""])[0] is None:
+        groups = changed.get("groups", [None, []])[1]
+        may = ["may do everything"] * changed.get("is_superuser", [None, False])[1]
+        return f": {name} was added ({', '.join([*groups, *may]) or 'no group yet'})", ""
+    return f": {name} ({'; '.join(_changed(*change) for change in changed.items())})", ""
+
+
+def _changed(field, change):
+    said = STAFF_FIELDS.get(field, field)
+    if field == "password":
+        return f"{said} {change}"
+    return f"{said}: {_value(change[0])} became {_value(change[1])}"
+
+
+def _value(value):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return (", ".join(value) if isinstance(value, list) else value) or "none"
+
+
 def _done(facts):
     numbers, count = facts.get("numbers", []), facts.get("batches", 0)
     listed = ", ".join(numbers[:5]) + (f" and {count - 5:,} more" if count > 5 else "")
@@ -174,6 +197,7 @@ _TELL = {
     Kind.EVIDENCE: _evidence,
     Kind.CERTIFIED: _certified,
     Kind.RECEIPT_RESENT: _resent,
+    Kind.STAFF_CHANGED: _staff_changed,
     Kind.TERMS_DRAFTED: _terms,
     Kind.TERMS_PUBLISHED: _terms,
     Kind.WITHDRAWN: lambda facts: ("", facts.get("why", "")),

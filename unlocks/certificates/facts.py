@@ -19,7 +19,8 @@ def facts(consent, *, number, code, issued_at):
     Times are ISO 8601 in UTC, amounts decimal strings, staff are named by their user names.
     """
     request = consent.request
-    acts = _acts_of(request)
+    acts, entries = _acts_of(request), list(CaseEvent.objects.filter(request=request).order_by("sequence"))
+    # Read last: no entry lies beyond it.
     sequence, head = ledger.head()
     return {
         "format": FORMAT,
@@ -30,7 +31,7 @@ def facts(consent, *, number, code, issued_at):
         "vendor": settings.VENDOR_NAME,
         "check_at": settings.PUBLIC_URL + reverse("check"),
         "time_zone": settings.TIME_ZONE,
-        "consent": _consent(consent),
+        "consent": _consent(consent, entries),
         "case": _case(request),
         "signer": {
             "name": consent.signer_name or None,
@@ -43,7 +44,7 @@ def facts(consent, *, number, code, issued_at):
             "pin_typed_by": consent.pin_typed_by or None,
             "pin_verified_by": _user(consent.recorded_by) if consent.pin_verified_at else None,
         },
-        "link": _link(consent.link),
+        "link": _link(consent.link, entries),
         "batches": _batches(consent, acts),
         "acts": _acts(acts),
         "withdrawal": _withdrawal(consent),
@@ -67,7 +68,7 @@ def facts(consent, *, number, code, issued_at):
                     "actor": event.actor,
                     "hash": event.hash,
                 }
-                for event in told_of(request).order_by("sequence")
+                for event in entries
             ],
             "head": {"sequence": sequence, "hash": head},
         },
@@ -75,11 +76,11 @@ def facts(consent, *, number, code, issued_at):
 
 
 def told_of(request):
-    """Return the ledger entries of a case that its certificates tell of: all but those of certificates themselves."""
+    """Return the ledger entries that ask for a new certificate of their case: all but those of certificates."""
     return CaseEvent.objects.filter(request=request).exclude(kind=CaseEvent.Kind.CERTIFIED)
 
 
-def _consent(consent):
+def _consent(consent, entries):
     return {
         "reference": consent.reference,
         "decision": consent.decision,
@@ -94,6 +95,7 @@ def _consent(consent):
         "text_sha256": consent.text_sha256,
         "ticked": consent.ticked,
         "pressed": consent.pressed or None,
+        "why": _told(entries, CaseEvent.Kind.DECLINED, consent=consent.pk).get("why") or None,
         "ip": consent.ip,
         "browser": consent.browser or None,
     }
@@ -118,10 +120,13 @@ def _case(request):
     }
 
 
-def _link(link):
+def _link(link, entries):
     return link and {
         "sent_at": _time(link.sent_at),
         "sent_by": _user(link.sent_by),
+        "shown_to": _user(link.sent_by)
+        if _told(entries, CaseEvent.Kind.LINK_SENT, link=link.pk).get("shown")
+        else None,
         "expires_at": _time(link.expires_at),
         "first_opened_at": _time(link.first_opened_at),
         "first_opened_ip": link.first_opened_ip,
@@ -132,7 +137,13 @@ def _link(link):
 
 def _withdrawal(consent):
     taken_back = ConsentWithdrawal.objects.filter(consent=consent).first()
-    return taken_back and {"at": _time(taken_back.at), "by": taken_back.actor, "why": taken_back.why or None}
+    return taken_back and {
+        "at": _time(taken_back.at),
+        "by": taken_back.actor,
+        "through": "staff" if taken_back.by_id else "receipt",
+        "contact": consent.contact_name or None,
+        "why": taken_back.why or None,
+    }
 
 
 def _acts(acts):
@@ -178,6 +189,12 @@ def _batch(covered, done):
         "ended_at": ended and _time(ended[0]),
         "ended_by": ended and ended[1],
     }
+
+
+def _told(entries, kind, **named):
+    """Return the facts of the entry of that kind that names this, {} when there is none."""
+    facts = (json.loads(event.body)["facts"] for event in entries if event.kind == kind)
+    return next((told for told in facts if named.items() <= told.items()), {})
 
 
 def _time(moment):

@@ -22,16 +22,18 @@ from . import letters, sections
 _PAGE = (612, 792)
 _LEFT, _RIGHT = 33, 579
 _WIDTH = _RIGHT - _LEFT
-_TOP, _BOTTOM = 766, 34  # of the body
+_TOP, _BOTTOM = 768, 32  # of the body
 _TOP_AFTERWARDS = 744  # on the pages after the first, under their heading
-_GUTTER = 16
-_WIDE = 302  # the left column, with the text and what has 64 digits
+_GUTTER = 13
+_WIDE = 293  # the left column, with the text and what has 64 digits
 _NARROW = _WIDTH - _GUTTER - _WIDE
 
-_SIZES = (7.6, 7.4, 7.2, 7.0, 6.9, 6.8, 6.7, 6.6, 6.5)  # the largest that brings a small case onto one page
+_SIZES = (7.6, 7.4, 7.2, 7.0, 6.9)  # the largest that brings a small case onto one page
+_TIGHT_SIZES = (6.9, 6.8, 6.7, 6.6, 6.5)  # if none does: these, with less room between the lines
 _FLOWING = 7.4  # the size when there is more than one page
 _TABLES = 6.8  # the largest size in a table: a time stands on one line
 _CODE = 6.5  # the smallest size there is: 64 digits are as wide as a column
+_TOGETHER = 14  # lines: a longer section begins right under the last one, and goes on on the next page
 _SMALL_CASE = 150  # lines of text and rows; what has more is not tried on one page
 
 _FONTS = Path(__file__).parent / "fonts"
@@ -42,6 +44,7 @@ _TINTS = {  # a notice's ink, ground and edge
     "final": ("#0a6237", "#eaf6ef", "#4c9a70"),
     "weaker": ("#981b1b", "#fcecea", "#c65b52"),
     "withdrawn": ("#981b1b", "#fcecea", "#c65b52"),
+    "declined": ("#981b1b", "#fcecea", "#c65b52"),
 }
 
 _one_at_a_time = Lock()  # a font object of reportlab's serves one document at a time
@@ -80,20 +83,6 @@ def _height(lines):
 
 def _gap(height):
     return _Line(height)
-
-
-def _moved(lines, x):
-    """Return lines that stand further to the right."""
-    return [
-        _Line(
-            line.height,
-            [(left + x, *piece) for left, *piece in line.pieces],
-            [(left + x, *shape) for left, *shape in line.shapes],
-            line.keep,
-            line.again,
-        )
-        for line in lines
-    ]
 
 
 @cache
@@ -167,10 +156,11 @@ def _one_line(value):
 class _Style:
     """The sizes and distances that follow from the size of the type."""
 
-    def __init__(self, size):
+    def __init__(self, size, *, tight=False):
         self.size = size
         self.roomy = size >= 7
-        self.leading = round(size * (1.26 if self.roomy else 1.2), 2)
+        self.tight = tight
+        self.leading = round(size * (1.26 if self.roomy else 1.165 if tight else 1.2), 2)
         self.heading = size + 0.9
 
     def paragraph(self, text, width, *, font=_PLAIN, color=_INK, size=None, leading=None):
@@ -183,10 +173,10 @@ class _Style:
 
     def heading_lines(self, text, width):
         """A section's heading with the rule under it, kept with what follows."""
-        lines = [_gap(self.leading * (0.85 if self.roomy else 0.6))]
+        lines = [_gap(self.leading * (0.85 if self.roomy else 0.45 if self.tight else 0.6))]
         lines += self.paragraph(text, width, font=_BOLD, color=_ACCENT, size=self.heading, leading=self.heading * 1.3)
-        lines[-1].shapes.append((0, self.heading * 1.34, width, 0.6, _RULE))
-        lines[-1].height += 2.6 if self.roomy else 2.0
+        lines[-1].shapes.append((0, self.heading * (1.24 if self.tight else 1.34), width, 0.6, _RULE))
+        lines[-1].height += 2.6 if self.roomy else 0.8 if self.tight else 2.0
         for line in lines:
             line.keep = True
         return lines
@@ -228,23 +218,25 @@ class _Style:
             lines.append(line)
         return _kept(lines)
 
-    def text_lines(self, text, width):
-        """The text as it was shown, line by line, beside a rule of its own."""
+    def text_lines(self, text, headings, width):
+        """The text as it was shown, line by line, beside a rule of its own; its headings in bold."""
         inset, lines = 8, []
         for line in text.replace("\r\n", "\n").replace("\r", "\n").split("\n"):
+            font = _BOLD if line in headings else _PLAIN
             hanging = 6 if line.startswith("- ") else 12 if line.startswith("[ ] ") else 0
-            first, *others = _wrapped(line, width - inset, _PLAIN, self.size) if line.strip() else [""]
+            first, *others = _wrapped(line, width - inset, font, self.size) if line.strip() else [""]
             if others and hanging:
-                others = _wrapped(line[len(first) :].lstrip(" "), width - inset - hanging, _PLAIN, self.size)
-            height = self.leading if line.strip() else self.leading * 0.5
-            lines.append(self._beside_rule(first, inset, height))
-            lines += [self._beside_rule(other, inset + hanging, self.leading) for other in others]
+                others = _wrapped(line[len(first) :].lstrip(" "), width - inset - hanging, font, self.size)
+            height = self.leading if line.strip() else self.leading * (0.36 if self.tight else 0.5)
+            lines.append(self._beside_rule(first, inset, height, font))
+            lines += [self._beside_rule(other, inset + hanging, self.leading, font) for other in others]
+            lines[-1].keep = font == _BOLD
         return lines
 
-    def _beside_rule(self, text, x, height):
+    def _beside_rule(self, text, x, height, font):
         line = _Line(height, shapes=[(0, 0, 1.6, height + 0.15, _RULE)])
         if text:
-            line.pieces.append((x, self.leading * 0.78, text, _PLAIN, self.size, _INK))
+            line.pieces.append((x, self.leading * 0.78, text, font, self.size, _INK))
         return line
 
     def table_lines(self, table, width):
@@ -270,7 +262,10 @@ class _Style:
         return (_MONO, _CODE) if column.kind == "code" else (_PLAIN, self.size)
 
     def _column_widths(self, table, beside, width):
-        """Give each column what it asks for; where that is too much, the widest columns of words give way."""
+        """Give each column what it asks for; where that is too much, the widest columns of words give way.
+
+        Times and outcomes give way only where the columns of words have become narrow.
+        """
         asked = {}
         for i in beside:
             font, size = self._cell_font(table.columns[i])
@@ -280,16 +275,25 @@ class _Style:
             asked[i] = max(head, *cells) + 0.1 if cells else head
         room = width - self.between * (len(beside) - 1)
         words = [i for i in beside if table.columns[i].kind == "text"]
+        others = [i for i in beside if table.columns[i].kind in ("short", "time")]
         for i in words:
             asked[i] = min(asked[i], room * 0.45)
-        while (excess := sum(asked.values()) - room) > 0.01:
-            widest = max(asked[i] for i in words)
-            giving = [i for i in words if asked[i] > widest - 0.5]
-            others = [asked[i] for i in words if i not in giving]
-            step = min(excess / len(giving), widest - max(others, default=24) + 0.25)
-            for i in giving:
-                asked[i] -= max(step, 0.25)
+        for giving, least in ((words, 50), (others, 50), (words + others, 24)):
+            self._narrow(asked, giving, least, room)
         return asked
+
+    def _narrow(self, asked, columns, least, room):
+        """Take from the widest of these columns what is too much, down to the least."""
+        while (excess := sum(asked.values()) - room) > 0.01:
+            wide = [i for i in columns if asked[i] > least]
+            if not wide:
+                return
+            widest = max(asked[i] for i in wide)
+            giving = [i for i in wide if asked[i] > widest - 0.5]
+            next_to = max([least, *(asked[i] for i in wide if i not in giving)])
+            step = max(0.25, min(excess / len(giving), widest - next_to + 0.25))
+            for i in giving:
+                asked[i] -= step
 
     def _heads(self, table, beside, widths, places, width):
         drop = self.leading * 0.78
@@ -300,7 +304,8 @@ class _Style:
             if table.columns[i].kind == "number":
                 x += widths[i] - _width(heading, _BOLD, self.size)
             pieces.append((x, drop, heading, _BOLD, self.size, _MUTED))
-        return (_Line(self.leading + 2.2, pieces, [(0, self.leading + 0.8, width, 0.6, _RULE)], keep=True),)
+        space = 0.4 if self.tight else 0.8
+        return (_Line(self.leading + 1.4 + space, pieces, [(0, self.leading + space, width, 0.6, _RULE)], keep=True),)
 
     def _row(self, table, row, beside, below, widths, places, width, heads):
         drop, cells = self.leading * 0.78, {}
@@ -327,8 +332,8 @@ class _Style:
                     line.pieces.append((0, drop, label, _PLAIN, self.size, _MUTED))
                 lines.append(line)
         lines = _kept(lines)
-        lines[-1].height += 1.8 if self.roomy else 0.9
-        lines[-1].shapes.append((0, lines[-1].height - 0.9, width, 0.4, _FAINT))
+        lines[-1].height += 0.4 if self.tight else 0.9
+        lines[-1].shapes.append((0, lines[-1].height - (0.5 if self.tight else 0.9), width, 0.4, _FAINT))
         return lines
 
     def section_lines(self, section, width):
@@ -340,18 +345,40 @@ class _Style:
         for paragraph in paragraphs:
             lines += _kept(self.paragraph(paragraph, width))
             if section.facts or section.table:
-                lines += [_gap(1.6)]
+                lines += [_gap(0.8 if self.tight else 1.6)]
         if section.table:
-            lines += _Style(min(self.size, _TABLES)).table_lines(section.table, width)
+            lines += _Style(min(self.size, _TABLES), tight=self.tight).table_lines(section.table, width)
             if section.facts:
-                lines += [_gap(2.4)]
-        if section.table and section.facts:
-            label_width = width - 64 * _width("0", _MONO, _CODE) - 0.1  # hashes under hashes
+                lines += [_gap(1.2 if self.tight else 2.4)]
+        label_width = self._label_width(section, width)
+        if self.tight and self._all_short(section, label_width, width / 2):
+            lines += self._in_two_columns(section.facts, label_width, width / 2)
         else:
-            label_width = (150 if width == _WIDTH else 44 if section.text else 78) * self.size / 7
-        lines += self.fact_lines(section.facts, width, label_width)
+            lines += self.fact_lines(section.facts, width, label_width)
         if section.text:
-            lines += [_gap(2.4), *self.text_lines(section.text, width)]
+            lines += [_gap(2.4), *self.text_lines(section.text, section.headings, width)]
+        return lines
+
+    def _label_width(self, section, width):
+        """Return the room for a section's labels: what the longest asks for, but no more than a good third."""
+        if section.table:
+            return width - 64 * _width("0", _MONO, _CODE) - 0.1  # hashes under hashes
+        widest = max((self._wide(fact.label) for fact in section.facts), default=0)
+        return min(widest + 9, width * 0.38)
+
+    def _wide(self, text):
+        return _width(letters.visible(_one_line(text), _face(_PLAIN).charToGlyph), _PLAIN, self.size)
+
+    def _all_short(self, section, label_width, width):
+        room = width - label_width - 6
+        return len(section.facts) > 3 and all(self._wide(fact.value) <= room for fact in section.facts)
+
+    def _in_two_columns(self, facts, label_width, width):
+        """Two columns of facts, each of them one line."""
+        first = (len(facts) + 1) // 2
+        lines = self.fact_lines(facts[:first], width, label_width)
+        for line, beside in zip(lines, self.fact_lines(facts[first:], width, label_width), strict=False):
+            line.pieces += [(width + x, *piece) for x, *piece in beside.pieces]
         return lines
 
 
@@ -369,10 +396,10 @@ def _top(paper, style):
     """Title, number, notices and the summary."""
     lines = [_masthead(paper)]
     for notice in (*paper.notices, paper.status):
-        lines += [_gap(5), *_notice(notice, style)]
-    lines.append(_gap(6))
-    size = style.size + 1.2
-    lines += style.paragraph(" ".join(paper.summary), _WIDTH, size=size, leading=size * 1.32)
+        lines += [_gap(3.5 if style.tight else 5), *_notice(notice, style)]
+    lines.append(_gap(4 if style.tight else 6))
+    size = style.size + (0.3 if style.tight else 1.2)
+    lines += style.paragraph(" ".join(paper.summary), _WIDTH, size=size, leading=size * (1.24 if style.tight else 1.32))
     return lines
 
 
@@ -409,13 +436,14 @@ def _notice(notice, style):
     leading = size * 1.3
     x = 10 + _width(notice.mark, _BOLD, size + 0.6) + 10
     wrapped = _wrapped(_one_line(notice.text), _WIDTH - x - 8, _PLAIN, size)
-    lines = [_Line(3.4, keep=True)]
+    edge_height = 1.8 if style.tight else 3.4
+    lines = [_Line(edge_height, keep=True)]
     for n, text in enumerate(wrapped):
         line = _Line(leading, [(x, leading * 0.77, text, _PLAIN, size, _INK)], keep=True)
         if n == 0:
             line.pieces.append((10, leading * 0.77, notice.mark, _BOLD, size + 0.6, ink))
         lines.append(line)
-    lines.append(_Line(3.4))
+    lines.append(_Line(edge_height))
     height = _height(lines)
     lines[0].shapes = [(0, 0, _WIDTH, height, ground), (0, 0, 3.2, height, edge)]
     return lines
@@ -427,8 +455,8 @@ def _notice(notice, style):
 def _pages(paper):
     """Return the pages, each a list of (x, y of the top, line)."""
     if len(paper.section("text").text) < 12_000 and _rows(paper) <= _SMALL_CASE:
-        for size in _SIZES:
-            pages = _side_by_side(paper, _Style(size))
+        for style in (*map(_Style, _SIZES), *(_Style(size, tight=True) for size in _TIGHT_SIZES)):
+            pages = _side_by_side(paper, style)
             if pages and len(pages) == 1:
                 return pages
         if pages := _side_by_side(paper, _Style(_FLOWING)):
@@ -440,62 +468,51 @@ def _rows(paper):
     return sum(len(section.table.rows) for section in paper.sections if section.table)
 
 
+# The order of the sections, the same on every certificate: two columns with the text, or above it, then the tables.
+_LEFT_FACTS, _BESIDE_TEXT = ("signer", "identity", "link"), ("decision", "batches", "duties", "case")
+
+
 def _side_by_side(paper, style):
     """Lay out text and facts in two columns, the tables below; None where the columns don't fit on the first page."""
-    left, right = _balanced(paper, style, [paper.section("text")])
     flow = _Flow()
     flow.add(_top(paper, style))
-    if not flow.has_room(max(_height(left), _height(right))):
+    if not _add_columns(flow, paper, style, ("text", "check"), (*_LEFT_FACTS, *_BESIDE_TEXT)):
         return None
-    flow.add_columns(left, right)
-    for section in _tables(paper):
-        flow.add(style.section_lines(section, _WIDTH))
-    return flow.pages
+    return _with_tables(flow, paper, style)
 
 
 def _one_after_the_other(paper, style):
     """Lay out a big case: the facts on the first page, then the text, then the tables."""
     flow = _Flow()
     flow.add(_top(paper, style))
-    left, right = _balanced(paper, style, [])
-    if flow.has_room(max(_height(left), _height(right))):
+    if not _add_columns(flow, paper, style, (*_LEFT_FACTS, "check"), _BESIDE_TEXT):
+        for name in (*_LEFT_FACTS, "check", *_BESIDE_TEXT):
+            flow.add(_lines(paper, style, name, _WIDTH))
+    flow.add(_lines(paper, style, "text", _WIDTH))
+    return _with_tables(flow, paper, style)
+
+
+def _add_columns(flow, paper, style, left, right):
+    """Put sections into two columns, if there is room for them; return whether there was."""
+    left = [line for name in left for line in _lines(paper, style, name, _WIDE)]
+    right = [line for name in right for line in _lines(paper, style, name, _NARROW)]
+    fits = flow.has_room(max(_height(left), _height(right)))
+    if fits:
         flow.add_columns(left, right)
-    else:
-        for section in _facts(paper):
+    return fits
+
+
+def _with_tables(flow, paper, style):
+    for section in paper.sections:
+        if section.table:
             flow.add(style.section_lines(section, _WIDTH))
-    flow.add(style.section_lines(paper.section("text"), _WIDTH))
-    for section in _tables(paper):
-        flow.add(style.section_lines(section, _WIDTH))
     return flow.pages
 
 
-def _balanced(paper, style, before):
-    """Return a left and a right column: `before` and how to check on the left, the rest where it makes them shortest.
-
-    Each part keeps its place in the order of its column.
-    """
-    sections = _facts(paper)
-    wide = {section.name: style.section_lines(section, _WIDE) for section in (*before, *sections)}
-    narrow = {section.name: style.section_lines(section, _NARROW) for section in sections}
-    movable = [section.name for section in sections if section.name != "check"]
-    best = None
-    for pick in range(2 ** len(movable)):
-        moved = [name for n, name in enumerate(movable) if pick >> n & 1]
-        names = [*(section.name for section in before), *moved, "check"]
-        left = [line for name in names for line in wide[name]]
-        right = [line for name in movable if name not in moved for line in narrow[name]]
-        height = max(_height(left), _height(right))
-        if best is None or height < best[0] - 4:
-            best = (height, left, right)
-    return best[1:]
-
-
-def _facts(paper):
-    return [section for section in paper.sections if section.name != "text" and not section.table]
-
-
-def _tables(paper):
-    return [section for section in paper.sections if section.table]
+def _lines(paper, style, name, width):
+    """Lay out a section among the facts; one with a table is none of them."""
+    section = paper.section(name)
+    return [] if section.table else style.section_lines(section, width)
 
 
 class _Flow:
@@ -509,7 +526,7 @@ class _Flow:
         return self.y - height >= _BOTTOM
 
     def add(self, lines):
-        if not self.has_room(_height(lines[:40])) and len(lines) <= 40:
+        if not self.has_room(_height(lines)) and len(lines) <= _TOGETHER:
             self._turn(())
         start = 0
         while start < len(lines):
@@ -558,7 +575,7 @@ def _drawn(paper, pages, issued_at):
     canvas.setTitle(f"{paper.title} {paper.number}")
     canvas.setAuthor(paper.issuer)
     canvas.setSubject(paper.subtitle)
-    canvas.setKeywords(f"{paper.number}, {paper.status.mark}")
+    canvas.setKeywords(", ".join([paper.number, *(notice.mark for notice in (*paper.notices, paper.status))]))
     canvas.setCreator("Unlock Desk")
     canvas.setDateFormatter(lambda *_: f"D:{issued_at:%Y%m%d%H%M%S}+00'00'")
     for number, page in enumerate(pages, 1):
@@ -585,19 +602,19 @@ def _color(color):
 
 
 def _draw_frame(canvas, paper, number, count):
-    """Draw what is on every page: the foot, a heading on all but the first, the mark of an interim certificate."""
-    ink, ground, edge = _TINTS["interim"]
+    """Draw what is on every page: the foot, the stamps, a heading on all but the first."""
     foot = f"{paper.number}  ·  code {paper.code}  ·  check at {paper.check_at}"
     pages = f"Page {number} of {count}"
     pieces = [(0, 8, _fitting(foot, _PLAIN, 7, 430), _PLAIN, 7, _MUTED), *_to_the_right(8, pages, _BOLD, 7, _INK)]
     _draw(canvas, _LEFT, 29, _Line(10, pieces, [(0, -1.5, _WIDTH, 0.6, _RULE)]))
     if number > 1:
         pieces = [(0, 8, _fitting(f"{paper.title} {paper.number}", _BOLD, 8, 380), _BOLD, 8, _ACCENT)]
-        if not paper.interim:
-            pieces += _to_the_right(8, f"Issued {paper.issued}", _PLAIN, 7.4, _MUTED)
+        pieces += _to_the_right(8, f"Issued {paper.issued}", _PLAIN, 7.4, _MUTED)
         _draw(canvas, _LEFT, 764, _Line(10, pieces, [(0, 12.5, _WIDTH, 0.8, _ACCENT)]))
-    if paper.interim:
-        mark = "INTERIM"
-        wide = _width(mark, _BOLD, 9) + 16
+    right = _RIGHT
+    for stamp in reversed(paper.stamps):
+        ink, ground, edge = _TINTS[stamp.name]
+        wide = _width(stamp.mark, _BOLD, 9) + 16
         box = [(0, 0, wide, 13, edge), (0.8, 0.8, wide - 1.6, 11.4, ground)]
-        _draw(canvas, _RIGHT - wide, 784, _Line(13, [(8, 9.7, mark, _BOLD, 9, ink)], box))
+        _draw(canvas, right - wide, 784, _Line(13, [(8, 9.7, stamp.mark, _BOLD, 9, ink)], box))
+        right -= wide + 6

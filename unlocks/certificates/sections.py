@@ -4,6 +4,7 @@ What is not known is said to be so (`wording.NOT_RECORDED`), never guessed. Time
 with its name.
 """
 
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -14,7 +15,15 @@ from . import keys
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")  # in no locale
 _WAS_UNLOCKED = ("Unlocked", "Re-exported", "Locked again")
+_ENDS = {
+    "Re-exported": "{number} {were} re-exported",
+    "Locked again": "{number} {were} locked again",
+    "Unlocked": "{number} {were} still unlocked when this was issued",
+    None: "what became of {number} is not recorded",
+}
 _NONE = "–"
+_MANY = 12  # batches: of more than that, the fingerprints stand in the text alone
+_BY_MAIL = ("Link sent to ", "Receipt sent to ")  # what the ledger calls whoever acts by what was mailed
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,10 @@ class Fact:
 
 @dataclass(frozen=True)
 class Column:
-    """`kind` is text, number (to the right) or code. What is `under` stands below its row, not beside the rest."""
+    """`kind` is text, short (such as an outcome), time, number (to the right) or code.
+
+    What is `under` stands below its row, not beside the rest.
+    """
 
     heading: str
     kind: str = "text"
@@ -62,7 +74,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Section:
-    """`name` is its anchor. `text` is shown line by line as it stands."""
+    """`name` is its anchor. `text` is shown line by line as it stands; `headings` are lines of it."""
 
     name: str
     heading: str
@@ -70,11 +82,26 @@ class Section:
     table: Table | None = None
     facts: tuple = ()
     text: str = ""
+    headings: frozenset = frozenset()
+
+    def runs(self):
+        """Return the text cut into (piece, is it a heading); put together, the pieces are the text as it stands."""
+        runs = [["", False]]
+        for line in self.text.splitlines(keepends=True):
+            words = line.rstrip("\r\n")
+            if words in self.headings:
+                runs += [[words, True], [line[len(words) :], False]]
+            else:
+                runs[-1][0] += line
+        return runs
 
 
 @dataclass(frozen=True)
 class Paper:
-    """A whole certificate in words. `status` says whether it is interim; `notices` what else weighs against it."""
+    """A whole certificate in words.
+
+    `status` says whether it is interim, `notices` what else weighs against it; `stamps` go onto every page.
+    """
 
     title: str
     subtitle: str
@@ -86,6 +113,7 @@ class Paper:
     interim: bool
     status: Notice
     notices: list
+    stamps: list
     summary: list
     sections: list
 
@@ -107,6 +135,7 @@ def paper(facts):
         interim=facts["interim"],
         status=told.status(),
         notices=told.notices(),
+        stamps=told.stamps(),
         summary=told.summary(),
         sections=[
             told.text(),
@@ -150,7 +179,11 @@ class _Told:
         """Write when and by whom; where nothing of it is known, that once."""
         if moment is None and who is None:
             return wording.NOT_RECORDED
-        return f"{self.time(moment)} by {_known(who)}"
+        return f"{self.time(moment)} {_by(who)}"
+
+    def staff(self, *names):
+        """Name members of staff: "ServiceTitan Support (agent and agent2)"."""
+        return f"{self.support} ({_listed([name or 'somebody who is not recorded' for name in names])})"
 
     def account(self):
         case = self.facts["case"]
@@ -161,9 +194,10 @@ class _Told:
     def who(self):
         """Name the signer with role and company: "Dana Whitfield (Controller) of Northwind Heating"."""
         signer, company = self.facts["signer"], self.facts["case"]["account_name"]
-        name = signer["name"] or "somebody whose name is not recorded"
+        if not signer["name"]:
+            return "somebody whose name is not recorded" if self.agreed else "somebody who gave no name"
         role = f" ({signer['role']})" if signer["role"] else ""
-        return f"{name}{role} of {company}" if company else f"{name}{role}"
+        return f"{signer['name']}{role} of {company}" if company else f"{signer['name']}{role}"
 
     def batches_in_all(self):
         batches = self.facts["batches"]
@@ -188,14 +222,12 @@ class _Told:
             return Notice(
                 "interim",
                 "INTERIM",
-                "The case was open when this was issued, so more may follow. Ask for the final certificate once it is "
-                "closed.",
+                "The case was open when this was issued. What happened later is on a newer certificate: ask for it.",
             )
-        case = self.facts["case"]
         return Notice(
             "final",
             "FINAL",
-            f"The case was closed on {self.time(case['closed_at'])}. Resolution: {_known(case['resolution'])}.",
+            "The case was closed when this was issued. What was attached or noted later is on a newer certificate.",
         )
 
     def notices(self):
@@ -206,8 +238,8 @@ class _Told:
                     "weaker",
                     "WEAKER KIND",
                     "This is a different, weaker kind of consent: staff wrote it down. What the customer is said to "
-                    f"have answered was recorded by {consent['recorded_by']}; the customer did not press anything "
-                    "themselves.",
+                    f"have answered was recorded by {self.staff(consent['recorded_by'])}; the customer did not press "
+                    "anything themselves.",
                 )
             )
         if withdrawal := self.facts["withdrawal"]:
@@ -221,21 +253,47 @@ class _Told:
             )
         return notices
 
+    def stamps(self):
+        """Return the notices whose mark no single page may go without."""
+        stamps = [
+            (self.facts["withdrawal"], "withdrawn", "WITHDRAWN"),
+            (self.by_staff, "weaker", "TAKEN DOWN BY STAFF"),
+            (not self.agreed, "declined", "DECLINED"),
+            (self.facts["interim"], "interim", "INTERIM"),
+        ]
+        return [Notice(name, mark, "") for holds, name, mark in stamps if holds]
+
     def summary(self):
-        return list(filter(None, [self._decided(), self._identified(), self._unlocked(), self._withdrawn()]))
+        parts = [self._decided(), self._identified(), self._unlocked(), self._ended(), self._withdrawn()]
+        return list(filter(None, parts))
 
     def _decided(self):
         at = self.time(self.facts["consent"]["decided_at"])
         if not self.agreed:
-            return (
-                f"On {at}, {self.who()} did not agree that {self.support} unlocks the batches named in the text. "
-                "Nothing can be unlocked on this."
-            )
+            return self._declined(at)
         what = f"agreed that {self.support} unlocks {self.batches_in_all()}"
         if self.by_staff:
-            staff = self.facts["consent"]["recorded_by"]
-            return f"On {at}, {staff} of {self.support} wrote down that {self.who()} {what}."
+            staff = self.staff(self.facts["consent"]["recorded_by"])
+            return f"On {at}, {staff} wrote down that {self.who()} {what}."
         return f"On {at}, {self.who()} {what}."
+
+    def _declined(self, at):
+        who, why = self.who(), self.facts["consent"].get("why")
+        asked = f"when asked whether {self.support} may unlock the batches named in the text"
+        if self.by_staff:
+            staff = self.staff(self.facts["consent"]["recorded_by"])
+            said = f"On {at}, {staff} wrote down that {who} answered no {asked}."
+        else:
+            page = f"the page that {self._link_mailed('the')} led to"
+            said = _sentence(f"{who}, on {page}, answered no on {at} {asked}")
+        reason = f" The reason given: “{_short(why)}”." if why else ""
+        return f"{said}{reason} Nothing can be unlocked on this."
+
+    def _link_mailed(self, article):
+        """Say to whom the link went: "a link mailed to dana@example.com"."""
+        to = f"{article} link mailed to {self.facts['signer']['email'] or 'an address that is not recorded'}"
+        shown_to = self.facts["link"].get("shown_to")
+        return f"{to} and shown on screen to {self.staff(shown_to)}" if shown_to else to
 
     def _identified(self):
         identity = self.facts["identity"]
@@ -244,12 +302,13 @@ class _Told:
                 return "How the customer was identified is not recorded."
             if identity["pin_typed_by"] != "agent":
                 return "The account PIN was verified; how is told below."
-            typed = identity["pin_verified_by"] or "A member"
-            return f"{typed} of {self.support} typed the account PIN that they were told, and it was right."
-        to = self.facts["signer"]["email"] or "an address that is not recorded"
-        decided = f"They answered on the page that a link mailed to {to} led to"
+            staff = self.staff(identity["pin_verified_by"])
+            return f"{staff} typed the account PIN that they were told, and it was right."
+        if not self.agreed:
+            return ""
+        decided = f"They answered on the page that {self._link_mailed('a')} led to"
         if identity["pin_verified_at"] is None:
-            return f"{decided}." if not self.agreed else f"{decided}. How they were identified is not recorded."
+            return f"{decided}. How they were identified is not recorded."
         if identity["pin_typed_by"] == "customer":
             return f"{decided}, and typed the account PIN there."
         if identity["pin_typed_by"] == "agent":
@@ -264,13 +323,12 @@ class _Told:
             if self._unlocking_unknown():
                 return "What was unlocked is not recorded."
             return "Nothing has been unlocked on it yet." if self.facts["interim"] else "Nothing was unlocked on it."
-        if len(batches) == 1:
-            what = "the batch"
-        elif len(self.unlocked) == len(batches):
-            what = f"all {len(batches):,} batches"
-        else:
+        if len(self.unlocked) < len(batches):
             what = f"{len(self.unlocked):,} of the {len(batches):,} batches"
-        who = f"{self._unlockers() or 'Somebody who is not recorded'} of {self.support}"
+        else:
+            what = {1: "the batch", 2: "both batches"}.get(len(batches), f"all {len(batches):,} batches")
+        names = {batch["unlocked_by"] for batch in self.unlocked}
+        who = self.staff(*([None] if None in names else sorted(names)))
         times = sorted({batch["unlocked_at"] for batch in self.unlocked if batch["unlocked_at"]})
         if not times:
             return f"{who} unlocked {what}; when is not recorded."
@@ -287,14 +345,47 @@ class _Told:
         outcomes = [batch["outcome"] for batch in self.facts["batches"]]
         return not self.unlocked and any(outcome is None or outcome in _WAS_UNLOCKED for outcome in outcomes)
 
+    def _ended(self):
+        """Say what became of what was unlocked; with a withdrawal, that is told after it."""
+        if not self.unlocked or self.facts["withdrawal"]:
+            return ""
+        return _sentence(_listed(self._ends("Re-exported", "Locked again", "Unlocked", None)))
+
+    def _ends(self, *outcomes):
+        """Say how many of what was unlocked came to each of these ends, such as "both were locked again"."""
+        ended = [batch["outcome"] if batch["outcome"] in _ENDS else None for batch in self.unlocked]
+        whole = {1: "it", 2: "both"}.get(len(ended), f"all {len(ended):,}")
+        counts = [(outcome, ended.count(outcome)) for outcome in outcomes]
+        return [
+            _ENDS[outcome].format(
+                number=whole if count == len(ended) else f"{count:,}", were="was" if count == 1 else "were"
+            )
+            for outcome, count in counts
+            if count
+        ]
+
     def _withdrawn(self):
         withdrawal = self.facts["withdrawal"]
         if withdrawal is None:
             return ""
-        what = f"{_known(withdrawal['by'])} took the consent back on {self.time(withdrawal['at'])}"
-        if self.unlocked:
-            return f"{what}; what was still unlocked then was locked again in the same act."
-        return f"{what}." if self._unlocking_unknown() else f"{what}, before any batch was unlocked."
+        taken_back = self._taken_back()
+        if not self.unlocked:
+            return f"{taken_back}." if self._unlocking_unknown() else f"{taken_back}, before any batch was unlocked."
+        before = [batch for batch in self.unlocked if batch["outcome"] == "Re-exported"]
+        exported = f"{wording.counted(len(before), 'batch', 'batches')}" if before else "nothing"
+        after = _listed(self._ends("Locked again", "Unlocked", None))
+        return f"{taken_back}. Before that, {exported} had been re-exported{'; ' if after else ''}{after}."
+
+    def _taken_back(self):
+        withdrawal = self.facts["withdrawal"]
+        at, through = self.time(withdrawal["at"]), withdrawal.get("through")
+        if through == "staff":
+            why = f" (“{_short(withdrawal['why'])}”)" if withdrawal["why"] else ""
+            return f"{self.staff(withdrawal['by'])} recorded on {at} that the customer took it back{why}"
+        if through == "receipt":
+            contact = withdrawal.get("contact") or "a contact who is not recorded"
+            return f"It was taken back through the receipt mailed to {contact}, on {at}"
+        return f"It was taken back on {at}; how is not recorded"
 
     # The sections.
 
@@ -304,25 +395,43 @@ class _Told:
         if consent["terms_version"] is not None:
             terms = f"{_known(consent['terms_title'])}, version {consent['terms_version']}"
             terms = f"{terms}, published {self.time(consent['terms_published_at'])}"
+        answer = "what was ticked" if self.agreed else "the answer"
+        form = f"The form as it was shown, before it was filled in; {answer} stands under The decision."
         return Section(
             "text",
             "The text as it was read out" if self.by_staff else "The text as it was shown",
+            () if self.by_staff else (form,),
             facts=(
                 Fact("Terms", terms),
                 Fact("SHA-256", consent["text_sha256"], code=True),
             ),
             text=consent["text"],
+            headings=self._headings(),
         )
+
+    def _headings(self):
+        """Return the lines that head the parts of the text, as `operations.texts` writes them."""
+        consent = self.facts["consent"]
+        whole = {
+            wording.ADVICE_HEADING,
+            f"{consent['terms_title']} (version {consent['terms_version']})",
+            wording.DECISION_HEADING,
+            wording.READ_OUT_QUESTIONS_HEADING,
+        }
+        beginnings = (f"{wording.TITLE} ({self.facts['case']['reference']})", f"{wording.BATCHES_HEADING}: ")
+        lines = consent["text"].splitlines()
+        return frozenset(line for line in lines if line in whole or line.startswith(beginnings))
 
     def signer(self):
         signer, case = self.facts["signer"], self.facts["case"]
         how = "as noted" if self.by_staff else "as typed"
+        unknown = wording.NOT_RECORDED if self.agreed or self.by_staff else "none given"
         return Section(
             "signer",
             "Who decided, and for whom",
             facts=(
-                Fact(f"Name, {how}", _known(signer["name"])),
-                Fact(f"Role, {how}", _known(signer["role"])),
+                Fact(f"Name, {how}", signer["name"] or unknown),
+                Fact(f"Role, {how}", signer["role"] or unknown),
                 Fact("Admin contact on file", _both(signer["contact_name"], signer["email"])),
                 Fact("Account", _both(case["account_name"], case["account_number"], "number ")),
                 Fact("Accounting software", _known(case["accounting_software"])),
@@ -331,6 +440,12 @@ class _Told:
 
     def identity(self):
         identity = self.facts["identity"]
+        if self._no_pin_needed():
+            return Section(
+                "identity",
+                "How they were identified",
+                facts=(Fact("Account PIN", "not asked for: declining needs no PIN"),),
+            )
         typed = {
             "customer": "the customer, on the consent page",
             "agent": ", ".join(filter(None, [identity["pin_verified_by"], "a member of staff (lower assurance)"])),
@@ -348,15 +463,20 @@ class _Told:
             facts=(Fact("Account PIN verified", self.time(identity["pin_verified_at"])), Fact("Typed by", typed)),
         )
 
+    def _no_pin_needed(self):
+        return not self.agreed and not self.by_staff and self.facts["identity"]["pin_verified_at"] is None
+
     def link(self):
         link = self.facts["link"]
         if link is None:
             return Section(
                 "link", "How the link travelled", ("No link was used for this consent: staff took it down.",)
             )
+        shown_to = link.get("shown_to")
         return Section(
             "link",
             "How the link travelled",
+            (f"The link was also shown on screen to {shown_to}.",) if shown_to else (),
             facts=(
                 Fact("Sent", self.time_by(link["sent_at"], link["sent_by"])),
                 Fact("To", _known(self.facts["signer"]["email"])),
@@ -388,8 +508,10 @@ class _Told:
                 Fact("Internet address", _known(consent["ip"])),
                 Fact("Browser", self._browser()),
             ]
+        if consent.get("why"):
+            facts.append(Fact("Reason given", consent["why"]))
         if not self.facts["evidence"]:
-            facts.append(Fact("Evidence attached", "none"))
+            facts.append(Fact("Evidence", "none attached"))
         if withdrawal := self.facts["withdrawal"]:
             facts += [
                 Fact("Withdrawn", self.time_by(withdrawal["at"], withdrawal["by"])),
@@ -408,25 +530,31 @@ class _Told:
                 "Batches",
                 ("None, as this consent was declined. The batches that were asked about are named in the text.",),
             )
-        return Section(
-            "batches",
-            "Batches",
-            ("Fingerprint: SHA-256 of the batch and its items when the consent was given; it covers nothing else.",),
-            Table(
-                (
-                    Column("Number"),
-                    Column("Name"),
-                    Column("Items", "number"),
-                    Column("Total", "number"),
-                    Column("Outcome"),
-                    Column("Unlocked"),
-                    Column("Ended"),
-                    Column("Fingerprint", "code", under=True),
-                ),
-                [self._batch(batch) for batch in self.facts["batches"]],
-                total=self.batches_in_all(),
-            ),
+        columns = (
+            Column("Number"),
+            Column("Name"),
+            Column("Items", "number"),
+            Column("Total", "number"),
+            Column("Outcome", "short"),
+            Column("Unlocked", "time"),
+            Column("Ended", "time"),
+            Column("Fingerprint", "code", under=True),
         )
+        rows = [self._batch(batch) for batch in self.facts["batches"]]
+        said = "Fingerprint: SHA-256 of the batch and its items when they were consented to, and of nothing else."
+        if self._fingerprints_in_text():
+            columns, rows = columns[:-1], [row[:-1] for row in rows]
+            said = (
+                "Fingerprints: in the text. Each is the SHA-256 of a batch and its items when they were consented to, "
+                "and of nothing else."
+            )
+        return Section("batches", "Batches", (said,), Table(columns, rows, total=self.batches_in_all()))
+
+    def _fingerprints_in_text(self):
+        """Say whether there are many batches, and the text names the fingerprint of each."""
+        prints, text = [batch["fingerprint"] for batch in self.facts["batches"]], self.facts["consent"]["text"]
+        named = set(re.findall("[0-9a-f]{64}", text))
+        return len(prints) > _MANY and named.issuperset(prints)
 
     def _batch(self, batch):
         outcome = batch["outcome"]
@@ -439,9 +567,15 @@ class _Told:
             wording.NOT_RECORDED if batch["total"] is None else wording.money(Decimal(batch["total"])),
             _known(outcome),
             self.time_by(batch["unlocked_at"], batch["unlocked_by"]) if unlocked else _NONE,
-            self.time_by(batch["ended_at"], batch["ended_by"]) if ended else _NONE,
+            self._ended_by(batch) if ended else _NONE,
             _known(batch["fingerprint"]),
         )
+
+    def _ended_by(self, batch):
+        """Write when and by whom a batch's unlock ended: the customer ends it by a withdrawal, told elsewhere."""
+        if batch["ended_at"] and (batch["ended_by"] or "").startswith(_BY_MAIL):
+            return f"{self.time(batch['ended_at'])} by withdrawal"
+        return self.time_by(batch["ended_at"], batch["ended_by"])
 
     def duties(self):
         case, consent, link = self.facts["case"], self.facts["consent"], self.facts["link"]
@@ -452,12 +586,14 @@ class _Told:
                 Fact("Took it down", _known(consent["recorded_by"])),
             ]
         else:
-            typed = {"customer": "the customer", "agent": "a member of staff", None: wording.NOT_RECORDED}
+            unknown = "nobody: it was not asked for" if self._no_pin_needed() else wording.NOT_RECORDED
+            typed = {"customer": "the customer", "agent": "a member of staff", None: unknown}
             facts += [
                 Fact("Sent the link", _known(link["sent_by"])),
                 Fact("Typed the PIN", typed[self.facts["identity"]["pin_typed_by"]]),
             ]
-            facts.append(Fact("Agreed" if self.agreed else "Declined", "the customer"))
+            who = "the customer" if self.agreed or self.facts["signer"]["name"] else "somebody who gave no name"
+            facts.append(Fact("Agreed" if self.agreed else "Declined", who))
         if self.agreed:
             nobody = not self.unlocked and not self._unlocking_unknown()
             facts.append(Fact("Unlocked", "nobody" if nobody else self._unlockers() or wording.NOT_RECORDED))
@@ -504,7 +640,10 @@ class _Told:
         count = act["batches"]
         batches = wording.NOT_RECORDED if count is None else wording.counted(count, "batch", "batches")
         done = f"{self.time_by(act['at'], act['by'])}, {batches}"
-        return f"{done}. {act['why']}" if act["why"] else done
+        why, withdrawal = act["why"] or "", self.facts["withdrawal"]
+        if withdrawal and withdrawal["why"]:
+            why = why.removesuffix(withdrawal["why"]).rstrip(": ")  # told under The decision
+        return f"{done}. {why}" if why else done
 
     def evidence(self):
         """Yield the section on papers and mails, where there are any."""
@@ -521,10 +660,10 @@ class _Told:
             for kept in self.facts["evidence"]
         ]
         columns = (
-            Column("What"),
+            Column("What", "short"),
             Column("File"),
             Column("Size", "number"),
-            Column("Attached"),
+            Column("Attached", "time"),
             Column("SHA-256 of the file", "code", under=True),
         )
         yield Section("evidence", "Evidence attached", table=Table(columns, rows))
@@ -536,15 +675,18 @@ class _Told:
         ]
         columns = (
             Column("Entry", "number"),
-            Column("When"),
-            Column("What"),
+            Column("When", "time"),
+            Column("What", "short"),
             Column("Who"),
             Column("Hash", "code"),
         )
         return Section(
             "ledger",
             "The case in the ledger",
-            ("The hash of each entry covers the entry before it: none can be changed or taken out unnoticed.",),
+            (
+                "Each hash covers the entry before it: none can be changed or taken out unnoticed. Missing numbers "
+                "belong to other cases.",
+            ),
             Table(columns, rows) if rows else None,
             facts=(Fact(f"Newest entry of the whole ledger: {head['sequence']}", head["hash"], code=True),),
         )
@@ -574,6 +716,23 @@ def _zone(name):
 
 def _known(value):
     return wording.NOT_RECORDED if value is None or value == "" else str(value)
+
+
+def _by(who):
+    """Write "by agent"; of what came through a mail, only through which is known."""
+    if who and who.startswith(_BY_MAIL):
+        return f"through the {who[0].lower()}{who[1:]}"
+    return f"by {_known(who)}"
+
+
+def _short(words):
+    """Write what somebody typed on one line, no longer than the summary bears; the whole stands further down."""
+    words = " ".join(words.split()).removesuffix(".")
+    return words if len(words) <= 200 else f"{words[:199]}…"
+
+
+def _sentence(words):
+    return f"{words[0].upper()}{words[1:]}."
 
 
 def _both(first, second, before=""):

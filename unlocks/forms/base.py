@@ -3,14 +3,15 @@
 from django import forms
 
 
-def text(label, *, required=True, rows=3, help_text="", max_length=2000):
-    """Return a field of several lines."""
+def text(label, *, missing="", rows=3, help_text="", max_length=2000):
+    """Return a field of several lines; `missing` is what is said when it is left empty, '' when it may be."""
     return forms.CharField(
         label=label,
-        required=required,
+        required=bool(missing),
         max_length=max_length,
         help_text=help_text,
         widget=forms.Textarea(attrs={"rows": rows}),
+        error_messages={"required": missing},
     )
 
 

@@ -6,6 +6,7 @@ from django.core.exceptions import ValidationError
 from django.utils.crypto import constant_time_compare
 
 from .. import evidence, operations
+from ..certificates import facts
 from ..models import CaseEvent, ConsentEvidence, Contact
 from .base import CaseForm, ContactField
 from .customer import Line, sha256
@@ -233,12 +234,23 @@ class CertificateForm(ConsentForm):
     permission = "unlocks.view_consent"
     by_itself = True  # drawing a long one takes seconds, in which nobody should wait for it
 
+    def prepare(self):
+        newest = self.case.consent.certificates.defer("content", "pdf").first()
+        if newest is None:
+            return
+        upto = facts.told_of(self.request).order_by("-sequence").values_list("sequence", flat=True).first()
+        if (newest.upto, newest.interim) == (upto, self.case.is_open):
+            self.title = self.button = f"Show {newest.number}"
+            self.where = "Nothing has happened in the case since it was issued, so it still says it all."
+        elif newest.interim and not self.case.is_open:
+            self.title = self.button = "Issue a newer one (final)"
+        else:
+            self.title = self.button = "Issue a newer one"
+
     def carry_out(self, by):
-        self.newest = self.case.consent.certificates.defer("content", "pdf").first()
+        """Issue it and return its number: the page of the certificate, which comes next, says the rest."""
         self.issued = operations.issue_certificate(self.case.consent, by=by)
-        if self.issued == self.newest:
-            return f"Nothing has happened in the case since {self.issued.number} was issued: it still says it all."
-        return f"{self.issued.number} is issued."
+        return self.issued.number
 
 
 CONSENT_FORMS = {form.verb: form for form in (CertificateForm, AttachEvidenceForm, ResendReceiptForm)}

@@ -40,27 +40,42 @@ class AccountForm(forms.Form):
 
 
 class OpenRequestForm(forms.Form):
-    """The second step: who asks, why, and for which batches of the account.
+    """The second step: who asks, why, and for which batches of the account; in the order of the page.
 
     `only_batches` leaves everything but the batches unasked: that is what "Check the batches" needs.
     """
 
-    requester = ContactField(label="Asked by", queryset=Contact.objects.none(), widget=forms.RadioSelect)
-    channel = forms.ChoiceField(
-        label="How they reached us", choices=UnlockRequest.Channel.choices, widget=forms.RadioSelect
+    requester = ContactField(
+        label="Asked by",
+        queryset=Contact.objects.none(),
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose who asks for the unlock."},
     )
     bypass_reason = forms.ChoiceField(
-        label="Why were the batches bypassed?", choices=UnlockRequest.BypassReason.choices, widget=forms.RadioSelect
+        label="Why were the batches bypassed?",
+        choices=UnlockRequest.BypassReason.choices,
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose why the batches were bypassed."},
     )
-    reason = text("Reason for the unlock", help_text="In the customer's words: what do they want to do with them?")
-    picked = forms.ModelMultipleChoiceField(
-        label="Bypassed batches", queryset=Batch.objects.none(), required=False, widget=forms.CheckboxSelectMultiple
+    channel = forms.ChoiceField(
+        label="How they reached us",
+        choices=UnlockRequest.Channel.choices,
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose how they reached us."},
+    )
+    reason = text(
+        "Reason for the unlock",
+        help_text="In the customer's words: what do they want to do with them?",
+        missing="Write down what the customer wants to do with the batches.",
     )
     numbers = forms.CharField(
         label="Batch numbers",
         required=False,
         help_text="Paste as many as you like, with commas, semicolons, spaces or lines between them.",
         widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false", "autocomplete": "off"}),
+    )
+    picked = forms.ModelMultipleChoiceField(
+        label="Bypassed batches", queryset=Batch.objects.none(), required=False, widget=forms.CheckboxSelectMultiple
     )
 
     def __init__(self, data=None, *args, account, only_batches=False, **kwargs):
@@ -143,7 +158,10 @@ class AdviseForm(CaseForm):
     writes = (Kind.ADVISED,)
 
     advice = forms.ChoiceField(
-        label="What did the customer choose?", choices=UnlockRequest.Advice.choices, widget=forms.RadioSelect
+        label="What did the customer choose?",
+        choices=UnlockRequest.Advice.choices,
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose what the customer wants to do."},
     )
 
     @classmethod
@@ -172,7 +190,7 @@ class VerifyPinForm(CaseForm):
 
     @classmethod
     def fits(cls, case, user):
-        return case.before_consent and not case.request.account.pin_state
+        return case.before_consent and not case.request.account.pin_state and not case.link_seen
 
     def carry_out(self, by):
         operations.verify_pin(self.request, pin=self.cleaned_data["pin"], by=by)
@@ -202,7 +220,12 @@ class SendLinkForm(CaseForm):
     permission = "unlocks.send_consent_link"
     writes = (Kind.LINK_SENT,)
 
-    contact = ContactField(label="To which Admin?", queryset=Contact.objects.none(), widget=forms.RadioSelect)
+    contact = ContactField(
+        label="To which Admin?",
+        queryset=Contact.objects.none(),
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose the Admin who gets the link."},
+    )
 
     def prepare(self):
         admins = self.request.account.contacts.filter(is_admin=True)
@@ -259,7 +282,7 @@ class RelockForm(CaseForm):
     permission = "unlocks.relock_batch"
     danger = "danger"
 
-    why = text("Why are they locked again?", rows=2)
+    why = text("Why are they locked again?", rows=2, missing="Say why they are locked again: it stays with the record.")
     key = forms.UUIDField(widget=forms.HiddenInput)
 
     def prepare(self):
@@ -294,7 +317,7 @@ class ReExportForm(CaseForm):
 
     def prepare(self):
         self.fields["key"].initial = uuid.uuid4
-        unlocked = self.case.unlocked_batches().order_by("pk")
+        unlocked = self.case.unlocked_batches().order_by("number")
         self.fields["all"].label = f"All {self.case.unlocked:,} that are unlocked"
         if self.case.unlocked > LISTED_BATCHES:
             del self.fields["batches"]
@@ -330,7 +353,11 @@ class NoteForm(CaseForm):
     permission = "unlocks.open_request"
     writes = (Kind.NOTE,)
 
-    text = text("Note", help_text="Stays in the record; it can't be changed or deleted. Never put a PIN here.")
+    text = text(
+        "Note",
+        help_text="Stays in the record; it can't be changed or deleted. Never put a PIN here.",
+        missing="Write the note first.",
+    )
 
     @classmethod
     def fits(cls, case, user):
@@ -367,7 +394,12 @@ class HandOverForm(CaseForm):
     permission = "unlocks.open_request"
     writes = (Kind.ASSIGNED,)
 
-    to = forms.ModelChoiceField(label="To", queryset=get_user_model().objects.none(), empty_label="Choose a colleague")
+    to = forms.ModelChoiceField(
+        label="To",
+        queryset=get_user_model().objects.none(),
+        empty_label="Choose a colleague",
+        error_messages={"required": "Choose the colleague who takes it over."},
+    )
 
     def prepare(self):
         self.fields["to"].queryset = (
@@ -391,7 +423,7 @@ class WithdrawForm(CaseForm):
     writes = (Kind.WITHDRAWN,)
     danger = "danger"
 
-    why = text("What did the customer say?", rows=2)
+    why = text("What did the customer say?", rows=2, missing="Write down what the customer said.")
 
     def prepare(self):
         unlocked = self.case.unlocked
@@ -420,8 +452,13 @@ class CloseForm(CaseForm):
     permission = "unlocks.open_request"
     writes = (Kind.CLOSED,)
 
-    resolution = forms.ChoiceField(label="How did it end?", choices=(), widget=forms.RadioSelect)
-    why = text("Why", required=False, rows=2)
+    resolution = forms.ChoiceField(
+        label="How did it end?",
+        choices=(),
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose how it ended."},
+    )
+    why = text("Why", rows=2)
 
     def prepare(self):
         resolutions = UnlockRequest.Resolution
@@ -462,7 +499,7 @@ class CancelForm(CaseForm):
     writes = (Kind.CLOSED,)
     danger = "danger"
 
-    why = text("Why is it cancelled?", rows=2)
+    why = text("Why is it cancelled?", rows=2, missing="Say why it is cancelled: it stays with the record.")
 
     @classmethod
     def fits(cls, case, user):
@@ -503,7 +540,7 @@ class ActForm(forms.Form):
     """What confirms a bulk act: the key that makes a second submit the same act, and for a relock the reason."""
 
     key = forms.UUIDField(widget=forms.HiddenInput)
-    why = text("Why are they locked again?", rows=2)
+    why = text("Why are they locked again?", rows=2, missing="Say why they are locked again: it stays with the record.")
 
     def __init__(self, *args, kind, key, **kwargs):
         super().__init__(*args, label_suffix="", **kwargs)

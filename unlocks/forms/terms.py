@@ -14,9 +14,12 @@ LONGEST = 20_000
 class TermsForm(forms.Form):
     """The words of a draft. `seen` says which words its writer began with."""
 
-    title = Line(help_text="It stands above the terms. No placeholders.")
+    title = Line(
+        help_text="It stands above the terms. No placeholders.", error_messages={"required": "Type the title."}
+    )
     text = Lines(
         max_length=LONGEST,
+        error_messages={"required": "Type the terms."},
         help_text=f"Placeholders: {' and '.join(wording.PLACEHOLDERS)}. A blank line begins a new paragraph.",
         widget=forms.Textarea(attrs={"rows": 15, "class": "terms-text"}),
     )

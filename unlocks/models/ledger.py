@@ -38,6 +38,7 @@ class CaseEvent(models.Model):
         RELOCKED = "relocked", "Locked again"
         RE_EXPORTED = "re_exported", "Marked as re-exported"
         CLOSED = "closed", "Closed"
+        STAFF_CHANGED = "staff_changed", "Staff account changed"
         TERMS_DRAFTED = "terms_drafted", "Consent terms drafted"
         TERMS_PUBLISHED = "terms_published", "Consent terms published"
         SEALED = "sealed", "History sealed"

@@ -19,9 +19,10 @@ from .consent import (
 )
 from .evidence import attach_evidence
 from .links import link_state
-from .pin import issue_pin, verify_customer_pin, verify_pin
+from .pin import issue_pin, link_seen, verify_customer_pin, verify_pin
 from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
+from .staff import change_own_password, change_staff
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen, terms_sha256
 from .texts import shown_lines, shown_text, terms_in_force, text_to_read_out
 from .unlock import mark_re_exported, relock, unlock
@@ -33,6 +34,8 @@ __all__ = [
     "add_note",
     "assign",
     "attach_evidence",
+    "change_own_password",
+    "change_staff",
     "close_request",
     "decline_consent",
     "draft_terms",
@@ -41,6 +44,7 @@ __all__ = [
     "issue_certificate",
     "issue_pin",
     "link_for",
+    "link_seen",
     "link_state",
     "mark_re_exported",
     "obstacle_to_publishing",

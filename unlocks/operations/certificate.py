@@ -30,7 +30,12 @@ def issue_certificate(consent, *, by):
         if newest and (newest.upto, newest.interim) == before:
             return newest
         # Drawn before anything is locked: a long one takes seconds.
-        drawn = _draw(consent, newest.ordinal + 1 if newest else 1, *before)
+        try:
+            drawn = _draw(consent, newest.ordinal + 1 if newest else 1, *before)
+        except verify_certificate.NotGenuine:
+            if _stand(_read(consent.pk)) == before:
+                raise
+            continue  # one half was read before something happened, the other after it
         with transaction.atomic():
             UnlockRequest.objects.select_for_update(of=("self",), no_key=True).get(pk=consent.request_id)
             if _stand(_read(consent.pk)) == before and consent.certificates.first() == newest:

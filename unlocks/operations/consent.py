@@ -9,9 +9,9 @@ from django.db.models import F, OuterRef, Subquery
 from django.urls import reverse
 from django.utils import timezone
 
-from .. import fingerprint, history, ledger, mails, wording
+from .. import fingerprint, history, ledger, mails, records, wording
 from ..actors import Actor
-from ..models import CaseEvent, Consent, ConsentedBatch, ConsentLink, RequestedBatch, UnlockRequest
+from ..models import CaseEvent, Consent, ConsentedBatch, ConsentLink, Contact, RequestedBatch, UnlockRequest
 from ..rules import Refusal
 from .links import live, opened
 from .pin import counts_still, knows_pin, verified_by
@@ -35,7 +35,7 @@ def send_consent_link(request, *, contact, by):
         raise Refused.because(Refusal.ALREADY_RECORDED, names="unlocked; open a new request for other batches")
     if not request.advice:
         raise Refused.because(Refusal.ADVICE_FIRST)
-    _refuse_unless_admin(contact, request, "Links go to Admin contacts only.")
+    contact = _admin_now(contact, request, "Links go to Admin contacts only.")
     refuse_own_contacts(request.account, by)
     if not request.account.pin_hash:
         raise Refused.because(Refusal.NO_PIN)
@@ -54,6 +54,7 @@ def send_consent_link(request, *, contact, by):
         sent_at=at,
         expires_at=at + settings.CONSENT_LINK_LIFETIME,
     )
+    shown = not knows_pin(request.account, by.user)
     if request.status != UnlockRequest.Status.AWAITING_CONSENT:
         request.status = UnlockRequest.Status.AWAITING_CONSENT
         history.save(request, by=by, why="Consent link sent")
@@ -68,6 +69,7 @@ def send_consent_link(request, *, contact, by):
         name=contact.name,
         terms=link.terms.version,
         expires=link.expires_at.isoformat(),
+        shown=shown,
     )
     url = settings.PUBLIC_URL + reverse("consent_link", args=[token])
     mails.send(
@@ -80,7 +82,7 @@ def send_consent_link(request, *, contact, by):
         url=url,
         expires=link.expires_at,
     )
-    return "" if knows_pin(request.account, by.user) else url
+    return url if shown else ""
 
 
 @staff_verb("unlocks.send_consent_link")
@@ -191,16 +193,16 @@ def take_down_consent(request, *, contact, name, role, shown, by):
     """
     request = locked(request)
     _refuse_to_take_down(request, by)
-    _refuse_unless_admin(contact, request, "Only an Admin of the account can consent.")
+    contact, terms = _admin_now(contact, request, "Only an Admin of the account can consent."), terms_in_force()
     history.lock(asked_for(request))
-    if text_to_read_out(request) != shown:
+    if text_to_read_out(request, terms) != shown:
         raise Refused.because(Refusal.CHANGED_WHILE_READING)
     consent, token = _agree(
         request,
         {
             "how": Consent.How.STAFF,
             "recorded_by": by.user,
-            "terms": terms_in_force(),
+            "terms": terms,
             "contact": contact,
             "contact_name": contact.name,
             "email": contact.email,
@@ -212,7 +214,8 @@ def take_down_consent(request, *, contact, name, role, shown, by):
         shown=shown,
         by=by,
     )
-    _revoke(request, consent.given_at)
+    if _revoke(request, consent.given_at):
+        ledger.note(CaseEvent.Kind.LINK_REVOKED, request=request, by=by)
     if request.status != UnlockRequest.Status.AWAITING_CONSENT:
         request.status = UnlockRequest.Status.AWAITING_CONSENT
         history.save(request, by=by, why="Consent asked for on the phone")
@@ -247,9 +250,12 @@ def _refuse_to_take_down(request, by):
         raise Refused.because(Refusal.PIN_NOT_BY_YOU)
 
 
-def _refuse_unless_admin(contact, request, said):
+def _admin_now(contact, request, said):
+    """Lock a contact and return it as it stands now. Raises Refused unless it is an Admin of the request's account."""
+    contact = Contact.objects.select_for_update(no_key=True).get(pk=contact.pk)
     if contact.account_id != request.account_id or not contact.is_admin:
         raise Refused.because(Refusal.NOT_AN_ADMIN, name=contact.name, admins=said)
+    return contact
 
 
 def _by_link(link, by):
@@ -306,7 +312,8 @@ def _agree(request, given, *, name, role, shown, by, ticked=(), pressed=""):
 def _make_ready(request, consent, kind, *, by, why):
     request.status = UnlockRequest.Status.CONSENTED
     history.save(request, by=by, why=why)
-    ledger.note(kind, request=request, by=by, at=consent.given_at, batches=consent.batch_count, **_facts(consent, by))
+    facts = {"batches": consent.batch_count, "covered": records.covered(consent.pk)} | _facts(consent, by)
+    ledger.note(kind, request=request, by=by, at=consent.given_at, **facts)
 
 
 def _record(request, decision, *, name, role, shown, at, **given):
@@ -341,6 +348,8 @@ def _facts(consent, by):
         "pressed": consent.pressed,
         "pin_verified": _iso(consent.pin_verified_at),
         "pin_typed_by": str(consent.pin_typed_by),
+        "link_used": _iso(consent.link and consent.link.used_at),
+        "receipt_sha256": consent.receipt_hash,
         "given": _iso(consent.given_at),
         "valid_until": _iso(consent.valid_until),
         "browser": by.browser,

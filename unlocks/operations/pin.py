@@ -27,7 +27,7 @@ def verify_pin(request, *, pin, by):
     """
     with transaction.atomic():
         account = locked(request).account
-        if ConsentLink.objects.filter(request=request, sent_by=by.user, used_at=None, revoked_at=None).exists():
+        if link_seen(request, by.user):
             raise Refused.because(Refusal.LINK_SEEN)
     _try(account, pin, request=request, by=by)
     with transaction.atomic():
@@ -118,6 +118,15 @@ def issue_pin(account, *, by):
         for contact in admins:
             mails.send("new_pin", contact.email, account=account, about=account, contact=contact, pin=pin)
     account.refresh_from_db()
+
+
+def link_seen(request, user):
+    """Say whether `user` was shown a consent link of the account that still works: then they may not type its PIN.
+
+    With both, in one request or in two, they could agree for the customer.
+    """
+    live = ConsentLink.objects.filter(used_at=None, revoked_at=None, expires_at__gt=timezone.now())
+    return live.filter(request__account=request.account_id, sent_by=user).exists()
 
 
 def knows_pin(account, user):

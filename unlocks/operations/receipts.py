@@ -6,8 +6,8 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
-from .. import ledger, mails
-from ..models import CaseEvent, Consent, ConsentWithdrawal, ResentReceipt, UnlockRequest
+from .. import ledger, mails, wording
+from ..models import CaseEvent, Consent, ConsentWithdrawal, RequestedBatch, ResentReceipt, UnlockRequest
 from ..rules import Refusal
 from .tokens import hashed, new_token
 from .verbs import Refused, refuse_own_contacts, staff_verb
@@ -34,8 +34,23 @@ def mail_receipt(consent, token, to=""):
         account=consent.request.account,
         url=settings.PUBLIC_URL + reverse("receipt_link", args=[token]),
         text=consent.text,
-        why=withdrawal and withdrawal.why,
+        again=bool(to),
+        **(withdrawal and told_of_withdrawal(withdrawal)) or {},
     )
+
+
+def told_of_withdrawal(withdrawal):
+    """Return what a mail says of a withdrawal: itself, and in words what became of the case's batches."""
+    lines = withdrawal.consent.request.lines
+    counts = {
+        name: lines.filter(outcome=outcome).count()
+        for name, outcome in (
+            ("locked_again", RequestedBatch.Outcome.RELOCKED),
+            ("exported", RequestedBatch.Outcome.RE_EXPORTED),
+        )
+    }
+    words = {name: wording.counted(n, "batch", "batches") if n else "no batch" for name, n in counts.items()}
+    return {"withdrawal": withdrawal} | words
 
 
 def _template(consent, withdrawal):
@@ -70,6 +85,7 @@ def resend_receipt(consent, *, by):
         at=at,
         consent=consent.pk,
         receipt=resent.pk,
+        receipt_sha256=resent.token_hash,
         to=contact.email,
         name=contact.name,
     )

@@ -1,6 +1,7 @@
 """The life of the consent terms: drafted, published by another person, then frozen."""
 
 import hashlib
+import json
 
 from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
@@ -69,7 +70,10 @@ def publish_terms(terms, *, seen, by):
         by=by,
         at=terms.published_at,
         version=terms.version,
+        title=terms.title,
         sha256=terms_sha256(terms),
+        drafted_by=terms.drafted_by_id,
+        drafted_at=terms.drafted_at and terms.drafted_at.isoformat(),
     )
     return terms
 
@@ -140,14 +144,21 @@ def _refuse_to_publish(terms, by):
     in_force = terms_in_force()
     if (terms.title, terms.text) == (in_force.title, in_force.text):
         raise Refused.because(Refusal.TERMS_SAME, version=in_force.version)
-    if terms.drafted_by == by.user and (names := _other_publishers(by.user)):
+    writers = _writers(terms)
+    if by.user.pk in writers and (names := _publishers(besides=writers)):
         raise Refused.because(Refusal.OWN_DRAFT, names=names)
 
 
-def _other_publishers(user):
-    """Name some of the others who could publish, superusers among them; '' when there is nobody else."""
+def _writers(terms):
+    """Return the keys of all who wrote at a draft, as the ledger tells: whoever adds a blank takes no words over."""
+    drafted = CaseEvent.objects.filter(kind=CaseEvent.Kind.TERMS_DRAFTED).values_list("user", "body")
+    return {user for user, body in drafted if json.loads(body)["facts"]["version"] == terms.version}
+
+
+def _publishers(*, besides):
+    """Name some of those who could publish, superusers among them; '' when there is nobody else."""
     able = get_user_model().objects.with_perm(PUBLISH, backend="django.contrib.auth.backends.ModelBackend")
-    others = able.filter(is_staff=True).exclude(pk=user.pk)
+    others = able.filter(is_staff=True).exclude(pk__in=besides)
     return " or ".join(other.get_username() for other in others.order_by("username")[:5])
 
 

@@ -20,9 +20,12 @@ def shown_text(link):
     return shown_lines(link.request, link.terms, _with_content(link.request))
 
 
-def text_to_read_out(request):
-    """Return all that staff read out to the customer on the phone, as the batches stand now."""
-    account, terms = request.account, terms_in_force()
+def text_to_read_out(request, terms=None):
+    """Return all that staff read out to the customer on the phone, as the batches stand now.
+
+    `terms` are those in force, unless given.
+    """
+    account, terms = request.account, terms or terms_in_force()
     return _joined(
         request,
         terms,

@@ -6,6 +6,7 @@ from django.utils import timezone
 from .. import ledger, mails
 from ..models import CaseEvent, Consent, ConsentWithdrawal, RequestedBatch, UnlockRequest
 from ..rules import Refusal
+from .receipts import told_of_withdrawal
 from .requests import end
 from .unlock import relock_under
 from .verbs import Refused, customer_verb, locked, staff_verb
@@ -45,17 +46,28 @@ def _withdraw(consent, *, why, said, by):
     standing = list(agreed.select_related("contact", "terms"))
     relock_under(standing, by=by, why=said)
     at = timezone.now()
-    for taken_back in standing:
+    withdrawals = [
         ConsentWithdrawal.objects.create(consent=taken_back, at=at, by=by.user, actor=by.name, why=why)
-        ledger.note(CaseEvent.Kind.WITHDRAWN, request=request, by=by, at=at, consent=taken_back.pk, why=why)
-    end(request, resolution=UnlockRequest.Resolution.WITHDRAWN, by=by, why=said)
+        for taken_back in standing
+    ]
     for taken_back in standing:
+        ledger.note(
+            CaseEvent.Kind.WITHDRAWN,
+            request=request,
+            by=by,
+            at=at,
+            consent=taken_back.pk,
+            why=why,
+            withdrawn=at.isoformat(),
+        )
+    end(request, resolution=UnlockRequest.Resolution.WITHDRAWN, by=by, why=said)
+    for withdrawal in withdrawals:
         mails.send(
             "withdrawn",
-            taken_back.email,
+            withdrawal.consent.email,
             about=request,
-            consent=taken_back,
+            consent=withdrawal.consent,
             request=request,
             account=request.account,
-            why=why,
+            **told_of_withdrawal(withdrawal),
         )

@@ -2,13 +2,14 @@
 
 import datetime
 import json
+import re
 from decimal import Decimal
 
 from django import template
 from django.contrib.admin.views.main import PAGE_VAR
 from django.db import models
 from django.utils import timezone
-from django.utils.html import format_html
+from django.utils.html import escape, format_html
 from django.utils.safestring import mark_safe
 from django.utils.text import capfirst
 from django.utils.timesince import timesince
@@ -51,9 +52,26 @@ def to_the_second(moment):
 
 
 @register.filter
-def ago(moment):
-    """Write how long ago a moment was, in its largest unit: 3 hours ago."""
-    return f"{timesince(moment, depth=1)} ago"
+def ago(moment, now=None):
+    """Write how long ago a moment was, in its largest unit: just now, 3 hours ago."""
+    now = now or timezone.now()
+    if now - moment < datetime.timedelta(minutes=1):
+        return "just now"
+    return f"{timesince(moment, now, depth=1)} ago"
+
+
+@register.filter
+def mail(address):
+    """Write a mail address so that it breaks after @ and dots, and not inside a word."""
+    return mark_safe(re.sub(r"([@.])", r"\1<wbr>", escape(address)))  # noqa: S308  escaped before
+
+
+@register.filter
+def blanks_marked(piece):
+    """Split a piece of what differs into (mark, text): without a mark, blanks and the end of a line are not seen."""
+    if piece.isspace() and "\n" not in piece:
+        return [("·", piece)]
+    return [("¶" if "\n" in part else "", part) for part in re.split(r"(\n+)", piece) if part]
 
 
 @register.filter

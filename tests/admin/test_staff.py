@@ -1,0 +1,233 @@
+"""Staff accounts on the desk: what superusers change, what stands of it in the audit log, and who may."""
+
+import json
+
+import pytest
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group, Permission
+from django.test import Client
+
+from tests import factories
+from unlocks import guards, ledger
+from unlocks.models import CaseEvent
+
+STAFF = "/desk/auth/user/"
+LOG = "/desk/unlocks/caseevent/"
+OWN_PASSWORD = "/desk/password_change/"
+FIRST, SECOND = "correct-horse-battery", "staple-of-another-kind"
+
+pytestmark = pytest.mark.django_db
+
+
+def entries():
+    events = CaseEvent.objects.filter(kind=CaseEvent.Kind.STAFF_CHANGED).order_by("sequence")
+    return [(event.actor, event.ip, json.loads(event.body)["facts"]) for event in events]
+
+
+def entry(user, **changed):
+    return ("superuser", "127.0.0.1", {"user": user.pk, "username": user.username, "changed": changed})
+
+
+def page(user):
+    return f"{STAFF}{user.pk}/change/"
+
+
+def form(user, **changes):
+    """What the page of an account sends back untouched, with changes."""
+    ticked = {name: "on" for name in ("is_active", "is_staff", "is_superuser") if getattr(user, name)}
+    typed = {"first_name": user.first_name, "last_name": user.last_name, "email": user.email}
+    return typed | ticked | {"groups": [group.pk for group in user.groups.all()]} | changes
+
+
+def group(name):
+    return Group.objects.get(name=name).pk
+
+
+@pytest.fixture
+def dana():
+    return factories.make_user("dana", group="Agent", password=FIRST)
+
+
+def test_a_change_is_one_entry_of_the_audit_log(superuser_client, dana):
+    changes = {"email": "dana@vendor.example", "is_superuser": "on", "groups": [group("Manager"), group("Auditor")]}
+    response = superuser_client.post(page(dana), form(dana, **changes))
+    assert (response.status_code, response.url) == (302, STAFF)
+    dana.refresh_from_db()
+    assert (dana.email, dana.is_superuser, {g.name for g in dana.groups.all()}) == (
+        "dana@vendor.example",
+        True,
+        {"Manager", "Auditor"},
+    )
+    expected = entry(
+        dana,
+        email=["", "dana@vendor.example"],
+        is_superuser=[False, True],
+        groups=[["Agent"], ["Auditor", "Manager"]],
+    )
+    assert entries() == [expected]
+    assert superuser_client.post(page(dana), form(dana, **changes)).status_code == 302
+    assert entries() == [expected]
+    assert ledger.first_fault() == ""
+
+
+def test_deactivating_somebody_is_told(superuser_client, dana):
+    superuser_client.post(page(dana), form(dana, is_active="", last_name="Whitfield"))
+    assert entries() == [entry(dana, last_name=["", "Whitfield"], is_active=[True, False])]
+
+
+def test_saving_without_a_change_leaves_no_entry(superuser_client, dana):
+    dana.last_login = "2026-11-23T12:00:00Z"
+    dana.save()
+    assert superuser_client.post(page(dana), form(dana)).status_code == 302
+    assert superuser_client.post(page(dana), form(dana, email="no address")).status_code == 200
+    assert entries() == []
+
+
+def test_signing_in_is_no_change(dana):
+    assert Client().post("/desk/login/", {"username": "dana", "password": FIRST, "next": "/desk/"}).status_code == 302
+    dana.refresh_from_db()
+    assert dana.last_login
+    assert entries() == []
+
+
+def test_a_new_account_is_one_entry(superuser_client):
+    typed = {
+        "username": "newcomer",
+        "usable_password": "true",
+        "password1": FIRST,
+        "password2": FIRST,
+        "is_staff": "on",
+        "groups": [group("Agent")],
+    }
+    assert superuser_client.post(f"{STAFF}add/", typed).status_code == 302
+    user = get_user_model().objects.get(username="newcomer")
+    assert user.check_password(FIRST)
+    expected = entry(
+        user,
+        username=[None, "newcomer"],
+        first_name=[None, ""],
+        last_name=[None, ""],
+        email=[None, ""],
+        is_active=[None, True],
+        is_staff=[None, True],
+        is_superuser=[None, False],
+        groups=[None, ["Agent"]],
+        permissions=[None, []],
+        password="set",
+    )
+    assert entries() == [expected]
+    again = superuser_client.post(f"{STAFF}add/", typed)
+    assert (again.status_code, entries()) == (200, [expected])
+
+
+def test_a_password_that_somebody_else_sets_is_told_without_it(superuser_client, dana):
+    address = f"{STAFF}{dana.pk}/password/"
+    assert superuser_client.post(address, {"password1": SECOND, "password2": "typed wrong"}).status_code == 200
+    assert entries() == []
+    typed = {"usable_password": "true", "password1": SECOND, "password2": SECOND, "set-password": "Change password"}
+    assert superuser_client.post(address, typed).status_code == 302
+    dana.refresh_from_db()
+    assert dana.check_password(SECOND)
+    superuser_client.post(address, {"usable_password": "false", "unset-password": "Disable"})
+    dana.refresh_from_db()
+    assert not dana.has_usable_password()
+    assert entries() == [entry(dana, password="set"), entry(dana, password="disabled")]
+    bodies = " ".join(CaseEvent.objects.values_list("body", flat=True))
+    assert SECOND not in bodies
+    assert "$" not in bodies
+
+
+def test_ones_own_password_is_told(client, dana):
+    client.force_login(dana)
+    typed = {"old_password": FIRST, "new_password1": SECOND, "new_password2": SECOND}
+    assert client.post(OWN_PASSWORD, typed | {"old_password": "wrong"}).status_code == 200
+    assert entries() == []
+    assert client.post(OWN_PASSWORD, typed).status_code == 302
+    expected = [("dana", "127.0.0.1", {"user": dana.pk, "username": "dana", "changed": {"password": "set"}})]
+    assert entries() == expected
+    assert client.post(OWN_PASSWORD, typed).status_code == 200  # the old one is the new one now
+    assert entries() == expected
+    assert client.get("/desk/").status_code == 200
+    assert client.get(OWN_PASSWORD).status_code == 200
+
+
+def test_a_user_name_stays_and_the_page_says_why(superuser_client, dana):
+    shown = superuser_client.get(page(dana)).content.decode()
+    assert 'name="username"' not in shown
+    assert "consents, certificates and the audit log name people by it" in shown
+    superuser_client.post(page(dana), form(dana, username="agent"))
+    dana.refresh_from_db()
+    assert (dana.username, entries()) == ("dana", [])
+    assert 'name="username"' in superuser_client.get(f"{STAFF}add/").content.decode()
+
+
+@pytest.mark.parametrize("role", ["agent", "manager", "auditor"])
+def test_others_change_no_account(request, role, dana):
+    client = request.getfixturevalue(f"{role}_client")
+    before = list(get_user_model().objects.order_by("pk").values())
+    typed = {"usable_password": "true", "password1": SECOND, "password2": SECOND}
+    answers = [
+        client.post(page(dana), form(dana, is_superuser="on")).status_code,
+        client.post(f"{STAFF}{dana.pk}/password/", typed).status_code,
+        client.post(f"{STAFF}999999/password/", typed).status_code,
+        client.post(f"{STAFF}add/", typed | {"username": "newcomer"}).status_code,
+    ]
+    assert answers == [403] * 4
+    assert list(get_user_model().objects.order_by("pk").values()) == before
+    assert entries() == []
+
+
+def test_who_may_change_users_in_djangos_way_may(agent, agent_client, dana):
+    agent.user_permissions.add(*Permission.objects.filter(codename__in=["view_user", "change_user"]))
+    assert agent_client.post(page(dana), form(dana, first_name="Dana")).status_code == 302
+    facts = {"user": dana.pk, "username": "dana", "changed": {"first_name": ["", "Dana"]}}
+    assert entries() == [("agent", "127.0.0.1", facts)]
+
+
+# As the audit log shows it
+
+
+def text(client, address):
+    response = client.get(address)
+    assert response.status_code == 200
+    return " ".join(response.content.decode().split())
+
+
+def test_the_audit_log_says_who_it_is_about_and_what_changed(superuser_client, auditor_client, dana):
+    superuser_client.post(page(dana), form(dana, email="<b>dana</b>@vendor.example"))
+    assert entries() == []
+    superuser_client.post(page(dana), form(dana, email="dana@vendor.example", is_superuser="on", groups=[]))
+    superuser_client.post(f"{STAFF}{dana.pk}/password/", {"usable_password": "false", "unset-password": "Disable"})
+    log = text(auditor_client, LOG)
+    assert log.count("Staff account dana") == 2
+    assert log.count('<span class="tag wait">Staff account changed</span>') == 2
+    second, first = CaseEvent.objects.all()
+    shown = text(auditor_client, f"{LOG}{first.pk}/change/")
+    assert "<dt>About</dt><dd>Staff account dana</dd>" in shown
+    assert (
+        "<dt>What</dt><dd>Staff account changed: dana (email: none became dana@vendor.example; "
+        "groups: Agent became none; superuser: no became yes)</dd>"
+    ) in shown
+    assert "Staff account changed: dana (password disabled)" in text(auditor_client, f"{LOG}{second.pk}/change/")
+    assert {event.pk for event in auditor_client.get(f"{LOG}?kind__exact=staff_changed").context["cl"].result_list} == {
+        first.pk,
+        second.pk,
+    }
+
+
+@pytest.mark.parametrize(("groups", "said"), [(["Agent"], "dana2 was added (Agent)"), ([], "added (no group yet)")])
+def test_a_new_account_reads_as_one(superuser_client, groups, said):
+    typed = {"username": "dana2", "usable_password": "false", "groups": [group(name) for name in groups]}
+    assert superuser_client.post(f"{STAFF}add/", typed).status_code == 302
+    assert said in text(superuser_client, f"{LOG}{CaseEvent.objects.get().pk}/change/")
+
+
+@pytest.mark.parametrize("body", ["no JSON", "[]", "{}", '{"facts": []}', '{"facts": {"username": "x", "changed": 1}}'])
+def test_entries_that_were_tampered_with_break_no_page(superuser_client, manager, dana, body):
+    superuser_client.post(page(dana), form(dana, email="dana@vendor.example"))
+    event = CaseEvent.objects.get()
+    for kind in ("staff_changed", "terms_published"):
+        with guards.lifted():
+            CaseEvent.objects.update(kind=kind, body=body)
+        assert text(superuser_client, LOG)
+        assert text(superuser_client, f"{LOG}{event.pk}/change/")

@@ -1,0 +1,121 @@
+"""What comes in another charset than UTF-8 is refused before anything reads it, on every page with a form."""
+
+import io
+import re
+import sys
+
+import pytest
+from django.test import Client
+
+from config.wsgi import application
+from tests import factories
+
+pytestmark = pytest.mark.django_db
+
+PAGES = ["/check/", "/consent/", "/receipt/withdraw/", "/desk/login/"]
+BODY = (
+    b'--x\r\nContent-Disposition: form-data; name="number"\r\n\r\nCN-000001-1\r\n'
+    b'--x\r\nContent-Disposition: form-data; name="action"\r\n\r\nn\xff\\ud800umber\r\n--x--\r\n'
+)
+OTHERS = [
+    "zlib_codec",
+    "hex",
+    "base64",
+    "rot13",
+    "idna",
+    "undefined",
+    "punycode",
+    "unicode_escape",
+    "raw_unicode_escape",
+]
+OTHERS += [
+    "utf-7",
+    "utf-16",
+    "utf-8-sig",
+    "iso-8859-1",
+    "us-ascii",
+    "nobody-knows-it",
+    '""',
+    '"zlib_codec"',
+    "ZLIB_CODEC",
+]
+
+
+def send(client, page, charset, kind="multipart/form-data; boundary=x"):
+    return client.generic("POST", page, BODY, content_type=f"{kind}{charset}", HTTP_HOST="localhost")
+
+
+@pytest.fixture
+def browser(agent):
+    """A browser that holds a link and a receipt, so that every page has a form to read."""
+    browser = Client()
+    browser.get(f"/consent/{factories.case_awaiting(agent).token}/")
+    browser.get(f"/receipt/{factories.case_consented(agent).receipt}/")
+    return browser
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("charset", OTHERS)
+@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded"])
+def test_another_charset_is_refused(browser, page, charset, kind):
+    answer = send(browser, page, f"; charset={charset}", kind)
+    assert (answer.status_code, re.findall("<h1>(.*?)</h1>", answer.content.decode())) == (
+        400,
+        ["This could not be read"],
+    )
+    assert "default-src 'self'" in answer["Content-Security-Policy"]
+
+
+@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("charset", ["", "; charset=utf-8", "; charset=UTF-8", '; charset="Utf-8"', "; charset=utf8"])
+@pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded"])
+def test_utf_8_is_read_as_if_nothing_were_said(browser, page, charset, kind):
+    def without_secrets(answer):
+        return re.sub(r'value="[^"]{20,}"|Checked [^<]*', "", answer.content.decode())
+
+    said, unsaid = send(browser, page, charset, kind), send(browser, page, "", kind)
+    assert (said.status_code, without_secrets(said)) == (unsaid.status_code, without_secrets(unsaid))
+    assert "This could not be read" not in said.content.decode()
+
+
+def ask(content_type, query):
+    """Ask the application that the web server calls: what Django fails at never gets to a test's client."""
+    environ = {
+        "REQUEST_METHOD": "POST",
+        "PATH_INFO": "/check/verify_certificate.py",
+        "QUERY_STRING": query,
+        "CONTENT_TYPE": content_type,
+    }
+    environ |= {"HTTP_HOST": "localhost", "wsgi.input": io.BytesIO(BODY), "CONTENT_LENGTH": str(len(BODY))}
+    environ |= {"SERVER_NAME": "localhost", "SERVER_PORT": "80", "wsgi.url_scheme": "http", "wsgi.errors": sys.stderr}
+    came = []
+    response = application(environ, lambda status, headers: came.append(status))
+    page = b"".join(response).decode()
+    response.close()
+    return came, re.findall("<h1>(.*?)</h1>", page)
+
+
+@pytest.mark.parametrize("query", ["", "a=%FF"])
+@pytest.mark.parametrize(
+    "charset",
+    [
+        "charset=zlib_codec",
+        "charset=idna",
+        "charset=undefined",
+        "charset*=nobody-knows-it''a",
+        "charset*=idna''a%ff",
+        "charset*=utf-8''zlib_codec",
+        "charset*0=zlib_; charset*1=codec",
+        "other*=undefined''a%ff",
+        "other*=nobody-knows-it''a",
+    ],
+)
+def test_a_content_type_that_django_makes_no_request_of_is_refused_too(charset, query):
+    asked = ask(f"multipart/form-data; boundary=x; {charset}", query)
+    assert asked == (["400 Bad Request"], ["This could not be read"])
+
+
+@pytest.mark.parametrize("charset", ["", "; charset=utf-8", '; charset="UTF8"', "; charset*=us-ascii''utf-8"])
+def test_what_django_makes_a_request_of_gets_there(charset):
+    # It came as far as the check against forged forms.
+    assert ask(f"multipart/form-data; boundary=x{charset}", "a=%FF")[0] == ["403 Forbidden"]
