@@ -5,6 +5,8 @@ import re
 import sys
 
 import pytest
+from django.core.signals import request_finished, request_started
+from django.db import close_old_connections
 from django.test import Client
 
 from config.wsgi import application
@@ -46,19 +48,19 @@ def send(client, page, charset, kind="multipart/form-data; boundary=x"):
 
 
 @pytest.fixture
-def browser(agent):
+def holder(agent):
     """A browser that holds a link and a receipt, so that every page has a form to read."""
-    browser = Client()
-    browser.get(f"/consent/{factories.case_awaiting(agent).token}/")
-    browser.get(f"/receipt/{factories.case_consented(agent).receipt}/")
-    return browser
+    holder = Client()
+    holder.get(f"/consent/{factories.case_awaiting(agent).token}/")
+    holder.get(f"/receipt/{factories.case_consented(agent).receipt}/")
+    return holder
 
 
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("charset", OTHERS)
 @pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded"])
-def test_another_charset_is_refused(browser, page, charset, kind):
-    answer = send(browser, page, f"; charset={charset}", kind)
+def test_another_charset_is_refused(holder, page, charset, kind):
+    answer = send(holder, page, f"; charset={charset}", kind)
     assert (answer.status_code, re.findall("<h1>(.*?)</h1>", answer.content.decode())) == (
         400,
         ["This could not be read"],
@@ -69,13 +71,23 @@ def test_another_charset_is_refused(browser, page, charset, kind):
 @pytest.mark.parametrize("page", PAGES)
 @pytest.mark.parametrize("charset", ["", "; charset=utf-8", "; charset=UTF-8", '; charset="Utf-8"', "; charset=utf8"])
 @pytest.mark.parametrize("kind", ["multipart/form-data; boundary=x", "application/x-www-form-urlencoded"])
-def test_utf_8_is_read_as_if_nothing_were_said(browser, page, charset, kind):
+def test_utf_8_is_read_as_if_nothing_were_said(holder, page, charset, kind):
     def without_secrets(answer):
         return re.sub(r'value="[^"]{20,}"|Checked [^<]*', "", answer.content.decode())
 
-    said, unsaid = send(browser, page, charset, kind), send(browser, page, "", kind)
+    said, unsaid = send(holder, page, charset, kind), send(holder, page, "", kind)
     assert (said.status_code, without_secrets(said)) == (unsaid.status_code, without_secrets(unsaid))
     assert "This could not be read" not in said.content.decode()
+
+
+@pytest.fixture
+def connections_kept():
+    """Keep the test's connection open across what a web server's request begins and ends with, as a client does."""
+    for signal in (request_started, request_finished):
+        signal.disconnect(close_old_connections)
+    yield
+    for signal in (request_started, request_finished):
+        signal.connect(close_old_connections)
 
 
 def ask(content_type, query):
@@ -110,12 +122,12 @@ def ask(content_type, query):
         "other*=nobody-knows-it''a",
     ],
 )
-def test_a_content_type_that_django_makes_no_request_of_is_refused_too(charset, query):
+def test_a_content_type_that_django_makes_no_request_of_is_refused_too(connections_kept, charset, query):
     asked = ask(f"multipart/form-data; boundary=x; {charset}", query)
     assert asked == (["400 Bad Request"], ["This could not be read"])
 
 
 @pytest.mark.parametrize("charset", ["", "; charset=utf-8", '; charset="UTF8"', "; charset*=us-ascii''utf-8"])
-def test_what_django_makes_a_request_of_gets_there(charset):
+def test_what_django_makes_a_request_of_gets_there(connections_kept, charset):
     # It came as far as the check against forged forms.
     assert ask(f"multipart/form-data; boundary=x{charset}", "a=%FF")[0] == ["403 Forbidden"]
