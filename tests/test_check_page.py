@@ -776,9 +776,11 @@ def _only_blanks(changed, content):
         return False
 
 
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
+JSON = st.deferred(
+    lambda: (
+        (st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20))
+        | (st.lists(JSON, max_size=4) | st.dictionaries(st.text(max_size=10), JSON, max_size=4))
+    )
 )
 
 
