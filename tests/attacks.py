@@ -1028,6 +1028,12 @@ def unlocked_by_whoever_took_it_down(scene):
     return operations.unlock(scene.by_phone.rows, by=factories.acting(scene.agent))
 
 
+@attack(needs_guards=False)
+def pin_typed_for_one_request_with_the_link_of_another_in_hand(scene):
+    """With both, one agent could agree for the customer. The agent was shown the link of the awaiting case."""
+    operations.verify_pin(scene.ready.request, pin=factories.PIN, by=factories.acting(scene.agent))
+
+
 @attack()
 def evidence_for_a_consent_that_came_by_the_link(scene):
     write(_evidence(scene, scene.ready.consent))

@@ -226,11 +226,7 @@ def _became(covers, line, batch):
 def _since(consent):
     """Return what was done in the case since a consent: when, and in words for the customer."""
     events = consent.request.events.filter(kind__in=DONE, at__gte=consent.given_at).order_by("sequence")
-    return [(event.at, DONE[event.kind].format(batches=_batches_counted(_facts(event)["batches"]))) for event in events]
-
-
-def _facts(event):
-    return json.loads(event.body)["facts"]
+    return [(event.at, DONE[event.kind].format(batches=_batches_counted(event.facts["batches"]))) for event in events]
 
 
 def _batches_counted(number):

@@ -242,7 +242,7 @@ def _unlocked():
 def _done(case, act, user):
     """Return the keys of the batches that an act of `user` unlocked in a case; none if the ledger tells otherwise."""
     entries = CaseEvent.objects.filter(kind=Kind.UNLOCKED, request=case, user=user)
-    told = (json.loads(event.body)["facts"] for event in entries if event.body.endswith("}"))
+    told = (event.facts for event in entries if event.body.endswith("}"))  # a body that was emptied tells nothing
     numbers = [facts["batches"] for facts in told if facts["act"] == str(act)]
     done = set(Verdict.objects.filter(act=act, line__request=case, refusal="").values_list("batch", flat=True))
     return done if numbers == [len(done)] else set()

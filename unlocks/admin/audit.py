@@ -68,7 +68,7 @@ def _readable(body):
 def _named(event):
     """Name what an entry without request and account is about, '' when it doesn't say (it may be tampered with)."""
     try:
-        facts = json.loads(event.body)["facts"]
+        facts = event.facts
         if event.kind in TERMS:
             return f"Consent terms, version {facts['version']}"
         return f"Staff account {facts['username']}" if event.kind == CaseEvent.Kind.STAFF_CHANGED else ""

@@ -1,6 +1,5 @@
 """The customer's copies of a consent: which mails went out, which could not be sent."""
 
-import json
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -36,7 +35,7 @@ def receipts_of_case(request):
     kinds = (Kind.MAIL_SENT, Kind.MAIL_FAILED, Kind.RECEIPT_RESENT, *_ANSWERED)
     receipts, answered, again = [], None, {}
     for event in request.events.filter(kind__in=kinds).order_by("sequence"):
-        facts = json.loads(event.body)["facts"]
+        facts = event.facts
         if event.kind in _ANSWERED:
             answered = facts.get("consent")
         elif event.kind == Kind.RECEIPT_RESENT:

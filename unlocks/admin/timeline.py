@@ -1,6 +1,5 @@
 """The ledger's entries of a case, told as staff would tell them."""
 
-import json
 from dataclasses import dataclass
 
 from django.utils.dateparse import parse_datetime
@@ -60,7 +59,7 @@ class Told:
 
 def told(event):
     """Tell an entry. One of a kind that is not known here still shows its own name."""
-    facts = json.loads(event.body)["facts"]
+    facts = event.facts
     rest, quote = _TELL.get(event.kind, _nothing)(facts)
     if rest and rest[0] not in ":,":
         rest = f" {rest}"

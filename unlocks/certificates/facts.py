@@ -1,6 +1,5 @@
 """The facts of a consent as a certificate holds them: what was recorded, as JSON values; null is "not recorded"."""
 
-import json
 from datetime import UTC
 
 from django.conf import settings
@@ -19,7 +18,8 @@ def facts(consent, *, number, code, issued_at):
     Times are ISO 8601 in UTC, amounts decimal strings, staff are named by their user names.
     """
     request = consent.request
-    acts, entries = _acts_of(request), list(CaseEvent.objects.filter(request=request).order_by("sequence"))
+    entries = list(CaseEvent.objects.filter(request=request).order_by("sequence"))
+    acts = _acts_of(request, entries)
     # Read last: no entry lies beyond it.
     sequence, head = ledger.head()
     return {
@@ -153,10 +153,9 @@ def _acts(acts):
     ]
 
 
-def _acts_of(request):
+def _acts_of(request, entries):
     """Return what was done to the batches of a case, oldest first: each act with the requested batches it changed."""
-    told = told_of(request).filter(kind__in=_DONE).order_by("sequence").values_list("body", flat=True)
-    named = Act.objects.in_bulk([json.loads(body)["facts"]["act"] for body in told])
+    named = Act.objects.in_bulk([event.facts["act"] for event in entries if event.kind in _DONE])
     acts = sorted(named.values(), key=lambda act: act.at)
     changed = Verdict.objects.filter(line__request=request, refusal="")
     return [(act, set(changed.filter(act=act).values_list("line", flat=True))) for act in acts]
@@ -193,7 +192,7 @@ def _batch(covered, done):
 
 def _told(entries, kind, **named):
     """Return the facts of the entry of that kind that names this, {} when there is none."""
-    facts = (json.loads(event.body)["facts"] for event in entries if event.kind == kind)
+    facts = (event.facts for event in entries if event.kind == kind)
     return next((told for told in facts if named.items() <= told.items()), {})
 
 
