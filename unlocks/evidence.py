@@ -15,7 +15,7 @@ from pathlib import Path
 from django.conf import settings
 from django.core.files.storage import storages
 
-from .models import CaseEvent, ConsentEvidence
+from .models import ConsentEvidence, LedgerEntry
 
 NAME_LENGTH = 200
 EXTENSIONS = {
@@ -121,7 +121,9 @@ def first_fault():
     What the ledger was told when the file was attached counts, so that no other file passes for it.
     """
     told = {}
-    for body in CaseEvent.objects.filter(kind=CaseEvent.Kind.EVIDENCE).order_by("pk").values_list("body", flat=True):
+    for body in (
+        LedgerEntry.objects.filter(kind=LedgerEntry.Kind.EVIDENCE).order_by("pk").values_list("body", flat=True)
+    ):
         facts = json.loads(body)["facts"]
         told[facts["evidence"]] = facts
     for kept in ConsentEvidence.objects.select_related("consent").order_by("pk").iterator():

@@ -76,7 +76,7 @@ def test_small_case_is_one_page(kind):
 @pytest.mark.parametrize("kind", samples.EVERY_KIND)
 def test_sections_stand_in_the_same_order_on_every_certificate(kind):
     names = ["text", "check", "signer", "identity", "link", "decision", "duties", "case", "ledger"]
-    paper, page = pdf.sections.paper(kind()), text_of(read(kind()))[0]
+    paper, page = pdf.words.paper(kind()), text_of(read(kind()))[0]
     places = [re.search(rf"^{re.escape(paper.section(name).heading)}$", page, re.MULTILINE) for name in names]
     assert [name for name, place in zip(names, places, strict=True) if place is None] == []
     assert sorted(places, key=re.Match.start) == places
@@ -101,7 +101,7 @@ def _streams(facts):
 
 def _outside(facts):
     """Return the pieces of text that stick out of the margins."""
-    paper = pdf.sections.paper(facts)
+    paper = pdf.words.paper(facts)
     found = []
     for page in pdf._pages(paper):
         for x, y, line in page:
@@ -122,7 +122,7 @@ def test_every_page_names_certificate_and_page():
 
 def test_every_page_is_stamped():
     facts = samples.many(40) | {"interim": True, "withdrawal": samples.withdrawn()["withdrawal"]}
-    facts["consent"] |= {"how": "staff", "recorded_by": "agent"}
+    facts["consent"] |= {"how": "phone", "recorded_by": "agent"}
     pages = text_of(read(facts))
     marks = ("INTERIM", "WITHDRAWN", "TAKEN DOWN BY STAFF", "DECLINED")
     assert len(pages) > 2
@@ -131,7 +131,7 @@ def test_every_page_is_stamped():
 
 
 def test_headings_in_the_text_are_bold():
-    paper = pdf.sections.paper(samples.closed())
+    paper = pdf.words.paper(samples.closed())
     pdf._register_fonts()
     lines = pdf._Style(7).text_lines(paper.section("text").text, paper.section("text").headings, 290)
     bold = [text for line in lines for _, _, text, font, *_ in line.pieces if font == pdf._BOLD]
@@ -165,7 +165,7 @@ def test_big_case_is_drawn_soon():
 def test_everything_that_is_said_is_on_paper(kind):
     facts = kind()
     whole = squeezed("".join(text_of(read(facts))))
-    paper = pdf.sections.paper(facts)
+    paper = pdf.words.paper(facts)
     said = [paper.title, paper.subtitle, paper.code, paper.issued, paper.issuer]
     said += [part for notice in (*paper.notices, paper.status) for part in (notice.mark, notice.text)]
     said += paper.summary
@@ -197,7 +197,7 @@ def test_whole_text_and_its_hash_are_on_paper(kind):
 
 
 def test_weaker_kind_says_so_at_the_top():
-    page = text_of(read(samples.taken_down()))[0]
+    page = text_of(read(samples.recorded_by_phone()))[0]
     assert page.index("WEAKER KIND") < page.index("On 23 Nov 2026")
     assert "Certificate of a consent taken down by staff" in page
 
@@ -295,7 +295,7 @@ def test_long_values_everywhere(long):
     facts["withdrawal"]["why"] = long
     facts["consent"] |= {"text": long, "browser": long[:400]}
     facts["batches"][0] |= {"name": long[:200], "number": long[:40]}
-    facts["evidence"] = samples.taken_down()["evidence"]
+    facts["evidence"] = samples.recorded_by_phone()["evidence"]
     facts["evidence"][0]["file_name"] = long[:200]
     facts["ledger"]["entries"][0]["actor"] = long[:200]
     reader = read(facts)

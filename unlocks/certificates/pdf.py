@@ -17,7 +17,7 @@ from reportlab.pdfbase import pdfmetrics
 from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 
-from . import letters, sections
+from . import letters, words
 
 _PAGE = (612, 792)
 _LEFT, _RIGHT = 33, 579
@@ -52,7 +52,7 @@ _one_at_a_time = Lock()  # a font object of reportlab's serves one document at a
 
 def render(facts):
     """Return the PDF of the certificate with these facts."""
-    paper = sections.paper(facts)
+    paper = words.paper(facts)
     with _one_at_a_time:
         _register_fonts()
         pages = _pages(paper)

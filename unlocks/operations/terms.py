@@ -8,11 +8,12 @@ from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from .. import ledger, wording
 from ..actors import Actor
-from ..models import CaseEvent, ConsentTerms
+from ..ledger import chain
+from ..models import ConsentTerms, LedgerEntry
 from ..rules import Refusal
-from .texts import terms_in_force
+from ..texts import wording
+from ..texts.shown import terms_in_force
 from .verbs import Refused, staff_verb
 
 PUBLISH = "unlocks.publish_terms"
@@ -65,8 +66,8 @@ def publish_terms(terms, *, seen, by):
     _refuse_to_publish(terms, by)
     terms.published_by, terms.published_at = by.user, timezone.now()
     ConsentTerms.objects.filter(pk=terms.pk).update(published_by=terms.published_by, published_at=terms.published_at)
-    ledger.note(
-        CaseEvent.Kind.TERMS_PUBLISHED,
+    chain.note(
+        LedgerEntry.Kind.TERMS_PUBLISHED,
         by=by,
         at=terms.published_at,
         version=terms.version,
@@ -113,8 +114,8 @@ def _started_from(newest, by):
 
 
 def _note_draft(terms, by):
-    ledger.note(
-        CaseEvent.Kind.TERMS_DRAFTED,
+    chain.note(
+        LedgerEntry.Kind.TERMS_DRAFTED,
         by=by,
         at=terms.drafted_at,
         version=terms.version,
@@ -151,7 +152,7 @@ def _refuse_to_publish(terms, by):
 
 def _writers(terms):
     """Return the keys of all who wrote at a draft, as the ledger tells: whoever adds a blank takes no words over."""
-    drafted = CaseEvent.objects.filter(kind=CaseEvent.Kind.TERMS_DRAFTED).values_list("user", "body")
+    drafted = LedgerEntry.objects.filter(kind=LedgerEntry.Kind.TERMS_DRAFTED).values_list("user", "body")
     return {user for user, body in drafted if json.loads(body)["facts"]["version"] == terms.version}
 
 

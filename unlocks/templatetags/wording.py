@@ -3,7 +3,7 @@
 from django import template
 from django.conf import settings
 
-from .. import wording
+from ..texts import wording
 
 register = template.Library()
 register.filter("money", wording.money)
