@@ -16,6 +16,7 @@ from django.db.models import (
 from django.utils import timezone
 
 from .models import Account, Batch, BatchItem, ConsentWithdrawal, RequestedBatch, UnlockRequest
+from .texts import formats
 
 
 class Refusal(TextChoices):
@@ -218,11 +219,11 @@ def _why(*cases):
 
 
 def _day(day):
-    return f"{day:%-d %b %Y}" if day else "an unknown day"
+    return formats.day(day) or "an unknown day"
 
 
 def _until(moment):
-    return f", until {timezone.localtime(moment):%-d %b %Y, %H:%M %Z}" if moment else ""
+    return f", until {formats.moment(moment)}" if moment else ""
 
 
 def _reference(pk):

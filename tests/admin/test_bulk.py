@@ -13,7 +13,7 @@ from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.admin.base import freeze
 from unlocks.models import Act, Batch, LedgerEntry, UnlockRequest
-from unlocks.templatetags.desk import when
+from unlocks.texts.formats import moment
 
 KINDS = list(Act.Kind)
 REQUESTS = "/desk/unlocks/unlockrequest/"
@@ -60,7 +60,7 @@ def test_the_preview_groups_by_reason_and_changes_nothing(agent, agent_client):
     assert response.context["ready"]["n"] == 2
     assert [(group["refusal"], group["n"]) for group in response.context["groups"]] == [("exported", 2), ("changed", 1)]
     assert "Unlock 2 batches</button>" in page
-    assert "Exported on 3 May 2026: Support can&#x27;t unlock exported batches." in page
+    assert "Exported on May 3, 2026: Support can&#x27;t unlock exported batches." in page
     assert statuses(case.batches) == ["bypassed"] * 3
     assert (LedgerEntry.objects.count(), Act.objects.count()) == (before, 0)
 
@@ -139,7 +139,7 @@ def test_unlocking_does_what_was_shown_and_reports_each(agent, agent_client):
 def test_the_report_says_until_when_and_what_to_tell_the_customer(agent, agent_client):
     case = factories.case_consented(agent)
     address_of_report = confirm(agent_client, select(agent, case.batches)).url
-    until = when(case.refresh().batch.unlocked_until)
+    until = moment(case.refresh().batch.unlocked_until)
     page = " ".join(agent_client.get(address_of_report).content.decode().split())
     assert f"They stay unlocked until <b>{until}</b>. Tell the customer to edit and export before then" in page
     operations.mark_re_exported(case.rows.filter(pk=case.batch.pk), by=factories.acting(agent))

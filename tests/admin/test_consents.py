@@ -23,7 +23,7 @@ from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.database import guards
 from unlocks.models import Act, Certificate, Consent, ConsentedBatch, ConsentEvidence, ResentReceipt, UnlockRequest
-from unlocks.templatetags.desk import mail, when
+from unlocks.templatetags.desk import mail, moment
 
 CONSENTS = "/desk/unlocks/consent/"
 
@@ -263,13 +263,13 @@ def test_the_list_and_the_page_say_what_is_no_longer_in_force(agent, manager, ag
     cases = [expired, withdrawn, closed, used, stands]
     for case in cases:
         case.consent.refresh_from_db()
-    was = [f"was {when(case.consent.valid_until)}" for case in cases]
+    was = [f"was {moment(case.consent.valid_until)}" for case in cases]
     assert listed(agent_client) == [
         [expired.consent.reference, "Agreed", "2", f"{was[0]} expired"],
         [withdrawn.consent.reference, "Withdrawn Taken down by staff", "2", f"{was[1]} withdrawn"],
         [closed.consent.reference, "Agreed", "2", f"{was[2]} the request is closed"],
         [used.consent.reference, "Agreed", "2", f"{was[3]} nothing waits under it"],
-        [stands.consent.reference, "Agreed Taken down by staff", "2", when(stands.consent.valid_until)],
+        [stands.consent.reference, "Agreed Taken down by staff", "2", moment(stands.consent.valid_until)],
     ]
     assert ["<dt>Was valid until</dt>" in shown(agent_client, case) for case in cases] == [True] * 4 + [False]
     assert ["<dt>Valid until</dt>" in shown(agent_client, case) for case in cases] == [False] * 4 + [True]

@@ -168,7 +168,7 @@ def test_checking_judges_and_writes_nothing(agent, agent_client, account):
     response = agent_client.post(form_of(account), {"numbers": numbers, "check": "1"})
     page = response.content.decode()
     assert response.status_code == 200
-    assert escape("Exported on 3 May 2026: Support can't unlock exported batches.") in page
+    assert escape("Exported on May 3, 2026: Support can't unlock exported batches.") in page
     assert "Posted, not bypassed: the customer can unpost it without Support." in page
     assert "Can be unlocked" in page
     assert "Leave out the 2 that can't be unlocked and open" in page

@@ -14,6 +14,7 @@ from tests.attacks import difference, snapshot
 from tests.factories import acting
 from unlocks import operations
 from unlocks.admin.terms import example
+from unlocks.digest import sha256
 from unlocks.models import ConsentTerms
 from unlocks.texts import first_terms
 
@@ -159,7 +160,7 @@ def test_the_list_says_where_each_version_stands(manager_client, manager, second
     operations.draft_terms(by=acting(manager))
     rows = manager_client.get(LIST).context["cl"].result_list
     model_admin = site._registry[ConsentTerms]
-    day = f"{timezone.localtime():%-d %b %Y}"
+    day = f"{timezone.localtime():%b %-d, %Y}"
     assert [[str(getattr(model_admin, name)(row)) for name in model_admin.list_display[2:]] for row in rows] == [
         ['<span class="tag wait">Draft</span>', f"{day}, manager", "", "0", "0"],
         [f'<span class="tag good">In force since {day}</span>', f"{day}, manager", f"{day}, second-manager", "1", "0"],
@@ -206,7 +207,7 @@ def test_a_version_shows_its_facts(agent_client, agent, first):
         "by the desk, when it was set up",
         "Links sent 2, of which 1 still open",
         "Consents 1 given under it",
-        f"SHA-256 of the text {operations.terms_sha256(first)}",
+        f"SHA-256 of the text {sha256(first.text)}",
     ):
         assert fact in shown
     assert "Compare version" not in shown

@@ -15,7 +15,8 @@ from tests.factories import PIN, customer
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.customer import consent
-from unlocks.customer.forms import DecisionForm, seal, sha256
+from unlocks.customer.forms import DecisionForm, seal
+from unlocks.digest import sha256
 from unlocks.models import Account, Consent, ConsentLink, LedgerEntry
 from unlocks.texts import wording
 

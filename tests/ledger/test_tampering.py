@@ -310,7 +310,8 @@ TAMPERINGS = [
     tampering(
         "moved_to_another_request_in_its_body_too",
         on_the_note(
-            "unlock_request_id = {last}, body = replace(body, '\"unlock_request\":{fresh}', '\"unlock_request\":{last}')"
+            "unlock_request_id = {last}, "
+            "body = replace(body, '\"unlock_request\":{fresh}', '\"unlock_request\":{last}')"
         ),
         FORGED.format("fresh_note"),
     ),

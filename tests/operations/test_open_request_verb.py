@@ -90,7 +90,7 @@ def test_says_for_each_batch_why(agent):
     exported = make_batch(account=account, status="exported", number="1")
     pending = make_batch(account=account, status="pending", number="2")
     says = (
-        "1: Exported on 3 May 2026: Support can't unlock exported batches. The customer can enter an adjustment "
+        "1: Exported on May 3, 2026: Support can't unlock exported batches. The customer can enter an adjustment "
         "invoice. 2: Still pending: the customer can edit it as it is."
     )
     with refused(Refusal.EXPORTED, Refusal.PENDING, says=says):

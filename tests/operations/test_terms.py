@@ -111,7 +111,9 @@ def test_the_second_of_two_writers_is_told(manager, second_manager):
     seen = operations.terms_seen(draft)
     with time_machine.travel("2026-11-23 15:00:01Z", tick=False):
         operations.edit_terms(draft, title=TITLE, text="First.", seen=seen, by=acting(second_manager))
-    says = "second-manager changed this draft meanwhile (23 Nov 2026, 10:00:01 EST). Read it again as it stands now."
+    says = (
+        "second-manager changed this draft meanwhile (Nov 23, 2026, 10:00:01 AM EST). Read it again as it stands now."
+    )
     with refused(Refusal.TERMS_CHANGED, says=says):
         operations.edit_terms(draft, title=TITLE, text="Second.", seen=seen, by=acting(manager))
     with refused(Refusal.TERMS_CHANGED):

@@ -18,7 +18,7 @@ from django.urls import path
 
 from .. import operations, rules
 from ..models import Act, Batch, Consent, ConsentedBatch, RequestedBatch, Selection, UnlockRequest
-from ..templatetags.desk import to_the_second
+from ..texts.formats import moment_with_seconds
 from .base import ReadOnlyAdmin, by_staff, with_recorded_by_phone
 from .forms.case import ActForm
 from .timeline import batches as count_of_batches
@@ -112,7 +112,7 @@ def preview(site, request, pk, kind):
 
 
 def _again(request, act):
-    messages.warning(request, f"This was done already, {to_the_second(act.at)}. Nothing was done twice.")
+    messages.warning(request, f"This was done already, {moment_with_seconds(act.at)}. Nothing was done twice.")
     return redirect("admin:act_report", act.pk)
 
 
@@ -228,7 +228,7 @@ class ActAdmin(ReadOnlyAdmin):
 
     @admin.display(description="When", ordering="at")
     def at_when(self, act):
-        return to_the_second(act.at)
+        return moment_with_seconds(act.at)
 
     def change_view(self, request, object_id, form_url="", extra_context=None):
         try:

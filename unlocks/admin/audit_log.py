@@ -16,7 +16,7 @@ from django.views.decorators.http import require_safe
 
 from ..ledger import chain
 from ..models import LedgerEntry
-from ..templatetags.desk import to_the_second
+from ..texts.formats import moment_with_seconds
 from .base import DayFilter, ReadOnlyAdmin, is_key, tag
 from .timeline import told
 
@@ -94,7 +94,7 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description="When", ordering="sequence")
     def at_the_second(self, event):
-        return format_html('<span class="nowrap">{}</span>', to_the_second(event.at))
+        return format_html('<span class="nowrap">{}</span>', moment_with_seconds(event.at))
 
     @admin.display(description="What")
     def what(self, event):

@@ -28,7 +28,8 @@ from simple_history.admin import SimpleHistoryAdmin
 from .. import history
 from ..actors import Actor
 from ..models import Batch, Consent, RequestedBatch, Selection
-from ..templatetags.desk import day, shown
+from ..templatetags.desk import shown
+from ..texts.formats import day
 
 
 class KeyConverter(IntConverter):

@@ -16,7 +16,8 @@ from django.views.decorators.http import require_safe
 from .. import rules
 from ..models import Account, Act, Batch, BatchItem, RequestedBatch, UnlockRequest
 from ..rules import Refusal
-from ..templatetags.desk import day, money, thousands, when
+from ..templatetags.desk import thousands
+from ..texts.formats import day, moment, money
 from .base import (
     RECORDED_BY_PHONE,
     DayFilter,
@@ -144,7 +145,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
 
     @admin.display(description="Status", ordering="status")
     def stands(self, batch):
-        until = format_html('<span class="small muted">until {}</span>', when(batch.unlocked_until))
+        until = format_html('<span class="small muted">until {}</span>', moment(batch.unlocked_until))
         return format_html(
             "{}{}",
             tag(STATUS_TONES[batch.status], batch.get_status_display()),

@@ -10,7 +10,8 @@ from django.utils import timezone
 
 from .. import operations, rules
 from ..models import Batch, Consent, LedgerEntry, RequestedBatch, UnlockRequest
-from ..templatetags.desk import ago, said_yes, when
+from ..templatetags.desk import ago, said_yes
+from ..texts.formats import moment
 from .forms.case import CASE_FORMS, VerifyPinForm
 from .receipts import receipts_of_case
 from .timeline import batches, reason, told
@@ -449,11 +450,11 @@ class Case:
     def _next_when_waiting(self):
         link = self.link
         if self.link_state == "live":
-            opened = f"opened {when(link.first_opened_at)}" if link.first_opened_at else "not opened yet"
-            said = f"The link went to {link.sent_to.name} ({link.email}) {when(link.sent_at)}; {opened}."
+            opened = f"opened {moment(link.first_opened_at)}" if link.first_opened_at else "not opened yet"
+            said = f"The link went to {link.sent_to.name} ({link.email}) {moment(link.sent_at)}; {opened}."
             if pin := self.unlock_request.account.pin_state:
                 return "wait", "Waiting for the customer, who can't use the PIN.", f"{said} {pin}", "", "issue_pin"
-            return "wait", "Waiting for the customer.", f"{said} It works until {when(link.expires_at)}.", "", ""
+            return "wait", "Waiting for the customer.", f"{said} It works until {moment(link.expires_at)}.", "", ""
         how = "has expired" if self.link_state == "expired" else "was revoked"
         said = "The customer can't agree without a new one."
         return "wait", f"The consent link {how}.", said, "Send a new one.", "send_link"
@@ -473,19 +474,19 @@ class Case:
         if self.recorded_by_phone:
             said = (
                 f"{said_yes(consent)}, to terms version {consent.terms.version}, for exactly these batches, as they "
-                f"stand. Anybody but {consent.recorded_by} may unlock, until {when(consent.valid_until)}."
+                f"stand. Anybody but {consent.recorded_by} may unlock, until {moment(consent.valid_until)}."
             )
         else:
             said = (
                 f"{consent.signer_name} agreed to terms version {consent.terms.version} for exactly these batches, as "
-                f"they stand; it holds until {when(consent.valid_until)}."
+                f"they stand; it holds until {moment(consent.valid_until)}."
             )
         return "good", "Ready.", said + self._blocked_too(), "", "unlock"
 
     def _next_for_the_recorder(self):
         said = (
             f"You took this consent down, so you can't unlock under it. {self._who_can_unlock()} "
-            f"It holds until {when(self.standing_consent.valid_until)}."
+            f"It holds until {moment(self.standing_consent.valid_until)}."
         )
         mine = self.unlock_request.assignee_id == self.user.pk
         return (
@@ -522,14 +523,14 @@ class Case:
             return (
                 "bad",
                 f"{batches(self.unlocked).capitalize()} should be locked by now.",
-                f"The window ended {when(self.window_end)}.",
+                f"The window ended {moment(self.window_end)}.",
                 "Mark what was exported, or lock the rest again.",
                 "relock" if self.user.has_perm("unlocks.relock_batch") else "mark_re_exported",
             )
         if self.unlocked:
             return (
                 "wait",
-                f"{batches(self.unlocked).capitalize()} unlocked until {when(self.window_end)}.",
+                f"{batches(self.unlocked).capitalize()} unlocked until {moment(self.window_end)}.",
                 "",
                 "Tell the customer to edit and export now: auto-batching may batch invoices anew within seconds.",
                 "mark_re_exported",
@@ -541,7 +542,7 @@ class Case:
         return "info", "Nothing is unlocked any more.", "", "Close the request with how it ended.", "close"
 
     def _next_when_closed(self):
-        closed = when(self.unlock_request.closed_at)
+        closed = moment(self.unlock_request.closed_at)
         return (
             "",
             f"Closed: {self.unlock_request.get_resolution_display()}.",

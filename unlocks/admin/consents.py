@@ -21,7 +21,8 @@ from django.views.decorators.http import require_safe
 from .. import evidence
 from ..certificates.words import paper
 from ..models import Certificate, Consent, ConsentEvidence, RequestedBatch
-from ..templatetags.desk import thousands, when
+from ..templatetags.desk import thousands
+from ..texts.formats import moment
 from .base import RECORDED_BY_PHONE, ReadOnlyAdmin, by_staff, is_key, tag
 from .batches import account_link
 from .case import Case, why_over
@@ -87,7 +88,7 @@ class ConsentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Given")
     def given(self, consent):
-        return format_html('<span class="nowrap">{}</span>', when(consent.given_at))
+        return format_html('<span class="nowrap">{}</span>', moment(consent.given_at))
 
     @admin.display(description="Valid until")
     def until(self, consent):
@@ -95,10 +96,10 @@ class ConsentAdmin(ReadOnlyAdmin):
             return None
         over = why_over(consent, consent.unlock_request.status, consent.waits, timezone.now())
         if not over:
-            return format_html('<span class="nowrap">{}</span>', when(consent.valid_until))
+            return format_html('<span class="nowrap">{}</span>', moment(consent.valid_until))
         return format_html(
             '<span class="muted nowrap">was {}</span><br><span class="muted small">{}</span>',
-            when(consent.valid_until),
+            moment(consent.valid_until),
             over,
         )
 

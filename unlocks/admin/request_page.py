@@ -13,7 +13,7 @@ from django.utils.html import format_html
 
 from .. import history, operations
 from ..models import Act, LedgerEntry, UnlockRequest
-from ..templatetags.desk import to_the_second
+from ..texts.formats import moment_with_seconds
 from .base import by_staff, freeze
 from .case import STATUS_TONES, Case
 from .forms.case import CASE_FORMS, ReExportForm, RelockForm, SendLinkForm, UnlockForm
@@ -83,7 +83,7 @@ def _once(form, by):
 def already(event):
     """Say what was done since a page was made."""
     return (
-        f"This was done already: {event.get_kind_display().lower()} by {event.actor}, {to_the_second(event.at)}. "
+        f"This was done already: {event.get_kind_display().lower()} by {event.actor}, {moment_with_seconds(event.at)}. "
         "Nothing was done twice."
     )
 
@@ -102,7 +102,7 @@ def done_since(form):
 def _tell(act):
     done = act.verdicts.filter(refusal="").count()
     what = {Act.Kind.RELOCK: "locked again", Act.Kind.RE_EXPORT: "marked as re-exported"}[act.kind]
-    before = f"That was done already, {to_the_second(act.at)}: " if act.repeated else ""
+    before = f"That was done already, {moment_with_seconds(act.at)}: " if act.repeated else ""
     return format_html(
         '{}{} {}. <a href="{}">What happened to each</a>',
         before,

@@ -15,7 +15,8 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from .. import operations
 from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest
-from ..templatetags.desk import ago, money, when
+from ..templatetags.desk import ago
+from ..texts.formats import moment, money
 from .base import RECORDED_BY_PHONE, DeskAdmin, OneClickFilter, by_staff, freeze, how_consented, tag
 from .case import STATUS_TONES
 from .opening import open_request
@@ -142,7 +143,7 @@ class UnlockRequestAdmin(DeskAdmin):
         return format_html(
             '<span class="nowrap">{}</span><br><span class="muted small nowrap">{}</span>',
             ago(obj.opened_at),
-            when(obj.opened_at),
+            moment(obj.opened_at),
         )
 
     # The bulk actions

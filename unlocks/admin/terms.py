@@ -18,10 +18,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from .. import operations
 from ..customer.consent import page_of
-from ..customer.forms import DecisionForm, sha256
+from ..customer.forms import DecisionForm
+from ..digest import sha256
 from ..models import Account, Batch, Consent, ConsentLink, ConsentTerms, Contact, UnlockRequest
 from ..rules import Refusal
-from ..templatetags.desk import day
+from ..texts.formats import day
 from ..texts.word_diff import differences
 from .base import ReadOnlyAdmin, by_staff, is_key, tag
 from .forms.terms import CompareForm, PublishForm, SoftwareForm, TermsForm
@@ -252,7 +253,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
                 "opts": self.opts,
                 "terms": terms,
                 "state": state(terms),
-                "sha256": operations.terms_sha256(terms),
+                "sha256": sha256(terms.text),
                 **context,
             },
             status=status,

@@ -6,7 +6,7 @@ from django.utils.dateparse import parse_datetime
 
 from ..models import ConsentEvidence, LedgerEntry, UnlockRequest
 from ..rules import Refusal
-from ..templatetags.desk import when
+from ..texts.formats import moment
 
 Kind = LedgerEntry.Kind
 
@@ -106,7 +106,7 @@ def _advised(facts):
 
 def _link_sent(facts):
     expires = parse_datetime(facts.get("expires", ""))
-    until = f", works until {when(expires)}" if expires else ""
+    until = f", works until {moment(expires)}" if expires else ""
     return f"to {facts.get('name', '')} <{facts.get('to', '')}>, terms version {facts.get('terms', '')}{until}", ""
 
 

@@ -11,6 +11,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from ..texts import wording
+from ..texts.formats import counted, money
 from . import keys
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")  # in no locale
@@ -201,7 +202,7 @@ class _Told:
 
     def batches_in_all(self):
         batches = self.facts["batches"]
-        count = wording.counted(len(batches), "batch", "batches")
+        count = counted(len(batches), "batch", "batches")
         if any(batch["item_count"] is None or batch["total"] is None for batch in batches):
             return f"{count} (items and total {wording.NOT_RECORDED})"
         return wording.batches_summary(
@@ -372,7 +373,7 @@ class _Told:
         if not self.unlocked:
             return f"{taken_back}." if self._unlocking_unknown() else f"{taken_back}, before any batch was unlocked."
         before = [batch for batch in self.unlocked if batch["outcome"] == "Re-exported"]
-        exported = f"{wording.counted(len(before), 'batch', 'batches')}" if before else "nothing"
+        exported = f"{counted(len(before), 'batch', 'batches')}" if before else "nothing"
         after = _listed(self._ends("Locked again", "Unlocked", None))
         return f"{taken_back}. Before that, {exported} had been re-exported{'; ' if after else ''}{after}."
 
@@ -564,7 +565,7 @@ class _Told:
             _known(batch["number"]),
             _known(batch["name"]),
             wording.NOT_RECORDED if batch["item_count"] is None else f"{batch['item_count']:,}",
-            wording.NOT_RECORDED if batch["total"] is None else wording.money(Decimal(batch["total"])),
+            wording.NOT_RECORDED if batch["total"] is None else money(Decimal(batch["total"])),
             _known(outcome),
             self.time_by(batch["unlocked_at"], batch["unlocked_by"]) if unlocked else _NONE,
             self._ended_by(batch) if ended else _NONE,
@@ -638,7 +639,7 @@ class _Told:
 
     def _act(self, act):
         count = act["batches"]
-        batches = wording.NOT_RECORDED if count is None else wording.counted(count, "batch", "batches")
+        batches = wording.NOT_RECORDED if count is None else counted(count, "batch", "batches")
         done = f"{self.time_by(act['at'], act['by'])}, {batches}"
         why, withdrawal = act["why"] or "", self.facts["withdrawal"]
         if withdrawal and withdrawal["why"]:

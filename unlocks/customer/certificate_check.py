@@ -4,7 +4,6 @@ What is uploaded stays in memory, is compared by its SHA-256 and, when it may be
 differently, read once; it is never stored, unpacked or run.
 """
 
-import hashlib
 import json
 from io import BytesIO
 from pathlib import Path
@@ -24,6 +23,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from ..actors import client_ip
 from ..certificates import keys, verify_certificate
+from ..digest import sha256
 from ..ledger.chain import fits
 from ..models import Certificate, LedgerEntry
 from . import rate_limit
@@ -116,13 +116,13 @@ def _answer(request):
     if form.is_valid():
         content = form.cleaned_data["file"].read()
         found, relaid = genuine(content)
-        return _page(request, by_file=True, found=found, relaid=relaid, sha256=hashlib.sha256(content).hexdigest())
+        return _page(request, by_file=True, found=found, relaid=relaid, sha256=sha256(content))
     return _page(request, file_form=form, status=400)
 
 
 def genuine(content):
     """Return the certificate that a file is, and whether only its layout differs; None when it is none of ours."""
-    digest = hashlib.sha256(content).hexdigest()
+    digest = sha256(content)
     for same in _certificates().filter(Q(pdf_sha256=digest) | Q(sha256=digest)):
         if _facts_of(same):
             return same, False
@@ -162,7 +162,7 @@ def _facts_of(certificate):
     if told != [number, certificate.code, certificate.interim, issued_at]:
         return None
     holds = keys.code(number, issued_at) == certificate.code
-    holds = holds and hashlib.sha256(certificate.content.encode()).hexdigest() == certificate.sha256
+    holds = holds and sha256(certificate.content) == certificate.sha256
     return facts if holds and _in_the_ledger(certificate) else None
 
 

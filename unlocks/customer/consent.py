@@ -9,11 +9,12 @@ from django.views.decorators.http import require_http_methods, require_safe
 
 from .. import operations, pins
 from ..actors import Actor
+from ..digest import sha256
 from ..models import Consent, RequestedBatch
 from ..rules import Refusal
 from ..texts import wording
 from .access import LINK_COOKIE, RECEIPT_COOKIE, for_customers, keep, keep_token, kept
-from .forms import DecisionForm, DeclineForm, seal, sha256, unseal
+from .forms import DecisionForm, DeclineForm, seal, unseal
 
 CHANGED = Refusal.CHANGED_WHILE_READING.label
 TOO_OLD = (

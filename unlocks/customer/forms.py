@@ -1,6 +1,5 @@
 """What the customer types, and the seal under which it travels to the page that asks once more."""
 
-import hashlib
 import unicodedata
 
 from crispy_forms.helper import FormHelper
@@ -135,11 +134,6 @@ class WithdrawForm(CustomerForm):
         help_text="Support reads this.",
         widget=forms.Textarea(attrs={"rows": 4}),
     )
-
-
-def sha256(text):
-    """Return the SHA-256 of what was shown, in hex, as the consent keeps it."""
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 def seal(link, **answers):

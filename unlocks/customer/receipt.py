@@ -14,6 +14,7 @@ from ..actors import Actor
 from ..certificates import words
 from ..models import Certificate, Consent, LedgerEntry, RequestedBatch, UnlockRequest
 from ..texts import wording
+from ..texts.formats import counted
 from .access import RECEIPT_COOKIE, for_customers, keep_token, place, receipt_here, sent_elsewhere
 from .forms import WithdrawForm
 
@@ -231,7 +232,7 @@ def _since(consent):
 
 
 def _batches_counted(number):
-    return wording.counted(number, "batch", "batches")
+    return counted(number, "batch", "batches")
 
 
 def _pages(request):

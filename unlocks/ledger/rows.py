@@ -11,6 +11,7 @@ from itertools import groupby, islice
 
 from django.db.models import F, OuterRef, Subquery
 
+from ..digest import sha256
 from ..models import (
     Act,
     Batch,
@@ -270,7 +271,7 @@ def _rows(told, keys):
     found = told.model._base_manager.filter(**{f"{told.key}__in": keys}).values(told.key, *columns)
     rows = {}
     for row in found.iterator(chunk_size=50):  # whole texts and PDFs are not all kept
-        rows[str(row[told.key])] = row | {column: _sha256(row[column]) for column in told.digested}
+        rows[str(row[told.key])] = row | {column: sha256(row[column]) for column in told.digested}
     return rows
 
 
@@ -283,7 +284,3 @@ def _column_that_differs(told, row, facts):
 
 def _as_told(value):
     return value.isoformat() if hasattr(value, "isoformat") else value
-
-
-def _sha256(value):
-    return hashlib.sha256(value.encode() if isinstance(value, str) else value).hexdigest()

@@ -24,7 +24,7 @@ from .pin import issue_pin, link_seen, verify_customer_pin, verify_pin
 from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
 from .staff import change_own_password, change_staff
-from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen, terms_sha256
+from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
 from .unlock import mark_re_exported, relock, unlock
 from .verbs import Refused
 from .withdrawal import withdraw_consent, withdraw_own_consent
@@ -64,7 +64,6 @@ __all__ = [
     "record_phone_consent",
     "terms_in_force",
     "terms_seen",
-    "terms_sha256",
     "text_to_read_out",
     "unlock",
     "verify_customer_pin",

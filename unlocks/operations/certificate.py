@@ -1,12 +1,11 @@
 """Issuing the certificate of a consent."""
 
-import hashlib
-
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.utils import timezone
 
 from ..certificates import facts, keys, pdf, verify_certificate
+from ..digest import sha256
 from ..ledger import chain
 from ..models import Certificate, Consent, LedgerEntry, UnlockRequest
 from ..rules import Refusal
@@ -63,8 +62,8 @@ def _draw(consent, ordinal, upto, interim):
     certificate.content, certificate.pdf = keys.document(told), pdf.render(told)
     # What does not hold together has to show here, not in a dispute.
     verify_certificate.verify(certificate.content.encode(), keys.public_key())
-    certificate.sha256 = hashlib.sha256(certificate.content.encode()).hexdigest()
-    certificate.pdf_sha256 = hashlib.sha256(certificate.pdf).hexdigest()
+    certificate.sha256 = sha256(certificate.content)
+    certificate.pdf_sha256 = sha256(certificate.pdf)
     return certificate
 
 

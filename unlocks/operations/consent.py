@@ -1,7 +1,5 @@
 """Asking for the customer's consent, and recording the answer."""
 
-import hashlib
-
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
@@ -12,6 +10,7 @@ from django.utils import timezone
 from .. import history
 from ..actors import Actor
 from ..database import fingerprint
+from ..digest import sha256
 from ..ledger import chain, rows
 from ..models import Consent, ConsentedBatch, ConsentLink, Contact, LedgerEntry, RequestedBatch, UnlockRequest
 from ..rules import Refusal
@@ -329,7 +328,7 @@ def _record(unlock_request, decision, *, name, role, shown, at, **given):
     consent = Consent.objects.create(
         unlock_request=unlock_request,
         text=shown,
-        text_sha256=hashlib.sha256(shown.encode()).hexdigest(),
+        text_sha256=sha256(shown),
         decision=decision,
         signer_name=name,
         signer_role=role,

@@ -9,7 +9,7 @@ from django.utils import timezone
 from ..ledger import chain
 from ..models import Consent, ConsentWithdrawal, LedgerEntry, RequestedBatch, ResentReceipt, UnlockRequest
 from ..rules import Refusal
-from ..texts import wording
+from ..texts.formats import counted
 from . import emails
 from .tokens import hashed, new_token
 from .verbs import Refused, refuse_own_contacts, staff_verb
@@ -51,7 +51,7 @@ def told_of_withdrawal(withdrawal):
             ("exported", RequestedBatch.Outcome.RE_EXPORTED),
         )
     }
-    words = {name: wording.counted(n, "batch", "batches") if n else "no batch" for name, n in counts.items()}
+    words = {name: counted(n, "batch", "batches") if n else "no batch" for name, n in counts.items()}
     return {"withdrawal": withdrawal} | words
 
 

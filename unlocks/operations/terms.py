@@ -1,6 +1,5 @@
 """The life of the consent terms: drafted, published by another person, then frozen."""
 
-import hashlib
 import json
 
 from django.contrib.auth import get_user_model
@@ -9,10 +8,12 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from ..actors import Actor
+from ..digest import sha256
 from ..ledger import chain
 from ..models import ConsentTerms, LedgerEntry
 from ..rules import Refusal
 from ..texts import wording
+from ..texts.formats import moment_with_seconds
 from ..texts.shown import terms_in_force
 from .verbs import Refused, staff_verb
 
@@ -72,7 +73,7 @@ def publish_terms(terms, *, seen, by):
         at=terms.published_at,
         version=terms.version,
         title=terms.title,
-        sha256=terms_sha256(terms),
+        sha256=sha256(terms.text),
         drafted_by=terms.drafted_by_id,
         drafted_at=terms.drafted_at and terms.drafted_at.isoformat(),
     )
@@ -93,12 +94,7 @@ def obstacle_to_publishing(terms, user):
 
 def terms_seen(terms):
     """Return what proves which title and text somebody had before them: the SHA-256 (hex) of both."""
-    return hashlib.sha256(f"{terms.title}\n{terms.text}".encode()).hexdigest()
-
-
-def terms_sha256(terms):
-    """Return the SHA-256 (hex) of the text alone, as the ledger keeps it."""
-    return hashlib.sha256(terms.text.encode()).hexdigest()
+    return sha256(f"{terms.title}\n{terms.text}")
 
 
 def _started_from(newest, by):
@@ -120,7 +116,7 @@ def _note_draft(terms, by):
         at=terms.drafted_at,
         version=terms.version,
         title=terms.title,
-        sha256=terms_sha256(terms),
+        sha256=sha256(terms.text),
     )
 
 
@@ -135,7 +131,7 @@ def _locked_draft(terms):
 
 def _refuse_unless_seen(terms, seen):
     if seen != terms_seen(terms):
-        at = f"{timezone.localtime(terms.drafted_at):%-d %b %Y, %H:%M:%S %Z}" if terms.drafted_at else "at some time"
+        at = moment_with_seconds(terms.drafted_at) or "at an unknown time"
         raise Refused.because(Refusal.TERMS_CHANGED, name=_drafter(terms), at=at)
 
 

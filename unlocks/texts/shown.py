@@ -3,6 +3,7 @@
 from ..database import fingerprint
 from ..models import Batch, ConsentTerms, RequestedBatch
 from . import wording
+from .formats import counted, day, money
 
 
 def asked_for(unlock_request):
@@ -86,6 +87,7 @@ def _with_content(unlock_request):
 def _batch_in_words(batch):
     return (
         f"- {batch.number}, {batch.name or 'no name'}: "
-        f"{wording.counted(batch.item_count, 'item', 'items')}, {wording.money(batch.total)}, "
-        f"posted {wording.day(batch.posted_on)}, bypassed {wording.day(batch.bypassed_on)}, content {batch.content}"
+        f"{counted(batch.item_count, 'item', 'items')}, {money(batch.total)}, "
+        f"posted {day(batch.posted_on) or wording.NOT_RECORDED}, "
+        f"bypassed {day(batch.bypassed_on) or wording.NOT_RECORDED}, content {batch.content}"
     )

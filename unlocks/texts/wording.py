@@ -5,6 +5,7 @@ import re
 from django.conf import settings
 
 from ..models import Account
+from .formats import counted, money
 
 TITLE = "Unlock bypassed batches"
 
@@ -107,18 +108,3 @@ def read_out_questions(account, terms):
 def batches_summary(count, items, total):
     """Say how much it is in all, such as "3 batches, 65 items, $17,504.50 in total"."""
     return f"{counted(count, 'batch', 'batches')}, {counted(items, 'item', 'items')}, {money(total)} in total"
-
-
-def money(amount):
-    """Write a Decimal as dollars and cents with thousands separators: "$11,920.00", "-$12.50"."""
-    return f"{'-' if amount < 0 else ''}${abs(amount):,.2f}"
-
-
-def day(date):
-    """Write a date such as "1 Nov 2026"; one that is not known is said to be so."""
-    return f"{date:%-d %b %Y}" if date else NOT_RECORDED
-
-
-def counted(count, one, many):
-    """Write a number with its noun: "1 item", "1,200 items"."""
-    return f"{count:,} {one if count == 1 else many}"

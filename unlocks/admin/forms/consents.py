@@ -7,7 +7,8 @@ from django.utils.crypto import constant_time_compare
 
 from ... import evidence, operations
 from ...certificates import facts
-from ...customer.forms import Line, sha256
+from ...customer.forms import Line
+from ...digest import sha256
 from ...models import ConsentEvidence, Contact, LedgerEntry
 from .base import CaseForm, ContactField
 
