@@ -3,7 +3,6 @@
 They lie in `storages["evidence"]`, outside what a web server serves. What is handed out was read back and checked.
 """
 
-import json
 import os
 import re
 import secrets
@@ -15,7 +14,7 @@ from django.conf import settings
 from django.core.files.storage import storages
 
 from .digest import sha256
-from .models import ConsentEvidence, LedgerEntry
+from .models import ConsentEvidence
 
 NAME_LENGTH = 200
 EXTENSIONS = {
@@ -115,34 +114,13 @@ def read(digest):
     return content
 
 
-def first_fault():
-    """Read every file back; return a sentence on the first one that is missing or altered, or ''.
-
-    What the ledger was told when the file was attached counts, so that no other file passes for it.
-    """
-    told = {}
-    for body in (
-        LedgerEntry.objects.filter(kind=LedgerEntry.Kind.EVIDENCE).order_by("pk").values_list("body", flat=True)
-    ):
-        facts = json.loads(body)["facts"]
-        told[facts["evidence"]] = facts
+def faults():
+    """Read every file back; yield ("evidence", a sentence) for each that is missing or altered."""
     for kept in ConsentEvidence.objects.select_related("consent").order_by("pk").iterator():
-        if fault := _fault_of(kept, told.pop(kept.pk, {})):
-            return f"Evidence {kept.file_name} of {kept.consent} (SHA-256 {kept.sha256}): {fault}"
-    for facts in told.values():
-        return f"Evidence {facts['file_name']} (SHA-256 {facts['sha256']}): its record is gone from the database."
-    return ""
-
-
-def _fault_of(kept, told):
-    for name in ("consent", "what", "file_name", "size", "sha256"):
-        if told.get(name) != getattr(kept, kept._meta.get_field(name).attname):
-            return f"Its record was altered: the ledger was told another {name.replace('_', ' ')}."
-    try:
-        read(kept.sha256)
-    except Damaged as damaged:
-        return str(damaged)
-    return ""
+        try:
+            read(kept.sha256)
+        except Damaged as damaged:
+            yield "evidence", f"Evidence {kept.file_name} of {kept.consent} (SHA-256 {kept.sha256}): {damaged}"
 
 
 def trouble_with_place():

@@ -48,7 +48,12 @@ def told(unlock_request=None, **where):
     entries = LedgerEntry.objects.filter(
         **({"unlock_request": unlock_request} if unlock_request else {}), **where
     ).order_by("sequence")
-    return [(entry.kind, json.loads(entry.body)["facts"]) for entry in entries]
+    return [(entry.kind, facts_of(entry)) for entry in entries]
+
+
+def facts_of(entry):
+    """Return all facts of an entry as JSON values, those that are personal too."""
+    return json.loads(entry.facts)["facts"] | json.loads(entry.personal)["personal"]
 
 
 def kinds(unlock_request):

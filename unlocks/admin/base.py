@@ -25,7 +25,7 @@ from django.utils.text import capfirst
 from django.views.decorators.http import require_safe
 from simple_history.admin import SimpleHistoryAdmin
 
-from .. import history
+from .. import history, operations
 from ..actors import Actor
 from ..models import Batch, Consent, RequestedBatch, Selection
 from ..templatetags.desk import shown
@@ -236,11 +236,11 @@ class DeskAdmin(Listed, SimpleHistoryAdmin):
     history_per_page = 50
 
     def save_model(self, request, obj, form, change):
-        history.save(obj, by=by_staff(request))
+        operations.save_record(obj, by=by_staff(request))
 
     def save_formset(self, request, form, formset, change):
         for obj in formset.save(commit=False):
-            history.save(obj, by=by_staff(request))
+            operations.save_record(obj, by=by_staff(request))
         formset.save_m2m()
 
     @method_decorator(require_safe)

@@ -9,15 +9,16 @@ from django.db.models import Count, Max, Min, Sum
 from django.utils import timezone
 
 from .. import operations, rules
-from ..models import Batch, Consent, LedgerEntry, RequestedBatch, UnlockRequest
+from ..ledger import chain, events
+from ..models import Batch, Consent, RequestedBatch, UnlockRequest
 from ..templatetags.desk import ago, said_yes
 from ..texts.formats import moment
 from .forms.case import CASE_FORMS, VerifyPinForm
 from .receipts import receipts_of_case
-from .timeline import batches, reason, told
+from .timeline import batches, line, reason
 
 LISTED_BATCHES = 100
-LISTED_EVENTS = 50
+LISTED_ENTRIES = 50
 
 Status = UnlockRequest.Status
 Outcome = RequestedBatch.Outcome
@@ -297,29 +298,29 @@ class Case:
         return self.obstacle_to_phone_consent == ""
 
     @cached_property
-    def events(self):
-        return [told(event) for event in self.unlock_request.entries.order_by("-sequence")[: LISTED_EVENTS + 1]]
+    def _lines(self):
+        return [line(entry) for entry in self.unlock_request.entries.order_by("-sequence")[: LISTED_ENTRIES + 1]]
 
     @property
-    def last_event(self):
-        return self.events[0].event if self.events else None
+    def last_entry(self):
+        return self._lines[0].entry if self._lines else None
 
     @property
-    def latest_events(self):
-        return self.events[:LISTED_EVENTS]
+    def latest_entries(self):
+        return self._lines[:LISTED_ENTRIES]
 
     @property
-    def more_events(self):
-        return len(self.events) > LISTED_EVENTS
+    def more_entries(self):
+        return len(self._lines) > LISTED_ENTRIES
 
     @cached_property
     def ledger_head(self):
         """The sequence of the ledger's newest entry when this page was made."""
-        return LedgerEntry.objects.order_by("-sequence").values_list("sequence", flat=True).first()
+        return chain.head()[0]
 
     @cached_property
     def _last_times(self):
-        kinds = [LedgerEntry.Kind.UNLOCKED, LedgerEntry.Kind.RELOCKED, LedgerEntry.Kind.RE_EXPORTED]
+        kinds = [events.Unlocked.kind, events.Relocked.kind, events.ReExported.kind]
         rows = (
             self.unlock_request.entries.order_by().filter(kind__in=kinds).values_list("kind").annotate(last=Max("at"))
         )
@@ -335,8 +336,8 @@ class Case:
             ("Opened", unlock_request.opened_at, f"Channel: {unlock_request.get_channel_display().lower()}"),
             ("Safer route offered", unlock_request.advised_at, unlock_request.get_advice_display()),
             ("PIN and consent", self._consented_at, self._consent_remark),
-            ("Unlock", last.get(LedgerEntry.Kind.UNLOCKED), self._unlock_remark),
-            ("Re-exported", last.get(LedgerEntry.Kind.RE_EXPORTED), self._export_remark),
+            ("Unlock", last.get(events.Unlocked.kind), self._unlock_remark),
+            ("Re-exported", last.get(events.ReExported.kind), self._export_remark),
         ]
         now = {
             Status.OPEN: 2 if unlock_request.advice else 1,

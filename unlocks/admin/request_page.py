@@ -12,6 +12,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 
 from .. import history, operations
+from ..ledger import events
 from ..models import Act, LedgerEntry, UnlockRequest
 from ..texts.formats import moment_with_seconds
 from .base import by_staff, freeze
@@ -80,11 +81,11 @@ def _once(form, by):
     return form.carry_out(by)
 
 
-def already(event):
+def already(entry):
     """Say what was done since a page was made."""
     return (
-        f"This was done already: {event.get_kind_display().lower()} by {event.actor}, {moment_with_seconds(event.at)}. "
-        "Nothing was done twice."
+        f"This was done already: {events.KINDS[entry.kind].label.lower()} by {entry.actor}, "
+        f"{moment_with_seconds(entry.at)}. Nothing was done twice."
     )
 
 
@@ -93,10 +94,10 @@ def done_since(form):
     seen = form.cleaned_data.get("seen")
     if seen is None or not form.writes:
         return None
-    newer = LedgerEntry.objects.filter(sequence__gt=seen, kind__in=form.writes).filter(
+    newer = LedgerEntry.objects.filter(sequence__gt=seen, kind__in=[event.kind for event in form.writes]).filter(
         Q(unlock_request=form.unlock_request) | Q(unlock_request=None, account=form.unlock_request.account_id)
     )
-    return next((event for event in newer if form.same(event.facts)), None)
+    return next((entry for entry in newer if form.same(events.read(entry))), None)
 
 
 def _tell(act):

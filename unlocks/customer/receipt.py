@@ -12,7 +12,8 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from .. import operations
 from ..actors import Actor
 from ..certificates import words
-from ..models import Certificate, Consent, LedgerEntry, RequestedBatch, UnlockRequest
+from ..ledger import events
+from ..models import Certificate, Consent, RequestedBatch, UnlockRequest
 from ..texts import wording
 from ..texts.formats import counted
 from .access import RECEIPT_COOKIE, for_customers, keep_token, place, receipt_here, sent_elsewhere
@@ -39,9 +40,9 @@ BECAME = {
 }
 LATER = "Under a later consent"
 DONE = {
-    LedgerEntry.Kind.UNLOCKED: "Support unlocked {batches}",
-    LedgerEntry.Kind.RELOCKED: "Locked again: {batches}",
-    LedgerEntry.Kind.RE_EXPORTED: "Exported: {batches}",
+    events.Unlocked.kind: "Support unlocked {batches}",
+    events.Relocked.kind: "Locked again: {batches}",
+    events.ReExported.kind: "Exported: {batches}",
 }
 CASE_MOVES = "The case is being worked on at this very moment, so no certificate was issued. Please try again."
 
@@ -227,8 +228,9 @@ def _became(covers, line, batch):
 
 def _since(consent):
     """Return what was done in the case since a consent: when, and in words for the customer."""
-    events = consent.unlock_request.entries.filter(kind__in=DONE, at__gte=consent.given_at).order_by("sequence")
-    return [(event.at, DONE[event.kind].format(batches=_batches_counted(event.facts["batches"]))) for event in events]
+    entries = consent.unlock_request.entries.filter(kind__in=DONE, at__gte=consent.given_at).order_by("sequence")
+    counts = [_batches_counted(events.read(entry).batches) for entry in entries]
+    return [(entry.at, DONE[entry.kind].format(batches=count)) for entry, count in zip(entries, counts, strict=True)]
 
 
 def _batches_counted(number):

@@ -6,6 +6,7 @@ Refused with nothing written, except that a PIN try is kept whatever comes of it
 """
 
 from ..texts.shown import shown_lines, shown_text, terms_in_force, text_to_read_out
+from .accounts import save_record
 from .certificate import issue_certificate
 from .consent import (
     decline_consent,
@@ -58,6 +59,7 @@ __all__ = [
     "relock",
     "resend_receipt",
     "revoke_consent_link",
+    "save_record",
     "send_consent_link",
     "shown_lines",
     "shown_text",

@@ -4,8 +4,8 @@ Every act costs the same number of statements whatever the size of its set: the 
 judging query and the writes select from the verdicts, so that what is written is what was judged.
 """
 
-import hashlib
 import uuid
+from collections import Counter
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -17,12 +17,11 @@ from django.utils import timezone
 
 from .. import history
 from ..database import guards
-from ..ledger import chain
-from ..models import Act, Batch, LedgerEntry, RequestedBatch, UnlockRequest, Verdict
+from ..ledger import chain, events
+from ..models import Act, Batch, RequestedBatch, UnlockRequest, Verdict
 from ..rules import Refusal, judged, judged_unlocked
 from .verbs import Refused, staff_verb
 
-_NUMBERS_IN_AN_ENTRY = 50
 _ATTEMPTS = 3
 
 
@@ -33,7 +32,7 @@ class _Way:
     kind: str
     judge: callable
     outcome: str
-    event: str
+    event: type
     changes: callable
 
 
@@ -58,10 +57,10 @@ def _re_exported(by, at):
     }
 
 
-_UNLOCK = _Way(Act.Kind.UNLOCK, judged, RequestedBatch.Outcome.UNLOCKED, LedgerEntry.Kind.UNLOCKED, _unlocked)
-_RELOCK = _Way(Act.Kind.RELOCK, judged_unlocked, RequestedBatch.Outcome.RELOCKED, LedgerEntry.Kind.RELOCKED, _relocked)
+_UNLOCK = _Way(Act.Kind.UNLOCK, judged, RequestedBatch.Outcome.UNLOCKED, events.Unlocked, _unlocked)
+_RELOCK = _Way(Act.Kind.RELOCK, judged_unlocked, RequestedBatch.Outcome.RELOCKED, events.Relocked, _relocked)
 _RE_EXPORT = _Way(
-    Act.Kind.RE_EXPORT, judged_unlocked, RequestedBatch.Outcome.RE_EXPORTED, LedgerEntry.Kind.RE_EXPORTED, _re_exported
+    Act.Kind.RE_EXPORT, judged_unlocked, RequestedBatch.Outcome.RE_EXPORTED, events.ReExported, _re_exported
 )
 
 
@@ -95,7 +94,7 @@ def relock_under(consents, *, by, why):
     """Lock again whatever is unlocked under the consents of one request, inside a verb that locked it."""
     under = Batch.objects.filter(status=Batch.Status.UNLOCKED, grant__consent__in=consents)
     if under.exists():
-        _attempt(_RELOCK, under, by=by, key=uuid.uuid4(), why=why)
+        _attempt(_RELOCK, under, by=by, why=why)
 
 
 def _carry_out(way, batches, *, by, key, why=""):
@@ -105,7 +104,7 @@ def _carry_out(way, batches, *, by, key, why=""):
             return _repeated(act, way, by)
         try:
             with transaction.atomic():
-                return _attempt(way, batches, by=by, key=key, why=why)
+                return _attempt(way, batches, by=by.begin(key), why=why)
         except history.ConcurrentChange:
             continue
         except IntegrityError:
@@ -122,15 +121,16 @@ def _repeated(act, way, by):
     return act
 
 
-def _attempt(way, batches, *, by, key, why):
+def _attempt(way, batches, *, by, why):
+    """Carry out an act whose id is the one that `by` is in."""
     picked = batches.order_by().values("pk")
     chosen = Batch.objects.filter(pk__in=picked)
     open_lines = RequestedBatch.objects.filter(batch__in=picked, outcome__in=RequestedBatch.OPEN)
     history.lock(UnlockRequest.objects.filter(pk__in=open_lines.values("unlock_request")))
     history.lock(chosen)
 
-    at = timezone.now()
-    act = Act.objects.create(pk=key, kind=way.kind, by=by.user, actor=by.name, at=at, why=why)
+    at = by.act.at
+    act = Act.objects.create(pk=by.act.id, kind=way.kind, by=by.user, actor=by.name, at=at, why=why)
     act.repeated = False
     history.insert_select(
         Verdict,
@@ -139,9 +139,10 @@ def _attempt(way, batches, *, by, key, why):
         batch_id=F("pk"),
         line_id=F("line__id"),
         refusal=F("refusal"),
+        fingerprint=F("fingerprint"),
     )
     done = Verdict.objects.filter(act=act, refusal="")
-    recorded = {"by": by, "why": why or way.kind.label, "act": act.pk, "at": at}
+    recorded = {"by": by, "why": why or way.kind.label}
     written = history.update(Batch.objects.filter(pk__in=done.values("batch")), **recorded, **way.changes(by, at))
     history.update(
         RequestedBatch.objects.filter(pk__in=done.values("line")), **recorded, outcome=Value(way.outcome.value)
@@ -156,7 +157,7 @@ def _attempt(way, batches, *, by, key, why):
         )
     if written != done.count():
         raise history.ConcurrentChange("The batches changed while they were being judged.")
-    chain.append(_entries(way, act, why), by=by, at=at)
+    chain.append_all(_entries(way, act, why), by=by)
     return act
 
 
@@ -165,25 +166,27 @@ def _entries(way, act, why):
     verdicts = (
         Verdict.objects.filter(act=act, line__isnull=False)
         .order_by("line__unlock_request_id", "batch_id")
-        .values_list("line__unlock_request_id", "batch__account_id", "refusal", "batch__number", "batch__fingerprint")
+        .values_list(
+            "line__unlock_request_id",
+            "batch__account_id",
+            "refusal",
+            "batch_id",
+            "batch__number",
+            "batch__total",
+            "fingerprint",
+        )
     )
-    for (unlock_request, account), rows in groupby(verdicts.iterator(chunk_size=2000), key=lambda row: row[:2]):
-        digest, numbers, count, refusals = hashlib.sha256(), [], 0, {}
-        for _, _, refusal, number, fingerprint in rows:
-            if refusal:
-                refusals[refusal] = refusals.get(refusal, 0) + 1
-                continue
-            count += 1
-            digest.update(f"{number}\t{fingerprint}\n".encode())
-            if count <= _NUMBERS_IN_AN_ENTRY:
-                numbers.append(number)
-        facts = {"act": str(act.pk), **({"why": why} if why else {})}
-        if count:
-            yield chain.Entry(
-                way.event,
-                unlock_request,
-                account,
-                facts | {"batches": count, "numbers": numbers, "sha256": digest.hexdigest()},
-            )
+    for about, rows in groupby(verdicts.iterator(chunk_size=2000), key=lambda row: row[:2]):
+        refusals = Counter()
+        done = events.sum_up(batch for _, _, refusal, *batch in rows if not _counted(refusal, refusals))
+        if done["batches"]:
+            yield chain.Entry(way.event(why=why, **done), *about)
         if refusals and way is _UNLOCK:
-            yield chain.Entry(LedgerEntry.Kind.REFUSED, unlock_request, account, facts | {"refusals": refusals})
+            yield chain.Entry(events.UnlockRefused(refusals=dict(refusals)), *about)
+
+
+def _counted(refusal, refusals):
+    """Count a refusal ('' for none); say whether there was one."""
+    if refusal:
+        refusals[refusal] += 1
+    return bool(refusal)

@@ -10,12 +10,11 @@ from django.db.models import Q
 
 from ... import operations
 from ...customer.forms import PinField
-from ...models import Account, Act, Batch, Contact, LedgerEntry, RequestedBatch, UnlockRequest
+from ...ledger import events
+from ...models import Account, Act, Batch, Contact, RequestedBatch, UnlockRequest
 from ...rules import Refusal
 from .base import CaseForm, ContactField, text
 from .consents import AttachEvidenceForm, RecordByPhoneForm, ResendReceiptForm
-
-Kind = LedgerEntry.Kind
 
 LISTED_BATCHES = 50
 FEW_BATCHES = 3  # up to so many, each is ticked by itself
@@ -155,7 +154,7 @@ class AdviseForm(CaseForm):
     title = "Offer the safer route"
     button = "Record the answer"
     permission = "unlocks.open_request"
-    writes = (Kind.ADVISED,)
+    writes = (events.Advised,)
 
     advice = forms.ChoiceField(
         label="What did the customer choose?",
@@ -180,7 +179,7 @@ class VerifyPinForm(CaseForm):
     title = "Verify the PIN for the customer"
     button = "Verify the PIN"
     permission = "unlocks.verify_pin"
-    writes = (Kind.PIN_VERIFIED, Kind.PIN_WRONG, Kind.PIN_LOCKED)
+    writes = (events.PinVerified, events.PinWrong, events.PinLocked)
     by_itself = True  # a try must stay taken whatever happens afterwards
 
     pin = PinField(
@@ -202,7 +201,7 @@ class IssuePinForm(CaseForm):
     title = "Have a new PIN issued"
     button = "Issue a new PIN"
     permission = "unlocks.issue_pin"
-    writes = (Kind.PIN_ISSUED,)
+    writes = (events.PinIssued,)
 
     @classmethod
     def fits(cls, case, user):
@@ -220,7 +219,7 @@ class SendLinkForm(CaseForm):
     title = "Send a consent link"
     button = "Send the consent link"
     permission = "unlocks.send_consent_link"
-    writes = (Kind.LINK_SENT,)
+    writes = (events.LinkSent,)
 
     contact = ContactField(
         label="To which Admin?",
@@ -250,7 +249,7 @@ class RevokeLinkForm(CaseForm):
     title = "Revoke the consent link"
     button = "Revoke the link"
     permission = "unlocks.send_consent_link"
-    writes = (Kind.LINK_REVOKED,)
+    writes = (events.LinkRevoked,)
 
     @classmethod
     def fits(cls, case, user):
@@ -353,7 +352,7 @@ class NoteForm(CaseForm):
     title = "Add a note"
     button = "Add the note"
     permission = "unlocks.open_request"
-    writes = (Kind.NOTE,)
+    writes = (events.Note,)
 
     text = text(
         "Note",
@@ -365,8 +364,8 @@ class NoteForm(CaseForm):
     def fits(cls, case, user):
         return True
 
-    def same(self, facts):
-        return facts.get("text") == self.cleaned_data["text"]
+    def same(self, event):
+        return event.text == self.cleaned_data["text"]
 
     def carry_out(self, by):
         operations.add_note(self.unlock_request, text=self.cleaned_data["text"], by=by)
@@ -378,7 +377,7 @@ class TakeForm(CaseForm):
     title = "Take this request"
     button = "Take it"
     permission = "unlocks.open_request"
-    writes = (Kind.ASSIGNED,)
+    writes = (events.Assigned,)
 
     @classmethod
     def fits(cls, case, user):
@@ -394,7 +393,7 @@ class HandOverForm(CaseForm):
     title = "Hand over"
     button = "Hand over"
     permission = "unlocks.open_request"
-    writes = (Kind.ASSIGNED,)
+    writes = (events.Assigned,)
 
     to = forms.ModelChoiceField(
         label="To",
@@ -422,7 +421,7 @@ class WithdrawForm(CaseForm):
     title = "Withdraw the consent"
     button = "Withdraw the consent"
     permission = "unlocks.withdraw_consent"
-    writes = (Kind.WITHDRAWN,)
+    writes = (events.Withdrawn,)
     danger = "danger"
 
     why = text("What did the customer say?", rows=2, missing="Write down what the customer said.")
@@ -451,7 +450,7 @@ class CloseForm(CaseForm):
     title = "Close"
     button = "Close the request"
     permission = "unlocks.open_request"
-    writes = (Kind.CLOSED,)
+    writes = (events.Closed,)
 
     resolution = forms.ChoiceField(
         label="How did it end?",
@@ -497,7 +496,7 @@ class CancelForm(CaseForm):
     title = "Cancel"
     button = "Cancel the request"
     permission = "unlocks.open_request"
-    writes = (Kind.CLOSED,)
+    writes = (events.Closed,)
     danger = "danger"
 
     why = text("Why is it cancelled?", rows=2, missing="Say why it is cancelled: it stays with the record.")

@@ -9,10 +9,9 @@ from ... import evidence, operations
 from ...certificates import facts
 from ...customer.forms import Line
 from ...digest import sha256
-from ...models import ConsentEvidence, Contact, LedgerEntry
+from ...ledger import events
+from ...models import ConsentEvidence, Contact
 from .base import CaseForm, ContactField
-
-Kind = LedgerEntry.Kind
 
 CHANGED = (
     "What you read out has changed in the meantime: a batch or the terms. Nothing was recorded. "
@@ -88,7 +87,7 @@ class AnswersForm(WithFile, CaseForm):
     title = "What they answered"
     button = "Record the consent as taken down by me"
     permission = "unlocks.record_phone_consent"
-    writes = (Kind.RECORDED_BY_PHONE,)
+    writes = (events.RecordedByPhone,)
 
     TICKS = ("read_out", "authorized", "agreed")
 
@@ -210,7 +209,7 @@ class ResendReceiptForm(ConsentForm):
     title = "Send the receipt again"
     button = "Send the receipt again"
     permission = "unlocks.send_consent_link"
-    writes = (Kind.RECEIPT_RESENT,)
+    writes = (events.ReceiptResent,)
 
     @classmethod
     def fits(cls, case, user):

@@ -9,11 +9,13 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
 from ... import history, operations
 from ...actors import Actor
+from ...ledger import chain, events
 from ...models import Account, Batch, BatchItem, Contact, UnlockRequest
 
 USERS = {
@@ -73,11 +75,13 @@ class Command(BaseCommand):
             user.groups.add(Group.objects.get(name=group))
         get_user_model().objects.create_superuser("admin", password="unlock-as-admin")  # noqa: S106
         draw = Random(20261101)  # noqa: S311
-        accounts = [self._account(*row, draw) for row in ACCOUNTS]
+        desk = Actor.desk()
+        with transaction.atomic():
+            accounts = [self._account(*row, draw, desk) for row in ACCOUNTS]
+            chain.append(events.Imported(source="the sample data"), by=desk)
         self._cases(accounts)
 
-    def _account(self, number, name, software, admin, email, pin, draw):
-        desk = Actor.desk()
+    def _account(self, number, name, software, admin, email, pin, draw, desk):
         account = Account(number=number, name=name, accounting_software=software)
         if pin:
             account.pin_hash, account.pin_issued_at = make_password(pin), timezone.now()
@@ -96,10 +100,10 @@ class Command(BaseCommand):
             code, kind_name, kind = KINDS[place % len(KINDS)]
             day = today - timedelta(days=3 + place * 2)
             status = ["bypassed"] * 8 + ["exported", "posted", "bypassed", "pending"]
-            self._batch(account, f"{day:%Y%m%d}-{code}", kind_name, kind, status[place], day, place == 10, draw)
+            self._batch(account, f"{day:%Y%m%d}-{code}", kind_name, kind, status[place], day, place == 10, draw, desk)
         return account
 
-    def _batch(self, account, number, name, kind, status, day, period_closed, draw):
+    def _batch(self, account, number, name, kind, status, day, period_closed, draw, desk):
         items = [Decimal(draw.randint(4_500, 190_000)) / 100 for _ in range(draw.randint(3, 14))]
         batch = history.save(
             Batch(
@@ -114,7 +118,7 @@ class Command(BaseCommand):
                 exported_on=day + timedelta(days=1) if status == "exported" else None,
                 period_closed=period_closed,
             ),
-            by=Actor.desk(),
+            by=desk,
             why="Sample data",
         )
         for place, amount in enumerate(items, start=1):
@@ -130,7 +134,7 @@ class Command(BaseCommand):
                     export_id=f"QBO-{draw.randint(1000, 9999)}" if draw.random() < 0.02 else "",
                     lines=[{"sku": "SVC", "description": "Service call", "quantity": "1", "total": str(amount)}],
                 ),
-                by=Actor.desk(),
+                by=desk,
                 why="Sample data",
             )
 
