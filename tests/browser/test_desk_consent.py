@@ -93,7 +93,7 @@ def test_one_takes_it_down_and_another_unlocks(
     assert fits(first)
     consent = Consent.objects.get()
     assert (consent.how, consent.recorded_by, consent.evidence.get().file_name) == ("phone", agent, signed.name)
-    assert evidence.first_fault() == ""
+    assert list(evidence.faults()) == []
     assert "Ready for another person: 2 batches." in first.content()
     assert first.get_by_role("button", name=re.compile("^Unlock")).count() == 0
 

@@ -2,7 +2,7 @@ import pytest
 from django.core.exceptions import PermissionDenied
 
 from tests.factories import acting, case_consented, case_recorded_by_phone
-from tests.operations import only_for, refused, told
+from tests.operations import only_for, recorded, refused
 from tests.papers import MAIL, PDF, PNG, kept_as
 from unlocks import evidence, operations
 from unlocks.models import ConsentEvidence
@@ -26,11 +26,10 @@ def test_a_paper_is_kept_and_told_of(agent, second_agent):
         len(PDF),
     )
     assert (paper.attached_by, evidence.read(paper.sha256)) == (second_agent, PDF)
-    assert told(case.unlock_request)[-1] == (
+    assert recorded(case.unlock_request)[-1] == (
         "evidence",
         {
             "consent": case.consent.pk,
-            "evidence": paper.pk,
             "what": "signed_paper",
             "file_name": "Signed by Dana.pdf",
             "size": len(PDF),
@@ -77,7 +76,7 @@ def test_the_same_file_proves_two_consents(agent):
     first, second = case_recorded_by_phone(agent), case_recorded_by_phone(agent)
     papers = [attach(case, acting(agent)) for case in (first, second)]
     assert papers[0].sha256 == papers[1].sha256
-    assert evidence.first_fault() == ""
+    assert list(evidence.faults()) == []
 
 
 @pytest.mark.parametrize(
@@ -111,4 +110,4 @@ def test_a_closed_case_takes_papers_too(agent):
     case = case_recorded_by_phone(agent)
     operations.close_request(case.unlock_request, resolution="canceled", why="Called off.", by=acting(agent))
     attach(case, acting(agent), what="mail", file_name="answer.eml", content=MAIL)
-    assert told(case.unlock_request)[-1][0] == "evidence"
+    assert recorded(case.unlock_request)[-1][0] == "evidence"

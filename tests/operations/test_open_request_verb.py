@@ -1,7 +1,7 @@
 import pytest
 
 from tests.factories import acting, case_unlocked, make_account, make_batch, make_batches, make_contact, open_case
-from tests.operations import only_for, refused, told
+from tests.operations import only_for, recorded, refused
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.models import Account, Batch, RequestedBatch, UnlockRequest
@@ -49,10 +49,11 @@ def test_opens_a_case_with_its_batches(agent):
     assert list(history_of_lines.values_list("id", "history_type", "history_user", "outcome")) == [
         (line.pk, "+", agent.pk, "waiting") for line in unlock_request.lines.all()
     ]
-    assert told(unlock_request) == [
+    assert recorded(unlock_request) == [
         (
             "opened",
             {
+                "amount": "200.00",
                 "batches": 2,
                 "bypass_reason": "by_mistake",
                 "channel": "phone",

@@ -21,7 +21,7 @@ from tests.factories import (
     open_case,
     record_by_phone,
 )
-from tests.operations import kinds, only_for, refused, told
+from tests.operations import kinds, only_for, refused
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.models import Consent, ConsentedBatch, ConsentWithdrawal
@@ -76,7 +76,7 @@ def test_records_who_agreed_and_who_wrote_it_down(agent):
     assert consent.valid_until - consent.given_at == timedelta(hours=72)
     assert case.refresh().unlock_request.status == "consented"
     assert kinds(case.unlock_request) == ["opened", "advised", "pin_verified", "recorded_by_phone"]
-    assert told(case.unlock_request)[-1][1]["consent"] == consent.pk
+    assert case.unlock_request.entries.latest("sequence").about_id == consent.pk
     assert list(case.unlock_request.history.values_list("status", flat=True))[:3] == [
         "consented",
         "awaiting_consent",

@@ -3,7 +3,7 @@
 import pytest
 
 from tests.factories import acting, case_awaiting, case_consented, case_recorded_by_phone, customer
-from tests.operations import kinds, only_for, refused, told
+from tests.operations import kinds, only_for, recorded, refused
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.models import ResentReceipt
@@ -33,7 +33,7 @@ def test_both_links_open_the_receipt(agent, resend):
     assert operations.receipt_for(token) == operations.receipt_for(case.receipt) == case.consent
     assert token != case.receipt
     assert kinds(case.unlock_request)[-2:] == ["receipt_resent", "email_sent"]
-    assert not any(token in str(facts) for _, facts in told())
+    assert not any(token in str(facts) for _, facts in recorded())
 
 
 def test_goes_to_the_address_that_is_on_file_now(agent, resend):

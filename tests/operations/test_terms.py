@@ -1,5 +1,4 @@
 import hashlib
-import json
 
 import pytest
 import time_machine
@@ -9,7 +8,7 @@ from django.utils import timezone
 
 from tests.attacks import difference, snapshot
 from tests.factories import PIN, acting, case_awaiting, customer, make_account, make_user
-from tests.operations import only_for, refused, told
+from tests.operations import only_for, recorded, refused
 from tests.test_concurrency import at_once, holds
 from unlocks import operations
 from unlocks.models import ConsentTerms, LedgerEntry
@@ -56,8 +55,10 @@ def test_a_draft_begins_with_the_words_in_force(manager):
         draft = operations.draft_terms(by=acting(manager))
         assert (draft.drafted_at, draft.published_at) == (timezone.now(), None)
     assert rows() == [FIRST, (2, first_terms.TITLE, first_terms.TEXT, "manager", None)]
-    assert told() == [("terms_drafted", {"version": 2, "title": first_terms.TITLE, "sha256": sha256(first_terms.TEXT)})]
-    entry = LedgerEntry.objects.get()
+    assert recorded() == [
+        ("terms_drafted", {"version": 2, "title": first_terms.TITLE, "sha256": sha256(first_terms.TEXT)})
+    ]
+    entry = LedgerEntry.objects.get(kind="terms_drafted")
     assert (entry.user, entry.unlock_request, entry.account, entry.at) == (manager, None, None, draft.drafted_at)
 
 
@@ -92,7 +93,7 @@ def test_whoever_changed_a_draft_last_drafted_it(manager, second_manager):
         draft.refresh_from_db()
         assert draft.drafted_at == timezone.now()
     assert rows() == [FIRST, (2, TITLE, "Less.", "second-manager", None)]
-    assert told()[1:] == [
+    assert recorded()[1:] == [
         ("terms_drafted", {"version": 2, "title": TITLE, "sha256": sha256(TEXT)}),
         ("terms_drafted", {"version": 2, "title": TITLE, "sha256": sha256("Less.")}),
     ]
@@ -152,7 +153,7 @@ def test_another_person_publishes(manager, second_manager):
         assert ConsentTerms.objects.get(version=2).published_at == timezone.now()
     assert rows() == [FIRST, (2, TITLE, TEXT, "manager", "second-manager")]
     told_of = {"version": 2, "title": TITLE, "sha256": sha256(TEXT), "drafted_by": manager.pk}
-    assert told()[2:] == [("terms_published", told_of | {"drafted_at": draft.drafted_at.isoformat()})]
+    assert recorded()[2:] == [("terms_published", told_of | {"drafted_at": draft.drafted_at.isoformat()})]
     assert operations.terms_in_force() == draft
 
 
@@ -275,10 +276,7 @@ def test_an_open_link_keeps_its_version_and_the_next_has_the_new_one(agent, mana
     assert lines[lines.index("Other terms (version 2)") + 1] == (
         "ServiceTitan has no part in what you do in Sage Intacct."
     )
-    assert [json.loads(event.body)["facts"]["terms"] for event in LedgerEntry.objects.filter(kind="consented")] == [
-        2,
-        1,
-    ]
+    assert [facts["terms"] for _, facts in recorded(kind="consented")] == [1, 2]
 
 
 def test_a_link_sent_again_has_the_new_version(agent, manager, second_manager):
@@ -305,7 +303,7 @@ def test_two_start_a_version(manager, second_manager):
     says = f"Version 2 is being drafted already, by {draft.drafted_by}. Change that one, or have it published first."
     assert [(type(one), str(one)) for one in refusals] == [(operations.Refused, says)] * 3
     assert ConsentTerms.objects.count() == 2
-    assert [kind for kind, _ in told()] == ["terms_drafted"]
+    assert [kind for kind, _ in recorded()] == ["terms_drafted"]
     holds()
 
 

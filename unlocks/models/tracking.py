@@ -1,3 +1,5 @@
+from uuid import uuid4
+
 from django.db import models
 from simple_history.models import HistoricalRecords
 from simple_history.signals import pre_create_historical_record
@@ -35,7 +37,9 @@ class Tracked(HistoricalRecords):
 
 def _say_who(sender, instance, history_instance, **kwargs):
     """Copy the acting person from the instance (`history.save` puts it there) onto the history row."""
-    for name, value in instance._history_by.on_history().items():
+    by = getattr(instance, "_history_by", None)
+    # Saved past `history`: an act that no ledger entry tells of, so the audit names it.
+    for name, value in (by.on_history() if by else {"history_act": uuid4()}).items():
         setattr(history_instance, name, value)
 
 
