@@ -13,18 +13,20 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from unlocks import fingerprint, guards, history, invariants, ledger
+from unlocks import history
 from unlocks.actors import Actor
+from unlocks.database import fingerprint, guards
+from unlocks.ledger import chain, invariants
 from unlocks.models import (
     Account,
     Batch,
     BatchItem,
-    CaseEvent,
     Consent,
     ConsentedBatch,
     ConsentLink,
     ConsentTerms,
     Contact,
+    LedgerEntry,
     RequestedBatch,
     UnlockRequest,
 )
@@ -62,14 +64,14 @@ ROWS = {
     ),
     ConsentLink: (
         10,
-        "id, request_id, sent_to_id, email, terms_id, token_hash, sent_by_id, sent_at, expires_at, first_opened_at, "
-        "first_opened_browser, pin_verified_at, used_at",
+        "id, unlock_request_id, sent_to_id, email, terms_id, token_hash, sent_by_id, sent_at, expires_at, "
+        "first_opened_at, first_opened_browser, pin_verified_at, used_at",
         "id, id, (id + 9) / 10, 'admin@customer.example', %(terms)s, 'link ' || id, %(user)s, %(at)s, %(until)s, "
         "%(at)s, '', %(at)s, %(at)s",
     ),
     Consent: (
         10,
-        "id, request_id, link_id, terms_id, text, text_sha256, decision, signer_name, signer_role, contact_id, "
+        "id, unlock_request_id, link_id, terms_id, text, text_sha256, decision, signer_name, signer_role, contact_id, "
         "contact_name, email, pin_typed_by, ticked, pressed, browser, how, given_at, valid_until, batch_count, "
         "receipt_hash",
         "id, id, id, %(terms)s, 'Text ' || id, {text_sha256}, 'agreed', 'Admin', 'Controller', (id + 9) / 10, "
@@ -77,7 +79,7 @@ ROWS = {
     ),
     RequestedBatch: (
         100,
-        "id, request_id, batch_id, outcome, consented_id",
+        "id, unlock_request_id, batch_id, outcome, consented_id",
         "id, (id + 9) / 10, id, 'waiting', id",
     ),
     ConsentedBatch: (
@@ -116,7 +118,7 @@ def fill(batches):
 
 def assert_sound():
     """Raise RuntimeError unless the ledger and every invariant hold."""
-    faults = [ledger.first_fault(), *(wrong for wrong, rows in invariants.offenders() if rows.exists())]
+    faults = [chain.first_fault(), *(wrong for wrong, rows in invariants.offenders() if rows.exists())]
     if faults := list(filter(None, faults)):
         raise RuntimeError(f"The bench data is not sound: {faults}")
 
@@ -146,18 +148,18 @@ def _insert(have, wanted):
                 _record(model, have * each, at)
         for sql in ops.sequence_reset_sql(no_style(), ROWS):
             cursor.execute(sql)
-    consents = Consent.objects.filter(pk__gt=have * 10).select_related("request").order_by("pk")
-    ledger.append((entry for consent in consents.iterator() for entry in _told(consent)), by=Actor.desk(), at=at)
+    consents = Consent.objects.filter(pk__gt=have * 10).select_related("unlock_request").order_by("pk")
+    chain.append((entry for consent in consents.iterator() for entry in _told(consent)), by=Actor.desk(), at=at)
 
 
 def _told(consent):
     """Yield what the ledger tells of a case up to its consent."""
-    kind, about = CaseEvent.Kind, (consent.request_id, consent.request.account_id)
-    yield ledger.Entry(kind.OPENED, *about)
-    yield ledger.Entry(kind.LINK_SENT, *about, {"link": consent.link_id, "to": consent.email, "name": "Admin"})
-    yield ledger.Entry(kind.PIN_RIGHT, *about)
+    kind, about = LedgerEntry.Kind, (consent.unlock_request_id, consent.unlock_request.account_id)
+    yield chain.Entry(kind.OPENED, *about)
+    yield chain.Entry(kind.LINK_SENT, *about, {"link": consent.link_id, "to": consent.email, "name": "Admin"})
+    yield chain.Entry(kind.PIN_VERIFIED, *about)
     facts = {"consent": consent.pk, "text_sha256": consent.text_sha256, "name": "Admin", "role": "Controller"}
-    yield ledger.Entry(kind.CONSENTED, *about, facts)
+    yield chain.Entry(kind.CONSENTED, *about, facts)
 
 
 def _record(model, last, at):

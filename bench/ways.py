@@ -8,8 +8,9 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from unlocks import ledger, operations
-from unlocks.models import Batch, CaseEvent, RequestedBatch
+from unlocks import operations
+from unlocks.ledger import chain
+from unlocks.models import Batch, LedgerEntry, RequestedBatch
 
 _BATCH = "number, name, total, item_count, posted_on, bypassed_on, exported_on, period_closed, account_id"
 _REQUEST = (
@@ -21,7 +22,7 @@ _RECORDED = "%(at)s, '~', 'Unlock', %(user)s, %(actor)s, %(act)s"
 _CHOSEN = "SELECT batch_id FROM unlocks_selection_batches WHERE selection_id = %(selection)s"
 _LINES = f"outcome = 'waiting' AND batch_id IN ({_CHOSEN})"
 _REQUESTS = (
-    "status = 'consented' AND id IN (SELECT l.request_id FROM unlocks_verdict v "
+    "status = 'consented' AND id IN (SELECT l.unlock_request_id FROM unlocks_verdict v "
     "JOIN unlocks_requestedbatch l ON l.id = v.line_id WHERE v.act_id = %(act)s)"
 )
 
@@ -38,8 +39,8 @@ STATEMENTS = [
     "UPDATE unlocks_batch SET status = 'unlocked', unlocked_by_id = %(user)s, unlocked_until = %(until)s, "
     "grant_id = l.consented_id FROM unlocks_requestedbatch l "
     f"WHERE l.batch_id = unlocks_batch.id AND l.outcome = 'waiting' AND unlocks_batch.id IN ({_CHOSEN})",
-    f"INSERT INTO unlocks_historicalrequestedbatch (id, request_id, batch_id, consented_id, outcome, {_HISTORY}) "
-    f"SELECT id, request_id, batch_id, consented_id, 'unlocked', {_RECORDED} "
+    f"INSERT INTO unlocks_historicalrequestedbatch (id, unlock_request_id, batch_id, consented_id, outcome, "
+    f"{_HISTORY}) SELECT id, unlock_request_id, batch_id, consented_id, 'unlocked', {_RECORDED} "
     f"FROM unlocks_requestedbatch WHERE {_LINES}",
     f"UPDATE unlocks_requestedbatch SET outcome = 'unlocked' WHERE {_LINES}",
     f"INSERT INTO unlocks_historicalunlockrequest (id, status, {_REQUEST}, {_HISTORY}) "
@@ -47,9 +48,9 @@ STATEMENTS = [
     f"UPDATE unlocks_unlockrequest SET status = 'unlocked' WHERE {_REQUESTS}",
 ]
 _DONE = (
-    "SELECT l.request_id, b.account_id, b.number, b.fingerprint FROM unlocks_verdict v "
+    "SELECT l.unlock_request_id, b.account_id, b.number, b.fingerprint FROM unlocks_verdict v "
     "JOIN unlocks_batch b ON b.id = v.batch_id JOIN unlocks_requestedbatch l ON l.id = v.line_id "
-    "WHERE v.act_id = %(act)s ORDER BY l.request_id, b.id"
+    "WHERE v.act_id = %(act)s ORDER BY l.unlock_request_id, b.id"
 )
 
 
@@ -74,17 +75,17 @@ def sql(selection, by):
         for statement in STATEMENTS:
             cursor.execute(statement, values)
         cursor.execute(_DONE, values)
-        ledger.append(_entries(cursor, act), by=by, at=at)
+        chain.append(_entries(cursor, act), by=by, at=at)
 
 
 def _entries(rows, act):
-    for (request, account), batches in groupby(rows, key=lambda row: row[:2]):
+    for (unlock_request, account), batches in groupby(rows, key=lambda row: row[:2]):
         numbers, digest = [], hashlib.sha256()
         for _, _, number, fingerprint in batches:
             numbers.append(number)
             digest.update(f"{number}\t{fingerprint}\n".encode())
         facts = {"act": str(act), "batches": len(numbers), "numbers": numbers[:50], "sha256": digest.hexdigest()}
-        yield ledger.Entry(CaseEvent.Kind.UNLOCKED, request, account, facts)
+        yield chain.Entry(LedgerEntry.Kind.UNLOCKED, unlock_request, account, facts)
 
 
 @transaction.atomic

@@ -45,7 +45,7 @@ CONSENT_LIFETIME = timedelta(hours=env.int("CONSENT_HOURS", default=72))
 UNLOCK_WINDOW = timedelta(hours=env.int("UNLOCK_WINDOW_HOURS", default=24))
 PIN_VERIFICATION_LIFETIME = timedelta(minutes=30)
 # The vendor's policy: may staff take a consent down on the phone? It is the weaker kind, and says so everywhere.
-STAFF_CONSENT = env.bool("STAFF_CONSENT", default=False)
+PHONE_CONSENT = env.bool("PHONE_CONSENT", default=False)
 EVIDENCE_MAX_BYTES = 10 * 1024 * 1024
 # The public check page: what it takes, and how often it may be asked from one place.
 CHECK_MAX_BYTES = 20 * 1024 * 1024
@@ -100,7 +100,7 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
 DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'var' / 'desk.sqlite3'}")}
 if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
-    DATABASES["default"]["ENGINE"] = "unlocks.sqlite"
+    DATABASES["default"]["ENGINE"] = "unlocks.database.sqlite"
     # Writers queue for the one write lock instead of failing with "database is locked" half-way through.
     DATABASES["default"]["OPTIONS"] = {
         "transaction_mode": "IMMEDIATE",

@@ -8,5 +8,5 @@ urlpatterns = [
     path("health/", health, name="health"),
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("desk/", admin.site.urls),
-    path("", include("unlocks.urls")),
+    path("", include("unlocks.customer.urls")),
 ]

@@ -20,19 +20,20 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests import factories
-from unlocks import fingerprint, guards, history, operations
+from unlocks import history, operations
 from unlocks.actors import Actor
+from unlocks.database import fingerprint, guards
 from unlocks.models import (
     Account,
     Batch,
     BatchItem,
-    CaseEvent,
     Consent,
     ConsentedBatch,
     ConsentEvidence,
     ConsentLink,
     ConsentTerms,
     ConsentWithdrawal,
+    LedgerEntry,
     RequestedBatch,
     UnlockRequest,
     Verdict,
@@ -128,14 +129,14 @@ def make_scene():
     history.update(Account.objects.filter(pk=cases["inactive"].account.pk), by=Actor.desk(), active=False)
     # An account of its own: whoever was shown a link of the other one that is out may not type its PIN.
     phone = factories.make_account()
-    cases["by_phone"] = _taken_down(factories.case_awaiting(agent, account=phone), by=agent)
+    cases["by_phone"] = _recorded_by_phone(factories.case_awaiting(agent, account=phone), by=agent)
     cases["phoned"] = factories.case_awaiting(agent, account=phone)
-    operations.revoke_consent_link(cases["phoned"].request, by=by)
-    operations.verify_pin(cases["phoned"].request, pin=factories.PIN, by=by)
+    operations.revoke_consent_link(cases["phoned"].unlock_request, by=by)
+    operations.verify_pin(cases["phoned"].unlock_request, pin=factories.PIN, by=by)
     cases["phoned_long_ago"] = factories.case_awaiting(agent, account=phone)
-    operations.revoke_consent_link(cases["phoned_long_ago"].request, by=by)
+    operations.revoke_consent_link(cases["phoned_long_ago"].unlock_request, by=by)
     with time_machine.travel(timezone.now() - timedelta(minutes=31)):
-        operations.verify_pin(cases["phoned_long_ago"].request, pin=factories.PIN, by=by)
+        operations.verify_pin(cases["phoned_long_ago"].unlock_request, pin=factories.PIN, by=by)
     write(_evidence(scene, cases["by_phone"].consent))
     operations.resend_receipt(cases["ready"].consent, by=by)
     operations.issue_certificate(cases["ready"].consent, by=by)
@@ -155,7 +156,7 @@ def make_scene():
 
 def _agreed_again(case):
     by = factories.customer(case.admin)
-    operations.send_consent_link(case.request, contact=case.admin, by=factories.acting(case.agent))
+    operations.send_consent_link(case.unlock_request, contact=case.admin, by=factories.acting(case.agent))
     link = case.link
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin=factories.PIN, by=by)
@@ -164,10 +165,10 @@ def _agreed_again(case):
     return case
 
 
-def _taken_down(case, by):
+def _recorded_by_phone(case, by):
     """Have a consent taken down on the phone."""
-    operations.revoke_consent_link(case.request, by=factories.acting(by))
-    return factories.take_down(case, by)
+    operations.revoke_consent_link(case.unlock_request, by=factories.acting(by))
+    return factories.record_by_phone(case, by)
 
 
 def _terms():
@@ -176,9 +177,9 @@ def _terms():
 
 def _agreement(case, at=None):
     at = at or timezone.now()
-    text = f"What was shown of {case.request}"
+    text = f"What was shown of {case.unlock_request}"
     return {
-        "request": case.request,
+        "unlock_request": case.unlock_request,
         "text": text,
         "text_sha256": "0" * 64,
         "decision": "agreed",
@@ -187,8 +188,8 @@ def _agreement(case, at=None):
         "email": case.admin.email,
         "given_at": at,
         "valid_until": at + timedelta(days=3),
-        "batch_count": case.request.lines.count(),
-        "receipt_hash": f"{case.request.pk:064d}",
+        "batch_count": case.unlock_request.lines.count(),
+        "receipt_hash": f"{case.unlock_request.pk:064d}",
     }
 
 
@@ -209,7 +210,7 @@ def rows(model, row):
 
 
 def line(case, batch=None):
-    return RequestedBatch.objects.get(request=case.request, batch=batch or case.batch)
+    return RequestedBatch.objects.get(unlock_request=case.unlock_request, batch=batch or case.batch)
 
 
 def grant(case, batch=None):
@@ -233,7 +234,7 @@ def unlock(batch, consented, by):
 
 def _stand_on(case, consent):
     """Write what stands between a consent and an unlock, for each batch of a case."""
-    for requested in case.request.lines.select_related("batch"):
+    for requested in case.unlock_request.lines.select_related("batch"):
         fingerprint.take(rows(Batch, requested.batch))
         requested.batch.refresh_from_db()
         covered = ConsentedBatch(
@@ -244,7 +245,7 @@ def _stand_on(case, consent):
             **_snapshot(requested.batch),
         )
         RequestedBatch.objects.filter(pk=requested.pk).update(consented=write(covered))
-    rows(UnlockRequest, case.request).update(status="consented")
+    rows(UnlockRequest, case.unlock_request).update(status="consented")
 
 
 def _snapshot(batch):
@@ -414,12 +415,12 @@ def an_older_consent_that_was_asked_anew(scene):
 
 @attack()
 def line_of_another_account(scene):
-    write(RequestedBatch(request=scene.ready.request, batch=factories.make_batch()))
+    write(RequestedBatch(unlock_request=scene.ready.unlock_request, batch=factories.make_batch()))
 
 
 @attack()
 def line_that_starts_unlocked(scene):
-    write(RequestedBatch(request=scene.ready.request, batch=scene.bare, outcome="unlocked"))
+    write(RequestedBatch(unlock_request=scene.ready.unlock_request, batch=scene.bare, outcome="unlocked"))
 
 
 @attack()
@@ -434,12 +435,12 @@ def batch_moved_to_another_account(scene):
 
 @attack()
 def request_moved_to_another_account(scene):
-    rows(UnlockRequest, scene.neighbour.request).update(account=scene.home)
+    rows(UnlockRequest, scene.neighbour.unlock_request).update(account=scene.home)
 
 
 @attack()
 def line_joins_a_closed_request(scene):
-    write(RequestedBatch(request=scene.withdrawn.request, batch=scene.bare))
+    write(RequestedBatch(unlock_request=scene.withdrawn.unlock_request, batch=scene.bare))
 
 
 # Under a consent that does not hold.
@@ -501,13 +502,13 @@ def account_inactive(scene):
 
 @attack()
 def request_not_ready(scene):
-    rows(UnlockRequest, scene.ready.request).update(status="awaiting_consent")
+    rows(UnlockRequest, scene.ready.unlock_request).update(status="awaiting_consent")
     unlock(scene.ready.batch, grant(scene.ready), scene.agent)
 
 
 @attack()
 def request_made_ready_without_consent(scene):
-    rows(UnlockRequest, scene.awaiting.request).update(status="consented")
+    rows(UnlockRequest, scene.awaiting.unlock_request).update(status="consented")
 
 
 @attack()
@@ -518,12 +519,12 @@ def request_that_starts_ready(scene):
 
 @attack()
 def closed_request_opened_again(scene):
-    rows(UnlockRequest, scene.withdrawn.request).update(status="open", closed_at=None, resolution="")
+    rows(UnlockRequest, scene.withdrawn.unlock_request).update(status="open", closed_at=None, resolution="")
 
 
 @attack()
 def closed_request_gets_another_resolution(scene):
-    rows(UnlockRequest, scene.withdrawn.request).update(resolution="re_exported")
+    rows(UnlockRequest, scene.withdrawn.unlock_request).update(resolution="re_exported")
 
 
 # For a batch that is not what the customer saw any more.
@@ -657,23 +658,23 @@ def line_of_an_unlocked_batch_dropped(scene):
 
 
 @attack()
-def unlocked_line_shown_as_locked_again(scene):
+def unlocked_line_shown_as_relocked(scene):
     rows(RequestedBatch, line(scene.unlocked)).update(outcome="relocked")
 
 
 @attack()
-def line_shown_as_locked_again_that_never_was_unlocked(scene):
+def line_shown_as_relocked_that_never_was_unlocked(scene):
     rows(RequestedBatch, line(scene.ready)).update(outcome="relocked")
 
 
 @attack()
 def unlocked_request_set_back(scene):
-    rows(UnlockRequest, scene.unlocked.request).update(status="awaiting_consent")
+    rows(UnlockRequest, scene.unlocked.unlock_request).update(status="awaiting_consent")
 
 
 @attack()
 def close_a_request_while_unlocked(scene):
-    rows(UnlockRequest, scene.unlocked.request).update(
+    rows(UnlockRequest, scene.unlocked.unlock_request).update(
         status="closed", closed_at=timezone.now(), resolution="relocked_unused"
     )
 
@@ -761,7 +762,7 @@ def _used_link(scene, case, **fields):
     return write(
         ConsentLink(
             **{
-                "request": case.request,
+                "unlock_request": case.unlock_request,
                 "sent_to": case.admin,
                 "email": case.admin.email,
                 "terms": _terms(),
@@ -863,7 +864,7 @@ def consent_to_terms_never_published(scene):
 
 @attack()
 def batch_added_to_a_consent_afterwards(scene):
-    requested = write(RequestedBatch(request=scene.ready.request, batch=scene.bare))
+    requested = write(RequestedBatch(unlock_request=scene.ready.unlock_request, batch=scene.bare))
     fingerprint.take(rows(Batch, scene.bare))
     taken = Batch.objects.get(pk=scene.bare.pk).fingerprint
     covered = {"consent": scene.ready.consent, "requested_batch": requested, "batch": scene.bare}
@@ -896,7 +897,7 @@ def used_link_made_unused(scene):
 @attack()
 def revoked_link_made_live(scene):
     revoked = factories.case_awaiting(scene.agent)
-    operations.revoke_consent_link(revoked.request, by=factories.acting(scene.agent))
+    operations.revoke_consent_link(revoked.unlock_request, by=factories.acting(scene.agent))
     rows(ConsentLink, revoked.link).update(revoked_at=None)
 
 
@@ -938,87 +939,89 @@ def staff_agree_for_the_customer(scene):
 # With a consent that staff took down.
 
 
-def taken_down(case, by, **changes):
+def recorded_by_phone(case, by, **changes):
     """Write a consent as if `by` had taken it down, past the verb, and unlock under it as somebody else."""
-    fields = {"link": None, "how": "staff", "recorded_by": by, "contact": case.admin, "terms": _terms()} | changes
+    fields = {"link": None, "how": "phone", "recorded_by": by, "contact": case.admin, "terms": _terms()} | changes
     consent = write(Consent(**_agreement(case) | fields))
     _stand_on(case, consent)
     return ConsentedBatch.objects.get(consent=consent, batch=case.batch)
 
 
-def unlock_as_taken_down(scene, by, **changes):
+def unlock_as_recorded_by_phone(scene, by, **changes):
     case = scene.phoned
-    unlock(case.batch, taken_down(case, by, **changes), scene.manager)
+    unlock(case.batch, recorded_by_phone(case, by, **changes), scene.manager)
 
 
 @attack()
-def taken_down_without_the_pin(scene):
-    unlock(scene.awaiting.batch, taken_down(scene.awaiting, scene.agent), scene.manager)
+def recorded_by_phone_without_the_pin(scene):
+    unlock(scene.awaiting.batch, recorded_by_phone(scene.awaiting, scene.agent), scene.manager)
 
 
 @attack()
-def taken_down_with_a_pin_that_another_verified(scene):
-    unlock_as_taken_down(scene, scene.second)
+def recorded_by_phone_with_a_pin_that_another_verified(scene):
+    unlock_as_recorded_by_phone(scene, scene.second)
 
 
 @attack()
-def taken_down_with_a_pin_for_another_request(scene):
-    rows(UnlockRequest, scene.awaiting.request).update(pin_verified_by=scene.agent, pin_verified_at=timezone.now())
-    unlock(scene.awaiting.batch, taken_down(scene.awaiting, scene.agent), scene.manager)
+def recorded_by_phone_with_a_pin_for_another_request(scene):
+    rows(UnlockRequest, scene.awaiting.unlock_request).update(
+        pin_verified_by=scene.agent, pin_verified_at=timezone.now()
+    )
+    unlock(scene.awaiting.batch, recorded_by_phone(scene.awaiting, scene.agent), scene.manager)
 
 
 @attack()
-def taken_down_long_after_the_pin(scene):
-    unlock(scene.phoned_long_ago.batch, taken_down(scene.phoned_long_ago, scene.agent), scene.manager)
+def recorded_by_phone_long_after_the_pin(scene):
+    unlock(scene.phoned_long_ago.batch, recorded_by_phone(scene.phoned_long_ago, scene.agent), scene.manager)
 
 
 @attack()
-def taken_down_with_a_pin_that_is_no_more(scene):
+def recorded_by_phone_with_a_pin_that_is_no_more(scene):
     rows(Account, scene.phoned.account).update(pin_issued_at=timezone.now())
-    unlock_as_taken_down(scene, scene.agent)
+    unlock_as_recorded_by_phone(scene, scene.agent)
 
 
 @attack()
-def taken_down_for_somebody_who_is_no_admin(scene):
-    unlock_as_taken_down(scene, scene.agent, contact=scene.phone_stranger, email=scene.phone_stranger.email)
+def recorded_by_phone_for_somebody_who_is_no_admin(scene):
+    unlock_as_recorded_by_phone(scene, scene.agent, contact=scene.phone_stranger, email=scene.phone_stranger.email)
 
 
 @attack()
-def taken_down_for_an_admin_of_another_account(scene):
+def recorded_by_phone_for_an_admin_of_another_account(scene):
     admin = scene.neighbour.admin
-    unlock_as_taken_down(scene, scene.agent, contact=admin, email=admin.email)
+    unlock_as_recorded_by_phone(scene, scene.agent, contact=admin, email=admin.email)
 
 
 @attack()
-def taken_down_for_an_address_not_on_file(scene):
-    unlock_as_taken_down(scene, scene.agent, email="elsewhere@example.com")
+def recorded_by_phone_for_an_address_not_on_file(scene):
+    unlock_as_recorded_by_phone(scene, scene.agent, email="elsewhere@example.com")
 
 
 @attack()
-def taken_down_on_terms_never_published(scene):
-    unlock_as_taken_down(scene, scene.agent, terms=scene.draft)
+def recorded_by_phone_on_terms_never_published(scene):
+    unlock_as_recorded_by_phone(scene, scene.agent, terms=scene.draft)
 
 
 @attack()
-def taken_down_and_unlocked_by_the_same_person(scene):
-    unlock(scene.phoned.batch, taken_down(scene.phoned, scene.agent), scene.agent)
+def recorded_by_phone_and_unlocked_by_the_same_person(scene):
+    unlock(scene.phoned.batch, recorded_by_phone(scene.phoned, scene.agent), scene.agent)
 
 
 @attack(needs_guards=False)
-def taken_down_by_nobody(scene):
-    unlock_as_taken_down(scene, None)
+def recorded_by_phone_by_nobody(scene):
+    unlock_as_recorded_by_phone(scene, None)
 
 
 @attack(needs_guards=False)
-def taken_down_against_the_policy(scene):
+def recorded_by_phone_against_the_policy(scene):
     case = scene.phoned
-    with override_settings(STAFF_CONSENT=False):
-        operations.take_down_consent(
-            case.request,
+    with override_settings(PHONE_CONSENT=False):
+        operations.record_phone_consent(
+            case.unlock_request,
             contact=case.admin,
             name="Admin",
             role="Owner",
-            shown=operations.text_to_read_out(case.request),
+            shown=operations.text_to_read_out(case.unlock_request),
             by=factories.acting(scene.agent),
         )
 
@@ -1031,7 +1034,7 @@ def unlocked_by_whoever_took_it_down(scene):
 @attack(needs_guards=False)
 def pin_typed_for_one_request_with_the_link_of_another_in_hand(scene):
     """With both, one agent could agree for the customer. The agent was shown the link of the awaiting case."""
-    operations.verify_pin(scene.ready.request, pin=factories.PIN, by=factories.acting(scene.agent))
+    operations.verify_pin(scene.ready.unlock_request, pin=factories.PIN, by=factories.acting(scene.agent))
 
 
 @attack()
@@ -1109,7 +1112,7 @@ _WORDS = {
     "unlocks_consent": "text",
     "unlocks_consentedbatch": "fingerprint",
     "unlocks_consentwithdrawal": "why",
-    "unlocks_caseevent": "actor",
+    "unlocks_ledgerentry": "actor",
     "unlocks_act": "why",
     "unlocks_verdict": "refusal",
     "unlocks_account": "name",
@@ -1250,7 +1253,7 @@ def cascade_from_a_user(scene):
 
 @attack(needs_guards=False)
 def cascade_from_a_request(scene):
-    scene.ready.request.delete()
+    scene.ready.unlock_request.delete()
 
 
 @attack()
@@ -1260,25 +1263,25 @@ def clean_the_history(scene):
 
 @attack()
 def ledger_entry_out_of_chain(scene):
-    newest = CaseEvent.objects.first()
+    newest = LedgerEntry.objects.first()
     write(_entry(newest, sequence=newest.sequence + 1, previous_hash="e" * 64, hash="f" * 64))
 
 
 @attack()
 def ledger_entry_after_a_gap(scene):
-    newest = CaseEvent.objects.first()
+    newest = LedgerEntry.objects.first()
     write(_entry(newest, sequence=newest.sequence + 2, previous_hash=newest.hash, hash="f" * 64))
 
 
 @attack(needs_guards=False)
 def ledger_forked(scene):
-    newest = CaseEvent.objects.first()
+    newest = LedgerEntry.objects.first()
     write(_entry(newest, sequence=newest.sequence + 1, previous_hash=newest.previous_hash, hash="f" * 64))
 
 
 def _entry(like, **fields):
-    columns = {name: getattr(like, name) for name in ("request_id", "account_id", "kind", "at", "actor", "body")}
-    return CaseEvent(**columns | fields)
+    columns = {name: getattr(like, name) for name in ("unlock_request_id", "account_id", "kind", "at", "actor", "body")}
+    return LedgerEntry(**columns | fields)
 
 
 @attack()
@@ -1440,23 +1443,23 @@ _PAGES = {
         {"_change_history": "1"} | _FORGED,
     ),
     "batch_history_list": lambda scene: (reverse("admin:unlocks_batch_history", args=[scene.used.batch.pk]), _FORGED),
-    "request_change": lambda scene: (_change("unlockrequest", scene.awaiting.request), {"status": "consented"}),
+    "request_change": lambda scene: (_change("unlockrequest", scene.awaiting.unlock_request), {"status": "consented"}),
     "request_history": lambda scene: (
         reverse(
             "admin:unlocks_unlockrequest_simple_history",
-            args=[scene.awaiting.request.pk, _version(scene.awaiting.request)],
+            args=[scene.awaiting.unlock_request.pk, _version(scene.awaiting.unlock_request)],
         ),
         {"status": "consented"},
     ),
     "request_delete": lambda scene: (
-        reverse("admin:unlocks_unlockrequest_delete", args=[scene.awaiting.request.pk]),
+        reverse("admin:unlocks_unlockrequest_delete", args=[scene.awaiting.unlock_request.pk]),
         {"post": "yes"},
     ),
     "item_change": lambda scene: (_change("batchitem", scene.ready.batch.items.first()), {"memo": "forged"}),
-    "audit_entry_change": lambda scene: (_change("caseevent", CaseEvent.objects.first()), {"actor": "forged"}),
-    "audit_entry_add": lambda scene: (reverse("admin:unlocks_caseevent_add"), {"sequence": 1, "kind": "note"}),
+    "audit_entry_change": lambda scene: (_change("ledgerentry", LedgerEntry.objects.first()), {"actor": "forged"}),
+    "audit_entry_add": lambda scene: (reverse("admin:unlocks_ledgerentry_add"), {"sequence": 1, "kind": "note"}),
     "audit_entry_delete": lambda scene: (
-        reverse("admin:unlocks_caseevent_delete", args=[CaseEvent.objects.first().pk]),
+        reverse("admin:unlocks_ledgerentry_delete", args=[LedgerEntry.objects.first().pk]),
         {"post": "yes"},
     ),
     "terms_change": lambda scene: (_change("consentterms", _terms()), {"text": "forged", "title": "x", "version": 1}),
@@ -1500,7 +1503,7 @@ for _page in _PAGES:
 def page_unlock_by_an_auditor(scene):
     client = Client()
     client.force_login(scene.auditor)
-    return client.post(_change("unlockrequest", scene.ready.request), {"verb": "unlock"})
+    return client.post(_change("unlockrequest", scene.ready.unlock_request), {"verb": "unlock"})
 
 
 @attack(needs_guards=False)
@@ -1514,7 +1517,7 @@ def page_consent_by_staff(scene):
 
 # What an attack must not change.
 
-_MAY_GROW = {"unlocks_act", "unlocks_verdict", "unlocks_caseevent"}
+_MAY_GROW = {"unlocks_act", "unlocks_verdict", "unlocks_ledgerentry"}
 
 
 def snapshot():

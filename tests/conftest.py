@@ -1,10 +1,12 @@
+from importlib import import_module
+
 import pytest
 from django.apps import apps
 from django.db import connections
 from django.test import Client, TransactionTestCase
 
 from tests import factories
-from unlocks import guards, terms
+from unlocks.database import guards
 
 
 def pytest_collection_modifyitems(items):
@@ -32,7 +34,7 @@ def _flush_despite_guards():
         finally:
             for using in self._databases_names(include_mirrors=False):
                 guards.install(using)
-        terms.publish_first_version(apps)
+        import_module("unlocks.migrations.0002_first_terms").publish(apps, None)
 
     TransactionTestCase._fixture_teardown = flush_despite_guards
     yield

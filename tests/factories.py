@@ -27,7 +27,7 @@ _hash = cache(make_password)
 class Case:
     """An unlock request with what a test needs around it; `url`, `consent` and `receipt` once the case has them."""
 
-    request: object
+    unlock_request: object
     account: Account
     admin: Contact
     batches: list = field(default_factory=list)
@@ -51,11 +51,11 @@ class Case:
 
     @property
     def link(self):
-        return self.request.links.latest("pk")
+        return self.unlock_request.links.latest("pk")
 
     def refresh(self):
         """Read request and batches again, and return the case."""
-        self.request.refresh_from_db()
+        self.unlock_request.refresh_from_db()
         for batch in self.batches:
             batch.refresh_from_db()
         return self
@@ -159,7 +159,7 @@ def open_case(agent, *, batches=None, account=None, bypass_reason="by_mistake", 
     batches = batches or make_batches(account=account, n=2)
     account = batches[0].account
     admin = fields.pop("requester", None) or account.contacts.filter(is_admin=True).first()
-    request = operations.open_request(
+    unlock_request = operations.open_request(
         **{
             "account": account,
             "requester": admin,
@@ -171,14 +171,14 @@ def open_case(agent, *, batches=None, account=None, bypass_reason="by_mistake", 
         }
         | fields
     )
-    return Case(request=request, account=account, admin=admin, batches=list(batches), agent=agent)
+    return Case(unlock_request=unlock_request, account=account, admin=admin, batches=list(batches), agent=agent)
 
 
 def case_awaiting(agent, **fields):
     """Open a request whose consent link has been sent; its address is the case's `url`."""
     case = open_case(agent, **fields)
-    operations.record_advice(case.request, advice="wants_export", by=acting(agent))
-    case.url = operations.send_consent_link(case.request, contact=case.admin, by=acting(agent))
+    operations.record_advice(case.unlock_request, advice="wants_export", by=acting(agent))
+    case.url = operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent))
     return case.refresh()
 
 
@@ -201,24 +201,24 @@ def case_unlocked(agent, **fields):
     return case.refresh()
 
 
-def take_down(case, by, *, pin=PIN):
+def record_by_phone(case, by, *, pin=PIN):
     """Have `by` verify the PIN and take the customer's consent down on the phone, as the policy allows."""
-    operations.verify_pin(case.request, pin=pin, by=acting(by))
-    case.request.refresh_from_db()
-    with override_settings(STAFF_CONSENT=True):
-        case.consent = operations.take_down_consent(
-            case.request,
+    operations.verify_pin(case.unlock_request, pin=pin, by=acting(by))
+    case.unlock_request.refresh_from_db()
+    with override_settings(PHONE_CONSENT=True):
+        case.consent = operations.record_phone_consent(
+            case.unlock_request,
             contact=case.admin,
             name=case.admin.name,
             role="Controller",
-            shown=operations.text_to_read_out(case.request),
+            shown=operations.text_to_read_out(case.unlock_request),
             by=acting(by),
         )
     return case.refresh()
 
 
-def case_taken_down(agent, **fields):
+def case_recorded_by_phone(agent, **fields):
     """Walk a request up to a consent that `agent` took down on the phone."""
     case = open_case(agent, **fields)
-    operations.record_advice(case.request, advice="wants_export", by=acting(agent))
-    return take_down(case, agent)
+    operations.record_advice(case.unlock_request, advice="wants_export", by=acting(agent))
+    return record_by_phone(case, agent)

@@ -24,7 +24,7 @@ DEBUG = False
 STORAGES["evidence"]["OPTIONS"]["location"] = str(SCRATCH / "evidence")
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 
-if DATABASES["default"]["ENGINE"] == "unlocks.sqlite":
+if DATABASES["default"]["ENGINE"] == "unlocks.database.sqlite":
     # A file, not memory: threads and the live server open it too.
     DATABASES["default"]["TEST"] = {"NAME": str(SCRATCH / "test_desk.sqlite3")}
 else:

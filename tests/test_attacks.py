@@ -9,7 +9,9 @@ from django.db.models import ProtectedError
 from django.http import HttpResponseBase
 
 from tests.attacks import ATTACKS, difference, snapshot, staged
-from unlocks import guards, ledger, operations
+from unlocks import operations
+from unlocks.database import guards
+from unlocks.ledger import chain
 from unlocks.models import Act, Batch, ConsentedBatch
 
 pytestmark = pytest.mark.django_db
@@ -64,7 +66,7 @@ def test_attack_is_refused(attack, scene, tmp_path):
 
         assert difference(scene.before, snapshot(), may_grow=result is not None) == []
         assert set(Batch.objects.filter(status="unlocked")) == set(scene.unlocked.rows)
-        assert ledger.first_fault() == ""
+        assert chain.first_fault() == ""
         transaction.set_rollback(True)
 
 

@@ -21,8 +21,9 @@ from tests.factories import (
     make_user,
     open_case,
 )
-from unlocks import history, invariants, ledger, operations, pins
-from unlocks.models import Account, Act, Batch, CaseEvent, Consent, ConsentedBatch, ConsentWithdrawal, UnlockRequest
+from unlocks import history, operations, pins
+from unlocks.ledger import chain, invariants
+from unlocks.models import Account, Act, Batch, Consent, ConsentedBatch, ConsentWithdrawal, LedgerEntry, UnlockRequest
 from unlocks.rules import Refusal
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -51,7 +52,7 @@ def at_once(*calls):
 
 
 def holds():
-    assert ledger.first_fault() == ""
+    assert chain.first_fault() == ""
     assert [(wrong, list(rows)) for wrong, rows in invariants.offenders() if rows.exists()] == []
 
 
@@ -114,10 +115,10 @@ def test_a_link_is_used_once(agent):
 def test_of_24_wrong_pins_at_once_five_are_judged(agent, monkeypatch):
     case, judged = open_case(agent), []
     monkeypatch.setattr(pins, "matches", lambda pin, pin_hash: judged.append(pin))
-    came = at_once(*24 * [lambda: operations.verify_pin(case.request, pin="000000", by=acting(agent))])
+    came = at_once(*24 * [lambda: operations.verify_pin(case.unlock_request, pin="000000", by=acting(agent))])
     assert Counter(getattr(one, "code", one) for one in came) == {Refusal.PIN_WRONG: 5, Refusal.PIN_LOCKED: 19}
     assert len(judged) == Account.objects.get().pin_failures == 5
-    assert CaseEvent.objects.filter(kind="pin_wrong").count() == 5
+    assert LedgerEntry.objects.filter(kind="pin_wrong").count() == 5
     holds()
 
 
@@ -134,7 +135,9 @@ def test_unlocking_locking_and_withdrawing_without_deadlock(agent, second_agent,
         *2 * [lambda: operations.unlock(every.order_by("pk"), by=acting(agent))],
         lambda: operations.unlock(every.order_by("-pk"), by=acting(second_agent)),
         *2 * [lambda: operations.relock(every, why="Not used", by=acting(manager))],
-        lambda: operations.mark_re_exported(every.filter(lines__request=cases[0].request), by=acting(agent)),
+        lambda: operations.mark_re_exported(
+            every.filter(lines__unlock_request=cases[0].unlock_request), by=acting(agent)
+        ),
         *[lambda case=case: withdraw(case) for case in cases],
     )
     busy = [one for one in came if isinstance(one, operations.Refused) and one.code == Refusal.BUSY]
@@ -149,7 +152,7 @@ def test_an_entry_about_a_locked_request_waits_for_nobody(agent):
 
     def note():
         try:
-            operations.add_note(case.request, text="Meanwhile", by=acting(agent))
+            operations.add_note(case.unlock_request, text="Meanwhile", by=acting(agent))
             came.append("written")
         finally:
             connections.close_all()
@@ -261,12 +264,14 @@ def test_the_ledger_is_one_chain_whoever_writes(agent):
     cases = [open_case(agent) for _ in range(4)]
     at_once(
         *[
-            lambda case=case: [operations.add_note(case.request, text=f"Note {n}", by=acting(agent)) for n in range(5)]
+            lambda case=case: [
+                operations.add_note(case.unlock_request, text=f"Note {n}", by=acting(agent)) for n in range(5)
+            ]
             for case in cases
         ]
     )
-    assert CaseEvent.objects.filter(kind="note").count() == 20
-    assert ledger.first_fault() == ""
+    assert LedgerEntry.objects.filter(kind="note").count() == 20
+    assert chain.first_fault() == ""
 
 
 def test_the_customer_withdraws_while_staff_unlock(agent):
@@ -295,20 +300,20 @@ def test_a_consent_is_taken_back_once(agent):
     holds()
 
 
-def test_a_consent_is_taken_down_or_given(agent, settings):
-    settings.STAFF_CONSENT = True
+def test_a_consent_is_recorded_by_phone_or_given(agent, settings):
+    settings.PHONE_CONSENT = True
     case = case_awaiting(agent)
     link, by = case.link, customer(case.admin)
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin="482915", by=by)
     second = make_user("second", group="Agent")
-    operations.verify_pin(case.request, pin="482915", by=acting(second))
+    operations.verify_pin(case.unlock_request, pin="482915", by=acting(second))
     case.refresh()
-    shown, read = operations.shown_text(link), operations.text_to_read_out(case.request)
+    shown, read = operations.shown_text(link), operations.text_to_read_out(case.unlock_request)
     came = at_once(
         lambda: operations.give_consent(link, name="Ann", role="Owner", shown=shown, by=by),
-        lambda: operations.take_down_consent(
-            case.request, contact=case.admin, name="Ann", role="Owner", shown=read, by=acting(second)
+        lambda: operations.record_phone_consent(
+            case.unlock_request, contact=case.admin, name="Ann", role="Owner", shown=read, by=acting(second)
         ),
     )
     # Taken down first, the link is dead; given first, the PIN that the agent verified is not the newest any more.
@@ -324,7 +329,7 @@ def test_a_certificate_holds_together_while_the_case_moves(agent):
     case = case_consented(agent)
 
     def note(number):
-        operations.add_note(case.request, text=f"Note {number}", by=acting(agent))
+        operations.add_note(case.unlock_request, text=f"Note {number}", by=acting(agent))
 
     came = at_once(
         *3 * [lambda: operations.issue_certificate(case.consent, by=customer(case.admin))],
@@ -339,5 +344,5 @@ def test_a_certificate_is_issued_once(agent):
     case = case_consented(agent)
     came = at_once(*4 * [lambda: operations.issue_certificate(case.consent, by=customer(case.admin))])
     assert {getattr(one, "number", one) for one in came} == {f"{case.consent.reference}-1"}
-    assert CaseEvent.objects.filter(kind="certified").count() == 1
+    assert LedgerEntry.objects.filter(kind="certified").count() == 1
     holds()

@@ -9,9 +9,10 @@ import pytest
 from django.core.checks import run_checks
 from django.core.files.storage import storages
 
-from tests.factories import acting, case_taken_down
+from tests.factories import acting, case_recorded_by_phone
 from tests.papers import JPEG, MAIL, PDF, PNG, kept_as
-from unlocks import evidence, guards, operations
+from unlocks import evidence, operations
+from unlocks.database import guards
 from unlocks.models import ConsentEvidence
 
 MIB = 1024 * 1024
@@ -208,7 +209,7 @@ def test_a_hash_out_of_the_database_leads_nowhere_else(evidence_place):
 
 @pytest.fixture
 def two_papers(evidence_place, agent, db):
-    consents = [case_taken_down(agent).consent for _ in range(2)]
+    consents = [case_recorded_by_phone(agent).consent for _ in range(2)]
     papers = [
         operations.attach_evidence(consent, what="signed_paper", file_name=name, content=content, by=acting(agent))
         for consent, name, content in zip(consents, ("one.pdf", "two.png"), (PDF, PNG), strict=True)
@@ -274,13 +275,13 @@ def found_by_checks():
 
 @pytest.mark.django_db
 def test_a_deployment_that_cannot_keep_evidence_is_refused(evidence_place, settings):
-    settings.STAFF_CONSENT = True
+    settings.PHONE_CONSENT = True
     assert found_by_checks() == []
     assert files(evidence_place) == []
     evidence_place.rmdir()
     evidence_place.write_text("not a folder")
     assert found_by_checks() == ["unlocks.E003"]
-    settings.STAFF_CONSENT = False
+    settings.PHONE_CONSENT = False
     assert found_by_checks() == []
 
 

@@ -7,7 +7,7 @@ def test_a_case_of_each_kind(agent):
     awaiting = factories.case_awaiting(agent, bypass_reason="already_entered")
     consented = factories.case_consented(agent, account=opened.account)
     unlocked = factories.case_unlocked(agent, batches=[factories.make_batch(items=2)])
-    assert [case.refresh().request.status for case in (opened, awaiting, consented, unlocked)] == [
+    assert [case.refresh().unlock_request.status for case in (opened, awaiting, consented, unlocked)] == [
         UnlockRequest.Status.OPEN,
         UnlockRequest.Status.AWAITING_CONSENT,
         UnlockRequest.Status.CONSENTED,

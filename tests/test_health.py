@@ -1,6 +1,6 @@
 import pytest
 
-from unlocks import guards
+from unlocks.database import guards
 
 pytestmark = pytest.mark.django_db
 

@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
 from tests.factories import PIN, acting, customer, make_account, make_batches, make_item, make_user
-from unlocks import fingerprint, guards, history, invariants, ledger, operations, pins
+from unlocks import history, operations, pins
 from unlocks.actors import Actor
+from unlocks.database import fingerprint, guards
+from unlocks.ledger import chain, invariants
 from unlocks.models import Account, Batch, BatchItem, RequestedBatch
 
 pytestmark = pytest.mark.django_db
@@ -28,9 +30,9 @@ anybody = st.integers(0, 3)
 class Case:
     """What the model knows of a request: where it stands, and the content that each batch was consented to with."""
 
-    def __init__(self, request, places):
-        self.request, self.status, self.waiting = request, "open", set(places)
-        self.unlocked, self.covered, self.consent, self.taken_down_by = set(), {}, None, None
+    def __init__(self, unlock_request, places):
+        self.unlock_request, self.status, self.waiting = unlock_request, "open", set(places)
+        self.unlocked, self.covered, self.consent, self.recorded_by_phone_by = set(), {}, None, None
 
 
 class Desk(RuleBasedStateMachine):
@@ -81,7 +83,7 @@ class Desk(RuleBasedStateMachine):
             self.status[n] == "bypassed" and not self.closed_period[n] and not self.case_of(n) for n in places
         )
         try:
-            request = operations.open_request(
+            unlock_request = operations.open_request(
                 account=Account.objects.get(pk=self.account.pk),
                 requester=self.admin,
                 channel="phone",
@@ -94,13 +96,13 @@ class Desk(RuleBasedStateMachine):
             assert not may
         else:
             assert may
-            operations.record_advice(request, advice="wants_export", by=self.people[who])
-            self.cases.append(Case(request, places))
+            operations.record_advice(unlock_request, advice="wants_export", by=self.people[who])
+            self.cases.append(Case(unlock_request, places))
 
     @rule(n=place, who=who)
     def send(self, n, who):
         if case := self.pick(n, "open", "awaiting", "consented"):
-            operations.send_consent_link(case.request, contact=self.admin, by=self.people[who])
+            operations.send_consent_link(case.unlock_request, contact=self.admin, by=self.people[who])
             case.status = "awaiting"
 
     @rule(n=place, changed=st.booleans())
@@ -109,9 +111,9 @@ class Desk(RuleBasedStateMachine):
         if not (case := self.pick(n, "awaiting", "open")):
             return
         if case.status == "open":
-            operations.send_consent_link(case.request, contact=self.admin, by=self.people[0])
+            operations.send_consent_link(case.unlock_request, contact=self.admin, by=self.people[0])
             case.status = "awaiting"
-        link, by = case.request.links.latest("pk"), customer(self.admin)
+        link, by = case.unlock_request.links.latest("pk"), customer(self.admin)
         operations.open_consent_link(link, by=by)
         operations.verify_customer_pin(link, pin=PIN, by=by)
         shown = operations.shown_text(link)
@@ -123,37 +125,37 @@ class Desk(RuleBasedStateMachine):
             assert changed
         else:
             assert not changed
-            self.agreed(case, taken_down_by=None)
+            self.agreed(case, recorded_by_phone_by=None)
 
-    def agreed(self, case, taken_down_by):
+    def agreed(self, case, recorded_by_phone_by):
         case.status, case.covered = "consented", {n: self.content[n] for n in case.waiting}
-        case.taken_down_by = taken_down_by
+        case.recorded_by_phone_by = recorded_by_phone_by
 
     @rule(n=place, who=on_the_phone, changed=st.booleans())
-    def take_down(self, n, who, changed):
+    def record_by_phone(self, n, who, changed):
         """Staff take the consent down on the phone; or something changes while they read it out."""
         if not (case := self.pick(n, "open", "awaiting", "consented")):
             return
         by = self.people[who]
-        operations.verify_pin(case.request, pin=PIN, by=by)
-        case.request.refresh_from_db()
-        shown = operations.text_to_read_out(case.request)
+        operations.verify_pin(case.unlock_request, pin=PIN, by=by)
+        case.unlock_request.refresh_from_db()
+        shown = operations.text_to_read_out(case.unlock_request)
         if changed:
             self.change(min(case.waiting))
         try:
-            case.consent = operations.take_down_consent(
-                case.request, contact=self.admin, name="Ann", role="Owner", shown=shown, by=by
+            case.consent = operations.record_phone_consent(
+                case.unlock_request, contact=self.admin, name="Ann", role="Owner", shown=shown, by=by
             )
         except operations.Refused:
             assert changed
         else:
             assert not changed
-            self.agreed(case, taken_down_by=who)
+            self.agreed(case, recorded_by_phone_by=who)
 
     @rule(n=place)
     def decline(self, n):
         if case := self.pick(n, "awaiting"):
-            link, by = case.request.links.latest("pk"), customer(self.admin)
+            link, by = case.unlock_request.links.latest("pk"), customer(self.admin)
             operations.open_consent_link(link, by=by)
             shown = operations.shown_text(link)
             operations.decline_consent(link, name="", role="", why="", shown=shown, by=by)
@@ -188,7 +190,7 @@ class Desk(RuleBasedStateMachine):
             and case.status in ("consented", "unlocked")
             and n in case.waiting
             and case.covered.get(n) == self.content[n]
-            and case.taken_down_by != who
+            and case.recorded_by_phone_by != who
         }
         assert self.done(operations.unlock(self.rows(places), by=self.people[who])) == may
         for n in may:
@@ -219,7 +221,7 @@ class Desk(RuleBasedStateMachine):
         if not (case := self.pick(n, "open", "awaiting", "consented", "unlocked")):
             return
         try:
-            operations.close_request(case.request, resolution="cancelled", why="", by=self.people[who])
+            operations.close_request(case.unlock_request, resolution="canceled", why="", by=self.people[who])
         except operations.Refused:
             assert case.unlocked
         else:
@@ -250,13 +252,13 @@ class Desk(RuleBasedStateMachine):
 
     def promise_holds(self):
         assert [(wrong, list(rows)) for wrong, rows in invariants.offenders() if rows.exists()] == []
-        assert ledger.first_fault() == ""
+        assert chain.first_fault() == ""
         assert guards.missing() == []
 
 
 def test_the_promise_holds_whatever_is_done():
     knows = mock.patch.object(pins, "matches", lambda pin, pin_hash: pin == PIN)
-    with knows, override_settings(STAFF_CONSENT=True):
+    with knows, override_settings(PHONE_CONSENT=True):
         run_state_machine_as_test(
             Desk,
             settings=settings(

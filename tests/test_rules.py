@@ -70,7 +70,7 @@ def test_another_person_may_unlock_what_one_took_down(scene):
     assert judged(own, by=scene.second).get().refusal == ""
 
 
-def test_only_what_is_unlocked_is_locked_again(scene):
+def test_only_what_is_unlocked_is_relocked(scene):
     ready = judged_unlocked(Batch.objects.all(), by=scene.manager).filter(refusal="")
     assert set(ready) == set(scene.unlocked.rows)
 
@@ -92,7 +92,7 @@ def test_every_refusal_of_a_batch_has_its_sentence(scene):
         assert "{" not in said
         assert "None" not in said
     batch = judged(scene.awaiting.rows, by=scene.agent).first()
-    assert sentence(batch.refusal, batch) == f"Waiting for the customer's consent ({scene.awaiting.request})."
+    assert sentence(batch.refusal, batch) == f"Waiting for the customer's consent ({scene.awaiting.unlock_request})."
 
 
 def test_an_export_id_is_a_red_flag(scene):

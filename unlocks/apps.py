@@ -7,7 +7,8 @@ class UnlocksConfig(AppConfig):
     verbose_name = "Unlock Desk"
 
     def ready(self):
-        from . import checks, guards, roles  # noqa: F401
+        from . import roles
+        from .database import guards  # noqa: F401
 
         post_migrate.connect(guards.after_migrate, sender=self, dispatch_uid="unlocks.guards")
         post_migrate.connect(roles.after_migrate, dispatch_uid="unlocks.roles")

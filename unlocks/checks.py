@@ -2,7 +2,8 @@ from django.conf import settings
 from django.core.checks import Error, register
 from django.db import DatabaseError
 
-from . import evidence, guards
+from . import evidence
+from .database import guards
 
 
 @register(deploy=True)
@@ -29,7 +30,7 @@ def guards_in_place(app_configs, **kwargs):
 @register(deploy=True)
 def evidence_place(app_configs, **kwargs):
     """Refuse a deployment whose staff take consents down and that could not keep a paper that the customer signed."""
-    if settings.STAFF_CONSENT and (trouble := evidence.trouble_with_place()):
+    if settings.PHONE_CONSENT and (trouble := evidence.trouble_with_place()):
         return [
             Error(
                 f"Evidence can't be written: {trouble}.",

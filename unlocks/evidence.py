@@ -3,7 +3,6 @@
 They lie in `storages["evidence"]`, outside what a web server serves. What is handed out was read back and checked.
 """
 
-import hashlib
 import json
 import os
 import re
@@ -15,7 +14,8 @@ from pathlib import Path
 from django.conf import settings
 from django.core.files.storage import storages
 
-from .models import CaseEvent, ConsentEvidence
+from .digest import sha256
+from .models import ConsentEvidence, LedgerEntry
 
 NAME_LENGTH = 200
 EXTENSIONS = {
@@ -85,7 +85,7 @@ def too_big(size):
 
 def keep(content):
     """Keep the content under its SHA-256 and return that. What is there already stays as it is; raises Damaged."""
-    digest = hashlib.sha256(content).hexdigest()
+    digest = sha256(content)
     place = _place(digest)
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,7 @@ def read(digest):
         raise Damaged("The file is missing.") from None
     except OSError as error:
         raise Damaged(f"The file can't be read ({type(error).__name__}).") from None
-    if hashlib.sha256(content).hexdigest() != digest:
+    if sha256(content) != digest:
         raise Damaged("The file was altered: it does not fit the hash under which it was attached.")
     return content
 
@@ -121,7 +121,9 @@ def first_fault():
     What the ledger was told when the file was attached counts, so that no other file passes for it.
     """
     told = {}
-    for body in CaseEvent.objects.filter(kind=CaseEvent.Kind.EVIDENCE).order_by("pk").values_list("body", flat=True):
+    for body in (
+        LedgerEntry.objects.filter(kind=LedgerEntry.Kind.EVIDENCE).order_by("pk").values_list("body", flat=True)
+    ):
         facts = json.loads(body)["facts"]
         told[facts["evidence"]] = facts
     for kept in ConsentEvidence.objects.select_related("consent").order_by("pk").iterator():

@@ -2,7 +2,7 @@ from django.db import DatabaseError
 from django.http import JsonResponse
 from django.views.decorators.http import require_safe
 
-from . import guards
+from .database import guards
 
 
 @require_safe

@@ -4,7 +4,7 @@ AGENT = {
     "open_request",
     "verify_pin",
     "send_consent_link",
-    "take_down_consent",
+    "record_phone_consent",
     "withdraw_consent",
     "unlock_batch",
     "mark_re_exported_batch",
@@ -19,7 +19,7 @@ MANAGER = AGENT | {
     "draft_terms",
     "publish_terms",
 }
-AUDIT = {"view_caseevent", "view_act", "view_verdict"}
+AUDIT = {"view_ledgerentry", "view_act", "view_verdict"}
 
 
 def _see(permission):

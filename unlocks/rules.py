@@ -16,6 +16,7 @@ from django.db.models import (
 from django.utils import timezone
 
 from .models import Account, Batch, BatchItem, ConsentWithdrawal, RequestedBatch, UnlockRequest
+from .texts import formats
 
 
 class Refusal(TextChoices):
@@ -31,15 +32,21 @@ class Refusal(TextChoices):
     ALREADY_UNLOCKED = "already_unlocked", "Unlocked already{until}."
     PERIOD_CLOSED = "period_closed", "Its accounting period is closed: the customer has to open the period first."
     ACCOUNT_INACTIVE = "account_inactive", "The account is not active."
-    IN_ANOTHER_REQUEST = "in_another_request", "It is in {request} already, which is still open."
+    IN_ANOTHER_REQUEST = "in_another_request", "It is in {unlock_request} already, which is still open."
     NOT_REQUESTED = "not_requested", "No open request asks for it. Open a request first."
-    NOT_ASKED = "not_asked", "The customer has not been asked for consent yet ({request})."
-    AWAITING_CUSTOMER = "awaiting_customer", "Waiting for the customer's consent ({request})."
-    NOT_COVERED = "not_covered", "The customer's consent does not cover this batch ({request})."
-    WITHDRAWN = "withdrawn", "The customer has withdrawn the consent ({request})."
-    CONSENT_EXPIRED = "consent_expired", "The customer's consent has expired. Send a new consent link ({request})."
-    CHANGED = "changed", "Changed since the customer consented. Send a new consent link ({request})."
-    OWN_RECORDING = "own_recording", "You took this consent down yourself: another person has to unlock ({request})."
+    NOT_ASKED = "not_asked", "The customer has not been asked for consent yet ({unlock_request})."
+    AWAITING_CUSTOMER = "awaiting_customer", "Waiting for the customer's consent ({unlock_request})."
+    NOT_COVERED = "not_covered", "The customer's consent does not cover this batch ({unlock_request})."
+    WITHDRAWN = "withdrawn", "The customer has withdrawn the consent ({unlock_request})."
+    CONSENT_EXPIRED = (
+        "consent_expired",
+        "The customer's consent has expired. Send a new consent link ({unlock_request}).",
+    )
+    CHANGED = "changed", "Changed since the customer consented. Send a new consent link ({unlock_request})."
+    OWN_RECORDING = (
+        "own_recording",
+        "You took this consent down yourself: another person has to unlock ({unlock_request}).",
+    )
     NOT_UNLOCKED = "not_unlocked", "It is not unlocked."
 
     # Of a request, a PIN or a link, not of one batch.
@@ -52,7 +59,7 @@ class Refusal(TextChoices):
         "so that nobody of staff can make up a customer.",
     )
     NOT_AN_AGENT = "not_an_agent", "{name} can't work on unlock requests. Choose an agent or a manager."
-    CLOSED = "closed", "{request} is closed and does not change any more. Open a new request instead."
+    CLOSED = "closed", "{unlock_request} is closed and does not change any more. Open a new request instead."
     ADVICE_FIRST = "advice_first", "Offer the safer route first, and record what the customer chose."
     NO_PIN = "no_pin", "The account has no PIN, so the customer could not agree. A manager has to issue one first."
     NO_ADMIN = "no_admin", "The account has no Admin contact on file to mail the PIN to. Add one first."
@@ -76,8 +83,8 @@ class Refusal(TextChoices):
     CONSENT_OVER = "consent_over", "There is no consent to withdraw: {names}."
     ALREADY_RECORDED = "already_recorded", "Already recorded as {names}."
     NO_REASON = "no_reason", "Say why: the reason stays with the record."
-    STAFF_CONSENT_OFF = (
-        "staff_consent_off",
+    PHONE_CONSENT_OFF = (
+        "phone_consent_off",
         "The vendor's policy does not let staff take a consent down. Send the customer a consent link.",
     )
     PIN_NOT_BY_YOU = (
@@ -85,8 +92,8 @@ class Refusal(TextChoices):
         "First verify the account PIN for this request: whoever takes the consent down has to have done it, "
         "within the last 30 minutes.",
     )
-    NOT_TAKEN_DOWN = (
-        "not_taken_down",
+    NOT_BY_PHONE = (
+        "not_by_phone",
         "{name} was given by the customer through the link: it needs no paper, and takes none.",
     )
     DRAFT_THERE = (
@@ -144,7 +151,7 @@ def eligible(batches):
     """Annotate a Batch queryset with `obstacle`: why it can't join a new request ('' when it can)."""
     return with_open_line(batches).annotate(
         obstacle=_why(*_STATUS, When(line__isnull=False, then=Value(Refusal.IN_ANOTHER_REQUEST))),
-        open_request=F("line__request_id"),
+        open_request=F("line__unlock_request_id"),
     )
 
 
@@ -156,15 +163,15 @@ def judged(batches, *, by, at=None):
         refusal=_why(
             *_STATUS,
             When(line__isnull=True, then=Value(Refusal.NOT_REQUESTED)),
-            When(line__request__status=waiting, then=Value(Refusal.NOT_ASKED)),
-            When(line__request__status=asked, then=Value(Refusal.AWAITING_CUSTOMER)),
+            When(line__unlock_request__status=waiting, then=Value(Refusal.NOT_ASKED)),
+            When(line__unlock_request__status=asked, then=Value(Refusal.AWAITING_CUSTOMER)),
             When(line__consented__isnull=True, then=Value(Refusal.NOT_COVERED)),
             When(_TAKEN_BACK, then=Value(Refusal.WITHDRAWN)),
             When(line__consented__consent__valid_until__lte=at, then=Value(Refusal.CONSENT_EXPIRED)),
             When(~Q(fingerprint=F("line__consented__fingerprint")), then=Value(Refusal.CHANGED)),
             When(line__consented__consent__recorded_by=by, then=Value(Refusal.OWN_RECORDING)),
         ),
-        open_request=F("line__request_id"),
+        open_request=F("line__unlock_request_id"),
     )
 
 
@@ -172,7 +179,7 @@ def judged_unlocked(batches, *, by, at=None):
     """Annotate a Batch queryset with `refusal`: why it can't be locked again or marked as re-exported."""
     return with_open_line(batches).annotate(
         refusal=_why(When(~Q(status=Batch.Status.UNLOCKED), then=Value(Refusal.NOT_UNLOCKED))),
-        open_request=F("line__request_id"),
+        open_request=F("line__unlock_request_id"),
     )
 
 
@@ -184,7 +191,7 @@ def sentence(code, batch=None, **facts):
         **facts,
         exported_on=_day(getattr(batch, "exported_on", None)),
         until=_until(getattr(batch, "unlocked_until", None)),
-        **({} if "request" in facts else {"request": _reference(getattr(batch, "open_request", None))}),
+        **({} if "unlock_request" in facts else {"unlock_request": _reference(getattr(batch, "open_request", None))}),
     )
 
 
@@ -212,11 +219,11 @@ def _why(*cases):
 
 
 def _day(day):
-    return f"{day:%-d %b %Y}" if day else "an unknown day"
+    return formats.day(day) or "an unknown day"
 
 
 def _until(moment):
-    return f", until {timezone.localtime(moment):%-d %b %Y, %H:%M %Z}" if moment else ""
+    return f", until {formats.moment(moment)}" if moment else ""
 
 
 def _reference(pk):

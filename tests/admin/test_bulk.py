@@ -12,8 +12,8 @@ from tests import factories
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.admin.base import freeze
-from unlocks.models import Act, Batch, CaseEvent, UnlockRequest
-from unlocks.templatetags.desk import when
+from unlocks.models import Act, Batch, LedgerEntry, UnlockRequest
+from unlocks.texts.formats import moment
 
 KINDS = list(Act.Kind)
 REQUESTS = "/desk/unlocks/unlockrequest/"
@@ -54,15 +54,15 @@ def test_the_preview_groups_by_reason_and_changes_nothing(agent, agent_client):
     changed(case.batch)
     exported = [factories.make_batch(account=case.account, status="exported") for _ in range(2)]
     selection = select(agent, case.batches + exported)
-    before = CaseEvent.objects.count()
+    before = LedgerEntry.objects.count()
     response = agent_client.get(address(selection))
     page = response.content.decode()
     assert response.context["ready"]["n"] == 2
     assert [(group["refusal"], group["n"]) for group in response.context["groups"]] == [("exported", 2), ("changed", 1)]
     assert "Unlock 2 batches</button>" in page
-    assert "Exported on 3 May 2026: Support can&#x27;t unlock exported batches." in page
+    assert "Exported on May 3, 2026: Support can&#x27;t unlock exported batches." in page
     assert statuses(case.batches) == ["bypassed"] * 3
-    assert (CaseEvent.objects.count(), Act.objects.count()) == (before, 0)
+    assert (LedgerEntry.objects.count(), Act.objects.count()) == (before, 0)
 
 
 def test_nothing_to_do_has_no_button(agent, agent_client):
@@ -133,13 +133,13 @@ def test_unlocking_does_what_was_shown_and_reports_each(agent, agent_client):
     assert [(code, n) for code, _, n in report.context["groups"]] == [("changed", 1), ("not_requested", 1)]
     for batch in [*case.batches, stranger]:
         assert batch.number in page
-    assert f'href="{case.request.get_absolute_url()}"' in page
+    assert f'href="{case.unlock_request.get_absolute_url()}"' in page
 
 
 def test_the_report_says_until_when_and_what_to_tell_the_customer(agent, agent_client):
     case = factories.case_consented(agent)
     address_of_report = confirm(agent_client, select(agent, case.batches)).url
-    until = when(case.refresh().batch.unlocked_until)
+    until = moment(case.refresh().batch.unlocked_until)
     page = " ".join(agent_client.get(address_of_report).content.decode().split())
     assert f"They stay unlocked until <b>{until}</b>. Tell the customer to edit and export before then" in page
     operations.mark_re_exported(case.rows.filter(pk=case.batch.pk), by=factories.acting(agent))
@@ -211,7 +211,7 @@ def test_marking_as_re_exported(agent, agent_client):
 
 def test_a_refused_verb_is_said_on_the_preview(monkeypatch, agent, agent_client):
     case = factories.case_consented(agent)
-    monkeypatch.setattr("unlocks.guards.missing", lambda *args: ["unlocks_guard_batch"])
+    monkeypatch.setattr("unlocks.database.guards.missing", lambda *args: ["unlocks_guard_batch"])
     response = confirm(agent_client, select(agent, case.batches))
     assert response.status_code == 422
     assert "Nothing was unlocked: the database&#x27;s guards are missing" in response.content.decode()
@@ -273,7 +273,7 @@ def test_preview_and_report_cost_the_same_for_one_batch_and_for_thirty(agent, ag
 
 
 def act_on(client, action, cases, **more):
-    keys = [case.request.pk for case in cases]
+    keys = [case.unlock_request.pk for case in cases]
     return client.post(REQUESTS, {"action": action, "_selected_action": keys, **more})
 
 
@@ -301,12 +301,12 @@ def test_all_that_match_are_taken_across_pages(agent, agent_client):
 
 def test_selected_requests_are_taken(agent, second_agent, second_agent_client):
     mine, closed = factories.open_case(agent), factories.open_case(agent)
-    operations.close_request(closed.request, resolution="cancelled", why="No.", by=factories.acting(agent))
+    operations.close_request(closed.unlock_request, resolution="canceled", why="No.", by=factories.acting(agent))
     response = act_on(second_agent_client, "take", [mine, closed])
     page = second_agent_client.get(response.url).content.decode()
-    assert f"Yours now: {mine.request}." in page
-    assert f"{closed.request} is closed and does not change any more." in page
-    assert (mine.refresh().request.assignee, closed.refresh().request.assignee) == (second_agent, agent)
+    assert f"Yours now: {mine.unlock_request}." in page
+    assert f"{closed.unlock_request} is closed and does not change any more." in page
+    assert (mine.refresh().unlock_request.assignee, closed.refresh().unlock_request.assignee) == (second_agent, agent)
 
 
 def test_an_auditor_has_no_actions(auditor_client, agent):
@@ -314,7 +314,7 @@ def test_an_auditor_has_no_actions(auditor_client, agent):
     for action in ("unlock_their_batches", "take", "delete_selected"):
         act_on(auditor_client, action, [case])
     assert statuses(case.batches) == ["bypassed"] * 2
-    assert case.refresh().request.assignee == agent
+    assert case.refresh().unlock_request.assignee == agent
     assert 'name="action"' not in auditor_client.get(REQUESTS).content.decode()
 
 
@@ -322,13 +322,13 @@ def test_the_list_is_filtered_in_one_click(agent, second_agent, agent_client):
     opened, theirs = factories.open_case(agent), factories.open_case(second_agent)
     asked, ready = factories.case_awaiting(second_agent), factories.case_consented(second_agent)
     unlocked, closed = factories.case_unlocked(second_agent), factories.open_case(agent)
-    operations.close_request(closed.request, resolution="cancelled", why="No.", by=factories.acting(agent))
-    assert listed(agent_client, show="mine") == [opened.request.pk]
-    assert listed(agent_client, show="waiting") == [asked.request.pk]
-    assert listed(agent_client, show="ready") == [ready.request.pk]
-    assert listed(agent_client, show="unlocked") == [unlocked.request.pk]
-    assert listed(agent_client, show="closed") == [closed.request.pk]
-    everything = [case.request.pk for case in (closed, unlocked, ready, asked, theirs, opened)]
+    operations.close_request(closed.unlock_request, resolution="canceled", why="No.", by=factories.acting(agent))
+    assert listed(agent_client, show="mine") == [opened.unlock_request.pk]
+    assert listed(agent_client, show="waiting") == [asked.unlock_request.pk]
+    assert listed(agent_client, show="ready") == [ready.unlock_request.pk]
+    assert listed(agent_client, show="unlocked") == [unlocked.unlock_request.pk]
+    assert listed(agent_client, show="closed") == [closed.unlock_request.pk]
+    everything = [case.unlock_request.pk for case in (closed, unlocked, ready, asked, theirs, opened)]
     assert listed(agent_client) == everything
 
 
@@ -336,15 +336,15 @@ def test_the_list_is_searched(agent, agent_client):
     cases = [factories.open_case(agent) for _ in range(3)]
     wanted = cases[1]
     for term in (
-        wanted.request.reference,
-        wanted.request.reference.lower(),
-        str(wanted.request.pk),
+        wanted.unlock_request.reference,
+        wanted.unlock_request.reference.lower(),
+        str(wanted.unlock_request.pk),
         wanted.account.number,
         wanted.batches[1].number,
-        f"  {wanted.request.reference} ",
+        f"  {wanted.unlock_request.reference} ",
     ):
-        assert wanted.request.pk in listed(agent_client, q=term)
-    assert listed(agent_client, q=wanted.account.number) == [wanted.request.pk]
+        assert wanted.unlock_request.pk in listed(agent_client, q=term)
+    assert listed(agent_client, q=wanted.account.number) == [wanted.unlock_request.pk]
     for term in ("UR-999999", "'; --", "%", "9" * 60):
         assert listed(agent_client, q=term) == []
 
@@ -354,7 +354,7 @@ def test_the_list_shows_each_request_with_its_sum_and_time(agent, agent_client):
     page = agent_client.get(REQUESTS).content.decode()
     assert "$3,000.00" in page
     assert "just now" in page
-    assert f"{case.request.opened_at.astimezone():%Y}" in page
+    assert f"{case.unlock_request.opened_at.astimezone():%Y}" in page
     assert "My open requests" in page
 
 

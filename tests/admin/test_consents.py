@@ -19,10 +19,11 @@ from django.utils.html import strip_tags
 from tests import factories
 from tests.admin.test_request_page import page_of
 from tests.papers import MAIL, PDF, kept_as
-from unlocks import guards, history, operations
+from unlocks import history, operations
 from unlocks.actors import Actor
+from unlocks.database import guards
 from unlocks.models import Act, Certificate, Consent, ConsentedBatch, ConsentEvidence, ResentReceipt, UnlockRequest
-from unlocks.templatetags.desk import mail, when
+from unlocks.templatetags.desk import mail, moment
 
 CONSENTS = "/desk/unlocks/consent/"
 
@@ -48,8 +49,8 @@ def seen_on(client, case, verb):
 def state(case):
     case.refresh()
     return (
-        case.request.status,
-        case.request.events.count(),
+        case.unlock_request.status,
+        case.unlock_request.entries.count(),
         ConsentEvidence.objects.count(),
         ResentReceipt.objects.count(),
         Certificate.objects.count(),
@@ -63,15 +64,15 @@ def consented(agent, django_capture_on_commit_callbacks):
 
 
 @pytest.fixture
-def taken_down(agent, django_capture_on_commit_callbacks):
+def recorded_by_phone(agent, django_capture_on_commit_callbacks):
     with django_capture_on_commit_callbacks(execute=True):
-        return factories.case_taken_down(agent)
+        return factories.case_recorded_by_phone(agent)
 
 
 @pytest.fixture
-def paper(agent, taken_down, evidence_place):
+def paper(agent, recorded_by_phone, evidence_place):
     return operations.attach_evidence(
-        taken_down.consent, what="signed_paper", file_name="signed.pdf", content=PDF, by=factories.acting(agent)
+        recorded_by_phone.consent, what="signed_paper", file_name="signed.pdf", content=PDF, by=factories.acting(agent)
     )
 
 
@@ -87,19 +88,19 @@ def found(client, **query):
 
 
 def test_consents_are_found_by_reference_request_account_and_kind(agent, agent_client):
-    own, staff = factories.case_consented(agent), factories.case_taken_down(agent)
+    own, staff = factories.case_consented(agent), factories.case_recorded_by_phone(agent)
     for term in (staff.consent.reference, staff.consent.reference.lower(), f"{staff.consent.pk}"):
         assert found(agent_client, q=term) == {staff.consent.pk}
-    assert found(agent_client, q=own.request.reference) == {own.consent.pk}
+    assert found(agent_client, q=own.unlock_request.reference) == {own.consent.pk}
     assert found(agent_client, q=own.account.number) == {own.consent.pk}
-    assert found(agent_client, how__exact="staff") == {staff.consent.pk}
+    assert found(agent_client, how__exact="phone") == {staff.consent.pk}
     assert found(agent_client, decision__exact="declined") == set()
     assert found(agent_client, decision__exact="agreed") == {own.consent.pk, staff.consent.pk}
 
 
 def test_the_list_costs_the_same_at_one_and_at_ten_and_reads_no_text(agent, manager_client, django_assert_num_queries):
     for _ in range(2):
-        factories.case_taken_down(agent)
+        factories.case_recorded_by_phone(agent)
     manager_client.get(CONSENTS)
     with CaptureQueriesContext(connection) as counted:
         manager_client.get(CONSENTS)
@@ -169,7 +170,7 @@ def test_all_that_was_recorded_stands_there(agent, agent_client, consented):
     consent, link = consented.consent, consented.link
     for piece in (
         consent.text_sha256,
-        f"“I am authorised to decide this for {consented.account.name}”",
+        f"“I am authorized to decide this for {consented.account.name}”",
         f"“{consent.ticked[1]}”",
         "“Agree and record my consent”",
         "By the customer, through the consent link",
@@ -209,9 +210,9 @@ def test_what_is_unknown_is_said_to_be_so(agent, agent_client, consented):
     assert page.count('data-label="Total"><span class="muted">not recorded</span>') == 2
 
 
-def test_the_weaker_kind_says_so(agent_client, taken_down):
-    page = shown(agent_client, taken_down)
-    assert f"<b>Taken down by agent: {taken_down.admin.name} said yes on the phone.</b> The weaker kind" in page
+def test_the_weaker_kind_says_so(agent_client, recorded_by_phone):
+    page = shown(agent_client, recorded_by_phone)
+    assert f"<b>Taken down by agent: {recorded_by_phone.admin.name} said yes on the phone.</b> The weaker kind" in page
     assert '<span class="tag wait">Taken down by staff</span></h1>' in page
     assert "Taken down by staff (weaker): agent" in page
     assert "Typed by an agent (lower assurance): agent, " in page
@@ -219,9 +220,9 @@ def test_the_weaker_kind_says_so(agent_client, taken_down):
     assert "Agreed" not in page
 
 
-def test_a_withdrawal_stands_on_top(agent, agent_client, taken_down):
-    operations.withdraw_consent(taken_down.consent, why="Changed their mind.", by=factories.acting(agent))
-    page = shown(agent_client, taken_down)
+def test_a_withdrawal_stands_on_top(agent, agent_client, recorded_by_phone):
+    operations.withdraw_consent(recorded_by_phone.consent, why="Changed their mind.", by=factories.acting(agent))
+    page = shown(agent_client, recorded_by_phone)
     assert "by agent.</b> “Changed their mind.” Nothing can be unlocked under it any more." in page
     assert '<span class="tag bad">Withdrawn</span> <span class="tag wait">Taken down by staff</span>' in page
 
@@ -251,31 +252,31 @@ def listed(client):
 
 
 def test_the_list_and_the_page_say_what_is_no_longer_in_force(agent, manager, agent_client):
-    stands = factories.case_taken_down(agent)
+    stands = factories.case_recorded_by_phone(agent)
     used, closed = factories.case_unlocked(agent), factories.case_consented(agent)
-    withdrawn, expired = factories.case_taken_down(agent), factories.case_consented(agent)
+    withdrawn, expired = factories.case_recorded_by_phone(agent), factories.case_consented(agent)
     by = factories.acting(agent)
-    operations.close_request(closed.request, resolution="cancelled", why="No.", by=by)
+    operations.close_request(closed.unlock_request, resolution="canceled", why="No.", by=by)
     operations.withdraw_consent(withdrawn.consent, why="No.", by=by)
     with guards.lifted():
         Consent.objects.filter(pk=expired.consent.pk).update(valid_until=timezone.now() - timedelta(minutes=1))
     cases = [expired, withdrawn, closed, used, stands]
     for case in cases:
         case.consent.refresh_from_db()
-    was = [f"was {when(case.consent.valid_until)}" for case in cases]
+    was = [f"was {moment(case.consent.valid_until)}" for case in cases]
     assert listed(agent_client) == [
         [expired.consent.reference, "Agreed", "2", f"{was[0]} expired"],
         [withdrawn.consent.reference, "Withdrawn Taken down by staff", "2", f"{was[1]} withdrawn"],
         [closed.consent.reference, "Agreed", "2", f"{was[2]} the request is closed"],
         [used.consent.reference, "Agreed", "2", f"{was[3]} nothing waits under it"],
-        [stands.consent.reference, "Agreed Taken down by staff", "2", when(stands.consent.valid_until)],
+        [stands.consent.reference, "Agreed Taken down by staff", "2", moment(stands.consent.valid_until)],
     ]
     assert ["<dt>Was valid until</dt>" in shown(agent_client, case) for case in cases] == [True] * 4 + [False]
     assert ["<dt>Valid until</dt>" in shown(agent_client, case) for case in cases] == [False] * 4 + [True]
 
 
-def test_what_is_wrong_stands_on_top_and_its_form_stays_open(agent_client, taken_down):
-    response = post(agent_client, taken_down, "attach")
+def test_what_is_wrong_stands_on_top_and_its_form_stays_open(agent_client, recorded_by_phone):
+    response = post(agent_client, recorded_by_phone, "attach")
     page = " ".join(response.content.decode().split())
     assert "<title>Error: " in page
     assert (
@@ -287,8 +288,8 @@ def test_what_is_wrong_stands_on_top_and_its_form_stays_open(agent_client, taken
     assert 'id="id_attach_what_0"' in page
 
 
-def test_the_recorded_text_stands_there_to_the_letter(agent_client, consented, taken_down):
-    for case in (consented, taken_down):
+def test_the_recorded_text_stands_there_to_the_letter(agent_client, consented, recorded_by_phone):
+    for case in (consented, recorded_by_phone):
         page = agent_client.get(consent_page(case)).content.decode()
         recorded = re.search('<div class="recorded">(.*?)</div>', page, re.DOTALL)[1]
         assert html.unescape(re.sub("<[^>]+>", "", recorded)) == case.consent.text
@@ -314,15 +315,15 @@ def test_an_older_consent_says_what_stands_under_a_later_one(agent, agent_client
     item = consented.batch.items.first()
     item.memo = "Changed afterwards"
     history.save(item, by=Actor.desk())
-    factories.take_down(consented, agent)
+    factories.record_by_phone(consented, agent)
     assert shown(agent_client, consented).count("Not unlocked yet") == 2
     consented.consent = first
     assert shown(agent_client, consented).count("Under a later consent") == 2
 
 
 def test_the_page_costs_the_same_for_one_batch_and_for_thirty(agent, agent_client, django_assert_num_queries):
-    small = factories.case_taken_down(agent, batches=factories.make_batches(n=1))
-    large = factories.case_taken_down(agent, batches=factories.make_batches(n=30))
+    small = factories.case_recorded_by_phone(agent, batches=factories.make_batches(n=1))
+    large = factories.case_recorded_by_phone(agent, batches=factories.make_batches(n=30))
     for number in range(3):
         operations.attach_evidence(
             large.consent,
@@ -352,9 +353,9 @@ def test_a_paper_is_handed_out_to_be_saved_and_never_shown(agent_client, paper):
     assert "no-store" in response["Cache-Control"]
 
 
-def test_a_name_in_a_header_is_only_a_name(agent, agent_client, taken_down, evidence_place):
+def test_a_name_in_a_header_is_only_a_name(agent, agent_client, recorded_by_phone, evidence_place):
     paper = operations.attach_evidence(
-        taken_down.consent,
+        recorded_by_phone.consent,
         what="mail",
         file_name='Einver"ständnis;\r\nX-Evil: 1.pdf',
         content=PDF,
@@ -379,7 +380,7 @@ def test_others_read_no_paper(client, paper):
 
 
 def test_a_paper_is_found_under_its_own_consent_only(agent, agent_client, paper):
-    other = factories.case_taken_down(agent).consent
+    other = factories.case_recorded_by_phone(agent).consent
     assert agent_client.get(reverse("admin:consent_evidence", args=[other.pk, paper.pk])).status_code == 404
     assert agent_client.get(reverse("admin:consent_evidence", args=[paper.consent_id, 999])).status_code == 404
     assert agent_client.post(evidence_address(paper)).status_code == 405
@@ -403,24 +404,26 @@ def test_a_paper_that_is_damaged_is_not_handed_out(agent_client, paper, evidence
     assert said in ours[0]
 
 
-def test_a_paper_is_attached_on_the_consents_page(agent_client, taken_down, evidence_place):
-    response = post(agent_client, taken_down, "attach", what="mail", file=SimpleUploadedFile("a.pdf", PDF))
-    assert (response.status_code, response.url) == (302, consent_page(taken_down))
-    assert "a.pdf" in shown(agent_client, taken_down)
-    before = state(taken_down)
-    again = post(agent_client, taken_down, "attach", what="mail", file=SimpleUploadedFile("b.pdf", PDF))
+def test_a_paper_is_attached_on_the_consents_page(agent_client, recorded_by_phone, evidence_place):
+    response = post(agent_client, recorded_by_phone, "attach", what="mail", file=SimpleUploadedFile("a.pdf", PDF))
+    assert (response.status_code, response.url) == (302, consent_page(recorded_by_phone))
+    assert "a.pdf" in shown(agent_client, recorded_by_phone)
+    before = state(recorded_by_phone)
+    again = post(agent_client, recorded_by_phone, "attach", what="mail", file=SimpleUploadedFile("b.pdf", PDF))
     assert again.status_code == 422
     assert "This very file is attached already, as a.pdf." in again.content.decode()
     assert "Choose the file again: it was not kept." in again.content.decode()
     for typed in ({}, {"what": "mail"}, {"file": SimpleUploadedFile("c.exe", PDF), "what": "mail"}):
-        assert post(agent_client, taken_down, "attach", **typed).status_code == 422
-    assert state(taken_down) == before
+        assert post(agent_client, recorded_by_phone, "attach", **typed).status_code == 422
+    assert state(recorded_by_phone) == before
 
 
-def test_a_mail_with_raw_letters_in_its_head_is_attached(agent_client, taken_down, evidence_place):
+def test_a_mail_with_raw_letters_in_its_head_is_attached(agent_client, recorded_by_phone, evidence_place):
     content = MAIL.replace(b"Dana Whitfield", "Jörg Müller".encode("latin-1"))
-    response = post(agent_client, taken_down, "attach", what="mail", file=SimpleUploadedFile("answer.eml", content))
-    assert (response.status_code, response.url) == (302, consent_page(taken_down))
+    response = post(
+        agent_client, recorded_by_phone, "attach", what="mail", file=SimpleUploadedFile("answer.eml", content)
+    )
+    assert (response.status_code, response.url) == (302, consent_page(recorded_by_phone))
     kept = ConsentEvidence.objects.get()
     assert (kept.file_name, kept.media_type, kept.size) == ("answer.eml", "message/rfc822", len(content))
     assert agent_client.get(evidence_address(kept)).content == content
@@ -498,7 +501,7 @@ def test_a_receipt_belongs_to_its_consent(agent, agent_client, consented, django
     item.memo = "Changed afterwards"
     history.save(item, by=Actor.desk())
     with django_capture_on_commit_callbacks(execute=True):
-        factories.take_down(consented, agent)
+        factories.record_by_phone(consented, agent)
     receipts = agent_client.get(consent_page(consented)).context["receipts"]
     assert [receipt.what for receipt in receipts] == ["Receipt of what was taken down"]
     consented.consent = first
@@ -511,12 +514,12 @@ def test_a_receipt_belongs_to_its_consent(agent, agent_client, consented, django
     ]
 
 
-def test_an_auditor_sends_and_attaches_nothing(auditor_client, taken_down):
-    before = state(taken_down)
-    assert set(auditor_client.get(consent_page(taken_down)).context["forms"]) == {"certify"}
+def test_an_auditor_sends_and_attaches_nothing(auditor_client, recorded_by_phone):
+    before = state(recorded_by_phone)
+    assert set(auditor_client.get(consent_page(recorded_by_phone)).context["forms"]) == {"certify"}
     for verb in ("resend_receipt", "attach"):
-        assert post(auditor_client, taken_down, verb).status_code == 403
-    assert state(taken_down) == before
+        assert post(auditor_client, recorded_by_phone, verb).status_code == 403
+    assert state(recorded_by_phone) == before
 
 
 # Certificates
@@ -573,9 +576,9 @@ def test_interim_and_final_are_told_apart(agent, agent_client, consented):
     post(agent_client, consented, "certify")
     nothing_new = "Nothing has happened in the case since it was issued, so it still says it all."
     assert offered(agent_client, consented) == (f"Show {consented.consent}-1", nothing_new)
-    operations.add_note(consented.request, text="They called.", by=factories.acting(agent))
+    operations.add_note(consented.unlock_request, text="They called.", by=factories.acting(agent))
     assert offered(agent_client, consented) == ("Issue a newer one", "")
-    operations.close_request(consented.request, resolution="cancelled", why="No.", by=factories.acting(agent))
+    operations.close_request(consented.unlock_request, resolution="canceled", why="No.", by=factories.acting(agent))
     assert offered(agent_client, consented) == ("Issue a newer one (final)", "")
     post(agent_client, consented, "certify")
     assert offered(agent_client, consented) == (f"Show {consented.consent}-2", nothing_new)

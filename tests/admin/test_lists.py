@@ -12,11 +12,11 @@ from django.urls import reverse
 
 from tests import factories
 from unlocks import history
-from unlocks.models import Account, Batch, BatchItem, CaseEvent, Contact, Selection, UnlockRequest
+from unlocks.models import Account, Batch, BatchItem, Contact, LedgerEntry, Selection, UnlockRequest
 
 BATCHES = "/desk/unlocks/batch/"
 ACCOUNTS = "/desk/unlocks/account/"
-LOG = "/desk/unlocks/caseevent/"
+LOG = "/desk/unlocks/ledgerentry/"
 QUEUE = "/desk/"
 SEARCH = "/desk/search/"
 
@@ -96,7 +96,7 @@ def test_each_batch_has_its_verdict_and_its_amounts(agent_client, agent):
     factories.make_batch(number="BIG", total=Decimal("1218204.50"), item_count=1234)
     factories.case_consented(agent, batches=[factories.make_batch(number="CAN")])
     shown = text(agent_client, BATCHES)
-    assert "Exported on 3 May 2026: Support can&#x27;t unlock exported batches." in shown
+    assert "Exported on May 3, 2026: Support can&#x27;t unlock exported batches." in shown
     assert "No open request asks for it." in shown
     assert '<span class="tag good">Ready</span>' in shown
     assert "$1,218,204.50" in shown
@@ -229,12 +229,12 @@ PAGES = {
     "/desk/unlocks/account/add/": {"manager", "superuser"},
     "/desk/unlocks/contact/": {"agent", "manager", "auditor", "superuser"},
     "/desk/unlocks/batchitem/": {"agent", "manager", "auditor", "superuser"},
-    "/desk/unlocks/caseevent/": {"manager", "auditor", "superuser"},
+    "/desk/unlocks/ledgerentry/": {"manager", "auditor", "superuser"},
     "/desk/unlocks/consent/": {"agent", "manager", "auditor", "superuser"},
     "/desk/unlocks/consent/add/": set(),
     "/desk/unlocks/consentterms/": {"agent", "manager", "auditor", "superuser"},
     "/desk/unlocks/batch/add/": set(),
-    "/desk/unlocks/caseevent/add/": set(),
+    "/desk/unlocks/ledgerentry/add/": set(),
     "/desk/auth/user/": {"superuser"},
     "/desk/auth/group/": {"superuser"},
     "/desk/": {"agent", "manager", "auditor", "superuser"},
@@ -255,7 +255,7 @@ def test_nobody_sees_a_page_without_signing_in(client, db, address):
     assert response["Location"].startswith("/desk/login/")
 
 
-@pytest.mark.parametrize("model", [Account, Batch, BatchItem, Contact, CaseEvent, UnlockRequest])
+@pytest.mark.parametrize("model", [Account, Batch, BatchItem, Contact, LedgerEntry, UnlockRequest])
 def test_nobody_deletes_not_even_a_superuser(superuser_client, agent, model):
     factories.case_consented(agent)
     thing = model.objects.first()
@@ -424,18 +424,18 @@ def test_the_log_is_found_by_request_actor_kind_and_day(manager_client, agent):
     def found(**query):
         return list(manager_client.get(LOG, query).context["cl"].result_list)
 
-    assert {event.request_id for event in found(q=first.request.reference)} == {first.request.pk}
+    assert {event.unlock_request_id for event in found(q=first.unlock_request.reference)} == {first.unlock_request.pk}
     assert {event.actor for event in found(q="AGEN")} == {"agent"}
-    assert {event.request_id for event in found(kind__exact="link_sent")} == {second.request.pk}
+    assert {event.unlock_request_id for event in found(kind__exact="link_sent")} == {second.unlock_request.pk}
     today = date.today()
-    assert len(found(since="2000-01-01")) == CaseEvent.objects.count()
+    assert len(found(since="2000-01-01")) == LedgerEntry.objects.count()
     assert found(since=today.replace(year=today.year + 1, day=1)) == []
     assert found(until="2000-01-01") == []
 
 
 def test_an_entry_shows_all_that_is_sealed(auditor_client, agent):
     factories.open_case(agent)
-    event = CaseEvent.objects.first()
+    event = LedgerEntry.objects.first()
     shown = text(auditor_client, f"{LOG}{event.pk}/change/")
     assert event.hash in shown
     assert event.previous_hash in shown
@@ -444,7 +444,7 @@ def test_an_entry_shows_all_that_is_sealed(auditor_client, agent):
 
 def test_the_log_cannot_be_written(superuser_client, agent):
     factories.open_case(agent)
-    event = CaseEvent.objects.first()
+    event = LedgerEntry.objects.first()
     assert superuser_client.post(f"{LOG}{event.pk}/change/", {"actor": "Nobody"}).status_code == 405
     event.refresh_from_db()
     assert event.actor == "agent"
@@ -458,10 +458,10 @@ def test_the_queue_shows_what_waits(agent_client, agent, second_agent):
     ready, unlocked = factories.case_consented(second_agent), factories.case_unlocked(second_agent)
     sections = agent_client.get(QUEUE).context["sections"]
     assert {section["title"]: [row.pk for row in section["rows"]] for section in sections} == {
-        "My open requests": [mine.request.pk],
-        "Ready to unlock": [ready.request.pk],
-        "Waiting for the customer": [waiting.request.pk],
-        "Unlocked, to be re-exported": [unlocked.request.pk],
+        "My open requests": [mine.unlock_request.pk],
+        "Ready to unlock": [ready.unlock_request.pk],
+        "Waiting for the customer": [waiting.unlock_request.pk],
+        "Unlocked, to be re-exported": [unlocked.unlock_request.pk],
     }
     assert f"unlocked until {unlocked.batch.unlocked_until.astimezone():%Y}"[:14] in text(agent_client, QUEUE)
 
@@ -481,7 +481,7 @@ def test_requests_are_called_so_everywhere(agent_client, agent):
     shown = text(agent_client, "/desk/unlocks/unlockrequest/")
     assert "<h1>Requests</h1>" in shown
     assert "Unlock requests" not in shown
-    assert "Unlock requests" not in text(agent_client, f"/desk/unlocks/unlockrequest/{case.request.pk}/history/")
+    assert "Unlock requests" not in text(agent_client, f"/desk/unlocks/unlockrequest/{case.unlock_request.pk}/history/")
 
 
 def test_the_navigation_shows_where_you_are(manager_client, agent_client):
@@ -494,14 +494,14 @@ def test_the_navigation_shows_where_you_are(manager_client, agent_client):
 
 def test_a_single_hit_is_opened_at_once(agent_client, agent):
     case = factories.case_consented(agent, batches=[factories.make_batch(number="20261101-INV")])
-    request = case.request.get_absolute_url()
+    request = case.unlock_request.get_absolute_url()
     consent = f"/desk/unlocks/consent/{case.consent.pk}/change/"
     batch = f"/desk/unlocks/batch/{case.batch.pk}/change/"
     account = f"/desk/unlocks/account/{case.account.pk}/change/"
     hits = {
-        case.request.reference: request,
-        case.request.reference.lower(): request,
-        f"UR-{case.request.pk}": request,
+        case.unlock_request.reference: request,
+        case.unlock_request.reference.lower(): request,
+        f"UR-{case.unlock_request.pk}": request,
         case.consent.reference: consent,
         f"{case.consent.reference}-1": consent,
         "20261101-INV": batch,
@@ -531,7 +531,7 @@ def test_no_hit_says_what_can_be_searched(agent_client, term):
 def test_the_search_finds_only_what_its_user_may_see(client, agent):
     case = factories.case_consented(agent)
     client.force_login(factories.make_user("newcomer"))
-    for term in (case.request.reference, case.batch.number, case.account.number):
+    for term in (case.unlock_request.reference, case.batch.number, case.account.number):
         assert "Nothing was found" in text(client, SEARCH, q=term)
 
 
@@ -539,7 +539,7 @@ def test_the_search_finds_only_what_its_user_may_see(client, agent):
 
 
 @pytest.mark.parametrize("pk", ["999999", "x", str(uuid.UUID(int=0))])
-@pytest.mark.parametrize("model", ["batch", "caseevent"])
+@pytest.mark.parametrize("model", ["batch", "ledgerentry"])
 def test_what_does_not_exist_is_not_found(superuser_client, model, pk):
     assert superuser_client.get(f"/desk/unlocks/{model}/{pk}/change/").status_code == 404
 
@@ -563,7 +563,7 @@ def test_a_batch_page_shows_items_requests_and_the_way_on(agent_client, agent):
     assert "Nobody has asked for it yet" in shown
     case = factories.open_case(agent, batches=[batch])
     shown = text(agent_client, f"/desk/unlocks/batch/{batch.pk}/change/")
-    assert case.request.get_absolute_url() in shown
+    assert case.unlock_request.get_absolute_url() in shown
     assert "has not been asked for consent yet" in shown
 
 

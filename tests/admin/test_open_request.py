@@ -12,7 +12,7 @@ from django.utils.html import escape
 from tests import factories
 from unlocks import operations
 from unlocks.admin.base import freeze
-from unlocks.models import Batch, CaseEvent, RequestedBatch, UnlockRequest
+from unlocks.models import Batch, LedgerEntry, RequestedBatch, UnlockRequest
 
 ADD = "/desk/unlocks/unlockrequest/add/"
 
@@ -43,7 +43,7 @@ def typed(admin, **changes):
 
 
 def nothing_written():
-    return (UnlockRequest.objects.count(), RequestedBatch.objects.count(), CaseEvent.objects.count()) == (0, 0, 0)
+    return (UnlockRequest.objects.count(), RequestedBatch.objects.count(), LedgerEntry.objects.count()) == (0, 0, 0)
 
 
 def select(user, batches):
@@ -140,11 +140,16 @@ def test_picked_and_pasted_batches_are_opened(agent, agent_client, account, admi
     first, second, third = factories.make_batches(account=account, n=3)
     numbers = f"{second.number};{third.number}, {second.number}"
     response = agent_client.post(form_of(account), typed(admin, picked=[first.pk], numbers=numbers))
-    request = UnlockRequest.objects.get()
-    assert response.url == request.get_absolute_url()
-    assert set(request.lines.values_list("batch", flat=True)) == {first.pk, second.pk, third.pk}
-    assert (request.account, request.requester, request.assignee, request.channel) == (account, admin, agent, "phone")
-    assert f"{request} is open, for 3 batches." in agent_client.get(response.url).content.decode()
+    unlock_request = UnlockRequest.objects.get()
+    assert response.url == unlock_request.get_absolute_url()
+    assert set(unlock_request.lines.values_list("batch", flat=True)) == {first.pk, second.pk, third.pk}
+    assert (unlock_request.account, unlock_request.requester, unlock_request.assignee, unlock_request.channel) == (
+        account,
+        admin,
+        agent,
+        "phone",
+    )
+    assert f"{unlock_request} is open, for 3 batches." in agent_client.get(response.url).content.decode()
 
 
 def test_five_hundred_pasted_numbers(agent_client, account, admin):
@@ -163,7 +168,7 @@ def test_checking_judges_and_writes_nothing(agent, agent_client, account):
     response = agent_client.post(form_of(account), {"numbers": numbers, "check": "1"})
     page = response.content.decode()
     assert response.status_code == 200
-    assert escape("Exported on 3 May 2026: Support can't unlock exported batches.") in page
+    assert escape("Exported on May 3, 2026: Support can't unlock exported batches.") in page
     assert "Posted, not bypassed: the customer can unpost it without Support." in page
     assert "Can be unlocked" in page
     assert "Leave out the 2 that can't be unlocked and open" in page
@@ -217,7 +222,7 @@ def test_unknown_numbers_are_listed_back(agent_client, account, admin):
 
 def test_a_batch_in_another_open_request_names_it(agent, agent_client, account, admin):
     taken, free = factories.make_batches(account=account, n=2)
-    other = factories.open_case(agent, batches=[taken]).request
+    other = factories.open_case(agent, batches=[taken]).unlock_request
     page = agent_client.post(
         form_of(account), typed(admin, numbers=f"{taken.number} {free.number}", check="1")
     ).content.decode()
@@ -230,12 +235,12 @@ def test_the_second_submit_says_what_already_happened(agent_client, account, adm
     data = typed(admin, picked=[batch.pk for batch in batches])
     assert agent_client.post(form_of(account), data).status_code == 302
     response = agent_client.post(form_of(account), data)
-    request = UnlockRequest.objects.get()
+    unlock_request = UnlockRequest.objects.get()
     page = response.content.decode()
     assert response.status_code == 422
-    assert f"These 2 batches are in {request} already." in page
+    assert f"These 2 batches are in {unlock_request} already." in page
     assert "You opened it" in page
-    assert f'href="{request.get_absolute_url()}">Go to {request}' in page
+    assert f'href="{unlock_request.get_absolute_url()}">Go to {unlock_request}' in page
 
 
 def test_who_is_no_admin_is_refused_by_name_of_who_could(agent_client, account, admin):

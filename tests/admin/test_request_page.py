@@ -13,17 +13,17 @@ from django.utils import timezone
 from tests import factories
 from unlocks import history, operations
 from unlocks.actors import Actor
+from unlocks.admin.forms.case import CASE_FORMS
 from unlocks.admin.timeline import told
-from unlocks.forms.staff import CASE_FORMS
-from unlocks.models import CaseEvent, UnlockRequest
+from unlocks.models import LedgerEntry, UnlockRequest
 from unlocks.templatetags.desk import ago, mail
 
-Kind = CaseEvent.Kind
+Kind = LedgerEntry.Kind
 Status = UnlockRequest.Status
 
 
 def page_of(case):
-    return reverse("admin:unlocks_unlockrequest_change", args=[case.request.pk])
+    return reverse("admin:unlocks_unlockrequest_change", args=[case.unlock_request.pk])
 
 
 def post(client, case, verb, **typed):
@@ -48,15 +48,15 @@ def state(case):
     """Return all that a refused verb must leave as it was."""
     case.refresh()
     return (
-        case.request.status,
-        case.request.history.count(),
-        case.request.events.count(),
+        case.unlock_request.status,
+        case.unlock_request.history.count(),
+        case.unlock_request.entries.count(),
         [(batch.status, batch.history.count()) for batch in case.batches],
     )
 
 
 def kinds(case):
-    return list(case.request.events.order_by("sequence").values_list("kind", flat=True))
+    return list(case.unlock_request.entries.order_by("sequence").values_list("kind", flat=True))
 
 
 @pytest.fixture
@@ -66,7 +66,7 @@ def case(agent):
 
 @pytest.fixture
 def advised(agent, case):
-    operations.record_advice(case.request, advice="wants_export", by=factories.acting(agent))
+    operations.record_advice(case.unlock_request, advice="wants_export", by=factories.acting(agent))
     return case.refresh()
 
 
@@ -81,18 +81,18 @@ def next_verb(client, case):
 def test_the_next_action_follows_the_case(agent, agent_client, case):
     by = factories.acting(agent)
     assert next_verb(agent_client, case) == "advise"
-    operations.record_advice(case.request, advice="wants_export", by=by)
+    operations.record_advice(case.unlock_request, advice="wants_export", by=by)
     assert next_verb(agent_client, case) == "send_link"
-    case.url = operations.send_consent_link(case.request, contact=case.admin, by=by)
+    case.url = operations.send_consent_link(case.unlock_request, contact=case.admin, by=by)
     assert next_verb(agent_client, case) is None
-    operations.revoke_consent_link(case.request, by=by)
+    operations.revoke_consent_link(case.unlock_request, by=by)
     assert next_verb(agent_client, case) == "send_link"
     assert next_verb(agent_client, factories.case_consented(agent)) == "unlock"
     unlocked = factories.case_unlocked(agent)
     assert next_verb(agent_client, unlocked) == "mark_re_exported"
     operations.mark_re_exported(unlocked.rows, by=by)
     assert next_verb(agent_client, unlocked) == "close"
-    operations.close_request(unlocked.request, resolution="re_exported", why="Done.", by=by)
+    operations.close_request(unlocked.unlock_request, resolution="re_exported", why="Done.", by=by)
     assert next_verb(agent_client, unlocked) is None
 
 
@@ -121,7 +121,7 @@ def test_each_batch_has_its_verdict(agent, agent_client):
 def test_a_missing_pin_is_a_managers_next_action(agent, agent_client, manager_client):
     account = factories.make_account(pin="")
     case = factories.open_case(agent, batches=factories.make_batches(account=account))
-    operations.record_advice(case.request, advice="wants_export", by=factories.acting(agent))
+    operations.record_advice(case.unlock_request, advice="wants_export", by=factories.acting(agent))
     assert next_verb(agent_client, case) is None
     assert next_verb(manager_client, case) == "issue_pin"
     page = done(manager_client, case, "issue_pin")
@@ -135,20 +135,20 @@ def test_a_missing_pin_is_a_managers_next_action(agent, agent_client, manager_cl
 def test_advice_is_recorded(agent_client, case):
     page = done(agent_client, case, "advise", advice="wants_export")
     assert "Recorded: the customer wants to export the batches." in page
-    assert case.refresh().request.advice == "wants_export"
+    assert case.refresh().unlock_request.advice == "wants_export"
     assert kinds(case) == [Kind.OPENED, Kind.ADVISED]
 
 
 def test_manual_entry_closes_the_case(agent_client, case):
     page = done(agent_client, case, "advise", advice="manual_entry")
     assert "is closed: the customer enters the items by hand, and nothing is unlocked." in page
-    assert (case.refresh().request.status, case.request.resolution) == (Status.CLOSED, "entered_manually")
+    assert (case.refresh().unlock_request.status, case.unlock_request.resolution) == (Status.CLOSED, "entered_manually")
 
 
 def test_the_right_pin_is_verified_for_this_request(agent, agent_client, advised):
     page = done(agent_client, advised, "verify_pin", pin=factories.PIN)
     assert "The PIN is right." in page
-    assert (advised.refresh().request.pin_typed_by, advised.request.pin_verified_by) == ("agent", agent)
+    assert (advised.refresh().unlock_request.pin_typed_by, advised.unlock_request.pin_verified_by) == ("agent", agent)
 
 
 def test_a_wrong_pin_is_said_beside_the_form_and_never_shown(agent_client, advised):
@@ -158,7 +158,7 @@ def test_a_wrong_pin_is_said_beside_the_form_and_never_shown(agent_client, advis
     assert "That PIN is not right." in page
     assert "739164" not in page
     assert kinds(advised)[-1] == Kind.PIN_WRONG
-    assert "739164" not in "".join(advised.request.events.values_list("body", flat=True))
+    assert "739164" not in "".join(advised.unlock_request.entries.values_list("body", flat=True))
 
 
 def test_a_double_click_takes_one_try_of_the_pin(agent_client, advised):
@@ -181,7 +181,7 @@ def test_the_consent_link_is_shown_once(agent_client, advised, mailoutbox):
     assert "readonly" not in again
     assert url.rstrip("/").rsplit("/", 1)[-1] not in again
     assert url not in json.dumps(dict(agent_client.session))
-    assert advised.request.status == Status.AWAITING_CONSENT
+    assert advised.unlock_request.status == Status.AWAITING_CONSENT
 
 
 def test_a_second_click_sends_no_second_link(agent_client, advised):
@@ -190,7 +190,7 @@ def test_a_second_click_sends_no_second_link(agent_client, advised):
     response = post(agent_client, advised, "send_link", contact=advised.admin.pk, seen=seen)
     assert response.status_code == 422
     assert "This was done already: consent link sent by agent" in response.content.decode()
-    assert advised.request.links.count() == 1
+    assert advised.unlock_request.links.count() == 1
 
 
 def test_a_link_goes_to_an_admin_of_the_account_only(agent_client, advised):
@@ -275,15 +275,15 @@ def test_what_was_typed_is_kept_when_it_is_refused(agent_client, case):
     response = post(agent_client, case, "close", resolution="", why="They will call again.")
     assert response.status_code == 422
     assert "They will call again.</textarea>" in response.content.decode()
-    assert case.refresh().request.status == Status.OPEN
+    assert case.refresh().unlock_request.status == Status.OPEN
 
 
 def test_hand_over_and_take(agent, second_agent, auditor, agent_client, second_agent_client, case):
     assert "is handed over to second-agent." in done(agent_client, case, "hand_over", to=second_agent.pk)
-    assert case.refresh().request.assignee == second_agent
+    assert case.refresh().unlock_request.assignee == second_agent
     assert post(second_agent_client, case, "hand_over", to=auditor.pk).status_code == 422
     assert "is yours." in done(agent_client, case, "take")
-    assert case.refresh().request.assignee == agent
+    assert case.refresh().unlock_request.assignee == agent
     assert post(agent_client, case, "take").status_code == 422
 
 
@@ -293,14 +293,14 @@ def test_two_people_take_at_once_and_the_second_is_told(agent_client, second_age
     done(agent_client, case, "take", seen=seen)
     response = post(second_agent_client, case, "take", seen=seen)
     assert "This was done already: assigned by agent" in response.content.decode()
-    assert case.refresh().request.assignee == agent
+    assert case.refresh().unlock_request.assignee == agent
 
 
 def test_withdrawal_locks_again_and_closes(agent, agent_client):
     case = factories.case_unlocked(agent)
     page = done(agent_client, case, "withdraw", why="The controller changed her mind.")
     assert "The consent is withdrawn" in page
-    assert (case.refresh().request.resolution, case.batch.status) == ("withdrawn", "bypassed")
+    assert (case.refresh().unlock_request.resolution, case.batch.status) == ("withdrawn", "bypassed")
     assert post(agent_client, case, "withdraw", why="Again.").status_code == 422
 
 
@@ -313,13 +313,13 @@ def test_withdrawal_without_a_consent_is_refused(agent_client, case):
 @pytest.mark.parametrize(
     ("verb", "typed", "resolution"),
     [
-        ("cancel", {"why": "Called off."}, "cancelled"),
+        ("cancel", {"why": "Called off."}, "canceled"),
         ("close", {"why": "Not theirs.", "resolution": "not_eligible"}, "not_eligible"),
     ],
 )
 def test_closing(agent_client, case, verb, typed, resolution):
     done(agent_client, case, verb, **typed)
-    assert (case.refresh().request.status, case.request.resolution) == (Status.CLOSED, resolution)
+    assert (case.refresh().unlock_request.status, case.unlock_request.resolution) == (Status.CLOSED, resolution)
     response = post(agent_client, case, verb, **typed)
     assert response.status_code == 422
     assert "is closed and does not change any more." in response.content.decode()
@@ -330,7 +330,7 @@ def test_closing(agent_client, case, verb, typed, resolution):
 def test_a_case_cannot_be_closed_as_what_the_customer_has_to_say(agent_client, case):
     for resolution in ("declined", "withdrawn", "re_exported", "nonsense"):
         assert post(agent_client, case, "close", resolution=resolution, why="Because.").status_code == 422
-    assert case.refresh().request.status == Status.OPEN
+    assert case.refresh().unlock_request.status == Status.OPEN
 
 
 # What is offered once it has been unlocked
@@ -373,7 +373,7 @@ def test_a_re_exported_case_needs_no_why(agent, manager, agent_client):
     response = post(agent_client, locked, "close", resolution="relocked_unused", why=" ")
     assert response.status_code == 422
     assert "Say why: it stays with the record." in response.content.decode()
-    assert locked.refresh().request.status == Status.UNLOCKED
+    assert locked.refresh().unlock_request.status == Status.UNLOCKED
 
 
 def test_what_was_unlocked_is_not_cancelled(agent, agent_client):
@@ -414,7 +414,7 @@ def test_an_onlooker_is_told_whose_step_is_next(agent, auditor_client):
     cases = {}
     cases["opened"] = factories.open_case(agent)
     cases["advised"] = factories.open_case(agent)
-    operations.record_advice(cases["advised"].request, advice="wants_export", by=by)
+    operations.record_advice(cases["advised"].unlock_request, advice="wants_export", by=by)
     cases["consented"], cases["unlocked"] = factories.case_consented(agent), factories.case_unlocked(agent)
     cases["exported"] = factories.case_unlocked(agent)
     operations.mark_re_exported(cases["exported"].rows, by=by)
@@ -498,7 +498,7 @@ def test_a_step_is_done_once_it_is_for_all_batches(agent, manager, agent_client,
     operations.mark_re_exported(some, by=by, key=uuid.uuid4())
     if exported == 1:
         operations.relock(case.rows, why="Nobody answers.", by=factories.acting(manager), key=uuid.uuid4())
-    operations.close_request(case.request, resolution="re_exported", why="", by=by)
+    operations.close_request(case.unlock_request, resolution="re_exported", why="", by=by)
     steps = agent_client.get(page_of(case)).context["case"].steps
     assert [step["state"] for step in steps] == ["done", "done", "done", "done", state]
     assert steps[4]["remark"] == f"{exported} of 2 re-exported"
@@ -541,7 +541,7 @@ def test_the_page_costs_the_same_for_one_batch_and_for_thirty(agent, manager_cli
         small = make(agent, batches=factories.make_batches(n=1))
         large = make(agent, batches=factories.make_batches(n=30))
         for number in range(60):
-            operations.add_note(large.request, text=f"Note {number}", by=factories.acting(agent))
+            operations.add_note(large.unlock_request, text=f"Note {number}", by=factories.acting(agent))
         manager_client.get(page_of(small))
         with CaptureQueriesContext(connection) as counted:
             manager_client.get(page_of(small))
@@ -555,7 +555,7 @@ def test_the_page_costs_the_same_for_one_batch_and_for_thirty(agent, manager_cli
 
 @pytest.mark.parametrize("kind", Kind.values)
 def test_every_kind_of_entry_is_told(kind):
-    event = CaseEvent(kind=kind, at=timezone.now(), actor="agent", body=json.dumps({"facts": {}}))
+    event = LedgerEntry(kind=kind, at=timezone.now(), actor="agent", body=json.dumps({"facts": {}}))
     assert told(event).what == event.get_kind_display()
 
 

@@ -8,11 +8,12 @@ from django.contrib.auth.models import Group, Permission
 from django.test import Client
 
 from tests import factories
-from unlocks import guards, ledger
-from unlocks.models import CaseEvent
+from unlocks.database import guards
+from unlocks.ledger import chain
+from unlocks.models import LedgerEntry
 
 STAFF = "/desk/auth/user/"
-LOG = "/desk/unlocks/caseevent/"
+LOG = "/desk/unlocks/ledgerentry/"
 OWN_PASSWORD = "/desk/password_change/"
 FIRST, SECOND = "correct-horse-battery", "staple-of-another-kind"
 
@@ -20,7 +21,7 @@ pytestmark = pytest.mark.django_db
 
 
 def entries():
-    events = CaseEvent.objects.filter(kind=CaseEvent.Kind.STAFF_CHANGED).order_by("sequence")
+    events = LedgerEntry.objects.filter(kind=LedgerEntry.Kind.STAFF_CHANGED).order_by("sequence")
     return [(event.actor, event.ip, json.loads(event.body)["facts"]) for event in events]
 
 
@@ -67,7 +68,7 @@ def test_a_change_is_one_entry_of_the_audit_log(superuser_client, dana):
     assert entries() == [expected]
     assert superuser_client.post(page(dana), form(dana, **changes)).status_code == 302
     assert entries() == [expected]
-    assert ledger.first_fault() == ""
+    assert chain.first_fault() == ""
 
 
 def test_deactivating_somebody_is_told(superuser_client, dana):
@@ -132,7 +133,7 @@ def test_a_password_that_somebody_else_sets_is_told_without_it(superuser_client,
     dana.refresh_from_db()
     assert not dana.has_usable_password()
     assert entries() == [entry(dana, password="set"), entry(dana, password="disabled")]
-    bodies = " ".join(CaseEvent.objects.values_list("body", flat=True))
+    bodies = " ".join(LedgerEntry.objects.values_list("body", flat=True))
     assert SECOND not in bodies
     assert "$" not in bodies
 
@@ -201,7 +202,7 @@ def test_the_audit_log_says_who_it_is_about_and_what_changed(superuser_client, a
     log = text(auditor_client, LOG)
     assert log.count("Staff account dana") == 2
     assert log.count('<span class="tag wait">Staff account changed</span>') == 2
-    second, first = CaseEvent.objects.all()
+    second, first = LedgerEntry.objects.all()
     shown = text(auditor_client, f"{LOG}{first.pk}/change/")
     assert "<dt>About</dt><dd>Staff account dana</dd>" in shown
     assert (
@@ -219,15 +220,15 @@ def test_the_audit_log_says_who_it_is_about_and_what_changed(superuser_client, a
 def test_a_new_account_reads_as_one(superuser_client, groups, said):
     typed = {"username": "dana2", "usable_password": "false", "groups": [group(name) for name in groups]}
     assert superuser_client.post(f"{STAFF}add/", typed).status_code == 302
-    assert said in text(superuser_client, f"{LOG}{CaseEvent.objects.get().pk}/change/")
+    assert said in text(superuser_client, f"{LOG}{LedgerEntry.objects.get().pk}/change/")
 
 
 @pytest.mark.parametrize("body", ["no JSON", "[]", "{}", '{"facts": []}', '{"facts": {"username": "x", "changed": 1}}'])
 def test_entries_that_were_tampered_with_break_no_page(superuser_client, manager, dana, body):
     superuser_client.post(page(dana), form(dana, email="dana@vendor.example"))
-    event = CaseEvent.objects.get()
+    event = LedgerEntry.objects.get()
     for kind in ("staff_changed", "terms_published"):
         with guards.lifted():
-            CaseEvent.objects.update(kind=kind, body=body)
+            LedgerEntry.objects.update(kind=kind, body=body)
         assert text(superuser_client, LOG)
         assert text(superuser_client, f"{LOG}{event.pk}/change/")

@@ -12,17 +12,19 @@ from django.utils import timezone
 from tests import factories
 from tests.attacks import difference, snapshot
 from tests.factories import acting
-from unlocks import operations, terms
+from unlocks import operations
 from unlocks.admin.terms import example
+from unlocks.digest import sha256
 from unlocks.models import ConsentTerms
+from unlocks.texts import first_terms
 
 LIST = "/desk/unlocks/consentterms/"
 NEW = f"{LIST}new/"
 TEXT = "{vendor} has no part in what you do in {accounting_software}.\n\nYou answer for it."
 
 
-def page(terms, name="change"):
-    return f"{LIST}{terms.pk}/{name}/"
+def page(first_terms, name="change"):
+    return f"{LIST}{first_terms.pk}/{name}/"
 
 
 @pytest.fixture
@@ -158,7 +160,7 @@ def test_the_list_says_where_each_version_stands(manager_client, manager, second
     operations.draft_terms(by=acting(manager))
     rows = manager_client.get(LIST).context["cl"].result_list
     model_admin = site._registry[ConsentTerms]
-    day = f"{timezone.localtime():%-d %b %Y}"
+    day = f"{timezone.localtime():%b %-d, %Y}"
     assert [[str(getattr(model_admin, name)(row)) for name in model_admin.list_display[2:]] for row in rows] == [
         ['<span class="tag wait">Draft</span>', f"{day}, manager", "", "0", "0"],
         [f'<span class="tag good">In force since {day}</span>', f"{day}, manager", f"{day}, second-manager", "1", "0"],
@@ -200,12 +202,12 @@ def test_a_version_shows_its_facts(agent_client, agent, first):
     shown = words(agent_client.get(page(first)))
     for fact in (
         "Terms version 1 In force since",
-        terms.TEXT,
+        first_terms.TEXT,
         "Drafted not recorded",
         "by the desk, when it was set up",
         "Links sent 2, of which 1 still open",
         "Consents 1 given under it",
-        f"SHA-256 of the text {operations.terms_sha256(first)}",
+        f"SHA-256 of the text {sha256(first.text)}",
     ):
         assert fact in shown
     assert "Compare version" not in shown
@@ -436,7 +438,7 @@ def test_the_preview_is_the_customers_page(client, agent_client, agent, draft, s
     # The same facts in the database, and the customer's own page for them.
     link, made_up = example(draft, software)
     account = factories.make_account(
-        number=link.request.account.number, name=link.request.account.name, accounting_software=software
+        number=link.unlock_request.account.number, name=link.unlock_request.account.name, accounting_software=software
     )
     batches = [
         factories.make_batch(
@@ -452,7 +454,7 @@ def test_the_preview_is_the_customers_page(client, agent_client, agent, draft, s
     case = factories.case_awaiting(agent, batches=batches)
     client.get(f"/consent/{case.token}/")
     client.post("/consent/", {"action": "open"})
-    customers = raw(client.get("/consent/")).replace(case.request.reference, link.request.reference)
+    customers = raw(client.get("/consent/")).replace(case.unlock_request.reference, link.unlock_request.reference)
 
     preview, customers = without_what_differs_by_chance(shown), without_what_differs_by_chance(customers)
     banner = re.search('<link rel="stylesheet" href="/static/customer/preview.css">.*<fieldset disabled> ', preview)[0]
@@ -492,4 +494,4 @@ def test_every_control_of_the_preview_is_disabled(auditor_client, draft):
 
 
 def test_the_audit_log_names_the_version(manager_client, draft):
-    assert "Consent terms, version 2" in words(manager_client.get("/desk/unlocks/caseevent/"))
+    assert "Consent terms, version 2" in words(manager_client.get("/desk/unlocks/ledgerentry/"))

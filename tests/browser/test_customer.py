@@ -27,7 +27,7 @@ def fill_in(page, pin=PIN):
     page.get_by_label("Full name").fill("Dana Whitfield")
     page.get_by_label("Role in the company").fill("Controller")
     page.get_by_label("Account PIN").fill(pin)
-    page.get_by_label("I am authorised").check()
+    page.get_by_label("I am authorized").check()
     page.get_by_label("I agree to the terms").check()
     press(page.get_by_role("button", name="Continue: check your answers"))
 
@@ -91,7 +91,7 @@ def test_each_page_fits_the_screen_and_is_accessible(make_case, new_context, axe
 
     case = make_case()
     page.goto(case.url)
-    operations.revoke_consent_link(case.request, by=factories.acting(case.agent))
+    operations.revoke_consent_link(case.unlock_request, by=factories.acting(case.agent))
     page.reload()
     look()
 
@@ -148,7 +148,7 @@ def test_consent_with_the_keyboard_alone(make_case, new_context):
     for label, text in {"Full name": "Dana Whitfield", "Role": "Controller", "Account PIN": PIN}.items():
         tab_to(label)
         page.keyboard.type(text)
-    for label in ("I am authorised", "I agree"):
+    for label in ("I am authorized", "I agree"):
         tab_to(label)
         page.keyboard.press("Space")
     # Enter in a field continues; it never declines.
@@ -214,7 +214,7 @@ def test_a_member_of_staff_is_told_why_not(make_case, new_context, sign_in, axe)
     page.goto(case.url)
     assert heading(page) == "Only the customer can decide"
     axe(page)
-    assert case.request.events.filter(kind="staff_refused").count() == 1
+    assert case.unlock_request.entries.filter(kind="staff_refused").count() == 1
 
 
 def test_the_receipt_prints_in_black_on_white(make_case, new_context):

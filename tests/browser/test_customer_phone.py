@@ -62,7 +62,7 @@ def decide(page):
     page.get_by_label("Full name").fill("Dana Whitfield")
     page.get_by_label("Role in the company").fill("Controller")
     page.get_by_label("Account PIN").fill(PIN)
-    page.get_by_label("I am authorised").tap()
+    page.get_by_label("I am authorized").tap()
     page.get_by_label("I agree to the terms").tap()
     tap(page.get_by_role("button", name="Continue: check your answers"))
 
@@ -123,7 +123,7 @@ def test_taking_it_back_before_the_unlock(agent, phone, look):
     tap(page.get_by_role("button", name="Take this consent back"))
     look(page, "This consent was withdrawn")
     assert page.get_by_role("link", name="Take this consent back").count() == 0
-    assert (case.refresh().request.resolution, ConsentWithdrawal.objects.get().why) == ("withdrawn", "")
+    assert (case.refresh().unlock_request.resolution, ConsentWithdrawal.objects.get().why) == ("withdrawn", "")
 
 
 def test_taking_it_back_after_the_unlock_without_scripts(agent, phone):
@@ -169,21 +169,21 @@ def test_a_reason_that_can_t_be_kept_leads_back_to_its_field(agent, phone, look)
 
 
 def test_what_staff_took_down_says_so_and_can_be_taken_back(agent, phone, look):
-    case = factories.case_taken_down(agent)
+    case = factories.case_recorded_by_phone(agent)
     page = phone()
     page.goto(link_in_mail("receipt"))
     look(page, "A consent was taken down for you")
     tap(page.get_by_role("link", name="Take it back"))
     tap(page.get_by_role("button", name="Take this consent back"))
     look(page, "This consent was withdrawn")
-    assert case.refresh().request.resolution == "withdrawn"
+    assert case.refresh().unlock_request.resolution == "withdrawn"
 
 
 def test_where_nothing_can_be_taken_back_it_says_why(agent, phone, look, desk):
     case = factories.case_consented(agent)
     page = phone()
     page.goto(link_in_mail("receipt"))
-    operations.close_request(case.request, resolution="cancelled", why="Not needed", by=acting(agent))
+    operations.close_request(case.unlock_request, resolution="canceled", why="Not needed", by=acting(agent))
     page.goto(f"{desk}/receipt/withdraw/")
     look(page, "The request is closed")
     tap(page.get_by_role("link", name="Back to the receipt"))

@@ -37,10 +37,10 @@ def record(page):
 def test_one_takes_it_down_and_another_unlocks(
     new_context, desk, axe, sign_in, settings, tmp_path, northwind, agent, second_agent, evidence_place, size
 ):
-    settings.STAFF_CONSENT = True
+    settings.PHONE_CONSENT = True
     case = factories.open_case(agent, batches=list(northwind.batches.all()))
-    operations.record_advice(case.request, advice="wants_export", by=factories.acting(agent))
-    request_page = f"{desk}{case.request.get_absolute_url()}"
+    operations.record_advice(case.unlock_request, advice="wants_export", by=factories.acting(agent))
+    request_page = f"{desk}{case.unlock_request.get_absolute_url()}"
     signed = tmp_path / "Signed by Dana.pdf"
     signed.write_bytes(PDF)
 
@@ -59,7 +59,7 @@ def test_one_takes_it_down_and_another_unlocks(
     axe(first)
     assert fits(first)
     assert first.get_by_text("This is the weaker kind of consent.").is_visible()
-    assert first.get_by_text("Are you authorised to decide this for Northwind Heating?").is_visible()
+    assert first.get_by_text("Are you authorized to decide this for Northwind Heating?").is_visible()
 
     # Too early: nothing is recorded, and what was typed is still there.
     first.get_by_label("Full name, as they said it").fill("Dana Whitfield")
@@ -73,7 +73,7 @@ def test_one_takes_it_down_and_another_unlocks(
     assert problems.get_by_role("link").all_inner_texts() == [
         "Ask for their role, and type it.",
         "Read the whole text out first; then tick this.",
-        "Without that, nothing can be recorded. Ask for an Admin who is authorised.",
+        "Without that, nothing can be recorded. Ask for an Admin who is authorized.",
         "If they do not agree, record nothing: add a note or close the request.",
     ]
     assert first.get_by_text("Choose the file again: it was not kept.").is_visible()
@@ -85,21 +85,21 @@ def test_one_takes_it_down_and_another_unlocks(
     assert first.get_by_label("Full name, as they said it").input_value() == "Dana Whitfield"
 
     first.get_by_label("Role in the company, as they said it").fill("Controller")
-    for tick in ("I read the whole text out", "They said that they are authorised", "They said that they agree"):
+    for tick in ("I read the whole text out", "They said that they are authorized", "They said that they agree"):
         first.get_by_label(tick).check()
     first.get_by_label("File", exact=True).set_input_files(signed)
     record(first)
     axe(first)
     assert fits(first)
     consent = Consent.objects.get()
-    assert (consent.how, consent.recorded_by, consent.evidence.get().file_name) == ("staff", agent, signed.name)
+    assert (consent.how, consent.recorded_by, consent.evidence.get().file_name) == ("phone", agent, signed.name)
     assert evidence.first_fault() == ""
     assert "Ready for another person: 2 batches." in first.content()
     assert first.get_by_role("button", name=re.compile("^Unlock")).count() == 0
 
     # Whoever took it down is refused in the bulk action too.
     first.goto(f"{desk}/desk/unlocks/unlockrequest/")
-    first.locator("tr", has_text=case.request.reference).get_by_role("checkbox").check()
+    first.locator("tr", has_text=case.unlock_request.reference).get_by_role("checkbox").check()
     first.get_by_label("Action:").select_option(label="Unlock the batches of selected requests")
     press(first.get_by_role("button", name="Go", exact=True))
     axe(first)

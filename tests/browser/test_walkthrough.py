@@ -8,7 +8,7 @@ from django.core.management import call_command
 
 from tests.browser.conftest import press
 from tests.factories import PIN, make_account, make_batch, make_user
-from unlocks.models import Batch, CaseEvent, UnlockRequest
+from unlocks.models import Batch, LedgerEntry, UnlockRequest
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -51,8 +51,8 @@ def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe
     assert "Support can't unlock exported batches" in staff.content()
     axe(staff)
     press(staff.get_by_role("button", name=re.compile("Leave out")))
-    request = UnlockRequest.objects.get()
-    assert staff.url == f"{desk}/desk/unlocks/unlockrequest/{request.pk}/change/"
+    unlock_request = UnlockRequest.objects.get()
+    assert staff.url == f"{desk}/desk/unlocks/unlockrequest/{unlock_request.pk}/change/"
     axe(staff)
 
     # Safer route first, then the link.
@@ -73,7 +73,7 @@ def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe
     phone.get_by_label("Full name").fill("Dana Whitfield")
     phone.get_by_label("Role in the company").fill("Controller")
     phone.get_by_label("Account PIN").fill(PIN)
-    phone.get_by_label("I am authorised").check()
+    phone.get_by_label("I am authorized").check()
     phone.get_by_label("I agree").check()
     press(phone.get_by_role("button", name="Continue: check your answers"))
     axe(phone)
@@ -85,7 +85,7 @@ def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe
     # Bulk unlock from the list of requests: preview, confirm, report.
     staff.goto(f"{desk}/desk/unlocks/unlockrequest/")
     axe(staff)
-    staff.locator("tr", has_text=request.reference).get_by_role("checkbox").check()
+    staff.locator("tr", has_text=unlock_request.reference).get_by_role("checkbox").check()
     staff.get_by_label("Action:").select_option(label="Unlock the batches of selected requests")
     press(staff.get_by_role("button", name="Go", exact=True))
     axe(staff)
@@ -106,15 +106,15 @@ def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe
     assert "Bypassed" in boss.content() and "Unlocked" in boss.content()
     press(boss.get_by_role("link", name="Audit log").first)
     axe(boss)
-    assert [*CaseEvent.objects.order_by("sequence").values_list("kind", flat=True)] == [
+    assert [*LedgerEntry.objects.order_by("sequence").values_list("kind", flat=True)] == [
         "opened",
         "advised",
         "link_sent",
-        "mail_sent",
+        "email_sent",
         "link_opened",
-        "pin_right",
+        "pin_verified",
         "consented",
-        "mail_sent",
+        "email_sent",
         "unlocked",
     ]
     call_command("verify_audit")

@@ -2,13 +2,13 @@
 
 import hashlib
 
-from unlocks import terms, wording
+from unlocks.texts import first_terms, wording
 
 PHONE = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 "
     "Mobile/15E148 Safari/604.1"
 )
-TICKED = ["I am authorised to decide this for Northwind Heating", "I agree to the terms (version 1)"]
+TICKED = ["I am authorized to decide this for Northwind Heating", "I agree to the terms (version 1)"]
 ASKED = (
     "ServiceTitan Support was asked to unlock the batches below, which were bypassed in the account of Northwind "
     "Heating. Support unlocks them only if you agree."
@@ -59,7 +59,7 @@ def interim():
             "decided_at": "2026-11-23T13:44:31.000107+00:00",
             "valid_until": "2026-11-26T13:44:31.000107+00:00",
             "terms_version": 1,
-            "terms_title": terms.TITLE,
+            "terms_title": first_terms.TITLE,
             "terms_published_at": "2026-11-01T05:00:00.000001+00:00",
             "text": text,
             "text_sha256": digest(text),
@@ -154,11 +154,11 @@ def declined():
     return facts
 
 
-def taken_down():
+def recorded_by_phone():
     """Taken down by staff on the phone, a signed paper attached, not unlocked yet."""
     facts = interim()
     facts["consent"] |= {
-        "how": "staff",
+        "how": "phone",
         "recorded_by": "agent",
         "ticked": [],
         "pressed": None,
@@ -228,7 +228,7 @@ def withdrawn():
 
 def taken_back():
     """Taken down by staff, unlocked, one batch re-exported, then taken back on the phone: staff recorded that."""
-    facts = taken_down()
+    facts = recorded_by_phone()
     at, why = "2026-11-24T15:30:00.000114+00:00", "Dana called: they keyed the payments by hand."
     facts |= {"issued_at": "2026-11-24T15:31:00.000001+00:00", "interim": False, "batches": facts["batches"][:2]}
     facts["case"] |= {"resolution": "Consent withdrawn", "closed_at": at}
@@ -291,7 +291,7 @@ def unknown():
     return facts
 
 
-EVERY_KIND = [interim, closed, declined, taken_down, withdrawn, taken_back, unknown]
+EVERY_KIND = [interim, closed, declined, recorded_by_phone, withdrawn, taken_back, unknown]
 
 
 def shown_text(batches):
@@ -310,8 +310,8 @@ def shown_text(batches):
             wording.ADVICE_HEADING,
             *wording.ADVICE,
             "",
-            f"{terms.TITLE} (version 1)",
-            terms.TEXT,
+            f"{first_terms.TITLE} (version 1)",
+            first_terms.TEXT,
             "",
             wording.DECISION_HEADING,
             *(f"[ ] {words}" for words in TICKED),

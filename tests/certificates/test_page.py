@@ -6,7 +6,7 @@ import re
 import pytest
 from django.template.loader import render_to_string
 
-from unlocks.certificates.sections import paper
+from unlocks.certificates.words import paper
 
 from . import samples
 
@@ -37,7 +37,7 @@ def test_everything_that_is_said_is_on_the_page(kind):
 
 
 def test_nothing_is_inline():
-    markup = page(samples.taken_down())
+    markup = page(samples.recorded_by_phone())
     assert re.findall(r"<style|<script|\sstyle=|\son\w+=", markup) == []
 
 
@@ -74,7 +74,7 @@ def test_strip_for_print_says_what_no_page_may_go_without():
         "interim": "INTERIM",
         "closed": None,
         "declined": "DECLINED",
-        "taken_down": "TAKEN DOWN BY STAFF · INTERIM",
+        "recorded_by_phone": "TAKEN DOWN BY STAFF · INTERIM",
         "withdrawn": "WITHDRAWN",
         "taken_back": "WITHDRAWN · TAKEN DOWN BY STAFF",
         "unknown": "INTERIM",
@@ -96,5 +96,5 @@ def test_files_can_be_had():
 
 
 def test_numbers_of_sections_are_unique():
-    ids = re.findall(r'\sid="([^"]*)"', page(samples.taken_down()))
+    ids = re.findall(r'\sid="([^"]*)"', page(samples.recorded_by_phone()))
     assert len(ids) == len(set(ids))

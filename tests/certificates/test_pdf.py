@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from pypdf import PdfReader
 from reportlab.pdfbase.pdfmetrics import stringWidth
 
-from unlocks.certificates import pdf, sections
+from unlocks.certificates import pdf, words
 
 from . import samples
 
@@ -96,7 +96,7 @@ def test_case_of_a_dozen_batches_is_two_pages(count):
 
 @pytest.mark.parametrize("kind", samples.EVERY_KIND)
 def test_sections_stand_in_the_order_of_the_page(kind):
-    paper, whole = sections.paper(kind()), "\n".join(text_of(read(kind())))
+    paper, whole = words.paper(kind()), "\n".join(text_of(read(kind())))
     headings = [
         section.heading + (f": {section.table.total}" if section.table and section.table.total else "")
         for section in paper.sections
@@ -119,7 +119,7 @@ def _long(value):
     facts["batches"][0] |= {"name": value[:200], "number": value[:40]}
     facts["batches"][1]["outcome"] = "Unlocked"
     facts["batches"][2]["ended_by"] = value[:150]
-    facts["evidence"] = samples.taken_down()["evidence"]
+    facts["evidence"] = samples.recorded_by_phone()["evidence"]
     facts["evidence"][0]["file_name"] = value[:200]
     facts["ledger"]["entries"][0]["actor"] = value[:200]
     return facts
@@ -148,7 +148,7 @@ def test_every_page_names_certificate_and_page():
 
 def test_every_page_is_stamped():
     facts = samples.many(40) | {"interim": True, "withdrawal": samples.withdrawn()["withdrawal"]}
-    facts["consent"] |= {"how": "staff", "recorded_by": "agent"}
+    facts["consent"] |= {"how": "phone", "recorded_by": "agent"}
     pages = text_of(read(facts))
     marks = ("INTERIM", "WITHDRAWN", "TAKEN DOWN BY STAFF", "DECLINED")
     assert len(pages) > 2
@@ -179,7 +179,7 @@ def test_heads_are_repeated_and_no_row_is_lost():
 
 def test_no_heading_stands_at_the_foot_of_a_page():
     """Whatever the length of the case, something of a section is on the page of its heading."""
-    headings = {section.heading for section in sections.paper(samples.closed()).sections}
+    headings = {section.heading for section in words.paper(samples.closed()).sections}
     for count in range(1, 40):
         for page in bodies(samples.many(count)):
             assert page.splitlines()[-1].partition(":")[0] not in headings
@@ -211,7 +211,7 @@ def test_whole_text_and_its_hash_are_on_paper(kind):
 
 
 def test_weaker_kind_says_so_at_the_top():
-    page = text_of(read(samples.taken_down()))[0]
+    page = text_of(read(samples.recorded_by_phone()))[0]
     assert page.index("WEAKER KIND") < page.index("On Nov 23, 2026")
     assert "Certificate of a consent taken down by staff" in page
 
@@ -256,7 +256,7 @@ def counted(text):
 
 def said(facts):
     """Yield all the words of a certificate."""
-    paper = sections.paper(facts)
+    paper = words.paper(facts)
     yield from (paper.title, paper.subtitle, paper.number, paper.code, paper.issued, paper.issuer, *paper.summary)
     yield from (part for notice in (*paper.notices, paper.status) for part in (notice.mark, notice.text))
     for section in paper.sections:

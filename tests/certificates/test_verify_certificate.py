@@ -14,9 +14,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unlocks import verify_certificate
-from unlocks.certificates import keys
-from unlocks.verify_certificate import NotGenuine, fits, read, verify
+from unlocks.certificates import keys, verify_certificate
+from unlocks.certificates.verify_certificate import NotGenuine, fits, read, verify
 
 from . import samples
 
@@ -466,7 +465,7 @@ def test_command_says_what_a_certificate_says(file):
 
 
 def test_command_without_a_key_says_what_is_left_to_compare(file):
-    facts = samples.taken_down()
+    facts = samples.recorded_by_phone()
     file.write_bytes(signed(facts))
     assert run(file) == (
         0,

@@ -8,8 +8,9 @@ from django.core.exceptions import PermissionDenied
 
 from tests.attacks import difference, snapshot
 from tests.factories import acting, make_user
-from unlocks import ledger, operations
-from unlocks.models import CaseEvent
+from unlocks import operations
+from unlocks.ledger import chain
+from unlocks.models import LedgerEntry
 
 
 @contextmanager
@@ -22,7 +23,7 @@ def refused(*codes, says=None, writes=()):
     if says is not None:
         assert str(caught.value) == says
     assert difference(before, snapshot()) == list(writes)
-    assert ledger.first_fault() == ""
+    assert chain.first_fault() == ""
 
 
 def only_for(groups, verb):
@@ -42,11 +43,13 @@ def only_for(groups, verb):
             assert difference(before, snapshot()) == []
 
 
-def told(request=None, **where):
+def told(unlock_request=None, **where):
     """Return what the ledger tells, oldest first, as (kind, facts)."""
-    entries = CaseEvent.objects.filter(**({"request": request} if request else {}), **where).order_by("sequence")
+    entries = LedgerEntry.objects.filter(
+        **({"unlock_request": unlock_request} if unlock_request else {}), **where
+    ).order_by("sequence")
     return [(entry.kind, json.loads(entry.body)["facts"]) for entry in entries]
 
 
-def kinds(request):
-    return [kind for kind, _ in told(request)]
+def kinds(unlock_request):
+    return [kind for kind, _ in told(unlock_request)]

@@ -23,8 +23,8 @@ def test_locks_again_for_a_reason(agent, manager):
     for batch in case.refresh().batches:
         assert (batch.status, batch.grant, batch.unlocked_by, batch.unlocked_until) == ("bypassed", None, None, None)
         assert (batch.lines.get().outcome, batch.history.first().history_change_reason) == ("relocked", "Not used")
-    assert kinds(case.request)[-2:] == ["unlocked", "relocked"]
-    assert case.request.status == "unlocked"
+    assert kinds(case.unlock_request)[-2:] == ["unlocked", "relocked"]
+    assert case.unlock_request.status == "unlocked"
 
 
 def test_locking_again_needs_a_reason(agent, manager):
@@ -54,7 +54,7 @@ def test_marks_as_re_exported(agent):
             timezone.localdate(),
             "re_exported",
         )
-    assert kinds(case.request)[-1] == "re_exported"
+    assert kinds(case.unlock_request)[-1] == "re_exported"
 
 
 def test_only_for_those_who_mark(agent):
@@ -77,7 +77,7 @@ def test_one_key_one_relock(agent, manager):
     first = operations.relock(case.rows, why="Not used", by=acting(manager), key=key)
     second = operations.relock(case.rows, why="Not used", by=acting(manager), key=key)
     assert (first, second.repeated) == (second, True)
-    assert kinds(case.request).count("relocked") == 1
+    assert kinds(case.unlock_request).count("relocked") == 1
 
 
 def test_part_of_a_case_at_a_time(agent, manager):
@@ -85,77 +85,85 @@ def test_part_of_a_case_at_a_time(agent, manager):
     first, second = case.batches
     operations.mark_re_exported(Batch.objects.filter(pk=first.pk), by=acting(agent))
     with refused(Refusal.STILL_UNLOCKED):
-        operations.close_request(case.request, resolution="re_exported", why="", by=acting(agent))
+        operations.close_request(case.unlock_request, resolution="re_exported", why="", by=acting(agent))
     operations.relock(Batch.objects.filter(pk=second.pk), why="Not used", by=acting(manager))
-    operations.close_request(case.request, resolution="re_exported", why="", by=acting(agent))
-    request = UnlockRequest.objects.get()
-    assert (request.status, request.resolution, request.closed_at is None) == ("closed", "re_exported", False)
+    operations.close_request(case.unlock_request, resolution="re_exported", why="", by=acting(agent))
+    unlock_request = UnlockRequest.objects.get()
+    assert (unlock_request.status, unlock_request.resolution, unlock_request.closed_at is None) == (
+        "closed",
+        "re_exported",
+        False,
+    )
 
 
 def test_closing_lets_the_batches_go(agent):
     case = open_case(agent)
-    operations.close_request(case.request, resolution="cancelled", why="Customer called back", by=acting(agent))
-    assert set(case.request.lines.values_list("outcome", flat=True)) == {"not_unlocked"}
-    assert told(case.request)[-1] == ("closed", {"resolution": "cancelled", "why": "Customer called back"})
-    assert open_case(agent, batches=case.batches).request.status == "open"
+    operations.close_request(case.unlock_request, resolution="canceled", why="Customer called back", by=acting(agent))
+    assert set(case.unlock_request.lines.values_list("outcome", flat=True)) == {"not_unlocked"}
+    assert told(case.unlock_request)[-1] == ("closed", {"resolution": "canceled", "why": "Customer called back"})
+    assert open_case(agent, batches=case.batches).unlock_request.status == "open"
 
 
 @pytest.mark.parametrize("resolution", ["re_exported", "relocked_unused", "declined", "withdrawn"])
 def test_closes_as_nothing_that_did_not_happen(agent, resolution):
     case = open_case(agent)
     with refused(Refusal.WRONG_RESOLUTION):
-        operations.close_request(case.request, resolution=resolution, why="", by=acting(agent))
+        operations.close_request(case.unlock_request, resolution=resolution, why="", by=acting(agent))
 
 
 def test_a_closed_case_stays_closed(agent):
     case = open_case(agent)
-    operations.close_request(case.request, resolution="cancelled", why="", by=acting(agent))
+    operations.close_request(case.unlock_request, resolution="canceled", why="", by=acting(agent))
     by = acting(agent)
     for verb in (
-        lambda: operations.close_request(case.request, resolution="expired", why="", by=by),
-        lambda: operations.assign(case.request, to=agent, by=by),
-        lambda: operations.record_advice(case.request, advice="wants_export", by=by),
+        lambda: operations.close_request(case.unlock_request, resolution="expired", why="", by=by),
+        lambda: operations.assign(case.unlock_request, to=agent, by=by),
+        lambda: operations.record_advice(case.unlock_request, advice="wants_export", by=by),
     ):
         with refused(Refusal.CLOSED):
             verb()
-    operations.add_note(case.request, text="Customer called again", by=by)
-    assert told(case.request)[-1] == ("note", {"text": "Customer called again"})
+    operations.add_note(case.unlock_request, text="Customer called again", by=by)
+    assert told(case.unlock_request)[-1] == ("note", {"text": "Customer called again"})
 
 
 def test_manual_entry_closes_the_case(agent):
     case = open_case(agent, bypass_reason="already_entered")
-    operations.record_advice(case.request, advice="manual_entry", by=acting(agent))
-    request = UnlockRequest.objects.get()
-    assert (request.status, request.resolution, request.advice) == ("closed", "entered_manually", "manual_entry")
-    assert kinds(request) == ["opened", "advised", "closed"]
+    operations.record_advice(case.unlock_request, advice="manual_entry", by=acting(agent))
+    unlock_request = UnlockRequest.objects.get()
+    assert (unlock_request.status, unlock_request.resolution, unlock_request.advice) == (
+        "closed",
+        "entered_manually",
+        "manual_entry",
+    )
+    assert kinds(unlock_request) == ["opened", "advised", "closed"]
 
 
 def test_advice_is_recorded_once(agent):
     case = open_case(agent)
-    operations.record_advice(case.request, advice="wants_export", by=acting(agent))
+    operations.record_advice(case.unlock_request, advice="wants_export", by=acting(agent))
     with refused(Refusal.ALREADY_RECORDED):
-        operations.record_advice(case.request, advice="wants_export", by=acting(agent))
+        operations.record_advice(case.unlock_request, advice="wants_export", by=acting(agent))
 
 
 def test_hands_a_case_over(agent, second_agent, auditor):
     case, gone = open_case(agent), make_user("gone", group="Agent", is_active=False)
-    operations.assign(case.request, to=second_agent, by=acting(second_agent))
+    operations.assign(case.unlock_request, to=second_agent, by=acting(second_agent))
     assert UnlockRequest.objects.get().assignee == second_agent
     with refused(Refusal.ALREADY_RECORDED):
-        operations.assign(case.request, to=second_agent, by=acting(agent))
+        operations.assign(case.unlock_request, to=second_agent, by=acting(agent))
     with refused(Refusal.NOT_AN_AGENT):
-        operations.assign(case.request, to=auditor, by=acting(agent))
+        operations.assign(case.unlock_request, to=auditor, by=acting(agent))
     with refused(Refusal.NOT_AN_AGENT):
-        operations.assign(case.request, to=gone, by=acting(agent))
+        operations.assign(case.unlock_request, to=gone, by=acting(agent))
 
 
 @pytest.mark.parametrize("verb", ["close", "assign", "advise", "note"])
 def test_only_for_those_who_work_on_requests(agent, verb):
     case = open_case(agent)
     verbs = {
-        "close": lambda by: operations.close_request(case.request, resolution="cancelled", why="", by=by),
-        "assign": lambda by: operations.assign(case.request, to=agent, by=by),
-        "advise": lambda by: operations.record_advice(case.request, advice="wants_export", by=by),
-        "note": lambda by: operations.add_note(case.request, text="Called", by=by),
+        "close": lambda by: operations.close_request(case.unlock_request, resolution="canceled", why="", by=by),
+        "assign": lambda by: operations.assign(case.unlock_request, to=agent, by=by),
+        "advise": lambda by: operations.record_advice(case.unlock_request, advice="wants_export", by=by),
+        "note": lambda by: operations.add_note(case.unlock_request, text="Called", by=by),
     }
     only_for(["Agent", "Manager"], verbs[verb])

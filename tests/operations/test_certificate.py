@@ -10,11 +10,20 @@ from django.core.exceptions import PermissionDenied
 from django.utils import timezone
 
 from tests.attacks import difference, snapshot
-from tests.factories import acting, case_awaiting, case_consented, case_taken_down, case_unlocked, customer, make_user
+from tests.factories import (
+    acting,
+    case_awaiting,
+    case_consented,
+    case_recorded_by_phone,
+    case_unlocked,
+    customer,
+    make_user,
+)
 from tests.operations import kinds, told
-from unlocks import ledger, operations, verify_certificate
-from unlocks.certificates import keys, pdf
-from unlocks.models import CaseEvent, Certificate
+from unlocks import operations
+from unlocks.certificates import keys, pdf, verify_certificate
+from unlocks.ledger import chain
+from unlocks.models import Certificate, LedgerEntry
 
 pytestmark = pytest.mark.django_db
 
@@ -35,12 +44,12 @@ def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
     case = case_unlocked(agent)
     operations.mark_re_exported(case.rows.filter(pk=case.batch.pk), by=acting(second_agent))
     case.refresh()
-    sequence, head = ledger.head()
+    sequence, head = chain.head()
     certificate = issue(case)
 
-    told_of, consent, link, request = facts(certificate), case.consent, case.link, case.request
-    unlocked_at = iso(CaseEvent.objects.get(request=request, kind="unlocked").at)
-    exported_at = iso(CaseEvent.objects.get(request=request, kind="re_exported").at)
+    told_of, consent, link, unlock_request = facts(certificate), case.consent, case.link, case.unlock_request
+    unlocked_at = iso(LedgerEntry.objects.get(unlock_request=unlock_request, kind="unlocked").at)
+    exported_at = iso(LedgerEntry.objects.get(unlock_request=unlock_request, kind="re_exported").at)
     assert told_of == {
         "format": "unlock-desk-certificate/1",
         "number": f"{consent.reference}-1",
@@ -63,7 +72,7 @@ def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
             "text": consent.text,
             "text_sha256": consent.text_sha256,
             "ticked": [
-                f"I am authorised to decide this for {case.account.name}",
+                f"I am authorized to decide this for {case.account.name}",
                 "I agree to the terms (version 1)",
             ],
             "pressed": "Agree and record my consent",
@@ -72,18 +81,18 @@ def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
             "browser": None,
         },
         "case": {
-            "reference": request.reference,
+            "reference": unlock_request.reference,
             "account_number": case.account.number,
             "account_name": case.account.name,
             "accounting_software": "QuickBooks Online",
             "channel": "Phone",
-            "opened_at": iso(request.opened_at),
+            "opened_at": iso(unlock_request.opened_at),
             "opened_by": "agent",
             "requester": case.admin.name,
             "bypass_reason": "By mistake",
             "reason": "Bypassed by mistake; the customer wants to export them.",
             "advice": "Customer wants to export the batches",
-            "advised_at": iso(request.advised_at),
+            "advised_at": iso(unlock_request.advised_at),
             "resolution": None,
             "closed_at": None,
         },
@@ -144,7 +153,9 @@ def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
                     "actor": event.actor,
                     "hash": event.hash,
                 }
-                for event in CaseEvent.objects.filter(request=request).exclude(kind="certified").order_by("sequence")
+                for event in LedgerEntry.objects.filter(unlock_request=unlock_request)
+                .exclude(kind="certified")
+                .order_by("sequence")
             ],
             "head": {"sequence": sequence, "hash": head},
         },
@@ -164,7 +175,7 @@ def test_is_signed_and_drawn_from_its_facts_alone(agent):
 def test_the_ledger_tells_of_it(agent):
     case = case_consented(agent)
     certificate = issue(case, by=acting(agent))
-    assert told(case.request)[-1] == (
+    assert told(case.unlock_request)[-1] == (
         "certified",
         {
             "consent": case.consent.pk,
@@ -174,7 +185,7 @@ def test_the_ledger_tells_of_it(agent):
             "pdf_sha256": certificate.pdf_sha256,
         },
     )
-    assert (certificate.issued_by, ledger.first_fault()) == (agent, "")
+    assert (certificate.issued_by, chain.first_fault()) == (agent, "")
 
 
 def test_the_same_case_has_the_same_certificate(agent):
@@ -194,14 +205,14 @@ def test_what_happens_since_asks_for_a_new_one(agent):
     second = issue(case)
     assert [first.number, second.number] == [f"{case.consent.reference}-1", f"{case.consent.reference}-2"]
     assert facts(Certificate.objects.get(pk=first.pk))["acts"] == []
-    assert kinds(case.request)[-3:] == ["certified", "unlocked", "certified"]
+    assert kinds(case.unlock_request)[-3:] == ["certified", "unlocked", "certified"]
 
 
 def test_is_interim_until_the_case_is_closed(agent):
     case = case_unlocked(agent)
     interim = issue(case)
     operations.mark_re_exported(case.rows, by=acting(agent))
-    operations.close_request(case.request, resolution="re_exported", why="Seen in QuickBooks", by=acting(agent))
+    operations.close_request(case.unlock_request, resolution="re_exported", why="Seen in QuickBooks", by=acting(agent))
     final = issue(case)
     assert [(interim.interim, facts(interim)["interim"]), (final.interim, facts(final)["interim"])] == [
         (True, True),
@@ -210,10 +221,10 @@ def test_is_interim_until_the_case_is_closed(agent):
     assert facts(final)["case"]["resolution"] == "Re-exported"
 
 
-def test_of_a_consent_taken_down(agent, second_agent):
-    case = case_taken_down(agent)
+def test_of_a_consent_recorded_by_phone(agent, second_agent):
+    case = case_recorded_by_phone(agent)
     told_of = facts(issue(case))
-    assert (told_of["consent"]["how"], told_of["consent"]["recorded_by"], told_of["link"]) == ("staff", "agent", None)
+    assert (told_of["consent"]["how"], told_of["consent"]["recorded_by"], told_of["link"]) == ("phone", "agent", None)
     assert told_of["identity"] == {
         "pin_verified_at": iso(case.consent.pin_verified_at),
         "pin_typed_by": "agent",
@@ -253,7 +264,7 @@ def test_of_a_consent_that_was_taken_back(agent):
 def test_of_a_consent_that_was_asked_for_anew(agent):
     case = case_consented(agent)
     older = case.consent
-    operations.send_consent_link(case.request, contact=case.admin, by=acting(agent))
+    operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent))
     link, by = case.link, customer(case.admin)
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin="482915", by=by)
@@ -268,7 +279,7 @@ def test_of_a_consent_that_was_asked_for_anew(agent):
 
 def test_tells_no_secret(agent):
     case = case_awaiting(agent)
-    operations.add_note(case.request, text="Rude on the phone", by=acting(agent))
+    operations.add_note(case.unlock_request, text="Rude on the phone", by=acting(agent))
     link, by = case.link, customer(case.admin)
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin="482915", by=by)

@@ -29,7 +29,7 @@ pytestmark = pytest.mark.django_db
 
 def advised(agent, **fields):
     case = open_case(agent, **fields)
-    operations.record_advice(case.request, advice="wants_export", by=acting(agent))
+    operations.record_advice(case.unlock_request, advice="wants_export", by=acting(agent))
     return case
 
 
@@ -57,29 +57,31 @@ def decline(case, **fields):
 def test_sends_a_link_of_which_only_a_hash_is_kept(agent, django_capture_on_commit_callbacks):
     case = advised(agent)
     with django_capture_on_commit_callbacks(execute=True):
-        url = operations.send_consent_link(case.request, contact=case.admin, by=acting(agent))
+        url = operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent))
 
     token, link = url.rstrip("/").rsplit("/", 1)[-1], ConsentLink.objects.get()
     assert link.token_hash == hashlib.sha256(token.encode()).hexdigest()
     assert operations.link_for(token) == link
     assert operations.link_for("x" + token) is None
-    assert (operations.link_state(link), case.refresh().request.status) == ("live", "awaiting_consent")
+    assert (operations.link_state(link), case.refresh().unlock_request.status) == ("live", "awaiting_consent")
     assert link.expires_at - link.sent_at == timedelta(hours=72)
-    assert kinds(case.request) == ["opened", "advised", "link_sent", "mail_sent"]
+    assert kinds(case.unlock_request) == ["opened", "advised", "link_sent", "email_sent"]
     assert [(message.to, url in message.body) for message in mail.outbox] == [([case.admin.email], True)]
     assert not any(token in str(facts) for _, facts in told())
 
 
 def test_only_for_those_who_send_links(agent):
     case = advised(agent)
-    only_for(["Agent", "Manager"], lambda by: operations.send_consent_link(case.request, contact=case.admin, by=by))
+    only_for(
+        ["Agent", "Manager"], lambda by: operations.send_consent_link(case.unlock_request, contact=case.admin, by=by)
+    )
     assert ConsentLink.objects.filter(revoked_at=None).count() == 1
 
 
 def test_second_link_ends_the_first(agent):
     case = case_awaiting(agent)
     first = case.link
-    operations.send_consent_link(case.request, contact=case.admin, by=acting(agent))
+    operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent))
     first.refresh_from_db()
     assert [operations.link_state(link) for link in (first, case.link)] == ["revoked", "live"]
 
@@ -87,14 +89,14 @@ def test_second_link_ends_the_first(agent):
 def test_advice_comes_before_the_link(agent):
     case = open_case(agent)
     with refused(Refusal.ADVICE_FIRST):
-        operations.send_consent_link(case.request, contact=case.admin, by=acting(agent))
+        operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent))
 
 
 def test_link_goes_to_admins_of_the_account_only(agent):
     case = advised(agent)
     for contact in (make_contact(account=case.account, is_admin=False), make_account().contacts.get()):
         with refused(Refusal.NOT_AN_ADMIN):
-            operations.send_consent_link(case.request, contact=contact, by=acting(agent))
+            operations.send_consent_link(case.unlock_request, contact=contact, by=acting(agent))
 
 
 def test_link_goes_to_no_contact_that_one_made_up(agent, second_agent):
@@ -103,31 +105,31 @@ def test_link_goes_to_no_contact_that_one_made_up(agent, second_agent):
         Contact(account=case.account, name="Made up", email="x@customer.example", is_admin=True), by=acting(agent)
     )
     with refused(Refusal.OWN_CONTACT):
-        operations.send_consent_link(case.request, contact=made_up, by=acting(agent))
-    operations.send_consent_link(case.request, contact=made_up, by=acting(second_agent))
+        operations.send_consent_link(case.unlock_request, contact=made_up, by=acting(agent))
+    operations.send_consent_link(case.unlock_request, contact=made_up, by=acting(second_agent))
 
 
 def test_no_link_for_an_account_without_pin(agent):
     case = advised(agent, account=make_account(pin=""))
     with refused(Refusal.NO_PIN):
-        operations.send_consent_link(case.request, contact=case.admin, by=acting(agent))
+        operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent))
 
 
 def test_no_link_once_unlocked_or_closed(agent):
     unlocked, closed = case_unlocked(agent), advised(agent)
-    operations.close_request(closed.request, resolution="cancelled", why="", by=acting(agent))
+    operations.close_request(closed.unlock_request, resolution="canceled", why="", by=acting(agent))
     for case, code in ((unlocked, Refusal.ALREADY_RECORDED), (closed, Refusal.CLOSED)):
         with refused(code):
-            operations.send_consent_link(case.request, contact=case.admin, by=acting(agent))
+            operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent))
 
 
 def test_revokes_once(agent):
     case = case_awaiting(agent)
-    operations.revoke_consent_link(case.request, by=acting(agent))
+    operations.revoke_consent_link(case.unlock_request, by=acting(agent))
     assert operations.link_state(case.link) == "revoked"
-    assert kinds(case.request)[-1] == "link_revoked"
+    assert kinds(case.unlock_request)[-1] == "link_revoked"
     with refused(Refusal.NO_LINK):
-        operations.revoke_consent_link(case.request, by=acting(agent))
+        operations.revoke_consent_link(case.unlock_request, by=acting(agent))
 
 
 def test_a_link_dies_with_its_receivers_rights(agent):
@@ -149,7 +151,7 @@ def test_first_opening_is_recorded_once(agent):
     operations.open_consent_link(case.link, by=Actor(name="Ann (customer)", ip="203.0.113.8"))
     assert case.link.first_opened_at == first.first_opened_at
     assert (first.first_opened_ip, first.first_opened_browser) == ("203.0.113.7", "Browser/1")
-    assert kinds(case.request).count("link_opened") == 1
+    assert kinds(case.unlock_request).count("link_opened") == 1
 
 
 def test_staff_are_refused_and_that_is_recorded(agent):
@@ -157,7 +159,7 @@ def test_staff_are_refused_and_that_is_recorded(agent):
     with pytest.raises(PermissionDenied):
         operations.open_consent_link(case.link, by=acting(agent))
     operations.refuse_staff(case.link, by=acting(agent))
-    assert told(case.request)[-1] == ("staff_refused", {"link": case.link.pk})
+    assert told(case.unlock_request)[-1] == ("staff_refused", {"link": case.link.pk})
 
 
 # Agreeing
@@ -170,13 +172,13 @@ def test_consent_keeps_exactly_what_was_shown(agent, django_capture_on_commit_ca
     with django_capture_on_commit_callbacks(execute=True):
         consent, token = operations.give_consent(case.link, name="Ann Admin", role="Controller", shown=shown, by=by)
 
-    consent, request = Consent.objects.get(), case.refresh().request
+    consent, unlock_request = Consent.objects.get(), case.refresh().unlock_request
     assert (consent.text, consent.text_sha256) == (shown, hashlib.sha256(shown.encode()).hexdigest())
     assert (consent.decision, consent.how, consent.recorded_by, consent.batch_count) == ("agreed", "link", None, 2)
     assert (consent.signer_name, consent.signer_role, consent.ip) == ("Ann Admin", "Controller", "203.0.113.7")
     assert consent.valid_until - consent.given_at == timedelta(hours=72)
     assert operations.receipt_for(token) == consent
-    assert (request.status, request.pin_typed_by, operations.link_state(case.link)) == (
+    assert (unlock_request.status, unlock_request.pin_typed_by, operations.link_state(case.link)) == (
         "consented",
         "customer",
         "used",
@@ -185,9 +187,9 @@ def test_consent_keeps_exactly_what_was_shown(agent, django_capture_on_commit_ca
         (batch.pk, batch.fingerprint) for batch in case.batches
     ]
     assert all(len(batch.fingerprint) == 64 for batch in case.batches)
-    assert set(request.lines.values_list("consented__consent", flat=True)) == {consent.pk}
-    assert RequestedBatch.history.filter(request=request, consented__isnull=False).count() == 2
-    assert kinds(request)[-2:] == ["consented", "mail_sent"]
+    assert set(unlock_request.lines.values_list("consented__consent", flat=True)) == {consent.pk}
+    assert RequestedBatch.history.filter(unlock_request=unlock_request, consented__isnull=False).count() == 2
+    assert kinds(unlock_request)[-2:] == ["consented", "email_sent"]
     assert shown in mail.outbox[-1].body
 
 
@@ -253,12 +255,12 @@ def test_staff_cannot_agree_or_decline(agent, superuser):
 def test_declining_closes_the_case(agent):
     case = ready_to_agree(agent)
     consent, token = decline(case, why="We key them in")
-    request = case.refresh().request
+    unlock_request = case.refresh().unlock_request
     assert (consent.decision, consent.valid_until, consent.batch_count) == ("declined", None, 0)
-    assert (request.status, request.resolution) == ("closed", "declined")
-    assert set(request.lines.values_list("outcome", flat=True)) == {"not_unlocked"}
+    assert (unlock_request.status, unlock_request.resolution) == ("closed", "declined")
+    assert set(unlock_request.lines.values_list("outcome", flat=True)) == {"not_unlocked"}
     assert operations.receipt_for(token) == consent
-    assert kinds(request)[-2:] == ["declined", "closed"]
+    assert kinds(unlock_request)[-2:] == ["declined", "closed"]
 
 
 # Taking back
@@ -267,22 +269,22 @@ def test_declining_closes_the_case(agent):
 def test_withdrawing_closes_the_case(agent):
     case = case_consented(agent)
     operations.withdraw_consent(case.consent, why="Changed our mind", by=acting(agent))
-    request = case.refresh().request
-    assert (request.status, request.resolution) == ("closed", "withdrawn")
+    unlock_request = case.refresh().unlock_request
+    assert (unlock_request.status, unlock_request.resolution) == ("closed", "withdrawn")
     assert ConsentWithdrawal.objects.values_list("consent", "by", "why").get() == (
         case.consent.pk,
         agent.pk,
         "Changed our mind",
     )
-    assert kinds(request)[-2:] == ["withdrawn", "closed"]
+    assert kinds(unlock_request)[-2:] == ["withdrawn", "closed"]
 
 
 def test_withdrawing_locks_again_first(agent):
     case = case_unlocked(agent)
     operations.withdraw_consent(case.consent, why="Changed our mind", by=acting(agent))
     assert [batch.status for batch in case.refresh().batches] == ["bypassed", "bypassed"]
-    assert set(case.request.lines.values_list("outcome", flat=True)) == {"relocked"}
-    assert kinds(case.request)[-4:] == ["unlocked", "relocked", "withdrawn", "closed"]
+    assert set(case.unlock_request.lines.values_list("outcome", flat=True)) == {"relocked"}
+    assert kinds(case.unlock_request)[-4:] == ["unlocked", "relocked", "withdrawn", "closed"]
 
 
 def test_only_for_those_who_withdraw(agent):

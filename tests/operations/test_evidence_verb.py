@@ -1,7 +1,7 @@
 import pytest
 from django.core.exceptions import PermissionDenied
 
-from tests.factories import acting, case_consented, case_taken_down
+from tests.factories import acting, case_consented, case_recorded_by_phone
 from tests.operations import only_for, refused, told
 from tests.papers import MAIL, PDF, PNG, kept_as
 from unlocks import evidence, operations
@@ -16,7 +16,7 @@ def attach(case, by, *, what="signed_paper", file_name="signed.pdf", content=PDF
 
 
 def test_a_paper_is_kept_and_told_of(agent, second_agent):
-    case = case_taken_down(agent)
+    case = case_recorded_by_phone(agent)
     paper = attach(case, acting(second_agent), file_name="../Signed by Dana.pdf")
     assert (paper.consent, paper.what, paper.file_name, paper.media_type, paper.size) == (
         case.consent,
@@ -26,7 +26,7 @@ def test_a_paper_is_kept_and_told_of(agent, second_agent):
         len(PDF),
     )
     assert (paper.attached_by, evidence.read(paper.sha256)) == (second_agent, PDF)
-    assert told(case.request)[-1] == (
+    assert told(case.unlock_request)[-1] == (
         "evidence",
         {
             "consent": case.consent.pk,
@@ -40,7 +40,7 @@ def test_a_paper_is_kept_and_told_of(agent, second_agent):
 
 
 def test_only_for_those_who_take_consents_down(agent):
-    case = case_taken_down(agent)
+    case = case_recorded_by_phone(agent)
     numbers = iter(range(9))
     only_for(
         ["Agent", "Manager"],
@@ -50,7 +50,7 @@ def test_only_for_those_who_take_consents_down(agent):
 
 
 def test_whoever_is_refused_leaves_no_file(agent, auditor, evidence_place):
-    case = case_taken_down(agent)
+    case = case_recorded_by_phone(agent)
     with pytest.raises(PermissionDenied):
         attach(case, acting(auditor))
     assert not (evidence_place / kept_as(PDF)).exists()
@@ -59,14 +59,14 @@ def test_whoever_is_refused_leaves_no_file(agent, auditor, evidence_place):
 def test_a_consent_of_the_customers_own_takes_no_paper(agent):
     case = case_consented(agent)
     with refused(
-        Refusal.NOT_TAKEN_DOWN,
+        Refusal.NOT_BY_PHONE,
         says=f"{case.consent} was given by the customer through the link: it needs no paper, and takes none.",
     ):
         attach(case, acting(agent))
 
 
 def test_the_same_file_twice_is_refused_by_its_name(agent, evidence_place):
-    case = case_taken_down(agent)
+    case = case_recorded_by_phone(agent)
     attach(case, acting(agent), file_name="first name.pdf")
     with refused(Refusal.SAME_FILE, says="This very file is attached already, as first name.pdf."):
         attach(case, acting(agent), file_name="second name.pdf", what="mail")
@@ -74,7 +74,7 @@ def test_the_same_file_twice_is_refused_by_its_name(agent, evidence_place):
 
 
 def test_the_same_file_proves_two_consents(agent):
-    first, second = case_taken_down(agent), case_taken_down(agent)
+    first, second = case_recorded_by_phone(agent), case_recorded_by_phone(agent)
     papers = [attach(case, acting(agent)) for case in (first, second)]
     assert papers[0].sha256 == papers[1].sha256
     assert evidence.first_fault() == ""
@@ -93,14 +93,14 @@ def test_the_same_file_proves_two_consents(agent):
     ],
 )
 def test_unfit_files_are_refused_and_not_kept(agent, evidence_place, file_name, content, says):
-    case = case_taken_down(agent)
+    case = case_recorded_by_phone(agent)
     with refused(Refusal.UNFIT_FILE, says=says):
         attach(case, acting(agent), file_name=file_name, content=content)
     assert not evidence_place.exists()
 
 
 def test_a_damaged_file_is_not_taken_for_the_new_one(agent, evidence_place):
-    first, second = case_taken_down(agent), case_taken_down(agent)
+    first, second = case_recorded_by_phone(agent), case_recorded_by_phone(agent)
     attach(first, acting(agent))
     (evidence_place / kept_as(PDF)).write_bytes(b"something else")
     with refused(Refusal.DAMAGED_FILE):
@@ -108,7 +108,7 @@ def test_a_damaged_file_is_not_taken_for_the_new_one(agent, evidence_place):
 
 
 def test_a_closed_case_takes_papers_too(agent):
-    case = case_taken_down(agent)
-    operations.close_request(case.request, resolution="cancelled", why="Called off.", by=acting(agent))
+    case = case_recorded_by_phone(agent)
+    operations.close_request(case.unlock_request, resolution="canceled", why="Called off.", by=acting(agent))
     attach(case, acting(agent), what="mail", file_name="answer.eml", content=MAIL)
-    assert told(case.request)[-1][0] == "evidence"
+    assert told(case.unlock_request)[-1][0] == "evidence"

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.django_db
 
 def advised(agent, **fields):
     case = open_case(agent, **fields)
-    operations.record_advice(case.request, advice="wants_export", by=acting(agent))
+    operations.record_advice(case.unlock_request, advice="wants_export", by=acting(agent))
     return case
 
 
@@ -27,7 +27,7 @@ def test_whoever_entered_an_admin_sends_no_link_and_issues_no_pin(agent, manager
     history.save(forged, by=acting(agent))
 
     with pytest.raises(Refused) as link:
-        operations.send_consent_link(case.request, contact=case.admin, by=acting(manager))
+        operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(manager))
     with pytest.raises(Refused) as pin:
         operations.issue_pin(case.account, by=acting(manager))
 
@@ -40,25 +40,25 @@ def test_whoever_changed_only_the_phone_may(agent, manager):
     case.admin.phone = "1"
     history.save(case.admin, by=acting(manager))
 
-    assert operations.send_consent_link(case.request, contact=case.admin, by=acting(manager))
+    assert operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(manager))
 
 
 def test_whoever_typed_the_pin_is_not_shown_the_link(agent, second_agent):
     case = advised(agent)
-    operations.verify_pin(case.request, pin=PIN, by=acting(agent))
+    operations.verify_pin(case.unlock_request, pin=PIN, by=acting(agent))
 
-    assert operations.send_consent_link(case.request, contact=case.admin, by=acting(agent)) == ""
-    assert operations.send_consent_link(case.request, contact=case.admin, by=acting(second_agent)) != ""
+    assert operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent)) == ""
+    assert operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(second_agent)) != ""
 
 
 def test_whoever_was_shown_the_link_types_no_pin(agent, second_agent):
     case = case_awaiting(agent)
 
     with pytest.raises(Refused) as refused:
-        operations.verify_pin(case.request, pin=PIN, by=acting(agent))
+        operations.verify_pin(case.unlock_request, pin=PIN, by=acting(agent))
 
     assert refused.value.code == Refusal.LINK_SEEN
-    assert operations.verify_pin(case.request, pin=PIN, by=acting(second_agent)).pin_typed_by == "agent"
+    assert operations.verify_pin(case.unlock_request, pin=PIN, by=acting(second_agent)).pin_typed_by == "agent"
 
 
 def test_a_link_of_another_request_of_the_account_counts_as_well(agent, second_agent):
@@ -66,13 +66,13 @@ def test_a_link_of_another_request_of_the_account_counts_as_well(agent, second_a
     other = open_case(agent, account=shown.account)
 
     with pytest.raises(Refused) as refused:
-        operations.verify_pin(other.request, pin=PIN, by=acting(agent))
+        operations.verify_pin(other.unlock_request, pin=PIN, by=acting(agent))
 
     assert refused.value.code == Refusal.LINK_SEEN
-    assert operations.link_seen(other.request, agent)
-    assert not operations.link_seen(other.request, second_agent)
-    operations.revoke_consent_link(shown.request, by=acting(agent))
-    assert operations.verify_pin(other.request, pin=PIN, by=acting(agent)).pin_typed_by == "agent"
+    assert operations.link_seen(other.unlock_request, agent)
+    assert not operations.link_seen(other.unlock_request, second_agent)
+    operations.revoke_consent_link(shown.unlock_request, by=acting(agent))
+    assert operations.verify_pin(other.unlock_request, pin=PIN, by=acting(agent)).pin_typed_by == "agent"
 
 
 def test_a_pin_issued_meanwhile_ends_what_the_old_one_verified(agent, manager):

@@ -1,14 +1,6 @@
 import pytest
 
-from tests.factories import (
-    acting,
-    case_unlocked,
-    make_account,
-    make_batch,
-    make_batches,
-    make_contact,
-    open_case,
-)
+from tests.factories import acting, case_unlocked, make_account, make_batch, make_batches, make_contact, open_case
 from tests.operations import only_for, refused, told
 from unlocks import history, operations
 from unlocks.actors import Actor
@@ -37,27 +29,27 @@ def test_opens_a_case_with_its_batches(agent):
     account = make_account()
     first, second = make_batches(account=account, n=2)
 
-    request = open_request(account, [first, second], acting(agent))
+    unlock_request = open_request(account, [first, second], acting(agent))
 
-    request.refresh_from_db()
-    assert (request.status, request.assignee, request.opened_by, request.reference) == (
+    unlock_request.refresh_from_db()
+    assert (unlock_request.status, unlock_request.assignee, unlock_request.opened_by, unlock_request.reference) == (
         "open",
         agent,
         agent,
-        f"UR-{request.pk:06d}",
+        f"UR-{unlock_request.pk:06d}",
     )
-    assert list(request.lines.values_list("batch", "outcome", "consented")) == [
+    assert list(unlock_request.lines.values_list("batch", "outcome", "consented")) == [
         (first.pk, "waiting", None),
         (second.pk, "waiting", None),
     ]
-    assert list(request.history.values_list("history_type", "history_user", "history_actor", "status")) == [
+    assert list(unlock_request.history.values_list("history_type", "history_user", "history_actor", "status")) == [
         ("+", agent.pk, "agent", "open")
     ]
-    history_of_lines = RequestedBatch.history.filter(request=request).order_by("history_id")
+    history_of_lines = RequestedBatch.history.filter(unlock_request=unlock_request).order_by("history_id")
     assert list(history_of_lines.values_list("id", "history_type", "history_user", "outcome")) == [
-        (line.pk, "+", agent.pk, "waiting") for line in request.lines.all()
+        (line.pk, "+", agent.pk, "waiting") for line in unlock_request.lines.all()
     ]
-    assert told(request) == [
+    assert told(unlock_request) == [
         (
             "opened",
             {
@@ -65,7 +57,7 @@ def test_opens_a_case_with_its_batches(agent):
                 "bypass_reason": "by_mistake",
                 "channel": "phone",
                 "reason": "By mistake",
-                "requester": request.requester_id,
+                "requester": unlock_request.requester_id,
             },
         )
     ]
@@ -98,7 +90,7 @@ def test_says_for_each_batch_why(agent):
     exported = make_batch(account=account, status="exported", number="1")
     pending = make_batch(account=account, status="pending", number="2")
     says = (
-        "1: Exported on 3 May 2026: Support can't unlock exported batches. The customer can enter an adjustment "
+        "1: Exported on May 3, 2026: Support can't unlock exported batches. The customer can enter an adjustment "
         "invoice. 2: Still pending: the customer can edit it as it is."
     )
     with refused(Refusal.EXPORTED, Refusal.PENDING, says=says):
@@ -113,7 +105,7 @@ def test_refuses_a_batch_that_is_unlocked(agent):
 
 def test_second_request_names_the_first(agent):
     case = open_case(agent, batches=[make_batch(number="77")])
-    with refused(Refusal.IN_ANOTHER_REQUEST, says=f"77: It is in {case.request} already, which is still open."):
+    with refused(Refusal.IN_ANOTHER_REQUEST, says=f"77: It is in {case.unlock_request} already, which is still open."):
         open_request(case.account, case.batches, acting(agent))
 
 

@@ -9,12 +9,12 @@ from django.utils import timezone
 from tests.factories import PIN, acting, case_awaiting, customer, make_account, make_contact, open_case
 from tests.operations import kinds, only_for, refused, told
 from unlocks import operations, pins
-from unlocks.models import Account, CaseEvent, UnlockRequest
+from unlocks.models import Account, LedgerEntry, UnlockRequest
 from unlocks.rules import Refusal
 
 pytestmark = pytest.mark.django_db
 
-TRIED = ("unlocks_account", "unlocks_caseevent")
+TRIED = ("unlocks_account", "unlocks_ledgerentry")
 
 
 @pytest.fixture(autouse=True)
@@ -31,16 +31,20 @@ def opened_link(agent):
 
 def test_verified_by_an_agent_is_recorded_as_that(agent):
     case = open_case(agent)
-    operations.verify_pin(case.request, pin=PIN, by=acting(agent))
-    request = UnlockRequest.objects.get()
-    assert (request.pin_typed_by, request.pin_verified_by, request.pin_verified_at is None) == ("agent", agent, False)
-    assert kinds(request) == ["opened", "pin_right"]
-    assert request.history.count() == 2
+    operations.verify_pin(case.unlock_request, pin=PIN, by=acting(agent))
+    unlock_request = UnlockRequest.objects.get()
+    assert (unlock_request.pin_typed_by, unlock_request.pin_verified_by, unlock_request.pin_verified_at is None) == (
+        "agent",
+        agent,
+        False,
+    )
+    assert kinds(unlock_request) == ["opened", "pin_verified"]
+    assert unlock_request.history.count() == 2
 
 
 def test_only_for_those_who_verify(agent):
     case = open_case(agent)
-    only_for(["Agent", "Manager"], lambda by: operations.verify_pin(case.request, pin=PIN, by=by))
+    only_for(["Agent", "Manager"], lambda by: operations.verify_pin(case.unlock_request, pin=PIN, by=by))
 
 
 def test_customer_verifies_for_the_link_alone(agent):
@@ -48,7 +52,7 @@ def test_customer_verifies_for_the_link_alone(agent):
     operations.verify_customer_pin(case.link, pin=PIN, by=customer(case.admin))
     assert timezone.now() - case.link.pin_verified_at < timedelta(minutes=1)
     assert UnlockRequest.objects.get().pin_verified_at is None
-    assert kinds(case.request)[-1] == "pin_right"
+    assert kinds(case.unlock_request)[-1] == "pin_verified"
 
 
 def test_staff_cannot_type_it_on_the_customers_page(agent, superuser):
@@ -65,16 +69,16 @@ def test_wrong_pin_counts_and_is_never_kept(agent):
         says="That PIN is not right. After five wrong tries it is locked for a while.",
         writes=TRIED,
     ):
-        operations.verify_pin(case.request, pin="000000", by=acting(agent))
+        operations.verify_pin(case.unlock_request, pin="000000", by=acting(agent))
     assert Account.objects.get().pin_failures == 1
-    assert told(case.request)[-1] == ("pin_wrong", {"tries": 1})
-    assert not CaseEvent.objects.filter(body__contains="000000").exists()
+    assert told(case.unlock_request)[-1] == ("pin_wrong", {"tries": 1})
+    assert not LedgerEntry.objects.filter(body__contains="000000").exists()
 
 
 def try_wrong(case, agent, times):
     for _ in range(times):
         with pytest.raises(operations.Refused):
-            operations.verify_pin(case.request, pin="000000", by=acting(agent))
+            operations.verify_pin(case.unlock_request, pin="000000", by=acting(agent))
 
 
 def test_locks_longer_and_longer_and_at_last_for_good(agent):
@@ -83,8 +87,8 @@ def test_locks_longer_and_longer_and_at_last_for_good(agent):
     with time_machine.travel(timezone.now(), tick=False) as clock:
         try_wrong(case, agent, 5)
         assert account.get().pin_locked_until == timezone.now() + timedelta(minutes=15)
-        with refused(Refusal.PIN_LOCKED, writes=("unlocks_caseevent",)):
-            operations.verify_pin(case.request, pin=PIN, by=acting(agent))
+        with refused(Refusal.PIN_LOCKED, writes=("unlocks_ledgerentry",)):
+            operations.verify_pin(case.unlock_request, pin=PIN, by=acting(agent))
 
         clock.shift(timedelta(minutes=15))
         try_wrong(case, agent, 5)
@@ -96,17 +100,17 @@ def test_locks_longer_and_longer_and_at_last_for_good(agent):
         with refused(
             Refusal.PIN_LOCKED,
             says="Locked after 15 wrong tries. A manager has to issue a new PIN.",
-            writes=("unlocks_caseevent",),
+            writes=("unlocks_ledgerentry",),
         ):
-            operations.verify_pin(case.request, pin=PIN, by=acting(agent))
+            operations.verify_pin(case.unlock_request, pin=PIN, by=acting(agent))
     assert account.get().pin_failures == 15
-    assert kinds(case.request) == ["opened", *5 * ["pin_wrong"], "pin_locked", *10 * ["pin_wrong"], "pin_locked"]
+    assert kinds(case.unlock_request) == ["opened", *5 * ["pin_wrong"], "pin_locked", *10 * ["pin_wrong"], "pin_locked"]
 
 
 def test_right_pin_wipes_the_wrong_ones(agent):
     case = open_case(agent)
     try_wrong(case, agent, 4)
-    operations.verify_pin(case.request, pin=PIN, by=acting(agent))
+    operations.verify_pin(case.unlock_request, pin=PIN, by=acting(agent))
     assert Account.objects.values_list("pin_failures", "pin_locked_until").get() == (0, None)
 
 
@@ -117,17 +121,17 @@ def test_no_pin_is_refused_in_the_same_words(agent):
         says="That PIN is not right. After five wrong tries it is locked for a while.",
         writes=TRIED,
     ):
-        operations.verify_pin(case.request, pin="", by=acting(agent))
+        operations.verify_pin(case.unlock_request, pin="", by=acting(agent))
 
 
 def end_link(case, how):
     by = acting(case.agent)
     if how == "revoked":
-        operations.revoke_consent_link(case.request, by=by)
+        operations.revoke_consent_link(case.unlock_request, by=by)
     elif how == "closed":
-        operations.close_request(case.request, resolution="cancelled", why="", by=by)
+        operations.close_request(case.unlock_request, resolution="canceled", why="", by=by)
     else:
-        operations.send_consent_link(case.request, contact=case.admin, by=by)
+        operations.send_consent_link(case.unlock_request, contact=case.admin, by=by)
 
 
 @pytest.mark.parametrize("how", ["revoked", "closed", "superseded"])
@@ -153,9 +157,9 @@ def test_a_link_that_nobody_opened_takes_no_tries(agent):
 
 def test_a_closed_request_takes_no_tries(agent):
     case = open_case(agent)
-    operations.close_request(case.request, resolution="cancelled", why="", by=acting(agent))
+    operations.close_request(case.unlock_request, resolution="canceled", why="", by=acting(agent))
     with refused(Refusal.CLOSED):
-        operations.verify_pin(case.request, pin=PIN, by=acting(agent))
+        operations.verify_pin(case.unlock_request, pin=PIN, by=acting(agent))
 
 
 def test_new_pin_goes_to_the_admins_by_mail_and_to_nobody_else(manager, django_capture_on_commit_callbacks):
@@ -172,7 +176,7 @@ def test_new_pin_goes_to_the_admins_by_mail_and_to_nobody_else(manager, django_c
     assert told(kind="pin_issued") == [
         ("pin_issued", {"to": [contact.pk for contact in account.contacts.filter(is_admin=True)]})
     ]
-    assert not CaseEvent.objects.filter(body__contains=pin).exists()
+    assert not LedgerEntry.objects.filter(body__contains=pin).exists()
     assert account.history.count() == 1
 
 
@@ -180,7 +184,7 @@ def test_new_pin_ends_a_lock(agent, manager):
     case = open_case(agent)
     Account.objects.filter(pk=case.account.pk).update(pin_failures=15)
     operations.issue_pin(case.account, by=acting(manager))
-    operations.verify_pin(case.request, pin=PIN, by=acting(agent))
+    operations.verify_pin(case.unlock_request, pin=PIN, by=acting(agent))
 
 
 def test_only_managers_issue_pins(db):

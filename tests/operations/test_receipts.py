@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.factories import acting, case_awaiting, case_consented, case_taken_down, customer
+from tests.factories import acting, case_awaiting, case_consented, case_recorded_by_phone, customer
 from tests.operations import kinds, only_for, refused, told
 from unlocks import history, operations
 from unlocks.actors import Actor
@@ -32,7 +32,7 @@ def test_both_links_open_the_receipt(agent, resend):
     )
     assert operations.receipt_for(token) == operations.receipt_for(case.receipt) == case.consent
     assert token != case.receipt
-    assert kinds(case.request)[-2:] == ["receipt_resent", "mail_sent"]
+    assert kinds(case.unlock_request)[-2:] == ["receipt_resent", "email_sent"]
     assert not any(token in str(facts) for _, facts in told())
 
 
@@ -66,14 +66,14 @@ def test_not_to_somebody_who_is_no_admin_any_more(agent):
 
 
 def test_says_how_the_consent_stands(agent, resend):
-    taken_down, withdrawn, declined = case_taken_down(agent), case_consented(agent), case_awaiting(agent)
+    recorded_by_phone, withdrawn, declined = case_recorded_by_phone(agent), case_consented(agent), case_awaiting(agent)
     operations.withdraw_consent(withdrawn.consent, why="Asked", by=acting(agent))
     by = customer(declined.admin)
     operations.open_consent_link(declined.link, by=by)
     declined.consent, _ = operations.decline_consent(
         declined.link, name="", role="", why="", shown=operations.shown_text(declined.link), by=by
     )
-    said = [resend(case.consent, agent)[0].subject.split(": ")[1] for case in (taken_down, withdrawn, declined)]
+    said = [resend(case.consent, agent)[0].subject.split(": ")[1] for case in (recorded_by_phone, withdrawn, declined)]
     assert said == [
         "please check what was agreed on the phone (sent again)",
         "your consent is withdrawn",

@@ -6,9 +6,10 @@ from django.core.exceptions import PermissionDenied
 
 from tests.factories import acting, customer, make_account, make_user
 from tests.operations import only_for, told
-from unlocks import ledger, operations
+from unlocks import operations
 from unlocks.actors import Actor
-from unlocks.models import CaseEvent
+from unlocks.ledger import chain
+from unlocks.models import LedgerEntry
 
 pytestmark = pytest.mark.django_db
 
@@ -43,19 +44,19 @@ def test_a_change_is_told_with_what_was_there_before(superuser, agent, field, ol
     agent.refresh_from_db()
     assert getattr(agent, field) == new
     assert told() == [entry(agent, **{field: [old, new]})]
-    event = CaseEvent.objects.get()
-    assert (event.user, event.actor, event.request, event.account) == (superuser, "superuser", None, None)
-    assert ledger.first_fault() == ""
+    event = LedgerEntry.objects.get()
+    assert (event.user, event.actor, event.unlock_request, event.account) == (superuser, "superuser", None, None)
+    assert chain.first_fault() == ""
 
 
 def test_groups_and_permissions_are_told_by_name(superuser, agent):
     def write():
         agent.groups.set(Group.objects.filter(name__in=["Manager", "Auditor"]))
-        agent.user_permissions.add(Permission.objects.get(codename="view_caseevent"))
+        agent.user_permissions.add(Permission.objects.get(codename="view_ledgerentry"))
 
     operations.change_staff(agent, write, by=acting(superuser))
     assert told() == [
-        entry(agent, groups=[["Agent"], ["Auditor", "Manager"]], permissions=[[], ["unlocks.view_caseevent"]])
+        entry(agent, groups=[["Agent"], ["Auditor", "Manager"]], permissions=[[], ["unlocks.view_ledgerentry"]])
     ]
 
 
@@ -99,7 +100,7 @@ def test_a_password_is_told_to_be_set_or_disabled_and_nothing_more(superuser):
     give(None)
     give(None)  # is none any more: no change
     assert told() == [entry(user, password="set"), entry(user, password="disabled")]
-    bodies = " ".join(CaseEvent.objects.values_list("body", flat=True))
+    bodies = " ".join(LedgerEntry.objects.values_list("body", flat=True))
     assert "pbkdf2" not in bodies
     assert "after" not in bodies
     assert user.password not in bodies

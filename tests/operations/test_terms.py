@@ -11,9 +11,10 @@ from tests.attacks import difference, snapshot
 from tests.factories import PIN, acting, case_awaiting, customer, make_account, make_user
 from tests.operations import only_for, refused, told
 from tests.test_concurrency import at_once, holds
-from unlocks import operations, terms
-from unlocks.models import CaseEvent, ConsentTerms
+from unlocks import operations
+from unlocks.models import ConsentTerms, LedgerEntry
 from unlocks.rules import Refusal
+from unlocks.texts import first_terms
 
 pytestmark = pytest.mark.django_db
 
@@ -44,7 +45,7 @@ def rows():
     return list(ConsentTerms.objects.order_by("version").values_list(*fields))
 
 
-FIRST = (1, terms.TITLE, terms.TEXT, None, None)
+FIRST = (1, first_terms.TITLE, first_terms.TEXT, None, None)
 
 
 # Drafting
@@ -54,10 +55,10 @@ def test_a_draft_begins_with_the_words_in_force(manager):
     with time_machine.travel(timezone.now(), tick=False):
         draft = operations.draft_terms(by=acting(manager))
         assert (draft.drafted_at, draft.published_at) == (timezone.now(), None)
-    assert rows() == [FIRST, (2, terms.TITLE, terms.TEXT, "manager", None)]
-    assert told() == [("terms_drafted", {"version": 2, "title": terms.TITLE, "sha256": sha256(terms.TEXT)})]
-    entry = CaseEvent.objects.get()
-    assert (entry.user, entry.request, entry.account, entry.at) == (manager, None, None, draft.drafted_at)
+    assert rows() == [FIRST, (2, first_terms.TITLE, first_terms.TEXT, "manager", None)]
+    assert told() == [("terms_drafted", {"version": 2, "title": first_terms.TITLE, "sha256": sha256(first_terms.TEXT)})]
+    entry = LedgerEntry.objects.get()
+    assert (entry.user, entry.unlock_request, entry.account, entry.at) == (manager, None, None, draft.drafted_at)
 
 
 def test_the_next_draft_begins_with_the_newest_version(manager, second_manager):
@@ -110,7 +111,9 @@ def test_the_second_of_two_writers_is_told(manager, second_manager):
     seen = operations.terms_seen(draft)
     with time_machine.travel("2026-11-23 15:00:01Z", tick=False):
         operations.edit_terms(draft, title=TITLE, text="First.", seen=seen, by=acting(second_manager))
-    says = "second-manager changed this draft meanwhile (23 Nov 2026, 10:00:01 EST). Read it again as it stands now."
+    says = (
+        "second-manager changed this draft meanwhile (Nov 23, 2026, 10:00:01 AM EST). Read it again as it stands now."
+    )
     with refused(Refusal.TERMS_CHANGED, says=says):
         operations.edit_terms(draft, title=TITLE, text="Second.", seen=seen, by=acting(manager))
     with refused(Refusal.TERMS_CHANGED):
@@ -224,7 +227,7 @@ def test_terms_that_say_the_same_are_not_published(manager, second_manager):
     says = "It says the same as version 1, which is in force: change it first."
     with refused(Refusal.TERMS_SAME, says=says):
         operations.publish_terms(draft, seen=operations.terms_seen(draft), by=acting(second_manager))
-    draft = operations.edit_terms(draft, title="A new title is a change", text=terms.TEXT, by=acting(manager))
+    draft = operations.edit_terms(draft, title="A new title is a change", text=first_terms.TEXT, by=acting(manager))
     operations.publish_terms(draft, seen=operations.terms_seen(draft), by=acting(second_manager))
 
 
@@ -267,19 +270,22 @@ def test_an_open_link_keeps_its_version_and_the_next_has_the_new_one(agent, mana
     first, second = agree(before), agree(after)
     assert (first.terms.version, second.terms.version) == (1, 2)
     lines = first.text.splitlines()
-    assert lines[lines.index("Unlocking bypassed batches (version 1)") + 1] == terms.TEXT
+    assert lines[lines.index("Unlocking bypassed batches (version 1)") + 1] == first_terms.TEXT
     lines = second.text.splitlines()
     assert lines[lines.index("Other terms (version 2)") + 1] == (
         "ServiceTitan has no part in what you do in Sage Intacct."
     )
-    assert [json.loads(event.body)["facts"]["terms"] for event in CaseEvent.objects.filter(kind="consented")] == [2, 1]
+    assert [json.loads(event.body)["facts"]["terms"] for event in LedgerEntry.objects.filter(kind="consented")] == [
+        2,
+        1,
+    ]
 
 
 def test_a_link_sent_again_has_the_new_version(agent, manager, second_manager):
     case = case_awaiting(agent)
     published(manager, second_manager)
-    operations.send_consent_link(case.request, contact=case.admin, by=acting(agent))
-    assert list(case.request.links.order_by("pk").values_list("terms__version", flat=True)) == [1, 2]
+    operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent))
+    assert list(case.unlock_request.links.order_by("pk").values_list("terms__version", flat=True)) == [1, 2]
 
 
 def test_a_draft_is_nobodys_terms(agent, manager):

@@ -23,8 +23,10 @@ from tests.factories import (
     open_case,
 )
 from tests.operations import only_for, refused, told
-from unlocks import guards, history, invariants, operations, rules
+from unlocks import history, operations, rules
 from unlocks.actors import Actor
+from unlocks.database import guards
+from unlocks.ledger import invariants
 from unlocks.models import Account, Act, Batch, UnlockRequest
 from unlocks.rules import Refusal
 
@@ -61,8 +63,8 @@ def test_unlocks_under_the_consent_given_for_it(agent, second_agent):
             "Unlock",
         )
         assert batch.history.filter(status="unlocked").count() == 1
-    assert case.request.status == "unlocked"
-    kind, facts = told(case.request)[-1]
+    assert case.unlock_request.status == "unlocked"
+    kind, facts = told(case.unlock_request)[-1]
     assert (kind, facts["act"], facts["batches"], facts["numbers"]) == (
         "unlocked",
         str(act.pk),
@@ -152,7 +154,7 @@ def test_unlocks_what_it_may_and_says_why_not_the_rest(agent):
         exported.number: Refusal.EXPORTED,
     }
     assert list(Batch.objects.filter(status="unlocked").order_by("pk")) == ready.batches
-    assert [kind for kind, _ in told(waiting.request)][-1] == "refused"
+    assert [kind for kind, _ in told(waiting.unlock_request)][-1] == "refused"
 
 
 def test_second_unlock_is_told(agent, second_agent):

@@ -20,12 +20,12 @@ def take_back(case, why="", consent=None):
 def test_before_the_unlock_nothing_can_be_unlocked_any_more(agent):
     case = case_consented(agent)
     take_back(case)
-    request = case.refresh().request
-    assert (request.status, request.resolution) == ("closed", "withdrawn")
-    assert set(request.lines.values_list("outcome", flat=True)) == {"not_unlocked"}
+    unlock_request = case.refresh().unlock_request
+    assert (unlock_request.status, unlock_request.resolution) == ("closed", "withdrawn")
+    assert set(unlock_request.lines.values_list("outcome", flat=True)) == {"not_unlocked"}
     act = operations.unlock(case.rows, by=acting(agent))
     assert set(act.verdicts.values_list("refusal", flat=True)) == {"not_requested"}
-    assert kinds(request)[-2:] == ["withdrawn", "closed"]
+    assert kinds(unlock_request)[-2:] == ["withdrawn", "closed"]
 
 
 def test_afterwards_it_locks_again_in_the_same_act(agent):
@@ -40,14 +40,14 @@ def test_afterwards_it_locks_again_in_the_same_act(agent):
     assert (relock.by, relock.actor) == (None, f"Link sent to {case.admin.name}")
     assert relock.why == "Consent withdrawn by the customer: Wrong month"
     assert set(second.history.filter(history_act=relock.pk).values_list("history_actor", flat=True)) == {relock.actor}
-    assert [line.outcome for line in case.request.lines.order_by("pk")] == ["re_exported", "relocked"]
-    assert case.request.resolution == "withdrawn"
+    assert [line.outcome for line in case.unlock_request.lines.order_by("pk")] == ["re_exported", "relocked"]
+    assert case.unlock_request.resolution == "withdrawn"
 
 
 def test_takes_back_every_consent_of_the_case(agent):
     case = case_consented(agent)
     first = case.consent
-    operations.send_consent_link(case.request, contact=case.admin, by=acting(agent))
+    operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent))
     link, by = case.link, customer(case.admin)
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin=PIN, by=by)
@@ -80,7 +80,7 @@ def test_what_was_declined_has_nothing_to_take_back(agent):
         take_back(case, consent=declined)
 
 
-def test_what_was_exported_or_locked_again_has_nothing_to_take_back(agent):
+def test_what_was_exported_or_relocked_has_nothing_to_take_back(agent):
     case = case_unlocked(agent)
     operations.mark_re_exported(case.rows, by=acting(agent))
     said = "There is no consent to withdraw: all its batches were exported or locked again already."
@@ -91,7 +91,7 @@ def test_what_was_exported_or_locked_again_has_nothing_to_take_back(agent):
 def test_a_closed_case_stays_as_it_ended(agent):
     case = case_unlocked(agent)
     operations.mark_re_exported(case.rows, by=acting(agent))
-    operations.close_request(case.request, resolution="re_exported", why="", by=acting(agent))
+    operations.close_request(case.unlock_request, resolution="re_exported", why="", by=acting(agent))
     with refused(Refusal.CLOSED):
         take_back(case)
 

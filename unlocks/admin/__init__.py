@@ -1,3 +1,3 @@
-from . import accounts, acts, audit, batches, consents, requests, staff, terms
+from . import accounts, acts, audit_log, batches, consents, requests, staff, terms
 
-__all__ = ["accounts", "acts", "audit", "batches", "consents", "requests", "staff", "terms"]
+__all__ = ["accounts", "acts", "audit_log", "batches", "consents", "requests", "staff", "terms"]

@@ -17,10 +17,10 @@ from django.template.response import TemplateResponse
 from django.urls import path
 
 from .. import operations, rules
-from ..forms.staff import ActForm
 from ..models import Act, Batch, Consent, ConsentedBatch, RequestedBatch, Selection, UnlockRequest
-from ..templatetags.desk import to_the_second
-from .base import ReadOnlyAdmin, by_staff, with_taken_down
+from ..texts.formats import moment_with_seconds
+from .base import ReadOnlyAdmin, by_staff, with_recorded_by_phone
+from .forms.case import ActForm
 from .timeline import batches as count_of_batches
 from .timeline import reason
 
@@ -112,17 +112,17 @@ def preview(site, request, pk, kind):
 
 
 def _again(request, act):
-    messages.warning(request, f"This was done already, {to_the_second(act.at)}. Nothing was done twice.")
+    messages.warning(request, f"This was done already, {moment_with_seconds(act.at)}. Nothing was done twice.")
     return redirect("admin:act_report", act.pk)
 
 
 def _groups_of(selection, way, user):
     """Group a selection by verdict, the batches that may be done under '': two queries whatever its size."""
-    judged = with_taken_down(way.judge(Batch.objects.filter(selections=selection), by=user))
+    judged = with_recorded_by_phone(way.judge(Batch.objects.filter(selections=selection), by=user))
     counts = (
         judged.order_by()
         .values("refusal")
-        .annotate(n=Count("pk"), amount=Sum("total"), weaker=Count("pk", filter=Q(taken_down=True)))
+        .annotate(n=Count("pk"), amount=Sum("total"), weaker=Count("pk", filter=Q(recorded_by_phone=True)))
         .order_by("-n")
     )
     groups = {row["refusal"]: row | {"name": reason(row["refusal"]), "batches": []} for row in counts}
@@ -152,8 +152,8 @@ def report(site, request, pk):
         raise PermissionDenied
     counts = dict(act.verdicts.order_by().values_list("refusal").annotate(n=Count("pk")))
     done, refused = counts.pop("", 0), sum(counts.values())
-    under = ConsentedBatch.objects.filter(pk=OuterRef("line__consented"), consent__how=Consent.How.STAFF)
-    verdicts = act.verdicts.annotate(taken_down=Exists(under)).order_by(
+    under = ConsentedBatch.objects.filter(pk=OuterRef("line__consented"), consent__how=Consent.How.PHONE)
+    verdicts = act.verdicts.annotate(recorded_by_phone=Exists(under)).order_by(
         "-refusal", "batch__account__number", "batch__number", "pk"
     )
     verdicts = verdicts.select_related("batch__account", "line")
@@ -164,9 +164,9 @@ def report(site, request, pk):
     paginator.count = {"": done + refused, "done": done}.get(only, counts.get(only, done + refused))
     page = paginator.get_page(request.GET.get("page"))
     for verdict in page.object_list:
-        verdict.batch.open_request = verdict.line and verdict.line.request_id
+        verdict.batch.open_request = verdict.line and verdict.line.unlock_request_id
         verdict.sentence = _said(verdict, act, request.user)
-        verdict.request = verdict.line and UnlockRequest(pk=verdict.line.request_id)
+        verdict.unlock_request = verdict.line and UnlockRequest(pk=verdict.line.unlock_request_id)
     lines = RequestedBatch.objects.filter(pk__in=act.verdicts.values("line"))
     done_lines = RequestedBatch.objects.filter(pk__in=act.verdicts.filter(refusal="").values("line"))
     still_unlocked = done_lines.filter(outcome=RequestedBatch.Outcome.UNLOCKED)
@@ -183,7 +183,7 @@ def report(site, request, pk):
         "still": still_unlocked.aggregate(n=Count("pk"), until=Min("batch__unlocked_until"))
         if act.kind == Act.Kind.UNLOCK
         else None,
-        "requests": UnlockRequest.objects.filter(pk__in=lines.values("request")).select_related("account")[:20],
+        "requests": UnlockRequest.objects.filter(pk__in=lines.values("unlock_request")).select_related("account")[:20],
     }
     return _page(site, request, "admin/unlocks/acts/report.html", context)
 
@@ -228,7 +228,7 @@ class ActAdmin(ReadOnlyAdmin):
 
     @admin.display(description="When", ordering="at")
     def at_when(self, act):
-        return to_the_second(act.at)
+        return moment_with_seconds(act.at)
 
     def change_view(self, request, object_id, form_url="", extra_context=None):
         try:

@@ -28,7 +28,8 @@ from simple_history.admin import SimpleHistoryAdmin
 from .. import history
 from ..actors import Actor
 from ..models import Batch, Consent, RequestedBatch, Selection
-from ..templatetags.desk import day, shown
+from ..templatetags.desk import shown
+from ..texts.formats import day
 
 
 class KeyConverter(IntConverter):
@@ -76,18 +77,18 @@ def tag(tone, text):
 
 
 # Stands wherever a consent does that staff took down: it is the weaker kind.
-TAKEN_DOWN = tag("wait", "Taken down by staff")
+RECORDED_BY_PHONE = tag("wait", "Taken down by staff")
 
 
-def how_consented(request):
+def how_consented(unlock_request):
     """Return, as an expression, how the latest answer in the request with this key was given: a `Consent.How`."""
-    return Subquery(Consent.objects.filter(request=request).order_by("-pk").values("how")[:1])
+    return Subquery(Consent.objects.filter(unlock_request=unlock_request).order_by("-pk").values("how")[:1])
 
 
-def with_taken_down(batches):
-    """Annotate a Batch queryset with `taken_down`: does its line in an open request stand on such a consent?"""
+def with_recorded_by_phone(batches):
+    """Annotate a Batch queryset with `recorded_by_phone`: does its line in an open request stand on such a consent?"""
     lines = RequestedBatch.objects.filter(batch=OuterRef("pk"), outcome__in=RequestedBatch.OPEN)
-    return batches.annotate(taken_down=Exists(lines.filter(consented__consent__how=Consent.How.STAFF)))
+    return batches.annotate(recorded_by_phone=Exists(lines.filter(consented__consent__how=Consent.How.PHONE)))
 
 
 def by_staff(request):

@@ -16,9 +16,10 @@ from django.views.decorators.http import require_safe
 from .. import rules
 from ..models import Account, Act, Batch, BatchItem, RequestedBatch, UnlockRequest
 from ..rules import Refusal
-from ..templatetags.desk import day, money, thousands, when
+from ..templatetags.desk import thousands
+from ..texts.formats import day, moment, money
 from .base import (
-    TAKEN_DOWN,
+    RECORDED_BY_PHONE,
     DayFilter,
     DeskAdmin,
     OneClickFilter,
@@ -27,7 +28,7 @@ from .base import (
     is_key,
     starts_with,
     tag,
-    with_taken_down,
+    with_recorded_by_phone,
 )
 
 STATUS_TONES = {
@@ -48,15 +49,19 @@ NOT_YET = {Refusal.NOT_REQUESTED, Refusal.NOT_ASKED, Refusal.AWAITING_CUSTOMER}
 def verdict(batch):
     """Return the verdict on a judged batch: a tag, and the sentence when it is refused."""
     if not batch.refusal:
-        return format_html("{} {}", tag("good", "Ready"), TAKEN_DOWN) if batch.taken_down else tag("good", "Ready")
+        return (
+            format_html("{} {}", tag("good", "Ready"), RECORDED_BY_PHONE)
+            if batch.recorded_by_phone
+            else tag("good", "Ready")
+        )
     if batch.refusal == Refusal.ALREADY_UNLOCKED:
         judgement = tag("info", "Unlocked")
     elif batch.refusal == Refusal.OWN_RECORDING:
         judgement = tag("wait", "Not by you")
     else:
         judgement = tag("wait", "Not yet") if batch.refusal in NOT_YET else tag("bad", "Refused")
-    if batch.taken_down:
-        judgement = format_html("{} {}", judgement, TAKEN_DOWN)
+    if batch.recorded_by_phone:
+        judgement = format_html("{} {}", judgement, RECORDED_BY_PHONE)
     return format_html('{}<span class="small">{}</span>', judgement, rules.sentence(batch.refusal, batch))
 
 
@@ -87,7 +92,7 @@ def ready(user):
     consented = RequestedBatch.objects.filter(
         outcome=RequestedBatch.Outcome.WAITING,
         consented__isnull=False,
-        request__status__in=(UnlockRequest.Status.CONSENTED, UnlockRequest.Status.UNLOCKED),
+        unlock_request__status__in=(UnlockRequest.Status.CONSENTED, UnlockRequest.Status.UNLOCKED),
     )
     asked_for = Batch.objects.filter(pk__in=consented.values("batch"))
     return rules.judged(asked_for, by=user).filter(refusal="").values("pk")
@@ -108,7 +113,7 @@ class JudgedList(ChangeList):
         super().get_results(request)
         rows = list(self.result_list)
         verdicts = rules.judged(Batch.objects.filter(pk__in=[batch.pk for batch in rows]), by=request.user)
-        judged = {batch.pk: batch for batch in with_taken_down(verdicts).select_related("account")}
+        judged = {batch.pk: batch for batch in with_recorded_by_phone(verdicts).select_related("account")}
         self.result_list = [judged.get(batch.pk, batch) for batch in rows]
 
 
@@ -140,7 +145,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
 
     @admin.display(description="Status", ordering="status")
     def stands(self, batch):
-        until = format_html('<span class="small muted">until {}</span>', when(batch.unlocked_until))
+        until = format_html('<span class="small muted">until {}</span>', moment(batch.unlocked_until))
         return format_html(
             "{}{}",
             tag(STATUS_TONES[batch.status], batch.get_status_display()),
@@ -210,7 +215,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
         )
         if not batch:
             raise Http404("There is no such batch.")
-        lines = batch.lines.select_related("request", "consented__consent__recorded_by").order_by("-id")
+        lines = batch.lines.select_related("unlock_request", "consented__consent__recorded_by").order_by("-id")
         lines = list(lines.defer("consented__consent__text")[:LISTED_REQUESTS])
         return TemplateResponse(
             request,

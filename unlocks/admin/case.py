@@ -9,9 +9,10 @@ from django.db.models import Count, Max, Min, Sum
 from django.utils import timezone
 
 from .. import operations, rules
-from ..forms.staff import CASE_FORMS, VerifyPinForm
-from ..models import Batch, CaseEvent, Consent, RequestedBatch, UnlockRequest
-from ..templatetags.desk import ago, said_yes, when
+from ..models import Batch, Consent, LedgerEntry, RequestedBatch, UnlockRequest
+from ..templatetags.desk import ago, said_yes
+from ..texts.formats import moment
+from .forms.case import CASE_FORMS, VerifyPinForm
 from .receipts import receipts_of_case
 from .timeline import batches, reason, told
 
@@ -59,8 +60,8 @@ class Case:
     `only` lists the batches with one verdict or outcome alone, and `page` is the page of the list.
     """
 
-    def __init__(self, request, user, *, only="", page=1):
-        self.request = request
+    def __init__(self, unlock_request, user, *, only="", page=1):
+        self.unlock_request = unlock_request
         self.user = user
         self.only = only
         self.page = page
@@ -68,21 +69,21 @@ class Case:
 
     @property
     def is_open(self):
-        return self.request.status != Status.CLOSED
+        return self.unlock_request.status != Status.CLOSED
 
     @property
     def opened_ago(self):
-        return ago(self.request.opened_at, self.now)
+        return ago(self.unlock_request.opened_at, self.now)
 
     @property
     def before_consent(self):
-        return self.request.status in (Status.OPEN, Status.AWAITING_CONSENT)
+        return self.unlock_request.status in (Status.OPEN, Status.AWAITING_CONSENT)
 
     # The batches
 
     @cached_property
     def _outcomes(self):
-        rows = self.request.lines.order_by().values("outcome").annotate(n=Count("pk"), total=Sum("batch__total"))
+        rows = self.unlock_request.lines.order_by().values("outcome").annotate(n=Count("pk"), total=Sum("batch__total"))
         return {row["outcome"]: row for row in rows}
 
     @property
@@ -109,7 +110,7 @@ class Case:
         return self._count(Outcome.RE_EXPORTED)
 
     @property
-    def locked_again(self):
+    def relocked(self):
         return self._count(Outcome.RELOCKED)
 
     @property
@@ -124,7 +125,7 @@ class Case:
         return self._batches(Outcome.UNLOCKED)
 
     def _batches(self, outcome):
-        lines = self.request.lines.order_by().filter(outcome=outcome)
+        lines = self.unlock_request.lines.order_by().filter(outcome=outcome)
         return Batch.objects.filter(pk__in=lines.values("batch"))
 
     @cached_property
@@ -167,7 +168,7 @@ class Case:
     @cached_property
     def listed(self):
         """The page of lines that is shown."""
-        lines, count = self.request.lines.order_by("batch__number", "pk"), self.batch_count
+        lines, count = self.unlock_request.lines.order_by("batch__number", "pk"), self.batch_count
         for code, _, n, _ in self.verdict_summary:
             if self.only == code:
                 count = n
@@ -210,13 +211,13 @@ class Case:
 
     def _said(self, batch):
         # On the page of the request its own reference says nothing.
-        return rules.sentence(batch.refusal, batch).replace(f" ({self.request})", "")
+        return rules.sentence(batch.refusal, batch).replace(f" ({self.unlock_request})", "")
 
     # Evidence
 
     @cached_property
     def link(self):
-        return self.request.links.select_related("sent_to", "terms").order_by("-pk").first()
+        return self.unlock_request.links.select_related("sent_to", "terms").order_by("-pk").first()
 
     @property
     def link_state(self):
@@ -225,13 +226,13 @@ class Case:
     @cached_property
     def consent(self):
         """The customer's latest answer, agreed or declined."""
-        answers = self.request.consents.select_related("terms", "recorded_by", "withdrawal", "contact")
+        answers = self.unlock_request.consents.select_related("terms", "recorded_by", "withdrawal", "contact")
         return answers.defer("text").order_by("-pk").first()
 
     @property
-    def taken_down(self):
+    def recorded_by_phone(self):
         """Whether the answer that the case stands on was taken down by staff: the weaker kind."""
-        return self.consent is not None and self.consent.taken_down
+        return self.consent is not None and self.consent.recorded_by_phone
 
     @property
     def consent_text(self):
@@ -253,16 +254,16 @@ class Case:
     def consent_over(self):
         """Why nothing can be unlocked under the consent any more; '' while it is in force."""
         waits = RequestedBatch.objects.filter(consented__consent=self.consent, outcome=Outcome.WAITING)
-        return why_over(self.consent, self.request.status, waits.exists(), self.now)
+        return why_over(self.consent, self.unlock_request.status, waits.exists(), self.now)
 
     @cached_property
     def evidence(self):
-        return list(self.consent.evidence.select_related("attached_by")) if self.taken_down else []
+        return list(self.consent.evidence.select_related("attached_by")) if self.recorded_by_phone else []
 
     @cached_property
     def receipt_failed(self):
         """The mail with the latest receipt, when it could not be sent and none went out since; else None."""
-        receipts = receipts_of_case(self.request)
+        receipts = receipts_of_case(self.unlock_request)
         return receipts[0] if receipts and receipts[0].failed else None
 
     @property
@@ -270,13 +271,13 @@ class Case:
         return self.before_consent or any(code in self._verdict_counts for code in ASK_AGAIN)
 
     @cached_property
-    def obstacle_to_taking_down(self):
+    def obstacle_to_phone_consent(self):
         """Why `user` can't take the consent down now, in a sentence; '' when they can, None when it is no question."""
-        if not settings.STAFF_CONSENT or not self.user.has_perm("unlocks.take_down_consent"):
+        if not settings.PHONE_CONSENT or not self.user.has_perm("unlocks.record_phone_consent"):
             return None
-        if not self.is_open or not self.request.advice or not self.asks_for_consent or self.was_unlocked:
+        if not self.is_open or not self.unlock_request.advice or not self.asks_for_consent or self.was_unlocked:
             return None
-        obstacle = operations.obstacle_to_taking_down(self.request, self.user)
+        obstacle = operations.obstacle_to_phone_consent(self.unlock_request, self.user)
         verify_first = obstacle == rules.sentence(rules.Refusal.PIN_NOT_BY_YOU)
         return self.link_seen if verify_first and self.link_seen else obstacle
 
@@ -285,19 +286,19 @@ class Case:
         """Why `user` may not type the PIN: they were shown a link that is still out; '' when that is no question."""
         if not self.before_consent or not self.user.has_perm(VerifyPinForm.permission):
             return ""
-        if not operations.link_seen(self.request, self.user):
+        if not operations.link_seen(self.unlock_request, self.user):
             return ""
         here = self.link_state == "live" and self.link.sent_by_id == self.user.pk
         where = "" if here else ", which is of another request of the account,"
         return f"{rules.sentence(rules.Refusal.LINK_SEEN)} Or revoke the link{where} first."
 
     @property
-    def may_take_down(self):
-        return self.obstacle_to_taking_down == ""
+    def may_record_by_phone(self):
+        return self.obstacle_to_phone_consent == ""
 
     @cached_property
     def events(self):
-        return [told(event) for event in self.request.events.order_by("-sequence")[: LISTED_EVENTS + 1]]
+        return [told(event) for event in self.unlock_request.entries.order_by("-sequence")[: LISTED_EVENTS + 1]]
 
     @property
     def last_event(self):
@@ -314,12 +315,14 @@ class Case:
     @cached_property
     def ledger_head(self):
         """The sequence of the ledger's newest entry when this page was made."""
-        return CaseEvent.objects.order_by("-sequence").values_list("sequence", flat=True).first()
+        return LedgerEntry.objects.order_by("-sequence").values_list("sequence", flat=True).first()
 
     @cached_property
     def _last_times(self):
-        kinds = [CaseEvent.Kind.UNLOCKED, CaseEvent.Kind.RELOCKED, CaseEvent.Kind.RE_EXPORTED]
-        rows = self.request.events.order_by().filter(kind__in=kinds).values_list("kind").annotate(last=Max("at"))
+        kinds = [LedgerEntry.Kind.UNLOCKED, LedgerEntry.Kind.RELOCKED, LedgerEntry.Kind.RE_EXPORTED]
+        rows = (
+            self.unlock_request.entries.order_by().filter(kind__in=kinds).values_list("kind").annotate(last=Max("at"))
+        )
         return dict(rows)
 
     # Where it stands
@@ -327,21 +330,21 @@ class Case:
     @cached_property
     def steps(self):
         """List the five steps of a case; their state is done, part, now or ''."""
-        request, last = self.request, self._last_times
+        unlock_request, last = self.unlock_request, self._last_times
         steps = [
-            ("Opened", request.opened_at, f"Channel: {request.get_channel_display().lower()}"),
-            ("Safer route offered", request.advised_at, request.get_advice_display()),
+            ("Opened", unlock_request.opened_at, f"Channel: {unlock_request.get_channel_display().lower()}"),
+            ("Safer route offered", unlock_request.advised_at, unlock_request.get_advice_display()),
             ("PIN and consent", self._consented_at, self._consent_remark),
-            ("Unlock", last.get(CaseEvent.Kind.UNLOCKED), self._unlock_remark),
-            ("Re-exported", last.get(CaseEvent.Kind.RE_EXPORTED), self._export_remark),
+            ("Unlock", last.get(LedgerEntry.Kind.UNLOCKED), self._unlock_remark),
+            ("Re-exported", last.get(LedgerEntry.Kind.RE_EXPORTED), self._export_remark),
         ]
         now = {
-            Status.OPEN: 2 if request.advice else 1,
+            Status.OPEN: 2 if unlock_request.advice else 1,
             Status.AWAITING_CONSENT: 2,
             Status.CONSENTED: 3,
             Status.UNLOCKED: 4,
             Status.CLOSED: None,
-        }[Status(request.status)]
+        }[Status(unlock_request.status)]
         return [
             {"state": self._state(place, now, at), "name": name, "at": at, "remark": remark}
             for place, (name, at, remark) in enumerate(steps)
@@ -357,7 +360,7 @@ class Case:
 
     @property
     def _ever_unlocked(self):
-        return self.unlocked + self.re_exported + self.locked_again
+        return self.unlocked + self.re_exported + self.relocked
 
     @property
     def _consented_at(self):
@@ -369,7 +372,7 @@ class Case:
             return "Withdrawn later"
         if self.consent and self.consent.decision == Consent.Decision.DECLINED:
             return "Declined by the customer"
-        if self.request.status == Status.AWAITING_CONSENT:
+        if self.unlock_request.status == Status.AWAITING_CONSENT:
             return {"live": "Link is out", "expired": "Link has expired", "revoked": "Link revoked"}.get(
                 self.link_state, "Waiting for the customer"
             )
@@ -379,7 +382,7 @@ class Case:
 
     @property
     def _unlock_remark(self):
-        if self.request.status == Status.CONSENTED:
+        if self.unlock_request.status == Status.CONSENTED:
             if self.own_recording and not self.ready:
                 return f"{self.own_recording:,} of {self.waiting:,} ready, not by you"
             return f"{self.ready:,} of {self.waiting:,} ready"
@@ -411,18 +414,18 @@ class Case:
             Status.CONSENTED: self._next_when_consented,
             Status.UNLOCKED: self._next_when_unlocked,
             Status.CLOSED: self._next_when_closed,
-        }[Status(self.request.status)]()
+        }[Status(self.unlock_request.status)]()
         if verb and not self.user.has_perm(CASE_FORMS[verb].permission):
             do, verb = WHOSE_STEP[verb], ""
         return tone, heading, f"{sentence} {do}".strip(), verb
 
     def _next_when_open(self):
-        if not self.request.advice:
-            if self.request.duplicate_likely:
+        if not self.unlock_request.advice:
+            if self.unlock_request.duplicate_likely:
                 return (
                     "bad",
                     "Unlocking would very likely make duplicates.",
-                    f"The batches were bypassed because: {self.request.get_bypass_reason_display().lower()}.",
+                    f"The batches were bypassed because: {self.unlock_request.get_bypass_reason_display().lower()}.",
                     "Advise the customer to enter what is missing by hand, and record what they choose.",
                     "advise",
                 )
@@ -433,7 +436,7 @@ class Case:
                 "Offer it, and record what the customer chooses.",
                 "advise",
             )
-        if pin := self.request.account.pin_state:
+        if pin := self.unlock_request.account.pin_state:
             said = f"{pin} The consent page asks for the PIN."
             return "wait", "The customer could not agree now.", said, "", "issue_pin"
         return (
@@ -447,11 +450,11 @@ class Case:
     def _next_when_waiting(self):
         link = self.link
         if self.link_state == "live":
-            opened = f"opened {when(link.first_opened_at)}" if link.first_opened_at else "not opened yet"
-            said = f"The link went to {link.sent_to.name} ({link.email}) {when(link.sent_at)}; {opened}."
-            if pin := self.request.account.pin_state:
+            opened = f"opened {moment(link.first_opened_at)}" if link.first_opened_at else "not opened yet"
+            said = f"The link went to {link.sent_to.name} ({link.email}) {moment(link.sent_at)}; {opened}."
+            if pin := self.unlock_request.account.pin_state:
                 return "wait", "Waiting for the customer, who can't use the PIN.", f"{said} {pin}", "", "issue_pin"
-            return "wait", "Waiting for the customer.", f"{said} It works until {when(link.expires_at)}.", "", ""
+            return "wait", "Waiting for the customer.", f"{said} It works until {moment(link.expires_at)}.", "", ""
         how = "has expired" if self.link_state == "expired" else "was revoked"
         said = "The customer can't agree without a new one."
         return "wait", f"The consent link {how}.", said, "Send a new one.", "send_link"
@@ -459,7 +462,7 @@ class Case:
     def _next_when_consented(self):
         consent = self.standing_consent
         if self.own_recording and not self.ready:
-            return self._next_for_whoever_took_it_down()
+            return self._next_for_the_recorder()
         if not self.ready:
             return (
                 "bad",
@@ -468,24 +471,24 @@ class Case:
                 "Send a new consent link, so that the customer is asked again.",
                 "send_link",
             )
-        if self.taken_down:
+        if self.recorded_by_phone:
             said = (
                 f"{said_yes(consent)}, to terms version {consent.terms.version}, for exactly these batches, as they "
-                f"stand. Anybody but {consent.recorded_by} may unlock, until {when(consent.valid_until)}."
+                f"stand. Anybody but {consent.recorded_by} may unlock, until {moment(consent.valid_until)}."
             )
         else:
             said = (
                 f"{consent.signer_name} agreed to terms version {consent.terms.version} for exactly these batches, as "
-                f"they stand; it holds until {when(consent.valid_until)}."
+                f"they stand; it holds until {moment(consent.valid_until)}."
             )
         return "good", "Ready.", said + self._blocked_too(), "", "unlock"
 
-    def _next_for_whoever_took_it_down(self):
+    def _next_for_the_recorder(self):
         said = (
             f"You took this consent down, so you can't unlock under it. {self._who_can_unlock()} "
-            f"It holds until {when(self.standing_consent.valid_until)}."
+            f"It holds until {moment(self.standing_consent.valid_until)}."
         )
-        mine = self.request.assignee_id == self.user.pk
+        mine = self.unlock_request.assignee_id == self.user.pk
         return (
             "wait",
             f"Ready for another person: {batches(self.own_recording)}.",
@@ -495,7 +498,7 @@ class Case:
         )
 
     def _who_can_unlock(self):
-        assignee = self.request.assignee
+        assignee = self.unlock_request.assignee
         if assignee and assignee != self.user and assignee.has_perm(CASE_FORMS["unlock"].permission):
             return f"It is with {assignee} now."
         able = (
@@ -520,14 +523,14 @@ class Case:
             return (
                 "bad",
                 f"{batches(self.unlocked).capitalize()} should be locked by now.",
-                f"The window ended {when(self.window_end)}.",
+                f"The window ended {moment(self.window_end)}.",
                 "Mark what was exported, or lock the rest again.",
                 "relock" if self.user.has_perm("unlocks.relock_batch") else "mark_re_exported",
             )
         if self.unlocked:
             return (
                 "wait",
-                f"{batches(self.unlocked).capitalize()} unlocked until {when(self.window_end)}.",
+                f"{batches(self.unlocked).capitalize()} unlocked until {moment(self.window_end)}.",
                 "",
                 "Tell the customer to edit and export now: auto-batching may batch invoices anew within seconds.",
                 "mark_re_exported",
@@ -535,14 +538,14 @@ class Case:
         if self.ready:
             return "good", "Ready.", f"{batches(self.ready).capitalize()} can still be unlocked.", "", "unlock"
         if self.own_recording:
-            return self._next_for_whoever_took_it_down()
+            return self._next_for_the_recorder()
         return "info", "Nothing is unlocked any more.", "", "Close the request with how it ended.", "close"
 
     def _next_when_closed(self):
-        closed = when(self.request.closed_at)
+        closed = moment(self.unlock_request.closed_at)
         return (
             "",
-            f"Closed: {self.request.get_resolution_display()}.",
+            f"Closed: {self.unlock_request.get_resolution_display()}.",
             f"{closed}. It does not change any more.",
             "",
             "",

@@ -19,16 +19,17 @@ from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_safe
 
 from .. import evidence
-from ..certificates.sections import paper
-from ..forms.consents import CONSENT_FORMS, CertificateForm
+from ..certificates.words import paper
 from ..models import Certificate, Consent, ConsentEvidence, RequestedBatch
-from ..templatetags.desk import thousands, when
-from .base import TAKEN_DOWN, ReadOnlyAdmin, by_staff, is_key, tag
+from ..templatetags.desk import thousands
+from ..texts.formats import moment
+from .base import RECORDED_BY_PHONE, ReadOnlyAdmin, by_staff, is_key, tag
 from .batches import account_link
 from .case import Case, why_over
-from .page import carry_out
+from .forms.consents import CONSENT_FORMS, CertificateForm
+from .phone_consent import lines_of
 from .receipts import receipts_of_case
-from .taking_down import lines_of
+from .request_page import carry_out
 
 log = logging.getLogger(__name__)
 
@@ -40,11 +41,11 @@ class ConsentAdmin(ReadOnlyAdmin):
     footer_name = "Consents"
     list_display = ("number", "decided", "in_request", "on_account", "signer", "how_many", "given", "until")
     list_display_links = ("number",)
-    list_select_related = ("request__account", "withdrawal")
+    list_select_related = ("unlock_request__account", "withdrawal")
     list_filter = ("how", "decision")
     sortable_by = ("number",)
     ordering = ("-id",)
-    search_fields = ("request__account__number",)
+    search_fields = ("unlock_request__account__number",)
     search_help_text = "Reference of a consent (CN-000045) or request (UR-000123), or a whole account number"
 
     def get_queryset(self, request):
@@ -52,9 +53,9 @@ class ConsentAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).defer("text").annotate(waits=Exists(waits))
 
     def matching(self, term):
-        found = Q(request__account__number=term)
+        found = Q(unlock_request__account__number=term)
         if reference := re.fullmatch(r"(?:(CN|UR)-?)?0*([0-9]{1,15})", term, re.IGNORECASE):
-            column = "request" if (reference[1] or "").upper() == "UR" else "pk"
+            column = "unlock_request" if (reference[1] or "").upper() == "UR" else "pk"
             found |= Q(**{column: int(reference[2])})
         return found
 
@@ -65,15 +66,17 @@ class ConsentAdmin(ReadOnlyAdmin):
     @admin.display(description="Answer")
     def decided(self, consent):
         answer = tag(*standing(consent))
-        return format_html("{} {}", answer, TAKEN_DOWN) if consent.taken_down else answer
+        return format_html("{} {}", answer, RECORDED_BY_PHONE) if consent.recorded_by_phone else answer
 
     @admin.display(description="Request")
     def in_request(self, consent):
-        return format_html('<a class="nowrap" href="{}">{}</a>', consent.request.get_absolute_url(), consent.request)
+        return format_html(
+            '<a class="nowrap" href="{}">{}</a>', consent.unlock_request.get_absolute_url(), consent.unlock_request
+        )
 
     @admin.display(description="Account")
     def on_account(self, consent):
-        return account_link(consent.request.account)
+        return account_link(consent.unlock_request.account)
 
     @admin.display(description="By", empty_value="not recorded")
     def signer(self, consent):
@@ -85,18 +88,18 @@ class ConsentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Given")
     def given(self, consent):
-        return format_html('<span class="nowrap">{}</span>', when(consent.given_at))
+        return format_html('<span class="nowrap">{}</span>', moment(consent.given_at))
 
     @admin.display(description="Valid until")
     def until(self, consent):
         if not consent.valid_until:
             return None
-        over = why_over(consent, consent.request.status, consent.waits, timezone.now())
+        over = why_over(consent, consent.unlock_request.status, consent.waits, timezone.now())
         if not over:
-            return format_html('<span class="nowrap">{}</span>', when(consent.valid_until))
+            return format_html('<span class="nowrap">{}</span>', moment(consent.valid_until))
         return format_html(
             '<span class="muted nowrap">was {}</span><br><span class="muted small">{}</span>',
-            when(consent.valid_until),
+            moment(consent.valid_until),
             over,
         )
 
@@ -140,14 +143,14 @@ class ConsentAdmin(ReadOnlyAdmin):
         forms = {
             verb: bound if bound and bound.verb == verb else form_class(case=case, user=request.user)
             for verb, form_class in CONSENT_FORMS.items()
-            if request.user.has_perm(form_class.permission) and (verb != "attach" or consent.taken_down)
+            if request.user.has_perm(form_class.permission) and (verb != "attach" or consent.recorded_by_phone)
         }
         said = [standing(consent)]
-        if consent.taken_down:
+        if consent.recorded_by_phone:
             # The page has room to say how they agreed, and no word that reads as the stronger kind.
             said = [*(one for one in said if one[1] != "Agreed"), ("wait", "Taken down by staff")]
         covered = consent.batches.select_related("requested_batch", "batch").order_by("number", "batch__number", "pk")
-        receipts = [receipt for receipt in receipts_of_case(consent.request) if receipt.consent == consent.pk]
+        receipts = [receipt for receipt in receipts_of_case(consent.unlock_request) if receipt.consent == consent.pk]
         context = {
             **self.admin_site.each_context(request),
             "title": f"{consent.reference}: {', '.join(answer for _, answer in said)}",
@@ -174,7 +177,7 @@ class ConsentAdmin(ReadOnlyAdmin):
         """Hand out a file as it was attached, to be saved and never to be shown in the browser."""
         if not request.user.has_perm("unlocks.view_consentevidence"):
             raise PermissionDenied
-        kept = get_object_or_404(ConsentEvidence.objects.select_related("consent__request"), pk=file, consent=pk)
+        kept = get_object_or_404(ConsentEvidence.objects.select_related("consent__unlock_request"), pk=file, consent=pk)
         try:
             return _download(kept.file_name, evidence.read(kept.sha256))
         except evidence.Damaged as damaged:
@@ -223,15 +226,15 @@ def standing(consent):
         return "bad", "Declined"
     if hasattr(consent, "withdrawal"):
         return "bad", "Withdrawn"
-    return "" if consent.taken_down else "good", "Agreed"
+    return "" if consent.recorded_by_phone else "good", "Agreed"
 
 
 def _case(object_id, user):
     """Return the case of a consent, as standing on that consent. Raises Http404."""
     related = (
-        "request__account",
-        "request__requester",
-        "request__assignee",
+        "unlock_request__account",
+        "unlock_request__requester",
+        "unlock_request__assignee",
         "terms",
         "contact",
         "recorded_by",
@@ -242,7 +245,7 @@ def _case(object_id, user):
     consents = Consent.objects.select_related(*related)
     if not is_key(object_id) or not (consent := consents.filter(pk=object_id).first()):
         raise Http404("There is no such consent.")
-    case = Case(consent.request, user)
+    case = Case(consent.unlock_request, user)
     case.consent = consent
     return case
 

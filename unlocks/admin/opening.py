@@ -13,10 +13,10 @@ from django.urls import reverse
 from django.utils.http import urlencode
 
 from .. import operations
-from ..forms.staff import AccountForm, OpenRequestForm
 from ..models import Account, Batch, Selection, UnlockRequest
 from ..rules import Refusal, eligible, sentence
 from .base import by_staff, starts_with
+from .forms.case import AccountForm, OpenRequestForm
 from .timeline import batches as count_of_batches
 
 LISTED_ACCOUNTS = 20

@@ -3,18 +3,18 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..models import CaseEvent
+from ..models import LedgerEntry
 
-Kind = CaseEvent.Kind
+Kind = LedgerEntry.Kind
 
-# The mails that carry a receipt (`templates/unlocks/mail/`), as staff call them.
+# The mails that carry a receipt (`templates/unlocks/email/`), as staff call them.
 RECEIPTS = {
     "receipt": "Receipt of the consent",
-    "taken_down": "Receipt of what was taken down",
+    "recorded_by_phone": "Receipt of what was taken down",
     "declined": "Receipt of the refusal",
     "withdrawn": "Receipt of the withdrawal",
 }
-_ANSWERED = (Kind.CONSENTED, Kind.DECLINED, Kind.TAKEN_DOWN)
+_ANSWERED = (Kind.CONSENTED, Kind.DECLINED, Kind.RECORDED_BY_PHONE)
 
 
 @dataclass(frozen=True)
@@ -32,9 +32,9 @@ class Receipt:
 
 def receipts_of_case(request):
     """List the receipts that were mailed in a case, or could not be, the newest first."""
-    kinds = (Kind.MAIL_SENT, Kind.MAIL_FAILED, Kind.RECEIPT_RESENT, *_ANSWERED)
+    kinds = (Kind.EMAIL_SENT, Kind.EMAIL_FAILED, Kind.RECEIPT_RESENT, *_ANSWERED)
     receipts, answered, again = [], None, {}
-    for event in request.events.filter(kind__in=kinds).order_by("sequence"):
+    for event in request.entries.filter(kind__in=kinds).order_by("sequence"):
         facts = event.facts
         if event.kind in _ANSWERED:
             answered = facts.get("consent")
@@ -49,7 +49,7 @@ def receipts_of_case(request):
                     what=RECEIPTS[facts["mail"]],
                     to=facts.get("to", ""),
                     at=event.at,
-                    failed=event.kind == Kind.MAIL_FAILED,
+                    failed=event.kind == Kind.EMAIL_FAILED,
                     error=facts.get("error", ""),
                     again_by=again.pop(consent, ""),
                 )

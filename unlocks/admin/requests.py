@@ -15,12 +15,13 @@ from django.views.decorators.debug import sensitive_post_parameters
 
 from .. import operations
 from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest
-from ..templatetags.desk import ago, money, when
-from .base import TAKEN_DOWN, DeskAdmin, OneClickFilter, by_staff, freeze, how_consented, tag
+from ..templatetags.desk import ago
+from ..texts.formats import moment, money
+from .base import RECORDED_BY_PHONE, DeskAdmin, OneClickFilter, by_staff, freeze, how_consented, tag
 from .case import STATUS_TONES
 from .opening import open_request
-from .page import request_page
-from .taking_down import take_down_page
+from .phone_consent import record_by_phone_page
+from .request_page import request_page
 
 Status = UnlockRequest.Status
 
@@ -90,7 +91,7 @@ class UnlockRequestAdmin(DeskAdmin):
     # The list
 
     def get_queryset(self, request):
-        lines = RequestedBatch.objects.filter(request=OuterRef("pk")).order_by().values("request")
+        lines = RequestedBatch.objects.filter(unlock_request=OuterRef("pk")).order_by().values("unlock_request")
         return (
             super()
             .get_queryset(request)
@@ -103,7 +104,7 @@ class UnlockRequestAdmin(DeskAdmin):
 
     def matching(self, term):
         lines = RequestedBatch.objects.filter(batch__number=term)
-        found = Q(account__number=term) | Q(pk__in=lines.values("request"))
+        found = Q(account__number=term) | Q(pk__in=lines.values("unlock_request"))
         if reference := re.fullmatch(r"(?:UR-?)?0*([0-9]{1,15})", term, re.IGNORECASE):
             found |= Q(pk=int(reference[1]))
         return found
@@ -123,7 +124,7 @@ class UnlockRequestAdmin(DeskAdmin):
     @admin.display(description="Status", ordering="status")
     def stands(self, obj):
         status = tag(STATUS_TONES[obj.status], obj.get_resolution_display() or obj.get_status_display())
-        return format_html("{} {}", status, TAKEN_DOWN) if obj.how == Consent.How.STAFF else status
+        return format_html("{} {}", status, RECORDED_BY_PHONE) if obj.how == Consent.How.PHONE else status
 
     @admin.display(description="Batches")
     def batch_count(self, obj):
@@ -142,7 +143,7 @@ class UnlockRequestAdmin(DeskAdmin):
         return format_html(
             '<span class="nowrap">{}</span><br><span class="muted small nowrap">{}</span>',
             ago(obj.opened_at),
-            when(obj.opened_at),
+            moment(obj.opened_at),
         )
 
     # The bulk actions
@@ -150,7 +151,7 @@ class UnlockRequestAdmin(DeskAdmin):
     @admin.action(description="Unlock the batches of selected requests", permissions=["unlock"])
     def unlock_their_batches(self, request, queryset):
         lines = RequestedBatch.objects.filter(
-            request__in=queryset.order_by().values("pk"), outcome__in=RequestedBatch.OPEN
+            unlock_request__in=queryset.order_by().values("pk"), outcome__in=RequestedBatch.OPEN
         )
         selection = freeze(request, Batch.objects.filter(pk__in=lines.values("batch")))
         return redirect("admin:selection_act", selection.pk, Act.Kind.UNLOCK)
@@ -173,9 +174,9 @@ class UnlockRequestAdmin(DeskAdmin):
     # The pages
 
     def get_urls(self):
-        taking_down = partial(take_down_page, self)
+        phone_consent = partial(record_by_phone_page, self)
         return [
-            path("<path:object_id>/take-down/", self.admin_site.admin_view(taking_down), name="take_down"),
+            path("<path:object_id>/take-down/", self.admin_site.admin_view(phone_consent), name="record_by_phone"),
             *super().get_urls(),
         ]
 

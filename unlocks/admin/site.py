@@ -10,8 +10,8 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
 from .. import operations
-from ..models import Account, Batch, CaseEvent, Consent, UnlockRequest
-from .base import CappedPaginator, by_staff, how_consented, starts_with, with_taken_down
+from ..models import Account, Batch, Consent, LedgerEntry, UnlockRequest
+from .base import CappedPaginator, by_staff, how_consented, starts_with, with_recorded_by_phone
 
 Status = UnlockRequest.Status
 
@@ -25,7 +25,7 @@ class Desk(admin.AdminSite):
     site_url = None
     enable_nav_sidebar = False
 
-    NAV = [(UnlockRequest, "Requests"), (Batch, "Batches"), (Account, "Accounts"), (CaseEvent, "Audit log")]
+    NAV = [(UnlockRequest, "Requests"), (Batch, "Batches"), (Account, "Accounts"), (LedgerEntry, "Audit log")]
 
     def __init__(self, name="admin"):
         super().__init__(name)
@@ -101,7 +101,7 @@ class Desk(admin.AdminSite):
         requests = UnlockRequest.objects.annotate(how=how_consented(OuterRef("pk")))
         requests = requests.select_related("account", "requester", "assignee").order_by("-id")
         first_end = (
-            Batch.objects.filter(lines__request=OuterRef("pk"), status=Batch.Status.UNLOCKED)
+            Batch.objects.filter(lines__unlock_request=OuterRef("pk"), status=Batch.Status.UNLOCKED)
             .order_by("unlocked_until")
             .values("unlocked_until")[:1]
         )
@@ -161,7 +161,7 @@ class Desk(admin.AdminSite):
         if named := self._named(request, term):
             return {"Named": [named]}
         batches = Batch.objects.all() if self._shows(request, Batch) else Batch.objects.none()
-        batches = with_taken_down(batches).select_related("account")
+        batches = with_recorded_by_phone(batches).select_related("account")
         accounts = Account.objects.all() if self._shows(request, Account) else Account.objects.none()
         exact = {"Accounts": accounts.filter(number=term), "Batches": batches.filter(number=term)}
         begins = {

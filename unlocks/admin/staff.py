@@ -9,7 +9,7 @@ from django.contrib.auth.models import Group, User
 from django.forms import CheckboxSelectMultiple
 
 from .. import operations
-from ..templatetags.desk import when
+from ..texts.formats import moment
 from .base import Listed, ReadOnlyAdmin, by_staff
 
 admin.site.unregister([User, Group])
@@ -78,11 +78,11 @@ class StaffAdmin(Listed, UserAdmin):
 
     @admin.display(description="Last signed in")
     def signed_in(self, user):
-        return when(user.last_login) or "never"
+        return moment(user.last_login) or "never"
 
     @admin.display(description="On the desk since")
     def joined(self, user):
-        return when(user.date_joined)
+        return moment(user.date_joined)
 
 
 @admin.register(Group)

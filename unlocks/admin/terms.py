@@ -17,14 +17,15 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from .. import operations
-from ..differences import differences
-from ..forms.customer import DecisionForm, sha256
-from ..forms.terms import CompareForm, PublishForm, SoftwareForm, TermsForm
+from ..customer.consent import page_of
+from ..customer.forms import DecisionForm
+from ..digest import sha256
 from ..models import Account, Batch, Consent, ConsentLink, ConsentTerms, Contact, UnlockRequest
 from ..rules import Refusal
-from ..templatetags.desk import day
-from ..views import page_of
+from ..texts.formats import day
+from ..texts.word_diff import differences
 from .base import ReadOnlyAdmin, by_staff, is_key, tag
+from .forms.terms import CompareForm, PublishForm, SoftwareForm, TermsForm
 
 SHOW_OR_SUBMIT = method_decorator(require_http_methods(["GET", "HEAD", "POST"]))
 
@@ -219,7 +220,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
         asked = SoftwareForm(request.GET)
         software = asked.cleaned_data["software"] if asked.is_valid() else Account.Software.QUICKBOOKS_ONLINE
         link, batches = example(terms, software)
-        context = page_of(link, batches, operations.shown_lines(link.request, terms, batches))
+        context = page_of(link, batches, operations.shown_lines(link.unlock_request, terms, batches))
         return TemplateResponse(
             request,
             "admin/unlocks/consentterms/preview.html",
@@ -252,7 +253,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
                 "opts": self.opts,
                 "terms": terms,
                 "state": state(terms),
-                "sha256": operations.terms_sha256(terms),
+                "sha256": sha256(terms.text),
                 **context,
             },
             status=status,
@@ -272,7 +273,7 @@ def example(terms, software):
     """Return a link and batches that are in no database, for a page as a customer would see it."""
     account = Account(number="0000", name="Example Heating & Air", accounting_software=software)
     link = ConsentLink(
-        request=UnlockRequest(pk=0, account=account),
+        unlock_request=UnlockRequest(pk=0, account=account),
         sent_to=Contact(account=account, name="Example Admin"),
         terms=terms,
         expires_at=timezone.now() + settings.CONSENT_LINK_LIFETIME,

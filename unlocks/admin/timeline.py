@@ -4,21 +4,21 @@ from dataclasses import dataclass
 
 from django.utils.dateparse import parse_datetime
 
-from ..models import CaseEvent, ConsentEvidence, UnlockRequest
+from ..models import ConsentEvidence, LedgerEntry, UnlockRequest
 from ..rules import Refusal
-from ..templatetags.desk import when
+from ..texts.formats import moment
 
-Kind = CaseEvent.Kind
+Kind = LedgerEntry.Kind
 
 TONES = {
     Kind.PIN_WRONG: "wait",
     Kind.PIN_LOCKED: "bad",
     Kind.STAFF_REFUSED: "bad",
-    Kind.MAIL_FAILED: "bad",
-    Kind.PIN_RIGHT: "good",
+    Kind.EMAIL_FAILED: "bad",
+    Kind.PIN_VERIFIED: "good",
     Kind.CONSENTED: "good",
     Kind.DECLINED: "bad",
-    Kind.TAKEN_DOWN: "wait",
+    Kind.RECORDED_BY_PHONE: "wait",
     Kind.EVIDENCE: "info",
     Kind.CERTIFIED: "info",
     Kind.WITHDRAWN: "bad",
@@ -38,7 +38,7 @@ STAFF_FIELDS = {
 MAILS = {
     "consent_link": "the consent link",
     "receipt": "the receipt of the consent",
-    "taken_down": "the receipt of what was taken down",
+    "recorded_by_phone": "the receipt of what was taken down",
     "declined": "the receipt of the refusal",
     "withdrawn": "the confirmation of the withdrawal",
     "new_pin": "a new PIN",
@@ -49,7 +49,7 @@ MAILS = {
 class Told:
     """An entry as the timeline shows it: what happened in bold, the rest of the sentence, and a quotation."""
 
-    event: CaseEvent
+    event: LedgerEntry
     tone: str
     what: str
     rest: str = ""
@@ -106,7 +106,7 @@ def _advised(facts):
 
 def _link_sent(facts):
     expires = parse_datetime(facts.get("expires", ""))
-    until = f", works until {when(expires)}" if expires else ""
+    until = f", works until {moment(expires)}" if expires else ""
     return f"to {facts.get('name', '')} <{facts.get('to', '')}>, terms version {facts.get('terms', '')}{until}", ""
 
 
@@ -117,7 +117,7 @@ def _answered(facts):
     return f"{name}{count}, terms version {facts.get('terms', '')}".lstrip(", "), facts.get("why", "")
 
 
-def _taken_down(facts):
+def _recorded_by_phone(facts):
     role = f", {facts['role']}," if facts.get("role") else ""
     count = f" to {batches(facts['batches'])}" if "batches" in facts else ""
     return f"on the phone: {facts.get('name', '')}{role} said yes{count}, terms version {facts.get('terms', '')}", ""
@@ -188,11 +188,11 @@ _TELL = {
     Kind.ADVISED: _advised,
     Kind.PIN_WRONG: lambda facts: (f", {facts.get('tries', '?')} in a row", ""),
     Kind.LINK_SENT: _link_sent,
-    Kind.MAIL_SENT: _mailed,
-    Kind.MAIL_FAILED: _mailed,
+    Kind.EMAIL_SENT: _mailed,
+    Kind.EMAIL_FAILED: _mailed,
     Kind.CONSENTED: _answered,
     Kind.DECLINED: _answered,
-    Kind.TAKEN_DOWN: _taken_down,
+    Kind.RECORDED_BY_PHONE: _recorded_by_phone,
     Kind.EVIDENCE: _evidence,
     Kind.CERTIFIED: _certified,
     Kind.RECEIPT_RESENT: _resent,

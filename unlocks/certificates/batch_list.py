@@ -1,9 +1,10 @@
 """The batches of a certificate as a CSV file, for a spreadsheet: what is too long to be listed on paper."""
 
 import csv
-import hashlib
 import io
 import re
+
+from .. import digest
 
 _COLUMNS = {
     "number": "Number",
@@ -32,7 +33,7 @@ def content(facts):
 
 def sha256(facts):
     """Return the SHA-256 (hex) of the CSV file."""
-    return hashlib.sha256(content(facts)).hexdigest()
+    return digest.sha256(content(facts))
 
 
 def file_name(facts):

@@ -5,11 +5,11 @@ from datetime import UTC
 from django.conf import settings
 from django.urls import reverse
 
-from .. import ledger
-from ..models import Act, CaseEvent, ConsentWithdrawal, RequestedBatch, Verdict
+from ..ledger import chain
+from ..models import Act, ConsentWithdrawal, LedgerEntry, RequestedBatch, Verdict
 
 FORMAT = "unlock-desk-certificate/1"
-_DONE = (CaseEvent.Kind.UNLOCKED, CaseEvent.Kind.RELOCKED, CaseEvent.Kind.RE_EXPORTED)
+_DONE = (LedgerEntry.Kind.UNLOCKED, LedgerEntry.Kind.RELOCKED, LedgerEntry.Kind.RE_EXPORTED)
 
 
 def facts(consent, *, number, code, issued_at):
@@ -17,22 +17,22 @@ def facts(consent, *, number, code, issued_at):
 
     Times are ISO 8601 in UTC, amounts decimal strings, staff are named by their user names.
     """
-    request = consent.request
-    entries = list(CaseEvent.objects.filter(request=request).order_by("sequence"))
-    acts = _acts_of(request, entries)
+    unlock_request = consent.unlock_request
+    entries = list(LedgerEntry.objects.filter(unlock_request=unlock_request).order_by("sequence"))
+    acts = _acts_of(unlock_request, entries)
     # Read last: no entry lies beyond it.
-    sequence, head = ledger.head()
+    sequence, head = chain.head()
     return {
         "format": FORMAT,
         "number": number,
         "code": code,
         "issued_at": _time(issued_at),
-        "interim": request.status != request.Status.CLOSED,
+        "interim": unlock_request.status != unlock_request.Status.CLOSED,
         "vendor": settings.VENDOR_NAME,
         "check_at": settings.PUBLIC_URL + reverse("check"),
         "time_zone": settings.TIME_ZONE,
         "consent": _consent(consent, entries),
-        "case": _case(request),
+        "case": _case(unlock_request),
         "signer": {
             "name": consent.signer_name or None,
             "role": consent.signer_role or None,
@@ -75,9 +75,9 @@ def facts(consent, *, number, code, issued_at):
     }
 
 
-def told_of(request):
+def told_of(unlock_request):
     """Return the ledger entries that ask for a new certificate of their case: all but those of certificates."""
-    return CaseEvent.objects.filter(request=request).exclude(kind=CaseEvent.Kind.CERTIFIED)
+    return LedgerEntry.objects.filter(unlock_request=unlock_request).exclude(kind=LedgerEntry.Kind.CERTIFIED)
 
 
 def _consent(consent, entries):
@@ -95,28 +95,28 @@ def _consent(consent, entries):
         "text_sha256": consent.text_sha256,
         "ticked": consent.ticked,
         "pressed": consent.pressed or None,
-        "why": _told(entries, CaseEvent.Kind.DECLINED, consent=consent.pk).get("why") or None,
+        "why": _told(entries, LedgerEntry.Kind.DECLINED, consent=consent.pk).get("why") or None,
         "ip": consent.ip,
         "browser": consent.browser or None,
     }
 
 
-def _case(request):
+def _case(unlock_request):
     return {
-        "reference": request.reference,
-        "account_number": request.account.number,
-        "account_name": request.account.name,
-        "accounting_software": request.account.get_accounting_software_display(),
-        "channel": request.get_channel_display(),
-        "opened_at": _time(request.opened_at),
-        "opened_by": _user(request.opened_by),
-        "requester": request.requester.name,
-        "bypass_reason": request.get_bypass_reason_display(),
-        "reason": request.reason,
-        "advice": request.get_advice_display() or None,
-        "advised_at": _time(request.advised_at),
-        "resolution": request.get_resolution_display() or None,
-        "closed_at": _time(request.closed_at),
+        "reference": unlock_request.reference,
+        "account_number": unlock_request.account.number,
+        "account_name": unlock_request.account.name,
+        "accounting_software": unlock_request.account.get_accounting_software_display(),
+        "channel": unlock_request.get_channel_display(),
+        "opened_at": _time(unlock_request.opened_at),
+        "opened_by": _user(unlock_request.opened_by),
+        "requester": unlock_request.requester.name,
+        "bypass_reason": unlock_request.get_bypass_reason_display(),
+        "reason": unlock_request.reason,
+        "advice": unlock_request.get_advice_display() or None,
+        "advised_at": _time(unlock_request.advised_at),
+        "resolution": unlock_request.get_resolution_display() or None,
+        "closed_at": _time(unlock_request.closed_at),
     }
 
 
@@ -125,7 +125,7 @@ def _link(link, entries):
         "sent_at": _time(link.sent_at),
         "sent_by": _user(link.sent_by),
         "shown_to": _user(link.sent_by)
-        if _told(entries, CaseEvent.Kind.LINK_SENT, link=link.pk).get("shown")
+        if _told(entries, LedgerEntry.Kind.LINK_SENT, link=link.pk).get("shown")
         else None,
         "expires_at": _time(link.expires_at),
         "first_opened_at": _time(link.first_opened_at),
@@ -153,11 +153,11 @@ def _acts(acts):
     ]
 
 
-def _acts_of(request, entries):
+def _acts_of(unlock_request, entries):
     """Return what was done to the batches of a case, oldest first: each act with the requested batches it changed."""
     named = Act.objects.in_bulk([event.facts["act"] for event in entries if event.kind in _DONE])
     acts = sorted(named.values(), key=lambda act: act.at)
-    changed = Verdict.objects.filter(line__request=request, refusal="")
+    changed = Verdict.objects.filter(line__unlock_request=unlock_request, refusal="")
     return [(act, set(changed.filter(act=act).values_list("line", flat=True))) for act in acts]
 
 

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 
-from ..ledger import canonical
+from ..ledger.chain import canonical
 
 ALGORITHM = "Ed25519"
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"

@@ -20,7 +20,7 @@ from reportlab.pdfbase.ttfonts import TTFont
 from reportlab.pdfgen.canvas import Canvas
 from reportlab.platypus import CondPageBreak, HRFlowable, LongTable, Paragraph, SimpleDocTemplate, Spacer, Table
 
-from . import sections, shaping
+from . import shaping, words
 
 _FONTS = Path(__file__).parent / "fonts"
 _PLAIN, _BOLD, _MONO = "DejaVuSansCondensed", "DejaVuSansCondensed-Bold", "DejaVuSansMono"
@@ -58,7 +58,7 @@ _one_at_a_time = Lock()  # a font object of ReportLab's serves one document at a
 
 def render(facts):
     """Return the PDF of the certificate with these facts."""
-    paper, file = sections.paper(facts), io.BytesIO()
+    paper, file = words.paper(facts), io.BytesIO()
     with _one_at_a_time:
         _register_fonts()
         document = SimpleDocTemplate(
@@ -129,7 +129,7 @@ def _one_line(text):
 
 def _story(paper):
     named = {section.name: section for section in paper.sections}
-    columns = [[named.pop(name) for name in names] for names in sections.COLUMNS]
+    columns = [[named.pop(name) for name in names] for names in words.COLUMNS]
     return [*_top(paper), *_beside_each_other(columns), *_sections(named.values(), _WIDTH)]
 
 
@@ -238,8 +238,8 @@ def _quoted_style(bold, blank, hanging):
 def _table(table):
     """Lay out a table: its heads on every page, a rule below each row."""
     beside = table.beside()
-    words = [column for column in beside if column.kind not in _WIDTHS]
-    room = (_WIDTH - sum(_WIDTHS.get(column.kind, 0) for column in beside)) / len(words)
+    fixed = [_WIDTHS[column.kind] for column in beside if column.kind in _WIDTHS]
+    share = (_WIDTH - sum(fixed)) / (len(beside) - len(fixed))
     rows = [[_Text(column.heading, _HEAD_RIGHT if _CELLS.get(column.kind) is _RIGHT else _HEAD) for column in beside]]
     style = [("RIGHTPADDING", (0, 0), (-2, -1), 10), ("LINEBELOW", (0, 0), (-1, 0), 0.6, _RULE)]
     for cells, under in table.cells():
@@ -251,7 +251,7 @@ def _table(table):
         last = len(rows) - 1
         style += [("TOPPADDING", (0, first), (-1, first), 0.6), ("BOTTOMPADDING", (0, last), (-1, last), 1.6)]
         style += [("NOSPLIT", (0, first), (-1, last)), ("LINEBELOW", (0, last), (-1, last), 0.4, _FAINT)]
-    widths = [_WIDTHS.get(column.kind, room) for column in beside]
+    widths = [_WIDTHS.get(column.kind, share) for column in beside]
     return LongTable(rows, widths, repeatRows=1, splitInRow=1, style=_style(*style))
 
 
@@ -275,7 +275,7 @@ class _Pages(Canvas):
     def save(self):
         held, paper = self._held, self._paper
         for number, page in enumerate(held, 1):
-            vars(self).update(page)
+            self.__dict__ = page
             self._draw(f"{paper.number}  ·  code {paper.code}  ·  check at {paper.check_at}", _FOOT, 20)
             self._draw(f"Page {number} of {len(held)}", _FOOT_RIGHT, 20)
             self._draw(f"{paper.title} {paper.number}" if number > 1 else "", _FOOT, 763)

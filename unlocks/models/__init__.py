@@ -11,7 +11,7 @@ from .consents import (
     ConsentWithdrawal,
     ResentReceipt,
 )
-from .ledger import CaseEvent
+from .ledger import LedgerEntry
 from .requests import RequestedBatch, UnlockRequest
 
 __all__ = [
@@ -19,7 +19,7 @@ __all__ = [
     "Act",
     "Batch",
     "BatchItem",
-    "CaseEvent",
+    "LedgerEntry",
     "Certificate",
     "CheckTry",
     "Consent",

@@ -40,7 +40,7 @@ class ConsentTerms(models.Model):
 class ConsentLink(models.Model):
     """The address mailed to an Admin contact. Only the SHA-256 of its token is kept; it works once."""
 
-    request = models.ForeignKey(UnlockRequest, on_delete=models.PROTECT, related_name="links")
+    unlock_request = models.ForeignKey(UnlockRequest, on_delete=models.PROTECT, related_name="links")
     sent_to = models.ForeignKey(Contact, on_delete=models.PROTECT, related_name="+")
     email = models.EmailField()
     terms = models.ForeignKey(ConsentTerms, on_delete=models.PROTECT, related_name="+")
@@ -59,7 +59,7 @@ class ConsentLink(models.Model):
         ordering = ["-id"]
         constraints = [
             models.UniqueConstraint(
-                fields=["request"],
+                fields=["unlock_request"],
                 condition=Q(used_at__isnull=True, revoked_at__isnull=True),
                 name="unlocks_link_one_live_a_request",
                 violation_error_message="This request has a consent link already; revoke it first.",
@@ -84,9 +84,9 @@ class Consent(models.Model):
 
     class How(models.TextChoices):
         LINK = "link", "By the customer, through the consent link"
-        STAFF = "staff", "Taken down by staff (weaker)"
+        PHONE = "phone", "Taken down by staff (weaker)"
 
-    request = models.ForeignKey(UnlockRequest, on_delete=models.PROTECT, related_name="consents")
+    unlock_request = models.ForeignKey(UnlockRequest, on_delete=models.PROTECT, related_name="consents")
     link = models.OneToOneField(ConsentLink, on_delete=models.PROTECT, null=True, blank=True, related_name="consent")
     terms = models.ForeignKey(ConsentTerms, on_delete=models.PROTECT, related_name="+")
     text = models.TextField("text as shown")
@@ -115,7 +115,7 @@ class Consent(models.Model):
     class Meta:
         ordering = ["-id"]
         permissions = [
-            ("take_down_consent", "Can take a consent down for the customer (phone), where the policy allows it"),
+            ("record_phone_consent", "Can take a consent down for the customer (phone), where the policy allows it"),
         ]
         constraints = [
             models.CheckConstraint(
@@ -128,7 +128,7 @@ class Consent(models.Model):
             ),
             models.CheckConstraint(
                 condition=Q(how="link", link__isnull=False, recorded_by__isnull=True)
-                | Q(how="staff", link__isnull=True, recorded_by__isnull=False),
+                | Q(how="phone", link__isnull=True, recorded_by__isnull=False),
                 name="unlocks_consent_how_matches",
                 violation_error_message="A consent comes by a link, or is taken down by a named member of staff.",
             ),
@@ -142,8 +142,8 @@ class Consent(models.Model):
         return f"CN-{self.pk:06d}"
 
     @property
-    def taken_down(self):
-        return self.how == self.How.STAFF
+    def recorded_by_phone(self):
+        return self.how == self.How.PHONE
 
 
 class ConsentedBatch(models.Model):

@@ -7,7 +7,7 @@ from .accounts import Account
 from .requests import UnlockRequest
 
 
-class CaseEvent(models.Model):
+class LedgerEntry(models.Model):
     """An entry of the ledger, sealed to the one before it (see `unlocks.ledger`). A case's timeline is its entries.
 
     `body` is the canonical JSON that the hash covers; the other columns repeat parts of it for queries.
@@ -19,18 +19,18 @@ class CaseEvent(models.Model):
         ASSIGNED = "assigned", "Assigned"
         ADVISED = "advised", "Safer route offered"
         PIN_ISSUED = "pin_issued", "New PIN issued"
-        PIN_RIGHT = "pin_right", "PIN verified"
+        PIN_VERIFIED = "pin_verified", "PIN verified"
         PIN_WRONG = "pin_wrong", "Wrong PIN"
         PIN_LOCKED = "pin_locked", "PIN try refused: locked"
         LINK_SENT = "link_sent", "Consent link sent"
         LINK_OPENED = "link_opened", "Consent link opened"
         LINK_REVOKED = "link_revoked", "Consent link revoked"
         STAFF_REFUSED = "staff_refused", "Staff refused on the consent page"
-        MAIL_SENT = "mail_sent", "Mail sent"
-        MAIL_FAILED = "mail_failed", "Mail could not be sent"
+        EMAIL_SENT = "email_sent", "Mail sent"
+        EMAIL_FAILED = "email_failed", "Mail could not be sent"
         CONSENTED = "consented", "Consent given"
         DECLINED = "declined", "Consent declined"
-        TAKEN_DOWN = "taken_down", "Consent taken down by staff"
+        RECORDED_BY_PHONE = "recorded_by_phone", "Consent taken down by staff"
         EVIDENCE = "evidence", "Evidence attached"
         WITHDRAWN = "withdrawn", "Consent withdrawn"
         RECEIPT_RESENT = "receipt_resent", "Receipt sent again"
@@ -46,7 +46,7 @@ class CaseEvent(models.Model):
         SEALED = "sealed", "History sealed"
 
     sequence = models.PositiveBigIntegerField(unique=True)
-    request = models.ForeignKey(UnlockRequest, on_delete=models.PROTECT, null=True, related_name="events")
+    unlock_request = models.ForeignKey(UnlockRequest, on_delete=models.PROTECT, null=True, related_name="entries")
     account = models.ForeignKey(Account, on_delete=models.PROTECT, null=True, related_name="+", db_index=False)
     kind = models.CharField(max_length=20, choices=Kind.choices)
     at = models.DateTimeField()

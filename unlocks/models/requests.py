@@ -41,7 +41,7 @@ class UnlockRequest(models.Model):
         RELOCKED_UNUSED = "relocked_unused", "Locked again unused"
         DECLINED = "declined", "Customer declined"
         WITHDRAWN = "withdrawn", "Consent withdrawn"
-        CANCELLED = "cancelled", "Cancelled"
+        CANCELED = "canceled", "Cancelled"
         EXPIRED = "expired", "Expired"
         NOT_ELIGIBLE = "not_eligible", "Not eligible"
 
@@ -130,21 +130,21 @@ class RequestedBatch(models.Model):
 
     OPEN = (Outcome.WAITING, Outcome.UNLOCKED)
 
-    request = models.ForeignKey(UnlockRequest, on_delete=models.PROTECT, related_name="lines")
+    unlock_request = models.ForeignKey(UnlockRequest, on_delete=models.PROTECT, related_name="lines")
     batch = models.ForeignKey(Batch, on_delete=models.PROTECT, related_name="lines")
     outcome = models.CharField(max_length=12, choices=Outcome.choices, default=Outcome.WAITING)
     consented = models.ForeignKey(
         "ConsentedBatch", on_delete=models.PROTECT, null=True, blank=True, related_name="+", editable=False
     )
 
-    history = Tracked(no_db_index=["request", "batch", "consented"])
+    history = Tracked(no_db_index=["unlock_request", "batch", "consented"])
 
     class Meta:
         ordering = ["id"]
         verbose_name_plural = "requested batches"
         constraints = [
             models.UniqueConstraint(
-                fields=["request", "batch"],
+                fields=["unlock_request", "batch"],
                 name="unlocks_line_once_a_request",
                 violation_error_message="This batch is in this request already.",
             ),
@@ -162,4 +162,4 @@ class RequestedBatch(models.Model):
         ]
 
     def __str__(self):
-        return f"{self.batch} in {self.request}"
+        return f"{self.batch} in {self.unlock_request}"

@@ -5,17 +5,18 @@ ledger, in this order), asks the rules, writes, and records history and ledger. 
 Refused with nothing written, except that a PIN try is kept whatever comes of it.
 """
 
+from ..texts.shown import shown_lines, shown_text, terms_in_force, text_to_read_out
 from .certificate import issue_certificate
 from .consent import (
     decline_consent,
     give_consent,
     link_for,
-    obstacle_to_taking_down,
+    obstacle_to_phone_consent,
     open_consent_link,
+    record_phone_consent,
     refuse_staff,
     revoke_consent_link,
     send_consent_link,
-    take_down_consent,
 )
 from .evidence import attach_evidence
 from .links import link_state
@@ -23,8 +24,7 @@ from .pin import issue_pin, link_seen, verify_customer_pin, verify_pin
 from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
 from .staff import change_own_password, change_staff
-from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen, terms_sha256
-from .texts import shown_lines, shown_text, terms_in_force, text_to_read_out
+from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
 from .unlock import mark_re_exported, relock, unlock
 from .verbs import Refused
 from .withdrawal import withdraw_consent, withdraw_own_consent
@@ -48,7 +48,7 @@ __all__ = [
     "link_state",
     "mark_re_exported",
     "obstacle_to_publishing",
-    "obstacle_to_taking_down",
+    "obstacle_to_phone_consent",
     "open_consent_link",
     "open_request",
     "publish_terms",
@@ -61,10 +61,9 @@ __all__ = [
     "send_consent_link",
     "shown_lines",
     "shown_text",
-    "take_down_consent",
+    "record_phone_consent",
     "terms_in_force",
     "terms_seen",
-    "terms_sha256",
     "text_to_read_out",
     "unlock",
     "verify_customer_pin",

@@ -1,14 +1,13 @@
 """Issuing the certificate of a consent."""
 
-import hashlib
-
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.utils import timezone
 
-from .. import ledger, verify_certificate
-from ..certificates import facts, keys, pdf
-from ..models import CaseEvent, Certificate, Consent, UnlockRequest
+from ..certificates import facts, keys, pdf, verify_certificate
+from ..digest import sha256
+from ..ledger import chain
+from ..models import Certificate, Consent, LedgerEntry, UnlockRequest
 from ..rules import Refusal
 from .verbs import Refused
 
@@ -37,21 +36,23 @@ def issue_certificate(consent, *, by):
                 raise
             continue  # one half was read before something happened, the other after it
         with transaction.atomic():
-            UnlockRequest.objects.select_for_update(of=("self",), no_key=True).get(pk=consent.request_id)
+            UnlockRequest.objects.select_for_update(of=("self",), no_key=True).get(pk=consent.unlock_request_id)
             if _stand(_read(consent.pk)) == before and consent.certificates.first() == newest:
                 return _issue(drawn, by)
     raise Refused.because(Refusal.BUSY)
 
 
 def _read(pk):
-    people = ("recorded_by", "request__opened_by", "link__sent_by")
-    return Consent.objects.select_related("request__account", "request__requester", "terms", *people).get(pk=pk)
+    people = ("recorded_by", "unlock_request__opened_by", "link__sent_by")
+    return Consent.objects.select_related("unlock_request__account", "unlock_request__requester", "terms", *people).get(
+        pk=pk
+    )
 
 
 def _stand(consent):
     """Return how far the case has come: its newest entry that certificates tell of, and whether it is open."""
-    newest = facts.told_of(consent.request).order_by("-sequence").values_list("sequence", flat=True).first()
-    return newest, consent.request.status != UnlockRequest.Status.CLOSED
+    newest = facts.told_of(consent.unlock_request).order_by("-sequence").values_list("sequence", flat=True).first()
+    return newest, consent.unlock_request.status != UnlockRequest.Status.CLOSED
 
 
 def _draw(consent, ordinal, upto, interim):
@@ -61,17 +62,17 @@ def _draw(consent, ordinal, upto, interim):
     certificate.content, certificate.pdf = keys.document(told), pdf.render(told)
     # What does not hold together has to show here, not in a dispute.
     verify_certificate.verify(certificate.content.encode(), keys.public_key())
-    certificate.sha256 = hashlib.sha256(certificate.content.encode()).hexdigest()
-    certificate.pdf_sha256 = hashlib.sha256(certificate.pdf).hexdigest()
+    certificate.sha256 = sha256(certificate.content)
+    certificate.pdf_sha256 = sha256(certificate.pdf)
     return certificate
 
 
 def _issue(certificate, by):
     certificate.issued_by = by.user
     certificate.save(force_insert=True)
-    ledger.note(
-        CaseEvent.Kind.CERTIFIED,
-        request=certificate.consent.request,
+    chain.note(
+        LedgerEntry.Kind.CERTIFIED,
+        unlock_request=certificate.consent.unlock_request,
         by=by,
         at=certificate.issued_at,
         consent=certificate.consent_id,

@@ -1,7 +1,5 @@
 """Asking for the customer's consent, and recording the answer."""
 
-import hashlib
-
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
@@ -9,43 +7,48 @@ from django.db.models import F, OuterRef, Subquery
 from django.urls import reverse
 from django.utils import timezone
 
-from .. import fingerprint, history, ledger, mails, records, wording
+from .. import history
 from ..actors import Actor
-from ..models import CaseEvent, Consent, ConsentedBatch, ConsentLink, Contact, RequestedBatch, UnlockRequest
+from ..database import fingerprint
+from ..digest import sha256
+from ..ledger import chain, rows
+from ..models import Consent, ConsentedBatch, ConsentLink, Contact, LedgerEntry, RequestedBatch, UnlockRequest
 from ..rules import Refusal
+from ..texts import wording
+from ..texts.shown import asked_for, shown_text, terms_in_force, text_to_read_out
+from . import emails
 from .links import live, opened
 from .pin import counts_still, knows_pin, verified_by
-from .receipts import mail_receipt
+from .receipts import email_receipt
 from .requests import end
-from .texts import asked_for, shown_text, terms_in_force, text_to_read_out
 from .tokens import hashed, new_token
 from .verbs import Refused, customer_verb, locked, refuse_own_contacts, staff_verb
 
 
 @staff_verb("unlocks.send_consent_link")
 @transaction.atomic
-def send_consent_link(request, *, contact, by):
+def send_consent_link(unlock_request, *, contact, by):
     """Mail an Admin contact a link to the consent form and return its address; an older link stops working.
 
     The address is in nobody's hands afterwards but the reader's: only a hash of its token is kept. Whoever typed the
     account's PIN gets '' instead: with link and PIN together they could agree for the customer.
     """
-    request = locked(request)
-    if request.status == UnlockRequest.Status.UNLOCKED:
+    unlock_request = locked(unlock_request)
+    if unlock_request.status == UnlockRequest.Status.UNLOCKED:
         raise Refused.because(Refusal.ALREADY_RECORDED, names="unlocked; open a new request for other batches")
-    if not request.advice:
+    if not unlock_request.advice:
         raise Refused.because(Refusal.ADVICE_FIRST)
-    contact = _admin_now(contact, request, "Links go to Admin contacts only.")
-    refuse_own_contacts(request.account, by)
-    if not request.account.pin_hash:
+    contact = _admin_now(contact, unlock_request, "Links go to Admin contacts only.")
+    refuse_own_contacts(unlock_request.account, by)
+    if not unlock_request.account.pin_hash:
         raise Refused.because(Refusal.NO_PIN)
-    history.lock(asked_for(request))
-    fingerprint.take(asked_for(request))
+    history.lock(asked_for(unlock_request))
+    fingerprint.take(asked_for(unlock_request))
     at = timezone.now()
-    _revoke(request, at)
+    _revoke(unlock_request, at)
     token = new_token()
     link = ConsentLink.objects.create(
-        request=request,
+        unlock_request=unlock_request,
         sent_to=contact,
         email=contact.email,
         terms=terms_in_force(),
@@ -54,13 +57,13 @@ def send_consent_link(request, *, contact, by):
         sent_at=at,
         expires_at=at + settings.CONSENT_LINK_LIFETIME,
     )
-    shown = not knows_pin(request.account, by.user)
-    if request.status != UnlockRequest.Status.AWAITING_CONSENT:
-        request.status = UnlockRequest.Status.AWAITING_CONSENT
-        history.save(request, by=by, why="Consent link sent")
-    ledger.note(
-        CaseEvent.Kind.LINK_SENT,
-        request=request,
+    shown = not knows_pin(unlock_request.account, by.user)
+    if unlock_request.status != UnlockRequest.Status.AWAITING_CONSENT:
+        unlock_request.status = UnlockRequest.Status.AWAITING_CONSENT
+        history.save(unlock_request, by=by, why="Consent link sent")
+    chain.note(
+        LedgerEntry.Kind.LINK_SENT,
+        unlock_request=unlock_request,
         by=by,
         at=at,
         link=link.pk,
@@ -72,13 +75,13 @@ def send_consent_link(request, *, contact, by):
         shown=shown,
     )
     url = settings.PUBLIC_URL + reverse("consent_link", args=[token])
-    mails.send(
+    emails.send(
         "consent_link",
         contact.email,
-        about=request,
+        about=unlock_request,
         link=link,
-        request=request,
-        account=request.account,
+        unlock_request=unlock_request,
+        account=unlock_request.account,
         url=url,
         expires=link.expires_at,
     )
@@ -87,21 +90,25 @@ def send_consent_link(request, *, contact, by):
 
 @staff_verb("unlocks.send_consent_link")
 @transaction.atomic
-def revoke_consent_link(request, *, by):
+def revoke_consent_link(unlock_request, *, by):
     """Make the request's consent link useless at once."""
-    request = locked(request)
-    if not _revoke(request, timezone.now()):
+    unlock_request = locked(unlock_request)
+    if not _revoke(unlock_request, timezone.now()):
         raise Refused.because(Refusal.NO_LINK)
-    ledger.note(CaseEvent.Kind.LINK_REVOKED, request=request, by=by)
+    chain.note(LedgerEntry.Kind.LINK_REVOKED, unlock_request=unlock_request, by=by)
 
 
-def _revoke(request, at):
-    return ConsentLink.objects.filter(request=request, used_at=None, revoked_at=None).update(revoked_at=at)
+def _revoke(unlock_request, at):
+    return ConsentLink.objects.filter(unlock_request=unlock_request, used_at=None, revoked_at=None).update(
+        revoked_at=at
+    )
 
 
 def link_for(token):
     """Return the consent link with this token, or None."""
-    links = ConsentLink.objects.select_related("request__account", "request__requester", "sent_to", "terms")
+    links = ConsentLink.objects.select_related(
+        "unlock_request__account", "unlock_request__requester", "sent_to", "terms"
+    )
     return links.filter(token_hash=hashed(token)).first()
 
 
@@ -109,14 +116,14 @@ def link_for(token):
 @transaction.atomic
 def open_consent_link(link, *, by):
     """Record when and from where the customer first opened the form."""
-    request, link = live(link)
+    unlock_request, link = live(link)
     if link.first_opened_at:
         return link
     link.first_opened_at, link.first_opened_ip, link.first_opened_browser = timezone.now(), by.ip, by.browser
     link.save(update_fields=["first_opened_at", "first_opened_ip", "first_opened_browser"])
-    ledger.note(
-        CaseEvent.Kind.LINK_OPENED,
-        request=request,
+    chain.note(
+        LedgerEntry.Kind.LINK_OPENED,
+        unlock_request=unlock_request,
         by=by,
         link=link.pk,
         browser=by.browser,
@@ -129,7 +136,7 @@ def open_consent_link(link, *, by):
 def refuse_staff(found, *, by):
     """Record that a logged-in member of staff stood on the customer's page of a link, or of a consent's receipt."""
     which = "consent" if isinstance(found, Consent) else "link"
-    ledger.note(CaseEvent.Kind.STAFF_REFUSED, request=found.request, by=by, **{which: found.pk})
+    chain.note(LedgerEntry.Kind.STAFF_REFUSED, unlock_request=found.unlock_request, by=by, **{which: found.pk})
 
 
 @customer_verb
@@ -139,27 +146,27 @@ def give_consent(link, *, name, role, shown, by):
 
     Raises Refused: LINK_DEAD, NOT_OPENED, PIN_STALE, CHANGED_WHILE_READING.
     """
-    request, link = opened(link)
+    unlock_request, link = opened(link)
     if not counts_still(link.pin_verified_at, settings.PIN_VERIFICATION_LIFETIME):
         raise Refused.because(Refusal.PIN_STALE)
-    history.lock(asked_for(request))
+    history.lock(asked_for(unlock_request))
     if shown_text(link) != shown:
         raise Refused.because(Refusal.CHANGED_WHILE_READING)
     by_link = _by_link(link, by)
     consent, token = _agree(
-        request,
+        unlock_request,
         by_link | {"pin_verified_at": link.pin_verified_at, "pin_typed_by": UnlockRequest.PinTypedBy.CUSTOMER},
         name=name,
         role=role,
         shown=shown,
-        ticked=[wording.authorised(request.account), wording.agree(link.terms)],
+        ticked=[wording.authorized(unlock_request.account), wording.agree(link.terms)],
         pressed=wording.AGREE_BUTTON,
         by=by,
     )
-    request.pin_verified_at, request.pin_verified_by = link.pin_verified_at, None
-    request.pin_typed_by = UnlockRequest.PinTypedBy.CUSTOMER
-    _make_ready(request, consent, CaseEvent.Kind.CONSENTED, by=by, why="Consent given")
-    mail_receipt(consent, token)
+    unlock_request.pin_verified_at, unlock_request.pin_verified_by = link.pin_verified_at, None
+    unlock_request.pin_typed_by = UnlockRequest.PinTypedBy.CUSTOMER
+    _make_ready(unlock_request, consent, LedgerEntry.Kind.CONSENTED, by=by, why="Consent given")
+    email_receipt(consent, token)
     return consent, token
 
 
@@ -167,9 +174,9 @@ def give_consent(link, *, name, role, shown, by):
 @transaction.atomic
 def decline_consent(link, *, name, role, why, shown, by):
     """Record that the customer declined, and close the case; return the consent record and its receipt's token."""
-    request, link = opened(link)
+    unlock_request, link = opened(link)
     consent, token = _record(
-        request,
+        unlock_request,
         Consent.Decision.DECLINED,
         name=name,
         role=role,
@@ -178,82 +185,82 @@ def decline_consent(link, *, name, role, why, shown, by):
         at=timezone.now(),
         **_by_link(link, by),
     )
-    ledger.note(CaseEvent.Kind.DECLINED, request=request, by=by, why=why, **_facts(consent, by))
-    end(request, resolution=UnlockRequest.Resolution.DECLINED, by=by, why=why or "Customer declined")
-    mail_receipt(consent, token)
+    chain.note(LedgerEntry.Kind.DECLINED, unlock_request=unlock_request, by=by, why=why, **_facts(consent, by))
+    end(unlock_request, resolution=UnlockRequest.Resolution.DECLINED, by=by, why=why or "Customer declined")
+    email_receipt(consent, token)
     return consent, token
 
 
-@staff_verb("unlocks.take_down_consent")
+@staff_verb("unlocks.record_phone_consent")
 @transaction.atomic
-def take_down_consent(request, *, contact, name, role, shown, by):
+def record_phone_consent(unlock_request, *, contact, name, role, shown, by):
     """Record what the customer agreed to on the phone, as a weaker kind of consent; another person has to unlock.
 
-    Raises Refused: what `obstacle_to_taking_down` says, NOT_AN_ADMIN, CHANGED_WHILE_READING.
+    Raises Refused: what `obstacle_to_phone_consent` says, NOT_AN_ADMIN, CHANGED_WHILE_READING.
     """
-    request = locked(request)
-    _refuse_to_take_down(request, by)
-    contact, terms = _admin_now(contact, request, "Only an Admin of the account can consent."), terms_in_force()
-    history.lock(asked_for(request))
-    if text_to_read_out(request, terms) != shown:
+    unlock_request = locked(unlock_request)
+    _refuse_phone_consent(unlock_request, by)
+    contact, terms = _admin_now(contact, unlock_request, "Only an Admin of the account can consent."), terms_in_force()
+    history.lock(asked_for(unlock_request))
+    if text_to_read_out(unlock_request, terms) != shown:
         raise Refused.because(Refusal.CHANGED_WHILE_READING)
     consent, token = _agree(
-        request,
+        unlock_request,
         {
-            "how": Consent.How.STAFF,
+            "how": Consent.How.PHONE,
             "recorded_by": by.user,
             "terms": terms,
             "contact": contact,
             "contact_name": contact.name,
             "email": contact.email,
-            "pin_verified_at": request.pin_verified_at,
-            "pin_typed_by": request.pin_typed_by,
+            "pin_verified_at": unlock_request.pin_verified_at,
+            "pin_typed_by": unlock_request.pin_typed_by,
         },
         name=name,
         role=role,
         shown=shown,
         by=by,
     )
-    if _revoke(request, consent.given_at):
-        ledger.note(CaseEvent.Kind.LINK_REVOKED, request=request, by=by)
-    if request.status != UnlockRequest.Status.AWAITING_CONSENT:
-        request.status = UnlockRequest.Status.AWAITING_CONSENT
-        history.save(request, by=by, why="Consent asked for on the phone")
-    _make_ready(request, consent, CaseEvent.Kind.TAKEN_DOWN, by=by, why="Consent taken down by staff")
-    mail_receipt(consent, token)
+    if _revoke(unlock_request, consent.given_at):
+        chain.note(LedgerEntry.Kind.LINK_REVOKED, unlock_request=unlock_request, by=by)
+    if unlock_request.status != UnlockRequest.Status.AWAITING_CONSENT:
+        unlock_request.status = UnlockRequest.Status.AWAITING_CONSENT
+        history.save(unlock_request, by=by, why="Consent asked for on the phone")
+    _make_ready(unlock_request, consent, LedgerEntry.Kind.RECORDED_BY_PHONE, by=by, why="Consent taken down by staff")
+    email_receipt(consent, token)
     return consent
 
 
-def obstacle_to_taking_down(request, user):
+def obstacle_to_phone_consent(unlock_request, user):
     """Say why this member of staff can't take a consent down for the request now; '' when they can."""
     by = Actor.staff(user)
     try:
-        if not by.may("unlocks.take_down_consent"):
+        if not by.may("unlocks.record_phone_consent"):
             raise PermissionDenied("You may not take consents down.")
-        _refuse_to_take_down(request, by)
+        _refuse_phone_consent(unlock_request, by)
     except (Refused, PermissionDenied) as refused:
         return str(refused)
     return ""
 
 
-def _refuse_to_take_down(request, by):
-    if not settings.STAFF_CONSENT:
-        raise Refused.because(Refusal.STAFF_CONSENT_OFF)
-    if request.status == UnlockRequest.Status.CLOSED:
-        raise Refused.because(Refusal.CLOSED, request=request.reference)
-    if request.status == UnlockRequest.Status.UNLOCKED:
+def _refuse_phone_consent(unlock_request, by):
+    if not settings.PHONE_CONSENT:
+        raise Refused.because(Refusal.PHONE_CONSENT_OFF)
+    if unlock_request.status == UnlockRequest.Status.CLOSED:
+        raise Refused.because(Refusal.CLOSED, unlock_request=unlock_request.reference)
+    if unlock_request.status == UnlockRequest.Status.UNLOCKED:
         raise Refused.because(Refusal.ALREADY_RECORDED, names="unlocked; open a new request for other batches")
-    if not request.advice:
+    if not unlock_request.advice:
         raise Refused.because(Refusal.ADVICE_FIRST)
-    refuse_own_contacts(request.account, by)
-    if not verified_by(request, by.user):
+    refuse_own_contacts(unlock_request.account, by)
+    if not verified_by(unlock_request, by.user):
         raise Refused.because(Refusal.PIN_NOT_BY_YOU)
 
 
-def _admin_now(contact, request, said):
+def _admin_now(contact, unlock_request, said):
     """Lock a contact and return it as it stands now. Raises Refused unless it is an Admin of the request's account."""
     contact = Contact.objects.select_for_update(no_key=True).get(pk=contact.pk)
-    if contact.account_id != request.account_id or not contact.is_admin:
+    if contact.account_id != unlock_request.account_id or not contact.is_admin:
         raise Refused.because(Refusal.NOT_AN_ADMIN, name=contact.name, admins=said)
     return contact
 
@@ -274,13 +281,13 @@ def _by_link(link, by):
     }
 
 
-def _agree(request, given, *, name, role, shown, by, ticked=(), pressed=""):
+def _agree(unlock_request, given, *, name, role, shown, by, ticked=(), pressed=""):
     """Record an agreement to what the request still asks for, each batch as it stands; the batches are locked."""
-    fingerprint.take(asked_for(request))
+    fingerprint.take(asked_for(unlock_request))
     at = timezone.now()
-    waiting = RequestedBatch.objects.filter(request=request, outcome=RequestedBatch.Outcome.WAITING)
+    waiting = RequestedBatch.objects.filter(unlock_request=unlock_request, outcome=RequestedBatch.Outcome.WAITING)
     consent, token = _record(
-        request,
+        unlock_request,
         Consent.Decision.AGREED,
         name=name,
         role=role,
@@ -309,19 +316,19 @@ def _agree(request, given, *, name, role, shown, by, ticked=(), pressed=""):
     return consent, token
 
 
-def _make_ready(request, consent, kind, *, by, why):
-    request.status = UnlockRequest.Status.CONSENTED
-    history.save(request, by=by, why=why)
-    facts = {"batches": consent.batch_count, "covered": records.covered(consent.pk)} | _facts(consent, by)
-    ledger.note(kind, request=request, by=by, at=consent.given_at, **facts)
+def _make_ready(unlock_request, consent, kind, *, by, why):
+    unlock_request.status = UnlockRequest.Status.CONSENTED
+    history.save(unlock_request, by=by, why=why)
+    facts = {"batches": consent.batch_count, "covered": rows.covered(consent.pk)} | _facts(consent, by)
+    chain.note(kind, unlock_request=unlock_request, by=by, at=consent.given_at, **facts)
 
 
-def _record(request, decision, *, name, role, shown, at, **given):
+def _record(unlock_request, decision, *, name, role, shown, at, **given):
     token = new_token()
     consent = Consent.objects.create(
-        request=request,
+        unlock_request=unlock_request,
         text=shown,
-        text_sha256=hashlib.sha256(shown.encode()).hexdigest(),
+        text_sha256=sha256(shown),
         decision=decision,
         signer_name=name,
         signer_role=role,

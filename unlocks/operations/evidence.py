@@ -3,22 +3,23 @@
 from django.db import transaction
 from django.utils import timezone
 
-from .. import evidence, history, ledger
-from ..models import CaseEvent, ConsentEvidence, UnlockRequest
+from .. import evidence, history
+from ..ledger import chain
+from ..models import ConsentEvidence, LedgerEntry, UnlockRequest
 from ..rules import Refusal
 from .verbs import Refused, staff_verb
 
 
-@staff_verb("unlocks.take_down_consent")
+@staff_verb("unlocks.record_phone_consent")
 def attach_evidence(consent, *, what, file_name, content, by):
     """Keep a signed paper or a mail (its bytes) with a consent that staff took down; a closed case takes it too.
 
     The file is kept before the row is written, so that no row ever names a file that isn't there.
-    Raises Refused: NOT_TAKEN_DOWN, UNFIT_FILE, SAME_FILE, DAMAGED_FILE.
+    Raises Refused: NOT_BY_PHONE, UNFIT_FILE, SAME_FILE, DAMAGED_FILE.
     """
     what = ConsentEvidence.What(what)
-    if not consent.taken_down:
-        raise Refused.because(Refusal.NOT_TAKEN_DOWN, name=consent.reference)
+    if not consent.recorded_by_phone:
+        raise Refused.because(Refusal.NOT_BY_PHONE, name=consent.reference)
     file_name = evidence.clean_name(file_name)
     try:
         media_type = evidence.media_type(file_name, content)
@@ -28,7 +29,7 @@ def attach_evidence(consent, *, what, file_name, content, by):
     except evidence.Damaged as damaged:
         raise Refused.because(Refusal.DAMAGED_FILE, why=str(damaged)) from None
     with transaction.atomic():
-        history.lock(UnlockRequest.objects.filter(pk=consent.request_id))
+        history.lock(UnlockRequest.objects.filter(pk=consent.unlock_request_id))
         if there := ConsentEvidence.objects.filter(consent=consent, sha256=sha256).first():
             raise Refused.because(Refusal.SAME_FILE, name=there.file_name)
         attached = ConsentEvidence.objects.create(
@@ -41,9 +42,9 @@ def attach_evidence(consent, *, what, file_name, content, by):
             attached_by=by.user,
             attached_at=timezone.now(),
         )
-        ledger.note(
-            CaseEvent.Kind.EVIDENCE,
-            request=consent.request,
+        chain.note(
+            LedgerEntry.Kind.EVIDENCE,
+            unlock_request=consent.unlock_request,
             by=by,
             at=attached.attached_at,
             consent=consent.pk,

@@ -11,7 +11,7 @@ def link_state(link):
     """Say where a consent link stands: 'live', 'used', 'revoked' or 'expired'."""
     if link.used_at:
         return "used"
-    if link.revoked_at or link.request.status == UnlockRequest.Status.CLOSED or _sent_elsewhere(link):
+    if link.revoked_at or link.unlock_request.status == UnlockRequest.Status.CLOSED or _sent_elsewhere(link):
         return "revoked"
     if link.expires_at <= timezone.now():
         return "expired"
@@ -25,25 +25,25 @@ def _sent_elsewhere(link):
 
 def live(link):
     """Lock the request and the link and return both. Raises Refused unless the link can still be used."""
-    request = (
+    unlock_request = (
         UnlockRequest.objects.select_for_update(of=("self",), no_key=True)
         .select_related("account")
-        .get(pk=link.request_id)
+        .get(pk=link.unlock_request_id)
     )
     link = (
         ConsentLink.objects.select_for_update(of=("self",), no_key=True)
         .select_related("terms", "sent_to")
         .get(pk=link.pk)
     )
-    link.request = request
-    if link_state(link) != "live" or request.status != UnlockRequest.Status.AWAITING_CONSENT:
+    link.unlock_request = unlock_request
+    if link_state(link) != "live" or unlock_request.status != UnlockRequest.Status.AWAITING_CONSENT:
         raise Refused.because(Refusal.LINK_DEAD)
-    return request, link
+    return unlock_request, link
 
 
 def opened(link):
     """Lock the request and the link and return both. Raises Refused unless the form behind it was opened."""
-    request, link = live(link)
+    unlock_request, link = live(link)
     if not link.first_opened_at:
         raise Refused.because(Refusal.NOT_OPENED)
-    return request, link
+    return unlock_request, link

@@ -12,31 +12,33 @@ from django.db import transaction
 from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
-from .. import history, ledger, mails, pins
-from ..models import Account, CaseEvent, ConsentLink, UnlockRequest
+from .. import history, pins
+from ..ledger import chain
+from ..models import Account, ConsentLink, LedgerEntry, UnlockRequest
 from ..rules import Refusal
+from . import emails
 from .links import opened
 from .verbs import Refused, customer_verb, locked, refuse_own_contacts, staff_verb
 
 
 @staff_verb("unlocks.verify_pin")
-def verify_pin(request, *, pin, by):
+def verify_pin(unlock_request, *, pin, by):
     """Check a PIN that an agent types for the customer: lower assurance, and recorded as that.
 
     Raises Refused: LINK_SEEN before a try is taken, PIN_WRONG and PIN_LOCKED with the try kept.
     """
     with transaction.atomic():
-        account = locked(request).account
-        if link_seen(request, by.user):
+        account = locked(unlock_request).account
+        if link_seen(unlock_request, by.user):
             raise Refused.because(Refusal.LINK_SEEN)
-    _try(account, pin, request=request, by=by)
+    _try(account, pin, unlock_request=unlock_request, by=by)
     with transaction.atomic():
-        request = locked(request)
-        request.pin_verified_at, request.pin_verified_by = timezone.now(), by.user
-        request.pin_typed_by = UnlockRequest.PinTypedBy.AGENT
-        history.save(request, by=by, why="PIN verified")
-        _record_right(account, request, by)
-    return request
+        unlock_request = locked(unlock_request)
+        unlock_request.pin_verified_at, unlock_request.pin_verified_by = timezone.now(), by.user
+        unlock_request.pin_typed_by = UnlockRequest.PinTypedBy.AGENT
+        history.save(unlock_request, by=by, why="PIN verified")
+        _record_right(account, unlock_request, by)
+    return unlock_request
 
 
 @customer_verb
@@ -46,27 +48,27 @@ def verify_customer_pin(link, *, pin, by):
     Raises Refused: LINK_DEAD and NOT_OPENED, when no try is taken; PIN_WRONG and PIN_LOCKED.
     """
     with transaction.atomic():
-        request, _ = opened(link)
-    _try(request.account, pin, request=request, by=by)
+        unlock_request, _ = opened(link)
+    _try(unlock_request.account, pin, unlock_request=unlock_request, by=by)
     with transaction.atomic():
-        request, _ = opened(link)
+        unlock_request, _ = opened(link)
         ConsentLink.objects.filter(pk=link.pk).update(pin_verified_at=timezone.now())
-        _record_right(request.account, request, by)
+        _record_right(unlock_request.account, unlock_request, by)
     link.refresh_from_db(fields=["pin_verified_at"])
 
 
-def _try(account, pin, *, request, by):
+def _try(account, pin, *, unlock_request, by):
     """Take a try and judge it. Raises Refused with the try kept."""
     if not _take_attempt(account):
         with transaction.atomic():
-            ledger.note(CaseEvent.Kind.PIN_LOCKED, request=request, by=by)
+            chain.note(LedgerEntry.Kind.PIN_LOCKED, unlock_request=unlock_request, by=by)
         account.refresh_from_db()
         raise Refused.because(Refusal.PIN_LOCKED, state=account.pin_state or "The PIN is locked; try again later.")
     account.refresh_from_db()
     if pins.matches(pin, account.pin_hash):
         return
     with transaction.atomic():
-        ledger.note(CaseEvent.Kind.PIN_WRONG, request=request, by=by, tries=account.pin_failures)
+        chain.note(LedgerEntry.Kind.PIN_WRONG, unlock_request=unlock_request, by=by, tries=account.pin_failures)
     if account.pin_failures in (*pins.LOCKOUTS, pins.LAST_TRY) and account.pin_hash:
         raise Refused.because(Refusal.PIN_WRONG, left=account.pin_state)
     raise Refused.because(Refusal.PIN_WRONG, left="After five wrong tries it is locked for a while.")
@@ -87,12 +89,12 @@ def _take_attempt(account):
         )
 
 
-def _record_right(account, request, by):
+def _record_right(account, unlock_request, by):
     """Give the tries back. Raises Refused when another PIN was issued since this one was typed."""
     same = Account.objects.filter(pk=account.pk, pin_hash=account.pin_hash)
     if not history.update_untracked(same, pin_failures=0, pin_locked_until=None):
         raise Refused.because(Refusal.PIN_WRONG, left="A new one has been issued meanwhile.")
-    ledger.note(CaseEvent.Kind.PIN_RIGHT, request=request, by=by)
+    chain.note(LedgerEntry.Kind.PIN_VERIFIED, unlock_request=unlock_request, by=by)
 
 
 @staff_verb("unlocks.issue_pin")
@@ -113,37 +115,37 @@ def issue_pin(account, *, by):
             pin_locked_until=None,
         )
         # What was verified with the old PIN counts no more.
-        ConsentLink.objects.filter(request__account=account, used_at=None).update(pin_verified_at=None)
-        ledger.note(CaseEvent.Kind.PIN_ISSUED, account=account, by=by, to=[contact.pk for contact in admins])
+        ConsentLink.objects.filter(unlock_request__account=account, used_at=None).update(pin_verified_at=None)
+        chain.note(LedgerEntry.Kind.PIN_ISSUED, account=account, by=by, to=[contact.pk for contact in admins])
         for contact in admins:
-            mails.send("new_pin", contact.email, account=account, about=account, contact=contact, pin=pin)
+            emails.send("new_pin", contact.email, account=account, about=account, contact=contact, pin=pin)
     account.refresh_from_db()
 
 
-def link_seen(request, user):
+def link_seen(unlock_request, user):
     """Say whether `user` was shown a consent link of the account that still works: then they may not type its PIN.
 
     With both, in one request or in two, they could agree for the customer.
     """
     live = ConsentLink.objects.filter(used_at=None, revoked_at=None, expires_at__gt=timezone.now())
-    return live.filter(request__account=request.account_id, sent_by=user).exists()
+    return live.filter(unlock_request__account=unlock_request.account_id, sent_by=user).exists()
 
 
 def knows_pin(account, user):
     """Say whether `user` has typed the PIN that the account has now."""
-    right = CaseEvent.objects.filter(kind=CaseEvent.Kind.PIN_RIGHT, account=account, user=user)
+    right = LedgerEntry.objects.filter(kind=LedgerEntry.Kind.PIN_VERIFIED, account=account, user=user)
     return right.filter(at__gte=account.pin_issued_at).exists() if account.pin_issued_at else right.exists()
 
 
-def verified_by(request, user):
+def verified_by(unlock_request, user):
     """Say whether `user` typed the PIN that the account has now for this request, not more than 30 minutes ago."""
-    right = CaseEvent.objects.filter(kind=CaseEvent.Kind.PIN_RIGHT, request=request, user=user)
-    if issued := request.account.pin_issued_at:
+    right = LedgerEntry.objects.filter(kind=LedgerEntry.Kind.PIN_VERIFIED, unlock_request=unlock_request, user=user)
+    if issued := unlock_request.account.pin_issued_at:
         right = right.filter(at__gte=issued)
     return (
-        request.pin_verified_by_id == user.pk
-        and counts_still(request.pin_verified_at, settings.PIN_VERIFICATION_LIFETIME)
-        and right.filter(at__gte=request.pin_verified_at).exists()
+        unlock_request.pin_verified_by_id == user.pk
+        and counts_still(unlock_request.pin_verified_at, settings.PIN_VERIFICATION_LIFETIME)
+        and right.filter(at__gte=unlock_request.pin_verified_at).exists()
     )
 
 

@@ -6,32 +6,34 @@ from django.db.models import Q
 from django.urls import reverse
 from django.utils import timezone
 
-from .. import ledger, mails, wording
-from ..models import CaseEvent, Consent, ConsentWithdrawal, RequestedBatch, ResentReceipt, UnlockRequest
+from ..ledger import chain
+from ..models import Consent, ConsentWithdrawal, LedgerEntry, RequestedBatch, ResentReceipt, UnlockRequest
 from ..rules import Refusal
+from ..texts.formats import counted
+from . import emails
 from .tokens import hashed, new_token
 from .verbs import Refused, refuse_own_contacts, staff_verb
 
 
 def receipt_for(token):
     """Return the consent whose receipt has this token, or None."""
-    consents = Consent.objects.select_related("request__account", "terms", "contact", "recorded_by")
+    consents = Consent.objects.select_related("unlock_request__account", "terms", "contact", "recorded_by")
     return consents.filter(
         Q(receipt_hash=hashed(token))
         | Q(pk__in=ResentReceipt.objects.filter(token_hash=hashed(token)).values("consent"))
     ).first()
 
 
-def mail_receipt(consent, token, to=""):
+def email_receipt(consent, token, to=""):
     """Mail the customer's copy of a consent, as it stands now, with the link that the token makes."""
     withdrawal = ConsentWithdrawal.objects.filter(consent=consent).first()
-    mails.send(
+    emails.send(
         _template(consent, withdrawal),
         to or consent.email,
-        about=consent.request,
+        about=consent.unlock_request,
         consent=consent,
-        request=consent.request,
-        account=consent.request.account,
+        unlock_request=consent.unlock_request,
+        account=consent.unlock_request.account,
         url=settings.PUBLIC_URL + reverse("receipt_link", args=[token]),
         text=consent.text,
         again=bool(to),
@@ -41,15 +43,15 @@ def mail_receipt(consent, token, to=""):
 
 def told_of_withdrawal(withdrawal):
     """Return what a mail says of a withdrawal: itself, and in words what became of the case's batches."""
-    lines = withdrawal.consent.request.lines
+    lines = withdrawal.consent.unlock_request.lines
     counts = {
         name: lines.filter(outcome=outcome).count()
         for name, outcome in (
-            ("locked_again", RequestedBatch.Outcome.RELOCKED),
+            ("relocked", RequestedBatch.Outcome.RELOCKED),
             ("exported", RequestedBatch.Outcome.RE_EXPORTED),
         )
     }
-    words = {name: wording.counted(n, "batch", "batches") if n else "no batch" for name, n in counts.items()}
+    words = {name: counted(n, "batch", "batches") if n else "no batch" for name, n in counts.items()}
     return {"withdrawal": withdrawal} | words
 
 
@@ -58,7 +60,7 @@ def _template(consent, withdrawal):
         return "declined"
     if withdrawal:
         return "withdrawn"
-    return "taken_down" if consent.taken_down else "receipt"
+    return "recorded_by_phone" if consent.recorded_by_phone else "receipt"
 
 
 @staff_verb("unlocks.send_consent_link")
@@ -68,19 +70,19 @@ def resend_receipt(consent, *, by):
 
     Raises Refused: NOT_AN_ADMIN when the contact is none any more, OWN_CONTACT. A closed case makes no difference.
     """
-    request = UnlockRequest.objects.select_related("account").get(pk=consent.request_id)
+    unlock_request = UnlockRequest.objects.select_related("account").get(pk=consent.unlock_request_id)
     contact = consent.contact
     contact.refresh_from_db()
     if not contact.is_admin:
         raise Refused.because(Refusal.NOT_AN_ADMIN, name=contact.name, admins="Receipts go to Admin contacts only.")
-    refuse_own_contacts(request.account, by)
+    refuse_own_contacts(unlock_request.account, by)
     at, token = timezone.now(), new_token()
     resent = ResentReceipt.objects.create(
         consent=consent, email=contact.email, token_hash=hashed(token), sent_by=by.user, sent_at=at
     )
-    ledger.note(
-        CaseEvent.Kind.RECEIPT_RESENT,
-        request=request,
+    chain.note(
+        LedgerEntry.Kind.RECEIPT_RESENT,
+        unlock_request=unlock_request,
         by=by,
         at=at,
         consent=consent.pk,
@@ -89,5 +91,5 @@ def resend_receipt(consent, *, by):
         to=contact.email,
         name=contact.name,
     )
-    mail_receipt(consent, token, to=contact.email)
+    email_receipt(consent, token, to=contact.email)
     return resent

@@ -4,8 +4,9 @@ from django.db import transaction
 from django.db.models import Value
 from django.utils import timezone
 
-from .. import history, ledger
-from ..models import Account, Batch, CaseEvent, ConsentLink, RequestedBatch, UnlockRequest
+from .. import history
+from ..ledger import chain
+from ..models import Account, Batch, ConsentLink, LedgerEntry, RequestedBatch, UnlockRequest
 from ..rules import Refusal, eligible, sentence
 from .verbs import Refused, locked, staff_verb
 
@@ -14,7 +15,7 @@ CLOSABLE_AS = [
     UnlockRequest.Resolution.RE_EXPORTED,
     UnlockRequest.Resolution.ENTERED_MANUALLY,
     UnlockRequest.Resolution.RELOCKED_UNUSED,
-    UnlockRequest.Resolution.CANCELLED,
+    UnlockRequest.Resolution.CANCELED,
     UnlockRequest.Resolution.EXPIRED,
     UnlockRequest.Resolution.NOT_ELIGIBLE,
 ]
@@ -45,7 +46,7 @@ def open_request(*, account, requester, channel, bypass_reason, reason, batches,
     refusals = [(Refusal(batch.obstacle), f"{batch.number}: {sentence(batch.obstacle, batch)}") for batch in refused]
     if refusals:
         raise Refused(*refusals)
-    request = history.save(
+    unlock_request = history.save(
         UnlockRequest(
             account=account,
             requester=requester,
@@ -65,16 +66,16 @@ def open_request(*, account, requester, channel, bypass_reason, reason, batches,
         by=by,
         why="Opened",
         at=at,
-        request_id=request.pk,
+        unlock_request_id=unlock_request.pk,
         batch_id=history.F("pk"),
         outcome=RequestedBatch.Outcome.WAITING.value,
         consented_id=None,
     )
     if not count:
         raise Refused.because(Refusal.NO_BATCHES)
-    ledger.note(
-        CaseEvent.Kind.OPENED,
-        request=request,
+    chain.note(
+        LedgerEntry.Kind.OPENED,
+        unlock_request=unlock_request,
         by=by,
         at=at,
         batches=count,
@@ -83,7 +84,7 @@ def open_request(*, account, requester, channel, bypass_reason, reason, batches,
         bypass_reason=bypass_reason,
         reason=reason,
     )
-    return request
+    return unlock_request
 
 
 def _who_could(account):
@@ -95,76 +96,80 @@ def _who_could(account):
 
 @staff_verb("unlocks.open_request")
 @transaction.atomic
-def record_advice(request, *, advice, by):
+def record_advice(unlock_request, *, advice, by):
     """Record what the customer chose when offered the safer route. Entering the items by hand closes the case."""
-    request = locked(request)
-    if request.status not in (UnlockRequest.Status.OPEN, UnlockRequest.Status.AWAITING_CONSENT):
-        raise Refused.because(Refusal.ALREADY_RECORDED, names=request.get_advice_display() or "past that step")
-    if request.advice == advice:
-        raise Refused.because(Refusal.ALREADY_RECORDED, names=request.get_advice_display())
-    request.advice, request.advised_at = advice, timezone.now()
-    history.save(request, by=by, why="Safer route offered")
-    ledger.note(CaseEvent.Kind.ADVISED, request=request, by=by, advice=advice)
+    unlock_request = locked(unlock_request)
+    if unlock_request.status not in (UnlockRequest.Status.OPEN, UnlockRequest.Status.AWAITING_CONSENT):
+        raise Refused.because(Refusal.ALREADY_RECORDED, names=unlock_request.get_advice_display() or "past that step")
+    if unlock_request.advice == advice:
+        raise Refused.because(Refusal.ALREADY_RECORDED, names=unlock_request.get_advice_display())
+    unlock_request.advice, unlock_request.advised_at = advice, timezone.now()
+    history.save(unlock_request, by=by, why="Safer route offered")
+    chain.note(LedgerEntry.Kind.ADVISED, unlock_request=unlock_request, by=by, advice=advice)
     if advice == UnlockRequest.Advice.MANUAL_ENTRY:
         end(
-            request,
+            unlock_request,
             resolution=UnlockRequest.Resolution.ENTERED_MANUALLY,
             by=by,
             why="Customer enters the items by hand",
         )
-    return request
+    return unlock_request
 
 
 @staff_verb("unlocks.open_request")
 @transaction.atomic
-def assign(request, *, to, by):
+def assign(unlock_request, *, to, by):
     """Hand a case to a member of staff who can work on it (take it, when that is oneself)."""
-    request = locked(request)
+    unlock_request = locked(unlock_request)
     if not to.has_perm("unlocks.open_request"):
         raise Refused.because(Refusal.NOT_AN_AGENT, name=to)
-    if request.assignee_id == to.pk:
+    if unlock_request.assignee_id == to.pk:
         raise Refused.because(Refusal.ALREADY_RECORDED, names=f"assigned to {to}")
-    request.assignee = to
-    history.save(request, by=by, why="Assigned")
-    ledger.note(CaseEvent.Kind.ASSIGNED, request=request, by=by, to=to.pk, name=to.get_username())
-    return request
+    unlock_request.assignee = to
+    history.save(unlock_request, by=by, why="Assigned")
+    chain.note(LedgerEntry.Kind.ASSIGNED, unlock_request=unlock_request, by=by, to=to.pk, name=to.get_username())
+    return unlock_request
 
 
 @staff_verb("unlocks.open_request")
 @transaction.atomic
-def add_note(request, *, text, by):
+def add_note(unlock_request, *, text, by):
     """Put a note on the case's timeline; a closed case takes notes too."""
-    request = UnlockRequest.objects.get(pk=request.pk)
-    ledger.note(CaseEvent.Kind.NOTE, request=request, by=by, text=text)
+    unlock_request = UnlockRequest.objects.get(pk=unlock_request.pk)
+    chain.note(LedgerEntry.Kind.NOTE, unlock_request=unlock_request, by=by, text=text)
 
 
 @staff_verb("unlocks.open_request")
 @transaction.atomic
-def close_request(request, *, resolution, why, by):
+def close_request(unlock_request, *, resolution, why, by):
     """Close a case; batches that were never unlocked leave it. Refused while one is unlocked."""
-    request = locked(request)
+    unlock_request = locked(unlock_request)
     needed = _NEEDS_OUTCOME.get(resolution)
-    if resolution not in CLOSABLE_AS or (needed and not request.lines.filter(outcome=needed).exists()):
+    if resolution not in CLOSABLE_AS or (needed and not unlock_request.lines.filter(outcome=needed).exists()):
         names = str(UnlockRequest.Resolution(resolution).label).lower()
         raise Refused.because(Refusal.WRONG_RESOLUTION, names=names)
-    return end(request, resolution=resolution, by=by, why=why)
+    return end(unlock_request, resolution=resolution, by=by, why=why)
 
 
-def end(request, *, resolution, by, why):
+def end(unlock_request, *, resolution, by, why):
     """Close a locked case, inside a verb."""
-    unlocked = request.lines.filter(outcome=RequestedBatch.Outcome.UNLOCKED)
+    unlocked = unlock_request.lines.filter(outcome=RequestedBatch.Outcome.UNLOCKED)
     if names := list(unlocked.values_list("batch__number", flat=True)[:10]):
         raise Refused.because(Refusal.STILL_UNLOCKED, names=", ".join(names))
     at = timezone.now()
     history.update(
-        RequestedBatch.objects.filter(request=request, outcome=RequestedBatch.Outcome.WAITING),
+        RequestedBatch.objects.filter(unlock_request=unlock_request, outcome=RequestedBatch.Outcome.WAITING),
         by=by,
         why=why,
         at=at,
         outcome=Value(RequestedBatch.Outcome.NOT_UNLOCKED.value),
     )
-    ConsentLink.objects.filter(request=request, used_at=None, revoked_at=None).update(revoked_at=at)
-    request.status, request.resolution, request.closed_at = UnlockRequest.Status.CLOSED, resolution, at
-    history.save(request, by=by, why=why)
-    ledger.note(CaseEvent.Kind.CLOSED, request=request, by=by, resolution=resolution, why=why)
-    return request
+    ConsentLink.objects.filter(unlock_request=unlock_request, used_at=None, revoked_at=None).update(revoked_at=at)
+    unlock_request.status, unlock_request.resolution, unlock_request.closed_at = (
+        UnlockRequest.Status.CLOSED,
+        resolution,
+        at,
+    )
+    history.save(unlock_request, by=by, why=why)
+    chain.note(LedgerEntry.Kind.CLOSED, unlock_request=unlock_request, by=by, resolution=resolution, why=why)
+    return unlock_request

@@ -9,8 +9,9 @@ from django.contrib.auth.hashers import is_password_usable
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
-from .. import history, ledger
-from ..models import CaseEvent
+from .. import history
+from ..ledger import chain
+from ..models import LedgerEntry
 from .verbs import staff_verb
 
 FIELDS = ("username", "first_name", "last_name", "email", "is_active", "is_staff", "is_superuser")
@@ -38,7 +39,7 @@ def _noted(user, write, by):
     written = write()
     after = _account(user.pk)
     if changed := _changes(before, after):
-        ledger.note(CaseEvent.Kind.STAFF_CHANGED, by=by, user=user.pk, username=user.get_username(), changed=changed)
+        chain.note(LedgerEntry.Kind.STAFF_CHANGED, by=by, user=user.pk, username=user.get_username(), changed=changed)
     return written
 
 

@@ -1,6 +1,5 @@
 """The life of the consent terms: drafted, published by another person, then frozen."""
 
-import hashlib
 import json
 
 from django.contrib.auth import get_user_model
@@ -8,11 +7,14 @@ from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
-from .. import ledger, wording
 from ..actors import Actor
-from ..models import CaseEvent, ConsentTerms
+from ..digest import sha256
+from ..ledger import chain
+from ..models import ConsentTerms, LedgerEntry
 from ..rules import Refusal
-from .texts import terms_in_force
+from ..texts import wording
+from ..texts.formats import moment_with_seconds
+from ..texts.shown import terms_in_force
 from .verbs import Refused, staff_verb
 
 PUBLISH = "unlocks.publish_terms"
@@ -65,13 +67,13 @@ def publish_terms(terms, *, seen, by):
     _refuse_to_publish(terms, by)
     terms.published_by, terms.published_at = by.user, timezone.now()
     ConsentTerms.objects.filter(pk=terms.pk).update(published_by=terms.published_by, published_at=terms.published_at)
-    ledger.note(
-        CaseEvent.Kind.TERMS_PUBLISHED,
+    chain.note(
+        LedgerEntry.Kind.TERMS_PUBLISHED,
         by=by,
         at=terms.published_at,
         version=terms.version,
         title=terms.title,
-        sha256=terms_sha256(terms),
+        sha256=sha256(terms.text),
         drafted_by=terms.drafted_by_id,
         drafted_at=terms.drafted_at and terms.drafted_at.isoformat(),
     )
@@ -92,12 +94,7 @@ def obstacle_to_publishing(terms, user):
 
 def terms_seen(terms):
     """Return what proves which title and text somebody had before them: the SHA-256 (hex) of both."""
-    return hashlib.sha256(f"{terms.title}\n{terms.text}".encode()).hexdigest()
-
-
-def terms_sha256(terms):
-    """Return the SHA-256 (hex) of the text alone, as the ledger keeps it."""
-    return hashlib.sha256(terms.text.encode()).hexdigest()
+    return sha256(f"{terms.title}\n{terms.text}")
 
 
 def _started_from(newest, by):
@@ -113,13 +110,13 @@ def _started_from(newest, by):
 
 
 def _note_draft(terms, by):
-    ledger.note(
-        CaseEvent.Kind.TERMS_DRAFTED,
+    chain.note(
+        LedgerEntry.Kind.TERMS_DRAFTED,
         by=by,
         at=terms.drafted_at,
         version=terms.version,
         title=terms.title,
-        sha256=terms_sha256(terms),
+        sha256=sha256(terms.text),
     )
 
 
@@ -134,7 +131,7 @@ def _locked_draft(terms):
 
 def _refuse_unless_seen(terms, seen):
     if seen != terms_seen(terms):
-        at = f"{timezone.localtime(terms.drafted_at):%-d %b %Y, %H:%M:%S %Z}" if terms.drafted_at else "at some time"
+        at = moment_with_seconds(terms.drafted_at) or "at an unknown time"
         raise Refused.because(Refusal.TERMS_CHANGED, name=_drafter(terms), at=at)
 
 
@@ -151,7 +148,7 @@ def _refuse_to_publish(terms, by):
 
 def _writers(terms):
     """Return the keys of all who wrote at a draft, as the ledger tells: whoever adds a blank takes no words over."""
-    drafted = CaseEvent.objects.filter(kind=CaseEvent.Kind.TERMS_DRAFTED).values_list("user", "body")
+    drafted = LedgerEntry.objects.filter(kind=LedgerEntry.Kind.TERMS_DRAFTED).values_list("user", "body")
     return {user for user, body in drafted if json.loads(body)["facts"]["version"] == terms.version}
 
 

@@ -1,7 +1,8 @@
 """The tokens in the links that are mailed: drawn here, and kept as a hash."""
 
-import hashlib
 import secrets
+
+from ..digest import sha256
 
 
 def new_token():
@@ -11,4 +12,4 @@ def new_token():
 
 def hashed(token):
     """Return the SHA-256 (hex) of a token, which is all that is kept of it."""
-    return hashlib.sha256(token.encode()).hexdigest()
+    return sha256(token)

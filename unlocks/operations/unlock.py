@@ -15,8 +15,10 @@ from django.db import IntegrityError, transaction
 from django.db.models import F, OuterRef, Subquery, Value
 from django.utils import timezone
 
-from .. import guards, history, ledger
-from ..models import Act, Batch, CaseEvent, RequestedBatch, UnlockRequest, Verdict
+from .. import history
+from ..database import guards
+from ..ledger import chain
+from ..models import Act, Batch, LedgerEntry, RequestedBatch, UnlockRequest, Verdict
 from ..rules import Refusal, judged, judged_unlocked
 from .verbs import Refused, staff_verb
 
@@ -45,23 +47,21 @@ def _unlocked(by, at):
     }
 
 
-def _locked_again(by, at):
+def _relocked(by, at):
     return {"status": Batch.Status.BYPASSED.value, "grant": None, "unlocked_by": None, "unlocked_until": None}
 
 
 def _re_exported(by, at):
-    return _locked_again(by, at) | {
+    return _relocked(by, at) | {
         "status": Batch.Status.EXPORTED.value,
         "exported_on": timezone.localdate(at),
     }
 
 
-_UNLOCK = _Way(Act.Kind.UNLOCK, judged, RequestedBatch.Outcome.UNLOCKED, CaseEvent.Kind.UNLOCKED, _unlocked)
-_RELOCK = _Way(
-    Act.Kind.RELOCK, judged_unlocked, RequestedBatch.Outcome.RELOCKED, CaseEvent.Kind.RELOCKED, _locked_again
-)
+_UNLOCK = _Way(Act.Kind.UNLOCK, judged, RequestedBatch.Outcome.UNLOCKED, LedgerEntry.Kind.UNLOCKED, _unlocked)
+_RELOCK = _Way(Act.Kind.RELOCK, judged_unlocked, RequestedBatch.Outcome.RELOCKED, LedgerEntry.Kind.RELOCKED, _relocked)
 _RE_EXPORT = _Way(
-    Act.Kind.RE_EXPORT, judged_unlocked, RequestedBatch.Outcome.RE_EXPORTED, CaseEvent.Kind.RE_EXPORTED, _re_exported
+    Act.Kind.RE_EXPORT, judged_unlocked, RequestedBatch.Outcome.RE_EXPORTED, LedgerEntry.Kind.RE_EXPORTED, _re_exported
 )
 
 
@@ -126,7 +126,7 @@ def _attempt(way, batches, *, by, key, why):
     picked = batches.order_by().values("pk")
     chosen = Batch.objects.filter(pk__in=picked)
     open_lines = RequestedBatch.objects.filter(batch__in=picked, outcome__in=RequestedBatch.OPEN)
-    history.lock(UnlockRequest.objects.filter(pk__in=open_lines.values("request")))
+    history.lock(UnlockRequest.objects.filter(pk__in=open_lines.values("unlock_request")))
     history.lock(chosen)
 
     at = timezone.now()
@@ -149,14 +149,14 @@ def _attempt(way, batches, *, by, key, why):
     if way is _UNLOCK:
         history.update(
             UnlockRequest.objects.filter(
-                pk__in=done.values("line__request"), status=UnlockRequest.Status.CONSENTED.value
+                pk__in=done.values("line__unlock_request"), status=UnlockRequest.Status.CONSENTED.value
             ),
             **recorded,
             status=UnlockRequest.Status.UNLOCKED.value,
         )
     if written != done.count():
         raise history.ConcurrentChange("The batches changed while they were being judged.")
-    ledger.append(_entries(way, act, why), by=by, at=at)
+    chain.append(_entries(way, act, why), by=by, at=at)
     return act
 
 
@@ -164,10 +164,10 @@ def _entries(way, act, why):
     """Yield one ledger entry a request for what was done, and one for what was refused."""
     verdicts = (
         Verdict.objects.filter(act=act, line__isnull=False)
-        .order_by("line__request_id", "batch_id")
-        .values_list("line__request_id", "batch__account_id", "refusal", "batch__number", "batch__fingerprint")
+        .order_by("line__unlock_request_id", "batch_id")
+        .values_list("line__unlock_request_id", "batch__account_id", "refusal", "batch__number", "batch__fingerprint")
     )
-    for (request, account), rows in groupby(verdicts.iterator(chunk_size=2000), key=lambda row: row[:2]):
+    for (unlock_request, account), rows in groupby(verdicts.iterator(chunk_size=2000), key=lambda row: row[:2]):
         digest, numbers, count, refusals = hashlib.sha256(), [], 0, {}
         for _, _, refusal, number, fingerprint in rows:
             if refusal:
@@ -179,11 +179,11 @@ def _entries(way, act, why):
                 numbers.append(number)
         facts = {"act": str(act.pk), **({"why": why} if why else {})}
         if count:
-            yield ledger.Entry(
+            yield chain.Entry(
                 way.event,
-                request,
+                unlock_request,
                 account,
                 facts | {"batches": count, "numbers": numbers, "sha256": digest.hexdigest()},
             )
         if refusals and way is _UNLOCK:
-            yield ledger.Entry(CaseEvent.Kind.REFUSED, request, account, facts | {"refusals": refusals})
+            yield chain.Entry(LedgerEntry.Kind.REFUSED, unlock_request, account, facts | {"refusals": refusals})

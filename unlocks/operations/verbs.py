@@ -57,11 +57,13 @@ def refuse_own_contacts(account, by):
             raise Refused.because(Refusal.OWN_CONTACT, name=admin.name)
 
 
-def locked(request):
+def locked(unlock_request):
     """Lock a request for the rest of the transaction and return it as it stands now. Raises Refused when closed."""
-    request = (
-        UnlockRequest.objects.select_for_update(of=("self",), no_key=True).select_related("account").get(pk=request.pk)
+    unlock_request = (
+        UnlockRequest.objects.select_for_update(of=("self",), no_key=True)
+        .select_related("account")
+        .get(pk=unlock_request.pk)
     )
-    if request.status == UnlockRequest.Status.CLOSED:
-        raise Refused.because(Refusal.CLOSED, request=request.reference)
-    return request
+    if unlock_request.status == UnlockRequest.Status.CLOSED:
+        raise Refused.because(Refusal.CLOSED, unlock_request=unlock_request.reference)
+    return unlock_request

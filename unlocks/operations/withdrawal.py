@@ -3,9 +3,10 @@
 from django.db import transaction
 from django.utils import timezone
 
-from .. import ledger, mails
-from ..models import CaseEvent, Consent, ConsentWithdrawal, RequestedBatch, UnlockRequest
+from ..ledger import chain
+from ..models import Consent, ConsentWithdrawal, LedgerEntry, RequestedBatch, UnlockRequest
 from ..rules import Refusal
+from . import emails
 from .receipts import told_of_withdrawal
 from .requests import end
 from .unlock import relock_under
@@ -35,14 +36,14 @@ def withdraw_own_consent(consent, *, why, by):
 @transaction.atomic
 def _withdraw(consent, *, why, said, by):
     """Take back all that stands of the case's consents: whoever takes one back wants nothing unlocked under another."""
-    request = locked(consent.request)
+    unlock_request = locked(consent.unlock_request)
     if consent.decision != Consent.Decision.AGREED:
         raise Refused.because(Refusal.CONSENT_OVER, names="the customer declined")
     if ConsentWithdrawal.objects.filter(consent=consent).exists():
         raise Refused.because(Refusal.CONSENT_OVER, names="it was withdrawn already")
-    if not request.lines.filter(outcome__in=RequestedBatch.OPEN).exists():
+    if not unlock_request.lines.filter(outcome__in=RequestedBatch.OPEN).exists():
         raise Refused.because(Refusal.CONSENT_OVER, names="all its batches were exported or locked again already")
-    agreed = request.consents.filter(decision=Consent.Decision.AGREED, withdrawal=None).order_by("pk")
+    agreed = unlock_request.consents.filter(decision=Consent.Decision.AGREED, withdrawal=None).order_by("pk")
     standing = list(agreed.select_related("contact", "terms"))
     relock_under(standing, by=by, why=said)
     at = timezone.now()
@@ -51,23 +52,23 @@ def _withdraw(consent, *, why, said, by):
         for taken_back in standing
     ]
     for taken_back in standing:
-        ledger.note(
-            CaseEvent.Kind.WITHDRAWN,
-            request=request,
+        chain.note(
+            LedgerEntry.Kind.WITHDRAWN,
+            unlock_request=unlock_request,
             by=by,
             at=at,
             consent=taken_back.pk,
             why=why,
             withdrawn=at.isoformat(),
         )
-    end(request, resolution=UnlockRequest.Resolution.WITHDRAWN, by=by, why=said)
+    end(unlock_request, resolution=UnlockRequest.Resolution.WITHDRAWN, by=by, why=said)
     for withdrawal in withdrawals:
-        mails.send(
+        emails.send(
             "withdrawn",
             withdrawal.consent.email,
-            about=request,
+            about=unlock_request,
             consent=withdrawal.consent,
-            request=request,
-            account=request.account,
+            unlock_request=unlock_request,
+            account=unlock_request.account,
             **told_of_withdrawal(withdrawal),
         )

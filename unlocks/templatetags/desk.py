@@ -3,7 +3,6 @@
 import datetime
 import json
 import re
-from decimal import Decimal
 
 from django import template
 from django.contrib.admin.views.main import PAGE_VAR
@@ -15,49 +14,22 @@ from django.utils.text import capfirst
 from django.utils.timesince import timesince
 
 from ..models import Consent, ConsentedBatch
+from ..texts.formats import day, moment, moment_with_seconds, money
 
 register = template.Library()
+for written in (money, day, moment, moment_with_seconds):
+    register.filter(written)
 
 NOTHING = "nothing"
 
 
 @register.filter
-def money(amount):
-    """Write an amount with cents and thousands separators: $18,204.50."""
-    if amount in (None, ""):
-        return ""
-    return f"{'-' if amount < 0 else ''}${abs(Decimal(amount)):,.2f}"
-
-
-@register.filter
-def day(date):
-    """Write a day: 3 May 2026."""
-    return f"{date.day} {date:%b %Y}" if date else ""
-
-
-@register.filter
-def when(moment):
-    """Write a moment in the desk's time zone, and say which that is: 3 May 2026, 14:05 EDT."""
-    if not moment:
-        return ""
-    local = timezone.localtime(moment)
-    return f"{day(local)}, {local:%H:%M %Z}"
-
-
-@register.filter
-def to_the_second(moment):
-    """Write a moment like `when`, with its seconds."""
-    local = timezone.localtime(moment)
-    return f"{day(local)}, {local:%H:%M:%S %Z}"
-
-
-@register.filter
-def ago(moment, now=None):
+def ago(then, now=None):
     """Write how long ago a moment was, in its largest unit: just now, 3 hours ago."""
     now = now or timezone.now()
-    if now - moment < datetime.timedelta(minutes=1):
+    if now - then < datetime.timedelta(minutes=1):
         return "just now"
-    return f"{timesince(moment, now, depth=1)} ago"
+    return f"{timesince(then, now, depth=1)} ago"
 
 
 @register.filter
@@ -77,7 +49,7 @@ def blanks_marked(piece):
 @register.filter
 def said_yes(consent):
     """Say how the customer agreed: through the link, or on the phone to whoever took it down."""
-    if consent.taken_down:
+    if consent.recorded_by_phone:
         return f"Taken down by {consent.recorded_by}: {consent.signer_name} said yes on the phone"
     return f"Agreed by {consent.signer_name}"
 
@@ -129,7 +101,7 @@ def shown(record, field):
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, datetime.datetime):
-        return when(value)
+        return moment(value)
     if isinstance(value, datetime.date):
         return day(value)
     if isinstance(field, models.DecimalField):

@@ -1,13 +1,13 @@
-"""The words of `unlocks.wording` in templates: `{% load wording %}`, then `{{ batch.total|money }}`, `{% vendor %}`."""
+"""The words of `unlocks.texts` in templates: `{% load wording %}`, then `{{ batch.total|money }}`, `{% vendor %}`."""
 
 from django import template
 from django.conf import settings
 
-from .. import wording
+from ..texts import formats
 
 register = template.Library()
-register.filter("money", wording.money)
-register.filter("day", wording.day)
+for written in (formats.money, formats.day, formats.moment, formats.moment_with_seconds):
+    register.filter(written)
 
 
 @register.simple_tag

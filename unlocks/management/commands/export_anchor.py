@@ -5,7 +5,7 @@ from django.core.mail import send_mail
 from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
-from unlocks import anchors
+from ...ledger import anchors
 
 MAIL = (
     "This is how far the ledger of Unlock Desk has come. Keep this mail: should the end of the ledger be cut off one "

@@ -12,9 +12,9 @@ from django.core.management.base import BaseCommand, CommandError
 from django.urls import reverse
 from django.utils import timezone
 
-from unlocks import history, operations
-from unlocks.actors import Actor
-from unlocks.models import Account, Batch, BatchItem, Contact, UnlockRequest
+from ... import history, operations
+from ...actors import Actor
+from ...models import Account, Batch, BatchItem, Contact, UnlockRequest
 
 USERS = {
     "agent": ("Agent", "unlock-as-agent"),
@@ -153,19 +153,19 @@ class Command(BaseCommand):
         ready = self._open(blue_ridge, 4, agent, "by_mistake", "Bypassed by a new bookkeeper.")
         self._agree(ready, self._ask(ready, agent), "730264", "Controller")
         # Ready too, on a consent that the agent took down on the phone: another person has to unlock.
-        if settings.STAFF_CONSENT:
+        if settings.PHONE_CONSENT:
             phoned = self._open(cedar, 2, agent, "by_mistake", "On the road, without mail; calls from the van.")
             operations.record_advice(phoned, advice=UnlockRequest.Advice.WANTS_EXPORT, by=agent)
-            self._take_down(phoned, agent, "358291", "Owner")
+            self._record_by_phone(phoned, agent, "358291", "Owner")
         # Unlocked, to be exported by the customer.
         unlocked = self._open(harbor, 2, manager, "no_integration", "QuickBooks is connected since Monday.")
         self._agree(unlocked, self._ask(unlocked, manager), "195538", "Owner")
-        operations.unlock(Batch.objects.filter(lines__request=unlocked), by=manager)
+        operations.unlock(Batch.objects.filter(lines__unlock_request=unlocked), by=manager)
         # Done and closed.
         closed = self._open(summit, 2, agent, "by_mistake", "Wrong filter on the export screen.")
         self._agree(closed, self._ask(closed, agent), "604817", "Accounting manager")
-        operations.unlock(Batch.objects.filter(lines__request=closed), by=agent)
-        operations.mark_re_exported(Batch.objects.filter(lines__request=closed), by=agent)
+        operations.unlock(Batch.objects.filter(lines__unlock_request=closed), by=agent)
+        operations.mark_re_exported(Batch.objects.filter(lines__unlock_request=closed), by=agent)
         operations.close_request(
             closed, resolution=UnlockRequest.Resolution.RE_EXPORTED, why="The customer sees them in Intacct.", by=agent
         )
@@ -194,10 +194,10 @@ class Command(BaseCommand):
         link = operations.link_for(url.rstrip("/").rsplit("/", 1)[-1])
         operations.give_consent(link, name=link.sent_to.name, role=role, shown=operations.shown_text(link), by=customer)
 
-    def _take_down(self, request, by, pin, role):
+    def _record_by_phone(self, request, by, pin, role):
         operations.verify_pin(request, pin=pin, by=by)
         request.refresh_from_db()
-        operations.take_down_consent(
+        operations.record_phone_consent(
             request,
             contact=request.requester,
             name=request.requester.name,

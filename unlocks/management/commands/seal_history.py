@@ -1,8 +1,8 @@
 from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError
 
-from unlocks import seals
-from unlocks.actors import Actor
+from ...actors import Actor
+from ...ledger import seals
 
 
 class Command(BaseCommand):

@@ -2,7 +2,7 @@ from pathlib import Path
 
 from django.core.management.base import BaseCommand, CommandError
 
-from unlocks import anchors, audit, ledger, seals
+from ...ledger import anchors, chain, seals, verify
 
 NEXT = (
     "What to do now: stop unlocking and keep this database as it is (copy it, change nothing). Then compare it with "
@@ -33,10 +33,10 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args, anchor, **options):
-        if found := audit.findings([head for path in anchor for head in self._heads(path)]):
-            only_guards = all(sentence.startswith(audit.GUARDS) for sentence in found)
+        if found := verify.findings([head for path in anchor for head in self._heads(path)]):
+            only_guards = all(sentence.startswith(verify.GUARDS) for sentence in found)
             raise CommandError("\n".join([*found, NEXT_FOR_GUARDS if only_guards else NEXT]))
-        sequence, head = ledger.head()
+        sequence, head = chain.head()
         self.stdout.write(
             f"The audit holds: ledger intact (head {sequence} {head}), every seal and invariant holds, "
             "every guard is in place."

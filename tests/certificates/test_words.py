@@ -1,0 +1,295 @@
+"""The words of a certificate, whole: one file of expected words for each kind, beside this one."""
+
+from pathlib import Path
+
+import pytest
+
+from unlocks.certificates import batch_list, words
+from unlocks.certificates.words import paper
+
+from . import samples
+
+WORDS = Path(__file__).parent / "words"
+
+
+def told(facts):
+    """Write a paper as plain text, everything that is on it."""
+    whole = paper(facts)
+    lines = [whole.title, whole.subtitle, f"{whole.number} | {whole.code} | {whole.issued} | {whole.issuer}"]
+    lines += [f"{notice.name}: {notice.mark}: {notice.text}" for notice in (*whole.notices, whole.status)]
+    lines += ["", *whole.summary]
+    for section in whole.sections:
+        lines += ["", f"# {section.heading}", *section.paragraphs]
+        if section.table:
+            lines += [" | ".join(column.heading for column in section.table.columns)]
+            lines += [" | ".join(row) for row in section.table.rows]
+            lines += [f"In all: {section.table.total}"] if section.table.total else []
+        lines += [f"{fact.label}: {fact.value}" for fact in section.facts]
+        if section.text:
+            lines[-1] = lines[-1].replace(facts["consent"]["text_sha256"], "(of the text)")
+            assert section.text == facts["consent"]["text"]
+            lines.append("(the text)")
+    return "\n".join(lines) + "\n"
+
+
+def sentences(facts):
+    return paper(facts).summary
+
+
+@pytest.mark.parametrize("kind", samples.EVERY_KIND)
+def test_words(kind):
+    assert told(kind()) == (WORDS / f"{kind.__name__}.txt").read_text()
+
+
+def test_unknown_is_said_and_never_made_up():
+    assert [line for line in told(samples.unknown()).splitlines() if "None" in line or "null" in line] == []
+
+
+def test_same_facts_same_words():
+    assert paper(samples.closed()) == paper(samples.closed())
+
+
+def test_times_are_in_the_zone_of_the_facts():
+    told_in = {}
+    for zone in ("America/New_York", "America/Sao_Paulo", "Asia/Kolkata", "UTC", "Nowhere/At_All", "../etc/passwd"):
+        told_in[zone] = paper(samples.interim() | {"time_zone": zone}).issued
+    assert told_in == {
+        "America/New_York": "Nov 23, 2026, 9:05:09 AM EST",
+        "America/Sao_Paulo": "Nov 23, 2026, 11:05:09 AM UTC-03",
+        "Asia/Kolkata": "Nov 23, 2026, 7:35:09 PM IST",
+        "UTC": "Nov 23, 2026, 2:05:09 PM UTC",
+        "Nowhere/At_All": "Nov 23, 2026, 2:05:09 PM UTC",
+        "../etc/passwd": "Nov 23, 2026, 2:05:09 PM UTC",
+    }
+
+
+def test_some_batches_unlocked_by_several():
+    facts = samples.interim()
+    facts["batches"][1] |= {"unlocked_at": "2026-11-23T16:00:00+00:00", "unlocked_by": "agent3"}
+    facts["batches"][2] |= {"outcome": "Not unlocked yet", "unlocked_at": None, "unlocked_by": None}
+    assert sentences(facts)[2] == (
+        "ServiceTitan Support (agent2 and agent3) unlocked 2 of the 3 batches, "
+        "Nov 23, 2026, 9:01:45 AM EST to Nov 23, 2026, 11:00:00 AM EST."
+    )
+
+
+def test_single_batch():
+    facts = samples.interim()
+    facts["batches"] = facts["batches"][2:]
+    assert [sentences(facts)[0][-67:], *sentences(facts)[2:]] == [
+        "agreed that ServiceTitan Support unlocks 1 batch, 1 item, $1,174.00 in total."[-67:],
+        "ServiceTitan Support (agent2) unlocked the batch on Nov 23, 2026, 9:01:45 AM EST.",
+        "It was still unlocked when this was issued.",
+    ]
+
+
+def _ends(*outcomes, kind=samples.closed):
+    facts = kind()
+    facts["batches"] = facts["batches"][: len(outcomes)]
+    for batch, outcome in zip(facts["batches"], outcomes, strict=True):
+        batch["outcome"] = outcome
+    return sentences(facts)[-1]
+
+
+def test_summary_tells_the_end():
+    assert [
+        _ends("Re-exported", "Re-exported", "Re-exported"),
+        _ends("Locked again", "Locked again"),
+        _ends("Re-exported"),
+        _ends("Re-exported", "Unlocked", "Locked again"),
+        _ends("Re-exported", None, None),
+        _ends(None, None),
+        _ends("Re-exported", "Locked again", kind=samples.withdrawn).partition("EST. ")[2],
+        _ends("Locked again", "Locked again", kind=samples.withdrawn).partition("EST. ")[2],
+        _ends("Re-exported", "Re-exported", kind=samples.withdrawn).partition("EST. ")[2],
+    ] == [
+        "All 3 were re-exported.",
+        "Both were locked again.",
+        "It was re-exported.",
+        "1 was re-exported, 1 was locked again and 1 was still unlocked when this was issued.",
+        "1 was re-exported and what became of 2 is not recorded.",
+        "What became of both is not recorded.",
+        "Before that, 1 batch had been re-exported; 1 was locked again.",
+        "Before that, nothing had been re-exported; both were locked again.",
+        "Before that, 2 batches had been re-exported.",
+    ]
+
+
+def test_who_took_a_consent_back_and_how():
+    told_of = []
+    for through, why in (("receipt", "Not needed."), ("staff", "Dana called."), ("staff", None), (None, "x")):
+        facts = samples.withdrawn()
+        facts["withdrawal"] |= {"through": through, "why": why, "by": "agent2"}
+        told_of.append(sentences(facts)[-1].partition(" Before")[0])
+    assert told_of == [
+        "It was taken back through the receipt mailed to Dana Whitfield, on Nov 23, 2026, 10:30:00 AM EST.",
+        "ServiceTitan Support (agent2) recorded on Nov 23, 2026, 10:30:00 AM EST that the customer took it back "
+        "(“Dana called”).",
+        "ServiceTitan Support (agent2) recorded on Nov 23, 2026, 10:30:00 AM EST that the customer took it back.",
+        "It was taken back on Nov 23, 2026, 10:30:00 AM EST; how is not recorded.",
+    ]
+
+
+def test_certificate_from_before_a_fact_was_kept_is_told_without_it():
+    facts = samples.withdrawn()
+    del facts["consent"]["why"], facts["link"]["shown_to"]
+    del facts["withdrawal"]["through"], facts["withdrawal"]["contact"]
+    assert [line for line in told(facts).splitlines() if "shown on screen" in line or "Reason given" in line] == []
+
+
+def test_declined_by_somebody_with_a_name_or_without():
+    said = []
+    for name, why in ((None, None), ("Dana Whitfield", "We keyed them in.")):
+        facts = samples.declined()
+        facts["signer"]["name"], facts["consent"]["why"] = name, why
+        said.append(sentences(facts))
+    where = "on the page that the link mailed to d.whitfield@northwind.example led to, answered no on"
+    when = (
+        "Nov 23, 2026, 8:44:31 AM EST when asked whether ServiceTitan Support may unlock the batches named in the text."
+    )
+    assert said == [
+        [f"Somebody who gave no name, {where} {when} Nothing can be unlocked on this."],
+        [
+            f"Dana Whitfield of Northwind Heating, {where} {when} The reason given: “We keyed them in”. Nothing can be "
+            "unlocked on this."
+        ],
+    ]
+
+
+@pytest.mark.parametrize("kind", samples.EVERY_KIND)
+def test_no_sentence_begins_with_a_user_name(kind):
+    whole = paper(kind())
+    said = " ".join([*whole.summary, *(notice.text for notice in whole.notices)])
+    assert [sentence for sentence in said.split(". ") if sentence[0].islower()] == []
+
+
+def batches(facts):
+    return paper(facts).section("batches")
+
+
+def test_fingerprints_that_the_text_does_not_name_are_listed():
+    facts = samples.closed()
+    facts["batches"][2]["fingerprint"] = None
+    assert [[column.heading for column in batches(f).table.columns][-1] for f in (samples.closed(), facts)] == [
+        "Outcome",
+        "Fingerprint",
+    ]
+
+
+def test_what_was_done_is_told_once_for_an_outcome_and_for_each_batch_where_it_differs():
+    facts = samples.closed()
+    facts["batches"][2] |= {"outcome": "Unlocked", "ended_at": None, "ended_by": None}
+    once, columns = batches(facts).paragraphs[:-1], len(batches(facts).table.columns)
+    facts["batches"][1]["ended_by"] = "agent3"
+    unlocked = "unlocked Nov 23, 2026, 9:01:45 AM EST by agent2"
+    assert (once, columns, batches(facts).paragraphs[:-1], [row[-1] for row in batches(facts).table.rows]) == (
+        (f"Re-exported: {unlocked}, re-exported Nov 24, 2026, 4:12:06 AM EST by agent2.", f"Unlocked: {unlocked}."),
+        5,
+        (),
+        [
+            f"{unlocked}, re-exported Nov 24, 2026, 4:12:06 AM EST by agent2",
+            f"{unlocked}, re-exported Nov 24, 2026, 4:12:06 AM EST by agent3",
+            unlocked,
+        ],
+    )
+
+
+def test_many_batches_are_added_up_by_day():
+    facts = samples.many(501)
+    facts["batches"][7] |= {"outcome": "Locked again", "ended_at": "2026-11-25T04:30:00+00:00"}
+    facts["batches"][8] |= {"outcome": "Unlocked", "ended_at": None, "ended_by": None}
+    facts["batches"][9] |= {"outcome": None, "ended_at": None, "unlocked_at": None, "total": None}
+    facts["batches"][10] |= {"outcome": "Never unlocked", "ended_at": None, "unlocked_at": None}
+    assert (batches(facts).table.rows, batches(facts).facts) == (
+        [
+            ("not recorded", "not recorded", "not recorded", "1", "11", "not recorded"),
+            ("Never unlocked", "–", "–", "1", "12", "$507.11"),
+            ("Unlocked", "Nov 23, 2026", "–", "1", "10", "$433.09"),
+            ("Re-exported", "Nov 23, 2026", "Nov 24, 2026", "497", "14,850", "$2,244,328.13"),
+            ("Locked again", "Nov 23, 2026", "Nov 24, 2026", "1", "9", "$396.08"),
+        ],
+        (words.Fact("SHA-256 of CN-000012-2-batches.csv", batch_list.sha256(facts), code=True),),
+    )
+
+
+def _unlockers(*names, sent_by="agent", facts=None):
+    facts = facts or samples.interim()
+    for batch, name in zip(facts["batches"], names, strict=True):
+        batch |= {"unlocked_by": name, "unlocked_at": "2026-11-23T14:01:45+00:00"}
+    if facts["link"]:
+        facts["link"]["sent_by"] = sent_by
+    return _duties(facts)
+
+
+def _duties(facts):
+    return next(fact.value for fact in paper(facts).section("case").facts if fact.label == "Separation of duties")
+
+
+def test_separation_of_duties_is_said_plainly():
+    assert [
+        _unlockers("agent2", "agent2", "agent2"),
+        _unlockers("agent2", "manager", "agent3"),
+        _unlockers("agent2", "agent", "agent2"),
+        _unlockers("agent2", None, "agent2"),
+        _unlockers("agent2", "agent2", "agent2", sent_by=None),
+        _unlockers("manager", "manager", "manager", facts=samples.recorded_by_phone()),
+        _unlockers("agent", "agent", "agent", facts=samples.recorded_by_phone()),
+        _duties(samples.declined()),
+    ] == [
+        "Different people: agent sent the link, agent2 unlocked.",
+        "Different people: agent sent the link, agent2, agent3 and manager unlocked.",
+        "Not different people: agent sent the link and unlocked as well.",
+        "Whether whoever sent the link also unlocked can't be said: it is not recorded.",
+        "Whether whoever sent the link also unlocked can't be said: it is not recorded.",
+        "Different people: agent took the consent down, manager unlocked.",
+        "Not different people: agent took the consent down and unlocked as well.",
+        "Nothing could be unlocked, so no duties had to be kept apart.",
+    ]
+
+
+def test_withdrawn_before_any_unlock():
+    facts = samples.withdrawn()
+    facts["withdrawal"]["why"] = None
+    for batch in facts["batches"]:
+        batch |= dict.fromkeys(("unlocked_at", "unlocked_by", "ended_at", "ended_by")) | {"outcome": "Never unlocked"}
+    facts["acts"] = []
+    assert sentences(facts)[2:] == [
+        "Nothing was unlocked on it.",
+        "It was taken back through the receipt mailed to Dana Whitfield, on Nov 23, 2026, 10:30:00 AM EST, before any "
+        "batch was unlocked.",
+    ]
+    assert paper(facts).section("decision").facts[-1] == words.Fact("Why withdrawn", "no reason given")
+
+
+def test_another_browser_for_the_decision_is_told():
+    facts = samples.interim()
+    facts["consent"]["browser"] = "Mozilla/5.0 (X11)"
+    assert words.Fact("Browser", "Mozilla/5.0 (X11)") in paper(facts).section("decision").facts
+
+
+def test_who_typed_the_pin():
+    typed = {}
+    for kind in (samples.interim, samples.recorded_by_phone):
+        for who in ("customer", "agent", None):
+            facts = kind()
+            facts["identity"]["pin_typed_by"] = who
+            typed[kind.__name__, who] = (sentences(facts)[1], paper(facts).section("identity").facts[1].value)
+    linked = (
+        "They answered on the page that a link mailed to d.whitfield@northwind.example and shown on screen to "
+        "ServiceTitan Support (agent) led to"
+    )
+    by_staff = "ServiceTitan Support (agent) typed the account PIN that they were told, and it was right."
+    assert typed == {
+        ("interim", "customer"): (f"{linked}, and typed the account PIN there.", "the customer, on the consent page"),
+        ("interim", "agent"): (
+            f"{linked}. A member of staff had typed the account PIN for them.",
+            "a member of staff (lower assurance)",
+        ),
+        ("interim", None): (f"{linked}. The account PIN was verified; who typed it is not recorded.", "not recorded"),
+        ("recorded_by_phone", "customer"): (
+            "The account PIN was verified; how is told below.",
+            "the customer, on the consent page",
+        ),
+        ("recorded_by_phone", "agent"): (by_staff, "agent, a member of staff (lower assurance)"),
+        ("recorded_by_phone", None): ("The account PIN was verified; how is told below.", "not recorded"),
+    }

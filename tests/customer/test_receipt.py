@@ -1,0 +1,604 @@
+"""Taking a consent back on the receipt, and what else the receipt is for: both receipts, each state, nobody else."""
+
+import re
+from datetime import timedelta
+from html import unescape
+
+import pytest
+import time_machine
+from django.core import mail
+from django.db import connections
+from django.test import Client, TestCase
+from django.utils import timezone
+
+from tests import factories
+from tests.attacks import difference, snapshot
+from tests.customer.test_consent import words
+from tests.factories import acting
+from tests.test_concurrency import at_once, holds
+from unlocks import history, operations
+from unlocks.actors import Actor
+from unlocks.customer import access
+from unlocks.models import Certificate, Consent, ConsentWithdrawal
+
+BOTH = ["/receipt/", "/consent/receipt/"]
+
+
+@pytest.fixture
+def case(agent):
+    return factories.case_consented(agent)
+
+
+def hold(client, case, place="/receipt/"):
+    """Let a browser hold the receipt of a case: by the mailed link, or as it does that just decided."""
+    if place == "/receipt/":
+        client.get(f"/receipt/{case.receipt}/")
+        return client
+    keep = Client()
+    response = keep.get(f"/receipt/{case.receipt}/")
+    access.keep(response, access.RECEIPT_COOKIE, case.consent.pk, "consent")
+    client.cookies["receipt"] = response.cookies["receipt"].value
+    return client
+
+
+def pressed(case, why=""):
+    """Return what the buttons of a receipt send: of which receipt they are, and why if that is asked."""
+    return {"receipt": case.consent.reference, "why": why}
+
+
+def kinds(case):
+    return list(case.unlock_request.entries.order_by("sequence").values_list("kind", flat=True))
+
+
+def heading(page):
+    return re.search(r"<h1>(.*?)</h1>", page.content.decode())[1]
+
+
+def said(page):
+    """Return the list items and facts of a page, as read."""
+    found = re.findall(r"<(li|dd)\b[^>]*>(.*?)</\1>", page.content.decode(), re.DOTALL)
+    return [" ".join(unescape(re.sub(r"<[^>]+>", "", text)).split()) for _, text in found]
+
+
+# --- Taking it back ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", BOTH)
+def test_before_the_unlock_nothing_can_be_unlocked_any_more(client, case, place):
+    hold(client, case, place)
+    page = client.get(f"{place}withdraw/")
+    assert (page.status_code, heading(page), said(page)) == (
+        200,
+        "Take this consent back?",
+        [
+            "Stays locked: 2 batches, not unlocked so far. Nothing can be unlocked on this consent any more.",
+            f"The request {case.unlock_request.reference} is closed. You can ask Support for a new one at any time.",
+            f"That you agreed and that you took it back both stay on record. A mail goes to {case.admin.email}.",
+        ],
+    )
+    answer = client.post(f"{place}withdraw/", pressed(case), follow=True)
+    assert (answer.redirect_chain, heading(answer)) == ([(place, 302)], "This consent was withdrawn")
+    withdrawal = ConsentWithdrawal.objects.get()
+    assert (withdrawal.consent, withdrawal.by, withdrawal.actor, withdrawal.why) == (
+        case.consent,
+        None,
+        f"Receipt sent to {case.admin.name}",
+        "",
+    )
+    assert (case.refresh().unlock_request.status, case.unlock_request.resolution) == ("closed", "withdrawn")
+    assert kinds(case)[-2:] == ["withdrawn", "closed"]
+    assert set(operations.unlock(case.rows, by=acting(case.agent)).verdicts.values_list("refusal", flat=True)) == {
+        "not_requested"
+    }
+
+
+def test_after_the_unlock_what_is_unlocked_is_relocked_and_what_was_exported_stays(client, agent):
+    case = factories.case_unlocked(agent, batches=factories.make_batches(n=3))
+    operations.mark_re_exported(case.rows.filter(pk=case.batch.pk), by=acting(agent))
+    hold(client, case)
+    assert said(client.get("/receipt/withdraw/"))[:3] == [
+        "Locked again at once: 2 batches, unlocked right now. Nothing in there can be edited or exported any more.",
+        "Stays exported: 1 batch. What was exported stays in your books; "
+        "taking the consent back takes nothing out of your accounting software.",
+        f"The request {case.unlock_request.reference} is closed. You can ask Support for a new one at any time.",
+    ]
+    client.defaults["HTTP_USER_AGENT"] = "A phone"
+    client.post("/receipt/withdraw/", pressed(case, why="  Entered by hand\r\nafter all. "))
+    assert [batch.status for batch in case.refresh().batches] == ["exported", "bypassed", "bypassed"]
+    assert ConsentWithdrawal.objects.get().why == "Entered by hand\nafter all."
+    page = words(client.get("/receipt/"))
+    told = [
+        "Why Entered by hand after all.",
+        "Locked again: 2 batches",
+        "Exported before, stays exported and in your books: 1 batch",
+        "Support unlocked 3 batches",
+    ]
+    assert [text for text in told if text not in page] == []
+
+
+def test_the_mail_about_it_goes_to_the_contact(client, case, django_capture_on_commit_callbacks):
+    hold(client, case)
+    mail.outbox.clear()
+    with django_capture_on_commit_callbacks(execute=True):
+        client.post("/receipt/withdraw/", pressed(case))
+    assert [(message.to, message.subject) for message in mail.outbox] == [
+        ([case.admin.email], f"{case.consent.reference}: your consent is withdrawn")
+    ]
+    assert "Reason:       none given" in mail.outbox[0].body
+
+
+@pytest.mark.parametrize("method", ["get", "head", "options", "put", "patch", "delete"])
+@pytest.mark.parametrize("place", BOTH)
+def test_nothing_but_a_post_takes_anything_back_or_issues_anything(client, case, place, method):
+    hold(client, case, place)
+    before = snapshot()
+    for page in ("", "withdraw/", "certificate/"):
+        getattr(client, method)(place + page)
+    assert difference(before, snapshot()) == []
+    number = operations.issue_certificate(case.consent, by=factories.customer(case.admin)).number
+    before = snapshot()
+    for page in ("certificate/", "certificate/1/", f"certificate/1/{number}.pdf"):
+        getattr(client, method)(place + page)
+    assert difference(before, snapshot()) == []
+
+
+@pytest.mark.parametrize("place", BOTH)
+def test_a_post_from_another_site_takes_nothing_back(case, place):
+    browser = hold(Client(enforce_csrf_checks=True), case, place)
+    pages = [browser.post(f"{place}{page}", {"why": ""}) for page in ("withdraw/", "certificate/")]
+    assert [page.status_code for page in pages] == [403, 403]
+    assert (ConsentWithdrawal.objects.count(), Certificate.objects.count()) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("why", "error"),
+    [
+        ("x" * 2001, "Ensure this value has at most 2000 characters (it has 2001)."),
+        ("Not \u202eme", "This holds characters that can't be seen. Type it by hand."),
+        ("\x00", "This holds characters that can't be seen. Type it by hand."),
+        ("...", "Use at least one letter."),
+    ],
+)
+def test_a_reason_that_can_t_be_kept_is_asked_again_and_nothing_is_taken_back(client, case, why, error):
+    hold(client, case)
+    page = client.post("/receipt/withdraw/", pressed(case, why=why))
+    assert (page.status_code, page.context["form"].errors) == (200, {"why": [error]})
+    assert ConsentWithdrawal.objects.count() == 0
+
+
+def test_a_reason_is_shown_as_text(client, case):
+    hold(client, case)
+    client.post("/receipt/withdraw/", pressed(case, why="<script>alert(1)</script> {{ x }}"))
+    page = client.get("/receipt/").content.decode()
+    assert ("<script" in page, "&lt;script&gt;alert(1)&lt;/script&gt; {{ x }}" in page) == (False, True)
+
+
+# --- Nothing to take back ---------------------------------------------------------------------------------------------
+
+
+def declined(agent):
+    case = factories.case_awaiting(agent)
+    by = factories.customer(case.admin)
+    operations.open_consent_link(case.link, by=by)
+    text = operations.shown_text(case.link)
+    case.consent, case.receipt = operations.decline_consent(case.link, name="", role="", why="", shown=text, by=by)
+    return case
+
+
+def withdrawn_by_staff(agent):
+    case = factories.case_consented(agent)
+    operations.withdraw_consent(case.consent, why="On the phone", by=acting(agent))
+    return case
+
+
+def withdrawn_by_the_customer(agent):
+    case = factories.case_unlocked(agent)
+    operations.withdraw_own_consent(case.consent, why="", by=factories.customer(case.admin))
+    return case
+
+
+def exported_and_closed(agent):
+    case = factories.case_unlocked(agent)
+    operations.mark_re_exported(case.rows, by=acting(agent))
+    operations.close_request(case.unlock_request, resolution="re_exported", why="Done", by=acting(agent))
+    return case
+
+
+def exported_and_open(agent):
+    case = factories.case_unlocked(agent)
+    operations.mark_re_exported(case.rows, by=acting(agent))
+    return case
+
+
+def cancelled(agent):
+    case = factories.case_consented(agent)
+    operations.close_request(case.unlock_request, resolution="canceled", why="Not needed", by=acting(agent))
+    return case
+
+
+@pytest.mark.parametrize(
+    ("make", "told"),
+    [
+        (declined, ["There is nothing to take back", "records that you do not agree"]),
+        (withdrawn_by_staff, ["This consent was taken back already", "by ServiceTitan Support as they were told"]),
+        (withdrawn_by_the_customer, ["This consent was taken back already", "Nothing is unlocked on it"]),
+        (exported_and_open, ["There is nothing to take back any more", "Exported: 2 batches."]),
+        (exported_and_closed, ["The request is closed", "batches were exported.", "Exported: 2 batches."]),
+        (cancelled, ["The request is closed", "it was cancelled."]),
+    ],
+)
+@pytest.mark.parametrize("place", BOTH)
+def test_where_there_is_nothing_to_take_back_it_says_why(client, agent, make, told, place):
+    case = make(agent)
+    hold(client, case, place)
+    before = snapshot()
+    page = client.get(f"{place}withdraw/")
+    assert (page.status_code, [text for text in told if text not in words(page)]) == (409, [])
+    assert "withdraw/" not in client.get(place).content.decode()
+    answer = client.post(f"{place}withdraw/", pressed(case, why="?"), follow=True)
+    if make in (withdrawn_by_staff, withdrawn_by_the_customer):
+        assert answer.redirect_chain == [(f"{place}?again", 302)]
+        assert "This consent was taken back already" in words(answer)
+    else:
+        assert (answer.status_code, [text for text in told if text not in words(answer)]) == (409, [])
+    assert difference(before, snapshot()) == []
+
+
+def test_a_second_click_changes_nothing_and_says_so(client, case):
+    hold(client, case)
+    client.post("/receipt/withdraw/", pressed(case, why="First"))
+    before = snapshot()
+    page = client.post("/receipt/withdraw/", pressed(case, why="Second"), follow=True)
+    assert (page.redirect_chain, difference(before, snapshot())) == ([("/receipt/?again", 302)], [])
+    assert "This consent was taken back already" in words(page)
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_at_once_take_it_back_once(agent):
+    case = factories.case_unlocked(agent)
+    browsers = [hold(Client(), case, place) for place in BOTH * 2]
+
+    def send(browser, place):
+        try:
+            return browser.post(f"{place}withdraw/", pressed(case))["Location"]
+        finally:
+            connections.close_all()
+
+    came = at_once(*[lambda b=b, p=p: send(b, p) for b, p in zip(browsers, BOTH * 2, strict=True)])
+    assert sorted("?again" in str(where) for where in came) == [False, True, True, True], came
+    assert ConsentWithdrawal.objects.count() == 1
+    assert [batch.status for batch in case.refresh().batches] == ["bypassed"] * 2
+    assert kinds(case).count("withdrawn") == kinds(case).count("closed") == 1
+    holds()
+
+
+def test_an_earlier_consent_of_the_request_takes_back_the_later_one_too_and_says_so_first(client, agent):
+    case = factories.case_consented(agent)
+    first, receipt = case.consent, case.receipt
+    url = operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent))
+    by = factories.customer(case.admin)
+    link = operations.open_consent_link(case.link, by=by)
+    operations.verify_customer_pin(link, pin=factories.PIN, by=by)
+    second, _ = operations.give_consent(link, name="Dana", role="Owner", shown=operations.shown_text(link), by=by)
+    assert url
+    client.get(f"/receipt/{receipt}/")
+    assert "Under a later consent" in words(client.get("/receipt/"))
+    page = words(client.get("/receipt/withdraw/"))
+    assert f"{second.reference} of" in page
+    client.post("/receipt/withdraw/", pressed(case))
+    assert set(ConsentWithdrawal.objects.values_list("consent", flat=True)) == {first.pk, second.pk}
+
+
+@pytest.mark.parametrize("page", ["withdraw/", "certificate/1/", "certificate/1/CN-000001-1.pdf"])
+@pytest.mark.parametrize("place", BOTH)
+def test_without_a_receipt_there_is_nothing(client, db, place, page):
+    assert (client.get(place + page).status_code, heading(client.get(place + page))) == (404, "No receipt here")
+    assert [client.post(place + one).status_code for one in ("withdraw/", "certificate/")] == [404, 404]
+
+
+def test_a_receipt_opens_nothing_of_another_consent(client, agent, case):
+    other = factories.case_consented(agent)
+    issued = operations.issue_certificate(other.consent, by=factories.customer(other.admin))
+    hold(client, case)
+    assert [client.get(f"/receipt/certificate/1/{name}").status_code for name in ("", f"{issued.number}.pdf")] == [
+        404
+    ] * 2
+    client.post("/receipt/withdraw/", pressed(case))
+    assert list(ConsentWithdrawal.objects.values_list("consent", flat=True)) == [case.consent.pk]
+
+
+# --- Staff ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", BOTH)
+@pytest.mark.parametrize("method", ["get", "head", "post", "put", "delete", "options"])
+def test_staff_can_t_stand_on_the_page_that_takes_it_back(client, manager, case, place, method):
+    hold(client, case, place)
+    client.force_login(manager)
+    before = kinds(case)
+    assert getattr(client, method)(f"{place}withdraw/").status_code == 403
+    assert kinds(case) == [*before, "staff_refused"]
+    event = case.unlock_request.entries.get(kind="staff_refused")
+    assert (event.user, f'"consent":{case.consent.pk}' in event.body) == (manager, True)
+    assert ConsentWithdrawal.objects.count() == 0
+
+
+def test_staff_may_look_at_the_receipt_but_do_nothing_there(client, manager, case):
+    operations.issue_certificate(case.consent, by=factories.customer(case.admin))
+    hold(client, case)
+    client.force_login(manager)
+    page = client.get("/receipt/")
+    assert (page.status_code, re.findall(r"<form|<button|withdraw/", page.content.decode())) == (200, [])
+    assert "You are signed in to Unlock Desk as manager" in words(page)
+    assert client.get(f"/receipt/certificate/1/{case.consent.reference}-1.pdf").status_code == 200
+    before = Certificate.objects.count()
+    posts = ["/receipt/", f"/receipt/{case.receipt}/", "/receipt/certificate/", "/receipt/certificate/1/"]
+    assert [client.post(address).status_code for address in posts] == [403] * 4
+    assert (kinds(case).count("staff_refused"), Certificate.objects.count()) == (4, before)
+
+
+def test_staff_who_signed_in_meanwhile_are_refused_and_recorded_before_the_csrf_check(agent, case):
+    browser = hold(Client(enforce_csrf_checks=True), case)
+    browser.force_login(agent)
+    assert browser.post("/receipt/withdraw/", {"why": ""}).status_code == 403
+    assert kinds(case)[-1] == "staff_refused"
+
+
+# --- Another receipt meanwhile ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("button", ["withdraw/", "certificate/"])
+@pytest.mark.parametrize("place", BOTH)
+def test_a_button_of_one_receipt_does_nothing_to_another_that_was_opened_meanwhile(client, agent, place, button):
+    case, other = factories.case_unlocked(agent), factories.case_unlocked(agent)
+    hold(client, case, place)
+    form = client.get(place if button == "certificate/" else f"{place}{button}").content.decode()
+    assert re.findall(r'name="receipt" value="(.*?)"', form) == [case.consent.reference]
+    hold(client, other, place)
+    before = snapshot()
+    for sent in (pressed(case), {"why": ""}, {"receipt": "", "why": ""}):
+        page = client.post(place + button, sent)
+        assert (page.status_code, heading(page)) == (409, "Another receipt was opened in this browser meanwhile")
+        assert f"This browser now holds {other.consent.reference}" in words(page)
+    assert difference(before, snapshot()) == []
+    hold(client, case, place)
+    assert client.post(place + button, pressed(case)).status_code == 302
+
+
+# --- Whoever it went to has no say any more ---------------------------------------------------------------------------
+
+
+def no_admin(contact):
+    contact.is_admin = False
+
+
+def another_address(contact):
+    contact.email = "successor@customer.example"
+
+
+NO_ADMIN = "Whoever it was sent to is not an Admin of the account any more"
+ANOTHER_ADDRESS = "Another address is on file now for the Admin that it was sent to"
+
+
+@pytest.mark.parametrize(("change", "told"), [(no_admin, NO_ADMIN), (another_address, ANOTHER_ADDRESS)])
+@pytest.mark.parametrize("again", [False, True])
+@pytest.mark.parametrize("place", BOTH)
+def test_a_former_admin_can_only_read(client, agent, second_agent, place, again, change, told):
+    case = factories.case_unlocked(agent)
+    issued = operations.issue_certificate(case.consent, by=factories.customer(case.admin))
+    operations.add_note(case.unlock_request, text="A newer certificate would tell of this", by=acting(agent))
+    if again and place == "/receipt/":
+        case.receipt = resent(case, second_agent)
+    hold(client, case, place)
+    change(case.admin)
+    history.save(case.admin, by=Actor.desk())
+    before = snapshot()
+    page = client.get(place)
+    assert (page.status_code, re.findall(r"<form|<button|withdraw/", page.content.decode())) == (200, [])
+    assert f"You can only read this receipt. This receipt went to {case.consent.email}. {told}, so" in words(page)
+    assert "Take this consent back" not in words(page)
+    assert client.get(f"{place}certificate/1/{issued.number}.pdf").content == bytes(issued.pdf)
+    refused = [client.get(f"{place}withdraw/")]
+    refused += [client.post(place + button, pressed(case)) for button in ("withdraw/", "certificate/")]
+    assert [(page.status_code, heading(page)) for page in refused] == [(403, "You can only read this receipt")] * 3
+    said = f"contact ServiceTitan Support and name {case.consent.reference}."
+    assert [(told in words(page), said in words(page)) for page in refused] == [(True, True)] * 3
+    assert difference(before, snapshot()) == []
+
+
+def test_what_staff_took_down_tells_a_former_admin_whom_to_ask(client, agent, second_agent):
+    case = factories.case_recorded_by_phone(agent)
+    case.receipt = resent(case, second_agent)
+    hold(client, case)
+    no_admin(case.admin)
+    history.save(case.admin, by=Actor.desk())
+    page = client.get("/receipt/")
+    assert "Is that not true? Tell ServiceTitan Support; name" in words(page)
+    assert "withdraw/" not in page.content.decode()
+
+
+def test_what_counts_is_the_address_that_this_very_receipt_went_to(client, case, second_agent):
+    mailed, first = case.admin.email, case.receipt
+    another_address(case.admin)
+    history.save(case.admin, by=Actor.desk())
+    second = resent(case, second_agent)
+    says = []
+    for _ in range(2):
+        for token in (first, second):
+            client.get(f"/receipt/{token}/")
+            says.append("Take this consent back" in words(client.get("/receipt/")))
+        case.admin.email = mailed
+        history.save(case.admin, by=Actor.desk())
+    assert says == [False, True, True, False]
+
+
+# --- The receipt ------------------------------------------------------------------------------------------------------
+
+
+def test_the_receipt_tells_how_it_was_given(client, case):
+    hold(client, case)
+    page = words(client.get("/receipt/"))
+    consent, link = case.consent, case.link
+    told = [
+        "Your consent is recorded",
+        "Nothing has been unlocked yet.",
+        "How By the customer, through the consent link",
+        f"Ticked {consent.ticked[0]} {consent.ticked[1]}",
+        "Button pressed Agree and record my consent",
+        f"Account PIN Right, checked {local(consent.pin_verified_at)}, typed by the customer",
+        f"Contact on file {case.admin.name}, {case.admin.email}",
+        f"Link mailed {local(link.sent_at)}",
+        f"Form opened {local(link.first_opened_at)}",
+        "Browser not recorded",
+        "Take this consent back",
+        "Get the certificate",
+    ]
+    assert [text for text in told if text not in page] == []
+
+
+def local(moment):
+    moment = timezone.localtime(moment)
+    return f"{moment.day} {moment:%b %Y, %H:%M:%S %Z}"
+
+
+@pytest.mark.parametrize("place", BOTH)
+def test_a_consent_that_staff_took_down_says_so_on_its_face_and_what_to_do(client, agent, second_agent, place):
+    case = factories.case_recorded_by_phone(agent)
+    case.receipt = resent(case, second_agent)
+    hold(client, case, place)
+    page = client.get(place)
+    assert (heading(page), f'<a href="{place}withdraw/">Take it back</a> at once' in page.content.decode()) == (
+        "A consent was taken down for you",
+        True,
+    )
+    text = words(page)
+    told = [
+        "Taken down by staff, on the phone",
+        f"agent of ServiceTitan Support says that they read the text below to {case.admin.name} and were told yes.",
+        "How On the phone, taken down by agent of ServiceTitan Support: a weaker kind of consent",
+        "typed by Support: lower assurance",
+        "Another member of Support unlocks the batches",
+        "The text as it was read out",
+    ]
+    assert [one for one in told if one not in text] == []
+    assert [one for one in ("Button pressed", "Browser", "Link mailed") if one in text] == []
+    client.post(f"{place}withdraw/", pressed(case, why="I never agreed."))
+    text = words(client.get(place))
+    assert ("Taken down by staff, on the phone" in text, "This consent was withdrawn" in text) == (True, True)
+
+
+def resent(case, by):
+    """Have the receipt mailed again, and return the token of its link."""
+    mail.outbox.clear()
+    with TestCase.captureOnCommitCallbacks(execute=True):
+        operations.resend_receipt(case.consent, by=acting(by))
+    return re.search(r"/receipt/([\w-]{20,})/", mail.outbox[-1].body)[1]
+
+
+def test_a_receipt_that_was_sent_again_opens_the_same(client, case, second_agent):
+    case.receipt = resent(case, second_agent)
+    hold(client, case)
+    assert case.consent.reference in words(client.get("/receipt/"))
+    client.post("/receipt/withdraw/", pressed(case))
+    assert ConsentWithdrawal.objects.get().consent == case.consent
+
+
+def test_the_receipt_tells_what_was_unlocked_and_exported_since(client, agent, second_agent):
+    case = factories.case_consented(agent, batches=factories.make_batches(n=4))
+    one, two, three, four = case.batches
+    rows = case.rows
+    operations.unlock(rows.exclude(pk=four.pk), by=acting(second_agent))
+    operations.mark_re_exported(rows.filter(pk=one.pk), by=acting(agent))
+    operations.relock(rows.filter(pk=two.pk), why="Asked for", by=acting(factories.make_user("boss", group="Manager")))
+    hold(client, case)
+    page = client.get("/receipt/")
+    assert [what for _, what in page.context["since"]] == [
+        "Support unlocked 3 batches",
+        "Exported: 1 batch",
+        "Locked again: 1 batch",
+    ]
+    assert [(batch["number"], batch["became"]) for batch in page.context["batches"]] == [
+        (one.number, "Unlocked and exported"),
+        (two.number, "Unlocked, then locked again"),
+        (three.number, "Unlocked"),
+        (four.number, "Not unlocked"),
+    ]
+    assert "Unlocked right now: 1 batch , until" in words(page)
+    assert "1 batch of this consent can still be unlocked" in words(page)
+
+
+@pytest.mark.parametrize("number_of_batches", [1, 40])
+def test_the_receipt_costs_the_same_for_many_batches(client, agent, number_of_batches, django_assert_num_queries):
+    case = factories.case_unlocked(agent, batches=factories.make_batches(n=number_of_batches))
+    hold(client, case)
+    with django_assert_num_queries(8):
+        page = client.get("/receipt/")
+    assert ("<details" in page.content.decode()) == (number_of_batches > 12)
+
+
+def test_a_consent_that_ran_out_can_still_be_taken_back(client, case):
+    hold(client, case)
+    with time_machine.travel(case.consent.valid_until + timedelta(minutes=1)):
+        assert "This consent has run out." in words(client.get("/receipt/"))
+        client.post("/receipt/withdraw/", pressed(case))
+    assert ConsentWithdrawal.objects.count() == 1
+
+
+# --- The certificate --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("place", BOTH)
+def test_the_certificate_is_issued_by_a_post_and_handed_out_byte_for_byte(client, case, place):
+    hold(client, case, place)
+    page = client.post(f"{place}certificate/", pressed(case), follow=True)
+    issued = Certificate.objects.get()
+    assert (page.status_code, page.redirect_chain) == (200, [(f"{place}certificate/1/", 302)])
+    assert issued.number in words(page)
+    for name, kind, content in (
+        (f"{issued.number}.pdf", "application/pdf", bytes(issued.pdf)),
+        (f"{issued.number}.json", "application/json", issued.content.encode()),
+    ):
+        file = client.get(f"{place}certificate/1/{name}")
+        assert (file.content, file["Content-Type"], file["Content-Disposition"], file["Cache-Control"]) == (
+            content,
+            kind,
+            f'attachment; filename="{name}"',
+            "no-store",
+        )
+        assert f"{place}certificate/1/{name}" in page.content.decode()
+
+
+def test_the_certificate_is_the_same_until_something_happens(client, case, second_agent):
+    hold(client, case)
+    for _ in range(2):
+        client.post("/receipt/certificate/", pressed(case))
+    assert list(Certificate.objects.values_list("ordinal", flat=True)) == [1]
+    operations.unlock(case.rows, by=acting(second_agent))
+    page = client.post("/receipt/certificate/", pressed(case), follow=True)
+    assert page.redirect_chain == [("/receipt/certificate/2/", 302)]
+    assert re.findall(r'href="/receipt/certificate/(\d)/"', client.get("/receipt/").content.decode()) == ["2", "1"]
+
+
+def test_who_declined_gets_a_certificate_too(client, agent):
+    case = declined(agent)
+    hold(client, case)
+    assert client.post("/receipt/certificate/", pressed(case), follow=True).status_code == 200
+    assert Consent.objects.get().decision == "declined"
+
+
+@pytest.mark.parametrize("name", ["x.pdf", "CN-000001-9.pdf", "..%2f..%2fetc", "%00", "CN-000001-1.exe"])
+def test_other_names_are_no_files(client, case, name):
+    hold(client, case)
+    client.post("/receipt/certificate/", pressed(case))
+    assert client.get(f"/receipt/certificate/1/{name}").status_code == 404
+
+
+def test_a_case_that_does_not_stand_still_says_so(client, case, monkeypatch):
+    hold(client, case)
+
+    def busy(*args, **kwargs):
+        raise operations.Refused.because("busy")
+
+    monkeypatch.setattr(operations, "issue_certificate", busy)
+    page = client.post("/receipt/certificate/", pressed(case))
+    assert (page.status_code, "so no certificate was issued. Please try again." in words(page)) == (409, True)

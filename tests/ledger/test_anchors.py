@@ -1,0 +1,250 @@
+"""Anchors: written down line by line, read back however they come, and what the audit says of each."""
+
+import json
+from datetime import UTC, datetime
+
+import pytest
+import time_machine
+from django.core.management import CommandError, call_command
+from django.db import connection
+
+from tests.attacks import sql
+from tests.factories import acting, case_consented, open_case
+from unlocks import operations
+from unlocks.database import guards
+from unlocks.ledger import anchors, chain
+from unlocks.management.commands import verify_audit
+from unlocks.models import LedgerEntry
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def case(agent):
+    made = open_case(agent)
+    connection.check_constraints()
+    return made
+
+
+@pytest.fixture
+def file(tmp_path):
+    return tmp_path / "anchors.txt"
+
+
+def export(file, day):
+    with time_machine.travel(datetime(2026, 5, day, 6, 30, tzinfo=UTC), tick=False):
+        call_command("export_anchor", to=file)
+
+
+def add_note(case, text="Meanwhile"):
+    operations.add_note(case.unlock_request, text=text, by=acting(case.agent))
+
+
+def cut(after):
+    with guards.lifted():
+        sql("DELETE FROM unlocks_ledgerentry WHERE sequence > %s", after)
+
+
+def refusal(command, **options):
+    with pytest.raises(CommandError) as caught:
+        call_command(command, **options)
+    return str(caught.value)
+
+
+def audit(*files):
+    *found, advice = refusal("verify_audit", anchor=files).split("\n")
+    assert advice == verify_audit.NEXT
+    return found
+
+
+def test_each_export_adds_a_line(case, file, capsys):
+    export(file, 4)
+    add_note(case)
+    export(file, 5)
+    export(file, 5)
+
+    hashes = dict(LedgerEntry.objects.values_list("sequence", "hash"))
+    told = [("04", 1), ("05", 2), ("05", 2)]
+    assert [json.loads(line) for line in file.read_text().splitlines()] == [
+        {"at": f"2026-05-{day}T06:30:00+00:00", "hash": hashes[sequence], "sequence": sequence}
+        for day, sequence in told
+    ]
+    assert capsys.readouterr().out == "".join(f"Anchor: entry {n}, {hashes[n]}\n" for _, n in told)
+    call_command("verify_audit", anchor=[file])
+
+
+def test_a_file_of_the_first_kind_is_added_to_as_well(case, file):
+    """The first exports wrote one anchor over several lines."""
+    sequence, head = chain.head()
+    file.write_text(json.dumps({"at": "2026-05-01T06:00:00+00:00", "hash": head, "sequence": sequence}, indent=1))
+    export(file, 4)
+    assert [anchor.sequence for anchor in anchors.read(file.read_text())] == [1, 1]
+
+
+def test_a_newer_anchor_is_never_written_over(case, file):
+    add_note(case)
+    export(file, 4)
+    cut(after=1)
+    before = file.read_text()
+
+    assert refusal("export_anchor", to=file, mail="audit@vendor.example") == (
+        f"Nothing was written: {file} holds an anchor that does not fit. Ledger entry 2, which is the anchor of "
+        "2026-05-04 06:30 UTC, is gone: the ledger ends with entry 1. Its tail was cut, or an older database was put "
+        f"in its place. Run “manage.py verify_audit --anchor {file}”; after a restore that you know of, begin a new "
+        "file."
+    )
+    assert file.read_text() == before
+
+
+@pytest.mark.parametrize(
+    ("there", "why"),
+    [
+        ("Shopping list", "there is none in it"),
+        ('{"at": "", "hash": "', "one of its anchors is broken off"),
+        ("{}", "{} is none"),
+        ("{nonsense}", "{nonsense} is none"),
+    ],
+)
+def test_a_file_of_something_else_is_left_alone(case, file, there, why):
+    file.write_text(there)
+    assert refusal("export_anchor", to=file) == f"Nothing was written: {file} is not a file of anchors: {why}."
+    assert file.read_text() == there
+    assert refusal("verify_audit", anchor=[file]) == f"{file} is not an anchor: {why}."
+
+
+@pytest.mark.parametrize(
+    "told",
+    [
+        {"sequence": "x", "hash": "f" * 64},
+        {"sequence": True, "hash": "f" * 64},
+        {"sequence": -1, "hash": "f" * 64},
+        {"sequence": 1, "hash": ""},
+        {"sequence": 1, "hash": "F" * 64},
+        {"sequence": 1},
+        {"hash": "f" * 64},
+    ],
+)
+def test_a_broken_anchor_is_refused(case, file, told):
+    file.write_text(json.dumps(told))
+    packed = json.dumps(told).replace(" ", "")[:80]
+    assert refusal("verify_audit", anchor=[file]) == f"{file} is not an anchor: {packed} is none."
+
+
+def test_where_nothing_can_be_written_is_said(case, tmp_path):
+    for place, why in ((tmp_path / "missing" / "anchors", "No such file or directory"), (tmp_path, "Is a directory")):
+        assert refusal("export_anchor", to=place) == f"The anchor could not be written to {place}: {why}."
+    assert refusal("export_anchor") == "Say where the anchor goes: --to FILE, --mail ADDRESS, or both."
+    missing = tmp_path / "missing"
+    assert refusal("verify_audit", anchor=[missing]) == f"{missing} could not be read: No such file or directory."
+    missing.write_bytes(b"\xff\xfe")
+    assert refusal("verify_audit", anchor=[missing]).startswith(f"{missing} is not an anchor: 'utf-8' codec")
+
+
+PASTED = {
+    "as it is": lambda mail: mail,
+    "with blank lines": lambda mail: f"\n\n  {mail}  \n\n",
+    "wrapped": lambda mail: "\r\n".join(mail[start : start + 30] for start in range(0, len(mail), 30)),
+    "with blanks that do not break": lambda mail: mail.replace(" ", "\u00a0"),
+    "with a mark in front": lambda mail: f"\ufeff{mail}",
+    "with its headers": lambda mail: f"From: desk@vendor.example\nSubject: Unlock Desk anchor 1\n\n{mail}",
+}
+
+
+@pytest.mark.parametrize("pasted", PASTED.values(), ids=PASTED)
+def test_a_mailed_anchor_can_be_saved_in_any_way(case, file, mailoutbox, pasted):
+    call_command("export_anchor", mail="audit@vendor.example")
+    (mail,) = mailoutbox
+    assert (mail.to, mail.subject) == (["audit@vendor.example"], "Unlock Desk anchor 1")
+    file.write_text(pasted(mail.body))
+
+    assert anchors.read(file.read_text())[0].hash == chain.head()[1]
+    call_command("verify_audit", anchor=[file])
+
+
+def test_a_mail_that_cannot_be_sent_is_said(case, file, settings):
+    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
+    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
+    said = "The anchor could not be mailed to audit@vendor.example: [Errno 111] Connection refused."
+    assert refusal("export_anchor", mail="audit@vendor.example") == said
+    assert refusal("export_anchor", mail="audit@vendor.example", to=file) == f"{said} It was written to {file}."
+
+
+def test_an_address_that_is_none_is_said(case):
+    assert refusal("export_anchor", mail="a\nb@vendor.example").startswith("The anchor could not be mailed to a\nb@")
+
+
+def test_an_anchor_of_the_empty_ledger_always_fits(file, agent):
+    export(file, 4)
+    open_case(agent)
+    call_command("verify_audit", anchor=[file])
+
+
+def test_the_cut_is_found_between_the_last_anchor_that_fits_and_the_next(case, tmp_path, file):
+    """Several files in any order, and several anchors in a file."""
+    other = tmp_path / "other.txt"
+    for day in (4, 5, 6):
+        add_note(case)
+        export(file if day < 6 else other, day)
+    add_note(case)
+    cut(after=2)
+    add_note(case, "After the cut")
+
+    assert audit(other, file) == [
+        "Ledger entry 3 is not the one of the anchor of 2026-05-05 06:30 UTC: the ledger was written anew after entry "
+        "2, where the anchor of 2026-05-04 06:30 UTC still fits. 1 more like it."
+    ]
+
+
+def test_an_anchor_newer_than_the_database(case, file):
+    add_note(case)
+    export(file, 4)
+    cut(after=1)
+    assert audit(file) == [
+        "Ledger entry 2, which is the anchor of 2026-05-04 06:30 UTC, is gone: the ledger ends with entry 1. Its tail "
+        "was cut, or an older database was put in its place."
+    ]
+
+
+def test_a_certificate_is_an_anchor(agent, file):
+    """Of each of its case's entries, and of the head."""
+    case = case_consented(agent)
+    certificate = operations.issue_certificate(case.consent, by=acting(agent))
+    connection.check_constraints()
+    file.write_text(certificate.content)
+    told = json.loads(certificate.content)["certificate"]["ledger"]
+    assert [anchor.sequence for anchor in anchors.read(certificate.content)] == [
+        *(entry["sequence"] for entry in told["entries"]),
+        told["head"]["sequence"],
+    ]
+    call_command("verify_audit", anchor=[file])
+
+    cut(after=told["head"]["sequence"] - 1)
+    assert (
+        f"Ledger entry {told['head']['sequence']}, which is the anchor, is gone: the ledger ends with entry "
+        f"{told['head']['sequence'] - 1}. Its tail was cut, or an older database was put in its place."
+    ) in [sentence.replace(" 1 more like it.", "") for sentence in audit(file)]
+
+
+@pytest.mark.parametrize("told", [{"entries": [], "head": None}, {"entries": ["x"], "head": {}}])
+def test_a_broken_certificate_is_refused(case, file, told):
+    file.write_text(json.dumps({"certificate": {"ledger": told}}))
+    assert refusal("verify_audit", anchor=[file]) == f"{file} is not an anchor: {{}} is none."
+
+
+def test_an_anchor_of_another_desk(case, file):
+    file.write_text(json.dumps({"sequence": 1, "hash": "f" * 64}))
+    assert audit(file) == [
+        "Ledger entry 1 is not the one of the anchor: the ledger was written anew, or the anchor is another desk's."
+    ]
+
+
+def test_an_anchored_entry_that_is_missing_in_the_middle(case, file):
+    add_note(case)
+    export(file, 4)
+    add_note(case)
+    with guards.lifted():
+        sql("DELETE FROM unlocks_ledgerentry WHERE sequence = 2")
+    assert audit(file) == [
+        "Ledger entry 2 is missing: entry 3 comes next.",
+        "Ledger entry 2, which is the anchor of 2026-05-04 06:30 UTC, is gone.",
+    ]

@@ -1,0 +1,267 @@
+"""Each invariant can fail: with the guards lifted an offender is made, and found by the query meant for it."""
+
+from datetime import timedelta
+
+import pytest
+from django.db import connection
+from django.utils import timezone
+
+from tests.attacks import forge_consent, write
+from tests.factories import (
+    acting,
+    case_awaiting,
+    case_consented,
+    case_recorded_by_phone,
+    case_unlocked,
+    make_batch,
+    open_case,
+)
+from unlocks import operations
+from unlocks.database import guards
+from unlocks.ledger import invariants
+from unlocks.models import (
+    Batch,
+    Certificate,
+    Consent,
+    ConsentedBatch,
+    ConsentEvidence,
+    ConsentLink,
+    ConsentTerms,
+    ConsentWithdrawal,
+    RequestedBatch,
+    ResentReceipt,
+    UnlockRequest,
+)
+
+pytestmark = pytest.mark.django_db
+
+
+def found():
+    return {wrong: list(rows) for wrong, rows in invariants.offenders() if rows.exists()}
+
+
+def test_an_honest_desk_offends_nowhere(agent, manager):
+    open_case(agent), case_awaiting(agent), case_consented(agent)
+    case = case_unlocked(agent)
+    operations.relock(case.rows, why="Not used", by=acting(manager))
+    operations.close_request(case.unlock_request, resolution="relocked_unused", why="", by=acting(agent))
+    withdrawn = case_unlocked(agent)
+    operations.withdraw_consent(withdrawn.consent, why="Asked", by=acting(agent))
+    assert found() == {}
+
+
+def _without_consent(agent):
+    unlocked, other = case_unlocked(agent), make_batch()
+    grant = ConsentedBatch.objects.filter(consent=unlocked.consent).first()
+    Batch.objects.filter(pk=other.pk).update(
+        status="unlocked", grant=grant, unlocked_by=agent, unlocked_until=timezone.now()
+    )
+
+
+def _withdrawn(agent):
+    case = case_unlocked(agent)
+    write(ConsentWithdrawal(consent=case.consent, at=timezone.now(), actor="raw", why="Raw"))
+
+
+def _own_recording(agent):
+    case = case_unlocked(agent)
+    Consent.objects.filter(pk=case.consent.pk).update(how="phone", link=None, recorded_by=agent)
+
+
+def _no_line(agent):
+    case = case_unlocked(agent)
+    case.unlock_request.lines.update(outcome="not_unlocked")
+
+
+def _line_alone(agent):
+    case = case_consented(agent)
+    case.unlock_request.lines.update(outcome="unlocked")
+
+
+def _fingerprint(agent):
+    case = case_consented(agent)
+    case.batch.items.update(memo="Changed")
+
+
+def _text(agent):
+    case = case_consented(agent)
+    Consent.objects.filter(pk=case.consent.pk).update(text="Other")
+
+
+def _count(agent):
+    case = case_consented(agent)
+    Consent.objects.filter(pk=case.consent.pk).update(batch_count=1)
+
+
+def _other_request(agent):
+    case, other = case_consented(agent), case_awaiting(agent)
+    ConsentedBatch.objects.filter(consent=case.consent).update(requested_batch=other.unlock_request.lines.first())
+
+
+def _unrecorded(agent):
+    """A second consent with the words of the first: no entry names it."""
+    case = case_consented(agent)
+    forge_consent(case_awaiting(agent), covers=False, text=case.consent.text, text_sha256=case.consent.text_sha256)
+
+
+def _no_pin(agent):
+    case = case_consented(agent)
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM unlocks_ledgerentry WHERE kind = 'pin_verified'")
+    return case
+
+
+def _recorded_by_phone_without_pin(agent):
+    case = case_recorded_by_phone(agent)
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM unlocks_ledgerentry WHERE kind = 'pin_verified'")
+    return case
+
+
+def _evidence_unrecorded(agent):
+    case = case_recorded_by_phone(agent)
+    write(
+        ConsentEvidence(
+            consent=case.consent,
+            what="mail",
+            file_name="mail.eml",
+            media_type="message/rfc822",
+            size=1,
+            sha256="1" * 64,
+            attached_by=agent,
+            attached_at=timezone.now(),
+        )
+    )
+
+
+def _published_unrecorded(agent):
+    write(ConsentTerms(version=2, title="Forged", text="Forged", published_at=timezone.now(), published_by=agent))
+
+
+def _receipt_unrecorded(agent):
+    case = case_consented(agent)
+    write(
+        ResentReceipt(
+            consent=case.consent, email=case.admin.email, token_hash="f" * 64, sent_by=agent, sent_at=timezone.now()
+        )
+    )
+
+
+def _certificate_unrecorded(agent):
+    operations.issue_certificate(case_consented(agent).consent, by=acting(agent))
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM unlocks_ledgerentry WHERE kind = 'certified'")
+
+
+def _certificate_altered(agent):
+    certificate = operations.issue_certificate(case_consented(agent).consent, by=acting(agent))
+    Certificate.objects.filter(pk=certificate.pk).update(content="{}")
+
+
+def _link_unrecorded(agent):
+    case = case_awaiting(agent)
+    link = ConsentLink.objects.get(unlock_request=case.unlock_request)
+    link.pk, link.token_hash, link.revoked_at = None, "f" * 64, timezone.now()
+    link._state.adding = True
+    write(link)
+
+
+def _withdrawal_unrecorded(agent):
+    case = case_consented(agent)
+    write(ConsentWithdrawal(consent=case.consent, at=timezone.now(), actor="raw", why="Raw"))
+
+
+def _unlock_unrecorded(agent):
+    case_unlocked(agent)
+    with connection.cursor() as cursor:
+        cursor.execute("DELETE FROM unlocks_ledgerentry WHERE kind = 'unlocked'")
+
+
+def _opened_unrecorded(agent):
+    unlock_request = UnlockRequest.objects.get(pk=open_case(agent).unlock_request.pk)
+    unlock_request.pk = None
+    write(unlock_request)
+
+
+def _closed_too_early(agent):
+    case = case_consented(agent)
+    UnlockRequest.objects.filter(pk=case.unlock_request.pk).update(
+        status="closed", closed_at=timezone.now(), resolution="canceled"
+    )
+
+
+def _past_history(agent):
+    Batch.objects.filter(pk=make_batch().pk).update(name="Past history")
+
+
+def _made_past_history(agent):
+    write(Batch(account=make_batch().account, number="new"))
+
+
+def _null_against_a_value(agent):
+    Batch.objects.filter(pk=make_batch().pk).update(bypassed_on=None, status="posted")
+
+
+OFFENCES = {
+    "unlocked without an agreed consent of its account for this batch": [_without_consent],
+    "unlocked under a withdrawn consent": [_withdrawn],
+    "unlocked by the person who took the consent down": [_own_recording],
+    "unlocked, but no open request shows it": [_no_line],
+    "shown as unlocked, but its batch is not": [_line_alone],
+    "fingerprint does not fit the content": [_fingerprint],
+    "text does not fit its hash": [_text],
+    "covers another number of batches than was shown": [_count],
+    "covers a batch of another request": [_other_request],
+    "recorded without a ledger entry": [_unrecorded],
+    "agreed, but the ledger shows no PIN verified": [_no_pin],
+    "taken down, but the ledger shows no PIN verified by whoever did": [_recorded_by_phone_without_pin],
+    "attached without a ledger entry": [_evidence_unrecorded],
+    "published without a ledger entry": [_published_unrecorded],
+    "sent again without a ledger entry": [_receipt_unrecorded],
+    "issued without a ledger entry": [_certificate_unrecorded],
+    "content does not fit its hash": [_certificate_altered],
+    "sent without a ledger entry": [_link_unrecorded],
+    "withdrawn without a ledger entry": [_withdrawal_unrecorded],
+    "unlocked without a ledger entry of its request": [_unlock_unrecorded],
+    "opened without a ledger entry": [_opened_unrecorded],
+    "closed with batches still open in it": [_closed_too_early],
+    "batch: the newest history row tells something else": [_past_history, _made_past_history, _null_against_a_value],
+    "requested batch: the newest history row tells something else": [_no_line],
+    "unlock request: the newest history row tells something else": [_closed_too_early],
+    "batch item: the newest history row tells something else": [_fingerprint],
+}
+
+
+@pytest.fixture
+def lifted(db):
+    """Lifted before the test writes anything: PostgreSQL drops no trigger of a table with checks still to come."""
+    guards.remove()
+    yield
+    connection.check_constraints()
+    guards.install()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "offend"),
+    [(wrong, offend) for wrong, ways in OFFENCES.items() for offend in ways],
+    ids=lambda value: value.__name__.strip("_") if callable(value) else None,
+)
+def test_finds_its_offender(agent, monkeypatch, lifted, wrong, offend):
+    monkeypatch.setattr(guards, "missing", lambda: [])
+    offend(agent)
+    assert wrong in found()
+
+
+def test_every_invariant_has_an_offender_here(db):
+    named = {wrong for wrong, _ in invariants.offenders()}
+    same_query = {f"{name}: the newest history row tells something else" for name in ("account", "contact")}
+    assert named == OFFENCES.keys() | same_query
+
+
+def test_a_wholly_forged_case_shows(agent):
+    """Raw writes can make up a link, an agreement and all that hangs on it; but they cannot seal it."""
+    case = case_awaiting(agent)
+    forge_consent(case)
+    assert {"recorded without a ledger entry", "agreed, but the ledger shows no PIN verified"} <= found().keys()
+    assert RequestedBatch.objects.filter(consented__isnull=False).count() == 2
+    assert timedelta(0) < Consent.objects.get().valid_until - timezone.now()

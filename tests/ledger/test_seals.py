@@ -1,0 +1,271 @@
+"""How history and evidence are sealed; what a seal shows of tampering: test_tampering.py."""
+
+import hashlib
+import json
+import threading
+from datetime import timedelta
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import connection, connections, transaction
+
+from tests.attacks import sql
+from tests.factories import case_unlocked, make_account, make_batch, make_contact
+from unlocks import history
+from unlocks.actors import Actor
+from unlocks.database import guards
+from unlocks.ledger import chain, seals
+from unlocks.models import Account, Batch, Consent, LedgerEntry
+
+pytestmark = pytest.mark.django_db
+DESK = Actor.desk()
+
+
+def written():
+    return sum(model.objects.count() for model in seals.sealed_columns())
+
+
+def tables():
+    """What the newest seal covers."""
+    return json.loads(LedgerEntry.objects.filter(kind="sealed").latest("sequence").body)["facts"]["tables"]
+
+
+def tamper(statement, *params):
+    connection.check_constraints()
+    with guards.lifted():
+        sql(statement, *params)
+
+
+def found():
+    return [sentence for _, sentence in seals.faults()]
+
+
+def test_seals_what_was_written_since_the_last_seal(agent, capsys):
+    case_unlocked(agent)
+    first = written()
+    assert seals.unsealed() == first
+
+    call_command("seal_history")
+    call_command("seal_history")
+    make_account(admin=False)
+    call_command("seal_history")
+
+    assert capsys.readouterr().out == (
+        f"Sealed {first} rows of history and evidence.\nNothing new to seal.\nSealed 1 row of history and evidence.\n"
+    )
+    assert LedgerEntry.objects.filter(kind="sealed").count() == 2
+    assert (seals.unsealed(), found(), chain.first_fault()) == (0, [], "")
+
+
+def test_everything_that_only_grows_is_sealed():
+    """The ledger seals itself, and an act has no order of its own: it is sealed with its verdicts."""
+    told = {model._meta.db_table for model in seals.sealed_columns()}
+    links = {"unlocks_consentlink"}  # they change while they are used: what they were sent with is sealed
+    assert told - links == guards.append_only_tables().keys() - {"unlocks_ledgerentry", "unlocks_act"}
+
+
+def test_the_first_seals_still_hold_and_show_what_was_tampered_with():
+    """Written without a list of columns, the times cut to milliseconds, and over the columns that there were then."""
+    make_batch(items=0), make_batch(items=0)
+    past = Batch.history.model
+    columns = [field.attname for field in past._meta.concrete_fields]
+    assert columns == seals._UNLISTED["unlocks_historicalbatch"].split()
+    rows = list(past.objects.order_by("history_id").values_list(*columns))
+    lines = [json.dumps(row, cls=DjangoJSONEncoder, separators=(",", ":"), ensure_ascii=False) for row in rows]
+    digest = hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+    to = past.objects.latest("history_id").history_id
+    told = {"unlocks_historicalbatch": {"after": 0, "to": to, "rows": 2, "sha256": digest}}
+    chain.note(LedgerEntry.Kind.SEALED, by=DESK, tables=told)
+    assert found() == []
+
+    seals.seal_history(by=DESK)
+    assert "unlocks_historicalbatch" not in tables()
+
+    tamper("UPDATE unlocks_historicalbatch SET name = 'other' WHERE history_id = %s", to)
+    assert found() == [
+        f"History in unlocks_historicalbatch was altered: it is not what ledger entry 1 sealed of rows 1 to {to}."
+    ]
+
+
+def test_a_column_that_a_migration_added_breaks_no_older_seal_and_the_table_is_sealed_anew(agent):
+    consent = case_unlocked(agent).consent
+    columns = ["id", "text_sha256"]
+    line = json.dumps([consent.pk, consent.text_sha256], separators=(",", ":")) + "\n"
+    told = {"after": 0, "columns": columns, "every": 1, "marks": hashlib.sha256(line.encode()).hexdigest()[:8]}
+    told |= {"rows": 1, "sha256": hashlib.sha256(line.encode()).hexdigest(), "to": consent.pk}
+    chain.note(LedgerEntry.Kind.SEALED, by=DESK, tables={"unlocks_consent": told})
+    first = chain.head()[0]
+    assert found() == []
+
+    seals.seal_history(by=DESK)
+
+    assert tables()["unlocks_consent"]["after"] == 0
+    assert tables()["unlocks_consent"]["columns"] == [field.attname for field in Consent._meta.concrete_fields]
+    assert seals.seal_history(by=DESK) == 0
+    tamper("UPDATE unlocks_consent SET signer_role = 'Other'")
+    said = (
+        "Evidence in unlocks_consent was altered, at row 1 or later: it is not what ledger entry {} sealed of rows 1 "
+        "to {}."
+    )
+    assert found() == [said.format(first + 1, consent.pk)]
+    tamper("UPDATE unlocks_consent SET text_sha256 = 'Other'")
+    assert found() == [said.format(first, consent.pk), said.format(first + 1, consent.pk)]
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"columns": ["id", "cut"]}, "The column cut of unlocks_consent, which ledger entry 1 sealed, is gone."),
+        ({}, "The table unlocks_other, which ledger entry 1 sealed, is not there any more."),
+    ],
+)
+def test_a_sealed_column_or_table_that_is_gone_is_named(change, says):
+    told = {"after": 0, "to": 5, "rows": 5, "sha256": "", "every": 1, "marks": "", "columns": ["id"]} | change
+    table = "unlocks_consent" if change else "unlocks_other"
+    chain.note(LedgerEntry.Kind.SEALED, by=DESK, tables={table: told})
+    assert found() == [says]
+
+
+def test_a_microsecond_counts():
+    make_account(admin=False)
+    seals.seal_history(by=DESK)
+    row = Account.history.get()
+    connection.check_constraints()
+    with guards.lifted():
+        Account.history.update(history_date=row.history_date + timedelta(microseconds=1))
+    assert found() == [
+        "History in unlocks_historicalaccount was altered, at row 1 or later: it is not what ledger entry 1 sealed of "
+        f"rows 1 to {row.history_id}."
+    ]
+
+
+@pytest.mark.parametrize("rows", [1, 256, 257, 600])
+def test_a_seal_narrows_down_where_rows_differ(rows):
+    """To the row among 256; among more of them to where the last mark still fits."""
+    account = make_account(admin=False)
+    last = seals.seal_history(by=DESK) and Account.history.latest("history_id").history_id
+    for number in range(rows):
+        account.name = f"Name {number}"
+        history.save(account, by=DESK)
+    seals.seal_history(by=DESK)
+    assert len(tables()["unlocks_historicalaccount"]["marks"]) <= 8 * 256
+
+    tamper("UPDATE unlocks_historicalaccount SET name = 'Other' WHERE history_id = %s", last + rows)
+
+    every = -(-rows // 256)
+    at = last + (rows - 1) // every * every + 1
+    assert found() == [
+        f"History in unlocks_historicalaccount was altered, at row {at} or later: it is not what ledger entry 2 sealed "
+        f"of rows {last + 1} to {last + rows}."
+    ]
+
+
+class TestWhileOthersWrite:
+    """On connections of their own."""
+
+    pytestmark = pytest.mark.django_db(transaction=True)
+
+    @pytest.fixture
+    def writes(self):
+        """Start a transaction that does the first thing, and the second once it is told to go on."""
+        threads, went_wrong = [], []
+
+        def start(first, then=lambda: None):
+            began, go_on = threading.Event(), threading.Event()
+
+            def run():
+                try:
+                    with transaction.atomic():
+                        first()
+                        began.set()
+                        go_on.wait(timeout=20)
+                        then()
+                except Exception as error:  # noqa: BLE001
+                    went_wrong.append(error)
+                finally:
+                    connections.close_all()
+
+            threads.append(threading.Thread(target=run))
+            threads[-1].start()
+            assert began.wait(timeout=20)
+            return go_on
+
+        def finish():
+            for thread in threads:
+                thread.join(timeout=30)
+            assert went_wrong == []
+
+        start.finish = finish
+        return start
+
+    @pytest.fixture
+    def sealing(self):
+        """Seal in a thread; `join` returns how many rows were sealed."""
+        came = []
+
+        def run():
+            try:
+                came.append(seals.seal_history(by=DESK))
+            except Exception as error:  # noqa: BLE001
+                came.append(error)
+            finally:
+                connections.close_all()
+
+        thread = threading.Thread(target=run)
+        thread.result = lambda: thread.join(timeout=30) or came[0]
+        return thread
+
+    @pytest.mark.postgresql
+    def test_a_row_with_a_lower_id_that_is_committed_later_is_waited_for(self, writes, sealing):
+        go_on = writes(lambda: make_account(admin=False))
+        make_account(admin=False)
+        sealing.start()
+        sealing.join(timeout=0.5)
+        assert sealing.is_alive()
+        go_on.set()
+
+        assert sealing.result() == 2
+        writes.finish()
+        assert (found(), seals.unsealed()) == ([], 0)
+
+    @pytest.mark.sqlite
+    def test_a_row_that_is_not_committed_yet_is_sealed_next_time(self, writes, sealing):
+        make_account(admin=False)
+        go_on = writes(lambda: make_account(admin=False))
+        sealing.start()
+        sealing.join(timeout=0.5)
+        go_on.set()
+
+        assert sealing.result() == 1
+        writes.finish()
+        assert (found(), seals.unsealed()) == ([], 1)
+        assert (seals.seal_history(by=DESK), found(), seals.unsealed()) == (1, [], 0)
+
+    @pytest.mark.parametrize("first", ["ledger", "a later table"])
+    def test_nobody_is_brought_into_a_deadlock(self, writes, sealing, first):
+        """A verb that has appended to the ledger, or written a table that is sealed later, writes history then."""
+        account = make_account(admin=False)
+        firsts = {
+            "ledger": lambda: chain.note("note", by=DESK, text="First"),
+            "a later table": lambda: make_contact(account=account),
+        }
+        go_on = writes(firsts[first], lambda: make_account(admin=False))
+        sealing.start()
+        sealing.join(timeout=0.5)
+        go_on.set()
+
+        assert sealing.result() in (1, 2, 3)
+        writes.finish()
+        seals.seal_history(by=DESK)
+        assert (found(), seals.unsealed()) == ([], 0)
+
+    @pytest.mark.postgresql
+    def test_a_transaction_that_does_not_end_is_not_waited_for_for_ever(self, writes, monkeypatch):
+        monkeypatch.setattr(seals, "WAIT", "100ms")
+        go_on = writes(lambda: make_account(admin=False))
+        with pytest.raises(CommandError, match="^Nothing was sealed: the database was busy .*Run it again.$"):
+            call_command("seal_history")
+        assert not LedgerEntry.objects.exists()
+        go_on.set()
+        writes.finish()

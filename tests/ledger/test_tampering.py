@@ -1,0 +1,836 @@
+"""Whatever somebody who owns the database does to the record, with every guard lifted, shows and is named.
+
+Each tampering is carried out on real cases, and the audit has to say exactly what stands beside it: what is wrong
+where, and nothing else.
+"""
+
+import hashlib
+import hmac
+import json
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+
+import pytest
+from django.core.management import CommandError, call_command
+from django.db import connection, transaction
+from django.utils import timezone
+
+from tests import factories
+from tests.attacks import sql
+from unlocks import operations
+from unlocks.actors import Actor
+from unlocks.database import guards
+from unlocks.ledger import anchors, chain, seals
+from unlocks.management.commands import verify_audit
+from unlocks.models import Batch, ConsentedBatch, ConsentEvidence, Contact, LedgerEntry, Verdict
+
+pytestmark = pytest.mark.django_db
+
+# What the audit says, less the numbers.
+FORGED = "Ledger entry {{{0}}} was altered or forged: its hash does not fit its content."
+COLUMN = "Ledger entry {{fresh_note}} was altered: its column {0} differs from what was sealed."
+SEALED = (
+    "{0} in unlocks_{1} {2}, at row {3} or later: it is not what ledger entry {{seal}} sealed of rows 1 to {{{1}_to}}."
+)
+COVERS = "Consent {done_consent}: the batches that it covers differ from what ledger entry {done_consented} tells."
+TOLD = "{0} {{{1}}}: its column {2} differs from what ledger entry {{{3}}} tells."
+GONE = "Ledger entry {{{0}}} tells of {1}, which is not there any more."
+
+
+@dataclass(frozen=True)
+class Tampering:
+    """What is done (statements, or a function of the scene) and what the audit says of it, a finding a line.
+
+    In both, `{names}` stand for the numbers of the scene. `anchors`: how many of the scene's two the audit is given.
+    """
+
+    name: str
+    does: object
+    says: tuple
+    anchors: int = 0
+
+    def carry_out(self, scene):
+        if callable(self.does):
+            self.does(scene)
+        for statement in () if callable(self.does) else self.does:
+            sql(statement.format(**scene.numbers))
+
+
+def tampering(name, does, *says, anchors=0):
+    return Tampering(name, (does,) if isinstance(does, str) else does, says, anchors)
+
+
+@dataclass
+class Scene:
+    agent: object
+    cases: dict
+    numbers: dict
+    anchors: list
+
+
+def make_scene():
+    """Make cases of each kind, seal them, and let the work go on: one case unlocked after that, and one opened."""
+    agent = factories.make_user("agent", group="Agent")
+    by, cases, heads = factories.acting(agent), {}, []
+    done = cases["done"] = factories.case_unlocked(agent)
+    operations.mark_re_exported(done.rows, by=by)
+    operations.close_request(done.unlock_request, resolution="re_exported", why="", by=by)
+    staff = cases["staff"] = factories.case_recorded_by_phone(agent)
+    mail = b"From: dana@customer.example\nDate: Mon, 4 May 2026 10:00:00 -0500\n\nYes, unlock them.\n"
+    operations.attach_evidence(staff.consent, what="mail", file_name="yes.eml", content=mail, by=by)
+    operations.resend_receipt(staff.consent, by=by)
+    back = cases["back"] = factories.case_consented(agent)
+    operations.withdraw_consent(back.consent, why="Changed their mind", by=by)
+    certificate = operations.issue_certificate(done.consent, by=by)
+    seals.seal_history(by=Actor.desk())
+    heads.append(anchors.now(timezone.now() - timedelta(days=1)))
+    fresh = cases["fresh"] = factories.case_unlocked(agent)
+    operations.add_note(fresh.unlock_request, text="They called again", by=by)
+    cases["last"] = factories.open_case(agent)
+    operations.add_note(fresh.unlock_request, text="They called once more", by=by)
+    heads.append(anchors.now(timezone.now()))
+    connection.check_constraints()
+    return Scene(agent, cases, _numbers(cases, certificate, heads), heads)
+
+
+def _numbers(cases, certificate, heads):
+    """Name what the tamperings aim at: sequences of entries by kind, keys of rows by case or as the table's first."""
+    seal = LedgerEntry.objects.get(kind="sealed")
+    numbers = {"head": heads[1].sequence, "seal": seal.sequence, "certificate": certificate.sha256}
+    numbers["mail"] = ConsentEvidence.objects.get().sha256
+    numbers |= {f"anchored_{place}": f"{head.of_when}" for place, head in enumerate(heads)}
+    for name, case in cases.items():
+        numbers |= {name: case.unlock_request.pk, f"{name}_batch": case.batch.pk, f"{name}_number": case.batch.number}
+        for event in LedgerEntry.objects.filter(unlock_request=case.unlock_request).order_by("-sequence"):
+            numbers[f"{name}_{event.kind}"] = event.sequence
+        if case.consent:
+            numbers |= {f"{name}_consent": case.consent.pk, f"{name}_link": case.consent.link_id}
+            numbers[f"{name}_covered"] = ConsentedBatch.objects.filter(consent=case.consent).earliest("pk").pk
+    for table, sealed in json.loads(seal.body)["facts"]["tables"].items():
+        model = next(model for model in seals.sealed_columns() if model._meta.db_table == table)
+        keys = [*model._base_manager.order_by("pk").values_list("pk", flat=True), None]
+        name = table.removeprefix("unlocks_")
+        numbers |= {f"{name}_first": keys[0], f"{name}_second": keys[1], f"{name}_newest": keys[-2]}
+        numbers |= {f"{name}_to": sealed["to"], f"{name}_rows": sealed["rows"]}
+    act = _act_of(cases["done"])
+    newest = Batch.history.latest("history_id")
+    return numbers | {
+        "act": act,
+        "act_verdict": Verdict.objects.filter(act=act).earliest("pk").pk,
+        "newest_batch": newest.id,
+        "newest_number": newest.number,
+        "beyond": heads[1].sequence + 1,
+        "item": cases["done"].batch.items.earliest("pk").pk,
+        "line": cases["done"].unlock_request.lines.earliest("pk").pk,
+        "contact": cases["fresh"].admin.pk,
+        "batches_less_one": Batch.objects.count() - 1,
+        "after_opened": heads[1].sequence - numbers["fresh_opened"],
+        "after_note": heads[1].sequence - numbers["fresh_note"] + 1,
+    }
+
+
+def _act_of(case):
+    return json.loads(LedgerEntry.objects.get(kind="re_exported", unlock_request=case.unlock_request).body)["facts"][
+        "act"
+    ]
+
+
+@pytest.fixture(scope="module")
+def scene(django_db_setup, django_db_blocker):
+    around = transaction.atomic()
+    around._from_testcase = True  # a PIN try and a seal are transactions of their own, as in any test
+    with django_db_blocker.unblock(), around:
+        yield make_scene()
+        transaction.set_rollback(True)
+
+
+@pytest.fixture
+def taken_back(scene):
+    """Whatever is done to the scene is taken back after the test."""
+    around = transaction.atomic()
+    around._from_testcase = True
+    with around:
+        yield
+        transaction.set_rollback(True)
+
+
+@contextmanager
+def owning_the_database():
+    """Lift the guards, and let keys point nowhere."""
+    with guards.lifted():
+        if connection.vendor == "postgresql":
+            sql("SET LOCAL session_replication_role = replica")
+        yield
+        if connection.vendor == "postgresql":
+            sql("SET LOCAL session_replication_role = origin")
+
+
+def audit(*files):
+    """Return what the audit finds, a line each, less the advice that ends it."""
+    try:
+        call_command("verify_audit", anchor=files)
+    except CommandError as error:
+        *found, advice = str(error).split("\n")
+        assert advice == verify_audit.NEXT
+        return found
+    return []
+
+
+# What takes more than a statement.
+
+
+def write_anew(first, key):
+    """Chain every entry from `first` on anew: sealed with another key, or with none, as a plain SHA-256."""
+    previous = LedgerEntry.objects.filter(sequence=first - 1).values_list("hash", flat=True).first() or chain.GENESIS
+    for event in LedgerEntry.objects.filter(sequence__gte=first).order_by("sequence"):
+        text = f"{previous}\n{event.sequence}\n{event.body}".encode()
+        made = (hmac.new(key, text, hashlib.sha256) if key else hashlib.sha256(text)).hexdigest()
+        sql("UPDATE unlocks_ledgerentry SET previous_hash = %s, hash = %s WHERE id = %s", previous, made, event.pk)
+        previous = made
+
+
+def body_changed_and_chained_anew(key):
+    def tamper(scene):
+        first = scene.numbers["fresh_opened"]
+        sql(f"UPDATE unlocks_ledgerentry SET body = replace(body, 'phone', 'email') WHERE sequence = {first}")
+        write_anew(first, key)
+
+    return tamper
+
+
+def whole_ledger_written_anew(scene):
+    write_anew(1, b"a key of their own")
+
+
+def forged_at_the_end(source):
+    """Append a copy of an entry, chained to the head."""
+
+    def tamper(scene):
+        head, same = scene.numbers["head"], "unlock_request_id, account_id, user_id, ip, kind, at, actor, body"
+        sql(
+            f"INSERT INTO unlocks_ledgerentry (sequence, previous_hash, hash, {same}) SELECT %s, "
+            f"(SELECT hash FROM unlocks_ledgerentry WHERE sequence = %s), %s, {same} FROM unlocks_ledgerentry "
+            "WHERE sequence = %s",
+            head + 1,
+            head,
+            "f" * 64,
+            scene.numbers[source],
+        )
+
+    return tamper
+
+
+def slipped_in(scene):
+    at, same = scene.numbers["fresh_note"], "unlock_request_id, account_id, user_id, ip, kind, at, actor, body"
+    sql(f"UPDATE unlocks_ledgerentry SET previous_hash = '{'f' * 64}' WHERE sequence = {at}")
+    sql(f"UPDATE unlocks_ledgerentry SET sequence = sequence + 1000 WHERE sequence >= {at}")
+    sql(
+        f"INSERT INTO unlocks_ledgerentry (sequence, previous_hash, hash, {same}) "
+        f"SELECT {at}, hash, '{'f' * 64}', {same} FROM unlocks_ledgerentry WHERE sequence = {at - 1}"
+    )
+    sql("UPDATE unlocks_ledgerentry SET sequence = sequence - 999 WHERE sequence > 1000")
+
+
+def entries_swapped(*columns):
+    """Let two entries trade these columns."""
+
+    def tamper(scene):
+        one, other = (
+            LedgerEntry.objects.filter(sequence=scene.numbers[name]).values("pk", *columns).get()
+            for name in ("fresh_note", "last_opened")
+        )
+        # Out of each other's way first: some of the columns are unique.
+        away = {"sequence": 1_000_000, "hash": "a", "previous_hash": "a"}
+        for row, values in ((one, away), (other, one), (one, other)):
+            values = {name: values[name] for name in columns if name in values}
+            if values:
+                LedgerEntry.objects.filter(pk=row["pk"]).update(**values)
+
+    return tamper
+
+
+def cut_and_grown_again(scene):
+    """The desk itself goes on where the tail was cut: its entries are genuine."""
+    sql(f"DELETE FROM unlocks_ledgerentry WHERE sequence = {scene.numbers['head']}")
+    operations.add_note(scene.cases["fresh"].unlock_request, text="Another", by=factories.acting(scene.agent))
+
+
+def history_swapped(scene):
+    first, second = scene.numbers["historicalbatch_first"], scene.numbers["historicalbatch_second"]
+    for was, becomes in ((first, -1), (second, first), (-1, second)):
+        sql(f"UPDATE unlocks_historicalbatch SET history_id = {becomes} WHERE history_id = {was}")
+
+
+def slipped_into_history(scene):
+    """A row from after the seal, put before all others, where no sealed range seems to begin."""
+    newest = scene.numbers["historicalbatch_newest"]
+    sql(f"UPDATE unlocks_historicalbatch SET history_id = -5 WHERE history_id = {newest}")
+
+
+def case_wiped_out(name):
+    """Delete a case, all that hangs on it, its history and its ledger entries."""
+
+    def tamper(scene):
+        unlock_request = scene.numbers[name]
+        lines = f"SELECT id FROM unlocks_requestedbatch WHERE unlock_request_id = {unlock_request}"
+        consents = f"SELECT id FROM unlocks_consent WHERE unlock_request_id = {unlock_request}"
+        sql(f"DELETE FROM unlocks_ledgerentry WHERE unlock_request_id = {unlock_request}")
+        sql(f"DELETE FROM unlocks_verdict WHERE line_id IN ({lines})")
+        for table in ("consentedbatch", "consentwithdrawal", "certificate", "consentevidence", "resentreceipt"):
+            sql(f"DELETE FROM unlocks_{table} WHERE consent_id IN ({consents})")
+        for table in ("consent", "consentlink", "requestedbatch", "historicalrequestedbatch"):
+            sql(f"DELETE FROM unlocks_{table} WHERE unlock_request_id = {unlock_request}")
+        for table in ("unlockrequest", "historicalunlockrequest"):
+            sql(f"DELETE FROM unlocks_{table} WHERE id = {unlock_request}")
+
+    return tamper
+
+
+def tail_cut_with_its_case(scene):
+    case_wiped_out("last")(scene)
+    sql(f"DELETE FROM unlocks_ledgerentry WHERE sequence > {scene.numbers['last_opened']}")
+
+
+def on_the_note(change):
+    return f"UPDATE unlocks_ledgerentry SET {change} WHERE sequence = {{fresh_note}}"
+
+
+EVERYTHING_BUT_THE_PLACE = ("unlock_request_id", "account_id", "user_id", "ip", "kind", "at", "actor", "body")
+TAMPERINGS = [
+    # An entry of the ledger is changed.
+    tampering("body", on_the_note("body = replace(body, 'They', 'Nobody')"), FORGED.format("fresh_note")),
+    tampering("actor", on_the_note("actor = 'somebody else'"), COLUMN.format("actor")),
+    tampering("kind", on_the_note("kind = 'opened'"), COLUMN.format("kind")),
+    tampering("time", on_the_note("at = '2020-01-01 00:00:00'"), COLUMN.format("at")),
+    tampering("user", on_the_note("user_id = NULL"), COLUMN.format("user")),
+    tampering("account", on_the_note("account_id = NULL"), COLUMN.format("account")),
+    tampering("address", on_the_note("ip = '203.0.113.1'"), COLUMN.format("ip")),
+    tampering("moved_to_another_request", on_the_note("unlock_request_id = {last}"), COLUMN.format("unlock_request")),
+    tampering(
+        "moved_to_another_request_in_its_body_too",
+        on_the_note(
+            "unlock_request_id = {last}, "
+            "body = replace(body, '\"unlock_request\":{fresh}', '\"unlock_request\":{last}')"
+        ),
+        FORGED.format("fresh_note"),
+    ),
+    tampering(
+        "hash",
+        on_the_note(f"hash = '{'f' * 64}'"),
+        FORGED.format("fresh_note"),
+        "Ledger entry {last_opened} does not follow entry {fresh_note}.",
+    ),
+    tampering(
+        "hash_that_is_no_hex",
+        on_the_note("hash = 'ä'"),
+        FORGED.format("fresh_note"),
+        "Ledger entry {last_opened} does not follow entry {fresh_note}.",
+    ),
+    tampering(
+        "previous_hash",
+        on_the_note(f"previous_hash = '{'f' * 64}'"),
+        "Ledger entry {fresh_note} does not follow entry {fresh_unlocked}.",
+    ),
+    tampering(
+        "body_and_plain_hashes",
+        body_changed_and_chained_anew(None),
+        FORGED.format("fresh_opened") + " {after_opened} more like it.",
+    ),
+    tampering(
+        "body_and_hashes_of_another_key",
+        body_changed_and_chained_anew(b"a key of their own"),
+        FORGED.format("fresh_opened") + " {after_opened} more like it.",
+    ),
+    tampering(
+        "whole_ledger_with_another_key",
+        whole_ledger_written_anew,
+        "None of the {head} ledger entries fits LEDGER_KEY: this is not the key that sealed them, or the whole ledger "
+        "was written anew.",
+        "Ledger entry {seal} is not the one of the anchor{anchored_0}: the ledger was written anew, "
+        "or the anchor is another desk's. 1 more like it.",
+        anchors=2,
+    ),
+    tampering(
+        "seal_made_a_note",
+        "UPDATE unlocks_ledgerentry SET kind = 'note' WHERE sequence = {seal}",
+        "Ledger entry {seal} was altered: its column kind differs from what was sealed.",
+    ),
+    tampering(
+        "seal_emptied", "UPDATE unlocks_ledgerentry SET body = '' WHERE sequence = {seal}", FORGED.format("seal")
+    ),
+    tampering("note_made_a_seal", on_the_note("kind = 'sealed'"), COLUMN.format("kind")),
+    # Entries are taken away, added, put elsewhere.
+    tampering(
+        "first_entry_deleted",
+        "DELETE FROM unlocks_ledgerentry WHERE sequence = 1",
+        "Ledger entry 1 is missing: entry 2 comes next.",
+        "Unlock request UR-{done:06} (id {done}): opened without a ledger entry.",
+    ),
+    tampering(
+        "entry_deleted",
+        "DELETE FROM unlocks_ledgerentry WHERE sequence = {fresh_note}",
+        "Ledger entry {fresh_note} is missing: entry {last_opened} comes next.",
+    ),
+    tampering(
+        "consent_and_unlock_deleted",
+        "DELETE FROM unlocks_ledgerentry WHERE sequence BETWEEN {fresh_consented} AND {fresh_unlocked}",
+        "Ledger entries {fresh_consented} to {fresh_unlocked} are missing: entry {fresh_note} comes next.",
+        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
+        "Consent CN-{fresh_consent:06} (id {fresh_consent}): recorded without a ledger entry.",
+        "Batch {fresh_number} (id {fresh_batch}): unlocked without a ledger entry of its request. 1 more like it.",
+    ),
+    tampering(
+        "entry_before_the_first",
+        "INSERT INTO unlocks_ledgerentry (sequence, kind, at, actor, body, previous_hash, hash) "
+        "SELECT 0, kind, at, actor, body, 'a', 'b' FROM unlocks_ledgerentry WHERE sequence = 1",
+        "Ledger entry 0 does not belong: entries are numbered from 1.",
+    ),
+    tampering(
+        "entry_slipped_in",
+        slipped_in,
+        FORGED.format("fresh_note") + " {after_note} more like it.",
+        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
+    ),
+    tampering(
+        "entry_appended",
+        forged_at_the_end("head"),
+        "Ledger entry {beyond} was altered or forged: its hash does not fit its content.",
+    ),
+    tampering(
+        "old_entry_replayed",
+        forged_at_the_end("fresh_consented"),
+        "Ledger entry {beyond} was altered or forged: its hash does not fit its content.",
+    ),
+    tampering(
+        "sequences_swapped",
+        entries_swapped("sequence"),
+        "Ledger entry {fresh_note} does not follow entry {fresh_unlocked}. 2 more like it.",
+    ),
+    tampering("bodies_swapped", entries_swapped("body"), FORGED.format("fresh_note") + " 1 more like it."),
+    tampering(
+        "contents_swapped", entries_swapped(*EVERYTHING_BUT_THE_PLACE), FORGED.format("fresh_note") + " 1 more like it."
+    ),
+    tampering(
+        "rows_swapped",
+        entries_swapped(*EVERYTHING_BUT_THE_PLACE, "hash", "previous_hash"),
+        "Ledger entry {fresh_note} does not follow entry {fresh_unlocked}. 2 more like it.",
+    ),
+    # The tail: only against an anchor.
+    tampering(
+        "tail_cut",
+        "DELETE FROM unlocks_ledgerentry WHERE sequence = {head}",
+        "Ledger entry {head}, which is the anchor{anchored_1}, is gone: the ledger ends with entry {last_opened}. "
+        "Its tail was cut, or an older database was put in its place.",
+        anchors=2,
+    ),
+    tampering(
+        "tail_cut_and_grown_again",
+        cut_and_grown_again,
+        "Ledger entry {head} is not the one of the anchor{anchored_1}: the ledger was written anew after entry {seal}, "
+        "where the anchor{anchored_0} still fits.",
+        anchors=2,
+    ),
+    tampering(
+        "tail_cut_with_its_case",
+        tail_cut_with_its_case,
+        "Ledger entry {head}, which is the anchor{anchored_1}, is gone: the ledger ends with entry {fresh_note}. "
+        "Its tail was cut, or an older database was put in its place.",
+        anchors=2,
+    ),
+    # History.
+    tampering(
+        "sealed_history_edited",
+        "UPDATE unlocks_historicalbatch SET name = 'Other' WHERE history_id = {historicalbatch_second}",
+        SEALED.format("History", "historicalbatch", "was altered", "{historicalbatch_second}"),
+    ),
+    tampering(
+        "who_did_it_in_sealed_history",
+        "UPDATE unlocks_historicalbatch SET history_actor = 'x' WHERE history_id = {historicalbatch_second}",
+        SEALED.format("History", "historicalbatch", "was altered", "{historicalbatch_second}"),
+    ),
+    tampering(
+        "time_in_sealed_history",
+        "UPDATE unlocks_historicalbatch SET history_date = '2020-01-01' WHERE history_id = {historicalbatch_second}",
+        SEALED.format("History", "historicalbatch", "was altered", "{historicalbatch_second}"),
+    ),
+    tampering(
+        "sealed_history_deleted",
+        "DELETE FROM unlocks_historicalbatch WHERE history_id = {historicalbatch_second}",
+        SEALED.format("History", "historicalbatch", "lost 1 row", "{historicalbatch_second}"),
+    ),
+    tampering(
+        "sealed_history_swapped", history_swapped, SEALED.format("History", "historicalbatch", "was altered", "1")
+    ),
+    tampering(
+        "row_slipped_into_sealed_history",
+        slipped_into_history,
+        SEALED.format("History", "historicalbatch", "gained 1 row", "1"),
+    ),
+    tampering(
+        "history_emptied",
+        "DELETE FROM unlocks_historicalbatch",
+        SEALED.format("History", "historicalbatch", "lost {historicalbatch_rows} rows", "1"),
+        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
+        "Batch {done_number} (id {done_batch}): batch: the newest history row tells something else. "
+        "{batches_less_one} more like it.",
+    ),
+    tampering(
+        "newest_history_edited",
+        "UPDATE unlocks_historicalbatch SET name = 'Other' WHERE history_id = {historicalbatch_newest}",
+        "Batch {newest_number} (id {newest_batch}): batch: the newest history row tells something else.",
+    ),
+    tampering(
+        "newest_history_deleted",
+        "DELETE FROM unlocks_historicalbatch WHERE history_id = {historicalbatch_newest}",
+        "Batch {newest_number} (id {newest_batch}): batch: the newest history row tells something else.",
+    ),
+    # A row changed past the verbs.
+    tampering(
+        "batch",
+        "UPDATE unlocks_batch SET name = 'Other' WHERE id = {done_batch}",
+        "Batch {done_number} (id {done_batch}): fingerprint does not fit the content.",
+        "Batch {done_number} (id {done_batch}): batch: the newest history row tells something else.",
+    ),
+    tampering(
+        "item",
+        "UPDATE unlocks_batchitem SET amount = 1 WHERE id = {item}",
+        "Batch {done_number} (id {done_batch}): fingerprint does not fit the content.",
+        "Batch item Invoice INV-{done_number}-1 (id {item}): batch item: the newest history row tells something else.",
+    ),
+    tampering(
+        "contact",
+        "UPDATE unlocks_contact SET email = 'thief@example.com', name = 'X' WHERE id = {contact}",
+        "Contact X <thief@example.com> (id {contact}): contact: the newest history row tells something else.",
+    ),
+    tampering(
+        "reason",
+        "UPDATE unlocks_unlockrequest SET reason = 'Other' WHERE id = {done}",
+        "Unlock request UR-{done:06} (id {done}): unlock request: the newest history row tells something else.",
+    ),
+    tampering(
+        "outcome",
+        "UPDATE unlocks_requestedbatch SET outcome = 'not_unlocked' WHERE id = {line}",
+        "Requested batch {done_number} in UR-{done:06} (id {line}): requested batch: the newest history row tells "
+        "something else.",
+    ),
+    tampering(
+        "who_opened",
+        "UPDATE unlocks_unlockrequest SET opened_by_id = 999 WHERE id = {done}",
+        TOLD.format("Unlock request", "done", "opened_by_id", "done_opened"),
+        "Unlock request UR-{done:06} (id {done}): unlock request: the newest history row tells something else.",
+    ),
+    tampering(
+        "receipt_made_up",
+        "INSERT INTO unlocks_resentreceipt (id, consent_id, email, token_hash, sent_by_id, sent_at) "
+        "SELECT 999, id, email, receipt_hash, (SELECT min(id) FROM auth_user), given_at FROM unlocks_consent "
+        "WHERE id = {fresh_consent}",
+        "Resent receipt Receipt of CN-{fresh_consent:06} sent again (id 999): sent again without a ledger entry.",
+    ),
+    tampering(
+        "receipt_under_another_token",
+        "UPDATE unlocks_consent SET receipt_hash = 'Other' WHERE id = {fresh_consent}",
+        TOLD.format("Consent", "fresh_consent", "receipt_hash", "fresh_consented"),
+    ),
+    tampering(
+        "unlocked_by_somebody_else",
+        "UPDATE unlocks_verdict SET refusal = 'changed' WHERE batch_id = {fresh_batch} AND act_id = "
+        "(SELECT history_act FROM unlocks_historicalbatch WHERE id = {fresh_batch} AND status = 'unlocked')",
+        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
+    ),
+    # A consent, sealed ("done", "staff", "back") and not yet sealed ("fresh").
+    tampering(
+        "signer",
+        "UPDATE unlocks_consent SET signer_name = 'Other' WHERE id = {done_consent}",
+        SEALED.format("Evidence", "consent", "was altered", "1"),
+        TOLD.format("Consent", "done_consent", "signer_name", "done_consented"),
+    ),
+    tampering(
+        "signer_of_today",
+        "UPDATE unlocks_consent SET signer_name = 'Other' WHERE id = {fresh_consent}",
+        TOLD.format("Consent", "fresh_consent", "signer_name", "fresh_consented"),
+    ),
+    tampering(
+        "when_agreed",
+        "UPDATE unlocks_consent SET given_at = '2020-01-01 00:00:00' WHERE id = {fresh_consent}",
+        TOLD.format("Consent", "fresh_consent", "given_at", "fresh_consented"),
+    ),
+    tampering(
+        "how_long",
+        "UPDATE unlocks_consent SET valid_until = '2036-01-01 00:00:00' WHERE id = {done_consent}",
+        SEALED.format("Evidence", "consent", "was altered", "1"),
+        TOLD.format("Consent", "done_consent", "valid_until", "done_consented"),
+    ),
+    tampering(
+        "text",
+        "UPDATE unlocks_consent SET text = 'Other' WHERE id = {fresh_consent}",
+        TOLD.format("Consent", "fresh_consent", "text", "fresh_consented"),
+        "Consent CN-{fresh_consent:06} (id {fresh_consent}): text does not fit its hash.",
+    ),
+    tampering(
+        "weaker_kind_made_the_strong_one",
+        "UPDATE unlocks_consent SET how = 'link', link_id = {fresh_link} + 1000, recorded_by_id = NULL "
+        "WHERE id = {staff_consent}",
+        SEALED.format("Evidence", "consent", "was altered", "{staff_consent}"),
+        TOLD.format("Consent", "staff_consent", "link_id", "staff_recorded_by_phone"),
+    ),
+    tampering(
+        "who_took_it_down",
+        "UPDATE unlocks_consent SET recorded_by_id = 999 WHERE id = {staff_consent}",
+        SEALED.format("Evidence", "consent", "was altered", "{staff_consent}"),
+        TOLD.format("Consent", "staff_consent", "recorded_by_id", "staff_recorded_by_phone"),
+        "Consent CN-{staff_consent:06} (id {staff_consent}): taken down, but the ledger shows no PIN verified by "
+        "whoever did.",
+    ),
+    tampering(
+        "consent_deleted",
+        "DELETE FROM unlocks_consent WHERE id = {done_consent}",
+        SEALED.format("Evidence", "consent", "lost 1 row", "1"),
+        GONE.format("done_consented", "consent {done_consent}"),
+    ),
+    tampering(
+        "consent_of_today_deleted",
+        "DELETE FROM unlocks_consent WHERE id = {fresh_consent}",
+        GONE.format("fresh_consented", "consent {fresh_consent}"),
+        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
+        "Batch {fresh_number} (id {fresh_batch}): unlocked without an agreed consent of its account for this batch. "
+        "1 more like it.",
+        "Batch {fresh_number} (id {fresh_batch}): unlocked without a ledger entry of its request. 1 more like it.",
+    ),
+    tampering(
+        "covered_batch",
+        "UPDATE unlocks_consentedbatch SET total = 1 WHERE id = {done_covered}",
+        SEALED.format("Evidence", "consentedbatch", "was altered", "1"),
+        COVERS,
+    ),
+    tampering(
+        "covered_batches_deleted",
+        "DELETE FROM unlocks_consentedbatch WHERE consent_id = {done_consent}",
+        SEALED.format("Evidence", "consentedbatch", "lost 2 rows", "1"),
+        COVERS,
+        "Consent CN-{done_consent:06} (id {done_consent}): covers another number of batches than was shown.",
+    ),
+    tampering(
+        "withdrawal",
+        "UPDATE unlocks_consentwithdrawal SET why = 'Other' WHERE consent_id = {back_consent}",
+        SEALED.format("Evidence", "consentwithdrawal", "was altered", "1"),
+        "Consent withdrawal (consent_id {back_consent}): its column why differs from what ledger entry "
+        "{back_withdrawn} tells.",
+    ),
+    tampering(
+        "withdrawal_deleted",
+        "DELETE FROM unlocks_consentwithdrawal WHERE consent_id = {back_consent}",
+        SEALED.format("Evidence", "consentwithdrawal", "lost 1 row", "1"),
+        GONE.format("back_withdrawn", "consent withdrawal (consent_id {back_consent})"),
+    ),
+    tampering(
+        "link_sent_elsewhere",
+        "UPDATE unlocks_consentlink SET email = 'thief@example.com' WHERE id = {fresh_link}",
+        TOLD.format("Consent link", "fresh_link", "email", "fresh_link_sent"),
+    ),
+    tampering(
+        "link_made_to_last",
+        "UPDATE unlocks_consentlink SET expires_at = '2036-01-01 00:00:00' WHERE id = {fresh_link}",
+        TOLD.format("Consent link", "fresh_link", "expires_at", "fresh_link_sent"),
+    ),
+    tampering(
+        "link_opened_elsewhere",
+        "UPDATE unlocks_consentlink SET first_opened_ip = '203.0.113.1' WHERE id = {fresh_link}",
+        TOLD.format("Consent link", "fresh_link", "first_opened_ip", "fresh_link_opened"),
+    ),
+    tampering(
+        "link_with_another_token",
+        f"UPDATE unlocks_consentlink SET token_hash = '{'f' * 64}' WHERE id = {{done_link}}",
+        SEALED.format("Evidence", "consentlink", "was altered", "1"),
+    ),
+    tampering(
+        "link_deleted",
+        "DELETE FROM unlocks_consentlink WHERE id = {fresh_link}",
+        GONE.format("fresh_link_sent", "consent link {fresh_link}") + " 1 more like it.",
+        TOLD.format("Consent", "fresh_consent", "link__used_at", "fresh_consented"),
+    ),
+    tampering(
+        "evidence",
+        "UPDATE unlocks_consentevidence SET file_name = 'other.eml'",
+        SEALED.format("Evidence", "consentevidence", "was altered", "1"),
+        "Consent evidence {consentevidence_first}: its column file_name differs from what ledger entry "
+        "{staff_evidence} tells.",
+        "Evidence other.eml of CN-{staff_consent:06} (SHA-256 {mail}): Its record was altered: the ledger was told "
+        "another file name.",
+    ),
+    tampering(
+        "receipt",
+        "UPDATE unlocks_resentreceipt SET email = 'other@example.com'",
+        SEALED.format("Evidence", "resentreceipt", "was altered", "1"),
+        TOLD.format("Resent receipt", "resentreceipt_first", "email", "staff_receipt_resent"),
+    ),
+    tampering(
+        "certificate",
+        "UPDATE unlocks_certificate SET pdf = '0'",
+        SEALED.format("Evidence", "certificate", "was altered", "1"),
+        "Certificate (sha256 {certificate}): its column pdf differs from what ledger entry {done_certified} tells.",
+    ),
+    tampering(
+        "certificate_deleted",
+        "DELETE FROM unlocks_certificate",
+        SEALED.format("Evidence", "certificate", "lost 1 row", "1"),
+        GONE.format("done_certified", "certificate (sha256 {certificate})"),
+    ),
+    tampering(
+        "act",
+        "UPDATE unlocks_act SET actor = 'Other' WHERE kind = 're_export'",
+        SEALED.format("Evidence", "verdict", "was altered", "{act_verdict}"),
+        TOLD.format("Act", "act", "actor", "done_re_exported"),
+    ),
+    tampering(
+        "why_of_an_act",
+        "UPDATE unlocks_act SET why = 'Other' WHERE kind = 're_export'",
+        SEALED.format("Evidence", "verdict", "was altered", "{act_verdict}"),
+    ),
+    tampering(
+        "verdict",
+        "UPDATE unlocks_verdict SET refusal = 'not_bypassed' WHERE id = {verdict_first}",
+        SEALED.format("Evidence", "verdict", "was altered", "1"),
+    ),
+    tampering(
+        "terms",
+        "UPDATE unlocks_consentterms SET text = 'Other' WHERE version = 1",
+        "Consent terms version 1 are not the text that the desk came with.",
+    ),
+    # A whole case.
+    tampering(
+        "case_of_today_wiped_out",
+        case_wiped_out("last"),
+        "Ledger entry {last_opened} is missing: entry {head} comes next.",
+    ),
+    tampering(
+        "case_wiped_out",
+        case_wiped_out("done"),
+        "Ledger entries {done_opened} to {done_closed} are missing: entry {staff_opened} comes next. 1 more like it.",
+        SEALED.format("Evidence", "certificate", "lost 1 row", "1"),
+        SEALED.format("Evidence", "consent", "lost 1 row", "1"),
+        SEALED.format("Evidence", "consentedbatch", "lost 2 rows", "1"),
+        SEALED.format("Evidence", "consentlink", "lost 1 row", "1"),
+        SEALED.format("History", "historicalrequestedbatch", "lost 8 rows", "1"),
+        SEALED.format("History", "historicalunlockrequest", "lost 6 rows", "1"),
+        SEALED.format("Evidence", "verdict", "lost 4 rows", "1"),
+    ),
+]
+
+
+def test_the_scene_itself_holds(scene, capsys):
+    assert audit() == []
+    assert capsys.readouterr().out == (
+        f"The audit holds: ledger intact (head {scene.anchors[1].sequence} {scene.anchors[1].hash}), every seal and "
+        f"invariant holds, every guard is in place.\n"
+        f"Not sealed yet: {seals.unsealed()} rows of history and evidence. “manage.py seal_history” does it.\n"
+    )
+
+
+def test_the_table_is_as_long_as_it_says():
+    names = [tampering.name for tampering in TAMPERINGS]
+    assert len(names) == len(set(names)) > 70
+
+
+@pytest.mark.parametrize("tampering", TAMPERINGS, ids=lambda tampering: tampering.name)
+def test_shows_and_is_named(scene, taken_back, tampering, tmp_path):
+    files = []
+    for place, anchor in enumerate(scene.anchors[: tampering.anchors]):
+        files.append(tmp_path / f"anchor-{place}")
+        files[-1].write_text(str(anchor))
+    with owning_the_database():
+        tampering.carry_out(scene)
+    assert audit(*files) == [sentence.format(**scene.numbers) for sentence in tampering.says]
+
+
+UNSEEN = {
+    "a row of history, not sealed and not the newest": (
+        "UPDATE unlocks_historicalbatch SET name = 'Other' WHERE history_id = (SELECT min(history_id) "
+        "FROM unlocks_historicalbatch WHERE id = {fresh_batch})",
+    ),
+    "a live row together with its newest row of history, not sealed": (
+        "UPDATE unlocks_unlockrequest SET reason = 'Other' WHERE id = {last}",
+        "UPDATE unlocks_historicalunlockrequest SET reason = 'Other' WHERE id = {last}",
+    ),
+    "an entry at the very end, without an anchor": ("DELETE FROM unlocks_ledgerentry WHERE sequence = {head}",),
+}
+
+
+@pytest.mark.parametrize("statements", UNSEEN.values(), ids=UNSEEN)
+def test_the_limit_is_not_seen_before_the_next_seal_or_without_an_anchor(scene, taken_back, statements):
+    """Stated so that nobody relies on more: what no seal covers yet and no anchor holds can be altered unseen."""
+    with owning_the_database():
+        for statement in statements:
+            sql(statement.format(**scene.numbers))
+    assert audit() == []
+
+
+@pytest.mark.parametrize("statements", list(UNSEEN.values())[:2], ids=list(UNSEEN)[:2])
+def test_the_same_shows_once_a_seal_covers_it(scene, taken_back, statements):
+    assert seals.seal_history(by=Actor.desk()) > 0
+    with owning_the_database():
+        for statement in statements:
+            sql(statement.format(**scene.numbers))
+    (found,) = audit()
+    assert f"it is not what ledger entry {scene.numbers['head'] + 1} sealed of rows" in found
+
+
+def test_faults_of_every_kind_are_told_in_one_run_and_the_advice_once(scene, taken_back):
+    n = scene.numbers
+    with owning_the_database():
+        for statement in (
+            on_the_note("body = 'x'"),
+            "DELETE FROM unlocks_historicalcontact WHERE history_id = {historicalcontact_first}",
+            "UPDATE unlocks_consent SET signer_role = 'Owner'",
+            "UPDATE unlocks_contact SET phone = '1'",
+        ):
+            sql(statement.format(**n))
+    with pytest.raises(CommandError) as caught:
+        call_command("verify_audit")
+    first = Contact.objects.earliest("pk")
+    assert str(caught.value).split("\n") == [
+        FORGED.format("fresh_note").format(**n),
+        SEALED.format("Evidence", "consent", "was altered", "1").format(**n),
+        SEALED.format("History", "historicalcontact", "lost 1 row", "1").format(**n),
+        TOLD.format("Consent", "done_consent", "signer_role", "done_consented").format(**n) + " 3 more like it.",
+        f"Contact {first} (id {first.pk}): contact: the newest history row tells something else. 4 more like it.",
+        verify_audit.NEXT,
+    ]
+    assert caught.value.returncode == 1
+
+
+def test_guards_that_are_gone_have_an_advice_of_their_own(scene, taken_back):
+    connection.check_constraints()
+    guards.remove()
+    with pytest.raises(CommandError) as caught:
+        call_command("verify_audit")
+    found, advice = str(caught.value).split("\n")
+    assert found == f"Guards are missing or altered in the database: {', '.join(guards.missing())}."
+    assert advice == verify_audit.NEXT_FOR_GUARDS
+
+
+def test_an_evidence_file_that_is_gone_is_named(scene, taken_back, settings, tmp_path):
+    storages = {name: dict(storage) for name, storage in settings.STORAGES.items()}
+    storages["evidence"]["OPTIONS"] = {"location": str(tmp_path)}
+    settings.STORAGES = storages
+    assert audit() == [
+        f"Evidence yes.eml of {scene.cases['staff'].consent} (SHA-256 {scene.numbers['mail']}): The file is missing."
+    ]
+
+
+@pytest.mark.sqlite
+def test_what_cannot_even_be_read_is_told_and_the_rest_checked(scene, taken_back):
+    with owning_the_database():
+        sql("UPDATE unlocks_historicalbatch SET history_date = '2026-99-99 00:00' WHERE history_id = 1")
+        sql("UPDATE unlocks_contact SET phone = '1' WHERE id = {contact}".format(**scene.numbers))
+    broke_off, contact = audit()
+    assert broke_off.startswith("The check of the seals broke off: ValueError: ")
+    assert contact.endswith("contact: the newest history row tells something else.")
+
+
+def test_with_another_key_nothing_fits_and_the_key_is_named(scene, settings):
+    settings.LEDGER_KEY = "another key"
+    assert audit() == [
+        f"None of the {scene.numbers['head']} ledger entries fits LEDGER_KEY: this is not the key that sealed them, "
+        "or the whole ledger was written anew."
+    ]

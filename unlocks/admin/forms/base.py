@@ -1,0 +1,63 @@
+"""What the forms of the request desk have in common."""
+
+from django import forms
+
+
+def text(label, *, missing="", rows=3, help_text="", max_length=2000):
+    """Return a field of several lines; `missing` is what is said when it is left empty, '' when it may be."""
+    return forms.CharField(
+        label=label,
+        required=bool(missing),
+        max_length=max_length,
+        help_text=help_text,
+        widget=forms.Textarea(attrs={"rows": rows}),
+        error_messages={"required": missing},
+    )
+
+
+class ContactField(forms.ModelChoiceField):
+    """A contact of one account; says of each whether they are an Admin."""
+
+    def label_from_instance(self, contact):
+        return f"{contact.name}, {'Admin' if contact.is_admin else 'not an Admin'} ({contact.email})"
+
+
+class CaseForm(forms.Form):
+    """One verb of a case: who may, when it makes sense, what is typed for it and what is said afterwards."""
+
+    verb = title = button = permission = danger = ""
+    # The ledger's kinds of entry that the verb writes: one that is newer than the page means that it is done already.
+    writes = ()
+    # Whether the verb has transactions of its own that must not be part of another one.
+    by_itself = False
+
+    seen = forms.IntegerField(required=False, widget=forms.HiddenInput)
+
+    def __init__(self, *args, case, user, **kwargs):
+        super().__init__(*args, auto_id=f"id_{self.verb}_%s", label_suffix="", **kwargs)
+        self.case = case
+        self.user = user
+        self.unlock_request = case.unlock_request
+        self.act = None
+        self.fields["seen"].initial = case.ledger_head
+        self.prepare()
+
+    def prepare(self):
+        """Fill in the choices that depend on the case."""
+
+    @classmethod
+    def fits(cls, case, user):
+        """Say whether this verb makes sense in the state of the case."""
+        return case.is_open
+
+    @classmethod
+    def offered(cls, case, user):
+        return user.has_perm(cls.permission) and cls.fits(case, user)
+
+    def same(self, facts):
+        """Say whether an entry that the verb wrote, with these facts, is what this form asks for once more."""
+        return True
+
+    def carry_out(self, by):
+        """Call the verb and return the message that says what happened; in one transaction, unless `by_itself`."""
+        raise NotImplementedError

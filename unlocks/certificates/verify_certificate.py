@@ -1,0 +1,558 @@
+#!/usr/bin/env python3
+"""Check the certificate of a consent (its JSON file) without a network, a database or anything to install.
+
+    python3 verify_certificate.py CN-000012-1.json --key 9f2c...
+
+Needs Python 3.9 or newer. The key is the public key of whoever issued the certificate: take it from their check page
+or from an older certificate, not from the file that you doubt. Without --key the file is checked against the key
+that it carries itself; that shows that nothing was changed since it was signed, not who signed it.
+
+What is checked: the file has the shape of a certificate and nothing besides; the Ed25519 signature (RFC 8032) fits
+the facts; the SHA-256 of the text that was shown fits the text; the facts agree with each other. Blanks, line ends
+and the order of the keys in the file mean nothing, so a file that a mail program wrapped anew is still genuine.
+
+Exit status: 0 if all of it holds, 1 if not ("NOT GENUINE" and why), 2 if the file can't be read or is no JSON file,
+such as the PDF of the certificate ("NOT CHECKED").
+"""
+
+import argparse
+import hashlib
+import json
+import re
+import sys
+from datetime import datetime
+
+FORMAT = "unlock-desk-certificate/1"
+MAX_BYTES = 20 * 1024 * 1024
+MAX_VALUES = 1_000_000  # more than fit into the biggest certificate
+MAX_DEPTH = 6  # a certificate has 5
+
+
+class NotGenuine(Exception):
+    """The file is not a certificate as it was issued; the message says why, in a sentence for people."""
+
+
+class NotJson(NotGenuine):
+    """The file is of another kind, so nothing in it was checked."""
+
+
+def read(data):
+    """Return the facts in a certificate (the bytes of its JSON file) after all checks but those of the signature.
+
+    Anybody could have written what this returns: `verify` is what tells. Raises NotGenuine.
+    """
+    facts = _read(data)[0]
+    _check_facts(facts)
+    return facts
+
+
+def verify(data, key=None):
+    """Return the facts in a certificate whose signature fits them, made with `key` (hex) if one is given.
+
+    Raises NotGenuine.
+    """
+    return _verified(data, key)[0]
+
+
+def _verified(data, key):
+    facts, signature, signed = _read(data)
+    if key is not None and signature["key"] != key.lower():
+        raise NotGenuine("It was signed with another key than the one given.")
+    if not fits(bytes.fromhex(signature["key"]), signed, bytes.fromhex(signature["value"])):
+        raise NotGenuine("The signature does not fit: something was changed since it was signed, or it was made up.")
+    _check_facts(facts)
+    return facts, signature["key"]
+
+
+def _read(data):
+    content = _parsed(data)
+    _check_shape(content, FILE, "The file")
+    facts, signature = content["certificate"], content["signature"]
+    try:
+        signed = canonical(facts)
+    except UnicodeEncodeError:
+        raise NotGenuine("It holds half a character (a lone surrogate), which no certificate does.") from None
+    return facts, signature, signed
+
+
+def canonical(facts):
+    """Return what the signature covers: the facts as JSON in UTF-8 with sorted keys and no blanks."""
+    return json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+# --- Reading the file: JSON, but stricter than Python reads it -------------------------------------------------------
+
+# A string whose escapes were taken away. Never looked for twice from the same place, so that no file takes hours.
+_STRING = re.compile('"[^"]*"?')
+_BRACKET = re.compile(r"[\[\]{}]")
+_BEGINNING = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\0\s]*[{\[\"]")
+
+
+def _parsed(data):
+    if len(data) > MAX_BYTES:
+        raise NotGenuine(f"It is larger than {MAX_BYTES // 1024 // 1024} MiB, which no certificate is.")
+    if data.startswith(b"%PDF"):
+        raise NotJson("This is a PDF. What can be checked here is the JSON file of the same certificate.")
+    try:
+        text = data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise _unread(data, "It is not text in UTF-8, as certificates are.") from None
+    if text.startswith("\ufeff"):
+        raise NotGenuine("It begins with a byte order mark, which an editor must have put there.")
+    _check_size(text)
+    try:
+        return json.loads(
+            text, object_pairs_hook=_object, parse_int=_integer, parse_float=_no_number, parse_constant=_no_number
+        )
+    except (ValueError, RecursionError):
+        raise _unread(data, "It is not a JSON file, or only a part of one.") from None
+
+
+def _unread(data, reason):
+    """Return the exception for a file that JSON can't be read from: was it meant to be JSON?"""
+    return (NotGenuine if _BEGINNING.match(data) else NotJson)(reason)
+
+
+def _check_size(text):
+    """Refuse what would fill the memory, before it is read: everything but the strings is counted."""
+    plain = text.replace("\\\\", "").replace('\\"', "")  # what is left of quotation marks begins or ends a string
+    rest = _STRING.sub("", plain) if plain.count('"') < 4 * MAX_VALUES else None
+    if rest is None or sum(map(rest.count, "[{,")) > MAX_VALUES:
+        raise NotGenuine("It holds more values than a certificate can.")
+    depth = 0
+    for bracket in _BRACKET.findall(rest):
+        depth += 1 if bracket in "[{" else -1
+        if depth > MAX_DEPTH:
+            raise NotGenuine("It is nested more deeply than a certificate is.")
+
+
+def _object(pairs):
+    content = dict(pairs)
+    if len(content) != len(pairs):
+        raise NotGenuine("It says something twice: a key occurs two times in one object.")
+    return content
+
+
+def _integer(digits):
+    if len(digits) > 18 or digits.startswith("-"):
+        raise NotGenuine("It holds a number that is out of range.")
+    return int(digits)
+
+
+def _no_number(digits):
+    raise NotGenuine("It holds a number that is not a whole one.")
+
+
+# --- The shape of a certificate --------------------------------------------------------------------------------------
+
+
+class Kind:
+    """One kind of value: what it is called, and whether a value is of it."""
+
+    def __init__(self, name, fits):
+        self.name, self.fits = name, fits
+
+
+def _matching(name, pattern):
+    matches = re.compile(pattern).fullmatch
+    return Kind(name, lambda value: type(value) is str and matches(value) is not None)
+
+
+def _is_time(value):
+    if type(value) is not str or not _TIME(value):
+        return False
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
+_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{6})?\+00:00").fullmatch
+
+TEXT = Kind("text", lambda value: type(value) is str)
+WHOLE = Kind("a whole number", lambda value: type(value) is int)
+YES_NO = Kind("true or false", lambda value: type(value) is bool)
+TIME = Kind("a time in UTC", _is_time)
+MONEY = _matching("an amount of money", r"-?[0-9]{1,18}\.[0-9]{2}")
+DIGEST = _matching("64 hexadecimal digits", r"[0-9a-f]{64}")
+
+
+def _or_null(kind):
+    return Kind(kind.name + " or null", lambda value: value is None or kind.fits(value))
+
+
+def _only(*words):
+    return Kind(" or ".join(map(repr, words)), lambda value: value in words)
+
+
+# A dict: an object with exactly these keys. A tuple: such an object, or null. A list: any number of these.
+FACTS = {
+    "format": _only(FORMAT),
+    "number": _matching("the number of a certificate", r"CN-[0-9]{6,18}-[0-9]{1,9}"),
+    "code": _matching("the code of a certificate", r"[0-9A-HJKMNP-TV-Z]{4}(?:-[0-9A-HJKMNP-TV-Z]{4}){2}"),
+    "issued_at": TIME,
+    "interim": YES_NO,
+    "vendor": TEXT,
+    "check_at": TEXT,
+    "time_zone": TEXT,
+    "consent": {
+        "reference": TEXT,
+        "decision": _only("agreed", "declined"),
+        "how": _only("link", "phone"),
+        "recorded_by": _or_null(TEXT),
+        "decided_at": TIME,
+        "valid_until": _or_null(TIME),
+        "terms_version": _or_null(WHOLE),
+        "terms_title": _or_null(TEXT),
+        "terms_published_at": _or_null(TIME),
+        "text": TEXT,
+        "text_sha256": DIGEST,
+        "ticked": [TEXT],
+        "pressed": _or_null(TEXT),
+        "why": _or_null(TEXT),
+        "ip": _or_null(TEXT),
+        "browser": _or_null(TEXT),
+    },
+    "case": {
+        "reference": TEXT,
+        "account_number": _or_null(TEXT),
+        "account_name": _or_null(TEXT),
+        "accounting_software": _or_null(TEXT),
+        "channel": _or_null(TEXT),
+        "opened_at": _or_null(TIME),
+        "opened_by": _or_null(TEXT),
+        "requester": _or_null(TEXT),
+        "bypass_reason": _or_null(TEXT),
+        "reason": _or_null(TEXT),
+        "advice": _or_null(TEXT),
+        "advised_at": _or_null(TIME),
+        "resolution": _or_null(TEXT),
+        "closed_at": _or_null(TIME),
+    },
+    "signer": {
+        "name": _or_null(TEXT),
+        "role": _or_null(TEXT),
+        "contact_name": _or_null(TEXT),
+        "email": _or_null(TEXT),
+    },
+    "identity": {
+        "pin_verified_at": _or_null(TIME),
+        "pin_typed_by": _or_null(_only("customer", "agent")),
+        "pin_verified_by": _or_null(TEXT),
+    },
+    "link": (
+        {
+            "sent_at": _or_null(TIME),
+            "sent_by": _or_null(TEXT),
+            "shown_to": _or_null(TEXT),
+            "expires_at": _or_null(TIME),
+            "first_opened_at": _or_null(TIME),
+            "first_opened_ip": _or_null(TEXT),
+            "first_opened_browser": _or_null(TEXT),
+            "used_at": _or_null(TIME),
+        },
+    ),
+    "batches": [
+        {
+            "number": _or_null(TEXT),
+            "name": _or_null(TEXT),
+            "total": _or_null(MONEY),
+            "item_count": _or_null(WHOLE),
+            "fingerprint": _or_null(DIGEST),
+            "outcome": _or_null(TEXT),
+            "unlocked_at": _or_null(TIME),
+            "unlocked_by": _or_null(TEXT),
+            "ended_at": _or_null(TIME),
+            "ended_by": _or_null(TEXT),
+        }
+    ],
+    "acts": [
+        {
+            "kind": TEXT,
+            "at": _or_null(TIME),
+            "by": _or_null(TEXT),
+            "batches": _or_null(WHOLE),
+            "why": _or_null(TEXT),
+        }
+    ],
+    "withdrawal": (
+        {
+            "at": _or_null(TIME),
+            "by": _or_null(TEXT),
+            "through": _or_null(_only("receipt", "staff")),
+            "contact": _or_null(TEXT),
+            "why": _or_null(TEXT),
+        },
+    ),
+    "evidence": [
+        {
+            "what": _or_null(TEXT),
+            "file_name": _or_null(TEXT),
+            "size": _or_null(WHOLE),
+            "sha256": DIGEST,
+            "attached_by": _or_null(TEXT),
+            "attached_at": _or_null(TIME),
+        }
+    ],
+    "ledger": {
+        "entries": [
+            {
+                "sequence": WHOLE,
+                "at": _or_null(TIME),
+                "what": _or_null(TEXT),
+                "actor": _or_null(TEXT),
+                "hash": DIGEST,
+            }
+        ],
+        "head": {"sequence": WHOLE, "hash": DIGEST},
+    },
+}
+FILE = {
+    "certificate": FACTS,
+    "signature": {
+        "algorithm": _only("Ed25519"),
+        "key": DIGEST,
+        "value": _matching("128 hexadecimal digits", r"[0-9a-f]{128}"),
+    },
+}
+
+
+def _check_shape(value, shape, where):
+    if isinstance(shape, Kind):
+        if not shape.fits(value):
+            raise NotGenuine(f"{where} is not {shape.name}.")
+    elif isinstance(shape, list):
+        if type(value) is not list:
+            raise NotGenuine(f"{where} is not a list.")
+        for position, item in enumerate(value, 1):
+            _check_shape(item, shape[0], f"{where}, item {position}")
+    elif not (isinstance(shape, tuple) and value is None):
+        keys = shape[0] if isinstance(shape, tuple) else shape
+        if type(value) is not dict:
+            raise NotGenuine(f"{where} is not an object.")
+        if value.keys() != keys.keys():
+            raise NotGenuine(f"{where} does not have the keys of a certificate.")
+        for key, kind in keys.items():
+            # Said only where it is needed: most values are as they should be, and there may be a million.
+            if not (isinstance(kind, Kind) and kind.fits(value[key])):
+                _check_shape(value[key], kind, f"{where}: {key}")
+
+
+# --- Do the facts agree with each other? -----------------------------------------------------------------------------
+
+
+def _check_facts(facts):
+    consent, batches = facts["consent"], facts["batches"]
+    agreed, by_staff = consent["decision"] == "agreed", consent["how"] == "phone"
+    _hold(
+        hashlib.sha256(consent["text"].encode()).hexdigest() == consent["text_sha256"],
+        "The text is not the one that its SHA-256 was taken of.",
+    )
+    _hold(
+        facts["number"].rpartition("-")[0] == consent["reference"],
+        "The number of the certificate is not one of this consent.",
+    )
+    _hold(
+        facts["interim"] is (facts["case"]["closed_at"] is None),
+        "It says both that the case is closed and that it is not.",
+    )
+    _hold(bool(batches) is agreed, "The list of batches does not fit the decision.")
+    _hold((consent["valid_until"] is not None) is agreed, "The end of the consent does not fit the decision.")
+    _hold(agreed or facts["withdrawal"] is None, "A consent that was declined can't have been withdrawn.")
+    _hold((facts["link"] is None) is by_staff, "The consent link does not fit how the consent came.")
+    _hold((consent["recorded_by"] is not None) is by_staff, "Who recorded it does not fit how the consent came.")
+    _check_batches(consent, batches)
+    _check_ledger(**facts["ledger"])
+
+
+def _check_batches(consent, batches):
+    numbers = [batch["number"] for batch in batches if batch["number"] is not None]
+    _hold(len(set(numbers)) == len(numbers), "A batch is listed twice.")
+    if consent["how"] == "link":
+        named = set(re.findall("[0-9a-f]{64}", consent["text"]))
+        missing = [batch for batch in batches if batch["fingerprint"] and batch["fingerprint"] not in named]
+        _hold(not missing, "A batch is listed that the text does not name with this content.")
+
+
+def _check_ledger(entries, head):
+    last = None
+    for entry in entries:
+        _hold(last is None or entry["sequence"] > last["sequence"], "The ledger entries are out of order.")
+        last = entry
+    if last is not None:
+        _hold(last["sequence"] <= head["sequence"], "A ledger entry lies beyond the newest one there was.")
+        _hold(
+            last["sequence"] < head["sequence"] or last["hash"] == head["hash"],
+            "The newest ledger entry has two different hashes.",
+        )
+
+
+def _hold(holds, otherwise):
+    if not holds:
+        raise NotGenuine(otherwise)
+
+
+# --- Ed25519: the verification of RFC 8032, section 5.1.7 ------------------------------------------------------------
+# Points are (X, Y, Z, T) with x = X/Z, y = Y/Z, x*y = T/Z. Nothing here is secret, so nothing needs constant time.
+
+P = 2**255 - 19
+L = 2**252 + 27742317777372353535851937790883648493
+D = -121665 * pow(121666, -1, P) % P
+ROOT_OF_MINUS_1 = pow(2, (P - 1) // 4, P)
+NEUTRAL = (0, 1, 1, 0)
+
+
+def fits(key, message, signature):
+    """Say whether `signature` (64 bytes) is one of `message` under the public key (32 bytes)."""
+    if len(key) != 32 or len(signature) != 64:
+        return False
+    public = _point(key)
+    r, s = signature[:32], int.from_bytes(signature[32:], "little")
+    if public is None or s >= L or _is_neutral(_times(8, public)):
+        return False
+    k = int.from_bytes(hashlib.sha512(r + key + message).digest(), "little") % L
+    # S*B = R + k*A, as R = S*B - k*A; comparing bytes refuses an R that is written in an unusual way.
+    x, y, z, t = public
+    return _bytes(_added(_times(s, BASE), _times(k, (P - x, y, z, P - t)))) == r
+
+
+def _point(encoded):
+    """Return the point that 32 bytes stand for, or None where they stand for none or not in the one way allowed."""
+    number = int.from_bytes(encoded, "little")
+    sign, y = number >> 255, number & (2**255 - 1)
+    if y >= P:
+        return None
+    u, v = (y * y - 1) % P, (D * y * y + 1) % P
+    x = u * pow(v, 3, P) * pow(u * pow(v, 7, P), (P - 5) // 8, P) % P
+    if (v * x * x + u) % P == 0:
+        x = x * ROOT_OF_MINUS_1 % P
+    if (v * x * x - u) % P or (x == 0 and sign):
+        return None
+    if x & 1 != sign:
+        x = P - x
+    return (x, y, 1, x * y % P)
+
+
+def _added(p, q):
+    a = (p[1] - p[0]) * (q[1] - q[0]) % P
+    b = (p[1] + p[0]) * (q[1] + q[0]) % P
+    c = 2 * p[3] * q[3] * D % P
+    d = 2 * p[2] * q[2] % P
+    e, f, g, h = b - a, d - c, d + c, b + a
+    return (e * f % P, g * h % P, f * g % P, e * h % P)
+
+
+def _times(number, point):
+    result = NEUTRAL
+    while number:
+        if number & 1:
+            result = _added(result, point)
+        point = _added(point, point)
+        number >>= 1
+    return result
+
+
+def _is_neutral(point):
+    return point[0] % P == 0 and (point[1] - point[2]) % P == 0
+
+
+def _bytes(point):
+    inverse = pow(point[2], -1, P)
+    x, y = point[0] * inverse % P, point[1] * inverse % P
+    return (y | (x & 1) << 255).to_bytes(32, "little")
+
+
+BASE = _point((4 * pow(5, -1, P) % P).to_bytes(32, "little"))
+
+
+# --- The command -----------------------------------------------------------------------------------------------------
+
+
+def summary(facts, key, key_given):
+    """Return what a certificate says, in a few lines for people."""
+    consent, case, signer = facts["consent"], facts["case"], facts["signer"]
+    who = ", ".join(filter(None, [signer["name"], signer["role"]])) or "not recorded"
+    if consent["how"] == "phone":
+        how = (
+            f"taken down by {consent['recorded_by']}, a member of staff: a weaker kind of consent. The customer did "
+            "not press anything themselves."
+        )
+    else:
+        how = "by the customer, through the consent link"
+    lines = [
+        "GENUINE: signed with the key given, and nothing was changed since."
+        if key_given
+        else "UNALTERED: nothing was changed since it was signed with the key below.",
+        "",
+        ("Certificate", facts["number"]),
+        ("Issued", f"{_utc(facts['issued_at'])} by {facts['vendor']} Support"),
+        (
+            "State",
+            "INTERIM: the case was still open, so more may have happened since."
+            if facts["interim"]
+            else f"final: the case was closed on {_utc(facts['case']['closed_at'])}.",
+        ),
+        ("Decision", f"{consent['decision']} on {_utc(consent['decided_at'])}"),
+        ("Who", who),
+        ("Account", f"{case['account_name'] or 'not recorded'}, number {case['account_number'] or 'not recorded'}"),
+        ("How", how),
+        ("Batches", str(len(facts["batches"]))),
+    ]
+    if facts["withdrawal"]:
+        at = facts["withdrawal"]["at"]
+        lines.append(("Withdrawn", _utc(at) if at else "yes, when is not recorded"))
+    lines.append(("Signed with", key))
+    if not key_given:
+        lines += [
+            "",
+            f"Now compare this key with the one on {facts['check_at']} : anybody can sign with a key of theirs.",
+        ]
+    return "\n".join(_shown(line if type(line) is str else f"{line[0]:<13}{line[1]}") for line in lines) + "\n"
+
+
+def _utc(time):
+    return time[:19].replace("T", " ") + " UTC"
+
+
+def _shown(line):
+    """Write out what a terminal would obey instead of showing it."""
+    return "".join(char if char.isprintable() else f"[U+{ord(char):04X}]" for char in line)
+
+
+def _key(text):
+    if not re.fullmatch("[0-9a-fA-F]{64}", text):
+        raise argparse.ArgumentTypeError("a key is 64 hexadecimal digits")
+    return text.lower()
+
+
+def main():
+    """Check the file that the command line names; return the exit status."""
+    commands = argparse.ArgumentParser(description="Check the JSON file of a certificate of consent, offline.")
+    commands.add_argument("file", metavar="FILE", help="the certificate's JSON file, as it was downloaded")
+    commands.add_argument("--key", metavar="HEX", type=_key, help="the issuer's public key, 64 hexadecimal digits")
+    told = commands.parse_args()
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")  # whatever the terminal can't show is still said
+    try:
+        with open(told.file, "rb") as file:  # noqa: PTH123
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        sys.stderr.write(f"Can't read {_shown(told.file)}: {error.strerror}.\n")
+        return 2
+    try:
+        facts, key = _verified(data, told.key)
+    except NotJson:
+        sys.stdout.write(
+            "NOT CHECKED: this script checks the JSON file; check the PDF on the page that is named at its foot.\n"
+        )
+        return 2
+    except NotGenuine as reason:
+        sys.stdout.write(f"NOT GENUINE: {reason}\n")
+        return 1
+    sys.stdout.write(summary(facts, key, told.key is not None))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

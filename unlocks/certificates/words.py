@@ -1,0 +1,792 @@
+"""The words of a certificate: made once from its facts, for the page and for the PDF alike.
+
+What is not known is said to be so (`wording.NOT_RECORDED`), never guessed. Times are told in the facts' time zone,
+with its name.
+"""
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from zoneinfo import ZoneInfo
+
+from ..texts import wording
+from ..texts.formats import counted, day, money
+from . import batch_list, keys
+
+_WAS_UNLOCKED = ("Unlocked", "Re-exported", "Locked again")
+_ENDS = {
+    "Re-exported": "{number} {were} re-exported",
+    "Locked again": "{number} {were} locked again",
+    "Unlocked": "{number} {were} still unlocked when this was issued",
+    None: "what became of {number} is not recorded",
+}
+_NONE = "–"
+_FINGERPRINTS = "{} the SHA-256 of the batch and its items when they were consented to, and of nothing else."
+_LISTED = 500  # batches: more than that are told by day, and listed in a file of their own
+COLUMNS = ("signer", "identity", "link"), ("decision", "case")  # the sections beside each other on paper
+_BY_MAIL = ("Link sent to ", "Receipt sent to ")  # what the ledger calls whoever acts by what was mailed
+
+
+@dataclass(frozen=True)
+class Notice:
+    """What must not be overlooked: a word in capitals, and what it means. `name` is final, interim, ... ."""
+
+    name: str
+    mark: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Fact:
+    """One thing that was recorded. `code`: hexadecimal digits or a command, to be copied and compared."""
+
+    label: str
+    value: str
+    code: bool = False
+
+
+@dataclass(frozen=True)
+class Column:
+    """`kind` is text, short (such as an outcome), time, number or amount (both to the right), or code.
+
+    What is `under` stands below its row, not beside the rest.
+    """
+
+    heading: str
+    kind: str = "text"
+    under: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    columns: tuple
+    rows: list
+    total: str = ""
+
+    def beside(self):
+        return [column for column in self.columns if not column.under]
+
+    def cells(self):
+        """Yield each row as two lists of (column, cell): those beside each other, those below."""
+        for row in self.rows:
+            pairs = list(zip(self.columns, row, strict=True))
+            yield [pair for pair in pairs if not pair[0].under], [pair for pair in pairs if pair[0].under]
+
+
+@dataclass(frozen=True)
+class Section:
+    """`name` is its anchor. `text` is shown line by line as it stands; `headings` are lines of it."""
+
+    name: str
+    heading: str
+    paragraphs: tuple = ()
+    table: Table | None = None
+    facts: tuple = ()
+    text: str = ""
+    headings: frozenset = frozenset()
+
+    def runs(self):
+        """Return the text cut into (piece, is it a heading); put together, the pieces are the text as it stands."""
+        runs = [["", False]]
+        for line in self.text.splitlines(keepends=True):
+            words = line.rstrip("\r\n")
+            if words in self.headings:
+                runs += [[words, True], [line[len(words) :], False]]
+            else:
+                runs[-1][0] += line
+        return runs
+
+
+@dataclass(frozen=True)
+class Paper:
+    """A whole certificate in words.
+
+    `status` says whether it is interim, `notices` what else weighs against it; `stamps` go onto every page.
+    """
+
+    title: str
+    subtitle: str
+    number: str
+    code: str
+    issued: str
+    issuer: str
+    check_at: str
+    interim: bool
+    status: Notice
+    notices: list
+    stamps: list
+    summary: list
+    sections: list
+
+    def section(self, name):
+        return next(section for section in self.sections if section.name == name)
+
+
+def paper(facts):
+    """Return the certificate with these facts in words."""
+    told = _Told(facts)
+    return Paper(
+        title=told.title(),
+        subtitle=f"Unlocking bypassed batches of {told.account()}",
+        number=facts["number"],
+        code=facts["code"],
+        issued=told.time(facts["issued_at"]),
+        issuer=told.support,
+        check_at=facts["check_at"],
+        interim=facts["interim"],
+        status=told.status(),
+        notices=told.notices(),
+        stamps=told.stamps(),
+        summary=told.summary(),
+        sections=[
+            told.signer(),
+            told.identity(),
+            told.link(),
+            told.decision(),
+            told.case(),
+            told.batches(),
+            told.text(),
+            *told.evidence(),
+            told.ledger(),
+            told.check(),
+        ],
+    )
+
+
+class _Told:
+    """The facts of one certificate, being put into words."""
+
+    def __init__(self, facts):
+        self.facts = facts
+        self.zone = _zone(facts["time_zone"])
+        self.support = f"{facts['vendor']} Support"
+        self.agreed = facts["consent"]["decision"] == "agreed"
+        self.by_staff = facts["consent"]["how"] == "phone"
+        self.unlocked = [batch for batch in facts["batches"] if batch["unlocked_at"] or batch["unlocked_by"]]
+
+    # Values.
+
+    def time(self, moment):
+        """Write a time such as "Nov 23, 2026, 8:44:31 AM EST"; one that is not known is said to be so."""
+        if moment is None:
+            return wording.NOT_RECORDED
+        local = datetime.fromisoformat(moment).astimezone(self.zone)
+        name = local.tzname()
+        name = f"UTC{name}" if name[0] in "+-" else name
+        return f"{self.day(moment)}, {local.hour % 12 or 12}:{local:%M:%S} {'AM' if local.hour < 12 else 'PM'} {name}"
+
+    def day(self, moment):
+        """Write the day of a time, such as "Nov 23, 2026"."""
+        local = datetime.fromisoformat(moment).astimezone(self.zone)
+        return day(local)
+
+    def time_by(self, moment, who):
+        """Write when and by whom; where nothing of it is known, that once."""
+        if moment is None and who is None:
+            return wording.NOT_RECORDED
+        return f"{self.time(moment)} {_by(who)}"
+
+    def staff(self, *names):
+        """Name members of staff: "ServiceTitan Support (agent and agent2)"."""
+        return f"{self.support} ({_listed([name or 'somebody who is not recorded' for name in names])})"
+
+    def account(self):
+        case = self.facts["case"]
+        if not case["account_name"] and not case["account_number"]:
+            return "an account that is not recorded"
+        return f"{_known(case['account_name'])}, account {_known(case['account_number'])}"
+
+    def who(self):
+        """Name the signer with role and company: "Dana Whitfield (Controller) of Northwind Heating"."""
+        signer, company = self.facts["signer"], self.facts["case"]["account_name"]
+        if not signer["name"]:
+            return "somebody whose name is not recorded" if self.agreed else "somebody who gave no name"
+        role = f" ({signer['role']})" if signer["role"] else ""
+        return f"{signer['name']}{role} of {company}" if company else f"{signer['name']}{role}"
+
+    def batches_in_all(self):
+        batches = self.facts["batches"]
+        count = counted(len(batches), "batch", "batches")
+        if any(batch["item_count"] is None or batch["total"] is None for batch in batches):
+            return f"{count} (items and total {wording.NOT_RECORDED})"
+        return wording.batches_summary(
+            len(batches),
+            sum(batch["item_count"] for batch in batches),
+            sum(Decimal(batch["total"]) for batch in batches),
+        )
+
+    # The top of the paper.
+
+    def title(self):
+        if not self.agreed:
+            return "Certificate of a declined consent"
+        return "Certificate of a consent taken down by staff" if self.by_staff else "Certificate of consent"
+
+    def status(self):
+        if self.facts["interim"]:
+            return Notice(
+                "interim",
+                "INTERIM",
+                "The case was open when this was issued. What happened later is on a newer certificate: ask for it.",
+            )
+        return Notice(
+            "final",
+            "FINAL",
+            "The case was closed when this was issued. What was attached or noted later is on a newer certificate.",
+        )
+
+    def notices(self):
+        consent, notices = self.facts["consent"], []
+        if self.by_staff:
+            notices.append(
+                Notice(
+                    "weaker",
+                    "WEAKER KIND",
+                    "This is a different, weaker kind of consent: staff wrote it down. What the customer is said to "
+                    f"have answered was recorded by {self.staff(consent['recorded_by'])}; the customer did not press "
+                    "anything themselves.",
+                )
+            )
+        if withdrawal := self.facts["withdrawal"]:
+            notices.append(
+                Notice(
+                    "withdrawn",
+                    "WITHDRAWN",
+                    f"This consent was taken back on {self.time(withdrawal['at'])}. No batch can be unlocked on it "
+                    "any more.",
+                )
+            )
+        return notices
+
+    def stamps(self):
+        """Return the notices whose mark no single page may go without."""
+        stamps = [
+            (self.facts["withdrawal"], "withdrawn", "WITHDRAWN"),
+            (self.by_staff, "weaker", "TAKEN DOWN BY STAFF"),
+            (not self.agreed, "declined", "DECLINED"),
+            (self.facts["interim"], "interim", "INTERIM"),
+        ]
+        return [Notice(name, mark, "") for holds, name, mark in stamps if holds]
+
+    def summary(self):
+        parts = [self._decided(), self._identified(), self._unlocked(), self._ended(), self._withdrawn()]
+        return list(filter(None, parts))
+
+    def _decided(self):
+        at = self.time(self.facts["consent"]["decided_at"])
+        if not self.agreed:
+            return self._declined(at)
+        what = f"agreed that {self.support} unlocks {self.batches_in_all()}"
+        if self.by_staff:
+            staff = self.staff(self.facts["consent"]["recorded_by"])
+            return f"On {at}, {staff} wrote down that {self.who()} {what}."
+        return f"On {at}, {self.who()} {what}."
+
+    def _declined(self, at):
+        who, why = self.who(), self.facts["consent"].get("why")
+        asked = f"when asked whether {self.support} may unlock the batches named in the text"
+        if self.by_staff:
+            staff = self.staff(self.facts["consent"]["recorded_by"])
+            said = f"On {at}, {staff} wrote down that {who} answered no {asked}."
+        else:
+            page = f"the page that {self._link_mailed('the')} led to"
+            said = _sentence(f"{who}, on {page}, answered no on {at} {asked}")
+        reason = f" The reason given: “{_short(why)}”." if why else ""
+        return f"{said}{reason} Nothing can be unlocked on this."
+
+    def _link_mailed(self, article):
+        """Say to whom the link went: "a link mailed to dana@example.com"."""
+        to = f"{article} link mailed to {self.facts['signer']['email'] or 'an address that is not recorded'}"
+        shown_to = self.facts["link"].get("shown_to")
+        return f"{to} and shown on screen to {self.staff(shown_to)}" if shown_to else to
+
+    def _identified(self):
+        identity = self.facts["identity"]
+        if self.by_staff:
+            if identity["pin_verified_at"] is None:
+                return "How the customer was identified is not recorded."
+            if identity["pin_typed_by"] != "agent":
+                return "The account PIN was verified; how is told below."
+            staff = self.staff(identity["pin_verified_by"])
+            return f"{staff} typed the account PIN that they were told, and it was right."
+        if not self.agreed:
+            return ""
+        decided = f"They answered on the page that {self._link_mailed('a')} led to"
+        if identity["pin_verified_at"] is None:
+            return f"{decided}. How they were identified is not recorded."
+        if identity["pin_typed_by"] == "customer":
+            return f"{decided}, and typed the account PIN there."
+        if identity["pin_typed_by"] == "agent":
+            return f"{decided}. A member of staff had typed the account PIN for them."
+        return f"{decided}. The account PIN was verified; who typed it is not recorded."
+
+    def _unlocked(self):
+        if not self.agreed:
+            return ""
+        batches = self.facts["batches"]
+        if not self.unlocked:
+            if self._unlocking_unknown():
+                return "What was unlocked is not recorded."
+            return "Nothing has been unlocked on it yet." if self.facts["interim"] else "Nothing was unlocked on it."
+        if len(self.unlocked) < len(batches):
+            what = f"{len(self.unlocked):,} of the {len(batches):,} batches"
+        else:
+            what = {1: "the batch", 2: "both batches"}.get(len(batches), f"all {len(batches):,} batches")
+        names = {batch["unlocked_by"] for batch in self.unlocked}
+        who = self.staff(*([None] if None in names else sorted(names)))
+        times = sorted({batch["unlocked_at"] for batch in self.unlocked if batch["unlocked_at"]})
+        if not times:
+            return f"{who} unlocked {what}; when is not recorded."
+        first, last = self.time(times[0]), self.time(times[-1])
+        return f"{who} unlocked {what} on {first}." if first == last else f"{who} unlocked {what}, {first} to {last}."
+
+    def _unlockers(self):
+        """Name who unlocked; '' unless all of them are known."""
+        names = {batch["unlocked_by"] for batch in self.unlocked}
+        return "" if None in names else _listed(sorted(names))
+
+    def _unlocking_unknown(self):
+        """Say whether batches were, or may have been, unlocked without its being recorded when and by whom."""
+        outcomes = [batch["outcome"] for batch in self.facts["batches"]]
+        return not self.unlocked and any(outcome is None or outcome in _WAS_UNLOCKED for outcome in outcomes)
+
+    def _ended(self):
+        """Say what became of what was unlocked; with a withdrawal, that is told after it."""
+        if not self.unlocked or self.facts["withdrawal"]:
+            return ""
+        return _sentence(_listed(self._ends("Re-exported", "Locked again", "Unlocked", None)))
+
+    def _ends(self, *outcomes):
+        """Say how many of what was unlocked came to each of these ends, such as "both were locked again"."""
+        ended = [batch["outcome"] if batch["outcome"] in _ENDS else None for batch in self.unlocked]
+        whole = {1: "it", 2: "both"}.get(len(ended), f"all {len(ended):,}")
+        counts = [(outcome, ended.count(outcome)) for outcome in outcomes]
+        return [
+            _ENDS[outcome].format(
+                number=whole if count == len(ended) else f"{count:,}", were="was" if count == 1 else "were"
+            )
+            for outcome, count in counts
+            if count
+        ]
+
+    def _withdrawn(self):
+        withdrawal = self.facts["withdrawal"]
+        if withdrawal is None:
+            return ""
+        taken_back = self._taken_back()
+        if not self.unlocked:
+            return f"{taken_back}." if self._unlocking_unknown() else f"{taken_back}, before any batch was unlocked."
+        before = [batch for batch in self.unlocked if batch["outcome"] == "Re-exported"]
+        exported = f"{counted(len(before), 'batch', 'batches')}" if before else "nothing"
+        after = _listed(self._ends("Locked again", "Unlocked", None))
+        return f"{taken_back}. Before that, {exported} had been re-exported{'; ' if after else ''}{after}."
+
+    def _taken_back(self):
+        withdrawal = self.facts["withdrawal"]
+        at, through = self.time(withdrawal["at"]), withdrawal.get("through")
+        if through == "staff":
+            why = f" (“{_short(withdrawal['why'])}”)" if withdrawal["why"] else ""
+            return f"{self.staff(withdrawal['by'])} recorded on {at} that the customer took it back{why}"
+        if through == "receipt":
+            contact = withdrawal.get("contact") or "a contact who is not recorded"
+            return f"It was taken back through the receipt mailed to {contact}, on {at}"
+        return f"It was taken back on {at}; how is not recorded"
+
+    # The sections.
+
+    def text(self):
+        consent = self.facts["consent"]
+        terms = wording.NOT_RECORDED
+        if consent["terms_version"] is not None:
+            terms = f"{_known(consent['terms_title'])}, version {consent['terms_version']}"
+            terms = f"{terms}, published {self.time(consent['terms_published_at'])}"
+        answer = "what was ticked" if self.agreed else "the answer"
+        form = f"The form as it was shown, before it was filled in; {answer} stands under The decision."
+        return Section(
+            "text",
+            "The text as it was read out" if self.by_staff else "The text as it was shown",
+            () if self.by_staff else (form,),
+            facts=(
+                Fact("Terms", terms),
+                Fact("SHA-256", consent["text_sha256"], code=True),
+            ),
+            text=consent["text"],
+            headings=self._headings(),
+        )
+
+    def _headings(self):
+        """Return the lines that head the parts of the text, as `operations.texts` writes them."""
+        consent = self.facts["consent"]
+        whole = {
+            wording.ADVICE_HEADING,
+            f"{consent['terms_title']} (version {consent['terms_version']})",
+            wording.DECISION_HEADING,
+            wording.READ_OUT_QUESTIONS_HEADING,
+        }
+        beginnings = (f"{wording.TITLE} ({self.facts['case']['reference']})", f"{wording.BATCHES_HEADING}: ")
+        lines = consent["text"].splitlines()
+        return frozenset(line for line in lines if line in whole or line.startswith(beginnings))
+
+    def signer(self):
+        signer, case = self.facts["signer"], self.facts["case"]
+        how = "as noted" if self.by_staff else "as typed"
+        unknown = wording.NOT_RECORDED if self.agreed or self.by_staff else "none given"
+        return Section(
+            "signer",
+            "Who decided, and for whom",
+            facts=(
+                Fact(f"Name, {how}", signer["name"] or unknown),
+                Fact(f"Role, {how}", signer["role"] or unknown),
+                Fact("Admin contact on file", _both(signer["contact_name"], signer["email"])),
+                Fact("Account", _both(case["account_name"], case["account_number"], "number ")),
+                Fact("Accounting software", _known(case["accounting_software"])),
+            ),
+        )
+
+    def identity(self):
+        identity = self.facts["identity"]
+        if self._no_pin_needed():
+            return Section(
+                "identity",
+                "How they were identified",
+                facts=(Fact("Account PIN", "not asked for: declining needs no PIN"),),
+            )
+        typed = {
+            "customer": "the customer, on the consent page",
+            "agent": ", ".join(filter(None, [identity["pin_verified_by"], "a member of staff (lower assurance)"])),
+            None: wording.NOT_RECORDED,
+        }[identity["pin_typed_by"]]
+        paragraphs = ()
+        if identity["pin_typed_by"] == "agent":
+            paragraphs = (
+                "A PIN that staff type proves less than one that customers type themselves: staff were told it.",
+            )
+        return Section(
+            "identity",
+            "How they were identified",
+            paragraphs,
+            facts=(Fact("Account PIN verified", self.time(identity["pin_verified_at"])), Fact("Typed by", typed)),
+        )
+
+    def _no_pin_needed(self):
+        return not self.agreed and not self.by_staff and self.facts["identity"]["pin_verified_at"] is None
+
+    def link(self):
+        link = self.facts["link"]
+        if link is None:
+            return Section(
+                "link", "How the link travelled", ("No link was used for this consent: staff took it down.",)
+            )
+        shown_to = link.get("shown_to")
+        return Section(
+            "link",
+            "How the link travelled",
+            (f"The link was also shown on screen to {shown_to}.",) if shown_to else (),
+            facts=(
+                Fact("Sent", self.time_by(link["sent_at"], link["sent_by"])),
+                Fact("To", _known(self.facts["signer"]["email"])),
+                Fact("Good until", self.time(link["expires_at"])),
+                Fact("First opened", self.time(link["first_opened_at"])),
+                Fact("Internet address", _known(link["first_opened_ip"])),
+                Fact("Browser", _known(link["first_opened_browser"])),
+                Fact("Used to decide", self.time(link["used_at"])),
+            ),
+        )
+
+    def decision(self):
+        consent = self.facts["consent"]
+        facts = [Fact("Agreed" if self.agreed else "Not agreed", self.time(consent["decided_at"]))]
+        if self.agreed:
+            facts.append(Fact("Valid until", self.time(consent["valid_until"])))
+        if self.by_staff:
+            facts += [
+                Fact("Taken down by staff", _known(consent["recorded_by"])),
+                Fact("Boxes and button", "none: the customer did not press anything themselves"),
+            ]
+        else:
+            if self.agreed:
+                facts += [Fact("Box ticked", words) for words in consent["ticked"]] or [
+                    Fact("Boxes ticked", wording.NOT_RECORDED)
+                ]
+            facts += [
+                Fact("Button pressed", _known(consent["pressed"])),
+                Fact("Internet address", _known(consent["ip"])),
+                Fact("Browser", self._browser()),
+            ]
+        if consent.get("why"):
+            facts.append(Fact("Reason given", consent["why"]))
+        if not self.facts["evidence"]:
+            facts.append(Fact("Evidence", "none attached"))
+        if withdrawal := self.facts["withdrawal"]:
+            facts += [
+                Fact("Withdrawn", self.time_by(withdrawal["at"], withdrawal["by"])),
+                Fact("Why withdrawn", withdrawal["why"] or "no reason given"),
+            ]
+        return Section("decision", "The decision", facts=tuple(facts))
+
+    def _browser(self):
+        browser, opened_with = self.facts["consent"]["browser"], self.facts["link"]["first_opened_browser"]
+        return "the same as when the link was first opened" if browser and browser == opened_with else _known(browser)
+
+    def batches(self):
+        if not self.agreed:
+            return Section(
+                "batches",
+                "Batches",
+                ("None, as this consent was declined. The batches that were asked about are named in the text.",),
+            )
+        return self._batches_by_day() if len(self.facts["batches"]) > _LISTED else self._batches_listed()
+
+    def _batches_listed(self):
+        """List each batch; what was done to it and its fingerprint stand below it, unless they are told elsewhere."""
+        batches, paragraphs = self.facts["batches"], []
+        columns = [
+            Column("Number", "short"),
+            Column("Name"),
+            Column("Items", "number"),
+            Column("Total", "amount"),
+            Column("Outcome", "short"),
+        ]
+        cells = [
+            [_known(batch["number"]), _known(batch["name"]), *_items_and_total([batch]), _known(batch["outcome"])]
+            for batch in batches
+        ]
+        done = {}
+        for batch in batches:
+            done.setdefault(_known(batch["outcome"]), set()).add(self._done(batch))
+        if all(len(ways) == 1 for ways in done.values()):
+            paragraphs += [f"{outcome}: {way}." for outcome, [way] in done.items() if way]
+        else:
+            columns.append(Column("What was done", under=True))
+            cells = [[*row, self._done(batch)] for row, batch in zip(cells, batches, strict=True)]
+        if self._fingerprints_in_text():
+            paragraphs.append(_FINGERPRINTS.format("The fingerprint of each, in the text below, is"))
+        else:
+            columns.append(Column("Fingerprint", "code", under=True))
+            cells = [[*row, _known(batch["fingerprint"])] for row, batch in zip(cells, batches, strict=True)]
+            paragraphs.append(_FINGERPRINTS.format("Fingerprint:"))
+        table = Table(tuple(columns), [tuple(row) for row in cells], total=self.batches_in_all())
+        return Section("batches", "Batches", tuple(paragraphs), table)
+
+    def _fingerprints_in_text(self):
+        """Say whether the text names the fingerprint of each batch."""
+        named = set(re.findall("[0-9a-f]{64}", self.facts["consent"]["text"]))
+        return named.issuperset(batch["fingerprint"] for batch in self.facts["batches"])
+
+    def _done(self, batch):
+        """Say what was done to a batch, such as "unlocked ... by agent, re-exported ... by agent2"."""
+        outcome, done = batch["outcome"], []
+        if outcome is None or outcome in _WAS_UNLOCKED or batch["unlocked_at"] or batch["unlocked_by"]:
+            done.append(f"unlocked {self.time_by(batch['unlocked_at'], batch['unlocked_by'])}")
+        if outcome is None or outcome in _WAS_UNLOCKED[1:] or batch["ended_at"] or batch["ended_by"]:
+            ended = outcome[0].lower() + outcome[1:] if outcome in _WAS_UNLOCKED[1:] else "ended"
+            done.append(f"{ended} {self._ended_by(batch)}")
+        return ", ".join(done)
+
+    def _ended_by(self, batch):
+        """Write when and by whom a batch's unlock ended: the customer ends it by a withdrawal, told elsewhere."""
+        if batch["ended_at"] and (batch["ended_by"] or "").startswith(_BY_MAIL):
+            return f"{self.time(batch['ended_at'])} by withdrawal"
+        return self.time_by(batch["ended_at"], batch["ended_by"])
+
+    def _batches_by_day(self):
+        """Add up the batches by what became of them and on which days."""
+        columns = (
+            Column("Outcome"),
+            Column("Unlocked on"),
+            Column("Ended on"),
+            Column("Batches", "amount"),
+            Column("Items", "amount"),
+            Column("Total", "amount"),
+        )
+        days = {}
+        for batch in sorted(
+            self.facts["batches"], key=lambda batch: (batch["unlocked_at"] or "", batch["ended_at"] or "")
+        ):
+            days.setdefault(self._days(batch), []).append(batch)
+        rows = [(*day, f"{len(batches):,}", *_items_and_total(batches)) for day, batches in days.items()]
+        name = batch_list.file_name(self.facts)
+        return Section(
+            "batches",
+            "Batches",
+            (
+                f"More than {_LISTED} batches are added up by day. Each of them is in the text below, in the JSON "
+                f"file and in the file {name}.",
+            ),
+            Table(columns, rows, total=self.batches_in_all()),
+            (Fact(f"SHA-256 of {name}", batch_list.sha256(self.facts), code=True),),
+        )
+
+    def _days(self, batch):
+        """Return a batch's outcome, and the days on which its unlock began and ended."""
+        outcome = batch["outcome"]
+        unlocked = _NONE if outcome is not None and outcome not in _WAS_UNLOCKED else wording.NOT_RECORDED
+        ended = _NONE if outcome is not None and outcome not in _WAS_UNLOCKED[1:] else wording.NOT_RECORDED
+        return (
+            _known(outcome),
+            self.day(batch["unlocked_at"]) if batch["unlocked_at"] else unlocked,
+            self.day(batch["ended_at"]) if batch["ended_at"] else ended,
+        )
+
+    def _separate(self):
+        """Say plainly whether whoever obtained the consent also unlocked on it."""
+        if not self.agreed:
+            return "Nothing could be unlocked, so no duties had to be kept apart."
+        obtained = self.facts["consent"]["recorded_by"] if self.by_staff else self.facts["link"]["sent_by"]
+        did = "took the consent down" if self.by_staff else "sent the link"
+        unlockers = {batch["unlocked_by"] for batch in self.unlocked}
+        if not self.unlocked and not self._unlocking_unknown():
+            return f"Nobody has unlocked on this consent, so there is nobody to compare with whoever {did}."
+        if obtained in unlockers and obtained:
+            return f"Not different people: {obtained} {did} and unlocked as well."
+        if obtained is None or not self._unlockers():
+            return f"Whether whoever {did} also unlocked can't be said: it is not recorded."
+        return f"Different people: {obtained} {did}, {self._unlockers()} unlocked."
+
+    def case(self):
+        case = self.facts["case"]
+        closed = "not yet" if self.facts["interim"] else f"{self.time(case['closed_at'])}: {_known(case['resolution'])}"
+        advice = (
+            wording.NOT_RECORDED
+            if case["advice"] is None and case["advised_at"] is None
+            else f"{self.time(case['advised_at'])}: {_known(case['advice'])}"
+        )
+        return Section(
+            "case",
+            f"The case {case['reference']}",
+            facts=(
+                Fact("Opened", self.time_by(case["opened_at"], case["opened_by"])),
+                Fact("Asked by", f"{_known(case['requester'])}; channel: {_known(case['channel'])}"),
+                Fact("Why it was bypassed", _known(case["bypass_reason"])),
+                Fact("Reason for the unlock", _known(case["reason"])),
+                Fact("Safer route offered", advice),
+                *(Fact(act["kind"], self._act(act)) for act in self.facts["acts"]),
+                Fact("Separation of duties", self._separate()),
+                Fact("Closed", closed),
+            ),
+        )
+
+    def _act(self, act):
+        count = act["batches"]
+        batches = wording.NOT_RECORDED if count is None else counted(count, "batch", "batches")
+        done = f"{self.time_by(act['at'], act['by'])}, {batches}"
+        why, withdrawal = act["why"] or "", self.facts["withdrawal"]
+        if withdrawal and withdrawal["why"]:
+            why = why.removesuffix(withdrawal["why"]).rstrip(": ")  # told under The decision
+        return f"{done}. {why}" if why else done
+
+    def evidence(self):
+        """Yield the section on papers and mails, where there are any."""
+        if not self.facts["evidence"]:
+            return
+        rows = [
+            (
+                _known(kept["what"]),
+                _known(kept["file_name"]),
+                wording.NOT_RECORDED if kept["size"] is None else f"{kept['size']:,} bytes",
+                self.time_by(kept["attached_at"], kept["attached_by"]),
+                _known(kept["sha256"]),
+            )
+            for kept in self.facts["evidence"]
+        ]
+        columns = (
+            Column("What", "short"),
+            Column("File"),
+            Column("Size", "amount"),
+            Column("Attached", "time"),
+            Column("SHA-256 of the file", "code", under=True),
+        )
+        yield Section("evidence", "Evidence attached", table=Table(columns, rows))
+
+    def ledger(self):
+        entries, head = self.facts["ledger"]["entries"], self.facts["ledger"]["head"]
+        rows = [
+            (str(e["sequence"]), self.time(e["at"]), _known(e["what"]), _known(e["actor"]), e["hash"][:24])
+            for e in entries
+        ]
+        columns = (
+            Column("Entry", "number"),
+            Column("When", "time"),
+            Column("What", "short"),
+            Column("Who"),
+            Column("Hash, first 24 digits", "code"),
+        )
+        return Section(
+            "ledger",
+            "The case in the ledger",
+            (
+                "Each hash covers the entry before it: none can be changed or taken out unnoticed. Missing numbers "
+                "belong to other cases.",
+            ),
+            Table(columns, rows) if rows else None,
+            facts=(Fact(f"Newest entry of the whole ledger: {head['sequence']}", head["hash"], code=True),),
+        )
+
+    def check(self):
+        number, code, page = self.facts["number"], self.facts["code"], self.facts["check_at"]
+        return Section(
+            "check",
+            "How to check this certificate",
+            (
+                f"Online: open {page} and type the number {number} and the code {code}, or upload its PDF or JSON "
+                "file.",
+                f"Offline: run “python3 verify_certificate.py {number}.json --key KEY” with the script from the same "
+                "page and Python 3.9 or newer. KEY is the public key (Ed25519) below; compare it with the one on the "
+                "page.",
+            ),
+            facts=(Fact("Public key", keys.public_key(), code=True),),
+        )
+
+
+def _items_and_total(batches):
+    """Write how many items these batches have, and their total."""
+    items, totals = [batch["item_count"] for batch in batches], [batch["total"] for batch in batches]
+    return (
+        wording.NOT_RECORDED if None in items else f"{sum(items):,}",
+        wording.NOT_RECORDED if None in totals else money(sum(map(Decimal, totals))),
+    )
+
+
+def _zone(name):
+    try:
+        return ZoneInfo(name)
+    except (KeyError, ValueError, OSError):
+        return UTC
+
+
+def _known(value):
+    return wording.NOT_RECORDED if value is None or value == "" else str(value)
+
+
+def _by(who):
+    """Write "by agent"; of what came through a mail, only through which is known."""
+    if who and who.startswith(_BY_MAIL):
+        return f"through the {who[0].lower()}{who[1:]}"
+    return f"by {_known(who)}"
+
+
+def _short(words):
+    """Write what somebody typed on one line, no longer than the summary bears; the whole stands further down."""
+    words = " ".join(words.split()).removesuffix(".")
+    return words if len(words) <= 200 else f"{words[:199]}…"
+
+
+def _sentence(words):
+    return f"{_capitalized(words)}."
+
+
+def _capitalized(words):
+    return f"{words[:1].upper()}{words[1:]}"
+
+
+def _both(first, second, before=""):
+    """Write two values that belong together; where neither is known, that once."""
+    if not first and not second:
+        return wording.NOT_RECORDED
+    return f"{_known(first)}, {before}{_known(second)}"
+
+
+def _listed(words):
+    """Write "a", "a and b" or "a, b and c"; nothing as ''."""
+    return " and ".join(filter(None, [", ".join(words[:-1]), words[-1]])) if words else ""

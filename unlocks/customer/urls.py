@@ -1,0 +1,25 @@
+from django.urls import include, path
+
+from . import certificate_check, consent, receipt
+
+
+def of_a_receipt(first, name):
+    """Return what belongs to a receipt: the same under both of its addresses, each with cookies of its own."""
+    return [
+        path("", first, name=name),
+        path("withdraw/", receipt.withdraw),
+        path("certificate/", receipt.get_certificate),
+        path("certificate/<key:ordinal>/", receipt.certificate),
+        path("certificate/<key:ordinal>/<str:name>", receipt.certificate_file),
+    ]
+
+
+urlpatterns = [
+    path("check/", certificate_check.check, name="check"),
+    path("check/verify_certificate.py", certificate_check.script, name="check_script"),
+    path("consent/", consent.consent, name="consent"),
+    path("consent/receipt/", include(of_a_receipt(receipt.receipt, "consent_receipt"))),
+    path("consent/<str:token>/", consent.consent_link, name="consent_link"),
+    path("receipt/", include(of_a_receipt(receipt.mailed_receipt, "receipt"))),
+    path("receipt/<str:token>/", receipt.receipt_link, name="receipt_link"),
+]

@@ -1,0 +1,121 @@
+"""Anchors: the ledger's head, written down where the database's owner does not reach. Against one a cut tail shows.
+
+A file of anchors holds one JSON object after the other, oldest first, and whatever text stands around them. A
+customer's certificate (JSON) is an anchor too: it tells of its case's entries and of the head.
+"""
+
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from ..models import LedgerEntry
+from . import chain
+
+_AT_ONCE = 500  # SQLite takes no more than 999 parameters in a statement
+
+
+class NotAnchors(Exception):
+    """The text holds no anchors, or a broken one; says which, in a sentence."""
+
+
+@dataclass(frozen=True, order=True)
+class Anchor:
+    """What the ledger's head was once: sequence and hash (hex), and when it was written down (ISO 8601, or '')."""
+
+    sequence: int
+    hash: str
+    at: str = ""
+
+    def __str__(self):
+        """As a line of a file."""
+        return json.dumps({"at": self.at, "hash": self.hash, "sequence": self.sequence})
+
+    @property
+    def of_when(self):
+        """' of 2026-11-23 14:05 UTC', or '' where that is not known."""
+        try:
+            return f" of {datetime.fromisoformat(self.at).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+        except ValueError:
+            return ""
+
+
+def now(at):
+    """Return the anchor of the ledger as it stands."""
+    return Anchor(*chain.head(), at.isoformat())
+
+
+def read(text):
+    """Return the anchors in a text: a file of them, a mail, or a certificate. Raises NotAnchors."""
+    if told := _told_by_a_certificate(text):
+        return [_anchor(piece) for piece in told]
+    # Blanks mean nothing in an anchor, and mail programs put some in.
+    packed = "".join(text.replace("\ufeff", "").split())
+    found = [_anchor(_object(piece)) for piece in re.findall(r"\{[^{}]*\}", packed)]
+    if re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", packed)):
+        raise NotAnchors("one of its anchors is broken off")
+    if not found:
+        raise NotAnchors("there is none in it")
+    return found
+
+
+def _told_by_a_certificate(text):
+    try:
+        told = json.loads(text)["certificate"]["ledger"]
+        return [*told["entries"], told["head"]]
+    except (ValueError, KeyError, TypeError):
+        return []
+
+
+def _object(piece):
+    try:
+        return json.loads(piece)
+    except ValueError:
+        raise NotAnchors(f"{piece[:80]} is none") from None
+
+
+def _anchor(told):
+    told = told if isinstance(told, dict) else {}
+    sequence, head, at = told.get("sequence"), told.get("hash"), told.get("at", "")
+    if type(sequence) is not int or sequence < 0 or not re.fullmatch(r"[0-9a-f]{64}", str(head)):
+        raise NotAnchors(f"{json.dumps(told, separators=(',', ':'))[:80]} is none")
+    return Anchor(sequence, head, str(at))
+
+
+def faults(anchors):
+    """Compare anchors with the ledger; yield ("anchor", a sentence) for each that does not fit, the oldest first."""
+    fitting = None
+    for anchor, found in _beside_the_ledger(sorted(anchors)):
+        if found == anchor.hash:
+            fitting = anchor
+        elif found is None:
+            yield "anchor", _gone(anchor)
+        else:
+            yield "anchor", _another(anchor, fitting)
+
+
+def _beside_the_ledger(anchors):
+    """Yield each anchor with the hash that the ledger has in its place; None where there is no such entry."""
+    for start in range(0, len(anchors), _AT_ONCE):
+        some = anchors[start : start + _AT_ONCE]
+        hashes = {0: chain.GENESIS} | dict(
+            LedgerEntry.objects.filter(sequence__in=[anchor.sequence for anchor in some]).values_list(
+                "sequence", "hash"
+            )
+        )
+        yield from ((anchor, hashes.get(anchor.sequence)) for anchor in some)
+
+
+def _gone(anchor):
+    said = f"Ledger entry {anchor.sequence}, which is the anchor{anchor.of_when}, is gone"
+    newest, _ = chain.head()
+    if newest > anchor.sequence:
+        return f"{said}."
+    return f"{said}: the ledger ends with entry {newest}. Its tail was cut, or an older database was put in its place."
+
+
+def _another(anchor, fitting):
+    said = f"Ledger entry {anchor.sequence} is not the one of the anchor{anchor.of_when}: the ledger was written anew"
+    if fitting:
+        return f"{said} after entry {fitting.sequence}, where the anchor{fitting.of_when} still fits."
+    return f"{said}, or the anchor is another desk's."

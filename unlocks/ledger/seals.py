@@ -1,0 +1,218 @@
+"""Seals: what only grows (history and evidence), counted and digested into the ledger since the last seal.
+
+Once a seal covers rows, any of them that is changed, added or taken away shows. What was written since the last seal
+is not protected by one: of a history row that is not the newest of its object an edit shows only from the next seal
+on. So seal often. A cut tail of the ledger itself shows only against an anchor (`unlocks.anchors`).
+"""
+
+import hashlib
+import json
+from datetime import date, datetime
+from decimal import Decimal
+from uuid import UUID
+
+from django.apps import apps
+from django.core.serializers.json import DjangoJSONEncoder
+from django.db import connection, transaction
+
+from ..database import guards
+from ..models import Act, ConsentLink, LedgerEntry, Verdict
+from . import chain
+
+MARKS = 256  # at most, for a seal of a table: they narrow down where rows differ
+WAIT = "20s"  # for transactions that still write; as long as SQLite waits
+
+# An act has no order of its own, its key being random: it is sealed with each of its verdicts.
+_ACT = ("act__kind", "act__by_id", "act__actor", "act__at", "act__why")
+# A link changes while it is used; what it was sent with stays.
+_OF_A_LINK = ("id", "unlock_request_id", "sent_to_id", "email", "terms_id", "token_hash", "sent_by_id", "sent_at")
+_SAID = "id history_actor history_ip history_act"
+_WHEN = "history_id history_date history_change_reason history_type history_user_id"
+# The columns that the first seals cover, which do not list them. Frozen: a column added later is none of theirs.
+_UNLISTED = {
+    "unlocks_historicalaccount": f"{_SAID} number name accounting_software active {_WHEN}",
+    "unlocks_historicalbatch": f"{_SAID} number name status total item_count posted_on bypassed_on exported_on "
+    f"period_closed unlocked_until account_id grant_id unlocked_by_id {_WHEN}",
+    "unlocks_historicalbatchitem": f"{_SAID} kind number date customer amount memo export_id lines disposition "
+    f"batch_id {_WHEN}",
+    "unlocks_historicalcontact": f"{_SAID} name email phone is_admin account_id {_WHEN}",
+    "unlocks_historicalrequestedbatch": f"{_SAID} outcome unlock_request_id batch_id consented_id {_WHEN}",
+    "unlocks_historicalunlockrequest": f"{_SAID} channel bypass_reason reason status opened_at advice advised_at "
+    "pin_verified_at pin_typed_by closed_at resolution account_id requester_id assignee_id opened_by_id "
+    f"pin_verified_by_id {_WHEN}",
+}
+
+
+def sealed_columns():
+    """Return {model: the columns that a seal covers now}, by name of the table."""
+    grows = guards.append_only_tables().keys() - {LedgerEntry._meta.db_table, Act._meta.db_table}
+    models = [model for model in apps.get_app_config("unlocks").get_models() if model._meta.db_table in grows]
+    columns = {model: [field.attname for field in model._meta.concrete_fields] for model in models}
+    columns[Verdict] += _ACT
+    columns[ConsentLink] = list(_OF_A_LINK)
+    return {model: columns[model] for model in sorted(columns, key=lambda model: model._meta.db_table)}
+
+
+def seal_history(*, by):
+    """Seal the rows of history and evidence written since the last seal; return how many they are.
+
+    Nobody is held up while rows are read: what is up to the last id is final once its writers are done.
+    Raises OperationalError when they are not after 20 seconds; nothing is sealed then.
+    """
+    last, tables = _last_seals(), {}
+    for model, columns in sealed_columns().items():
+        table = model._meta.db_table
+        after, covered = last.get(table, (0, columns))
+        # A migration brought other columns: the table is sealed anew from its first row.
+        after = after if covered == columns else 0
+        to = _written_to(model) or 0
+        if to > after:
+            tables[table] = _sealed(model, columns, after, to)
+    if tables:
+        with transaction.atomic():
+            chain.note(LedgerEntry.Kind.SEALED, by=by, tables=tables)
+    return sum(sealed["rows"] for sealed in tables.values())
+
+
+def unsealed():
+    """Return how many rows of history and evidence no seal covers yet."""
+    last = _last_seals()
+    return sum(
+        model._base_manager.filter(pk__gt=last.get(model._meta.db_table, (0,))[0]).count() for model in sealed_columns()
+    )
+
+
+def faults():
+    """Recompute every seal; yield (the table, a sentence) for each that does not fit its rows."""
+    models = {model._meta.db_table: model for model in sealed_columns()}
+    for sequence, tables in _seals("sequence"):
+        for table, sealed in tables.items():
+            if table not in models:
+                yield table, f"The table {table}, which ledger entry {sequence} sealed, is not there any more."
+            elif fault := _fault(models[table], sealed, sequence):
+                yield table, fault
+
+
+def first_fault():
+    """Recompute the seals; return a sentence on the first that does not fit, or ''."""
+    return next((sentence for _, sentence in faults()), "")
+
+
+def _fault(model, sealed, sequence):
+    columns = _covered(model._meta.db_table, sealed)
+    if gone := [column for column in columns if not _has(model, column)]:
+        return f"The column {gone[0]} of {model._meta.db_table}, which ledger entry {sequence} sealed, is gone."
+    rows, digest, marks, ids = _digest(model, columns, sealed["after"], sealed["to"], sealed.get("every", 0))
+    if (rows, digest) == (sealed["rows"], sealed["sha256"]):
+        return ""
+    said = sealed.get("marks", "")
+    fitting = next((place for place, mark in enumerate(marks) if said[place * 8 : place * 8 + 8] != mark), len(marks))
+    first = (ids[fitting - 1] if fitting else sealed["after"]) + 1
+    what = "History" if hasattr(model, "history_object") else "Evidence"
+    where = f", at row {first} or later" if said else ""
+    return (
+        f"{what} in {model._meta.db_table} {_became(sealed['rows'], rows)}{where}: it is not what ledger entry "
+        f"{sequence} sealed of rows {sealed['after'] + 1} to {sealed['to']}."
+    )
+
+
+def _became(then, now):
+    if then == now:
+        return "was altered"
+    return f"lost {counted(then - now)}" if now < then else f"gained {counted(now - then)}"
+
+
+def counted(rows):
+    return "1 row" if rows == 1 else f"{rows} rows"
+
+
+def _has(model, column):
+    attnames = {field.attname for field in model._meta.concrete_fields}
+    return column in attnames or (model is Verdict and column in _ACT)
+
+
+def _seals(order):
+    """Yield (sequence, tables) of each seal; one that was altered is the ledger's to tell and seals nothing."""
+    for event in LedgerEntry.objects.filter(kind=LedgerEntry.Kind.SEALED).order_by(order).iterator(chunk_size=100):
+        if chain.fits(event):
+            yield event.sequence, json.loads(event.body)["facts"].get("tables", {})
+
+
+def _last_seals():
+    """Return {table: (the last id that a seal covers, the columns it covers)}."""
+    last, all_of_them = {}, {model._meta.db_table for model in sealed_columns()}
+    for _, tables in _seals("-sequence"):
+        for table, sealed in tables.items():
+            last.setdefault(table, (sealed["to"], _covered(table, sealed)))
+        if last.keys() >= all_of_them:
+            break
+    return last
+
+
+def _covered(table, sealed):
+    return sealed["columns"] if "columns" in sealed else _UNLISTED[table].split()
+
+
+def _sealed(model, columns, after, to):
+    every = -(-_between(model, after, to).count() // MARKS)
+    rows, digest, marks, _ = _digest(model, columns, after, to, every)
+    return {
+        "after": after,
+        "columns": columns,
+        "every": every,
+        "marks": "".join(marks),
+        "rows": rows,
+        "sha256": digest,
+        "to": to,
+    }
+
+
+def _between(model, after, to):
+    # Nothing lies before the first row: a row slipped in at 0 or below it counts too.
+    rows = model._base_manager.filter(pk__lte=to)
+    return rows.filter(pk__gt=after) if after else rows
+
+
+def _digest(model, columns, after, to, every):
+    """Read rows in order of id; return their number, the SHA-256 (hex) over them, its marks and the marks' ids.
+
+    Each row is a line of JSON. A mark is the beginning of the digest as it stands after `every` rows; 0: no marks,
+    and the times cut to milliseconds, as the first seals had it.
+    """
+    rows, digest, marks, ids = 0, hashlib.sha256(), [], []
+    as_json = {"default": _exact} if every else {"cls": DjangoJSONEncoder}
+    written = _between(model, after, to).order_by("pk").values_list("pk", *columns)
+    for key, *row in written.iterator(chunk_size=200):
+        rows += 1
+        line = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False, **as_json)
+        digest.update(line.encode() + b"\n")
+        if every and rows % every == 0:
+            marks.append(digest.hexdigest()[:8])
+            ids.append(key)
+    return rows, digest.hexdigest(), marks, ids
+
+
+def _exact(value):
+    match value:
+        case datetime() | date():
+            return value.isoformat()
+        case Decimal() | UUID():
+            return str(value)
+        case bytes() | memoryview():
+            return hashlib.sha256(value).hexdigest()
+    raise TypeError(f"{type(value).__name__} cannot be sealed.")
+
+
+def _written_to(model):
+    """Return the last id of a table, once whoever may have drawn a lower one has committed or given up.
+
+    Holding one table at a time, and nothing else, this can't come into a deadlock with a verb. On SQLite there is
+    one writer, and what it has not committed cannot be seen.
+    """
+    newest = model._base_manager.order_by("-pk").values_list("pk", flat=True)
+    if connection.vendor != "postgresql":
+        return newest.first()
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        cursor.execute(f"SET LOCAL lock_timeout = '{WAIT}'")
+        cursor.execute(f"LOCK TABLE {connection.ops.quote_name(model._meta.db_table)} IN SHARE MODE")
+        return newest.first()

@@ -1,0 +1,93 @@
+"""The text that a customer is shown, or that is read out: all that the consent binds, as plain text, word for word."""
+
+from ..database import fingerprint
+from ..models import Batch, ConsentTerms, RequestedBatch
+from . import wording
+from .formats import counted, day, money
+
+
+def asked_for(unlock_request):
+    """Return the batches that the request still waits to unlock."""
+    lines = RequestedBatch.objects.filter(unlock_request=unlock_request, outcome=RequestedBatch.Outcome.WAITING)
+    return Batch.objects.filter(pk__in=lines.values("batch"))
+
+
+def terms_in_force():
+    """Return the newest published terms."""
+    return ConsentTerms.objects.exclude(published_at=None).first()
+
+
+def shown_text(link):
+    """Return all that the customer is shown and agrees to or declines, as the batches stand now."""
+    return shown_lines(link.unlock_request, link.terms, _with_content(link.unlock_request))
+
+
+def text_to_read_out(unlock_request, terms=None):
+    """Return all that staff read out to the customer on the phone, as the batches stand now.
+
+    `terms` are those in force, unless given.
+    """
+    account, terms = unlock_request.account, terms or terms_in_force()
+    return _joined(
+        unlock_request,
+        terms,
+        _with_content(unlock_request),
+        face=[wording.READ_OUT_FACE, ""],
+        decision=[wording.READ_OUT_QUESTIONS_HEADING, *wording.read_out_questions(account, terms)],
+    )
+
+
+def shown_lines(unlock_request, terms, batches):
+    """Return what `shown_text` does for any request, terms and list of batches, in the database or not.
+
+    Each batch has its fingerprint in `content`.
+    """
+    account = unlock_request.account
+    return _joined(
+        unlock_request,
+        terms,
+        batches,
+        decision=[
+            wording.DECISION_HEADING,
+            f"[ ] {wording.authorized(account)}",
+            f"[ ] {wording.agree(terms)}",
+            f"[{wording.AGREE_BUTTON}] [{wording.DECLINE_BUTTON}]",
+        ],
+    )
+
+
+def _joined(unlock_request, terms, batches, *, decision, face=()):
+    account = unlock_request.account
+    items, total = sum(batch.item_count for batch in batches), sum(batch.total for batch in batches)
+    return "\n".join(
+        [
+            f"{wording.TITLE} ({unlock_request.reference})",
+            *face,
+            wording.asked(account),
+            "",
+            f"{wording.ACCOUNT_HEADING}: {account.name}, number {account.number}",
+            f"{wording.BATCHES_HEADING}: {wording.batches_summary(len(batches), items, total)}",
+            *(_batch_in_words(batch) for batch in batches),
+            "",
+            wording.ADVICE_HEADING,
+            *wording.ADVICE,
+            "",
+            wording.terms_heading(terms),
+            wording.terms_text(terms, account),
+            "",
+            *decision,
+        ]
+    )
+
+
+def _with_content(unlock_request):
+    return list(asked_for(unlock_request).annotate(content=fingerprint.expression("default")).order_by("number"))
+
+
+def _batch_in_words(batch):
+    return (
+        f"- {batch.number}, {batch.name or 'no name'}: "
+        f"{counted(batch.item_count, 'item', 'items')}, {money(batch.total)}, "
+        f"posted {day(batch.posted_on) or wording.NOT_RECORDED}, "
+        f"bypassed {day(batch.bypassed_on) or wording.NOT_RECORDED}, content {batch.content}"
+    )
