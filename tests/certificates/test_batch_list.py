@@ -3,6 +3,8 @@
 import csv
 import hashlib
 import io
+import json
+from pathlib import Path
 
 import pytest
 
@@ -83,6 +85,13 @@ def test_same_facts_same_bytes_and_their_hash():
     assert content == batch_list.content(samples.many(600))
     assert content.startswith("\ufeffNumber,Name,".encode()) and content.endswith(b"\r\n")
     assert batch_list.sha256(samples.many(600)) == hashlib.sha256(content).hexdigest()
+
+
+def test_list_of_the_certificate_that_is_kept_stays_the_same():
+    """Its hash is on paper: another way to write the list needs another format of certificates."""
+    golden = Path(__file__).parent / "golden" / "unlock-desk-certificate-1.json"
+    facts = json.loads(golden.read_text())["certificate"]
+    assert batch_list.sha256(facts) == "38bc95cffd9b7d40f11baa58146f3e6da9c1c4ca746871670e786fd8833fc774"
 
 
 def test_file_is_named_after_the_certificate():
