@@ -18,9 +18,9 @@ def test_same_ledger_key_gives_the_same_keys(settings):
     settings.LEDGER_KEY = "trial-only-ledger-key"
     assert (keys.public_key(), keys.code("CN-000012-1", ISSUED), keys.sign({"number": "CN-000012-1"})) == (
         "7a1d27542365b1d3e5e7c6a66da628f26b9a44d7003b90ee84e34ce00e03e058",
-        "C6S2-48T8-KN9N",
-        "6c95ccbfdd2bf1eff8d1f60e0d951876e11d64ee5d6ba2b79b6267d01f62c1833180fa3aa75b1bf55f2ed90c27c40524"
-        "0906d0f25734d79a86e685db8fb9b20b",
+        "85PD-NJJE-58YJ",
+        "093fbfb4f2e22becd00d16ce112fd52b22e0d92961c31f63faa98f21934ee9497fad208088a0f7df7f7d8a8a8ab33f82"
+        "f35c358dddf2f7529cae54e01db91e0b",
     )
 
 
@@ -31,10 +31,10 @@ def test_another_ledger_key_gives_others(settings):
     assert [a == b for a, b in zip(before, after, strict=True)] == [False, False]
 
 
-def test_signature_covers_the_canonical_facts():
+def test_signature_covers_what_it_is_for_and_the_canonical_facts():
     facts = samples.interim()
     public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(keys.public_key()))
-    public.verify(bytes.fromhex(keys.sign(facts)), canonical(facts).encode())
+    public.verify(bytes.fromhex(keys.sign(facts)), b"unlock-desk certificate/1\n" + canonical(facts).encode())
     assert keys.sign(facts) == keys.sign(dict(reversed(facts.items())))
 
 

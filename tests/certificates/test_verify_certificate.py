@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unlocks.certificates import keys, verify_certificate
+from unlocks.certificates.facts import FORMAT
 from unlocks.certificates.verify_certificate import NotGenuine, fits, read, verify
 
 from . import samples
@@ -67,7 +68,7 @@ def signed(facts, key=None):
     signature = {
         "algorithm": "Ed25519",
         "key": key.public_key().public_bytes_raw().hex(),
-        "value": key.sign(verify_certificate.canonical(facts)).hex(),
+        "value": key.sign(verify_certificate.message(facts)).hex(),
     }
     return json.dumps({"certificate": facts, "signature": signature}, ensure_ascii=False).encode()
 
@@ -187,6 +188,29 @@ def test_all_letters_survive():
     facts = samples.closed()
     facts["signer"]["name"] = 'Zoë "李" \\ \u2028 😀 \x00 e\u0301 שלום'
     assert verify(signed(facts))["signer"]["name"] == facts["signer"]["name"]
+
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+def golden(name):
+    """Return the bytes of the certificate of this format that is kept: signed once, never written again."""
+    return (GOLDEN / f"{name.replace('/', '-')}.json").read_bytes()
+
+
+@pytest.mark.parametrize("name", verify_certificate.FORMATS)
+def test_certificate_of_each_format_stays_genuine(name):
+    key = "7a1d27542365b1d3e5e7c6a66da628f26b9a44d7003b90ee84e34ce00e03e058"
+    assert verify(golden(name), key)["format"] == name
+
+
+def test_certificate_of_each_format_is_kept():
+    kept = {file.name for file in GOLDEN.iterdir()}
+    assert kept == {f"{name.replace('/', '-')}.json" for name in verify_certificate.FORMATS}
+
+
+def test_desk_writes_a_format_that_is_known():
+    assert FORMAT in verify_certificate.FORMATS
 
 
 # --- Not genuine -----------------------------------------------------------------------------------------------------
@@ -408,6 +432,19 @@ def test_declined_consent_was_never_withdrawn():
     assert refusal(signed(facts)) == "A consent that was declined can't have been withdrawn."
 
 
+def test_format_that_is_not_known_is_refused_and_said_so():
+    for name in ("unlock-desk-certificate/2", "", "\x1b[2J"):
+        assert refusal(signed(samples.closed() | {"format": name})) == (
+            "Its format is not one that is known here. Get the newest script from the check page."
+        )
+
+
+@pytest.mark.parametrize("name", [None, 1, [], {}])
+def test_format_that_is_no_name_is_a_wrong_shape(name):
+    reason = "The file: certificate: format is not 'unlock-desk-certificate/1'."
+    assert refusal(signed(samples.closed() | {"format": name})) == reason
+
+
 def test_facts_are_judged_only_once_the_signature_fits():
     facts = samples.interim()
     facts["batches"].append(facts["batches"][0])
@@ -512,6 +549,15 @@ def test_file_of_another_kind_is_not_checked(file, name):
     assert run(file) == (
         2,
         "NOT CHECKED: this script checks the JSON file; check the PDF on the page that is named at its foot.\n",
+        "",
+    )
+
+
+def test_certificate_of_another_format_is_not_checked(file):
+    file.write_bytes(signed(samples.closed() | {"format": "unlock-desk-certificate/2"}))
+    assert run(file) == (
+        2,
+        "NOT CHECKED: Its format is not one that is known here. Get the newest script from the check page.\n",
         "",
     )
 

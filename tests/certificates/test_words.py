@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from unlocks.certificates import words
+from unlocks.certificates import batch_list, words
 from unlocks.certificates.words import paper
 
 from . import samples
@@ -54,12 +54,12 @@ def test_times_are_in_the_zone_of_the_facts():
     for zone in ("America/New_York", "America/Sao_Paulo", "Asia/Kolkata", "UTC", "Nowhere/At_All", "../etc/passwd"):
         told_in[zone] = paper(samples.interim() | {"time_zone": zone}).issued
     assert told_in == {
-        "America/New_York": "23 Nov 2026, 09:05:09 EST",
-        "America/Sao_Paulo": "23 Nov 2026, 11:05:09 UTC-03",
-        "Asia/Kolkata": "23 Nov 2026, 19:35:09 IST",
-        "UTC": "23 Nov 2026, 14:05:09 UTC",
-        "Nowhere/At_All": "23 Nov 2026, 14:05:09 UTC",
-        "../etc/passwd": "23 Nov 2026, 14:05:09 UTC",
+        "America/New_York": "Nov 23, 2026, 9:05:09 AM EST",
+        "America/Sao_Paulo": "Nov 23, 2026, 11:05:09 AM UTC-03",
+        "Asia/Kolkata": "Nov 23, 2026, 7:35:09 PM IST",
+        "UTC": "Nov 23, 2026, 2:05:09 PM UTC",
+        "Nowhere/At_All": "Nov 23, 2026, 2:05:09 PM UTC",
+        "../etc/passwd": "Nov 23, 2026, 2:05:09 PM UTC",
     }
 
 
@@ -69,7 +69,7 @@ def test_some_batches_unlocked_by_several():
     facts["batches"][2] |= {"outcome": "Not unlocked yet", "unlocked_at": None, "unlocked_by": None}
     assert sentences(facts)[2] == (
         "ServiceTitan Support (agent2 and agent3) unlocked 2 of the 3 batches, "
-        "23 Nov 2026, 09:01:45 EST to 23 Nov 2026, 11:00:00 EST."
+        "Nov 23, 2026, 9:01:45 AM EST to Nov 23, 2026, 11:00:00 AM EST."
     )
 
 
@@ -78,7 +78,7 @@ def test_single_batch():
     facts["batches"] = facts["batches"][2:]
     assert [sentences(facts)[0][-67:], *sentences(facts)[2:]] == [
         "agreed that ServiceTitan Support unlocks 1 batch, 1 item, $1,174.00 in total."[-67:],
-        "ServiceTitan Support (agent2) unlocked the batch on 23 Nov 2026, 09:01:45 EST.",
+        "ServiceTitan Support (agent2) unlocked the batch on Nov 23, 2026, 9:01:45 AM EST.",
         "It was still unlocked when this was issued.",
     ]
 
@@ -122,11 +122,11 @@ def test_who_took_a_consent_back_and_how():
         facts["withdrawal"] |= {"through": through, "why": why, "by": "agent2"}
         told_of.append(sentences(facts)[-1].partition(" Before")[0])
     assert told_of == [
-        "It was taken back through the receipt mailed to Dana Whitfield, on 23 Nov 2026, 10:30:00 EST.",
-        "ServiceTitan Support (agent2) recorded on 23 Nov 2026, 10:30:00 EST that the customer took it back "
+        "It was taken back through the receipt mailed to Dana Whitfield, on Nov 23, 2026, 10:30:00 AM EST.",
+        "ServiceTitan Support (agent2) recorded on Nov 23, 2026, 10:30:00 AM EST that the customer took it back "
         "(“Dana called”).",
-        "ServiceTitan Support (agent2) recorded on 23 Nov 2026, 10:30:00 EST that the customer took it back.",
-        "It was taken back on 23 Nov 2026, 10:30:00 EST; how is not recorded.",
+        "ServiceTitan Support (agent2) recorded on Nov 23, 2026, 10:30:00 AM EST that the customer took it back.",
+        "It was taken back on Nov 23, 2026, 10:30:00 AM EST; how is not recorded.",
     ]
 
 
@@ -142,17 +142,17 @@ def test_declined_by_somebody_with_a_name_or_without():
     for name, why in ((None, None), ("Dana Whitfield", "We keyed them in.")):
         facts = samples.declined()
         facts["signer"]["name"], facts["consent"]["why"] = name, why
-        said += [sentences(facts), paper(facts).section("duties").facts[-1].value]
+        said.append(sentences(facts))
     where = "on the page that the link mailed to d.whitfield@northwind.example led to, answered no on"
-    when = "23 Nov 2026, 08:44:31 EST when asked whether ServiceTitan Support may unlock the batches named in the text."
+    when = (
+        "Nov 23, 2026, 8:44:31 AM EST when asked whether ServiceTitan Support may unlock the batches named in the text."
+    )
     assert said == [
         [f"Somebody who gave no name, {where} {when} Nothing can be unlocked on this."],
-        "somebody who gave no name",
         [
             f"Dana Whitfield of Northwind Heating, {where} {when} The reason given: “We keyed them in”. Nothing can be "
             "unlocked on this."
         ],
-        "the customer",
     ]
 
 
@@ -163,17 +163,53 @@ def test_no_sentence_begins_with_a_user_name(kind):
     assert [sentence for sentence in said.split(". ") if sentence[0].islower()] == []
 
 
-def test_fingerprints_of_many_batches_are_in_the_text_alone():
-    def columns(facts):
-        return [column.heading for column in paper(facts).section("batches").table.columns][-1]
+def batches(facts):
+    return paper(facts).section("batches")
 
-    other = samples.many(13)
-    other["batches"][12]["fingerprint"] = None
-    assert [columns(samples.many(12)), columns(samples.many(13)), columns(other)] == [
-        "Fingerprint",
-        "Ended",
+
+def test_fingerprints_that_the_text_does_not_name_are_listed():
+    facts = samples.closed()
+    facts["batches"][2]["fingerprint"] = None
+    assert [[column.heading for column in batches(f).table.columns][-1] for f in (samples.closed(), facts)] == [
+        "Outcome",
         "Fingerprint",
     ]
+
+
+def test_what_was_done_is_told_once_for_an_outcome_and_for_each_batch_where_it_differs():
+    facts = samples.closed()
+    facts["batches"][2] |= {"outcome": "Unlocked", "ended_at": None, "ended_by": None}
+    once, columns = batches(facts).paragraphs[:-1], len(batches(facts).table.columns)
+    facts["batches"][1]["ended_by"] = "agent3"
+    unlocked = "unlocked Nov 23, 2026, 9:01:45 AM EST by agent2"
+    assert (once, columns, batches(facts).paragraphs[:-1], [row[-1] for row in batches(facts).table.rows]) == (
+        (f"Re-exported: {unlocked}, re-exported Nov 24, 2026, 4:12:06 AM EST by agent2.", f"Unlocked: {unlocked}."),
+        5,
+        (),
+        [
+            f"{unlocked}, re-exported Nov 24, 2026, 4:12:06 AM EST by agent2",
+            f"{unlocked}, re-exported Nov 24, 2026, 4:12:06 AM EST by agent3",
+            unlocked,
+        ],
+    )
+
+
+def test_many_batches_are_added_up_by_day():
+    facts = samples.many(501)
+    facts["batches"][7] |= {"outcome": "Locked again", "ended_at": "2026-11-25T04:30:00+00:00"}
+    facts["batches"][8] |= {"outcome": "Unlocked", "ended_at": None, "ended_by": None}
+    facts["batches"][9] |= {"outcome": None, "ended_at": None, "unlocked_at": None, "total": None}
+    facts["batches"][10] |= {"outcome": "Never unlocked", "ended_at": None, "unlocked_at": None}
+    assert (batches(facts).table.rows, batches(facts).facts) == (
+        [
+            ("not recorded", "not recorded", "not recorded", "1", "11", "not recorded"),
+            ("Never unlocked", "–", "–", "1", "12", "$507.11"),
+            ("Unlocked", "Nov 23, 2026", "–", "1", "10", "$433.09"),
+            ("Re-exported", "Nov 23, 2026", "Nov 24, 2026", "497", "14,850", "$2,244,328.13"),
+            ("Locked again", "Nov 23, 2026", "Nov 24, 2026", "1", "9", "$396.08"),
+        ],
+        (words.Fact("SHA-256 of CN-000012-2-batches.csv", batch_list.sha256(facts), code=True),),
+    )
 
 
 def _unlockers(*names, sent_by="agent", facts=None):
@@ -182,7 +218,11 @@ def _unlockers(*names, sent_by="agent", facts=None):
         batch |= {"unlocked_by": name, "unlocked_at": "2026-11-23T14:01:45+00:00"}
     if facts["link"]:
         facts["link"]["sent_by"] = sent_by
-    return paper(facts).section("duties").paragraphs[0]
+    return _duties(facts)
+
+
+def _duties(facts):
+    return next(fact.value for fact in paper(facts).section("case").facts if fact.label == "Separation of duties")
 
 
 def test_separation_of_duties_is_said_plainly():
@@ -194,7 +234,7 @@ def test_separation_of_duties_is_said_plainly():
         _unlockers("agent2", "agent2", "agent2", sent_by=None),
         _unlockers("manager", "manager", "manager", facts=samples.recorded_by_phone()),
         _unlockers("agent", "agent", "agent", facts=samples.recorded_by_phone()),
-        paper(samples.declined()).section("duties").paragraphs[0],
+        _duties(samples.declined()),
     ] == [
         "Different people: agent sent the link, agent2 unlocked.",
         "Different people: agent sent the link, agent2, agent3 and manager unlocked.",
@@ -215,7 +255,7 @@ def test_withdrawn_before_any_unlock():
     facts["acts"] = []
     assert sentences(facts)[2:] == [
         "Nothing was unlocked on it.",
-        "It was taken back through the receipt mailed to Dana Whitfield, on 23 Nov 2026, 10:30:00 EST, before any "
+        "It was taken back through the receipt mailed to Dana Whitfield, on Nov 23, 2026, 10:30:00 AM EST, before any "
         "batch was unlocked.",
     ]
     assert paper(facts).section("decision").facts[-1] == words.Fact("Why withdrawn", "no reason given")

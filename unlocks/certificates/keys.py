@@ -14,12 +14,13 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from django.conf import settings
 
-from ..digest import canonical
+from .verify_certificate import message
 
 ALGORITHM = "Ed25519"
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
 _CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"  # no I, L, O and U: nobody mistypes them for 1, 0 and V
 _CODE_BITS = 60
+_CODE_FOR = "unlock-desk certificate code/1\n"  # before what is authenticated, as SIGNED_FOR is before what is signed
 
 
 def public_key():
@@ -28,8 +29,8 @@ def public_key():
 
 
 def sign(facts):
-    """Return the Ed25519 signature (hex) of the canonical JSON of `facts`. The same facts give the same signature."""
-    return _signing_key().sign(canonical(facts).encode()).hex()
+    """Return the Ed25519 signature (hex) under `facts`. The same facts give the same signature."""
+    return _signing_key().sign(message(facts)).hex()
 
 
 def code(number, issued_at):
@@ -37,9 +38,9 @@ def code(number, issued_at):
 
     `issued_at` is the text that stands in the facts.
     """
-    mac = hmac.new(_derived("certificate code"), f"{number}\n{issued_at}".encode(), hashlib.sha256).digest()
-    letters = base64.b32encode(mac)[: _CODE_BITS // 5].decode().translate(str.maketrans(_BASE32, _CROCKFORD))
-    return "-".join([letters[:4], letters[4:8], letters[8:]])
+    mac = hmac.new(_derived("certificate code"), f"{_CODE_FOR}{number}\n{issued_at}".encode(), hashlib.sha256).digest()
+    digits = base64.b32encode(mac)[: _CODE_BITS // 5].decode().translate(str.maketrans(_BASE32, _CROCKFORD))
+    return "-".join([digits[:4], digits[4:8], digits[8:]])
 
 
 def document(facts):

@@ -12,7 +12,7 @@ the facts; the SHA-256 of the text that was shown fits the text; the facts agree
 and the order of the keys in the file mean nothing, so a file that a mail program wrapped anew is still genuine.
 
 Exit status: 0 if all of it holds, 1 if not ("NOT GENUINE" and why), 2 if the file can't be read or is no JSON file,
-such as the PDF of the certificate ("NOT CHECKED").
+such as the PDF of the certificate, or its format is not known here ("NOT CHECKED").
 """
 
 import argparse
@@ -22,7 +22,8 @@ import re
 import sys
 from datetime import datetime
 
-FORMAT = "unlock-desk-certificate/1"
+# Stands before the facts in what is signed: what the key may have signed for any other purpose is no certificate.
+SIGNED_FOR = b"unlock-desk certificate/1\n"
 MAX_BYTES = 20 * 1024 * 1024
 MAX_VALUES = 1_000_000  # more than fit into the biggest certificate
 MAX_DEPTH = 6  # a certificate has 5
@@ -34,6 +35,10 @@ class NotGenuine(Exception):
 
 class NotJson(NotGenuine):
     """The file is of another kind, so nothing in it was checked."""
+
+
+class UnknownFormat(NotGenuine):
+    """The file names a format that is not known here, so nothing in it was checked."""
 
 
 def read(data):
@@ -66,18 +71,18 @@ def _verified(data, key):
 
 def _read(data):
     content = _parsed(data)
-    _check_shape(content, FILE, "The file")
+    _check_shape(content, {"certificate": _shape_of(content), "signature": SIGNATURE}, "The file")
     facts, signature = content["certificate"], content["signature"]
     try:
-        signed = canonical(facts)
+        signed = message(facts)
     except UnicodeEncodeError:
         raise NotGenuine("It holds half a character (a lone surrogate), which no certificate does.") from None
     return facts, signature, signed
 
 
-def canonical(facts):
-    """Return what the signature covers: the facts as JSON in UTF-8 with sorted keys and no blanks."""
-    return json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+def message(facts):
+    """Return what the signature covers: what it is for, then the facts as JSON in UTF-8, keys sorted and no blanks."""
+    return SIGNED_FOR + json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 # --- Reading the file: JSON, but stricter than Python reads it -------------------------------------------------------
@@ -187,8 +192,8 @@ def _only(*words):
 
 
 # A dict: an object with exactly these keys. A tuple: such an object, or null. A list: any number of these.
-FACTS = {
-    "format": _only(FORMAT),
+FACTS_1 = {
+    "format": _only("unlock-desk-certificate/1"),
     "number": _matching("the number of a certificate", r"CN-[0-9]{6,18}-[0-9]{1,9}"),
     "code": _matching("the code of a certificate", r"[0-9A-HJKMNP-TV-Z]{4}(?:-[0-9A-HJKMNP-TV-Z]{4}){2}"),
     "issued_at": TIME,
@@ -308,14 +313,24 @@ FACTS = {
         "head": {"sequence": WHOLE, "hash": DIGEST},
     },
 }
-FILE = {
-    "certificate": FACTS,
-    "signature": {
-        "algorithm": _only("Ed25519"),
-        "key": DIGEST,
-        "value": _matching("128 hexadecimal digits", r"[0-9a-f]{128}"),
-    },
+SIGNATURE = {
+    "algorithm": _only("Ed25519"),
+    "key": DIGEST,
+    "value": _matching("128 hexadecimal digits", r"[0-9a-f]{128}"),
 }
+# A format never changes: one more fact in a certificate is a new format beside these, so that each stays genuine.
+FORMATS = {"unlock-desk-certificate/1": FACTS_1}
+
+
+def _shape_of(content):
+    """Return the shape of the format that a file names. Raises UnknownFormat."""
+    facts = content.get("certificate") if type(content) is dict else None
+    name = facts.get("format") if type(facts) is dict else None
+    if type(name) is not str:
+        return FACTS_1  # it does not have this one either: what is wrong is said soon
+    if name not in FORMATS:
+        raise UnknownFormat("Its format is not one that is known here. Get the newest script from the check page.")
+    return FORMATS[name]
 
 
 def _check_shape(value, shape, where):
@@ -546,6 +561,9 @@ def main():
         sys.stdout.write(
             "NOT CHECKED: this script checks the JSON file; check the PDF on the page that is named at its foot.\n"
         )
+        return 2
+    except UnknownFormat as reason:
+        sys.stdout.write(f"NOT CHECKED: {reason}\n")
         return 2
     except NotGenuine as reason:
         sys.stdout.write(f"NOT GENUINE: {reason}\n")

@@ -11,10 +11,9 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 from ..texts import wording
-from ..texts.formats import counted, money
-from . import keys
+from ..texts.formats import counted, day, money
+from . import batch_list, keys
 
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")  # in no locale
 _WAS_UNLOCKED = ("Unlocked", "Re-exported", "Locked again")
 _ENDS = {
     "Re-exported": "{number} {were} re-exported",
@@ -23,7 +22,9 @@ _ENDS = {
     None: "what became of {number} is not recorded",
 }
 _NONE = "–"
-_MANY = 12  # batches: of more than that, the fingerprints stand in the text alone
+_FINGERPRINTS = "{} the SHA-256 of the batch and its items when they were consented to, and of nothing else."
+_LISTED = 500  # batches: more than that are told by day, and listed in a file of their own
+COLUMNS = ("signer", "identity", "link"), ("decision", "case")  # the sections beside each other on paper
 _BY_MAIL = ("Link sent to ", "Receipt sent to ")  # what the ledger calls whoever acts by what was mailed
 
 
@@ -47,7 +48,7 @@ class Fact:
 
 @dataclass(frozen=True)
 class Column:
-    """`kind` is text, short (such as an outcome), time, number (to the right) or code.
+    """`kind` is text, short (such as an outcome), time, number or amount (both to the right), or code.
 
     What is `under` stands below its row, not beside the rest.
     """
@@ -139,14 +140,13 @@ def paper(facts):
         stamps=told.stamps(),
         summary=told.summary(),
         sections=[
-            told.text(),
             told.signer(),
             told.identity(),
             told.link(),
             told.decision(),
-            told.batches(),
-            told.duties(),
             told.case(),
+            told.batches(),
+            told.text(),
             *told.evidence(),
             told.ledger(),
             told.check(),
@@ -168,13 +168,18 @@ class _Told:
     # Values.
 
     def time(self, moment):
-        """Write a time such as "23 Nov 2026, 08:44:31 EST"; one that is not known is said to be so."""
+        """Write a time such as "Nov 23, 2026, 8:44:31 AM EST"; one that is not known is said to be so."""
         if moment is None:
             return wording.NOT_RECORDED
         local = datetime.fromisoformat(moment).astimezone(self.zone)
         name = local.tzname()
         name = f"UTC{name}" if name[0] in "+-" else name
-        return f"{local.day} {_MONTHS[local.month - 1]} {local.year}, {local:%H:%M:%S} {name}"
+        return f"{self.day(moment)}, {local.hour % 12 or 12}:{local:%M:%S} {'AM' if local.hour < 12 else 'PM'} {name}"
+
+    def day(self, moment):
+        """Write the day of a time, such as "Nov 23, 2026"."""
+        local = datetime.fromisoformat(moment).astimezone(self.zone)
+        return day(local)
 
     def time_by(self, moment, who):
         """Write when and by whom; where nothing of it is known, that once."""
@@ -531,46 +536,53 @@ class _Told:
                 "Batches",
                 ("None, as this consent was declined. The batches that were asked about are named in the text.",),
             )
-        columns = (
-            Column("Number"),
+        return self._batches_by_day() if len(self.facts["batches"]) > _LISTED else self._batches_listed()
+
+    def _batches_listed(self):
+        """List each batch; what was done to it and its fingerprint stand below it, unless they are told elsewhere."""
+        batches, paragraphs = self.facts["batches"], []
+        columns = [
+            Column("Number", "short"),
             Column("Name"),
             Column("Items", "number"),
-            Column("Total", "number"),
+            Column("Total", "amount"),
             Column("Outcome", "short"),
-            Column("Unlocked", "time"),
-            Column("Ended", "time"),
-            Column("Fingerprint", "code", under=True),
-        )
-        rows = [self._batch(batch) for batch in self.facts["batches"]]
-        said = "Fingerprint: SHA-256 of the batch and its items when they were consented to, and of nothing else."
+        ]
+        cells = [
+            [_known(batch["number"]), _known(batch["name"]), *_items_and_total([batch]), _known(batch["outcome"])]
+            for batch in batches
+        ]
+        done = {}
+        for batch in batches:
+            done.setdefault(_known(batch["outcome"]), set()).add(self._done(batch))
+        if all(len(ways) == 1 for ways in done.values()):
+            paragraphs += [f"{outcome}: {way}." for outcome, [way] in done.items() if way]
+        else:
+            columns.append(Column("What was done", under=True))
+            cells = [[*row, self._done(batch)] for row, batch in zip(cells, batches, strict=True)]
         if self._fingerprints_in_text():
-            columns, rows = columns[:-1], [row[:-1] for row in rows]
-            said = (
-                "Fingerprints: in the text. Each is the SHA-256 of a batch and its items when they were consented to, "
-                "and of nothing else."
-            )
-        return Section("batches", "Batches", (said,), Table(columns, rows, total=self.batches_in_all()))
+            paragraphs.append(_FINGERPRINTS.format("The fingerprint of each, in the text below, is"))
+        else:
+            columns.append(Column("Fingerprint", "code", under=True))
+            cells = [[*row, _known(batch["fingerprint"])] for row, batch in zip(cells, batches, strict=True)]
+            paragraphs.append(_FINGERPRINTS.format("Fingerprint:"))
+        table = Table(tuple(columns), [tuple(row) for row in cells], total=self.batches_in_all())
+        return Section("batches", "Batches", tuple(paragraphs), table)
 
     def _fingerprints_in_text(self):
-        """Say whether there are many batches, and the text names the fingerprint of each."""
-        prints, text = [batch["fingerprint"] for batch in self.facts["batches"]], self.facts["consent"]["text"]
-        named = set(re.findall("[0-9a-f]{64}", text))
-        return len(prints) > _MANY and named.issuperset(prints)
+        """Say whether the text names the fingerprint of each batch."""
+        named = set(re.findall("[0-9a-f]{64}", self.facts["consent"]["text"]))
+        return named.issuperset(batch["fingerprint"] for batch in self.facts["batches"])
 
-    def _batch(self, batch):
-        outcome = batch["outcome"]
-        ended = outcome is None or outcome in _WAS_UNLOCKED[1:] or batch["ended_at"] or batch["ended_by"]
-        unlocked = outcome is None or outcome in _WAS_UNLOCKED or batch["unlocked_at"] or batch["unlocked_by"]
-        return (
-            _known(batch["number"]),
-            _known(batch["name"]),
-            wording.NOT_RECORDED if batch["item_count"] is None else f"{batch['item_count']:,}",
-            wording.NOT_RECORDED if batch["total"] is None else money(Decimal(batch["total"])),
-            _known(outcome),
-            self.time_by(batch["unlocked_at"], batch["unlocked_by"]) if unlocked else _NONE,
-            self._ended_by(batch) if ended else _NONE,
-            _known(batch["fingerprint"]),
-        )
+    def _done(self, batch):
+        """Say what was done to a batch, such as "unlocked ... by agent, re-exported ... by agent2"."""
+        outcome, done = batch["outcome"], []
+        if outcome is None or outcome in _WAS_UNLOCKED or batch["unlocked_at"] or batch["unlocked_by"]:
+            done.append(f"unlocked {self.time_by(batch['unlocked_at'], batch['unlocked_by'])}")
+        if outcome is None or outcome in _WAS_UNLOCKED[1:] or batch["ended_at"] or batch["ended_by"]:
+            ended = outcome[0].lower() + outcome[1:] if outcome in _WAS_UNLOCKED[1:] else "ended"
+            done.append(f"{ended} {self._ended_by(batch)}")
+        return ", ".join(done)
 
     def _ended_by(self, batch):
         """Write when and by whom a batch's unlock ended: the customer ends it by a withdrawal, told elsewhere."""
@@ -578,27 +590,44 @@ class _Told:
             return f"{self.time(batch['ended_at'])} by withdrawal"
         return self.time_by(batch["ended_at"], batch["ended_by"])
 
-    def duties(self):
-        case, consent, link = self.facts["case"], self.facts["consent"], self.facts["link"]
-        facts = [Fact("Opened the case", _known(case["opened_by"]))]
-        if self.by_staff:
-            facts += [
-                Fact("Typed the PIN", _known(self.facts["identity"]["pin_verified_by"])),
-                Fact("Took it down", _known(consent["recorded_by"])),
-            ]
-        else:
-            unknown = "nobody: it was not asked for" if self._no_pin_needed() else wording.NOT_RECORDED
-            typed = {"customer": "the customer", "agent": "a member of staff", None: unknown}
-            facts += [
-                Fact("Sent the link", _known(link["sent_by"])),
-                Fact("Typed the PIN", typed[self.facts["identity"]["pin_typed_by"]]),
-            ]
-            who = "the customer" if self.agreed or self.facts["signer"]["name"] else "somebody who gave no name"
-            facts.append(Fact("Agreed" if self.agreed else "Declined", who))
-        if self.agreed:
-            nobody = not self.unlocked and not self._unlocking_unknown()
-            facts.append(Fact("Unlocked", "nobody" if nobody else self._unlockers() or wording.NOT_RECORDED))
-        return Section("duties", "Separation of duties", (self._separate(),), facts=tuple(facts))
+    def _batches_by_day(self):
+        """Add up the batches by what became of them and on which days."""
+        columns = (
+            Column("Outcome"),
+            Column("Unlocked on"),
+            Column("Ended on"),
+            Column("Batches", "amount"),
+            Column("Items", "amount"),
+            Column("Total", "amount"),
+        )
+        days = {}
+        for batch in sorted(
+            self.facts["batches"], key=lambda batch: (batch["unlocked_at"] or "", batch["ended_at"] or "")
+        ):
+            days.setdefault(self._days(batch), []).append(batch)
+        rows = [(*day, f"{len(batches):,}", *_items_and_total(batches)) for day, batches in days.items()]
+        name = batch_list.file_name(self.facts)
+        return Section(
+            "batches",
+            "Batches",
+            (
+                f"More than {_LISTED} batches are added up by day. Each of them is in the text below, in the JSON "
+                f"file and in the file {name}.",
+            ),
+            Table(columns, rows, total=self.batches_in_all()),
+            (Fact(f"SHA-256 of {name}", batch_list.sha256(self.facts), code=True),),
+        )
+
+    def _days(self, batch):
+        """Return a batch's outcome, and the days on which its unlock began and ended."""
+        outcome = batch["outcome"]
+        unlocked = _NONE if outcome is not None and outcome not in _WAS_UNLOCKED else wording.NOT_RECORDED
+        ended = _NONE if outcome is not None and outcome not in _WAS_UNLOCKED[1:] else wording.NOT_RECORDED
+        return (
+            _known(outcome),
+            self.day(batch["unlocked_at"]) if batch["unlocked_at"] else unlocked,
+            self.day(batch["ended_at"]) if batch["ended_at"] else ended,
+        )
 
     def _separate(self):
         """Say plainly whether whoever obtained the consent also unlocked on it."""
@@ -633,6 +662,7 @@ class _Told:
                 Fact("Reason for the unlock", _known(case["reason"])),
                 Fact("Safer route offered", advice),
                 *(Fact(act["kind"], self._act(act)) for act in self.facts["acts"]),
+                Fact("Separation of duties", self._separate()),
                 Fact("Closed", closed),
             ),
         )
@@ -663,7 +693,7 @@ class _Told:
         columns = (
             Column("What", "short"),
             Column("File"),
-            Column("Size", "number"),
+            Column("Size", "amount"),
             Column("Attached", "time"),
             Column("SHA-256 of the file", "code", under=True),
         )
@@ -672,14 +702,15 @@ class _Told:
     def ledger(self):
         entries, head = self.facts["ledger"]["entries"], self.facts["ledger"]["head"]
         rows = [
-            (str(e["sequence"]), self.time(e["at"]), _known(e["what"]), _known(e["actor"]), e["hash"]) for e in entries
+            (str(e["sequence"]), self.time(e["at"]), _known(e["what"]), _known(e["actor"]), e["hash"][:24])
+            for e in entries
         ]
         columns = (
             Column("Entry", "number"),
             Column("When", "time"),
             Column("What", "short"),
             Column("Who"),
-            Column("Hash", "code"),
+            Column("Hash, first 24 digits", "code"),
         )
         return Section(
             "ledger",
@@ -698,14 +729,23 @@ class _Told:
             "check",
             "How to check this certificate",
             (
-                f"Online: open {page} and type the number {number} and the code {code}, or upload the PDF or the JSON "
-                "file of this certificate.",
-                "Offline: with the script verify_certificate.py from the same page and Python 3.9 or newer, run "
-                f"“python3 verify_certificate.py {number}.json --key KEY”. KEY is the public key (Ed25519) below; "
-                "compare it with the one on the page.",
+                f"Online: open {page} and type the number {number} and the code {code}, or upload its PDF or JSON "
+                "file.",
+                f"Offline: run “python3 verify_certificate.py {number}.json --key KEY” with the script from the same "
+                "page and Python 3.9 or newer. KEY is the public key (Ed25519) below; compare it with the one on the "
+                "page.",
             ),
             facts=(Fact("Public key", keys.public_key(), code=True),),
         )
+
+
+def _items_and_total(batches):
+    """Write how many items these batches have, and their total."""
+    items, totals = [batch["item_count"] for batch in batches], [batch["total"] for batch in batches]
+    return (
+        wording.NOT_RECORDED if None in items else f"{sum(items):,}",
+        wording.NOT_RECORDED if None in totals else money(sum(map(Decimal, totals))),
+    )
 
 
 def _zone(name):
@@ -733,7 +773,11 @@ def _short(words):
 
 
 def _sentence(words):
-    return f"{words[0].upper()}{words[1:]}."
+    return f"{_capitalized(words)}."
+
+
+def _capitalized(words):
+    return f"{words[:1].upper()}{words[1:]}"
 
 
 def _both(first, second, before=""):

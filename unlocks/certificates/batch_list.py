@@ -1,0 +1,46 @@
+"""The batches of a certificate as a CSV file, for a spreadsheet: what is too long to be listed on paper."""
+
+import csv
+import io
+import re
+
+from .. import digest
+
+_COLUMNS = {
+    "number": "Number",
+    "name": "Name",
+    "item_count": "Items",
+    "total": "Total",
+    "outcome": "Outcome",
+    "unlocked_at": "Unlocked at (UTC)",
+    "unlocked_by": "Unlocked by",
+    "ended_at": "Ended at (UTC)",
+    "ended_by": "Ended by",
+    "fingerprint": "Fingerprint",
+}
+_FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
+_NEGATIVE = re.compile(r"-[0-9]+(?:\.[0-9]+)?")
+
+
+def content(facts):
+    """Return the CSV file, in UTF-8 with the mark that Excel looks for. The same facts give the same bytes."""
+    file = io.StringIO()
+    writer = csv.writer(file)
+    writer.writerow(_COLUMNS.values())
+    writer.writerows([_cell(batch[key]) for key in _COLUMNS] for batch in facts["batches"])
+    return file.getvalue().encode("utf-8-sig")
+
+
+def sha256(facts):
+    """Return the SHA-256 (hex) of the CSV file."""
+    return digest.sha256(content(facts))
+
+
+def file_name(facts):
+    return f"{facts['number']}-batches.csv"
+
+
+def _cell(value):
+    """Write a value so that no spreadsheet takes it for a formula; one that was not recorded stays empty."""
+    text = "" if value is None else str(value)
+    return f"'{text}" if _FORMULA.match(text) and not _NEGATIVE.fullmatch(text) else text

@@ -1,0 +1,68 @@
+"""Text as the fonts of a certificate can print it: nothing is dropped, and writing from right to left reads so.
+
+A PDF names glyphs from left to right whatever the language, so Arabic letters are joined and right-to-left runs turned
+around before they are drawn.
+"""
+
+import re
+import unicodedata
+
+from arabic_reshaper import ArabicReshaper
+from bidi.algorithm import get_display  # the package's own get_display leaves brackets as they are
+
+_HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # what has no shape of its own, and could mislead
+_HIDDEN_TOO = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x2800, 0x3164, 0xFFA0}
+_HIDDEN_TOO |= set(range(0xFE00, 0xFE10))
+_JOINING = ArabicReshaper({"delete_harakat": False, "ARABIC LIGATURE ALLAH": False})
+_DIRECTIONS = {"L": "L", "R": "R", "AL": "R", "NSM": "m"}
+_BRACKETS = ("()", "[]", "{}", "«»")
+
+
+def printable(text, glyphs):
+    """Return `text` in characters that are in `glyphs`, Arabic letters joined, no blank to be lost.
+
+    A character that is not among them, or has no shape, is written as its code: "[U+4E2D]".
+    """
+    if not (text.isascii() and text.isprintable()):
+        text = "".join(_printed(char, glyphs) for char in text)
+        joined = _JOINING.reshape(text)
+        text = "".join(char if ord(char) in glyphs else unicodedata.normalize("NFKC", char) for char in joined)
+    return re.sub("  +", lambda blanks: "\xa0" * (len(blanks[0]) - 1) + " ", text)
+
+
+def _printed(char, glyphs):
+    number = ord(char)
+    if char == "\t":
+        return "    "
+    # Beyond U+FFFF ReportLab writes a wrong number for what is copied from the PDF.
+    if number > 0xFFFF or number not in glyphs or number in _HIDDEN_TOO or unicodedata.category(char) in _HIDDEN:
+        return f"[U+{number:04X}]"
+    return char
+
+
+def from_left(line):
+    """Return the characters of a printable line in the order of its glyphs from left to right.
+
+    A right-to-left run is set apart from what surrounds it, as Unicode's isolates are, so that an amount after a name
+    stays after it.
+    """
+    if line.isascii():
+        return line
+    kinds = "".join(_DIRECTIONS.get(unicodedata.bidirectional(char), "o") for char in line)
+    parts, done = [], 0
+    for run in re.finditer("R[^L]*", kinds):
+        start, end = _with_brackets(line, run.start(), run.start() + len(run[0].rstrip("o")))
+        parts += [line[done:start], get_display(line[start:end], base_dir="R")]
+        done = end
+    return "".join([*parts, line[done:]])
+
+
+def _with_brackets(line, start, end):
+    """Return where a run begins and ends with the brackets around it whose other halves are in it."""
+    for opening, closing in _BRACKETS:
+        run = line[start:end]
+        if line[end : end + 1] == closing and run.count(opening) > run.count(closing):
+            end += 1
+        elif line[start - 1 : start] == opening and run.count(closing) > run.count(opening):
+            start -= 1
+    return start, end
