@@ -1,5 +1,7 @@
 """The batch list with its verdicts and bulk actions, and the page of a batch. Nobody edits a status in a form."""
 
+import json
+
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
@@ -249,7 +251,7 @@ class BatchItemAdmin(ReadOnly, DeskAdmin):
     list_select_related = ("batch",)
     sortable_by = ()
     ordering = ("-id",)
-    fields = ("batch", "kind", "number", "date", "customer", "worth", "memo", "export_id", "lines", "disposition")
+    fields = ("batch", "kind", "number", "date", "customer", "worth", "memo", "export_id", "content", "disposition")
 
     def has_module_permission(self, request):
         return False
@@ -257,6 +259,11 @@ class BatchItemAdmin(ReadOnly, DeskAdmin):
     @admin.display(description="Amount")
     def worth(self, item):
         return money(item.amount)
+
+    @admin.display(description="Lines")
+    def content(self, item):
+        lines = [" · ".join(filter(None, map(line.get, item.LINE))) for line in json.loads(item.lines)]
+        return "\n".join(lines) or self.get_empty_value_display()
 
 
 def account_link(account):

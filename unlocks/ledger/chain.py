@@ -14,6 +14,7 @@ from django.conf import settings
 from django.db import connections, transaction
 from django.utils import timezone
 
+from ..digest import canonical
 from ..models import LedgerEntry
 
 GENESIS = "0" * 64
@@ -115,10 +116,6 @@ def _sealed(entries, by, at, sequence, previous):
             sealed,
         )
         previous = sealed
-
-
-def canonical(facts):
-    return json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
 
 def seal(previous, sequence, body):

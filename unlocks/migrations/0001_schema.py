@@ -158,7 +158,7 @@ class Migration(migrations.Migration):
                 ("amount", models.DecimalField(decimal_places=2, max_digits=14)),
                 ("memo", models.TextField(blank=True)),
                 ("export_id", models.CharField(blank=True, max_length=80)),
-                ("lines", models.JSONField(blank=True, default=list)),
+                ("lines", models.TextField(default="[]")),
                 ("disposition", models.CharField(blank=True, max_length=40)),
                 (
                     "batch",
@@ -649,7 +649,7 @@ class Migration(migrations.Migration):
                 ("amount", models.DecimalField(decimal_places=2, max_digits=14)),
                 ("memo", models.TextField(blank=True)),
                 ("export_id", models.CharField(blank=True, max_length=80)),
-                ("lines", models.JSONField(blank=True, default=list)),
+                ("lines", models.TextField(default="[]")),
                 ("disposition", models.CharField(blank=True, max_length=40)),
                 ("history_id", models.BigAutoField(editable=False, primary_key=True, serialize=False)),
                 ("history_date", models.DateTimeField()),

@@ -90,8 +90,11 @@ class Batch(models.Model):
 class BatchItem(models.Model):
     """One transaction of a batch. A non-empty `export_id` is a red flag: it may be in the books already.
 
-    `lines` is a list of objects with `sku`, `description`, `quantity`, `price`, `total`, `gl_account` (strings).
+    `lines` is the canonical JSON (`digest.canonical`) of a list of objects with the keys of LINE, all strings: kept as
+    text, so that the same lines give the same fingerprint on every database.
     """
+
+    LINE = ("sku", "description", "quantity", "price", "total", "gl_account")
 
     class Kind(models.TextChoices):
         INVOICE = "invoice", "Invoice"
@@ -112,7 +115,7 @@ class BatchItem(models.Model):
     amount = models.DecimalField(max_digits=14, decimal_places=2)
     memo = models.TextField(blank=True)
     export_id = models.CharField(max_length=80, blank=True)
-    lines = models.JSONField(default=list, blank=True)
+    lines = models.TextField(default="[]")
     disposition = models.CharField(max_length=40, blank=True)
 
     history = Tracked(no_db_index=["batch"])

@@ -92,7 +92,7 @@ def page_address(changelist, number):
 def shown(record, field):
     """Write what a record holds in `field` as staff would say it: labels for choices, names for keys."""
     value = getattr(record, field.attname)
-    if value in (None, ""):
+    if value in (None, "", "[]"):  # the last: an item without lines
         return NOTHING
     if field.is_relation:
         return _named(getattr(record, field.name, None)) or f"no. {value}"

@@ -14,6 +14,7 @@ from django.utils import timezone
 
 from ... import history, operations
 from ...actors import Actor
+from ...digest import canonical
 from ...models import Account, Batch, BatchItem, Contact, UnlockRequest
 
 USERS = {
@@ -118,6 +119,7 @@ class Command(BaseCommand):
             why="Sample data",
         )
         for place, amount in enumerate(items, start=1):
+            line = {"sku": "SVC", "description": "Service call", "quantity": "1", "total": str(amount)}
             history.save(
                 BatchItem(
                     batch=batch,
@@ -128,7 +130,7 @@ class Command(BaseCommand):
                     amount=amount,
                     memo="",
                     export_id=f"QBO-{draw.randint(1000, 9999)}" if draw.random() < 0.02 else "",
-                    lines=[{"sku": "SVC", "description": "Service call", "quantity": "1", "total": str(amount)}],
+                    lines=canonical([line]),
                 ),
                 by=Actor.desk(),
                 why="Sample data",
