@@ -16,6 +16,7 @@ from unlocks.actors import Actor
 from unlocks.database import fingerprint, guards
 from unlocks.ledger import chain, invariants
 from unlocks.models import Account, Batch, BatchItem, RequestedBatch
+from unlocks.rules import Refusal
 
 pytestmark = pytest.mark.django_db
 
@@ -163,11 +164,18 @@ class Desk(RuleBasedStateMachine):
 
     @rule(n=place, who=st.sampled_from(["customer", 0, 1]))
     def withdraw(self, n, who):
-        if case := self.pick(n, "consented", "unlocked"):
+        """Withdraw; where nothing is left that the consent could serve for, there is nothing to withdraw."""
+        if not (case := self.pick(n, "consented", "unlocked")):
+            return
+        try:
             if who == "customer":
                 operations.withdraw_own_consent(case.consent, why="", by=customer(self.admin))
             else:
                 operations.withdraw_consent(case.consent, why="Asked", by=self.people[who])
+        except operations.Refused as refused:
+            assert (refused.code, case.waiting, case.unlocked) == (Refusal.CONSENT_OVER, set(), set())
+        else:
+            assert case.waiting | case.unlocked
             for unlocked in case.unlocked:
                 self.status[unlocked] = "bypassed"
             case.status, case.waiting, case.unlocked = "closed", set(), set()
