@@ -52,7 +52,18 @@ def test_text_is_shown_as_it_stands():
 def _marked_up(value):
     """Return facts in which every text that somebody may have typed ends in markup."""
     if isinstance(value, dict):
-        kept = {"format", "number", "code", "time_zone", "decision", "how", "pin_typed_by", "total", "fingerprint"}
+        kept = {
+            "format",
+            "number",
+            "code",
+            "time_zone",
+            "decision",
+            "how",
+            "pin_typed_by",
+            "total",
+            "fingerprint",
+            "outcome",
+        }
         return {key: inner if key in kept or key.endswith("_at") else _marked_up(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_marked_up(inner) for inner in value]
@@ -74,9 +85,9 @@ def test_strip_for_print_says_what_no_page_may_go_without():
         "interim": "INTERIM",
         "closed": None,
         "declined": "DECLINED",
-        "recorded_by_phone": "TAKEN DOWN BY STAFF · INTERIM",
+        "recorded_by_phone": "RECORDED BY PHONE · INTERIM",
         "withdrawn": "WITHDRAWN",
-        "taken_back": "WITHDRAWN · TAKEN DOWN BY STAFF",
+        "withdrawn_by_phone": "WITHDRAWN · RECORDED BY PHONE",
         "unknown": "INTERIM",
     }
 
