@@ -12,7 +12,13 @@ from . import samples
 
 
 def page(facts):
-    context = {"facts": facts, "paper": paper(facts), "pdf_url": "/c/1.pdf", "json_url": "/c/1.json"}
+    context = {
+        "facts": facts,
+        "paper": paper(facts),
+        "pdf_url": "/c/1.pdf",
+        "json_url": "/c/1.json",
+        "csv_url": "/c/1.csv",
+    }
     return render_to_string("unlocks/certificate.html", context)
 
 
@@ -102,8 +108,11 @@ def test_headings_in_the_text_are_bold_and_the_text_is_as_it_stands(kind):
 
 
 def test_files_can_be_had():
-    links = re.findall(r'<a class="btn[^>]*href="([^"]*)"', page(samples.closed()))
-    assert [link for link in links if link != "#main"] == ["/c/1.pdf", "/c/1.json"]
+    found = {}
+    for kind in (samples.closed, samples.declined):
+        links = re.findall(r'<a class="btn[^>]*href="([^"]*)"', page(kind()))
+        found[kind.__name__] = [link for link in links if link != "#main"]
+    assert found == {"closed": ["/c/1.pdf", "/c/1.json", "/c/1.csv"], "declined": ["/c/1.pdf", "/c/1.json"]}
 
 
 def test_numbers_of_sections_are_unique():
