@@ -22,7 +22,8 @@ from django.utils import timezone
 from tests import factories
 from unlocks import history, operations
 from unlocks.actors import Actor
-from unlocks.database import fingerprint, guards
+from unlocks.database import fingerprint
+from unlocks.database.guards import declared
 from unlocks.models import (
     Account,
     Batch,
@@ -1195,8 +1196,8 @@ def another_key_by_alias(table, scene):
     sql(f"UPDATE {table} SET _rowid_ = 999999 WHERE {_key(table)} = %s", _victim(scene, table))
 
 
-_GROWING = sorted(guards.append_only_tables())
-_STAYING = sorted(guards._NEVER_DELETED)
+_GROWING = sorted(declared.append_only_tables())
+_STAYING = sorted(declared.NEVER_DELETED)
 # Each case has entries in the ledger, which refer to it.
 _REFERRED_TO = {"unlocks_unlockrequest"}
 

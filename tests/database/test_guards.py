@@ -13,6 +13,7 @@ from django.db.migrations.loader import MigrationLoader
 from tests.factories import acting, case_consented, make_batch
 from unlocks import checks, operations
 from unlocks.database import guards
+from unlocks.database.guards import declared
 from unlocks.models import Batch
 from unlocks.rules import Refusal
 
@@ -24,7 +25,7 @@ def run(*statements):
 
 
 def trigger_of(table):
-    return next(name for name in sorted(guards._dialect(connection).expected(connection)) if table in name)
+    return next(name for name in sorted(guards.expected()) if table in name)
 
 
 @pytest.mark.django_db
@@ -71,7 +72,7 @@ class TestMissing:
 
     def test_names_all_of_them_when_lifted(self):
         with guards.lifted():
-            assert guards.missing() == sorted(guards._dialect(connection).expected(connection))
+            assert guards.missing() == sorted(guards.expected())
         assert guards.missing() == []
 
     def test_unlock_refuses_then(self, agent):
@@ -179,7 +180,9 @@ def test_without_our_schema_editor_a_later_migration_would_lose_them(scratch, mo
 
 
 def test_every_table_is_guarded_or_named_here_as_free():
-    guarded = {guard.table for guard in guards.GUARDS} | set(guards.append_only_tables()) | set(guards._NEVER_DELETED)
+    guarded = (
+        {guard.table for guard in declared.GUARDS} | set(declared.append_only_tables()) | set(declared.NEVER_DELETED)
+    )
     tables = {model._meta.db_table for model in apps.get_app_config("unlocks").get_models(include_auto_created=True)}
     assert tables | {"auth_user"} == guarded | {
         "unlocks_selection",

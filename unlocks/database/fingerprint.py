@@ -9,7 +9,7 @@ from django.db.models.expressions import RawSQL
 
 from .. import history
 
-# A change of any of these blanks the fingerprint (guards.py), so a consent given before no longer fits.
+# A change of any of these blanks the fingerprint (guards/declared.py), so a consent given before no longer fits.
 BATCH_CONTENT = ("number", "name", "total", "item_count", "posted_on", "bypassed_on")
 ITEM_CONTENT = ("kind", "number", "date", "customer", "amount", "memo", "export_id", "lines")
 

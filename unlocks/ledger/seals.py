@@ -15,7 +15,7 @@ from django.apps import apps
 from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection, transaction
 
-from ..database import guards
+from ..database.guards import declared
 from ..models import Act, ConsentLink, LedgerEntry, Verdict
 from . import chain
 
@@ -45,7 +45,7 @@ _UNLISTED = {
 
 def sealed_columns():
     """Return {model: the columns that a seal covers now}, by name of the table."""
-    grows = guards.append_only_tables().keys() - {LedgerEntry._meta.db_table, Act._meta.db_table}
+    grows = declared.append_only_tables().keys() - {LedgerEntry._meta.db_table, Act._meta.db_table}
     models = [model for model in apps.get_app_config("unlocks").get_models() if model._meta.db_table in grows]
     columns = {model: [field.attname for field in model._meta.concrete_fields] for model in models}
     columns[Verdict] += _ACT

@@ -1,0 +1,414 @@
+"""The promise as the database keeps it: each guard is the condition under which a row is refused.
+
+In a condition `{new}` and `{old}` are the row after and before, `{now}` is the database's clock, `{half_an_hour_ago}`
+what it showed then, `{fingerprint}` the fingerprint of the batch `{new}`, and `<!>` means "differs, NULL counted as a
+value". `of` narrows a guard to the columns that an UPDATE names; never for a key, which SQLite knows by other names
+too (`SET rowid = ...`).
+"""
+
+from dataclasses import dataclass
+
+from django.apps import apps
+
+from .. import fingerprint
+
+ONLY_GROWS = "{table} only grows: its rows are evidence."
+STAYS = "Rows of {table} are never deleted."
+
+
+@dataclass(frozen=True)
+class Guard:
+    name: str
+    table: str
+    event: str
+    refused_when: str
+    says: str
+    of: tuple = ()
+
+    def condition(self, *, differs, **names):
+        """Return `refused_when` in the words of one database."""
+        return self.refused_when.format(**names).replace("<!>", differs)
+
+
+def _changes(columns):
+    return " OR ".join(f"{{new}}.{column} <!> {{old}}.{column}" for column in columns)
+
+
+def _along(column, arrows):
+    allowed = " OR ".join(f"({{old}}.{column} = '{a}' AND {{new}}.{column} = '{b}')" for a, b in arrows)
+    return f"{{new}}.{column} <> {{old}}.{column} AND NOT ({allowed})"
+
+
+BATCH_ARROWS = [
+    ("pending", "posted"),
+    ("posted", "pending"),
+    ("posted", "exported"),
+    ("posted", "bypassed"),
+    ("bypassed", "unlocked"),
+    ("unlocked", "exported"),
+    ("unlocked", "bypassed"),
+]
+REQUEST_ARROWS = [
+    ("open", "awaiting_consent"),
+    ("awaiting_consent", "consented"),
+    ("consented", "awaiting_consent"),
+    ("consented", "unlocked"),
+    ("open", "closed"),
+    ("awaiting_consent", "closed"),
+    ("consented", "closed"),
+    ("unlocked", "closed"),
+]
+LINE_ARROWS = [
+    ("waiting", "unlocked"),
+    ("waiting", "not_unlocked"),
+    ("unlocked", "re_exported"),
+    ("unlocked", "relocked"),
+]
+
+_GRANT_HOLDS = """EXISTS (
+  SELECT 1 FROM unlocks_consentedbatch cb
+  JOIN unlocks_consent c ON c.id = cb.consent_id
+  JOIN unlocks_requestedbatch l ON l.id = cb.requested_batch_id
+  JOIN unlocks_unlockrequest r ON r.id = l.unlock_request_id
+  JOIN unlocks_account a ON a.id = r.account_id
+  WHERE cb.id = {new}.grant_id AND cb.batch_id = {new}.id AND l.batch_id = {new}.id
+    AND l.outcome = 'waiting' AND l.consented_id = cb.id
+    AND r.id = c.unlock_request_id AND r.status IN ('consented', 'unlocked')
+    AND a.id = {new}.account_id AND a.active
+    AND c.decision = 'agreed' AND c.valid_until > {now}
+    AND (c.recorded_by_id IS NULL OR c.recorded_by_id <> {new}.unlocked_by_id)
+    AND cb.fingerprint = {new}.fingerprint AND cb.fingerprint <> ''
+    AND NOT EXISTS (SELECT 1 FROM unlocks_consentwithdrawal w WHERE w.consent_id = c.id))"""
+
+GUARDS = [
+    Guard(
+        "batch_starts_locked",
+        "unlocks_batch",
+        "INSERT",
+        "{new}.status NOT IN ('pending', 'posted', 'exported', 'bypassed') OR {new}.fingerprint <> ''",
+        "A batch starts pending, posted, exported or bypassed, with no fingerprint.",
+    ),
+    Guard(
+        "batch_moves_along_the_arrows",
+        "unlocks_batch",
+        "UPDATE",
+        _along("status", BATCH_ARROWS),
+        "A batch cannot move from that status to this one.",
+        of=("status",),
+    ),
+    Guard(
+        "batch_keeps_its_identity",
+        "unlocks_batch",
+        "UPDATE",
+        _changes(["id", "account_id", "number"]),
+        "A batch keeps its account and number.",
+    ),
+    Guard(
+        "batch_unlocked_only_with_consent",
+        "unlocks_batch",
+        "UPDATE",
+        "{new}.status = 'unlocked' AND {old}.status <> 'unlocked' AND ({new}.period_closed OR "
+        f"({_changes(fingerprint.BATCH_CONTENT)}) OR NOT {_GRANT_HOLDS})",
+        "No unlock without a recorded, agreed, unexpired and unwithdrawn consent for this batch as it stands.",
+        of=("status",),
+    ),
+    Guard(
+        "batch_grant_does_not_change",
+        "unlocks_batch",
+        "UPDATE",
+        "{new}.status = 'unlocked' AND {old}.status = 'unlocked' AND "
+        f"({_changes(['grant_id', 'unlocked_until', 'unlocked_by_id'])})",
+        "An unlocked batch keeps its grant, its end and who unlocked it.",
+        of=("grant_id", "unlocked_until", "unlocked_by_id"),
+    ),
+    Guard(
+        "batch_grant_is_used_up",
+        "unlocks_batch",
+        "UPDATE",
+        "{old}.status = 'unlocked' AND {new}.status <> 'unlocked' AND NOT EXISTS (SELECT 1 FROM "
+        "unlocks_requestedbatch l WHERE l.consented_id = {old}.grant_id AND l.outcome = 'unlocked')",
+        "The request does not show this batch as unlocked.",
+        of=("status",),
+    ),
+    Guard(
+        "batch_fingerprint_is_true",
+        "unlocks_batch",
+        "UPDATE",
+        "{new}.fingerprint <> {old}.fingerprint AND {new}.fingerprint <> '' AND {new}.fingerprint <> {fingerprint}",
+        "This is not the fingerprint of the batch's content.",
+        of=("fingerprint",),
+    ),
+    Guard(
+        "line_starts_waiting",
+        "unlocks_requestedbatch",
+        "INSERT",
+        "{new}.outcome <> 'waiting' OR {new}.consented_id IS NOT NULL OR NOT EXISTS (SELECT 1 FROM "
+        "unlocks_unlockrequest r JOIN unlocks_batch b ON b.account_id = r.account_id "
+        "WHERE r.id = {new}.unlock_request_id AND b.id = {new}.batch_id AND r.status <> 'closed')",
+        "A batch joins an open request of its own account, waiting.",
+    ),
+    Guard(
+        "line_moves_along_the_arrows",
+        "unlocks_requestedbatch",
+        "UPDATE",
+        _along("outcome", LINE_ARROWS),
+        "A requested batch cannot move from that outcome to this one.",
+        of=("outcome",),
+    ),
+    Guard(
+        "line_keeps_its_identity",
+        "unlocks_requestedbatch",
+        "UPDATE",
+        _changes(["id", "unlock_request_id", "batch_id"]),
+        "A requested batch keeps its request and batch.",
+    ),
+    Guard(
+        "line_follows_its_batch",
+        "unlocks_requestedbatch",
+        "UPDATE",
+        "{new}.outcome <> {old}.outcome AND NOT EXISTS (SELECT 1 FROM "
+        "unlocks_batch b WHERE b.id = {new}.batch_id AND ("
+        "({new}.outcome = 'not_unlocked' AND (b.status <> 'unlocked' OR b.grant_id <!> {new}.consented_id)) OR "
+        "({new}.outcome = 'unlocked' AND b.status = 'unlocked' AND b.grant_id = {new}.consented_id) OR "
+        "({new}.outcome = 're_exported' AND b.status = 'exported') OR "
+        "({new}.outcome = 'relocked' AND b.status = 'bypassed')))",
+        "The outcome does not fit the batch.",
+        of=("outcome",),
+    ),
+    Guard(
+        "line_names_its_own_consent",
+        "unlocks_requestedbatch",
+        "UPDATE",
+        "{new}.consented_id <!> {old}.consented_id AND ({old}.outcome <> 'waiting' OR NOT EXISTS (SELECT 1 FROM "
+        "unlocks_consentedbatch cb WHERE cb.id = {new}.consented_id AND cb.requested_batch_id = {new}.id))",
+        "A requested batch names a consent given for it.",
+        of=("consented_id",),
+    ),
+    Guard(
+        "request_starts_open",
+        "unlocks_unlockrequest",
+        "INSERT",
+        "{new}.status <> 'open'",
+        "A request starts open.",
+    ),
+    Guard(
+        "request_moves_along_the_arrows",
+        "unlocks_unlockrequest",
+        "UPDATE",
+        _along("status", REQUEST_ARROWS),
+        "A request cannot move from that status to this one.",
+        of=("status",),
+    ),
+    Guard(
+        "request_keeps_its_identity",
+        "unlocks_unlockrequest",
+        "UPDATE",
+        f"{{old}}.status = 'closed' OR {_changes(['id', 'account_id', 'requester_id', 'opened_by_id', 'opened_at'])}",
+        "A request keeps its account, requester and opening, and a closed one does not change.",
+    ),
+    Guard(
+        "request_ready_only_with_consent",
+        "unlocks_unlockrequest",
+        "UPDATE",
+        "{new}.status = 'consented' AND {old}.status <> 'consented' AND NOT EXISTS (SELECT 1 FROM unlocks_consent c "
+        "WHERE c.unlock_request_id = {new}.id AND c.decision = 'agreed' AND NOT EXISTS (SELECT 1 FROM "
+        "unlocks_consentwithdrawal w WHERE w.consent_id = c.id))",
+        "A request is ready to unlock only once the customer has agreed.",
+        of=("status",),
+    ),
+    Guard(
+        "request_closed_without_open_batches",
+        "unlocks_unlockrequest",
+        "UPDATE",
+        "{new}.status = 'closed' AND EXISTS (SELECT 1 FROM unlocks_requestedbatch l "
+        "WHERE l.unlock_request_id = {new}.id AND l.outcome IN ('waiting', 'unlocked'))",
+        "A request is closed only when none of its batches is waiting or unlocked.",
+        of=("status",),
+    ),
+    Guard(
+        "terms_start_as_a_draft",
+        "unlocks_consentterms",
+        "INSERT",
+        # Version 1 comes published, from a migration.
+        "{new}.version <> 1 AND ({new}.published_at IS NOT NULL OR EXISTS (SELECT 1 FROM unlocks_consentterms t "
+        "WHERE t.published_at IS NULL AND t.id <> {new}.id))",
+        "Terms start as a draft, one at a time.",
+    ),
+    Guard(
+        "terms_published_by_somebody",
+        "unlocks_consentterms",
+        "UPDATE",
+        f"{{new}}.published_at IS NOT NULL AND ({{new}}.published_by_id IS NULL OR {_changes(['title', 'text'])})",
+        "Terms are published by a named member of staff, just as they were drafted.",
+    ),
+    Guard(
+        "terms_frozen",
+        "unlocks_consentterms",
+        "UPDATE",
+        "{old}.published_at IS NOT NULL",
+        "Published terms do not change.",
+    ),
+    Guard(
+        "link_goes_to_an_admin",
+        "unlocks_consentlink",
+        "INSERT",
+        "NOT EXISTS (SELECT 1 FROM unlocks_contact p JOIN unlocks_unlockrequest r ON r.account_id = p.account_id "
+        "WHERE p.id = {new}.sent_to_id AND p.is_admin AND p.email = {new}.email AND r.id = {new}.unlock_request_id) "
+        "OR NOT EXISTS (SELECT 1 FROM unlocks_consentterms t WHERE t.id = {new}.terms_id "
+        "AND t.published_at IS NOT NULL)",
+        "A consent link goes to an Admin on file of the request's account, with published terms.",
+    ),
+    Guard(
+        "link_goes_one_way",
+        "unlocks_consentlink",
+        "UPDATE",
+        _changes(["id", "unlock_request_id", "sent_to_id", "email", "terms_id", "token_hash", "sent_by_id", "sent_at"])
+        + " OR {new}.expires_at > {old}.expires_at"
+        + f" OR ({{old}}.first_opened_at IS NOT NULL AND ({_changes(['first_opened_ip', 'first_opened_browser'])}))"
+        + f" OR ({{old}}.used_at IS NOT NULL AND ({_changes(['pin_verified_at', 'expires_at'])}))"
+        + "".join(
+            f" OR ({{old}}.{column} IS NOT NULL AND {{new}}.{column} <!> {{old}}.{column})"
+            for column in ("used_at", "revoked_at", "first_opened_at")
+        ),
+        "A consent link keeps what it was sent with; used, opened and revoked cannot be undone.",
+    ),
+    Guard(
+        "consent_comes_by_its_link",
+        "unlocks_consent",
+        "INSERT",
+        "{new}.how = 'link' AND NOT EXISTS (SELECT 1 FROM unlocks_consentlink k WHERE k.id = {new}.link_id "
+        "AND k.unlock_request_id = {new}.unlock_request_id AND k.terms_id = {new}.terms_id AND k.revoked_at IS NULL "
+        "AND k.sent_to_id = {new}.contact_id AND k.email = {new}.email "
+        "AND EXISTS (SELECT 1 FROM unlocks_contact p WHERE p.id = k.sent_to_id AND p.is_admin AND p.email = k.email) "
+        "AND k.used_at IS NOT NULL AND k.first_opened_at IS NOT NULL "
+        "AND k.expires_at > {new}.given_at AND k.expires_at > {now} "
+        "AND ({new}.decision = 'declined' OR k.pin_verified_at IS NOT NULL))",
+        "A consent comes by a link of its request that was opened, PIN-verified, used in time and not revoked.",
+    ),
+    Guard(
+        "consent_recorded_by_phone_with_the_pin",
+        "unlocks_consent",
+        "INSERT",
+        "{new}.how = 'phone' AND NOT ({new}.decision = 'agreed' AND EXISTS (SELECT 1 FROM unlocks_unlockrequest r "
+        "JOIN unlocks_account a ON a.id = r.account_id JOIN unlocks_contact p ON p.account_id = a.id "
+        "JOIN unlocks_ledgerentry e ON e.unlock_request_id = r.id JOIN unlocks_consentterms t ON t.id = {new}.terms_id "
+        "WHERE r.id = {new}.unlock_request_id AND r.status <> 'closed' AND r.pin_verified_by_id = {new}.recorded_by_id "
+        "AND p.id = {new}.contact_id AND p.is_admin AND p.email = {new}.email AND t.published_at IS NOT NULL "
+        "AND e.kind = 'pin_verified' AND e.user_id = {new}.recorded_by_id AND e.at > {half_an_hour_ago} "
+        "AND (a.pin_issued_at IS NULL OR e.at >= a.pin_issued_at)))",
+        "Whoever records a consent by phone has verified the PIN for this request within 30 minutes.",
+    ),
+    Guard(
+        "evidence_is_of_a_consent_recorded_by_phone",
+        "unlocks_consentevidence",
+        "INSERT",
+        "NOT EXISTS (SELECT 1 FROM unlocks_consent c WHERE c.id = {new}.consent_id AND c.how = 'phone')",
+        "Evidence belongs to a consent recorded by phone.",
+    ),
+    Guard(
+        "consented_batch_is_of_its_request",
+        "unlocks_consentedbatch",
+        "INSERT",
+        "NOT EXISTS (SELECT 1 FROM unlocks_consent c "
+        "JOIN unlocks_requestedbatch l ON l.unlock_request_id = c.unlock_request_id "
+        "JOIN unlocks_batch b ON b.id = l.batch_id "
+        "WHERE c.id = {new}.consent_id AND c.decision = 'agreed' AND l.id = {new}.requested_batch_id "
+        "AND b.id = {new}.batch_id AND {new}.fingerprint <> '' AND b.fingerprint = {new}.fingerprint "
+        "AND b.number = {new}.number AND b.name = {new}.name AND b.total = {new}.total "
+        "AND b.item_count = {new}.item_count) "
+        "OR (SELECT count(*) FROM unlocks_consentedbatch x WHERE x.consent_id = {new}.consent_id) "
+        "> (SELECT c.batch_count FROM unlocks_consent c WHERE c.id = {new}.consent_id)",
+        "A consent covers the batches of its own request as they stood, and no more of them than were shown.",
+    ),
+    Guard(
+        "withdrawal_after_relock",
+        "unlocks_consentwithdrawal",
+        "INSERT",
+        "EXISTS (SELECT 1 FROM unlocks_consentedbatch cb JOIN unlocks_batch b ON b.grant_id = cb.id "
+        "WHERE cb.consent_id = {new}.consent_id AND b.status = 'unlocked')",
+        "A consent in use cannot be withdrawn before its batches are relocked.",
+    ),
+    Guard(
+        "ledger_is_a_chain",
+        "unlocks_ledgerentry",
+        "INSERT",
+        "NOT (({new}.sequence = 1 AND {new}.previous_hash = '" + "0" * 64 + "') OR EXISTS (SELECT 1 FROM "
+        "unlocks_ledgerentry p WHERE p.sequence = {new}.sequence - 1 AND p.hash = {new}.previous_hash))",
+        "A ledger entry follows the one before it.",
+    ),
+    Guard(
+        "account_keeps_its_number",
+        "unlocks_account",
+        "UPDATE",
+        _changes(["id", "number"]),
+        "An account keeps its number.",
+    ),
+    Guard(
+        "contact_keeps_its_account",
+        "unlocks_contact",
+        "UPDATE",
+        _changes(["id", "account_id"]),
+        "A contact keeps its account.",
+    ),
+    Guard("item_keeps_its_key", "unlocks_batchitem", "UPDATE", _changes(["id"]), "An item keeps its key."),
+    Guard(
+        "terms_keep_their_key",
+        "unlocks_consentterms",
+        "UPDATE",
+        _changes(["id", "version"]),
+        "Terms keep their key and version.",
+    ),
+    Guard(
+        "user_keeps_the_key",
+        "auth_user",
+        "UPDATE",
+        # Evidence names staff by it.
+        _changes(["id", "username"]),
+        "A user keeps the key and the username.",
+    ),
+]
+
+# After these changes the database blanks the batch's fingerprint: a consent given before no longer fits.
+BLANKED_BY = [
+    ("unlocks_batch", "UPDATE", "id", fingerprint.BATCH_CONTENT),
+    ("unlocks_batchitem", "INSERT", "batch_id", ()),
+    ("unlocks_batchitem", "UPDATE", "batch_id", (*fingerprint.ITEM_CONTENT, "batch_id")),
+]
+
+APPEND_ONLY = {
+    "unlocks_consent": ("link_id", "receipt_hash"),
+    "unlocks_consentedbatch": (("consent_id", "batch_id"),),
+    "unlocks_consentwithdrawal": ("consent_id",),
+    "unlocks_consentevidence": (("consent_id", "sha256"),),
+    "unlocks_resentreceipt": ("token_hash",),
+    "unlocks_certificate": ("sha256", "pdf_sha256", ("consent_id", "ordinal")),
+    "unlocks_ledgerentry": ("sequence", "previous_hash", "hash"),
+    "unlocks_act": (),
+    "unlocks_verdict": (("act_id", "batch_id"),),
+}
+NEVER_DELETED = {
+    "unlocks_account": ("number",),
+    "unlocks_contact": (("account_id", "email"),),
+    "unlocks_batch": (("account_id", "number"),),
+    "unlocks_batchitem": (),
+    "unlocks_unlockrequest": (),
+    "unlocks_requestedbatch": (("unlock_request_id", "batch_id"),),
+    "unlocks_consentterms": ("version",),
+    "unlocks_consentlink": ("token_hash",),
+    "auth_user": ("username",),
+}
+# REPLACE makes room by deleting the row in the way, without any DELETE trigger: partial unique indexes as well.
+REPLACE_ALSO = {
+    "unlocks_requestedbatch": "EXISTS (SELECT 1 FROM unlocks_requestedbatch x WHERE x.batch_id = NEW.batch_id "
+    "AND x.outcome IN ('waiting', 'unlocked') AND NEW.outcome IN ('waiting', 'unlocked'))",
+    "unlocks_consentlink": "EXISTS (SELECT 1 FROM unlocks_consentlink x "
+    "WHERE x.unlock_request_id = NEW.unlock_request_id "
+    "AND x.used_at IS NULL AND x.revoked_at IS NULL AND NEW.used_at IS NULL AND NEW.revoked_at IS NULL)",
+}
+
+
+def append_only_tables():
+    """Return the tables that only grow, with the columns (or tuples of them) that are unique in each."""
+    models = apps.get_app_config("unlocks").get_models()
+    histories = {model._meta.db_table: () for model in models if hasattr(model, "history_object")}
+    return APPEND_ONLY | histories

@@ -1,0 +1,105 @@
+"""The guards of SQLite: a trigger a guard, judged row by row."""
+
+from itertools import chain
+
+from django.apps import apps
+
+from .. import fingerprint
+from . import declared
+
+_NAMES = {
+    "new": "NEW",
+    "old": "OLD",
+    "now": "strftime('%Y-%m-%d %H:%M:%f', 'now')",
+    "half_an_hour_ago": "strftime('%Y-%m-%d %H:%M:%f', 'now', '-30 minutes')",
+    "fingerprint": fingerprint.sql("sqlite", "NEW"),
+    "differs": "IS NOT",
+}
+
+
+def expected(connection):
+    """Return {name: SQL} of the triggers that should be there, for the tables that are there."""
+    tables = set(connection.introspection.table_names())
+    triggers = chain(_judging(), _blanking(), _growing(), _staying())
+    return {name: sql for name, table, sql in triggers if table in tables}
+
+
+def stored(connection):
+    """Return {name: SQL} of the triggers that are there."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+        return dict(cursor.fetchall())
+
+
+def removals(connection):
+    return [f'DROP TRIGGER "{name}"' for name in stored(connection) if name.startswith("unlocks_guard_")]
+
+
+def statements(connection):
+    return [*removals(connection), *expected(connection).values()]
+
+
+def _trigger(name, table, timing, event, then, when="", of=()):
+    columns = f" OF {', '.join(of)}" if of else ""
+    condition = f"\nWHEN {when}" if when else ""
+    sql = (
+        f'CREATE TRIGGER "unlocks_guard_{name}" {timing} {event}{columns} ON "{table}"\n'
+        f"FOR EACH ROW{condition}\nBEGIN\n  {then};\nEND"
+    )
+    return f"unlocks_guard_{name}", table, sql
+
+
+def _raise(says):
+    return "SELECT RAISE(ABORT, '{}')".format(says.replace("'", "''"))
+
+
+def _judging():
+    for guard in declared.GUARDS:
+        then = _raise(guard.says)
+        yield _trigger(guard.name, guard.table, "AFTER", guard.event, then, guard.condition(**_NAMES), guard.of)
+
+
+def _blanking():
+    for table, event, key, columns in declared.BLANKED_BY:
+        when = " OR ".join(f"NEW.{column} IS NOT OLD.{column}" for column in columns)
+        keys = f"NEW.{key}, OLD.{key}" if event == "UPDATE" else f"NEW.{key}"
+        then = f"UPDATE unlocks_batch SET fingerprint = '' WHERE id IN ({keys}) AND fingerprint <> ''"
+        yield _trigger(f"{table}_{event.lower()}_blanks_fingerprint", table, "AFTER", event, then, when, columns)
+
+
+def _growing():
+    for table, unique in declared.append_only_tables().items():
+        then = _raise(declared.ONLY_GROWS.format(table=table))
+        yield _trigger(f"{table}_no_update", table, "BEFORE", "UPDATE", then)
+        yield _trigger(f"{table}_no_delete", table, "BEFORE", "DELETE", then)
+        yield _trigger(f"{table}_no_replace", table, "BEFORE", "INSERT", then, _in_the_way(table, unique))
+
+
+def _staying():
+    for table, unique in declared.NEVER_DELETED.items():
+        then = _raise(declared.STAYS.format(table=table))
+        yield _trigger(f"{table}_no_delete", table, "BEFORE", "DELETE", then)
+        yield _trigger(f"{table}_no_replace", table, "BEFORE", "INSERT", then, _in_the_way(table, unique))
+        for columns in _groups(unique):
+            name = f"{table}_no_replace_by_{'_'.join(columns)}"
+            when = f"EXISTS (SELECT 1 FROM {table} x WHERE x.id <> OLD.id AND {_same(columns)})"
+            yield _trigger(name, table, "BEFORE", "UPDATE", then, when, columns)
+
+
+def _in_the_way(table, unique):
+    """Return the condition that a new row meets one that is there: REPLACE would delete that without a trigger."""
+    groups = [(_primary_key(table),), *_groups(unique)]
+    clauses = [f"EXISTS (SELECT 1 FROM {table} x WHERE {_same(columns)})" for columns in groups]
+    return " OR ".join([*clauses, *filter(None, [declared.REPLACE_ALSO.get(table)])])
+
+
+def _groups(unique):
+    return [(columns,) if isinstance(columns, str) else columns for columns in unique]
+
+
+def _same(columns):
+    return " AND ".join(f"x.{column} = NEW.{column}" for column in columns)
+
+
+def _primary_key(table):
+    return next(model._meta.pk.column for model in apps.get_models() if model._meta.db_table == table)
