@@ -1,5 +1,6 @@
 """Taking a consent back on the receipt, and what else the receipt is for: both receipts, each state, nobody else."""
 
+import json
 import re
 from datetime import timedelta
 from html import unescape
@@ -18,6 +19,7 @@ from tests.factories import acting
 from tests.test_concurrency import at_once, holds
 from unlocks import history, operations
 from unlocks.actors import Actor
+from unlocks.certificates import batch_list
 from unlocks.customer import access
 from unlocks.models import Certificate, Consent, ConsentWithdrawal
 
@@ -557,6 +559,11 @@ def test_the_certificate_is_issued_by_a_post_and_handed_out_byte_for_byte(client
     for name, kind, content in (
         (f"{issued.number}.pdf", "application/pdf", bytes(issued.pdf)),
         (f"{issued.number}.json", "application/json", issued.content.encode()),
+        (
+            f"{issued.number}-batches.csv",
+            "text/csv; charset=utf-8",
+            batch_list.content(json.loads(issued.content)["certificate"]),
+        ),
     ):
         file = client.get(f"{place}certificate/1/{name}")
         assert (file.content, file["Content-Type"], file["Content-Disposition"], file["Cache-Control"]) == (

@@ -132,7 +132,7 @@ def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
             }
             for batch, outcome, ended_at, ended_by in zip(
                 case.batches,
-                ["Re-exported", "Unlocked"],
+                ["re_exported", "unlocked"],
                 [exported_at, None],
                 ["second-agent", None],
                 strict=True,
@@ -257,7 +257,7 @@ def test_of_a_consent_that_was_taken_back(agent):
         "contact": case.admin.name,
         "why": None,
     }
-    assert [batch["outcome"] for batch in told_of["batches"]] == ["Locked again", "Locked again"]
+    assert [batch["outcome"] for batch in told_of["batches"]] == ["relocked", "relocked"]
     assert [batch["ended_by"] for batch in told_of["batches"]] == [f"Link sent to {case.admin.name}"] * 2
 
 
@@ -272,8 +272,8 @@ def test_of_a_consent_that_was_asked_for_anew(agent):
     operations.unlock(case.rows, by=acting(agent))
     told_of = facts(operations.issue_certificate(older, by=by))
     assert [(batch["outcome"], batch["unlocked_at"]) for batch in told_of["batches"]] == [
-        ("Under a later consent", None),
-        ("Under a later consent", None),
+        ("later_consent", None),
+        ("later_consent", None),
     ]
 
 

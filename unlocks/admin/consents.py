@@ -19,6 +19,7 @@ from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_safe
 
 from .. import evidence
+from ..certificates import batch_list
 from ..certificates.words import paper
 from ..models import Certificate, Consent, ConsentEvidence, RequestedBatch
 from ..templatetags.desk import thousands
@@ -114,6 +115,7 @@ class ConsentAdmin(ReadOnlyAdmin):
             page("certificates/<key:ordinal>/", self.certificate_view, "certificate"),
             page("certificates/<key:ordinal>/pdf/", self.certificate_pdf_view, "certificate_pdf"),
             page("certificates/<key:ordinal>/json/", self.certificate_json_view, "certificate_json"),
+            page("certificates/<key:ordinal>/batches/", self.certificate_batches_view, "certificate_batches"),
             *super().get_urls(),
         ]
 
@@ -200,6 +202,7 @@ class ConsentAdmin(ReadOnlyAdmin):
             "paper": paper(facts),
             "pdf_url": reverse("admin:certificate_pdf", args=[pk, ordinal]),
             "json_url": reverse("admin:certificate_json", args=[pk, ordinal]),
+            "csv_url": reverse("admin:certificate_batches", args=[pk, ordinal]),
             "back_url": reverse("admin:unlocks_consent_change", args=[pk]),
         }
         return TemplateResponse(request, "unlocks/certificate.html", context, headers={"Cache-Control": "no-store"})
@@ -213,6 +216,12 @@ class ConsentAdmin(ReadOnlyAdmin):
     def certificate_json_view(self, request, pk, ordinal):
         certificate = self._certificate(request, pk, ordinal)
         return _download(f"{certificate.number}.json", certificate.content.encode(), "application/json")
+
+    @method_decorator(require_safe)
+    def certificate_batches_view(self, request, pk, ordinal):
+        """Hand out the batches of a certificate as CSV."""
+        facts = json.loads(self._certificate(request, pk, ordinal).content)["certificate"]
+        return _download(batch_list.file_name(facts), batch_list.content(facts), "text/csv; charset=utf-8")
 
     def _certificate(self, request, pk, ordinal):
         if not self.has_view_permission(request):

@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from .. import operations
 from ..actors import Actor
-from ..certificates import words
+from ..certificates import batch_list, words
 from ..models import Certificate, Consent, LedgerEntry, RequestedBatch, UnlockRequest
 from ..texts import wording
 from ..texts.formats import counted
@@ -114,6 +114,7 @@ def certificate(request, ordinal):
         "paper": words.paper(facts),
         "pdf_url": f"{file}.pdf",
         "json_url": f"{file}.json",
+        "csv_url": f"{pages['certificate']}{ordinal}/{batch_list.file_name(facts)}",
         "back": pages["receipt"],
     }
     return render(request, "unlocks/certificate.html", context)
@@ -122,13 +123,15 @@ def certificate(request, ordinal):
 @for_customers(staff_may_look=True)
 @require_safe
 def certificate_file(request, ordinal, name):
-    """Hand out the PDF or the JSON of a certificate, byte for byte as it was issued."""
+    """Hand out the PDF or the JSON of a certificate, byte for byte as it was issued, or its batches as CSV."""
     issued = _issued(request, ordinal)
     if issued is None:
         return _receipt(request, None)
+    facts = json.loads(issued.content)["certificate"]
     files = {
         f"{issued.number}.pdf": ("application/pdf", issued.pdf),
         f"{issued.number}.json": ("application/json", issued.content.encode()),
+        batch_list.file_name(facts): ("text/csv; charset=utf-8", batch_list.content(facts)),
     }
     if name not in files:
         raise Http404
