@@ -34,6 +34,7 @@ from unlocks.customer import certificate_check, rate_limit
 from unlocks.database import guards
 from unlocks.ledger import chain
 from unlocks.models import Certificate, CheckTry, LedgerEntry
+from unlocks.texts.formats import moment
 
 pytestmark = pytest.mark.django_db
 
@@ -120,8 +121,7 @@ def stop(notice):
 
 
 def genuine(certificate, *more):
-    at = timezone.localtime(certificate.issued_at)
-    lead = f"Certificate {certificate.number}, issued {at.day} {at:%b %Y, %H:%M %Z}."
+    lead = f"Certificate {certificate.number}, issued {moment(certificate.issued_at)}."
     return 200, ["Genuine and unaltered", lead, *more, INTERIM if certificate.interim else FINAL]
 
 
@@ -643,7 +643,7 @@ def test_after_so_many_tries_one_has_to_wait_and_is_told_until_when(db, three_tr
         "420",
         "no-store",
     )
-    assert "You can go on at 09:10 EST ." in words(page)
+    assert "You can go on at 9:10 AM EST ." in words(page)
     assert list(CheckTry.objects.values_list("place", "count")) == [("203.0.113.7", 5)]
     with time_machine.travel(datetime(2026, 11, 23, 14, 10, tzinfo=UTC), tick=False):
         assert ask().status_code == 400

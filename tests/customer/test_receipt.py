@@ -9,7 +9,6 @@ import time_machine
 from django.core import mail
 from django.db import connections
 from django.test import Client, TestCase
-from django.utils import timezone
 
 from tests import factories
 from tests.attacks import difference, snapshot
@@ -20,6 +19,7 @@ from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.customer import access
 from unlocks.models import Certificate, Consent, ConsentWithdrawal
+from unlocks.texts.formats import moment_with_seconds
 
 BOTH = ["/receipt/", "/consent/receipt/"]
 
@@ -445,20 +445,15 @@ def test_the_receipt_tells_how_it_was_given(client, case):
         "How By the customer, through the consent link",
         f"Ticked {consent.ticked[0]} {consent.ticked[1]}",
         "Button pressed Agree and record my consent",
-        f"Account PIN Right, checked {local(consent.pin_verified_at)}, typed by the customer",
+        f"Account PIN Right, checked {moment_with_seconds(consent.pin_verified_at)}, typed by the customer",
         f"Contact on file {case.admin.name}, {case.admin.email}",
-        f"Link mailed {local(link.sent_at)}",
-        f"Form opened {local(link.first_opened_at)}",
+        f"Link mailed {moment_with_seconds(link.sent_at)}",
+        f"Form opened {moment_with_seconds(link.first_opened_at)}",
         "Browser not recorded",
         "Take this consent back",
         "Get the certificate",
     ]
     assert [text for text in told if text not in page] == []
-
-
-def local(moment):
-    moment = timezone.localtime(moment)
-    return f"{moment.day} {moment:%b %Y, %H:%M:%S %Z}"
 
 
 @pytest.mark.parametrize("place", BOTH)

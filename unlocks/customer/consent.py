@@ -13,6 +13,7 @@ from ..digest import sha256
 from ..models import Consent, RequestedBatch
 from ..rules import Refusal
 from ..texts import wording
+from ..texts.formats import time_of_day
 from .access import LINK_COOKIE, RECEIPT_COOKIE, for_customers, keep, keep_token, kept
 from .forms import DecisionForm, DeclineForm, seal, unseal
 
@@ -240,9 +241,6 @@ def _pin_refusal(account):
     if account.pin_failures >= pins.LAST_TRY:
         return "The PIN is locked after too many wrong tries. Contact Support: your account needs a new PIN."
     if account.pin_locked_until and account.pin_locked_until > timezone.now():
-        until = timezone.localtime(account.pin_locked_until)
-        return (
-            f"The PIN is locked after too many wrong tries. You can try again from {until:%H:%M %Z}, "
-            "or contact Support."
-        )
+        until = time_of_day(account.pin_locked_until)
+        return f"The PIN is locked after too many wrong tries. You can try again from {until}, or contact Support."
     return PIN_WRONG
