@@ -15,6 +15,7 @@ from django.utils import timezone
 from ... import history, operations
 from ...actors import Actor
 from ...models import Account, Batch, BatchItem, Contact, UnlockRequest
+from ...texts.shown import shown_text, text_to_read_out
 
 USERS = {
     "agent": ("Agent", "unlock-as-agent"),
@@ -192,7 +193,7 @@ class Command(BaseCommand):
         link = operations.open_consent_link(link, by=customer)
         operations.verify_customer_pin(link, pin=pin, by=customer)
         link = operations.link_for(url.rstrip("/").rsplit("/", 1)[-1])
-        operations.give_consent(link, name=link.sent_to.name, role=role, shown=operations.shown_text(link), by=customer)
+        operations.give_consent(link, name=link.sent_to.name, role=role, shown=shown_text(link), by=customer)
 
     def _record_by_phone(self, request, by, pin, role):
         operations.verify_pin(request, pin=pin, by=by)
@@ -202,7 +203,7 @@ class Command(BaseCommand):
             contact=request.requester,
             name=request.requester.name,
             role=role,
-            shown=operations.text_to_read_out(request),
+            shown=text_to_read_out(request),
             by=by,
         )
 
