@@ -39,6 +39,7 @@ from unlocks.models import (
     UnlockRequest,
     Verdict,
 )
+from unlocks.texts.shown import shown_text, text_to_read_out
 
 User = get_user_model()
 
@@ -116,7 +117,7 @@ def make_scene():
     link = cases["declined"].link
     operations.open_consent_link(link, by=factories.customer(link.sent_to))
     cases["declined"].consent, _ = operations.decline_consent(
-        link, name="", role="", why="", shown=operations.shown_text(link), by=factories.customer(link.sent_to)
+        link, name="", role="", why="", shown=shown_text(link), by=factories.customer(link.sent_to)
     )
     cases["withdrawn"] = factories.case_consented(agent, account=home)
     operations.withdraw_consent(cases["withdrawn"].consent, why="Changed their mind", by=by)
@@ -161,7 +162,7 @@ def _agreed_again(case):
     link = case.link
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin=factories.PIN, by=by)
-    case.first, shown = case.consent, operations.shown_text(link)
+    case.first, shown = case.consent, shown_text(link)
     case.consent, _ = operations.give_consent(link, name="Admin", role="Controller", shown=shown, by=by)
     return case
 
@@ -924,7 +925,7 @@ def link_used_twice(scene):
         link,
         name="Admin",
         role="Owner",
-        shown=operations.shown_text(link),
+        shown=shown_text(link),
         by=factories.customer(link.sent_to),
     )
 
@@ -933,7 +934,7 @@ def link_used_twice(scene):
 def staff_agree_for_the_customer(scene):
     link = scene.awaiting.link
     operations.give_consent(
-        link, name="Admin", role="Owner", shown=operations.shown_text(link), by=factories.acting(scene.superuser)
+        link, name="Admin", role="Owner", shown=shown_text(link), by=factories.acting(scene.superuser)
     )
 
 
@@ -1022,7 +1023,7 @@ def recorded_by_phone_against_the_policy(scene):
             contact=case.admin,
             name="Admin",
             role="Owner",
-            shown=operations.text_to_read_out(case.unlock_request),
+            shown=text_to_read_out(case.unlock_request),
             by=factories.acting(scene.agent),
         )
 

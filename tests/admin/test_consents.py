@@ -25,6 +25,7 @@ from unlocks.certificates import batch_list
 from unlocks.database import guards
 from unlocks.models import Act, Certificate, Consent, ConsentedBatch, ConsentEvidence, ResentReceipt, UnlockRequest
 from unlocks.templatetags.desk import mail, moment
+from unlocks.texts.shown import shown_text
 
 CONSENTS = "/desk/unlocks/consent/"
 
@@ -235,7 +236,7 @@ def test_a_refusal_covers_nothing(agent, agent_client):
     by = factories.customer(case.admin)
     operations.open_consent_link(case.link, by=by)
     case.consent, _ = operations.decline_consent(
-        case.link, name="", role="", why="", shown=operations.shown_text(case.link), by=by
+        case.link, name="", role="", why="", shown=shown_text(case.link), by=by
     )
     page = shown(agent_client, case)
     assert "None: the customer declined." in page

@@ -18,6 +18,7 @@ from tests.papers import PDF, PNG
 from unlocks import history, operations, rules
 from unlocks.actors import Actor
 from unlocks.models import Consent, ConsentEvidence
+from unlocks.texts.shown import text_to_read_out
 
 TAG = '<span class="tag wait">Taken down by staff</span>'
 
@@ -173,7 +174,7 @@ def test_after_a_change_it_is_offered_again(agent, agent_client, verified):
 def test_the_text_stands_there_word_for_word(agent_client, verified):
     response = agent_client.get(phone_page(verified))
     lines = [f"{words}{code}" for _, words, code in response.context["lines"]]
-    text = operations.text_to_read_out(verified.unlock_request)
+    text = text_to_read_out(verified.unlock_request)
     assert lines == [line for line in text.split("\n") if line.strip()]
     page = response.content.decode()
     assert "This is the weaker kind of consent." in page
@@ -216,7 +217,7 @@ def test_what_they_answered_is_recorded(agent, agent_client, verified, mailoutbo
         "Dana Whitfield",
         "Controller",
     )
-    assert consent.text == operations.text_to_read_out(verified.unlock_request)
+    assert consent.text == text_to_read_out(verified.unlock_request)
     assert response.redirect_chain == [(page_of(verified), 302)]
     assert message_of(response) == [
         f"{consent} is recorded as taken down by you: Dana Whitfield said yes on the phone. Another person unlocks."

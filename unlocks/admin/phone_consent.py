@@ -9,6 +9,7 @@ from django.template.response import TemplateResponse
 
 from .. import operations
 from ..texts import wording
+from ..texts.shown import terms_in_force
 from .base import by_staff
 from .case import Case
 from .forms.consents import AnswersForm
@@ -41,7 +42,7 @@ def record_by_phone_page(model_admin, request, object_id):
         "case": case,
         "object": case.unlock_request,
         "form": form,
-        "lines": [line for line in lines_of(form.text, operations.terms_in_force()) if line[1].strip()],
+        "lines": [line for line in lines_of(form.text, terms_in_force()) if line[1].strip()],
         "obstacle": obstacle,
     }
     return TemplateResponse(

@@ -17,12 +17,13 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from .. import operations
-from ..customer.consent import page_of
+from ..customer.consent import form_context
 from ..customer.forms import DecisionForm
 from ..digest import sha256
 from ..models import Account, Batch, Consent, ConsentLink, ConsentTerms, Contact, UnlockRequest
 from ..rules import Refusal
 from ..texts.formats import day
+from ..texts.shown import shown_lines, terms_in_force
 from ..texts.word_diff import differences
 from .base import ReadOnlyAdmin, by_staff, is_key, tag
 from .forms.terms import CompareForm, PublishForm, SoftwareForm, TermsForm
@@ -197,7 +198,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
             if refused:
                 self.message_user(request, str(refused), messages.ERROR)
             return redirect("admin:unlocks_consentterms_change", terms.pk)
-        in_force = operations.terms_in_force()
+        in_force = terms_in_force()
         return self._page(
             request,
             "publish",
@@ -220,7 +221,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
         asked = SoftwareForm(request.GET)
         software = asked.cleaned_data["software"] if asked.is_valid() else Account.Software.QUICKBOOKS_ONLINE
         link, batches = example(terms, software)
-        context = page_of(link, batches, operations.shown_lines(link.unlock_request, terms, batches))
+        context = form_context(link, batches, shown_lines(link.unlock_request, terms, batches))
         return TemplateResponse(
             request,
             "admin/unlocks/consentterms/preview.html",

@@ -5,7 +5,6 @@ ledger, in this order), asks the rules, writes, and records history and ledger. 
 Refused with nothing written, except that a PIN try is kept whatever comes of it.
 """
 
-from ..texts.shown import shown_lines, shown_text, terms_in_force, text_to_read_out
 from .certificate import issue_certificate
 from .consent import (
     decline_consent,
@@ -59,12 +58,8 @@ __all__ = [
     "resend_receipt",
     "revoke_consent_link",
     "send_consent_link",
-    "shown_lines",
-    "shown_text",
     "record_phone_consent",
-    "terms_in_force",
     "terms_seen",
-    "text_to_read_out",
     "unlock",
     "verify_customer_pin",
     "verify_pin",

@@ -10,6 +10,7 @@ from ...certificates import facts
 from ...customer.forms import Line
 from ...digest import sha256
 from ...models import ConsentEvidence, Contact, LedgerEntry
+from ...texts.shown import terms_in_force, text_to_read_out
 from .base import CaseForm, ContactField
 
 Kind = LedgerEntry.Kind
@@ -138,12 +139,12 @@ class AnswersForm(WithFile, CaseForm):
         return [self[name] for name in self.TICKS]
 
     def prepare(self):
-        self.text = operations.text_to_read_out(self.unlock_request)
+        self.text = text_to_read_out(self.unlock_request)
         admins = self.unlock_request.account.contacts.filter(is_admin=True)
         self.fields["contact"].queryset = admins
         self.fields["contact"].initial = self.unlock_request.requester_id
         self.fields["authorized"].label += f" for {self.unlock_request.account.name}"
-        self.fields["agreed"].label += f" to the terms (version {operations.terms_in_force().version})"
+        self.fields["agreed"].label += f" to the terms (version {terms_in_force().version})"
 
     def clean(self):
         cleaned = super().clean()
