@@ -24,11 +24,12 @@ from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
 from .staff import change_own_password, change_staff
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
-from .unlock import mark_re_exported, relock, unlock
+from .unlock import ACTIONS, mark_re_exported, relock, unlock
 from .verbs import Refused
 from .withdrawal import withdraw_consent, withdraw_own_consent
 
 __all__ = [
+    "ACTIONS",
     "Refused",
     "add_note",
     "assign",

@@ -75,7 +75,7 @@ class RecordByPhoneForm(CaseForm):
     verb = "record_by_phone"
     title = "Take the consent down on the phone"
     button = "Take the consent down…"
-    permission = "unlocks.record_phone_consent"
+    permission = operations.record_phone_consent.permission
 
     @classmethod
     def fits(cls, case, user):
@@ -88,7 +88,7 @@ class AnswersForm(WithFile, CaseForm):
     verb = "record"
     title = "What they answered"
     button = "Record the consent as taken down by me"
-    permission = "unlocks.record_phone_consent"
+    permission = operations.record_phone_consent.permission
     writes = (Kind.RECORDED_BY_PHONE,)
 
     TICKS = ("read_out", "authorized", "agreed")
@@ -187,7 +187,7 @@ class AttachEvidenceForm(WithFile, ConsentForm):
     verb = "attach"
     title = "Attach a signed paper or a mail"
     button = "Attach the file"
-    permission = "unlocks.record_phone_consent"
+    permission = operations.attach_evidence.permission
 
     what = forms.ChoiceField(
         label="What is it?",
@@ -210,7 +210,7 @@ class ResendReceiptForm(ConsentForm):
     verb = "resend_receipt"
     title = "Send the receipt again"
     button = "Send the receipt again"
-    permission = "unlocks.send_consent_link"
+    permission = operations.resend_receipt.permission
     writes = (Kind.RECEIPT_RESENT,)
 
     @classmethod
