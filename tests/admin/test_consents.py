@@ -218,7 +218,7 @@ def test_the_weaker_kind_says_so(agent_client, recorded_by_phone):
     page = shown(agent_client, recorded_by_phone)
     assert f"<b>Taken down by agent: {recorded_by_phone.admin.name} said yes on the phone.</b> The weaker kind" in page
     assert '<span class="tag wait">Taken down by staff</span></h1>' in page
-    assert "Taken down by staff (weaker): agent" in page
+    assert "Recorded by phone (lower assurance): agent" in page
     assert "Typed by an agent (lower assurance): agent, " in page
     assert "none: read out on the phone" in page
     assert "Agreed" not in page
@@ -331,7 +331,7 @@ def test_the_page_costs_the_same_for_one_batch_and_for_thirty(agent, agent_clien
     for number in range(3):
         operations.attach_evidence(
             large.consent,
-            what="mail",
+            what="email",
             file_name=f"{number}.pdf",
             content=PDF.replace(b"1.4", b"1.%d" % number),
             by=factories.acting(agent),
@@ -360,7 +360,7 @@ def test_a_paper_is_handed_out_to_be_saved_and_never_shown(agent_client, paper):
 def test_a_name_in_a_header_is_only_a_name(agent, agent_client, recorded_by_phone, evidence_place):
     paper = operations.attach_evidence(
         recorded_by_phone.consent,
-        what="mail",
+        what="email",
         file_name='Einver"ständnis;\r\nX-Evil: 1.pdf',
         content=PDF,
         by=factories.acting(agent),
@@ -409,15 +409,15 @@ def test_a_paper_that_is_damaged_is_not_handed_out(agent_client, paper, evidence
 
 
 def test_a_paper_is_attached_on_the_consents_page(agent_client, recorded_by_phone, evidence_place):
-    response = post(agent_client, recorded_by_phone, "attach", what="mail", file=SimpleUploadedFile("a.pdf", PDF))
+    response = post(agent_client, recorded_by_phone, "attach", what="email", file=SimpleUploadedFile("a.pdf", PDF))
     assert (response.status_code, response.url) == (302, consent_page(recorded_by_phone))
     assert "a.pdf" in shown(agent_client, recorded_by_phone)
     before = state(recorded_by_phone)
-    again = post(agent_client, recorded_by_phone, "attach", what="mail", file=SimpleUploadedFile("b.pdf", PDF))
+    again = post(agent_client, recorded_by_phone, "attach", what="email", file=SimpleUploadedFile("b.pdf", PDF))
     assert again.status_code == 422
-    assert "This very file is attached already, as a.pdf." in again.content.decode()
+    assert "This file is already attached, as a.pdf." in again.content.decode()
     assert "Choose the file again: it was not kept." in again.content.decode()
-    for typed in ({}, {"what": "mail"}, {"file": SimpleUploadedFile("c.exe", PDF), "what": "mail"}):
+    for typed in ({}, {"what": "email"}, {"file": SimpleUploadedFile("c.exe", PDF), "what": "email"}):
         assert post(agent_client, recorded_by_phone, "attach", **typed).status_code == 422
     assert state(recorded_by_phone) == before
 
@@ -425,7 +425,7 @@ def test_a_paper_is_attached_on_the_consents_page(agent_client, recorded_by_phon
 def test_a_mail_with_raw_letters_in_its_head_is_attached(agent_client, recorded_by_phone, evidence_place):
     content = MAIL.replace(b"Dana Whitfield", "Jörg Müller".encode("latin-1"))
     response = post(
-        agent_client, recorded_by_phone, "attach", what="mail", file=SimpleUploadedFile("answer.eml", content)
+        agent_client, recorded_by_phone, "attach", what="email", file=SimpleUploadedFile("answer.eml", content)
     )
     assert (response.status_code, response.url) == (302, consent_page(recorded_by_phone))
     kept = ConsentEvidence.objects.get()
@@ -435,8 +435,8 @@ def test_a_mail_with_raw_letters_in_its_head_is_attached(agent_client, recorded_
 
 def test_the_customers_own_consent_asks_for_no_paper(agent_client, consented):
     assert "attach" not in agent_client.get(consent_page(consented)).context["forms"]
-    response = post(agent_client, consented, "attach", what="mail", file=SimpleUploadedFile("a.pdf", PDF))
-    assert "it needs no paper, and takes none." in response.content.decode()
+    response = post(agent_client, consented, "attach", what="email", file=SimpleUploadedFile("a.pdf", PDF))
+    assert "so no evidence is needed or accepted." in response.content.decode()
 
 
 # Receipts
@@ -507,7 +507,7 @@ def test_a_receipt_belongs_to_its_consent(agent, agent_client, consented, django
     with django_capture_on_commit_callbacks(execute=True):
         factories.record_by_phone(consented, agent)
     receipts = agent_client.get(consent_page(consented)).context["receipts"]
-    assert [receipt.what for receipt in receipts] == ["Receipt of what was taken down"]
+    assert [receipt.what for receipt in receipts] == ["Receipt of the consent recorded by phone"]
     consented.consent = first
     with django_capture_on_commit_callbacks(execute=True):
         post(agent_client, consented, "resend_receipt")

@@ -133,7 +133,7 @@ def test_without_the_policy_nothing_is_said_of_it(agent_client, verified, settin
     response = agent_client.get(phone_page(verified), follow=True)
     assert response.redirect_chain == [(page_of(verified), 302)]
     assert message_of(response) == [
-        "The consent can't be taken down now. The vendor's policy does not let staff take a consent down. "
+        "The consent can't be taken down now. The vendor's policy does not let staff record a consent by phone. "
         "Send the customer a consent link."
     ]
 
@@ -240,7 +240,7 @@ def test_a_paper_comes_with_it(agent, agent_client, verified):
     [
         ("contact", "", "Choose the Admin who is on the phone. Nobody else can consent."),
         ("name", " ", "Type the full name that they gave."),
-        ("name", "Dana\u202e", "This holds characters that can't be seen. Type it by hand."),
+        ("name", "Dana\u202e", "This holds characters that can't be seen. Type it instead of pasting it."),
         ("role", "", "Ask for their role, and type it."),
         ("read_out", "", "Read the whole text out first; then tick this."),
         ("authorized", "", "Without that, nothing can be recorded. Ask for an Admin who is authorized."),
@@ -361,7 +361,7 @@ def test_a_second_click_records_nothing_twice(agent_client, verified):
     response = agent_client.post(phone_page(verified), typed, follow=True)
     assert response.redirect_chain == [(page_of(verified), 302)]
     (said,) = [said for said in message_of(response) if "already" in said]
-    assert said.startswith("This was already done: consent taken down by staff by agent on ")
+    assert said.startswith("This was already done: consent recorded by phone by agent on ")
     assert said.endswith("Nothing was done twice.")
     assert Consent.objects.count() == 1
 
@@ -414,7 +414,7 @@ def test_whoever_took_it_down_unlocks_nothing(agent, agent_client, recorded_by_p
     response = post(agent_client, recorded_by_phone, "unlock")
     preview = agent_client.get(response.url)
     assert preview.context["ready"]["n"] == 0
-    assert [group["name"] for group in preview.context["groups"]] == ["Taken down by the same person"]
+    assert [group["name"] for group in preview.context["groups"]] == ["Recorded by the same person"]
     agent_client.post(response.url, {"key": preview.context["form"]["key"].value()})
     assert {batch.status for batch in recorded_by_phone.refresh().batches} == {"bypassed"}
 
@@ -475,20 +475,20 @@ def test_a_consent_of_the_customers_own_is_not_called_that(agent, second_agent_c
 
 def test_the_timeline_tells_it(agent, second_agent_client, recorded_by_phone):
     operations.attach_evidence(
-        recorded_by_phone.consent, what="mail", file_name="a.pdf", content=PDF, by=factories.acting(agent)
+        recorded_by_phone.consent, what="email", file_name="a.pdf", content=PDF, by=factories.acting(agent)
     )
     page = second_agent_client.get(page_of(recorded_by_phone)).content.decode()
     for sentence in (
-        f"<b>Consent taken down by staff</b> on the phone: {recorded_by_phone.admin.name}, Controller, said yes to "
+        f"<b>Consent recorded by phone</b>: {recorded_by_phone.admin.name}, Controller, said yes to "
         "2 batches, terms version 1",
-        f"<b>Evidence attached</b>: Mail from the customer, a.pdf ({len(PDF)} bytes)",
+        f"<b>Evidence attached</b>: Email from the customer, a.pdf ({len(PDF)} bytes)",
     ):
         assert sentence in page
 
 
 def test_the_audit_log_marks_it(manager_client, recorded_by_phone):
     log = manager_client.get("/desk/unlocks/ledgerentry/").content.decode()
-    assert '<span class="tag wait">Consent taken down by staff</span>' in log
+    assert '<span class="tag wait">Consent recorded by phone</span>' in log
 
 
 def test_somebody_elses_report_does_not_say_you(agent, agent_client, manager_client, recorded_by_phone):
@@ -510,14 +510,14 @@ def test_a_paper_is_attached_from_the_request_page(agent_client, recorded_by_pho
     assert f'href="{reverse("admin:consent_evidence", args=[recorded_by_phone.consent.pk, paper.pk])}"' in page
     again = post(agent_client, recorded_by_phone, "attach", what="signed_paper", file=upload())
     assert again.status_code == 422
-    assert "This very file is attached already, as signed.pdf." in again.content.decode()
+    assert "This file is already attached, as signed.pdf." in again.content.decode()
 
 
 def test_a_paper_for_the_customers_own_consent_is_refused(agent, agent_client):
     case = factories.case_consented(agent)
     assert 'value="attach"' not in agent_client.get(page_of(case)).content.decode()
     response = post(agent_client, case, "attach", what="signed_paper", file=upload())
-    assert "it needs no paper, and takes none." in response.content.decode()
+    assert "so no evidence is needed or accepted." in response.content.decode()
     response = post(agent_client, factories.open_case(agent), "attach", what="signed_paper", file=upload())
     assert "The customer has not answered in this request yet." in response.content.decode()
     assert not ConsentEvidence.objects.exists()

@@ -9,7 +9,7 @@ from tests.factories import acting, case_consented, open_case
 from unlocks import operations
 from unlocks.actors import Actor
 from unlocks.database import guards
-from unlocks.ledger import chain
+from unlocks.ledger import chain, events
 from unlocks.management.commands import verify_audit
 from unlocks.models import LedgerEntry
 
@@ -59,5 +59,5 @@ def test_text_of_every_kind_fits_what_was_sealed(agent, text):
 @pytest.mark.django_db(transaction=True)
 def test_nothing_is_appended_outside_a_transaction(agent):
     with pytest.raises(transaction.TransactionManagementError):
-        chain.note("note", by=acting(agent), text="Alone")
+        chain.append(events.Note(text="Alone"), by=acting(agent))
     assert not LedgerEntry.objects.exists()

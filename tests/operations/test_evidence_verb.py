@@ -59,7 +59,7 @@ def test_a_consent_of_the_customers_own_takes_no_paper(agent):
     case = case_consented(agent)
     with refused(
         Refusal.NOT_BY_PHONE,
-        says=f"{case.consent} was given by the customer through the link: it needs no paper, and takes none.",
+        says=f"{case.consent} was given by the customer through the link, so no evidence is needed or accepted.",
     ):
         attach(case, acting(agent))
 
@@ -67,8 +67,8 @@ def test_a_consent_of_the_customers_own_takes_no_paper(agent):
 def test_the_same_file_twice_is_refused_by_its_name(agent, evidence_place):
     case = case_recorded_by_phone(agent)
     attach(case, acting(agent), file_name="first name.pdf")
-    with refused(Refusal.SAME_FILE, says="This very file is attached already, as first name.pdf."):
-        attach(case, acting(agent), file_name="second name.pdf", what="mail")
+    with refused(Refusal.SAME_FILE, says="This file is already attached, as first name.pdf."):
+        attach(case, acting(agent), file_name="second name.pdf", what="email")
     assert ConsentEvidence.objects.count() == 1
 
 
@@ -109,5 +109,5 @@ def test_a_damaged_file_is_not_taken_for_the_new_one(agent, evidence_place):
 def test_a_closed_case_takes_papers_too(agent):
     case = case_recorded_by_phone(agent)
     operations.close_request(case.unlock_request, resolution="canceled", why="Called off.", by=acting(agent))
-    attach(case, acting(agent), what="mail", file_name="answer.eml", content=MAIL)
+    attach(case, acting(agent), what="email", file_name="answer.eml", content=MAIL)
     assert recorded(case.unlock_request)[-1][0] == "evidence"

@@ -102,9 +102,9 @@ def test_says_on_its_face_what_it_is(agent):
     lines = text_to_read_out(case.unlock_request).splitlines()
     assert lines[:2] == [
         f"Unlock bypassed batches ({case.unlock_request.reference})",
-        "TAKEN DOWN BY STAFF. Support reads this text out to you on the phone and writes your answer down; you press "
-        "no button and sign nothing. The long number after each batch identifies its content for the record and need "
-        "not be read out.",
+        "RECORDED BY PHONE. Support reads this text to you on the phone and records your answer. You press no button "
+        "and sign nothing. The long number after each batch identifies its content for the record and does not need "
+        "to be read out.",
     ]
     assert lines[-3:] == [
         "The questions",
@@ -120,7 +120,7 @@ def test_tells_the_customer_by_mail(agent, django_capture_on_commit_callbacks):
 
     (message,) = mail.outbox
     assert message.to == [case.admin.email]
-    assert message.subject == f"{consent.reference}: please check what was agreed on the phone"
+    assert message.subject == f"{consent.reference}: please check the consent recorded by phone"
     assert consent.text in message.body
     token = message.body.split("/receipt/")[1].split("/")[0]
     assert operations.receipt_for(token) == consent

@@ -63,7 +63,7 @@ def test_wrong_pin_counts_and_is_never_kept(agent):
     case = open_case(agent)
     with refused(
         Refusal.PIN_WRONG,
-        says="That PIN is not right. After five wrong tries it is locked for a while.",
+        says="That PIN is not correct. After five wrong tries it is locked for a while.",
         writes=TRIED,
     ):
         operations.verify_pin(case.unlock_request, pin="000000", by=acting(agent))
@@ -96,7 +96,7 @@ def test_locks_longer_and_longer_and_at_last_for_good(agent):
         clock.shift(timedelta(days=1))
         with refused(
             Refusal.PIN_LOCKED,
-            says="Locked after 15 wrong tries. A manager has to issue a new PIN.",
+            says="Locked out after 15 wrong attempts. A manager has to issue a new PIN.",
             writes=("unlocks_ledgerentry",),
         ):
             operations.verify_pin(case.unlock_request, pin=PIN, by=acting(agent))
@@ -115,7 +115,7 @@ def test_no_pin_is_refused_in_the_same_words(agent):
     case = open_case(agent, account=make_account(pin=""))
     with refused(
         Refusal.PIN_WRONG,
-        says="That PIN is not right. After five wrong tries it is locked for a while.",
+        says="That PIN is not correct. After five wrong tries it is locked for a while.",
         writes=TRIED,
     ):
         operations.verify_pin(case.unlock_request, pin="", by=acting(agent))

@@ -76,9 +76,9 @@ def test_says_how_the_consent_stands(agent, resend):
     )
     said = [resend(case.consent, agent)[0].subject.split(": ")[1] for case in (recorded_by_phone, withdrawn, declined)]
     assert said == [
-        "please check what was agreed on the phone (sent again)",
-        "your consent is withdrawn",
-        "recorded that you do not agree",
+        "please check the consent recorded by phone (sent again)",
+        "your consent was withdrawn",
+        "we recorded that you do not agree",
     ]
 
 

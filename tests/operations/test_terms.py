@@ -14,7 +14,7 @@ from unlocks import operations
 from unlocks.models import ConsentTerms, LedgerEntry
 from unlocks.rules import Refusal
 from unlocks.texts import first_terms
-from unlocks.texts.shown import shown_text
+from unlocks.texts.shown import shown_text, terms_in_force
 
 pytestmark = pytest.mark.django_db
 
@@ -71,7 +71,7 @@ def test_the_next_draft_begins_with_the_newest_version(manager, second_manager):
 
 def test_there_is_one_draft_at_a_time(manager, second_manager):
     operations.draft_terms(by=acting(manager))
-    says = "Version 2 is being drafted already, by manager. Change that one, or have it published first."
+    says = "manager is already drafting version 2. Change that draft, or have it published first."
     for by in (manager, second_manager):
         with refused(Refusal.DRAFT_THERE, says=says):
             operations.draft_terms(by=acting(by))
@@ -111,15 +111,13 @@ def test_saving_without_a_change_changes_nothing(manager, second_manager, seen):
 def test_the_second_of_two_writers_is_told(manager, second_manager):
     draft = drafted(manager)
     seen = operations.terms_seen(draft)
-    with time_machine.travel("2026-11-23 15:00:01Z", tick=False):
+    with time_machine.travel("2031-01-27 15:00:01Z", tick=False):
         operations.edit_terms(draft, title=TITLE, text="First.", seen=seen, by=acting(second_manager))
-    says = (
-        "second-manager changed this draft meanwhile (Nov 23, 2026, 10:00:01 AM EST). Read it again as it stands now."
-    )
-    with refused(Refusal.TERMS_CHANGED, says=says):
-        operations.edit_terms(draft, title=TITLE, text="Second.", seen=seen, by=acting(manager))
-    with refused(Refusal.TERMS_CHANGED):
-        operations.edit_terms(draft, title=TITLE, text="Second.", seen="", by=acting(manager))
+        says = "second-manager has changed this draft (Jan 27, 2031, 10:00:01 AM EST). Read the new draft first."
+        with refused(Refusal.TERMS_CHANGED, says=says):
+            operations.edit_terms(draft, title=TITLE, text="Second.", seen=seen, by=acting(manager))
+        with refused(Refusal.TERMS_CHANGED):
+            operations.edit_terms(draft, title=TITLE, text="Second.", seen="", by=acting(manager))
 
 
 def test_a_changed_title_counts_as_a_change(manager):
@@ -131,7 +129,7 @@ def test_a_changed_title_counts_as_a_change(manager):
 
 
 def test_published_terms_are_not_edited(manager, superuser):
-    says = "Version 1 is published, and published terms do not change. Start a new version instead."
+    says = "Version 1 is published, and published terms never change. Start a new version instead."
     for by in (manager, superuser):
         with refused(Refusal.TERMS_FROZEN, says=says):
             operations.edit_terms(ConsentTerms.objects.get(), title=TITLE, text=TEXT, by=acting(by))
@@ -155,12 +153,12 @@ def test_another_person_publishes(manager, second_manager):
     assert rows() == [FIRST, (2, TITLE, TEXT, "manager", "second-manager")]
     told_of = {"version": 2, "title": TITLE, "sha256": sha256(TEXT), "drafted_by": manager.pk}
     assert recorded()[2:] == [("terms_published", told_of | {"drafted_at": draft.drafted_at.isoformat()})]
-    assert operations.terms_in_force() == draft
+    assert terms_in_force() == draft
 
 
 def test_publishing_counts_once(manager, second_manager):
     draft = published(manager, second_manager)
-    says = "Version 2 is published, and published terms do not change. Start a new version instead."
+    says = "Version 2 is published, and published terms never change. Start a new version instead."
     with refused(Refusal.TERMS_FROZEN, says=says):
         operations.publish_terms(draft, seen=operations.terms_seen(draft), by=acting(second_manager))
 
@@ -188,7 +186,7 @@ def test_nobody_publishes_what_they_did_not_read(manager, second_manager):
 
 def test_whoever_wrote_at_it_does_not_publish(manager, second_manager):
     draft = drafted(manager)
-    says = "You wrote at this version, so another person has to publish it: second-manager."
+    says = "You worked on this version, so another person has to publish it: second-manager."
     with refused(Refusal.OWN_DRAFT, says=says):
         operations.publish_terms(draft, seen=operations.terms_seen(draft), by=acting(manager))
     assert operations.obstacle_to_publishing(draft, manager) == says
@@ -211,7 +209,7 @@ def test_where_everybody_wrote_at_it_anybody_publishes(manager, second_manager):
 
 def test_a_superuser_passes_no_rule_and_counts_as_another(manager, superuser):
     draft = drafted(superuser)
-    with refused(Refusal.OWN_DRAFT, says="You wrote at this version, so another person has to publish it: manager."):
+    with refused(Refusal.OWN_DRAFT, says="You worked on this version, so another person has to publish it: manager."):
         operations.publish_terms(draft, seen=operations.terms_seen(draft), by=acting(superuser))
     assert operations.obstacle_to_publishing(draft, manager) == ""
 
@@ -226,7 +224,7 @@ def test_where_nobody_else_could_the_drafter_publishes(manager, agent, auditor):
 
 def test_terms_that_say_the_same_are_not_published(manager, second_manager):
     draft = operations.draft_terms(by=acting(manager))
-    says = "It says the same as version 1, which is in force: change it first."
+    says = "It says the same as version 1, which is in force. Change it first."
     with refused(Refusal.TERMS_SAME, says=says):
         operations.publish_terms(draft, seen=operations.terms_seen(draft), by=acting(second_manager))
     draft = operations.edit_terms(draft, title="A new title is a change", text=first_terms.TEXT, by=acting(manager))
@@ -235,7 +233,7 @@ def test_terms_that_say_the_same_are_not_published(manager, second_manager):
 
 def test_terms_with_a_broken_placeholder_are_not_published(manager, second_manager):
     draft = drafted(manager, text="{vendor} and {customer}")
-    says = "{customer} is no placeholder. Braces are for {vendor} and {accounting_software} only."
+    says = "{customer} is not a placeholder. Use braces only for {vendor} and {accounting_software}."
     with refused(Refusal.TERMS_FLAWED, says=says):
         operations.publish_terms(draft, seen=operations.terms_seen(draft), by=acting(second_manager))
 
@@ -301,7 +299,7 @@ def test_two_start_a_version(manager, second_manager):
     came = at_once(*[lambda user=user: operations.draft_terms(by=acting(user)) for user in users])
     (draft,) = [one for one in came if isinstance(one, ConsentTerms)]
     refusals = [one for one in came if one is not draft]
-    says = f"Version 2 is being drafted already, by {draft.drafted_by}. Change that one, or have it published first."
+    says = f"{draft.drafted_by} is already drafting version 2. Change that draft, or have it published first."
     assert [(type(one), str(one)) for one in refusals] == [(operations.Refused, says)] * 3
     assert ConsentTerms.objects.count() == 2
     assert [kind for kind, _ in recorded()] == ["terms_drafted"]

@@ -113,6 +113,6 @@ def test_the_customer_is_told_by_mail(agent, mailoutbox, django_capture_on_commi
     (message,) = mailoutbox
     assert (message.to, message.subject) == (
         [case.admin.email],
-        f"{case.consent.reference}: your consent is withdrawn",
+        f"{case.consent.reference}: your consent was withdrawn",
     )
     assert "Reason:       none given" in message.body

@@ -15,7 +15,7 @@ from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.views.decorators.http import require_safe
 
-from ..ledger import events
+from ..ledger import chain, events
 from ..models import LedgerEntry
 from ..texts.formats import moment_with_seconds
 from .lists import DayFilter, ReadOnlyAdmin, is_key
@@ -73,7 +73,7 @@ def _named(event):
 
 @admin.register(LedgerEntry)
 class LedgerEntryAdmin(ReadOnlyAdmin):
-    list_display = ("sequence", "at_the_second", "what", "about", "actor", "from_where")
+    list_display = ("sequence", "at_the_second", "what", "about_what", "actor", "from_where")
     list_select_related = ("unlock_request", "account")
     row_is, rows_are = "entry", "entries"
     list_name = "Audit log"
@@ -94,16 +94,16 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
 
     @admin.display(description="What")
     def what(self, entry):
-        event = events.read(entry)
+        event = chain.event_of(entry)
         return tag(event.tone, event.label)
 
     @admin.display(description="About")
-    def about(self, entry):
+    def about_what(self, entry):
         if entry.unlock_request:
             return format_html(
                 '<a href="{}">{}</a>', entry.unlock_request.get_absolute_url(), entry.unlock_request.reference
             )
-        return _named(events.read(entry)) or entry.account
+        return _named(chain.event_of(entry)) or entry.account
 
     @admin.display(description="From")
     def from_where(self, entry):
@@ -120,7 +120,7 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
         )
         if not entry:
             raise Http404("There is no such entry.")
-        event = events.read(entry)
+        event = chain.event_of(entry)
         return TemplateResponse(
             request,
             "admin/unlocks/ledgerentry/change_form.html",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..ledger import events
+from ..ledger import chain, events
 
 # The emails that carry a receipt (`templates/unlocks/email/`), as staff call them.
 RECEIPTS = {
@@ -32,7 +32,7 @@ def receipts_of_case(unlock_request):
     kinds = (events.EmailSent, events.EmailFailed, events.ReceiptResent)
     receipts, again = [], {}
     for entry in unlock_request.entries.filter(kind__in=[kind.kind for kind in kinds]).order_by("sequence"):
-        match events.read(entry):
+        match chain.event_of(entry):
             case events.ReceiptResent(consent=consent):
                 again[consent] = entry.actor
             case events.EmailSent() | events.EmailFailed() as event if event.email in RECEIPTS:

@@ -12,7 +12,7 @@ from django.utils.html import format_html
 
 from .. import history, operations
 from ..actors import Actor
-from ..ledger import events
+from ..ledger import chain, events
 from ..models import Act, LedgerEntry, UnlockRequest
 from ..texts.formats import counted, moment_with_seconds
 from .bulk_actions import WORDS
@@ -98,7 +98,7 @@ def done_since(form):
     newer = LedgerEntry.objects.filter(sequence__gt=seen, kind__in=[event.kind for event in form.writes]).filter(
         Q(unlock_request=form.unlock_request) | Q(unlock_request=None, account=form.unlock_request.account_id)
     )
-    return next((entry for entry in newer if form.same(events.read(entry))), None)
+    return next((entry for entry in newer if form.same(chain.event_of(entry))), None)
 
 
 def _what_was_done(act):

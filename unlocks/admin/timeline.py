@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from ..ledger import events
+from ..ledger import chain, events
 from ..models import Act, LedgerEntry
 
 
@@ -19,4 +19,4 @@ class Line:
 
 def line(entry):
     """Return an entry with what it tells."""
-    return Line(entry, events.read(entry))
+    return Line(entry, chain.event_of(entry))

@@ -12,7 +12,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from .. import operations
 from ..actors import Actor
 from ..certificates import batch_list, words
-from ..ledger import events
+from ..ledger import chain, events
 from ..models import Certificate, Consent, RequestedBatch, UnlockRequest
 from ..texts import wording
 from ..texts.formats import counted
@@ -242,7 +242,7 @@ def _batch(consented, line, batch):
 def _events(consent):
     """Return what was done in the case since a consent: times, and sentences for the customer."""
     entries = consent.unlock_request.entries.filter(kind__in=SENTENCES, at__gte=consent.given_at).order_by("sequence")
-    counts = [_count_batches(events.read(entry).batches) for entry in entries]
+    counts = [_count_batches(chain.event_of(entry).batches) for entry in entries]
     return [(entry.at, SENTENCES[entry.kind].format(batches=n)) for entry, n in zip(entries, counts, strict=True)]
 
 

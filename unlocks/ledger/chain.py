@@ -23,6 +23,7 @@ from django.utils import timezone
 from ..actors import Actor
 from ..digest import canonical, sha256
 from ..models import Account, LedgerEntry, UnlockRequest
+from . import events
 from .events import Event
 
 GENESIS = "0" * 64
@@ -196,6 +197,11 @@ def fits(entry: LedgerEntry) -> bool:
     personal = text_hash("personal", entry.personal_salt, entry.personal)
     hashed = seal(entry.previous_hash, entry.sequence, entry.appended_at, facts, personal)
     return hmac.compare_digest(entry.hash.encode(), hashed.encode())
+
+
+def event_of(entry: LedgerEntry) -> Event:
+    """Return what an entry tells; `events.Altered` when its hashes do not fit what it says."""
+    return events.read(entry) if fits(entry) else events.Altered()
 
 
 def rows_of(entry: LedgerEntry) -> dict[str, int]:

@@ -140,14 +140,14 @@ def event(
 
 
 def read(entry: LedgerEntry) -> Event:
-    """Return what an entry tells; `Unreadable` when its text is none of ours."""
+    """Return what an entry tells; `Altered` when its text is none of ours."""
     try:
         facts, personal = _parsed(entry.facts)["facts"], _parsed(entry.personal)["personal"]
         cls = KINDS[entry.kind]
         values = {name: _from_json(cls.types()[name], value) for name, value in (facts | personal).items()}
         return cls(about_id=entry.about_id, **values)
     except (ValueError, TypeError, LookupError, ArithmeticError):
-        return Unreadable()
+        return Altered()
 
 
 # Unlock requests
@@ -706,15 +706,15 @@ class Sealed(Event):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Unreadable(Event):
-    """An entry whose text was altered so that nothing can be read from it."""
+class Altered(Event):
+    """An entry that was altered: nothing it says counts."""
 
-    label = "Unreadable entry"
+    label = "Altered entry"
     tone = "bad"
 
     @property
     def rest(self):
-        return ": this entry was altered. Run verify_audit"
+        return ": its hash does not fit what it says. Run verify_audit"
 
 
 def _batches(count: int) -> str:

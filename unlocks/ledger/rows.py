@@ -132,7 +132,7 @@ def _faults_of_act(rows: list[tuple[str, int, int, Any]]) -> Iterator[Fault]:
         return
     told: Counter[str] = Counter()
     for entry in entries:
-        told.update(chain.rows_of(entry))
+        told += Counter(chain.rows_of(entry))
     found: Counter[str] = Counter()
     for table, first, count, identity in rows:
         if not table:

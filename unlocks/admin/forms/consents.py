@@ -220,8 +220,8 @@ class ResendReceiptForm(ConsentForm):
         if self.case.consent:
             self.where = f"It goes to {self.case.consent.contact.name}, {self.case.consent.contact.email}."
 
-    def same(self, facts):
-        return facts.get("consent") == self.case.consent.pk
+    def same(self, event):
+        return event.consent == self.case.consent.pk
 
     def carry_out(self, by):
         resent = operations.resend_receipt(self.case.consent, by=by)
