@@ -13,6 +13,7 @@ from tests.factories import (
     case_consented,
     case_recorded_by_phone,
     case_unlocked,
+    customer,
     make_batch,
     open_case,
 )
@@ -28,6 +29,7 @@ from unlocks.models import (
     ConsentLink,
     ConsentTerms,
     ConsentWithdrawal,
+    LedgerEntry,
     RequestedBatch,
     ResentReceipt,
     UnlockRequest,

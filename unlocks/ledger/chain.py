@@ -186,6 +186,8 @@ def faults() -> Iterator[tuple[str, str]]:
         elif (differs := _column_that_differs(entry)) is not None:
             why = f"its column {differs} differs from what was sealed."
             yield "column", f"Ledger entry {entry.sequence} was altered: {why}"
+        elif erased(entry):
+            yield "erased", f"Ledger entry {entry.sequence}: its personal text was erased."
         elif appended_at and entry.appended_at < appended_at - BACKWARDS:
             yield "time", f"Ledger entry {entry.sequence} was appended before entry {entry.sequence - 1}, by its time."
         expected, previous, appended_at = entry.sequence + 1, entry.hash, entry.appended_at
@@ -193,10 +195,17 @@ def faults() -> Iterator[tuple[str, str]]:
 
 def fits(entry: LedgerEntry) -> bool:
     """Say whether an entry's hashes are those of its content; its columns and what is around it are not looked at."""
-    facts = text_hash("facts", entry.facts_salt, entry.facts)
-    personal = text_hash("personal", entry.personal_salt, entry.personal)
-    hashed = seal(entry.previous_hash, entry.sequence, entry.appended_at, facts, personal)
-    return hmac.compare_digest(entry.hash.encode(), hashed.encode())
+    hashed = seal(entry.previous_hash, entry.sequence, entry.appended_at, entry.facts_hash, entry.personal_hash)
+    return (
+        hmac.compare_digest(entry.hash.encode(), hashed.encode())
+        and text_hash("facts", entry.facts_salt, entry.facts) == entry.facts_hash
+        and (erased(entry) or text_hash("personal", entry.personal_salt, entry.personal) == entry.personal_hash)
+    )
+
+
+def erased(entry: LedgerEntry) -> bool:
+    """Say whether the personal text of an entry was erased: the chain holds without it."""
+    return entry.personal == entry.personal_salt == ""
 
 
 def event_of(entry: LedgerEntry) -> Event:
@@ -216,11 +225,10 @@ def _missing(first: int, found: int) -> str:
 
 
 def _column_that_differs(entry: LedgerEntry) -> str | None:
-    sealed = json.loads(entry.facts) | json.loads(entry.personal)
-    for names in (_IN_FACTS, _IN_PERSONAL):
+    texts = [(_IN_FACTS, entry.facts)] + ([] if erased(entry) else [(_IN_PERSONAL, entry.personal)])
+    for names, text in texts:
+        sealed = json.loads(text)
         columns = _repeated({name: getattr(entry, name) for name in names}, names)
         if differs := next((name for name, value in columns.items() if sealed[name] != value), None):
             return differs
-    hashes = {"facts_hash": text_hash("facts", entry.facts_salt, entry.facts)}
-    hashes["personal_hash"] = text_hash("personal", entry.personal_salt, entry.personal)
-    return next((name for name, value in hashes.items() if getattr(entry, name) != value), None)
+    return None

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 from datetime import datetime
 from heapq import merge
-from itertools import groupby, islice
+from itertools import groupby, islice, repeat
 from operator import itemgetter
 from typing import Any
 from uuid import UUID
@@ -67,7 +67,7 @@ def _differing(kind: type[events.Event], entries: list[LedgerEntry]) -> Iterator
             said = f"its column {column} differs from what ledger entry {entry.sequence} tells"
             yield f"{named} differs", f"{named.capitalize()} {key}: {said}."
         elif name := _sum_that_differs(told, entry):
-            said = f"the set that it sums up as {name} differs from what ledger entry {entry.sequence} tells"
+            said = f"the rows that ledger entry {entry.sequence} sums up ({name}) are different now"
             yield f"{named} set differs", f"{named.capitalize()} {key}: {said}."
 
 
@@ -105,8 +105,14 @@ def _acts() -> Iterator[Fault]:
     """Compare the history with the acts that the ledger tells of: who, from where, when, and how many rows."""
     tables = [model for model in apps.get_app_config("unlocks").get_models() if hasattr(model, "history_object")]
     streams = [_told_of_acts(), *(_history_of_acts(model) for model in tables)]
+    # Acts come in no order that means anything: of each kind of fault the first row is named.
+    found: dict[str, tuple[tuple[int, str], int]] = {}
     for _, of_act in groupby(merge(*streams, key=itemgetter(0)), key=itemgetter(0)):
-        yield from _faults_of_act([row[1:] for row in of_act])
+        for kind, *fault in _faults_of_act([row[1:] for row in of_act]):
+            first, count = found.get(kind, (tuple(fault), 0))
+            found[kind] = min(first, tuple(fault)), count + 1
+    for kind, ((_, sentence), count) in sorted(found.items()):
+        yield from repeat((kind, sentence), count)
 
 
 _Row = tuple[UUID, str, int, int, Any]
@@ -126,7 +132,8 @@ def _history_of_acts(model: type[Model]) -> Iterator[_Row]:
         yield act, model._meta.db_table, first, count, tuple(identity)
 
 
-def _faults_of_act(rows: list[tuple[str, int, int, Any]]) -> Iterator[Fault]:
+def _faults_of_act(rows: list[tuple[str, int, int, Any]]) -> Iterator[tuple[str, int, str]]:
+    """Yield (kind of fault, the row or entry that it is first seen at, a sentence)."""
     entries = [entry for table, *_, entry in rows if not table]
     if not all(chain.fits(entry) for entry in entries):
         return
@@ -139,14 +146,18 @@ def _faults_of_act(rows: list[tuple[str, int, int, Any]]) -> Iterator[Fault]:
             continue
         found[table] += count
         if not entries:
-            yield f"{table} untold", f"History in {table}, row {first}: no ledger entry tells of its act."
+            yield f"{table} untold", first, f"History in {table}, row {first}: no ledger entry tells of its act."
         elif differs := next((entry for entry in entries if _who(entry) != identity), None):
             said = f"ledger entry {differs.sequence} tells of another person, address or time"
-            yield f"{table} differs", f"History in {table}, row {first}: {said}."
+            yield f"{table} differs", first, f"History in {table}, row {first}: {said}."
     for table in sorted(told | found) if entries else ():
         if told[table] != found[table]:
             said = f"{_rows_counted(told[table])} of the act of ledger entry {entries[0].sequence}"
-            yield f"{table} count", f"History in {table}: {said} should be there, and {found[table]:,} are."
+            yield (
+                f"{table} count",
+                entries[0].sequence,
+                f"History in {table}: {said} should be there, and {found[table]:,} are.",
+            )
 
 
 def _rows_counted(count: int) -> str:

@@ -117,10 +117,10 @@ def _has(model, column):
 
 
 def _seals(order):
-    """Yield (sequence, tables) of each seal; one that was altered is the ledger's to tell and seals nothing."""
+    """Yield (sequence, tables) of each seal; one that was altered is the chain's to report and seals nothing."""
     for entry in LedgerEntry.objects.filter(kind=events.Sealed.kind).order_by(order).iterator(chunk_size=100):
-        if chain.fits(entry):
-            yield entry.sequence, events.read(entry).tables
+        if isinstance(event := chain.event_of(entry), events.Sealed):
+            yield entry.sequence, event.tables
 
 
 def _last_seals():
