@@ -15,6 +15,7 @@ from django.utils import timezone
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.models import Account, Batch, BatchItem, Contact
+from unlocks.texts.shown import shown_text, text_to_read_out
 
 PIN = "482915"
 
@@ -189,7 +190,7 @@ def case_consented(agent, *, pin=PIN, **fields):
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin=pin, by=by)
     case.consent, case.receipt = operations.give_consent(
-        link, name=case.admin.name, role="Controller", shown=operations.shown_text(link), by=by
+        link, name=case.admin.name, role="Controller", shown=shown_text(link), by=by
     )
     return case.refresh()
 
@@ -211,7 +212,7 @@ def record_by_phone(case, by, *, pin=PIN):
             contact=case.admin,
             name=case.admin.name,
             role="Controller",
-            shown=operations.text_to_read_out(case.unlock_request),
+            shown=text_to_read_out(case.unlock_request),
             by=acting(by),
         )
     return case.refresh()

@@ -14,6 +14,7 @@ from unlocks.database import guards
 from unlocks.ledger import chain, invariants
 from unlocks.models import Account, Batch, RequestedBatch
 from unlocks.rules import Refusal
+from unlocks.texts.shown import shown_text, text_to_read_out
 
 pytestmark = pytest.mark.django_db
 
@@ -114,7 +115,7 @@ class Desk(RuleBasedStateMachine):
         link, by = case.unlock_request.links.latest("pk"), customer(self.admin)
         operations.open_consent_link(link, by=by)
         operations.verify_customer_pin(link, pin=PIN, by=by)
-        shown = operations.shown_text(link)
+        shown = shown_text(link)
         if changed:
             self.change(min(case.waiting))
         try:
@@ -137,7 +138,7 @@ class Desk(RuleBasedStateMachine):
         by = self.people[who]
         operations.verify_pin(case.unlock_request, pin=PIN, by=by)
         case.unlock_request.refresh_from_db()
-        shown = operations.text_to_read_out(case.unlock_request)
+        shown = text_to_read_out(case.unlock_request)
         if changed:
             self.change(min(case.waiting))
         try:
@@ -155,7 +156,7 @@ class Desk(RuleBasedStateMachine):
         if case := self.pick(n, "awaiting"):
             link, by = case.unlock_request.links.latest("pk"), customer(self.admin)
             operations.open_consent_link(link, by=by)
-            shown = operations.shown_text(link)
+            shown = shown_text(link)
             operations.decline_consent(link, name="", role="", why="", shown=shown, by=by)
             case.status, case.waiting = "closed", set()
 

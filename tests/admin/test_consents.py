@@ -8,7 +8,6 @@ import re
 from datetime import timedelta
 
 import pytest
-from django.contrib.admin import site
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -21,10 +20,12 @@ from tests.admin.test_request_page import page_of
 from tests.papers import MAIL, PDF, kept_as
 from unlocks import history, operations
 from unlocks.actors import Actor
+from unlocks.admin.site import desk
 from unlocks.certificates import batch_list
 from unlocks.database import guards
 from unlocks.models import Act, Certificate, Consent, ConsentedBatch, ConsentEvidence, ResentReceipt, UnlockRequest
 from unlocks.templatetags.desk import mail, moment
+from unlocks.texts.shown import shown_text
 
 CONSENTS = "/desk/unlocks/consent/"
 
@@ -235,7 +236,7 @@ def test_a_refusal_covers_nothing(agent, agent_client):
     by = factories.customer(case.admin)
     operations.open_consent_link(case.link, by=by)
     case.consent, _ = operations.decline_consent(
-        case.link, name="", role="", why="", shown=operations.shown_text(case.link), by=by
+        case.link, name="", role="", why="", shown=shown_text(case.link), by=by
     )
     page = shown(agent_client, case)
     assert "None: the customer declined." in page
@@ -247,7 +248,7 @@ def test_a_refusal_covers_nothing(agent, agent_client):
 def listed(client):
     """Return reference, answer, batches and validity of each row of the list, as they read."""
     rows = client.get(CONSENTS).context["cl"].result_list
-    site_admin = site.get_model_admin(Consent)
+    site_admin = desk.get_model_admin(Consent)
     cells = [
         [getattr(site_admin, column)(row) for column in ("number", "decided", "how_many", "until")] for row in rows
     ]
@@ -472,7 +473,7 @@ def test_a_second_click_sends_no_second_receipt(agent_client, consented):
     assert post(agent_client, consented, "resend_receipt", seen=seen).status_code == 302
     response = post(agent_client, consented, "resend_receipt", seen=seen)
     assert response.status_code == 422
-    assert "This was done already: receipt sent again by agent" in response.content.decode()
+    assert "This was already done: receipt sent again by agent" in response.content.decode()
     assert ResentReceipt.objects.count() == 1
 
 

@@ -6,6 +6,7 @@ judging query and the writes select from the verdicts, so that what is written i
 
 import hashlib
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -27,14 +28,19 @@ _ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class _Way:
-    """What an act of one kind does: how it judges, what it makes of each batch and line, what it is called."""
+class BulkAction:
+    """What can be done to a set of batches: the verb, how it judges each, and what becomes of a batch and its line."""
 
     kind: str
-    judge: callable
+    verb: Callable
+    judge: Callable
     outcome: str
     event: str
-    changes: callable
+    changes: Callable
+
+    @property
+    def permission(self):
+        return self.verb.permission
 
 
 def _unlocked(by, at):
@@ -56,13 +62,6 @@ def _re_exported(by, at):
         "status": Batch.Status.EXPORTED.value,
         "exported_on": timezone.localdate(at),
     }
-
-
-_UNLOCK = _Way(Act.Kind.UNLOCK, judged, RequestedBatch.Outcome.UNLOCKED, LedgerEntry.Kind.UNLOCKED, _unlocked)
-_RELOCK = _Way(Act.Kind.RELOCK, judged_unlocked, RequestedBatch.Outcome.RELOCKED, LedgerEntry.Kind.RELOCKED, _relocked)
-_RE_EXPORT = _Way(
-    Act.Kind.RE_EXPORT, judged_unlocked, RequestedBatch.Outcome.RE_EXPORTED, LedgerEntry.Kind.RE_EXPORTED, _re_exported
-)
 
 
 @staff_verb("unlocks.unlock_batch")
@@ -89,6 +88,23 @@ def relock(batches, *, why, by, key=None):
 def mark_re_exported(batches, *, by, key=None):
     """Mark each unlocked batch of a queryset as really exported by the customer."""
     return _carry_out(_RE_EXPORT, batches, by=by, key=key)
+
+
+_UNLOCK = BulkAction(
+    Act.Kind.UNLOCK, unlock, judged, RequestedBatch.Outcome.UNLOCKED, LedgerEntry.Kind.UNLOCKED, _unlocked
+)
+_RELOCK = BulkAction(
+    Act.Kind.RELOCK, relock, judged_unlocked, RequestedBatch.Outcome.RELOCKED, LedgerEntry.Kind.RELOCKED, _relocked
+)
+_RE_EXPORT = BulkAction(
+    Act.Kind.RE_EXPORT,
+    mark_re_exported,
+    judged_unlocked,
+    RequestedBatch.Outcome.RE_EXPORTED,
+    LedgerEntry.Kind.RE_EXPORTED,
+    _re_exported,
+)
+ACTIONS = {action.kind: action for action in (_UNLOCK, _RELOCK, _RE_EXPORT)}
 
 
 def relock_under(consents, *, by, why):

@@ -7,7 +7,7 @@ from ..ledger import chain
 from ..models import Consent, ConsentWithdrawal, LedgerEntry, RequestedBatch, UnlockRequest
 from ..rules import Refusal
 from . import emails
-from .receipts import told_of_withdrawal
+from .receipts import withdrawal_context
 from .requests import end
 from .unlock import relock_under
 from .verbs import Refused, customer_verb, locked, staff_verb
@@ -70,5 +70,5 @@ def _withdraw(consent, *, why, said, by):
             consent=withdrawal.consent,
             unlock_request=unlock_request,
             account=unlock_request.account,
-            **told_of_withdrawal(withdrawal),
+            **withdrawal_context(withdrawal),
         )

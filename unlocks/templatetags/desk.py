@@ -47,7 +47,7 @@ def blanks_marked(piece):
 
 
 @register.filter
-def said_yes(consent):
+def how_agreed(consent):
     """Say how the customer agreed: through the link, or on the phone to whoever took it down."""
     if consent.recorded_by_phone:
         return f"Taken down by {consent.recorded_by}: {consent.signer_name} said yes on the phone"

@@ -16,6 +16,7 @@ from ... import history, operations
 from ...actors import Actor
 from ...digest import canonical
 from ...models import Account, Batch, BatchItem, Contact, UnlockRequest
+from ...texts.shown import shown_text, text_to_read_out
 
 USERS = {
     "agent": ("Agent", "unlock-as-agent"),
@@ -194,7 +195,7 @@ class Command(BaseCommand):
         link = operations.open_consent_link(link, by=customer)
         operations.verify_customer_pin(link, pin=pin, by=customer)
         link = operations.link_for(url.rstrip("/").rsplit("/", 1)[-1])
-        operations.give_consent(link, name=link.sent_to.name, role=role, shown=operations.shown_text(link), by=customer)
+        operations.give_consent(link, name=link.sent_to.name, role=role, shown=shown_text(link), by=customer)
 
     def _record_by_phone(self, request, by, pin, role):
         operations.verify_pin(request, pin=pin, by=by)
@@ -204,7 +205,7 @@ class Command(BaseCommand):
             contact=request.requester,
             name=request.requester.name,
             role=role,
-            shown=operations.text_to_read_out(request),
+            shown=text_to_read_out(request),
             by=by,
         )
 
