@@ -85,12 +85,12 @@ def scene(shared):
 
 
 @pytest.fixture
-def case(scene):
+def case(db, scene):
     return deepcopy(scene[0])
 
 
 @pytest.fixture
-def issued(scene):
+def issued(db, scene):
     return deepcopy(scene[1])
 
 
