@@ -5,7 +5,6 @@ else than a guard refuses it as well (a constraint, a verb, a view), so that it 
 """
 
 import json
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -14,7 +13,7 @@ import time_machine
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.db import connection, models, transaction
+from django.db import connection, models
 from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
@@ -81,16 +80,6 @@ class Scene:
             return self.__dict__["cases"][name]
         except KeyError:
             raise AttributeError(name) from None
-
-
-@contextmanager
-def staged():
-    """Make a scene in a transaction of its own and take it away again; a test's transaction is a savepoint of it."""
-    around = transaction.atomic()
-    around._from_testcase = True  # a PIN try is taken in a transaction of its own, as in any test
-    with around:
-        yield make_scene()
-        transaction.set_rollback(True)
 
 
 def make_scene():

@@ -4,7 +4,7 @@ from importlib import import_module
 import hypothesis
 import pytest
 from django.apps import apps
-from django.db import connections
+from django.db import connections, transaction
 from django.test import Client, TransactionTestCase
 
 from tests import factories
@@ -46,6 +46,19 @@ def _flush_despite_guards():
     TransactionTestCase._fixture_teardown = flush_despite_guards
     yield
     TransactionTestCase._fixture_teardown = flush
+
+
+@pytest.fixture(scope="module")
+def shared(django_db_setup, django_db_blocker):
+    """Keep what a module's fixtures write for all its tests, whose own writes are rolled back.
+
+    Not for a module with transactional tests.
+    """
+    around = transaction.atomic()
+    around._from_testcase = True  # a PIN try and a seal are transactions of their own, as in any test
+    with django_db_blocker.unblock(), around:
+        yield
+        transaction.set_rollback(True)
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import ProtectedError
 from django.http import HttpResponseBase
 
-from tests.attacks import ATTACKS, difference, snapshot, staged
+from tests.attacks import ATTACKS, difference, make_scene, snapshot
 from unlocks import operations
 from unlocks.database import guards
 from unlocks.ledger import chain
@@ -26,10 +26,10 @@ def each(attacks):
 
 
 @pytest.fixture(scope="module")
-def scene(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock(), staged() as made:
-        made.before = snapshot()
-        yield made
+def scene(shared):
+    made = make_scene()
+    made.before = snapshot()
+    return made
 
 
 @pytest.fixture(scope="class")

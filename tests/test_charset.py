@@ -3,6 +3,7 @@
 import io
 import re
 import sys
+from copy import deepcopy
 
 import pytest
 from django.core.signals import request_finished, request_started
@@ -47,12 +48,19 @@ def send(client, page, charset, kind="multipart/form-data; boundary=x"):
     return client.generic("POST", page, BODY, content_type=f"{kind}{charset}", HTTP_HOST="localhost")
 
 
-@pytest.fixture
-def holder(agent):
-    """A browser that holds a link and a receipt, so that every page has a form to read."""
-    holder = Client()
+@pytest.fixture(scope="module")
+def cookies(shared):
+    agent, holder = factories.make_user("agent", group="Agent"), Client()
     holder.get(f"/consent/{factories.case_awaiting(agent).token}/")
     holder.get(f"/receipt/{factories.case_consented(agent).receipt}/")
+    return holder.cookies
+
+
+@pytest.fixture
+def holder(cookies):
+    """A browser that holds a link and a receipt, so that every page has a form to read."""
+    holder = Client()
+    holder.cookies = deepcopy(cookies)
     return holder
 
 

@@ -4,8 +4,10 @@ import threading
 import uuid
 from collections import Counter
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
+import time_machine
 from django.db import DatabaseError, connection, connections, transaction
 
 from tests.attacks import unlock as unlock_raw
@@ -22,8 +24,19 @@ from tests.factories import (
     open_case,
 )
 from unlocks import history, operations, pins
+from unlocks.customer import rate_limit
 from unlocks.ledger import chain, invariants
-from unlocks.models import Account, Act, Batch, Consent, ConsentedBatch, ConsentWithdrawal, LedgerEntry, UnlockRequest
+from unlocks.models import (
+    Account,
+    Act,
+    Batch,
+    CheckAttempts,
+    Consent,
+    ConsentedBatch,
+    ConsentWithdrawal,
+    LedgerEntry,
+    UnlockRequest,
+)
 from unlocks.rules import Refusal
 from unlocks.texts.shown import shown_text, text_to_read_out
 
@@ -347,3 +360,12 @@ def test_a_certificate_is_issued_once(agent):
     assert {getattr(one, "number", one) for one in came} == {f"{case.consent.reference}-1"}
     assert LedgerEntry.objects.filter(kind="certified").count() == 1
     holds()
+
+
+def test_of_24_checks_of_certificates_at_once_as_many_are_free_as_there_are(settings):
+    settings.CHECK_LIMIT = 5
+    with time_machine.travel(datetime(2026, 11, 23, 14, 3, tzinfo=UTC), tick=False):
+        came = at_once(*24 * [lambda: rate_limit.count_attempt("203.0.113.7")])
+    until = datetime(2026, 11, 23, 14, 10, tzinfo=UTC)
+    assert sorted(came, key=str) == [until] * 19 + [None] * 5
+    assert CheckAttempts.objects.get().count == 24

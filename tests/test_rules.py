@@ -4,7 +4,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 
-from tests.attacks import staged
+from tests.attacks import make_scene
 from tests.factories import Case, acting, make_account, make_batches
 from unlocks import operations
 from unlocks.models import Batch
@@ -33,9 +33,8 @@ VERDICTS = {
 
 
 @pytest.fixture(scope="module")
-def scene(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock(), staged() as made:
-        yield made
+def scene(shared):
+    return make_scene()
 
 
 def first_of(scene, name):

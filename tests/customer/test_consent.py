@@ -1,6 +1,7 @@
 """The customer's pages: what they show, what they keep, whom they turn away. The browser sees them in tests/browser."""
 
 import re
+from copy import deepcopy
 from datetime import timedelta
 from html import unescape
 
@@ -27,9 +28,19 @@ RIGHT = {"action": "check", "name": "Dana Whitfield", "role": "Controller", "aut
 ALREADY = "<b>This was already recorded</b>"
 
 
+@pytest.fixture(scope="module")
+def scene(shared):
+    return factories.case_awaiting(factories.make_user("agent", group="Agent"))
+
+
 @pytest.fixture
-def case(agent):
-    return factories.case_awaiting(agent)
+def case(db, scene):
+    return deepcopy(scene)
+
+
+@pytest.fixture
+def agent(case):
+    return case.agent
 
 
 def enter(client, case):

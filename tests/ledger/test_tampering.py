@@ -179,12 +179,8 @@ def _act_of(case):
 
 
 @pytest.fixture(scope="module")
-def scene(django_db_setup, django_db_blocker):
-    around = transaction.atomic()
-    around._from_testcase = True  # a PIN try and a seal are transactions of their own, as in any test
-    with django_db_blocker.unblock(), around:
-        yield make_scene()
-        transaction.set_rollback(True)
+def scene(shared):
+    return make_scene()
 
 
 @pytest.fixture
