@@ -12,8 +12,8 @@ from uuid import UUID
 import pytest
 from django.core.management import get_commands
 
-from tests import settings
 from tests.factories import acting, case_recorded_by_phone, case_unlocked
+from tests.test_layout import FLOORS
 from unlocks import operations
 from unlocks.actors import Actor
 from unlocks.certificates import keys
@@ -141,9 +141,10 @@ def test_lines_are_short(path):
     assert [line for line in path.read_text().splitlines() if len(line) > 120] == []
 
 
-def test_the_table_of_settings_is_complete():
-    table = (ROOT / "docs" / "production.md").read_text()
-    assert set(re.findall(r"^\| `([A-Z_]+)` \|", table, re.M)) == settings.VARIABLES
+def test_the_layers_are_those_that_hold():
+    text = (ROOT / "docs" / "architecture.md").read_text()
+    listed = re.findall(r"^\d+\. (`(?:[a-z_.`,\s]+)`):", text.partition("## Layers")[2], re.M)
+    assert [set(SPAN.findall(layer.replace("\n", " "))) for layer in listed] == FLOORS
 
 
 # The formats
