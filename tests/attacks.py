@@ -39,6 +39,7 @@ from unlocks.models import (
     UnlockRequest,
     Verdict,
 )
+from unlocks.texts.shown import shown_text, text_to_read_out
 
 User = get_user_model()
 
@@ -124,7 +125,7 @@ def make_scene():
     link = cases["declined"].link
     operations.open_consent_link(link, by=factories.customer(link.sent_to))
     cases["declined"].consent, _ = operations.decline_consent(
-        link, name="", role="", why="", shown=operations.shown_text(link), by=factories.customer(link.sent_to)
+        link, name="", role="", why="", shown=shown_text(link), by=factories.customer(link.sent_to)
     )
     cases["withdrawn"] = factories.case_consented(agent, account=home)
     operations.withdraw_consent(cases["withdrawn"].consent, why="Changed their mind", by=by)
@@ -163,7 +164,7 @@ def _agreed_again(case):
     link = case.link
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin=factories.PIN, by=by)
-    case.first, shown = case.consent, operations.shown_text(link)
+    case.first, shown = case.consent, shown_text(link)
     case.consent, _ = operations.give_consent(link, name="Admin", role="Controller", shown=shown, by=by)
     return case
 
@@ -926,7 +927,7 @@ def link_used_twice(scene):
         link,
         name="Admin",
         role="Owner",
-        shown=operations.shown_text(link),
+        shown=shown_text(link),
         by=factories.customer(link.sent_to),
     )
 
@@ -935,7 +936,7 @@ def link_used_twice(scene):
 def staff_agree_for_the_customer(scene):
     link = scene.awaiting.link
     operations.give_consent(
-        link, name="Admin", role="Owner", shown=operations.shown_text(link), by=factories.acting(scene.superuser)
+        link, name="Admin", role="Owner", shown=shown_text(link), by=factories.acting(scene.superuser)
     )
 
 
@@ -1024,7 +1025,7 @@ def recorded_by_phone_against_the_policy(scene):
             contact=case.admin,
             name="Admin",
             role="Owner",
-            shown=operations.text_to_read_out(case.unlock_request),
+            shown=text_to_read_out(case.unlock_request),
             by=factories.acting(scene.agent),
         )
 

@@ -1,5 +1,7 @@
+import os
 from importlib import import_module
 
+import hypothesis
 import pytest
 from django.apps import apps
 from django.db import connections
@@ -7,6 +9,11 @@ from django.test import Client, TransactionTestCase
 
 from tests import factories
 from unlocks.database import guards
+
+# A usual run tries the same few examples each time; `HYPOTHESIS_PROFILE=long` looks for new ones.
+hypothesis.settings.register_profile("usual", max_examples=20, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("long", max_examples=1000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))
 
 
 def pytest_collection_modifyitems(items):

@@ -17,6 +17,7 @@ from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.ledger import chain, events
 from unlocks.models import Account, Batch, BatchItem, Contact
+from unlocks.texts.shown import shown_text, text_to_read_out
 
 PIN = "482915"
 
@@ -206,7 +207,7 @@ def case_consented(agent, *, pin=PIN, **fields):
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin=pin, by=by)
     case.consent, case.receipt = operations.give_consent(
-        link, name=case.admin.name, role="Controller", shown=operations.shown_text(link), by=by
+        link, name=case.admin.name, role="Controller", shown=shown_text(link), by=by
     )
     return case.refresh()
 
@@ -228,7 +229,7 @@ def record_by_phone(case, by, *, pin=PIN):
             contact=case.admin,
             name=case.admin.name,
             role="Controller",
-            shown=operations.text_to_read_out(case.unlock_request),
+            shown=text_to_read_out(case.unlock_request),
             by=acting(by),
         )
     return case.refresh()

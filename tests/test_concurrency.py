@@ -25,6 +25,7 @@ from unlocks import history, operations, pins
 from unlocks.ledger import chain, invariants
 from unlocks.models import Account, Act, Batch, Consent, ConsentedBatch, ConsentWithdrawal, LedgerEntry, UnlockRequest
 from unlocks.rules import Refusal
+from unlocks.texts.shown import shown_text, text_to_read_out
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -101,7 +102,7 @@ def test_a_link_is_used_once(agent):
     link, by = case.link, customer(case.admin)
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin="482915", by=by)
-    shown = operations.shown_text(link)
+    shown = shown_text(link)
     came = at_once(
         *3 * [lambda: operations.give_consent(link, name="Ann", role="Owner", shown=shown, by=by)],
         lambda: operations.decline_consent(link, name="Ann", role="", why="", shown=shown, by=by),
@@ -241,7 +242,7 @@ def test_an_item_that_is_being_added_holds_up_the_consent(agent):
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin="482915", by=by)
     case.batch.items.update(memo="Changed")
-    shown, came = operations.shown_text(link), []
+    shown, came = shown_text(link), []
 
     def agree():
         try:
@@ -309,7 +310,7 @@ def test_a_consent_is_recorded_by_phone_or_given(agent, settings):
     second = make_user("second", group="Agent")
     operations.verify_pin(case.unlock_request, pin="482915", by=acting(second))
     case.refresh()
-    shown, read = operations.shown_text(link), operations.text_to_read_out(case.unlock_request)
+    shown, read = shown_text(link), text_to_read_out(case.unlock_request)
     came = at_once(
         lambda: operations.give_consent(link, name="Ann", role="Owner", shown=shown, by=by),
         lambda: operations.record_phone_consent(

@@ -15,6 +15,7 @@ from django.core.files.storage import storages
 
 from .digest import sha256
 from .models import ConsentEvidence
+from .texts.invisible import is_invisible
 
 NAME_LENGTH = 200
 EXTENSIONS = {
@@ -48,7 +49,7 @@ def clean_name(file_name):
     """Return the bare name of a file: no folders, nothing that can't be seen, at most 200 characters, never empty."""
     name = re.split(r"[/\\]", unicodedata.normalize("NFC", file_name))[-1]
     seen = "".join(" " if character.isspace() else character for character in name)
-    seen = "".join(character for character in seen if not _hidden(character))
+    seen = "".join(character for character in seen if not is_invisible(character))
     stem, dot, extension = " ".join(seen.split()).strip(" .").rpartition(".")
     if not dot:
         stem, extension = extension, ""
@@ -141,11 +142,6 @@ def _place(digest):
 
 def _mib(size):
     return f"{size / (1024 * 1024):,.1f} MiB".replace(".0 ", " ")
-
-
-def _hidden(character):
-    """Controls, marks that turn the direction of writing, and whatever else is not to be seen."""
-    return unicodedata.category(character) in {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
 
 
 def _is_pdf(content):

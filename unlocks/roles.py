@@ -1,5 +1,7 @@
 """Who may do what: three groups, made the same after every migrate."""
 
+from django.contrib.auth import get_user_model
+
 AGENT = {
     "open_request",
     "verify_pin",
@@ -37,6 +39,12 @@ GROUPS = {
     "Manager": lambda permission: _see(permission) or permission.codename in MANAGER,
     "Auditor": _see,
 }
+
+
+def staff_who_may(permission):
+    """Return the active staff who hold a permission, superusers among them, by username."""
+    able = get_user_model().objects.with_perm(permission, backend="django.contrib.auth.backends.ModelBackend")
+    return able.filter(is_staff=True).order_by("username")
 
 
 def after_migrate(sender, using, **kwargs):

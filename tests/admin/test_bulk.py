@@ -11,7 +11,7 @@ from django.urls import reverse
 from tests import factories
 from unlocks import history, operations
 from unlocks.actors import Actor
-from unlocks.admin.base import freeze
+from unlocks.admin.lists import freeze
 from unlocks.models import Act, Batch, LedgerEntry, UnlockRequest
 from unlocks.texts.formats import moment
 
@@ -112,7 +112,7 @@ def test_unknown_selections_and_acts_are_not_found(agent, agent_client):
     selection = select(agent, [factories.make_batch()])
     assert agent_client.get(address(selection, "delete")).status_code == 404
     assert agent_client.get(f"/desk/selection/{uuid.uuid4()}/unlock/").status_code == 404
-    assert agent_client.get(f"/desk/acts/{uuid.uuid4()}/").status_code == 404
+    assert agent_client.get(f"/desk/unlocks/act/{uuid.uuid4()}/").status_code == 404
 
 
 # The act
@@ -156,7 +156,7 @@ def test_the_second_submit_finds_the_report_of_the_first(agent, agent_client):
     second = agent_client.post(address(selection), {"key": key})
     back = agent_client.get(address(selection))
     assert first.url == second.url == back.url
-    assert "This was done already," in agent_client.get(second.url).content.decode()
+    assert "This was already done on" in agent_client.get(second.url).content.decode()
     assert Act.objects.count() == 1
     assert [batch.history.filter(status="unlocked").count() for batch in case.batches] == [1, 1]
 

@@ -8,7 +8,6 @@ import re
 from datetime import timedelta
 
 import pytest
-from django.contrib.admin import site
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -21,9 +20,12 @@ from tests.admin.test_request_page import page_of
 from tests.papers import MAIL, PDF, kept_as
 from unlocks import history, operations
 from unlocks.actors import Actor
+from unlocks.admin.site import desk
+from unlocks.certificates import batch_list
 from unlocks.database import guards
 from unlocks.models import Act, Certificate, Consent, ConsentedBatch, ConsentEvidence, ResentReceipt, UnlockRequest
 from unlocks.templatetags.desk import mail, moment
+from unlocks.texts.shown import shown_text
 
 CONSENTS = "/desk/unlocks/consent/"
 
@@ -150,6 +152,8 @@ def test_a_consent_that_is_not_there_is_not_found(superuser_client, key):
         "{pk}/certificates/{number}/",
         "{number}/certificates/1/pdf/",
         "{pk}/certificates/{number}/pdf/",
+        "{number}/certificates/1/batches/",
+        "{pk}/certificates/{number}/batches/",
         "{number}/certificates/1/json/",
         "{pk}/certificates/{number}/json/",
         "{number}/change/",
@@ -232,7 +236,7 @@ def test_a_refusal_covers_nothing(agent, agent_client):
     by = factories.customer(case.admin)
     operations.open_consent_link(case.link, by=by)
     case.consent, _ = operations.decline_consent(
-        case.link, name="", role="", why="", shown=operations.shown_text(case.link), by=by
+        case.link, name="", role="", why="", shown=shown_text(case.link), by=by
     )
     page = shown(agent_client, case)
     assert "None: the customer declined." in page
@@ -244,7 +248,7 @@ def test_a_refusal_covers_nothing(agent, agent_client):
 def listed(client):
     """Return reference, answer, batches and validity of each row of the list, as they read."""
     rows = client.get(CONSENTS).context["cl"].result_list
-    site_admin = site.get_model_admin(Consent)
+    site_admin = desk.get_model_admin(Consent)
     cells = [
         [getattr(site_admin, column)(row) for column in ("number", "decided", "how_many", "until")] for row in rows
     ]
@@ -469,7 +473,7 @@ def test_a_second_click_sends_no_second_receipt(agent_client, consented):
     assert post(agent_client, consented, "resend_receipt", seen=seen).status_code == 302
     response = post(agent_client, consented, "resend_receipt", seen=seen)
     assert response.status_code == 422
-    assert "This was done already: receipt sent again by agent" in response.content.decode()
+    assert "This was already done: receipt sent again by agent" in response.content.decode()
     assert ResentReceipt.objects.count() == 1
 
 
@@ -538,21 +542,31 @@ def test_looking_issues_none(agent_client, consented):
     assert state(consented) == before
 
 
-def test_a_certificate_is_issued_and_read_as_page_pdf_and_json(agent, agent_client, consented):
+def test_a_certificate_is_issued_and_read_as_page_pdf_json_and_csv(agent, agent_client, consented):
     response = post(agent_client, consented, "certify")
     certificate = Certificate.objects.get()
     number = f"{consented.consent}-1"
     assert (response.status_code, response.url) == (302, reverse("admin:certificate", args=[consented.consent.pk, 1]))
     page = agent_client.get(response.url)
     assert (page.status_code, page.context["facts"]["number"]) == (200, number)
-    addresses = (page.context["pdf_url"], page.context["json_url"])
+    addresses = (page.context["pdf_url"], page.context["json_url"], page.context["csv_url"])
     downloads = [agent_client.get(address) for address in addresses]
-    assert [download.content for download in downloads] == [bytes(certificate.pdf), certificate.content.encode()]
+    facts = json.loads(certificate.content)["certificate"]
+    assert [download.content for download in downloads] == [
+        bytes(certificate.pdf),
+        certificate.content.encode(),
+        batch_list.content(facts),
+    ]
     assert [download["Content-Disposition"] for download in downloads] == [
         f'attachment; filename="{number}.pdf"',
         f'attachment; filename="{number}.json"',
+        f'attachment; filename="{number}-batches.csv"',
     ]
-    assert [download["Content-Type"] for download in downloads] == ["application/pdf", "application/json"]
+    assert [download["Content-Type"] for download in downloads] == [
+        "application/pdf",
+        "application/json",
+        "text/csv; charset=utf-8",
+    ]
     assert {download["X-Content-Type-Options"] for download in downloads} == {"nosniff"}
     assert hashlib.sha256(downloads[1].content).hexdigest() == certificate.sha256
     assert json.loads(downloads[1].content)["certificate"]["code"] == certificate.code
@@ -601,10 +615,10 @@ def test_others_read_no_certificate(client, agent, consented):
     operations.issue_certificate(consented.consent, by=factories.acting(agent))
     addresses = [
         reverse(f"admin:{name}", args=[consented.consent.pk, 1])
-        for name in ("certificate", "certificate_pdf", "certificate_json")
+        for name in ("certificate", "certificate_pdf", "certificate_json", "certificate_batches")
     ]
-    assert [client.get(address).status_code for address in addresses] == [302] * 3
+    assert [client.get(address).status_code for address in addresses] == [302] * 4
     client.force_login(factories.make_user("newcomer"))
-    assert [client.get(address).status_code for address in addresses] == [403] * 3
+    assert [client.get(address).status_code for address in addresses] == [403] * 4
     client.force_login(agent)
-    assert [client.post(address).status_code for address in addresses] == [405] * 3
+    assert [client.post(address).status_code for address in addresses] == [405] * 4

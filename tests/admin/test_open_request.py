@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from functools import wraps
 
 import pytest
 from django.db import connection
@@ -11,7 +12,7 @@ from django.utils.html import escape
 
 from tests import factories
 from unlocks import operations
-from unlocks.admin.base import freeze
+from unlocks.admin.lists import freeze
 from unlocks.models import Batch, LedgerEntry, RequestedBatch, UnlockRequest
 
 ADD = "/desk/unlocks/unlockrequest/add/"
@@ -297,6 +298,7 @@ def test_two_people_open_the_same_batch_at_once(monkeypatch, second_agent, agent
     batch = factories.make_batch(account=account)
     really = operations.open_request
 
+    @wraps(really)
     def after_somebody_else(**kwargs):
         monkeypatch.setattr(operations, "open_request", really)
         factories.open_case(second_agent, batches=[batch])

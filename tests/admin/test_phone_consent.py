@@ -18,6 +18,7 @@ from tests.papers import PDF, PNG
 from unlocks import history, operations, rules
 from unlocks.actors import Actor
 from unlocks.models import Consent, ConsentEvidence
+from unlocks.texts.shown import text_to_read_out
 
 TAG = '<span class="tag wait">Taken down by staff</span>'
 
@@ -151,7 +152,7 @@ def test_an_auditor_is_shown_neither_the_way_nor_the_page(auditor_client, verifi
 
 def test_a_request_that_is_not_there_is_not_found(agent_client, db):
     for key in ("999999", "x", "1" * 30):
-        assert agent_client.get(f"/desk/unlocks/unlockrequest/{key}/take-down/").status_code == 404
+        assert agent_client.get(f"/desk/unlocks/unlockrequest/{key}/record-by-phone/").status_code == 404
 
 
 def test_once_agreed_it_is_not_offered_again(agent, agent_client, verified):
@@ -173,7 +174,7 @@ def test_after_a_change_it_is_offered_again(agent, agent_client, verified):
 def test_the_text_stands_there_word_for_word(agent_client, verified):
     response = agent_client.get(phone_page(verified))
     lines = [f"{words}{code}" for _, words, code in response.context["lines"]]
-    text = operations.text_to_read_out(verified.unlock_request)
+    text = text_to_read_out(verified.unlock_request)
     assert lines == [line for line in text.split("\n") if line.strip()]
     page = response.content.decode()
     assert "This is the weaker kind of consent." in page
@@ -216,7 +217,7 @@ def test_what_they_answered_is_recorded(agent, agent_client, verified, mailoutbo
         "Dana Whitfield",
         "Controller",
     )
-    assert consent.text == operations.text_to_read_out(verified.unlock_request)
+    assert consent.text == text_to_read_out(verified.unlock_request)
     assert response.redirect_chain == [(page_of(verified), 302)]
     assert message_of(response) == [
         f"{consent} is recorded as taken down by you: Dana Whitfield said yes on the phone. Another person unlocks."
@@ -360,7 +361,7 @@ def test_a_second_click_records_nothing_twice(agent_client, verified):
     response = agent_client.post(phone_page(verified), typed, follow=True)
     assert response.redirect_chain == [(page_of(verified), 302)]
     (said,) = [said for said in message_of(response) if "already" in said]
-    assert said.startswith("This was done already: consent taken down by staff by agent, ")
+    assert said.startswith("This was already done: consent taken down by staff by agent on ")
     assert said.endswith("Nothing was done twice.")
     assert Consent.objects.count() == 1
 
@@ -390,20 +391,22 @@ def recorded_by_phone(agent):
 
 def test_whoever_took_it_down_is_told_who_unlocks(agent, second_agent, manager, agent_client, recorded_by_phone):
     page = agent_client.get(page_of(recorded_by_phone))
-    tone, heading, sentence, _ = page.context["case"].next
-    assert (tone, heading) == ("wait", "Ready for another person: 2 batches.")
-    assert sentence.startswith("You took this consent down, so you can't unlock under it. Ask manager or second-agent.")
+    step = page.context["next"]
+    assert (step.tone, step.heading) == ("wait", "Ready for someone else to unlock: 2 batches.")
+    assert step.text.startswith(
+        "You recorded this consent by phone, so someone else must unlock. Ask manager or second-agent. Valid until "
+    )
     assert next_verb(agent_client, recorded_by_phone) == "hand_over"
     assert 'name="verb" value="unlock"' not in page.content.decode()
-    assert [(row["tone"], row["tag"]) for row in page.context["case"].verdicts] == [("wait", "Not by you")] * 2
+    assert [row["verdict"] for row in page.context["case"].verdicts] == [("wait", "Not by you")] * 2
     assert page.context["case"].steps[3]["remark"] == "2 of 2 ready, not by you"
 
 
 def test_once_handed_over_it_says_with_whom_it_is(agent, second_agent, auditor, agent_client, recorded_by_phone):
     operations.assign(recorded_by_phone.unlock_request, to=second_agent, by=factories.acting(agent))
-    sentence = agent_client.get(page_of(recorded_by_phone)).context["case"].next[2]
+    sentence = agent_client.get(page_of(recorded_by_phone)).context["next"].text
     assert sentence.startswith(
-        "You took this consent down, so you can't unlock under it. It is with second-agent now. It holds until "
+        "You recorded this consent by phone, so someone else must unlock. It is assigned to second-agent. Valid until "
     )
 
 
@@ -419,19 +422,15 @@ def test_whoever_took_it_down_unlocks_nothing(agent, agent_client, recorded_by_p
 def test_another_person_is_offered_to_unlock_and_told_what_it_stands_on(second_agent_client, recorded_by_phone):
     assert next_verb(second_agent_client, recorded_by_phone) == "unlock"
     page = second_agent_client.get(page_of(recorded_by_phone))
-    assert (
-        page.context["case"]
-        .next[2]
-        .startswith(
-            f"Taken down by agent: {recorded_by_phone.admin.name} said yes on the phone, to terms version 1, "
-            "for exactly these batches, as they stand. Anybody but agent may unlock, until "
-        )
+    assert page.context["next"].text.startswith(
+        f"Taken down by agent: {recorded_by_phone.admin.name} said yes on the phone to terms version 1, "
+        "for exactly these batches as they are now. Anyone but agent may unlock until "
     )
 
 
 def test_nobody_else_who_could_unlock_is_said(agent, agent_client, recorded_by_phone):
-    sentence = agent_client.get(page_of(recorded_by_phone)).context["case"].next[2]
-    assert "Nobody else here may unlock: a superuser has to add somebody to Agent or Manager." in sentence
+    sentence = agent_client.get(page_of(recorded_by_phone)).context["next"].text
+    assert "No one else here may unlock: a superuser has to add someone to Agent or Manager." in sentence
 
 
 def screens(case):
@@ -458,7 +457,7 @@ def test_every_screen_says_what_it_is(agent, second_agent, second_agent_client):
         assert f"Agreed by {case.admin.name}" not in second_agent_client.get(address).content.decode()
     preview = post(second_agent_client, case, "unlock").url
     shown = second_agent_client.get(preview)
-    assert (shown.context["ready"]["weaker"], TAG in shown.content.decode()) == (2, True)
+    assert (shown.context["ready"]["by_phone"], TAG in shown.content.decode()) == (2, True)
     assert "taken down by another member of staff on the phone: the weaker kind" in shown.content.decode()
     key = shown.context["form"]["key"].value()
     report = second_agent_client.post(preview, {"key": key}, follow=True).content.decode()
@@ -495,8 +494,10 @@ def test_the_audit_log_marks_it(manager_client, recorded_by_phone):
 def test_somebody_elses_report_does_not_say_you(agent, agent_client, manager_client, recorded_by_phone):
     act = operations.unlock(recorded_by_phone.rows, by=factories.acting(agent))
     report = reverse("admin:act_report", args=[act.pk])
-    assert "You took this consent down yourself: another person" in agent_client.get(report).content.decode()
-    assert "agent took this consent down: another person" in manager_client.get(report).content.decode()
+    own = rules.sentence("own_recording", unlock_request=recorded_by_phone.unlock_request)
+    assert escape(own) in agent_client.get(report).content.decode()
+    for_others = "agent recorded this consent by phone, so someone else must unlock"
+    assert for_others in manager_client.get(report).content.decode()
 
 
 # Papers later

@@ -40,7 +40,7 @@ def done(client, case, verb, **typed):
 def seen_on(client, case, verb):
     """Return what the page's form for `verb` carries to say how far the ledger was when it was made."""
     context = client.get(page_of(case)).context
-    form = {form.verb: form for form in [context["next"]["form"], *context["forms"].values()] if form}[verb]
+    form = {form.verb: form for form in [context["next_form"], *context["forms"].values()] if form}[verb]
     return form["seen"].value()
 
 
@@ -74,7 +74,7 @@ def advised(agent, case):
 
 
 def next_verb(client, case):
-    form = client.get(page_of(case)).context["next"]["form"]
+    form = client.get(page_of(case)).context["next_form"]
     return form and form.verb
 
 
@@ -99,7 +99,7 @@ def test_the_next_action_follows_the_case(agent, agent_client, case):
 def test_a_likely_duplicate_is_warned_of(agent, agent_client):
     case = factories.open_case(agent, bypass_reason="already_entered")
     page = agent_client.get(page_of(case)).content.decode()
-    assert "Unlocking would very likely make duplicates." in page
+    assert "Unlocking would very likely create duplicates." in page
     assert "Duplicates likely" in page
 
 
@@ -109,7 +109,7 @@ def test_each_batch_has_its_verdict(agent, agent_client):
     item.memo = "Changed afterwards"
     history.save(item, by=Actor.desk())
     page = agent_client.get(page_of(case))
-    verdicts = [(row["batch"].pk, row["tag"], row["sentence"]) for row in page.context["case"].verdicts]
+    verdicts = [(row["batch"].pk, row["verdict"][1], row["sentence"]) for row in page.context["case"].verdicts]
     assert verdicts == [
         (case.batches[0].pk, "Refused", "Changed since the customer consented. Send a new consent link."),
         (case.batches[1].pk, "Ready", ""),
@@ -166,7 +166,7 @@ def test_a_double_click_takes_one_try_of_the_pin(agent_client, advised):
     post(agent_client, advised, "verify_pin", pin="000000", seen=seen)
     response = post(agent_client, advised, "verify_pin", pin="000000", seen=seen)
     assert response.status_code == 422
-    assert "This was done already: wrong pin by agent" in response.content.decode()
+    assert "This was already done: wrong pin by agent" in response.content.decode()
     advised.account.refresh_from_db()
     assert advised.account.pin_failures == 1
 
@@ -189,7 +189,7 @@ def test_a_second_click_sends_no_second_link(agent_client, advised):
     assert post(agent_client, advised, "send_link", contact=advised.admin.pk, seen=seen).status_code == 302
     response = post(agent_client, advised, "send_link", contact=advised.admin.pk, seen=seen)
     assert response.status_code == 422
-    assert "This was done already: consent link sent by agent" in response.content.decode()
+    assert "This was already done: consent link sent by agent" in response.content.decode()
     assert advised.unlock_request.links.count() == 1
 
 
@@ -230,7 +230,7 @@ def test_batches_are_marked_as_re_exported_one_by_one(agent, agent_client):
     assert "1 batch marked as re-exported." in page
     assert [batch.status for batch in case.refresh().batches] == ["exported", "unlocked"]
     page = done(agent_client, case, "mark_re_exported", key=key, batches=[case.batches[0].pk])
-    assert "That was done already" in page
+    assert "This was already done on " in page
     assert [batch.status for batch in case.refresh().batches] == ["exported", "unlocked"]
 
 
@@ -257,7 +257,7 @@ def test_a_manager_locks_again_with_a_reason(agent, manager_client):
     page = done(manager_client, case, "relock", key=key, why="Nobody answers.")
     assert "2 batches locked again." in page
     assert [batch.status for batch in case.refresh().batches] == ["bypassed", "bypassed"]
-    assert "That was done already" in done(manager_client, case, "relock", key=key, why="Nobody answers.")
+    assert "This was already done on " in done(manager_client, case, "relock", key=key, why="Nobody answers.")
 
 
 def test_a_note_is_kept_once(agent_client, case):
@@ -292,7 +292,7 @@ def test_two_people_take_at_once_and_the_second_is_told(agent_client, second_age
     seen = seen_on(second_agent_client, case, "take")
     done(agent_client, case, "take", seen=seen)
     response = post(second_agent_client, case, "take", seen=seen)
-    assert "This was done already: assigned by agent" in response.content.decode()
+    assert "This was already done: assigned by agent" in response.content.decode()
     assert case.refresh().unlock_request.assignee == agent
 
 
@@ -338,7 +338,7 @@ def test_a_case_cannot_be_closed_as_what_the_customer_has_to_say(agent_client, c
 
 def offered(client, case):
     context = client.get(page_of(case)).context
-    forms = [context["next"]["form"], *context["forms"].values()]
+    forms = [context["next_form"], *context["forms"].values()]
     return {form.verb: form for form in forms if form}
 
 
@@ -418,14 +418,14 @@ def test_an_onlooker_is_told_whose_step_is_next(agent, auditor_client):
     cases["consented"], cases["unlocked"] = factories.case_consented(agent), factories.case_unlocked(agent)
     cases["exported"] = factories.case_unlocked(agent)
     operations.mark_re_exported(cases["exported"].rows, by=by)
-    told = {name: auditor_client.get(page_of(case)).context["next"] for name, case in cases.items()}
-    assert {name: next_["form"] for name, next_ in told.items()} == dict.fromkeys(cases)
-    assert {name: next_["sentence"].rsplit(". ", 1)[-1] for name, next_ in told.items()} == {
-        "opened": "An agent offers it, and records what the customer chooses.",
+    pages = {name: auditor_client.get(page_of(case)).context for name, case in cases.items()}
+    assert {name: page["next_form"] for name, page in pages.items()} == dict.fromkeys(cases)
+    assert {name: page["next"].todo for name, page in pages.items()} == {
+        "opened": "An agent offers it and records what the customer chooses.",
         "advised": "An agent sends the consent link.",
         "consented": "An agent or a manager unlocks.",
         "unlocked": "An agent marks what the customer has exported.",
-        "exported": "An agent closes the request with how it ended.",
+        "exported": "An agent closes the request and says how it ended.",
     }
 
 
@@ -528,7 +528,7 @@ def test_a_long_case_is_paged_and_filtered_by_verdict(agent, agent_client):
     history.save(item, by=Actor.desk())
     page = agent_client.get(page_of(case))
     assert len(page.context["case"].verdicts) == 100
-    assert [(code, n) for code, _, n, _ in page.context["case"].verdict_summary] == [("ready", 100), ("changed", 1)]
+    assert [(code, n) for code, _, n in page.context["case"].verdict_summary] == [("ready", 100), ("changed", 1)]
     refused = agent_client.get(page_of(case), {"only": "changed"}).context["case"].verdicts
     assert [row["batch"].pk for row in refused] == [case.batches[100].pk]
     last = agent_client.get(page_of(case), {"page": "2"}).context["case"].verdicts

@@ -4,7 +4,6 @@ import html
 import re
 
 import pytest
-from django.contrib.admin import site
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -13,6 +12,7 @@ from tests import factories
 from tests.attacks import difference, snapshot
 from tests.factories import acting
 from unlocks import operations
+from unlocks.admin.site import desk
 from unlocks.admin.terms import example
 from unlocks.digest import sha256
 from unlocks.models import ConsentTerms
@@ -159,7 +159,7 @@ def test_the_list_says_where_each_version_stands(manager_client, manager, second
     factories.case_awaiting(agent)
     operations.draft_terms(by=acting(manager))
     rows = manager_client.get(LIST).context["cl"].result_list
-    model_admin = site._registry[ConsentTerms]
+    model_admin = desk.get_model_admin(ConsentTerms)
     day = f"{timezone.localtime():%b %-d, %Y}"
     assert [[str(getattr(model_admin, name)(row)) for name in model_admin.list_display[2:]] for row in rows] == [
         ['<span class="tag wait">Draft</span>', f"{day}, manager", "", "0", "0"],

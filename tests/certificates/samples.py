@@ -22,11 +22,11 @@ CASE_HISTORY = [
     ("2026-11-23T13:02:11.000101+00:00", "Opened", "agent"),
     ("2026-11-23T13:04:40.000102+00:00", "Safer route offered", "agent"),
     ("2026-11-23T13:06:02.000103+00:00", "Consent link sent", "agent"),
-    ("2026-11-23T13:06:02.500104+00:00", "Mail sent", "Unlock Desk"),
+    ("2026-11-23T13:06:02.500104+00:00", "Email sent", "Unlock Desk"),
     ("2026-11-23T13:40:17.000105+00:00", "Consent link opened", "Link sent to Dana Whitfield"),
     ("2026-11-23T13:43:58.000106+00:00", "PIN verified", "Link sent to Dana Whitfield"),
     ("2026-11-23T13:44:31.000107+00:00", "Consent given", "Link sent to Dana Whitfield"),
-    ("2026-11-23T13:44:31.500108+00:00", "Mail sent", "Unlock Desk"),
+    ("2026-11-23T13:44:31.500108+00:00", "Email sent", "Unlock Desk"),
     ("2026-11-23T13:58:20.000109+00:00", "Assigned", "agent2"),
     ("2026-11-23T14:01:45.000110+00:00", "Unlocked", "agent2"),
     ("2026-11-24T09:12:06.000111+00:00", "Marked as re-exported", "agent2"),
@@ -40,7 +40,7 @@ def digest(text):
 
 def interim():
     """Agreed to through the link and unlocked by somebody else; the case is still open."""
-    batches = [_batch(*row, outcome="Unlocked") for row in BATCHES]
+    batches = [_batch(*row, outcome="unlocked") for row in BATCHES]
     text = shown_text(batches)
     return {
         "format": "unlock-desk-certificate/1",
@@ -122,7 +122,7 @@ def closed():
     facts["interim"] = False
     facts["case"] |= {"resolution": "Re-exported", "closed_at": "2026-11-24T09:12:06.000112+00:00"}
     for batch in facts["batches"]:
-        batch |= {"outcome": "Re-exported", "ended_at": at, "ended_by": "agent2"}
+        batch |= {"outcome": "re_exported", "ended_at": at, "ended_by": "agent2"}
     facts["acts"].append({"kind": "Mark as re-exported", "at": at, "by": "agent2", "batches": 3, "why": ""})
     facts["ledger"] = _ledger(CASE_HISTORY, head=63)
     return facts
@@ -155,7 +155,7 @@ def declined():
 
 
 def recorded_by_phone():
-    """Taken down by staff on the phone, a signed paper attached, not unlocked yet."""
+    """Recorded by phone, a signed paper attached, not unlocked yet."""
     facts = interim()
     facts["consent"] |= {
         "how": "phone",
@@ -169,7 +169,7 @@ def recorded_by_phone():
     facts["link"] = None
     facts["acts"] = []
     for batch in facts["batches"]:
-        batch |= {"outcome": "Not unlocked yet", "unlocked_at": None, "unlocked_by": None}
+        batch |= {"outcome": "waiting", "unlocked_at": None, "unlocked_by": None}
     facts["evidence"] = [
         {
             "what": "Signed paper",
@@ -184,7 +184,7 @@ def recorded_by_phone():
         [
             *CASE_HISTORY[:2],
             ("2026-11-23T13:43:58.000106+00:00", "PIN verified", "agent"),
-            ("2026-11-23T13:44:31.000107+00:00", "Consent taken down by staff", "agent"),
+            ("2026-11-23T13:44:31.000107+00:00", "Consent recorded by phone", "agent"),
             ("2026-11-23T14:00:12.000113+00:00", "Evidence attached", "agent"),
         ],
         head=46,
@@ -193,7 +193,7 @@ def recorded_by_phone():
 
 
 def withdrawn():
-    """Agreed to, unlocked, and taken back by the customer after the unlock, which locked the batches again."""
+    """Agreed to, unlocked, and withdrawn by the customer after the unlock, which relocked the batches."""
     facts = interim()
     at = "2026-11-23T15:30:00.000114+00:00"
     facts |= {"issued_at": "2026-11-23T15:31:00.000001+00:00", "interim": False}
@@ -206,10 +206,10 @@ def withdrawn():
         "why": "We found them in QuickBooks after all.",
     }
     for batch in facts["batches"]:
-        batch |= {"outcome": "Locked again", "ended_at": at, "ended_by": "Receipt sent to Dana Whitfield"}
+        batch |= {"outcome": "relocked", "ended_at": at, "ended_by": "Receipt sent to Dana Whitfield"}
     facts["acts"].append(
         {
-            "kind": "Lock again",
+            "kind": "Relock",
             "at": at,
             "by": "Receipt sent to Dana Whitfield",
             "batches": 3,
@@ -218,7 +218,7 @@ def withdrawn():
     )
     history = [
         *CASE_HISTORY[:10],
-        (at, "Locked again", "Receipt sent to Dana Whitfield"),
+        (at, "Relocked", "Receipt sent to Dana Whitfield"),
         (at, "Consent withdrawn", "Receipt sent to Dana Whitfield"),
         (at, "Closed", "Receipt sent to Dana Whitfield"),
     ]
@@ -226,29 +226,29 @@ def withdrawn():
     return facts
 
 
-def taken_back():
-    """Taken down by staff, unlocked, one batch re-exported, then taken back on the phone: staff recorded that."""
+def withdrawn_by_phone():
+    """Recorded by phone, unlocked, one batch re-exported, then withdrawn by phone: staff recorded that."""
     facts = recorded_by_phone()
     at, why = "2026-11-24T15:30:00.000114+00:00", "Dana called: they keyed the payments by hand."
     facts |= {"issued_at": "2026-11-24T15:31:00.000001+00:00", "interim": False, "batches": facts["batches"][:2]}
     facts["case"] |= {"resolution": "Consent withdrawn", "closed_at": at}
     facts["withdrawal"] = {"at": at, "by": "agent2", "through": "staff", "contact": "Dana Whitfield", "why": why}
     unlocked, exported = "2026-11-23T14:01:45.000110+00:00", "2026-11-24T09:12:06.000111+00:00"
-    ends = [("Re-exported", exported), ("Locked again", at)]
+    ends = [("re_exported", exported), ("relocked", at)]
     for batch, (outcome, ended_at) in zip(facts["batches"], ends, strict=True):
         batch |= {"unlocked_at": unlocked, "unlocked_by": "agent2"}
         batch |= {"outcome": outcome, "ended_at": ended_at, "ended_by": "agent2"}
     facts["acts"] = [
         {"kind": "Unlock", "at": unlocked, "by": "agent2", "batches": 2, "why": ""},
         {"kind": "Mark as re-exported", "at": exported, "by": "agent2", "batches": 1, "why": ""},
-        {"kind": "Lock again", "at": at, "by": "agent2", "batches": 1, "why": f"Consent withdrawn: {why}"},
+        {"kind": "Relock", "at": at, "by": "agent2", "batches": 1, "why": f"Consent withdrawn: {why}"},
     ]
     done = [
         (unlocked, "Unlocked", "agent2"),
         ("2026-11-23T14:02:10.000115+00:00", "Certificate issued", "agent"),
         (exported, "Marked as re-exported", "agent2"),
-        *((at, what, "agent2") for what in ("Locked again", "Consent withdrawn", "Closed")),
-        (at, "Mail sent", "Unlock Desk"),
+        *((at, what, "agent2") for what in ("Relocked", "Consent withdrawn", "Closed")),
+        (at, "Email sent", "Unlock Desk"),
     ]
     before = [(entry["at"], entry["what"], entry["actor"]) for entry in facts["ledger"]["entries"]]
     facts["ledger"] = _ledger([*before, *done], head=70)
@@ -263,7 +263,7 @@ def many(count):
         for i in range(1, count + 1)
     ]
     batches = [
-        _batch(*row, outcome="Re-exported") | {"ended_at": "2026-11-24T09:12:06.000111+00:00", "ended_by": "agent2"}
+        _batch(*row, outcome="re_exported") | {"ended_at": "2026-11-24T09:12:06.000111+00:00", "ended_by": "agent2"}
         for row in rows
     ]
     text = shown_text(batches)
@@ -291,7 +291,7 @@ def unknown():
     return facts
 
 
-EVERY_KIND = [interim, closed, declined, recorded_by_phone, withdrawn, taken_back, unknown]
+EVERY_KIND = [interim, closed, declined, recorded_by_phone, withdrawn, withdrawn_by_phone, unknown]
 
 
 def shown_text(batches):
@@ -338,7 +338,7 @@ def _batch(number, name, total, item_count, outcome):
 def _batch_in_words(batch):
     return (
         f"- {batch['number']}, {batch['name']}: {wording.counted(batch['item_count'], 'item', 'items')}, "
-        f"{wording.money(float(batch['total']))}, posted 1 Nov 2026, bypassed 2 Nov 2026, "
+        f"{wording.money(float(batch['total']))}, posted Nov 1, 2026, bypassed Nov 2, 2026, "
         f"content {batch['fingerprint']}"
     )
 

@@ -6,7 +6,7 @@ import re
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
 from unlocks.certificates import keys
-from unlocks.ledger.chain import canonical
+from unlocks.digest import canonical
 
 from . import samples
 

@@ -12,7 +12,13 @@ from . import samples
 
 
 def page(facts):
-    context = {"facts": facts, "paper": paper(facts), "pdf_url": "/c/1.pdf", "json_url": "/c/1.json"}
+    context = {
+        "facts": facts,
+        "paper": paper(facts),
+        "pdf_url": "/c/1.pdf",
+        "json_url": "/c/1.json",
+        "csv_url": "/c/1.csv",
+    }
     return render_to_string("unlocks/certificate.html", context)
 
 
@@ -52,7 +58,18 @@ def test_text_is_shown_as_it_stands():
 def _marked_up(value):
     """Return facts in which every text that somebody may have typed ends in markup."""
     if isinstance(value, dict):
-        kept = {"format", "number", "code", "time_zone", "decision", "how", "pin_typed_by", "total", "fingerprint"}
+        kept = {
+            "format",
+            "number",
+            "code",
+            "time_zone",
+            "decision",
+            "how",
+            "pin_typed_by",
+            "total",
+            "fingerprint",
+            "outcome",
+        }
         return {key: inner if key in kept or key.endswith("_at") else _marked_up(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_marked_up(inner) for inner in value]
@@ -74,9 +91,9 @@ def test_strip_for_print_says_what_no_page_may_go_without():
         "interim": "INTERIM",
         "closed": None,
         "declined": "DECLINED",
-        "recorded_by_phone": "TAKEN DOWN BY STAFF · INTERIM",
+        "recorded_by_phone": "RECORDED BY PHONE · INTERIM",
         "withdrawn": "WITHDRAWN",
-        "taken_back": "WITHDRAWN · TAKEN DOWN BY STAFF",
+        "withdrawn_by_phone": "WITHDRAWN · RECORDED BY PHONE",
         "unknown": "INTERIM",
     }
 
@@ -91,8 +108,11 @@ def test_headings_in_the_text_are_bold_and_the_text_is_as_it_stands(kind):
 
 
 def test_files_can_be_had():
-    links = re.findall(r'<a class="btn[^>]*href="([^"]*)"', page(samples.closed()))
-    assert [link for link in links if link != "#main"] == ["/c/1.pdf", "/c/1.json"]
+    found = {}
+    for kind in (samples.closed, samples.declined):
+        links = re.findall(r'<a class="btn[^>]*href="([^"]*)"', page(kind()))
+        found[kind.__name__] = [link for link in links if link != "#main"]
+    assert found == {"closed": ["/c/1.pdf", "/c/1.json", "/c/1.csv"], "declined": ["/c/1.pdf", "/c/1.json"]}
 
 
 def test_numbers_of_sections_are_unique():

@@ -117,7 +117,7 @@ def _long(value):
     facts["withdrawal"]["why"] = value
     facts["consent"] |= {"text": value, "browser": value[:400]}
     facts["batches"][0] |= {"name": value[:200], "number": value[:40]}
-    facts["batches"][1]["outcome"] = "Unlocked"
+    facts["batches"][1]["outcome"] = "unlocked"
     facts["batches"][2]["ended_by"] = value[:150]
     facts["evidence"] = samples.recorded_by_phone()["evidence"]
     facts["evidence"][0]["file_name"] = value[:200]
@@ -150,7 +150,7 @@ def test_every_page_is_stamped():
     facts = samples.many(40) | {"interim": True, "withdrawal": samples.withdrawn()["withdrawal"]}
     facts["consent"] |= {"how": "phone", "recorded_by": "agent"}
     pages = text_of(read(facts))
-    marks = ("INTERIM", "WITHDRAWN", "TAKEN DOWN BY STAFF", "DECLINED")
+    marks = ("INTERIM", "WITHDRAWN", "RECORDED BY PHONE", "DECLINED")
     assert len(pages) > 2
     assert {tuple(mark in page for mark in marks) for page in pages} == {(True, True, True, False)}
     assert {"DECLINED" in page for page in text_of(read(samples.declined()))} == {True}
@@ -210,10 +210,10 @@ def test_whole_text_and_its_hash_are_on_paper(kind):
     assert facts["consent"]["text_sha256"] in whole
 
 
-def test_weaker_kind_says_so_at_the_top():
+def test_lower_assurance_is_said_at_the_top():
     page = text_of(read(samples.recorded_by_phone()))[0]
-    assert page.index("WEAKER KIND") < page.index("On Nov 23, 2026")
-    assert "Certificate of a consent taken down by staff" in page
+    assert page.index("LOWER-ASSURANCE CONSENT") < page.index("On Nov 23, 2026")
+    assert "Certificate of consent recorded by phone" in page
 
 
 def test_metadata():
@@ -221,7 +221,7 @@ def test_metadata():
     assert {key: str(value) for key, value in reader.metadata.items() if key != "/Producer"} == {
         "/Title": "Certificate of consent CN-000012-1",
         "/Author": "ServiceTitan Support",
-        "/Subject": "Unlocking bypassed batches of Northwind Heating, account 4711",
+        "/Subject": "Unlocking bypassed batches for Northwind Heating, account 4711",
         "/Keywords": "CN-000012-1, INTERIM",
         "/Creator": "Unlock Desk",
         "/CreationDate": "D:20261123140509+00'00'",
@@ -311,7 +311,7 @@ HARD = "- 😀 שלום (חיפה): 14 items, $11,920.00, posted Nov 1, 2026, " 
 @example(text=HARD, name=HARD, batch=HARD, reason=HARD, file_name=HARD)
 @example(text=f"[ ] {HARD}", name="محمد", batch="李小龍", reason="[U+4E2D]", file_name="\u202efdp.exe")
 def test_no_character_of_what_was_recorded_is_lost(text, name, batch, reason, file_name):
-    facts = samples.taken_back()
+    facts = samples.withdrawn_by_phone()
     facts["consent"]["text"] = "\n".join([text, f"- INV-1, {batch}: 14 items, $11,920.00, content {'0' * 64}", reason])
     facts["signer"]["name"], facts["batches"][0]["name"] = name, batch
     facts["case"]["reason"] = facts["withdrawal"]["why"] = reason

@@ -312,12 +312,12 @@ def _shape(facts):
 WHOLE = signed(samples.closed()).decode()
 NESTED = WHOLE.replace('"why": ""', '"why": [[[[[[[]]]]]]]', 1)
 FILES = {
-    "empty": (b"", "It is not a JSON file, or only a part of one."),
-    "blanks": (b" \n", "It is not a JSON file, or only a part of one."),
+    "empty": (b"", "It is not a JSON file, or only part of one."),
+    "blanks": (b" \n", "It is not a JSON file, or only part of one."),
     "PDF": (b"%PDF-1.4\n", "This is a PDF. What can be checked here is the JSON file of the same certificate."),
-    "zip": (b"PK\3\4\x14\0\x08\x08\xff", "It is not text in UTF-8, as certificates are."),
-    "zeros": (bytes(1000), "It is not a JSON file, or only a part of one."),
-    "HTML": (b"<!DOCTYPE html><p>", "It is not a JSON file, or only a part of one."),
+    "zip": (b"PK\3\4\x14\0\x08\x08\xff", "It is not UTF-8 text, as certificates are."),
+    "zeros": (bytes(1000), "It is not a JSON file, or only part of one."),
+    "HTML": (b"<!DOCTYPE html><p>", "It is not a JSON file, or only part of one."),
     "list": (b"[]", "The file is not an object."),
     "text": (b'"certificate"', "The file is not an object."),
     "number": (b"1", "The file is not an object."),
@@ -327,41 +327,41 @@ FILES = {
         WHOLE.replace("{", '{"more": 1, ', 1).encode(),
         "The file does not have the keys of a certificate.",
     ),
-    "two files": (WHOLE.encode() * 2, "It is not a JSON file, or only a part of one."),
+    "two files": (WHOLE.encode() * 2, "It is not a JSON file, or only part of one."),
     "byte order mark": (
         b"\xef\xbb\xbf" + WHOLE.encode(),
-        "It begins with a byte order mark, which an editor must have put there.",
+        "It begins with a byte order mark, which an editor must have added.",
     ),
-    "UTF-16": (WHOLE.encode("utf-16"), "It is not text in UTF-8, as certificates are."),
-    "UTF-16 without mark": (WHOLE.encode("utf-16-le"), "It is not a JSON file, or only a part of one."),
-    "UTF-32": (WHOLE.encode("utf-32"), "It is not text in UTF-8, as certificates are."),
-    "Latin-1": (WHOLE.replace("Dana", "Zoë").encode("latin-1"), "It is not text in UTF-8, as certificates are."),
-    "NaN": (WHOLE.replace("41,", "NaN,", 1).encode(), "It holds a number that is not a whole one."),
-    "Infinity": (WHOLE.replace("41,", "-Infinity,", 1).encode(), "It holds a number that is not a whole one."),
-    "float": (WHOLE.replace("41,", "41.0,", 1).encode(), "It holds a number that is not a whole one."),
-    "exponent": (WHOLE.replace("41,", "41e0,", 1).encode(), "It holds a number that is not a whole one."),
+    "UTF-16": (WHOLE.encode("utf-16"), "It is not UTF-8 text, as certificates are."),
+    "UTF-16 without mark": (WHOLE.encode("utf-16-le"), "It is not a JSON file, or only part of one."),
+    "UTF-32": (WHOLE.encode("utf-32"), "It is not UTF-8 text, as certificates are."),
+    "Latin-1": (WHOLE.replace("Dana", "Zoë").encode("latin-1"), "It is not UTF-8 text, as certificates are."),
+    "NaN": (WHOLE.replace("41,", "NaN,", 1).encode(), "It holds a number that is not a whole number."),
+    "Infinity": (WHOLE.replace("41,", "-Infinity,", 1).encode(), "It holds a number that is not a whole number."),
+    "float": (WHOLE.replace("41,", "41.0,", 1).encode(), "It holds a number that is not a whole number."),
+    "exponent": (WHOLE.replace("41,", "41e0,", 1).encode(), "It holds a number that is not a whole number."),
     "negative": (WHOLE.replace("41,", "-41,", 1).encode(), "It holds a number that is out of range."),
     "long number": (WHOLE.replace("41,", "9" * 5000 + ",", 1).encode(), "It holds a number that is out of range."),
-    "leading zero": (WHOLE.replace("41,", "041,", 1).encode(), "It is not a JSON file, or only a part of one."),
+    "leading zero": (WHOLE.replace("41,", "041,", 1).encode(), "It is not a JSON file, or only part of one."),
     "true for 1": (
         WHOLE.replace('"terms_version": 1', '"terms_version": true').encode(),
         "The file: certificate: consent: terms_version is not a whole number or null.",
     ),
-    "nested in vain": (NESTED.encode(), "It is nested more deeply than a certificate is."),
-    "nested": (b"[" * 900_000, "It is nested more deeply than a certificate is."),
-    "nested objects": (b'{"a":' * 900_000, "It is nested more deeply than a certificate is."),
-    "unfinished string": (b'{"certificate": "' + b'\\"' * 1_000_000, "It is not a JSON file, or only a part of one."),
-    "quotation marks": (b'"' * 1_000_000, "It is not a JSON file, or only a part of one."),
-    "backslashes": (b'"' + b"\\" * 1_000_000, "It is not a JSON file, or only a part of one."),
+    "nested in vain": (NESTED.encode(), "It is nested more deeply than a certificate can be."),
+    "nested": (b"[" * 900_000, "It is nested more deeply than a certificate can be."),
+    "nested objects": (b'{"a":' * 900_000, "It is nested more deeply than a certificate can be."),
+    "unfinished string": (b'{"certificate": "' + b'\\"' * 1_000_000, "It is not a JSON file, or only part of one."),
+    "quotation marks": (b'"' * 1_000_000, "It is not a JSON file, or only part of one."),
+    "backslashes": (b'"' + b"\\" * 1_000_000, "It is not a JSON file, or only part of one."),
     "too many values": (b"[" + b"[]," * 1_000_000 + b"0]", "It holds more values than a certificate can."),
     "too large": (b" " * (20 * 1024 * 1024 + 1), "It is larger than 20 MiB, which no certificate is."),
     "key twice": (
         WHOLE.replace('"interim"', '"interim": false, "interim"', 1).encode(),
-        "It says something twice: a key occurs two times in one object.",
+        "It says something twice: a key appears twice in one object.",
     ),
     "key twice, once escaped": (
         WHOLE.replace('"interim"', '"interi\\u006d": true, "interim"', 1).encode(),
-        "It says something twice: a key occurs two times in one object.",
+        "It says something twice: a key appears twice in one object.",
     ),
     "lone surrogate": (
         WHOLE.replace("Whitfield", "\\ud800", 1).encode(),
@@ -371,14 +371,14 @@ FILES = {
         WHOLE.replace("Unlock bypassed", "\\udfff", 1).encode(),
         "It holds half a character (a lone surrogate), which no certificate does.",
     ),
-    "control character": (WHOLE.replace("Dana", "Da\tna", 1).encode(), "It is not a JSON file, or only a part of one."),
+    "control character": (WHOLE.replace("Dana", "Da\tna", 1).encode(), "It is not a JSON file, or only part of one."),
     "signature in capitals": (
         WHOLE.replace(keys.sign(samples.closed()), keys.sign(samples.closed()).upper()).encode(),
         "The file: signature: value is not 128 hexadecimal digits.",
     ),
     "no signature": (
         WHOLE.replace(keys.sign(samples.closed()), "0" * 128).encode(),
-        "The signature does not fit: something was changed since it was signed, or it was made up.",
+        "The signature does not match: something was changed after it was signed, or it was made up.",
     ),
     "signature by an older method": (
         WHOLE.replace('"Ed25519"', '"none"').encode(),
@@ -395,13 +395,13 @@ def test_files_that_are_none(data, reason):
 @pytest.mark.parametrize(
     ("path", "value", "reason"),
     [
-        (("number",), "CN-000013-1", "The number of the certificate is not one of this consent."),
+        (("number",), "CN-000013-1", "The certificate number does not belong to this consent."),
         (("interim",), True, "It says both that the case is closed and that it is not."),
-        (("batches",), [], "The list of batches does not fit the decision."),
-        (("consent", "valid_until"), None, "The end of the consent does not fit the decision."),
-        (("consent", "text"), "Another text", "The text is not the one that its SHA-256 was taken of."),
-        (("consent", "recorded_by"), "agent", "Who recorded it does not fit how the consent came."),
-        (("link",), None, "The consent link does not fit how the consent came."),
+        (("batches",), [], "The list of batches does not match the decision."),
+        (("consent", "valid_until"), None, "The end of the consent does not match the decision."),
+        (("consent", "text"), "Another text", "The text does not match its SHA-256."),
+        (("consent", "recorded_by"), "agent", "Who recorded it does not match how the consent was given."),
+        (("link",), None, "The consent link does not match how the consent was given."),
         (("batches", 1, "number"), "INV-20261101-01", "A batch is listed twice."),
         (
             ("batches", 1, "fingerprint"),
@@ -409,7 +409,7 @@ def test_files_that_are_none(data, reason):
             "A batch is listed that the text does not name with this content.",
         ),
         (("ledger", "entries", 3, "sequence"), 43, "The ledger entries are out of order."),
-        (("ledger", "entries", 11, "sequence"), 64, "A ledger entry lies beyond the newest one there was."),
+        (("ledger", "entries", 11, "sequence"), 64, "A ledger entry is newer than the newest one there was."),
         (("ledger", "entries", 11, "sequence"), 63, "The newest ledger entry has two different hashes."),
         (
             ("issued_at",),
@@ -429,7 +429,7 @@ def test_facts_that_contradict_each_other_are_refused_even_if_they_are_signed(pa
 
 def test_declined_consent_was_never_withdrawn():
     facts = samples.declined() | {"withdrawal": dict.fromkeys(["at", "by", "through", "contact", "why"])}
-    assert refusal(signed(facts)) == "A consent that was declined can't have been withdrawn."
+    assert refusal(signed(facts)) == "A declined consent cannot have been withdrawn."
 
 
 def test_format_that_is_not_known_is_refused_and_said_so():
@@ -452,7 +452,7 @@ def test_facts_are_judged_only_once_the_signature_fits():
     assert refusal(data) == "A batch is listed twice."
     value = json.loads(data)["signature"]["value"]
     assert refusal(data.replace(value.encode(), b"0" * 128)) == (
-        "The signature does not fit: something was changed since it was signed, or it was made up."
+        "The signature does not match: something was changed after it was signed, or it was made up."
     )
     with pytest.raises(NotGenuine, match="A batch is listed twice."):
         read(data)
@@ -486,7 +486,7 @@ def test_command_says_what_a_certificate_says(file):
     file.write_bytes(signed(samples.closed()))
     assert run(file, "--key", keys.public_key()) == (
         0,
-        "GENUINE: signed with the key given, and nothing was changed since.\n"
+        "GENUINE: signed with the key given, and nothing has been changed since.\n"
         "\n"
         "Certificate  CN-000012-2\n"
         "Issued       2026-11-24 09:15:00 UTC by ServiceTitan Support\n"
@@ -506,7 +506,7 @@ def test_command_without_a_key_says_what_is_left_to_compare(file):
     file.write_bytes(signed(facts))
     assert run(file) == (
         0,
-        "UNALTERED: nothing was changed since it was signed with the key below.\n"
+        "UNALTERED: nothing has been changed since it was signed with the key below.\n"
         "\n"
         "Certificate  CN-000012-1\n"
         "Issued       2026-11-23 14:05:09 UTC by ServiceTitan Support\n"
@@ -514,12 +514,12 @@ def test_command_without_a_key_says_what_is_left_to_compare(file):
         "Decision     agreed on 2026-11-23 13:44:31 UTC\n"
         "Who          Dana Whitfield, Controller\n"
         "Account      Northwind Heating, number 4711\n"
-        "How          taken down by agent, a member of staff: a weaker kind of consent. The customer did not press "
-        "anything themselves.\n"
+        "How          recorded by phone by agent, a staff member: a lower-assurance consent. The customer did not "
+        "press anything themselves.\n"
         "Batches      3\n"
         f"Signed with  {keys.public_key()}\n"
         "\n"
-        "Now compare this key with the one on https://desk.example/check/ : anybody can sign with a key of theirs.\n",
+        "Now compare this key with the one on https://desk.example/check/ : anyone can sign with a key of their own.\n",
         "",
     )
 

@@ -12,7 +12,7 @@ from . import samples
 WORDS = Path(__file__).parent / "words"
 
 
-def told(facts):
+def written(facts):
     """Write a paper as plain text, everything that is on it."""
     whole = paper(facts)
     lines = [whole.title, whole.subtitle, f"{whole.number} | {whole.code} | {whole.issued} | {whole.issuer}"]
@@ -38,11 +38,11 @@ def sentences(facts):
 
 @pytest.mark.parametrize("kind", samples.EVERY_KIND)
 def test_words(kind):
-    assert told(kind()) == (WORDS / f"{kind.__name__}.txt").read_text()
+    assert written(kind()) == (WORDS / f"{kind.__name__}.txt").read_text()
 
 
 def test_unknown_is_said_and_never_made_up():
-    assert [line for line in told(samples.unknown()).splitlines() if "None" in line or "null" in line] == []
+    assert [line for line in written(samples.unknown()).splitlines() if "None" in line or "null" in line] == []
 
 
 def test_same_facts_same_words():
@@ -50,10 +50,10 @@ def test_same_facts_same_words():
 
 
 def test_times_are_in_the_zone_of_the_facts():
-    told_in = {}
+    times = {}
     for zone in ("America/New_York", "America/Sao_Paulo", "Asia/Kolkata", "UTC", "Nowhere/At_All", "../etc/passwd"):
-        told_in[zone] = paper(samples.interim() | {"time_zone": zone}).issued
-    assert told_in == {
+        times[zone] = paper(samples.interim() | {"time_zone": zone}).issued
+    assert times == {
         "America/New_York": "Nov 23, 2026, 9:05:09 AM EST",
         "America/Sao_Paulo": "Nov 23, 2026, 11:05:09 AM UTC-03",
         "Asia/Kolkata": "Nov 23, 2026, 7:35:09 PM IST",
@@ -66,10 +66,10 @@ def test_times_are_in_the_zone_of_the_facts():
 def test_some_batches_unlocked_by_several():
     facts = samples.interim()
     facts["batches"][1] |= {"unlocked_at": "2026-11-23T16:00:00+00:00", "unlocked_by": "agent3"}
-    facts["batches"][2] |= {"outcome": "Not unlocked yet", "unlocked_at": None, "unlocked_by": None}
+    facts["batches"][2] |= {"outcome": "waiting", "unlocked_at": None, "unlocked_by": None}
     assert sentences(facts)[2] == (
-        "ServiceTitan Support (agent2 and agent3) unlocked 2 of the 3 batches, "
-        "Nov 23, 2026, 9:01:45 AM EST to Nov 23, 2026, 11:00:00 AM EST."
+        "ServiceTitan Support (agent2 and agent3) unlocked 2 of the 3 batches between "
+        "Nov 23, 2026, 9:01:45 AM EST and Nov 23, 2026, 11:00:00 AM EST."
     )
 
 
@@ -77,7 +77,7 @@ def test_single_batch():
     facts = samples.interim()
     facts["batches"] = facts["batches"][2:]
     assert [sentences(facts)[0][-67:], *sentences(facts)[2:]] == [
-        "agreed that ServiceTitan Support unlocks 1 batch, 1 item, $1,174.00 in total."[-67:],
+        "agreed that ServiceTitan Support may unlock 1 batch, 1 item, $1,174.00 in total."[-67:],
         "ServiceTitan Support (agent2) unlocked the batch on Nov 23, 2026, 9:01:45 AM EST.",
         "It was still unlocked when this was issued.",
     ]
@@ -91,67 +91,62 @@ def _ends(*outcomes, kind=samples.closed):
     return sentences(facts)[-1]
 
 
-def test_summary_tells_the_end():
+def test_summary_says_how_it_ended():
     assert [
-        _ends("Re-exported", "Re-exported", "Re-exported"),
-        _ends("Locked again", "Locked again"),
-        _ends("Re-exported"),
-        _ends("Re-exported", "Unlocked", "Locked again"),
-        _ends("Re-exported", None, None),
+        _ends("re_exported", "re_exported", "re_exported"),
+        _ends("relocked", "relocked"),
+        _ends("re_exported"),
+        _ends("re_exported", "unlocked", "relocked"),
+        _ends("re_exported", None, None),
         _ends(None, None),
-        _ends("Re-exported", "Locked again", kind=samples.withdrawn).partition("EST. ")[2],
-        _ends("Locked again", "Locked again", kind=samples.withdrawn).partition("EST. ")[2],
-        _ends("Re-exported", "Re-exported", kind=samples.withdrawn).partition("EST. ")[2],
+        _ends("re_exported", "relocked", kind=samples.withdrawn).partition("Dana Whitfield. ")[2],
+        _ends("relocked", "relocked", kind=samples.withdrawn).partition("Dana Whitfield. ")[2],
+        _ends("re_exported", "re_exported", kind=samples.withdrawn).partition("Dana Whitfield. ")[2],
     ] == [
         "All 3 were re-exported.",
-        "Both were locked again.",
+        "Both were relocked.",
         "It was re-exported.",
-        "1 was re-exported, 1 was locked again and 1 was still unlocked when this was issued.",
-        "1 was re-exported and what became of 2 is not recorded.",
-        "What became of both is not recorded.",
-        "Before that, 1 batch had been re-exported; 1 was locked again.",
-        "Before that, nothing had been re-exported; both were locked again.",
+        "1 was re-exported, 1 was relocked and 1 was still unlocked when this was issued.",
+        "1 was re-exported and what happened to 2 is not recorded.",
+        "What happened to both is not recorded.",
+        "Before that, 1 batch had been re-exported; 1 was relocked.",
+        "Before that, nothing had been re-exported; both were relocked.",
         "Before that, 2 batches had been re-exported.",
     ]
 
 
-def test_who_took_a_consent_back_and_how():
-    told_of = []
+def test_who_withdrew_a_consent_and_how():
+    said = []
     for through, why in (("receipt", "Not needed."), ("staff", "Dana called."), ("staff", None), (None, "x")):
         facts = samples.withdrawn()
         facts["withdrawal"] |= {"through": through, "why": why, "by": "agent2"}
-        told_of.append(sentences(facts)[-1].partition(" Before")[0])
-    assert told_of == [
-        "It was taken back through the receipt mailed to Dana Whitfield, on Nov 23, 2026, 10:30:00 AM EST.",
-        "ServiceTitan Support (agent2) recorded on Nov 23, 2026, 10:30:00 AM EST that the customer took it back "
+        said.append(sentences(facts)[-1].partition(" Before")[0])
+    assert said == [
+        "It was withdrawn on Nov 23, 2026, 10:30:00 AM EST through the receipt emailed to Dana Whitfield.",
+        "ServiceTitan Support (agent2) recorded on Nov 23, 2026, 10:30:00 AM EST that the customer withdrew it "
         "(“Dana called”).",
-        "ServiceTitan Support (agent2) recorded on Nov 23, 2026, 10:30:00 AM EST that the customer took it back.",
-        "It was taken back on Nov 23, 2026, 10:30:00 AM EST; how is not recorded.",
+        "ServiceTitan Support (agent2) recorded on Nov 23, 2026, 10:30:00 AM EST that the customer withdrew it.",
+        "It was withdrawn on Nov 23, 2026, 10:30:00 AM EST; how is not recorded.",
     ]
 
 
-def test_certificate_from_before_a_fact_was_kept_is_told_without_it():
-    facts = samples.withdrawn()
-    del facts["consent"]["why"], facts["link"]["shown_to"]
-    del facts["withdrawal"]["through"], facts["withdrawal"]["contact"]
-    assert [line for line in told(facts).splitlines() if "shown on screen" in line or "Reason given" in line] == []
-
-
-def test_declined_by_somebody_with_a_name_or_without():
+def test_declined_by_someone_with_a_name_or_without():
     said = []
     for name, why in ((None, None), ("Dana Whitfield", "We keyed them in.")):
         facts = samples.declined()
         facts["signer"]["name"], facts["consent"]["why"] = name, why
         said.append(sentences(facts))
-    where = "on the page that the link mailed to d.whitfield@northwind.example led to, answered no on"
-    when = (
-        "Nov 23, 2026, 8:44:31 AM EST when asked whether ServiceTitan Support may unlock the batches named in the text."
+    answered = (
+        "used the link emailed to d.whitfield@northwind.example, and answered no when asked whether ServiceTitan "
+        "Support may unlock the batches named in the text."
     )
     assert said == [
-        [f"Somebody who gave no name, {where} {when} Nothing can be unlocked on this."],
         [
-            f"Dana Whitfield of Northwind Heating, {where} {when} The reason given: “We keyed them in”. Nothing can be "
-            "unlocked on this."
+            f"On Nov 23, 2026, 8:44:31 AM EST, someone who gave no name {answered} Nothing can be unlocked under it.",
+        ],
+        [
+            f"On Nov 23, 2026, 8:44:31 AM EST, Dana Whitfield of Northwind Heating {answered} The reason given: “We "
+            "keyed them in”. Nothing can be unlocked under it."
         ],
     ]
 
@@ -178,7 +173,7 @@ def test_fingerprints_that_the_text_does_not_name_are_listed():
 
 def test_what_was_done_is_told_once_for_an_outcome_and_for_each_batch_where_it_differs():
     facts = samples.closed()
-    facts["batches"][2] |= {"outcome": "Unlocked", "ended_at": None, "ended_by": None}
+    facts["batches"][2] |= {"outcome": "unlocked", "ended_at": None, "ended_by": None}
     once, columns = batches(facts).paragraphs[:-1], len(batches(facts).table.columns)
     facts["batches"][1]["ended_by"] = "agent3"
     unlocked = "unlocked Nov 23, 2026, 9:01:45 AM EST by agent2"
@@ -196,17 +191,17 @@ def test_what_was_done_is_told_once_for_an_outcome_and_for_each_batch_where_it_d
 
 def test_many_batches_are_added_up_by_day():
     facts = samples.many(501)
-    facts["batches"][7] |= {"outcome": "Locked again", "ended_at": "2026-11-25T04:30:00+00:00"}
-    facts["batches"][8] |= {"outcome": "Unlocked", "ended_at": None, "ended_by": None}
+    facts["batches"][7] |= {"outcome": "relocked", "ended_at": "2026-11-25T04:30:00+00:00"}
+    facts["batches"][8] |= {"outcome": "unlocked", "ended_at": None, "ended_by": None}
     facts["batches"][9] |= {"outcome": None, "ended_at": None, "unlocked_at": None, "total": None}
-    facts["batches"][10] |= {"outcome": "Never unlocked", "ended_at": None, "unlocked_at": None}
+    facts["batches"][10] |= {"outcome": "not_unlocked", "ended_at": None, "unlocked_at": None}
     assert (batches(facts).table.rows, batches(facts).facts) == (
         [
             ("not recorded", "not recorded", "not recorded", "1", "11", "not recorded"),
             ("Never unlocked", "–", "–", "1", "12", "$507.11"),
             ("Unlocked", "Nov 23, 2026", "–", "1", "10", "$433.09"),
             ("Re-exported", "Nov 23, 2026", "Nov 24, 2026", "497", "14,850", "$2,244,328.13"),
-            ("Locked again", "Nov 23, 2026", "Nov 24, 2026", "1", "9", "$396.08"),
+            ("Relocked", "Nov 23, 2026", "Nov 24, 2026", "1", "9", "$396.08"),
         ],
         (words.Fact("SHA-256 of CN-000012-2-batches.csv", batch_list.sha256(facts), code=True),),
     )
@@ -238,12 +233,12 @@ def test_separation_of_duties_is_said_plainly():
     ] == [
         "Different people: agent sent the link, agent2 unlocked.",
         "Different people: agent sent the link, agent2, agent3 and manager unlocked.",
-        "Not different people: agent sent the link and unlocked as well.",
-        "Whether whoever sent the link also unlocked can't be said: it is not recorded.",
-        "Whether whoever sent the link also unlocked can't be said: it is not recorded.",
-        "Different people: agent took the consent down, manager unlocked.",
-        "Not different people: agent took the consent down and unlocked as well.",
-        "Nothing could be unlocked, so no duties had to be kept apart.",
+        "Not different people: agent sent the link and also unlocked.",
+        "Whether whoever sent the link also unlocked is not recorded.",
+        "Whether whoever sent the link also unlocked is not recorded.",
+        "Different people: agent recorded the consent, manager unlocked.",
+        "Not different people: agent recorded the consent and also unlocked.",
+        "Nothing could be unlocked, so there were no duties to separate.",
     ]
 
 
@@ -251,11 +246,11 @@ def test_withdrawn_before_any_unlock():
     facts = samples.withdrawn()
     facts["withdrawal"]["why"] = None
     for batch in facts["batches"]:
-        batch |= dict.fromkeys(("unlocked_at", "unlocked_by", "ended_at", "ended_by")) | {"outcome": "Never unlocked"}
+        batch |= dict.fromkeys(("unlocked_at", "unlocked_by", "ended_at", "ended_by")) | {"outcome": "not_unlocked"}
     facts["acts"] = []
     assert sentences(facts)[2:] == [
-        "Nothing was unlocked on it.",
-        "It was taken back through the receipt mailed to Dana Whitfield, on Nov 23, 2026, 10:30:00 AM EST, before any "
+        "Nothing was unlocked under it.",
+        "It was withdrawn on Nov 23, 2026, 10:30:00 AM EST through the receipt emailed to Dana Whitfield, before any "
         "batch was unlocked.",
     ]
     assert paper(facts).section("decision").facts[-1] == words.Fact("Why withdrawn", "no reason given")
@@ -275,21 +270,24 @@ def test_who_typed_the_pin():
             facts["identity"]["pin_typed_by"] = who
             typed[kind.__name__, who] = (sentences(facts)[1], paper(facts).section("identity").facts[1].value)
     linked = (
-        "They answered on the page that a link mailed to d.whitfield@northwind.example and shown on screen to "
-        "ServiceTitan Support (agent) led to"
+        "They used the link emailed to d.whitfield@northwind.example and shown on screen to "
+        "ServiceTitan Support (agent)"
     )
-    by_staff = "ServiceTitan Support (agent) typed the account PIN that they were told, and it was right."
+    by_phone = "ServiceTitan Support (agent) typed the account PIN given by phone, and it was correct."
     assert typed == {
-        ("interim", "customer"): (f"{linked}, and typed the account PIN there.", "the customer, on the consent page"),
+        ("interim", "customer"): (
+            f"{linked}, and typed the account PIN on its page.",
+            "the customer, on the consent page",
+        ),
         ("interim", "agent"): (
-            f"{linked}. A member of staff had typed the account PIN for them.",
-            "a member of staff (lower assurance)",
+            f"{linked}. A staff member had typed the account PIN for them.",
+            "a staff member (lower assurance)",
         ),
         ("interim", None): (f"{linked}. The account PIN was verified; who typed it is not recorded.", "not recorded"),
         ("recorded_by_phone", "customer"): (
-            "The account PIN was verified; how is told below.",
+            "The account PIN was verified; how is described below.",
             "the customer, on the consent page",
         ),
-        ("recorded_by_phone", "agent"): (by_staff, "agent, a member of staff (lower assurance)"),
-        ("recorded_by_phone", None): ("The account PIN was verified; how is told below.", "not recorded"),
+        ("recorded_by_phone", "agent"): (by_phone, "agent, a staff member (lower assurance)"),
+        ("recorded_by_phone", None): ("The account PIN was verified; how is described below.", "not recorded"),
     }

@@ -24,6 +24,7 @@ from unlocks import operations
 from unlocks.certificates import keys, pdf, verify_certificate
 from unlocks.ledger import chain, events
 from unlocks.models import Certificate, LedgerEntry
+from unlocks.texts.shown import shown_text
 
 pytestmark = pytest.mark.django_db
 
@@ -132,7 +133,7 @@ def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
             }
             for batch, outcome, ended_at, ended_by in zip(
                 case.batches,
-                ["Re-exported", "Unlocked"],
+                ["re_exported", "unlocked"],
                 [exported_at, None],
                 ["second-agent", None],
                 strict=True,
@@ -237,7 +238,7 @@ def test_of_a_refusal(agent):
     case = case_awaiting(agent)
     operations.open_consent_link(case.link, by=customer(case.admin))
     case.consent, _ = operations.decline_consent(
-        case.link, name="", role="", why="", shown=operations.shown_text(case.link), by=customer(case.admin)
+        case.link, name="", role="", why="", shown=shown_text(case.link), by=customer(case.admin)
     )
     told_of = facts(issue(case))
     assert (told_of["consent"]["decision"], told_of["batches"], told_of["interim"]) == ("declined", [], False)
@@ -257,7 +258,7 @@ def test_of_a_consent_that_was_taken_back(agent):
         "contact": case.admin.name,
         "why": None,
     }
-    assert [batch["outcome"] for batch in told_of["batches"]] == ["Locked again", "Locked again"]
+    assert [batch["outcome"] for batch in told_of["batches"]] == ["relocked", "relocked"]
     assert [batch["ended_by"] for batch in told_of["batches"]] == [f"Link sent to {case.admin.name}"] * 2
 
 
@@ -268,12 +269,12 @@ def test_of_a_consent_that_was_asked_for_anew(agent):
     link, by = case.link, customer(case.admin)
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin="482915", by=by)
-    operations.give_consent(link, name="Ann", role="Owner", shown=operations.shown_text(link), by=by)
+    operations.give_consent(link, name="Ann", role="Owner", shown=shown_text(link), by=by)
     operations.unlock(case.rows, by=acting(agent))
     told_of = facts(operations.issue_certificate(older, by=by))
     assert [(batch["outcome"], batch["unlocked_at"]) for batch in told_of["batches"]] == [
-        ("Under a later consent", None),
-        ("Under a later consent", None),
+        ("later_consent", None),
+        ("later_consent", None),
     ]
 
 
@@ -283,9 +284,7 @@ def test_tells_no_secret(agent):
     link, by = case.link, customer(case.admin)
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin="482915", by=by)
-    case.consent, token = operations.give_consent(
-        link, name="Ann", role="Owner", shown=operations.shown_text(link), by=by
-    )
+    case.consent, token = operations.give_consent(link, name="Ann", role="Owner", shown=shown_text(link), by=by)
     content = issue(case).content
     secrets = [case.token, token, link.token_hash, case.consent.receipt_hash, case.account.pin_hash, "Rude", "482915"]
     assert [secret for secret in secrets if secret in content] == []

@@ -26,6 +26,7 @@ from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.models import Consent, ConsentedBatch, ConsentWithdrawal
 from unlocks.rules import Refusal
+from unlocks.texts.shown import shown_text, text_to_read_out
 
 pytestmark = pytest.mark.django_db
 
@@ -54,7 +55,7 @@ def asked_on_the_phone(case, by, **fields):
             "contact": case.admin,
             "name": "Ann Admin",
             "role": "Owner",
-            "shown": operations.text_to_read_out(case.unlock_request),
+            "shown": text_to_read_out(case.unlock_request),
             "by": acting(by),
         }
         | fields,
@@ -63,7 +64,7 @@ def asked_on_the_phone(case, by, **fields):
 
 def test_records_who_agreed_and_who_wrote_it_down(agent):
     case = verified(agent)
-    text = operations.text_to_read_out(case.unlock_request)
+    text = text_to_read_out(case.unlock_request)
 
     consent = asked_on_the_phone(case, agent)
 
@@ -98,7 +99,7 @@ SNAPSHOT = ("batch", "number", "name", "total", "item_count", "fingerprint")
 
 def test_says_on_its_face_what_it_is(agent):
     case = verified(agent)
-    lines = operations.text_to_read_out(case.unlock_request).splitlines()
+    lines = text_to_read_out(case.unlock_request).splitlines()
     assert lines[:2] == [
         f"Unlock bypassed batches ({case.unlock_request.reference})",
         "TAKEN DOWN BY STAFF. Support reads this text out to you on the phone and writes your answer down; you press "
@@ -155,7 +156,7 @@ def arguments(case):
         "contact": case.admin,
         "name": "Ann Admin",
         "role": "Owner",
-        "shown": operations.text_to_read_out(case.unlock_request),
+        "shown": text_to_read_out(case.unlock_request),
     }
 
 
@@ -242,7 +243,7 @@ def test_not_for_a_contact_of_ones_own_making(agent, manager):
 
 def test_what_was_read_out_must_still_hold(agent):
     case = verified(agent)
-    shown = operations.text_to_read_out(case.unlock_request)
+    shown = text_to_read_out(case.unlock_request)
     history.update(case.batch.items.all(), by=Actor.desk(), memo="Changed while reading")
     with refused(Refusal.CHANGED_WHILE_READING):
         asked_on_the_phone(case, agent, shown=shown)
@@ -250,7 +251,7 @@ def test_what_was_read_out_must_still_hold(agent):
 
 def test_the_text_of_the_link_is_not_what_was_read_out(agent):
     case = case_awaiting(agent)
-    shown = operations.shown_text(case.link)
+    shown = shown_text(case.link)
     operations.revoke_consent_link(case.unlock_request, by=acting(agent))
     operations.verify_pin(case.unlock_request, pin=PIN, by=acting(agent))
     case.refresh()

@@ -14,6 +14,7 @@ from unlocks import operations
 from unlocks.models import ConsentTerms, LedgerEntry
 from unlocks.rules import Refusal
 from unlocks.texts import first_terms
+from unlocks.texts.shown import shown_text
 
 pytestmark = pytest.mark.django_db
 
@@ -259,7 +260,7 @@ def agree(case):
     link, by = case.link, customer(case.admin)
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin=PIN, by=by)
-    shown = operations.shown_text(link)
+    shown = shown_text(link)
     return operations.give_consent(link, name="Ann Admin", role="Controller", shown=shown, by=by)[0]
 
 

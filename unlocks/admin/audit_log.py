@@ -18,7 +18,8 @@ from django.views.decorators.http import require_safe
 from ..ledger import events
 from ..models import LedgerEntry
 from ..texts.formats import moment_with_seconds
-from .base import DayFilter, ReadOnlyAdmin, is_key, tag
+from .lists import DayFilter, ReadOnlyAdmin, is_key
+from .tags import tag
 
 
 class KindFilter(admin.SimpleListFilter):

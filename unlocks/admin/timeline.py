@@ -4,8 +4,6 @@ from dataclasses import dataclass
 
 from ..ledger import events
 from ..models import Act, LedgerEntry
-from ..rules import short_name as reason  # noqa: F401
-from ..texts.formats import counted
 
 
 @dataclass(frozen=True)
@@ -22,7 +20,3 @@ class Line:
 def line(entry):
     """Return an entry with what it tells."""
     return Line(entry, events.read(entry))
-
-
-def batches(count):
-    return counted(count, "batch", "batches")

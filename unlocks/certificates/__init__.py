@@ -5,5 +5,5 @@
 - `pdf.render(facts)`: the PDF file. The same facts give the same bytes. `shaping` puts its text into glyphs.
 - `batch_list.content(facts)`: the batches as a CSV file. The same facts give the same bytes.
 - `words.paper(facts)`: the certificate in words. The page is `unlocks/certificate.html`, rendered with
-  `{"paper": words.paper(facts), "facts": facts, "pdf_url": ..., "json_url": ...}`.
+  `{"paper": words.paper(facts), "facts": facts, "pdf_url": ..., "json_url": ..., "csv_url": ...}`.
 """

@@ -6,7 +6,7 @@ from django.conf import settings
 from django.urls import reverse
 
 from ..ledger import chain, events
-from ..models import Act, ConsentWithdrawal, LedgerEntry, RequestedBatch, Verdict
+from ..models import Act, ConsentWithdrawal, LedgerEntry, Verdict
 
 FORMAT = "unlock-desk-certificate/1"
 _DONE = tuple(kind.kind for kind in (events.Unlocked, events.Relocked, events.ReExported))
@@ -15,7 +15,7 @@ _DONE = tuple(kind.kind for kind in (events.Unlocked, events.Relocked, events.Re
 def facts(consent, *, number, code, issued_at):
     """Return all that a certificate says of a consent and its case, as they stand now.
 
-    Times are ISO 8601 in UTC, amounts decimal strings, staff are named by their user names.
+    Times are ISO 8601 in UTC, amounts decimal strings, staff are named by their usernames.
     """
     unlock_request = consent.unlock_request
     entries = list(LedgerEntry.objects.filter(unlock_request=unlock_request).order_by("sequence"))
@@ -139,13 +139,13 @@ def _link(link, entries):
 
 
 def _withdrawal(consent):
-    taken_back = ConsentWithdrawal.objects.filter(consent=consent).first()
-    return taken_back and {
-        "at": _time(taken_back.at),
-        "by": taken_back.actor,
-        "through": "staff" if taken_back.by_id else "receipt",
+    withdrawal = ConsentWithdrawal.objects.filter(consent=consent).first()
+    return withdrawal and {
+        "at": _time(withdrawal.at),
+        "by": withdrawal.actor,
+        "through": "staff" if withdrawal.by_id else "receipt",
         "contact": consent.contact_name or None,
-        "why": taken_back.why or None,
+        "why": withdrawal.why or None,
     }
 
 
@@ -185,7 +185,7 @@ def _batch(covered, done):
         "total": None if covered.total is None else f"{covered.total:.2f}",
         "item_count": covered.item_count,
         "fingerprint": covered.fingerprint,
-        "outcome": RequestedBatch.Outcome(line.outcome).label if under_this else "Under a later consent",
+        "outcome": line.outcome if under_this else "later_consent",
         "unlocked_at": unlocked and _time(unlocked[0]),
         "unlocked_by": unlocked and unlocked[1],
         "ended_at": ended and _time(ended[0]),

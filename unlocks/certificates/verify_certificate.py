@@ -9,7 +9,7 @@ that it carries itself; that shows that nothing was changed since it was signed,
 
 What is checked: the file has the shape of a certificate and nothing besides; the Ed25519 signature (RFC 8032) fits
 the facts; the SHA-256 of the text that was shown fits the text; the facts agree with each other. Blanks, line ends
-and the order of the keys in the file mean nothing, so a file that a mail program wrapped anew is still genuine.
+and the order of the keys in the file mean nothing, so a file that an email program rewrapped is still genuine.
 
 Exit status: 0 if all of it holds, 1 if not ("NOT GENUINE" and why), 2 if the file can't be read or is no JSON file,
 such as the PDF of the certificate, or its format is not known here ("NOT CHECKED").
@@ -64,7 +64,7 @@ def _verified(data, key):
     if key is not None and signature["key"] != key.lower():
         raise NotGenuine("It was signed with another key than the one given.")
     if not fits(bytes.fromhex(signature["key"]), signed, bytes.fromhex(signature["value"])):
-        raise NotGenuine("The signature does not fit: something was changed since it was signed, or it was made up.")
+        raise NotGenuine("The signature does not match: something was changed after it was signed, or it was made up.")
     _check_facts(facts)
     return facts, signature["key"]
 
@@ -87,7 +87,7 @@ def message(facts):
 
 # --- Reading the file: JSON, but stricter than Python reads it -------------------------------------------------------
 
-# A string whose escapes were taken away. Never looked for twice from the same place, so that no file takes hours.
+# A string whose escapes were removed. Never looked for twice from the same place, so that no file takes hours.
 _STRING = re.compile('"[^"]*"?')
 _BRACKET = re.compile(r"[\[\]{}]")
 _BEGINNING = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?[\0\s]*[{\[\"]")
@@ -101,16 +101,16 @@ def _parsed(data):
     try:
         text = data.decode("utf-8")
     except UnicodeDecodeError:
-        raise _unread(data, "It is not text in UTF-8, as certificates are.") from None
+        raise _unread(data, "It is not UTF-8 text, as certificates are.") from None
     if text.startswith("\ufeff"):
-        raise NotGenuine("It begins with a byte order mark, which an editor must have put there.")
+        raise NotGenuine("It begins with a byte order mark, which an editor must have added.")
     _check_size(text)
     try:
         return json.loads(
             text, object_pairs_hook=_object, parse_int=_integer, parse_float=_no_number, parse_constant=_no_number
         )
     except (ValueError, RecursionError):
-        raise _unread(data, "It is not a JSON file, or only a part of one.") from None
+        raise _unread(data, "It is not a JSON file, or only part of one.") from None
 
 
 def _unread(data, reason):
@@ -128,13 +128,13 @@ def _check_size(text):
     for bracket in _BRACKET.findall(rest):
         depth += 1 if bracket in "[{" else -1
         if depth > MAX_DEPTH:
-            raise NotGenuine("It is nested more deeply than a certificate is.")
+            raise NotGenuine("It is nested more deeply than a certificate can be.")
 
 
 def _object(pairs):
     content = dict(pairs)
     if len(content) != len(pairs):
-        raise NotGenuine("It says something twice: a key occurs two times in one object.")
+        raise NotGenuine("It says something twice: a key appears twice in one object.")
     return content
 
 
@@ -145,7 +145,7 @@ def _integer(digits):
 
 
 def _no_number(digits):
-    raise NotGenuine("It holds a number that is not a whole one.")
+    raise NotGenuine("It holds a number that is not a whole number.")
 
 
 # --- The shape of a certificate --------------------------------------------------------------------------------------
@@ -190,6 +190,8 @@ def _or_null(kind):
 def _only(*words):
     return Kind(" or ".join(map(repr, words)), lambda value: value in words)
 
+
+OUTCOME = _only("waiting", "unlocked", "re_exported", "relocked", "not_unlocked", "later_consent")
 
 # A dict: an object with exactly these keys. A tuple: such an object, or null. A list: any number of these.
 FACTS_1 = {
@@ -265,7 +267,7 @@ FACTS_1 = {
             "total": _or_null(MONEY),
             "item_count": _or_null(WHOLE),
             "fingerprint": _or_null(DIGEST),
-            "outcome": _or_null(TEXT),
+            "outcome": _or_null(OUTCOME),
             "unlocked_at": _or_null(TIME),
             "unlocked_by": _or_null(TEXT),
             "ended_at": _or_null(TIME),
@@ -359,24 +361,24 @@ def _check_shape(value, shape, where):
 
 def _check_facts(facts):
     consent, batches = facts["consent"], facts["batches"]
-    agreed, by_staff = consent["decision"] == "agreed", consent["how"] == "phone"
+    agreed, by_phone = consent["decision"] == "agreed", consent["how"] == "phone"
     _hold(
         hashlib.sha256(consent["text"].encode()).hexdigest() == consent["text_sha256"],
-        "The text is not the one that its SHA-256 was taken of.",
+        "The text does not match its SHA-256.",
     )
     _hold(
         facts["number"].rpartition("-")[0] == consent["reference"],
-        "The number of the certificate is not one of this consent.",
+        "The certificate number does not belong to this consent.",
     )
     _hold(
         facts["interim"] is (facts["case"]["closed_at"] is None),
         "It says both that the case is closed and that it is not.",
     )
-    _hold(bool(batches) is agreed, "The list of batches does not fit the decision.")
-    _hold((consent["valid_until"] is not None) is agreed, "The end of the consent does not fit the decision.")
-    _hold(agreed or facts["withdrawal"] is None, "A consent that was declined can't have been withdrawn.")
-    _hold((facts["link"] is None) is by_staff, "The consent link does not fit how the consent came.")
-    _hold((consent["recorded_by"] is not None) is by_staff, "Who recorded it does not fit how the consent came.")
+    _hold(bool(batches) is agreed, "The list of batches does not match the decision.")
+    _hold((consent["valid_until"] is not None) is agreed, "The end of the consent does not match the decision.")
+    _hold(agreed or facts["withdrawal"] is None, "A declined consent cannot have been withdrawn.")
+    _hold((facts["link"] is None) is by_phone, "The consent link does not match how the consent was given.")
+    _hold((consent["recorded_by"] is not None) is by_phone, "Who recorded it does not match how the consent was given.")
     _check_batches(consent, batches)
     _check_ledger(**facts["ledger"])
 
@@ -396,7 +398,7 @@ def _check_ledger(entries, head):
         _hold(last is None or entry["sequence"] > last["sequence"], "The ledger entries are out of order.")
         last = entry
     if last is not None:
-        _hold(last["sequence"] <= head["sequence"], "A ledger entry lies beyond the newest one there was.")
+        _hold(last["sequence"] <= head["sequence"], "A ledger entry is newer than the newest one there was.")
         _hold(
             last["sequence"] < head["sequence"] or last["hash"] == head["hash"],
             "The newest ledger entry has two different hashes.",
@@ -490,15 +492,15 @@ def summary(facts, key, key_given):
     who = ", ".join(filter(None, [signer["name"], signer["role"]])) or "not recorded"
     if consent["how"] == "phone":
         how = (
-            f"taken down by {consent['recorded_by']}, a member of staff: a weaker kind of consent. The customer did "
-            "not press anything themselves."
+            f"recorded by phone by {consent['recorded_by']}, a staff member: a lower-assurance consent. The customer "
+            "did not press anything themselves."
         )
     else:
         how = "by the customer, through the consent link"
     lines = [
-        "GENUINE: signed with the key given, and nothing was changed since."
+        "GENUINE: signed with the key given, and nothing has been changed since."
         if key_given
-        else "UNALTERED: nothing was changed since it was signed with the key below.",
+        else "UNALTERED: nothing has been changed since it was signed with the key below.",
         "",
         ("Certificate", facts["number"]),
         ("Issued", f"{_utc(facts['issued_at'])} by {facts['vendor']} Support"),
@@ -521,7 +523,7 @@ def summary(facts, key, key_given):
     if not key_given:
         lines += [
             "",
-            f"Now compare this key with the one on {facts['check_at']} : anybody can sign with a key of theirs.",
+            f"Now compare this key with the one on {facts['check_at']} : anyone can sign with a key of their own.",
         ]
     return "\n".join(_shown(line if type(line) is str else f"{line[0]:<13}{line[1]}") for line in lines) + "\n"
 
@@ -546,17 +548,17 @@ def main():
     commands = argparse.ArgumentParser(description="Check the JSON file of a certificate of consent, offline.")
     commands.add_argument("file", metavar="FILE", help="the certificate's JSON file, as it was downloaded")
     commands.add_argument("--key", metavar="HEX", type=_key, help="the issuer's public key, 64 hexadecimal digits")
-    told = commands.parse_args()
+    given = commands.parse_args()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # whatever the terminal can't show is still said
     try:
-        with open(told.file, "rb") as file:  # noqa: PTH123
+        with open(given.file, "rb") as file:  # noqa: PTH123
             data = file.read(MAX_BYTES + 1)
     except OSError as error:
-        sys.stderr.write(f"Can't read {_shown(told.file)}: {error.strerror}.\n")
+        sys.stderr.write(f"Can't read {_shown(given.file)}: {error.strerror}.\n")
         return 2
     try:
-        facts, key = _verified(data, told.key)
+        facts, key = _verified(data, given.key)
     except NotJson:
         sys.stdout.write(
             "NOT CHECKED: this script checks the JSON file; check the PDF on the page that is named at its foot.\n"
@@ -568,7 +570,7 @@ def main():
     except NotGenuine as reason:
         sys.stdout.write(f"NOT GENUINE: {reason}\n")
         return 1
-    sys.stdout.write(summary(facts, key, told.key is not None))
+    sys.stdout.write(summary(facts, key, given.key is not None))
     return 0
 
 

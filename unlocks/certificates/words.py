@@ -1,7 +1,6 @@
 """The words of a certificate: made once from its facts, for the page and for the PDF alike.
 
-What is not known is said to be so (`wording.NOT_RECORDED`), never guessed. Times are told in the facts' time zone,
-with its name.
+What is not known is called so (`wording.NOT_RECORDED`), never guessed. Times are in the facts' time zone, and name it.
 """
 
 import re
@@ -14,18 +13,28 @@ from ..texts import wording
 from ..texts.formats import counted, day, money
 from . import batch_list, keys
 
-_WAS_UNLOCKED = ("Unlocked", "Re-exported", "Locked again")
+_OUTCOMES = {
+    "waiting": "Not unlocked yet",
+    "unlocked": "Unlocked",
+    "re_exported": "Re-exported",
+    "relocked": "Relocked",
+    "not_unlocked": "Never unlocked",
+    "later_consent": "Under a later consent",
+    None: wording.NOT_RECORDED,
+}
+_WAS_UNLOCKED = ("unlocked", "re_exported", "relocked", None)  # or may have been
+_HAS_ENDED = ("re_exported", "relocked", None)
 _ENDS = {
-    "Re-exported": "{number} {were} re-exported",
-    "Locked again": "{number} {were} locked again",
-    "Unlocked": "{number} {were} still unlocked when this was issued",
-    None: "what became of {number} is not recorded",
+    "re_exported": "{number} {were} re-exported",
+    "relocked": "{number} {were} relocked",
+    "unlocked": "{number} {were} still unlocked when this was issued",
+    None: "what happened to {number} is not recorded",
 }
 _NONE = "–"
 _FINGERPRINTS = "{} the SHA-256 of the batch and its items when they were consented to, and of nothing else."
-_LISTED = 500  # batches: more than that are told by day, and listed in a file of their own
+_LISTED = 500  # batches; more than that are added up by day, and listed in a file of their own
 COLUMNS = ("signer", "identity", "link"), ("decision", "case")  # the sections beside each other on paper
-_BY_MAIL = ("Link sent to ", "Receipt sent to ")  # what the ledger calls whoever acts by what was mailed
+_BY_EMAIL = ("Link sent to ", "Receipt sent to ")  # what the ledger calls whoever acts through an email
 
 
 @dataclass(frozen=True)
@@ -125,36 +134,36 @@ class Paper:
 
 def paper(facts):
     """Return the certificate with these facts in words."""
-    told = _Told(facts)
+    written = _Wording(facts)
     return Paper(
-        title=told.title(),
-        subtitle=f"Unlocking bypassed batches of {told.account()}",
+        title=written.title(),
+        subtitle=f"Unlocking bypassed batches for {written.account()}",
         number=facts["number"],
         code=facts["code"],
-        issued=told.time(facts["issued_at"]),
-        issuer=told.support,
+        issued=written.time(facts["issued_at"]),
+        issuer=written.support,
         check_at=facts["check_at"],
         interim=facts["interim"],
-        status=told.status(),
-        notices=told.notices(),
-        stamps=told.stamps(),
-        summary=told.summary(),
+        status=written.status(),
+        notices=written.notices(),
+        stamps=written.stamps(),
+        summary=written.summary(),
         sections=[
-            told.signer(),
-            told.identity(),
-            told.link(),
-            told.decision(),
-            told.case(),
-            told.batches(),
-            told.text(),
-            *told.evidence(),
-            told.ledger(),
-            told.check(),
+            written.signer(),
+            written.identity(),
+            written.link(),
+            written.decision(),
+            written.case(),
+            written.batches(),
+            written.text(),
+            *written.evidence(),
+            written.ledger(),
+            written.check(),
         ],
     )
 
 
-class _Told:
+class _Wording:
     """The facts of one certificate, being put into words."""
 
     def __init__(self, facts):
@@ -162,7 +171,7 @@ class _Told:
         self.zone = _zone(facts["time_zone"])
         self.support = f"{facts['vendor']} Support"
         self.agreed = facts["consent"]["decision"] == "agreed"
-        self.by_staff = facts["consent"]["how"] == "phone"
+        self.by_phone = facts["consent"]["how"] == "phone"
         self.unlocked = [batch for batch in facts["batches"] if batch["unlocked_at"] or batch["unlocked_by"]]
 
     # Values.
@@ -189,7 +198,7 @@ class _Told:
 
     def staff(self, *names):
         """Name members of staff: "ServiceTitan Support (agent and agent2)"."""
-        return f"{self.support} ({_listed([name or 'somebody who is not recorded' for name in names])})"
+        return f"{self.support} ({_listed([name or 'someone who is not recorded' for name in names])})"
 
     def account(self):
         case = self.facts["case"]
@@ -201,7 +210,7 @@ class _Told:
         """Name the signer with role and company: "Dana Whitfield (Controller) of Northwind Heating"."""
         signer, company = self.facts["signer"], self.facts["case"]["account_name"]
         if not signer["name"]:
-            return "somebody whose name is not recorded" if self.agreed else "somebody who gave no name"
+            return "someone whose name is not recorded" if self.agreed else "someone who gave no name"
         role = f" ({signer['role']})" if signer["role"] else ""
         return f"{signer['name']}{role} of {company}" if company else f"{signer['name']}{role}"
 
@@ -220,32 +229,31 @@ class _Told:
 
     def title(self):
         if not self.agreed:
-            return "Certificate of a declined consent"
-        return "Certificate of a consent taken down by staff" if self.by_staff else "Certificate of consent"
+            return "Certificate of declined consent"
+        return "Certificate of consent recorded by phone" if self.by_phone else "Certificate of consent"
 
     def status(self):
         if self.facts["interim"]:
             return Notice(
                 "interim",
                 "INTERIM",
-                "The case was open when this was issued. What happened later is on a newer certificate: ask for it.",
+                "The case was still open when this was issued. Ask for a newer certificate to see what happened since.",
             )
         return Notice(
             "final",
             "FINAL",
-            "The case was closed when this was issued. What was attached or noted later is on a newer certificate.",
+            "The case was closed when this was issued. Anything attached or noted later is on a newer certificate.",
         )
 
     def notices(self):
         consent, notices = self.facts["consent"], []
-        if self.by_staff:
+        if self.by_phone:
             notices.append(
                 Notice(
-                    "weaker",
-                    "WEAKER KIND",
-                    "This is a different, weaker kind of consent: staff wrote it down. What the customer is said to "
-                    f"have answered was recorded by {self.staff(consent['recorded_by'])}; the customer did not press "
-                    "anything themselves.",
+                    "phone",
+                    "LOWER-ASSURANCE CONSENT",
+                    f"{self.staff(consent['recorded_by'])} recorded by phone what the customer is said to have "
+                    "answered. The customer did not press anything themselves.",
                 )
             )
         if withdrawal := self.facts["withdrawal"]:
@@ -253,8 +261,8 @@ class _Told:
                 Notice(
                     "withdrawn",
                     "WITHDRAWN",
-                    f"This consent was taken back on {self.time(withdrawal['at'])}. No batch can be unlocked on it "
-                    "any more.",
+                    f"This consent was withdrawn on {self.time(withdrawal['at'])}. No batch can be unlocked under it "
+                    "anymore.",
                 )
             )
         return notices
@@ -263,7 +271,7 @@ class _Told:
         """Return the notices whose mark no single page may go without."""
         stamps = [
             (self.facts["withdrawal"], "withdrawn", "WITHDRAWN"),
-            (self.by_staff, "weaker", "TAKEN DOWN BY STAFF"),
+            (self.by_phone, "phone", "RECORDED BY PHONE"),
             (not self.agreed, "declined", "DECLINED"),
             (self.facts["interim"], "interim", "INTERIM"),
         ]
@@ -277,49 +285,48 @@ class _Told:
         at = self.time(self.facts["consent"]["decided_at"])
         if not self.agreed:
             return self._declined(at)
-        what = f"agreed that {self.support} unlocks {self.batches_in_all()}"
-        if self.by_staff:
+        what = f"agreed that {self.support} may unlock {self.batches_in_all()}"
+        if self.by_phone:
             staff = self.staff(self.facts["consent"]["recorded_by"])
-            return f"On {at}, {staff} wrote down that {self.who()} {what}."
+            return f"On {at}, {staff} recorded by phone that {self.who()} {what}."
         return f"On {at}, {self.who()} {what}."
 
     def _declined(self, at):
-        who, why = self.who(), self.facts["consent"].get("why")
-        asked = f"when asked whether {self.support} may unlock the batches named in the text"
-        if self.by_staff:
+        who, why = self.who(), self.facts["consent"]["why"]
+        answered = f"answered no when asked whether {self.support} may unlock the batches named in the text"
+        if self.by_phone:
             staff = self.staff(self.facts["consent"]["recorded_by"])
-            said = f"On {at}, {staff} wrote down that {who} answered no {asked}."
+            declined = f"On {at}, {staff} recorded by phone that {who} {answered}."
         else:
-            page = f"the page that {self._link_mailed('the')} led to"
-            said = _sentence(f"{who}, on {page}, answered no on {at} {asked}")
+            declined = f"On {at}, {who} used {self._link_emailed()}, and {answered}."
         reason = f" The reason given: “{_short(why)}”." if why else ""
-        return f"{said}{reason} Nothing can be unlocked on this."
+        return f"{declined}{reason} Nothing can be unlocked under it."
 
-    def _link_mailed(self, article):
-        """Say to whom the link went: "a link mailed to dana@example.com"."""
-        to = f"{article} link mailed to {self.facts['signer']['email'] or 'an address that is not recorded'}"
-        shown_to = self.facts["link"].get("shown_to")
+    def _link_emailed(self):
+        """Say where the link went: "the link emailed to dana@example.com"."""
+        to = f"the link emailed to {self.facts['signer']['email'] or 'an address that is not recorded'}"
+        shown_to = self.facts["link"]["shown_to"]
         return f"{to} and shown on screen to {self.staff(shown_to)}" if shown_to else to
 
     def _identified(self):
         identity = self.facts["identity"]
-        if self.by_staff:
+        if self.by_phone:
             if identity["pin_verified_at"] is None:
                 return "How the customer was identified is not recorded."
             if identity["pin_typed_by"] != "agent":
-                return "The account PIN was verified; how is told below."
+                return "The account PIN was verified; how is described below."
             staff = self.staff(identity["pin_verified_by"])
-            return f"{staff} typed the account PIN that they were told, and it was right."
+            return f"{staff} typed the account PIN given by phone, and it was correct."
         if not self.agreed:
             return ""
-        decided = f"They answered on the page that {self._link_mailed('a')} led to"
+        used = f"They used {self._link_emailed()}"
         if identity["pin_verified_at"] is None:
-            return f"{decided}. How they were identified is not recorded."
+            return f"{used}. How they were identified is not recorded."
         if identity["pin_typed_by"] == "customer":
-            return f"{decided}, and typed the account PIN there."
+            return f"{used}, and typed the account PIN on its page."
         if identity["pin_typed_by"] == "agent":
-            return f"{decided}. A member of staff had typed the account PIN for them."
-        return f"{decided}. The account PIN was verified; who typed it is not recorded."
+            return f"{used}. A staff member had typed the account PIN for them."
+        return f"{used}. The account PIN was verified; who typed it is not recorded."
 
     def _unlocked(self):
         if not self.agreed:
@@ -328,7 +335,7 @@ class _Told:
         if not self.unlocked:
             if self._unlocking_unknown():
                 return "What was unlocked is not recorded."
-            return "Nothing has been unlocked on it yet." if self.facts["interim"] else "Nothing was unlocked on it."
+            return f"Nothing {'has been' if self.facts['interim'] else 'was'} unlocked under it."
         if len(self.unlocked) < len(batches):
             what = f"{len(self.unlocked):,} of the {len(batches):,} batches"
         else:
@@ -337,9 +344,9 @@ class _Told:
         who = self.staff(*([None] if None in names else sorted(names)))
         times = sorted({batch["unlocked_at"] for batch in self.unlocked if batch["unlocked_at"]})
         if not times:
-            return f"{who} unlocked {what}; when is not recorded."
+            return f"{who} unlocked {what}; the time is not recorded."
         first, last = self.time(times[0]), self.time(times[-1])
-        return f"{who} unlocked {what} on {first}." if first == last else f"{who} unlocked {what}, {first} to {last}."
+        return f"{who} unlocked {what} {f'on {first}' if first == last else f'between {first} and {last}'}."
 
     def _unlockers(self):
         """Name who unlocked; '' unless all of them are known."""
@@ -349,16 +356,16 @@ class _Told:
     def _unlocking_unknown(self):
         """Say whether batches were, or may have been, unlocked without its being recorded when and by whom."""
         outcomes = [batch["outcome"] for batch in self.facts["batches"]]
-        return not self.unlocked and any(outcome is None or outcome in _WAS_UNLOCKED for outcome in outcomes)
+        return not self.unlocked and any(outcome in _WAS_UNLOCKED for outcome in outcomes)
 
     def _ended(self):
-        """Say what became of what was unlocked; with a withdrawal, that is told after it."""
+        """Say what happened to what was unlocked; with a withdrawal, that follows it."""
         if not self.unlocked or self.facts["withdrawal"]:
             return ""
-        return _sentence(_listed(self._ends("Re-exported", "Locked again", "Unlocked", None)))
+        return _sentence(_listed(self._ends("re_exported", "relocked", "unlocked", None)))
 
     def _ends(self, *outcomes):
-        """Say how many of what was unlocked came to each of these ends, such as "both were locked again"."""
+        """Say how many of what was unlocked came to each of these ends, such as "both were relocked"."""
         ended = [batch["outcome"] if batch["outcome"] in _ENDS else None for batch in self.unlocked]
         whole = {1: "it", 2: "both"}.get(len(ended), f"all {len(ended):,}")
         counts = [(outcome, ended.count(outcome)) for outcome in outcomes]
@@ -371,27 +378,26 @@ class _Told:
         ]
 
     def _withdrawn(self):
-        withdrawal = self.facts["withdrawal"]
-        if withdrawal is None:
+        if self.facts["withdrawal"] is None:
             return ""
-        taken_back = self._taken_back()
+        withdrawn = self._how_withdrawn()
         if not self.unlocked:
-            return f"{taken_back}." if self._unlocking_unknown() else f"{taken_back}, before any batch was unlocked."
-        before = [batch for batch in self.unlocked if batch["outcome"] == "Re-exported"]
-        exported = f"{counted(len(before), 'batch', 'batches')}" if before else "nothing"
-        after = _listed(self._ends("Locked again", "Unlocked", None))
-        return f"{taken_back}. Before that, {exported} had been re-exported{'; ' if after else ''}{after}."
+            return f"{withdrawn}." if self._unlocking_unknown() else f"{withdrawn}, before any batch was unlocked."
+        before = [batch for batch in self.unlocked if batch["outcome"] == "re_exported"]
+        exported = counted(len(before), "batch", "batches") if before else "nothing"
+        after = _listed(self._ends("relocked", "unlocked", None))
+        return f"{withdrawn}. Before that, {exported} had been re-exported{'; ' if after else ''}{after}."
 
-    def _taken_back(self):
+    def _how_withdrawn(self):
         withdrawal = self.facts["withdrawal"]
-        at, through = self.time(withdrawal["at"]), withdrawal.get("through")
+        at, through = self.time(withdrawal["at"]), withdrawal["through"]
         if through == "staff":
             why = f" (“{_short(withdrawal['why'])}”)" if withdrawal["why"] else ""
-            return f"{self.staff(withdrawal['by'])} recorded on {at} that the customer took it back{why}"
+            return f"{self.staff(withdrawal['by'])} recorded on {at} that the customer withdrew it{why}"
         if through == "receipt":
-            contact = withdrawal.get("contact") or "a contact who is not recorded"
-            return f"It was taken back through the receipt mailed to {contact}, on {at}"
-        return f"It was taken back on {at}; how is not recorded"
+            contact = withdrawal["contact"] or "a contact who is not recorded"
+            return f"It was withdrawn on {at} through the receipt emailed to {contact}"
+        return f"It was withdrawn on {at}; how is not recorded"
 
     # The sections.
 
@@ -401,12 +407,12 @@ class _Told:
         if consent["terms_version"] is not None:
             terms = f"{_known(consent['terms_title'])}, version {consent['terms_version']}"
             terms = f"{terms}, published {self.time(consent['terms_published_at'])}"
-        answer = "what was ticked" if self.agreed else "the answer"
-        form = f"The form as it was shown, before it was filled in; {answer} stands under The decision."
+        answer = "the boxes checked are" if self.agreed else "the answer is"
+        form = f"The form as it was shown, before it was filled in; {answer} under “The decision”."
         return Section(
             "text",
-            "The text as it was read out" if self.by_staff else "The text as it was shown",
-            () if self.by_staff else (form,),
+            "The text as it was read out" if self.by_phone else "The text as it was shown",
+            () if self.by_phone else (form,),
             facts=(
                 Fact("Terms", terms),
                 Fact("SHA-256", consent["text_sha256"], code=True),
@@ -430,8 +436,8 @@ class _Told:
 
     def signer(self):
         signer, case = self.facts["signer"], self.facts["case"]
-        how = "as noted" if self.by_staff else "as typed"
-        unknown = wording.NOT_RECORDED if self.agreed or self.by_staff else "none given"
+        how = "as noted" if self.by_phone else "as typed"
+        unknown = wording.NOT_RECORDED if self.agreed or self.by_phone else "none given"
         return Section(
             "signer",
             "Who decided, and for whom",
@@ -450,18 +456,16 @@ class _Told:
             return Section(
                 "identity",
                 "How they were identified",
-                facts=(Fact("Account PIN", "not asked for: declining needs no PIN"),),
+                facts=(Fact("Account PIN", "not asked for: declining does not require it"),),
             )
         typed = {
             "customer": "the customer, on the consent page",
-            "agent": ", ".join(filter(None, [identity["pin_verified_by"], "a member of staff (lower assurance)"])),
+            "agent": ", ".join(filter(None, [identity["pin_verified_by"], "a staff member (lower assurance)"])),
             None: wording.NOT_RECORDED,
         }[identity["pin_typed_by"]]
         paragraphs = ()
         if identity["pin_typed_by"] == "agent":
-            paragraphs = (
-                "A PIN that staff type proves less than one that customers type themselves: staff were told it.",
-            )
+            paragraphs = ("A PIN typed by staff proves less than one the customer types: staff were told it.",)
         return Section(
             "identity",
             "How they were identified",
@@ -470,51 +474,49 @@ class _Told:
         )
 
     def _no_pin_needed(self):
-        return not self.agreed and not self.by_staff and self.facts["identity"]["pin_verified_at"] is None
+        return not self.agreed and not self.by_phone and self.facts["identity"]["pin_verified_at"] is None
 
     def link(self):
         link = self.facts["link"]
         if link is None:
-            return Section(
-                "link", "How the link travelled", ("No link was used for this consent: staff took it down.",)
-            )
-        shown_to = link.get("shown_to")
+            return Section("link", "The consent link", ("No link was used: this consent was recorded by phone.",))
+        shown_to = link["shown_to"]
         return Section(
             "link",
-            "How the link travelled",
+            "The consent link",
             (f"The link was also shown on screen to {shown_to}.",) if shown_to else (),
             facts=(
                 Fact("Sent", self.time_by(link["sent_at"], link["sent_by"])),
                 Fact("To", _known(self.facts["signer"]["email"])),
-                Fact("Good until", self.time(link["expires_at"])),
+                Fact("Valid until", self.time(link["expires_at"])),
                 Fact("First opened", self.time(link["first_opened_at"])),
-                Fact("Internet address", _known(link["first_opened_ip"])),
+                Fact("IP address", _known(link["first_opened_ip"])),
                 Fact("Browser", _known(link["first_opened_browser"])),
-                Fact("Used to decide", self.time(link["used_at"])),
+                Fact("Used to answer", self.time(link["used_at"])),
             ),
         )
 
     def decision(self):
         consent = self.facts["consent"]
-        facts = [Fact("Agreed" if self.agreed else "Not agreed", self.time(consent["decided_at"]))]
+        facts = [Fact("Agreed" if self.agreed else "Declined", self.time(consent["decided_at"]))]
         if self.agreed:
             facts.append(Fact("Valid until", self.time(consent["valid_until"])))
-        if self.by_staff:
+        if self.by_phone:
             facts += [
-                Fact("Taken down by staff", _known(consent["recorded_by"])),
-                Fact("Boxes and button", "none: the customer did not press anything themselves"),
+                Fact("Recorded by phone", _known(consent["recorded_by"])),
+                Fact("Boxes and button", "none: the customer did not press anything"),
             ]
         else:
             if self.agreed:
-                facts += [Fact("Box ticked", words) for words in consent["ticked"]] or [
-                    Fact("Boxes ticked", wording.NOT_RECORDED)
+                facts += [Fact("Box checked", words) for words in consent["ticked"]] or [
+                    Fact("Boxes checked", wording.NOT_RECORDED)
                 ]
             facts += [
                 Fact("Button pressed", _known(consent["pressed"])),
-                Fact("Internet address", _known(consent["ip"])),
+                Fact("IP address", _known(consent["ip"])),
                 Fact("Browser", self._browser()),
             ]
-        if consent.get("why"):
+        if consent["why"]:
             facts.append(Fact("Reason given", consent["why"]))
         if not self.facts["evidence"]:
             facts.append(Fact("Evidence", "none attached"))
@@ -534,12 +536,15 @@ class _Told:
             return Section(
                 "batches",
                 "Batches",
-                ("None, as this consent was declined. The batches that were asked about are named in the text.",),
+                ("None: this consent was declined. The batches it was about are named in the text.",),
             )
         return self._batches_by_day() if len(self.facts["batches"]) > _LISTED else self._batches_listed()
 
     def _batches_listed(self):
-        """List each batch; what was done to it and its fingerprint stand below it, unless they are told elsewhere."""
+        """List each batch; below it what was done and its fingerprint, unless above and in the text.
+
+        What was done is said above the list where it is the same for all batches of an outcome.
+        """
         batches, paragraphs = self.facts["batches"], []
         columns = [
             Column("Number", "short"),
@@ -549,12 +554,12 @@ class _Told:
             Column("Outcome", "short"),
         ]
         cells = [
-            [_known(batch["number"]), _known(batch["name"]), *_items_and_total([batch]), _known(batch["outcome"])]
+            [_known(batch["number"]), _known(batch["name"]), *_items_and_total([batch]), _OUTCOMES[batch["outcome"]]]
             for batch in batches
         ]
         done = {}
         for batch in batches:
-            done.setdefault(_known(batch["outcome"]), set()).add(self._done(batch))
+            done.setdefault(_OUTCOMES[batch["outcome"]], set()).add(self._done(batch))
         if all(len(ways) == 1 for ways in done.values()):
             paragraphs += [f"{outcome}: {way}." for outcome, [way] in done.items() if way]
         else:
@@ -577,21 +582,21 @@ class _Told:
     def _done(self, batch):
         """Say what was done to a batch, such as "unlocked ... by agent, re-exported ... by agent2"."""
         outcome, done = batch["outcome"], []
-        if outcome is None or outcome in _WAS_UNLOCKED or batch["unlocked_at"] or batch["unlocked_by"]:
+        if outcome in _WAS_UNLOCKED or batch["unlocked_at"] or batch["unlocked_by"]:
             done.append(f"unlocked {self.time_by(batch['unlocked_at'], batch['unlocked_by'])}")
-        if outcome is None or outcome in _WAS_UNLOCKED[1:] or batch["ended_at"] or batch["ended_by"]:
-            ended = outcome[0].lower() + outcome[1:] if outcome in _WAS_UNLOCKED[1:] else "ended"
+        if outcome in _HAS_ENDED or batch["ended_at"] or batch["ended_by"]:
+            ended = {"re_exported": "re-exported", "relocked": "relocked"}.get(outcome, "ended")
             done.append(f"{ended} {self._ended_by(batch)}")
         return ", ".join(done)
 
     def _ended_by(self, batch):
-        """Write when and by whom a batch's unlock ended: the customer ends it by a withdrawal, told elsewhere."""
-        if batch["ended_at"] and (batch["ended_by"] or "").startswith(_BY_MAIL):
+        """Write when and by whom a batch's unlock ended: the customer ends it by a withdrawal, described elsewhere."""
+        if batch["ended_at"] and (batch["ended_by"] or "").startswith(_BY_EMAIL):
             return f"{self.time(batch['ended_at'])} by withdrawal"
         return self.time_by(batch["ended_at"], batch["ended_by"])
 
     def _batches_by_day(self):
-        """Add up the batches by what became of them and on which days."""
+        """Add up the batches by outcome and days."""
         columns = (
             Column("Outcome"),
             Column("Unlocked on"),
@@ -621,27 +626,26 @@ class _Told:
     def _days(self, batch):
         """Return a batch's outcome, and the days on which its unlock began and ended."""
         outcome = batch["outcome"]
-        unlocked = _NONE if outcome is not None and outcome not in _WAS_UNLOCKED else wording.NOT_RECORDED
-        ended = _NONE if outcome is not None and outcome not in _WAS_UNLOCKED[1:] else wording.NOT_RECORDED
+        unlocked = wording.NOT_RECORDED if outcome in _WAS_UNLOCKED else _NONE
+        ended = wording.NOT_RECORDED if outcome in _HAS_ENDED else _NONE
         return (
-            _known(outcome),
+            _OUTCOMES[outcome],
             self.day(batch["unlocked_at"]) if batch["unlocked_at"] else unlocked,
             self.day(batch["ended_at"]) if batch["ended_at"] else ended,
         )
 
     def _separate(self):
-        """Say plainly whether whoever obtained the consent also unlocked on it."""
+        """Say plainly whether whoever obtained the consent also unlocked under it."""
         if not self.agreed:
-            return "Nothing could be unlocked, so no duties had to be kept apart."
-        obtained = self.facts["consent"]["recorded_by"] if self.by_staff else self.facts["link"]["sent_by"]
-        did = "took the consent down" if self.by_staff else "sent the link"
-        unlockers = {batch["unlocked_by"] for batch in self.unlocked}
+            return "Nothing could be unlocked, so there were no duties to separate."
+        obtained = self.facts["consent"]["recorded_by"] if self.by_phone else self.facts["link"]["sent_by"]
+        did = "recorded the consent" if self.by_phone else "sent the link"
         if not self.unlocked and not self._unlocking_unknown():
-            return f"Nobody has unlocked on this consent, so there is nobody to compare with whoever {did}."
-        if obtained in unlockers and obtained:
-            return f"Not different people: {obtained} {did} and unlocked as well."
+            return f"No one has unlocked under this consent, so there is no one to compare with whoever {did}."
+        if obtained and obtained in {batch["unlocked_by"] for batch in self.unlocked}:
+            return f"Not different people: {obtained} {did} and also unlocked."
         if obtained is None or not self._unlockers():
-            return f"Whether whoever {did} also unlocked can't be said: it is not recorded."
+            return f"Whether whoever {did} also unlocked is not recorded."
         return f"Different people: {obtained} {did}, {self._unlockers()} unlocked."
 
     def case(self):
@@ -657,7 +661,7 @@ class _Told:
             f"The case {case['reference']}",
             facts=(
                 Fact("Opened", self.time_by(case["opened_at"], case["opened_by"])),
-                Fact("Asked by", f"{_known(case['requester'])}; channel: {_known(case['channel'])}"),
+                Fact("Requested by", f"{_known(case['requester'])}; channel: {_known(case['channel'])}"),
                 Fact("Why it was bypassed", _known(case["bypass_reason"])),
                 Fact("Reason for the unlock", _known(case["reason"])),
                 Fact("Safer route offered", advice),
@@ -673,11 +677,11 @@ class _Told:
         done = f"{self.time_by(act['at'], act['by'])}, {batches}"
         why, withdrawal = act["why"] or "", self.facts["withdrawal"]
         if withdrawal and withdrawal["why"]:
-            why = why.removesuffix(withdrawal["why"]).rstrip(": ")  # told under The decision
+            why = why.removesuffix(withdrawal["why"]).rstrip(": ")  # stands under The decision
         return f"{done}. {why}" if why else done
 
     def evidence(self):
-        """Yield the section on papers and mails, where there are any."""
+        """Yield the section on papers and emails, where there are any."""
         if not self.facts["evidence"]:
             return
         rows = [
@@ -716,11 +720,11 @@ class _Told:
             "ledger",
             "The case in the ledger",
             (
-                "Each hash covers the entry before it: none can be changed or taken out unnoticed. Missing numbers "
+                "Each hash covers the entry before it, so none can be changed or removed unnoticed. Missing numbers "
                 "belong to other cases.",
             ),
             Table(columns, rows) if rows else None,
-            facts=(Fact(f"Newest entry of the whole ledger: {head['sequence']}", head["hash"], code=True),),
+            facts=(Fact(f"Newest entry in the whole ledger: {head['sequence']}", head["hash"], code=True),),
         )
 
     def check(self):
@@ -729,7 +733,7 @@ class _Told:
             "check",
             "How to check this certificate",
             (
-                f"Online: open {page} and type the number {number} and the code {code}, or upload its PDF or JSON "
+                f"Online: open {page} and enter the number {number} and the code {code}, or upload its PDF or JSON "
                 "file.",
                 f"Offline: run “python3 verify_certificate.py {number}.json --key KEY” with the script from the same "
                 "page and Python 3.9 or newer. KEY is the public key (Ed25519) below; compare it with the one on the "
@@ -760,8 +764,8 @@ def _known(value):
 
 
 def _by(who):
-    """Write "by agent"; of what came through a mail, only through which is known."""
-    if who and who.startswith(_BY_MAIL):
+    """Write "by agent"; of what came through an email, only through which is known."""
+    if who and who.startswith(_BY_EMAIL):
         return f"through the {who[0].lower()}{who[1:]}"
     return f"by {_known(who)}"
 

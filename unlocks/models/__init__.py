@@ -1,7 +1,7 @@
 from .accounts import Account, Contact
 from .acts import Act, Selection, Verdict
 from .batches import Batch, BatchItem
-from .certificates import Certificate, CheckTry
+from .certificates import Certificate, CheckAttempts
 from .consents import (
     Consent,
     ConsentedBatch,
@@ -21,7 +21,7 @@ __all__ = [
     "BatchItem",
     "LedgerEntry",
     "Certificate",
-    "CheckTry",
+    "CheckAttempts",
     "Consent",
     "ConsentEvidence",
     "ConsentLink",

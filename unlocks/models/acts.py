@@ -26,14 +26,14 @@ class Selection(models.Model):
 
 
 class Act(models.Model):
-    """One act on a set of batches: who unlocked, locked again or marked as re-exported, and when.
+    """One act on a set of batches: who unlocked, relocked or marked as re-exported, and when.
 
     Its id is also on every history row that the act wrote.
     """
 
     class Kind(models.TextChoices):
         UNLOCK = "unlock", "Unlock"
-        RELOCK = "relock", "Lock again"
+        RELOCK = "relock", "Relock"
         RE_EXPORT = "re_export", "Mark as re-exported"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

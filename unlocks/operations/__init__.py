@@ -5,7 +5,6 @@ ledger, in this order), asks the rules, writes, and records history and ledger. 
 Refused with nothing written, except that a PIN try is kept whatever comes of it.
 """
 
-from ..texts.shown import shown_lines, shown_text, terms_in_force, text_to_read_out
 from .accounts import save_record
 from .certificate import issue_certificate
 from .consent import (
@@ -26,11 +25,12 @@ from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
 from .staff import change_own_password, change_staff
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
-from .unlock import mark_re_exported, relock, unlock
+from .unlock import ACTIONS, mark_re_exported, relock, unlock
 from .verbs import Refused
 from .withdrawal import withdraw_consent, withdraw_own_consent
 
 __all__ = [
+    "ACTIONS",
     "Refused",
     "add_note",
     "assign",
@@ -61,12 +61,8 @@ __all__ = [
     "revoke_consent_link",
     "save_record",
     "send_consent_link",
-    "shown_lines",
-    "shown_text",
     "record_phone_consent",
-    "terms_in_force",
     "terms_seen",
-    "text_to_read_out",
     "unlock",
     "verify_customer_pin",
     "verify_pin",

@@ -1,4 +1,4 @@
-"""Mails to customers: sent once the act they tell of is committed, and noted in the ledger, sent or failed."""
+"""Emails to customers, sent once the transaction commits and recorded in the ledger, sent or failed."""
 
 import logging
 from smtplib import SMTPException
@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 
 def send(template, to, *, about, **context):
-    """Mail `templates/unlocks/email/<template>.txt` (its first line is the subject) once the transaction commits.
+    """Email `templates/unlocks/email/<template>.txt` (its first line is the subject) once the transaction commits.
 
-    `about` is the request or account that the mail belongs to. A mail that fails stops nothing: the ledger says so.
+    `about` is the request or account that the email belongs to. A failure raises nothing and is recorded.
     """
     subject, _, body = render_to_string(f"unlocks/email/{template}.txt", context).partition("\n")
     message = EmailMessage(" ".join(subject.removeprefix("Subject:").split()), body.lstrip("\n"), to=[to])

@@ -1,4 +1,4 @@
-"""The customer's copy: mailed with each consent, and once more when it was lost or came back."""
+"""The customer's copy of a consent: emailed when it is recorded, and again when it was lost or came back."""
 
 from django.conf import settings
 from django.db import transaction
@@ -24,7 +24,7 @@ def receipt_for(token):
 
 
 def email_receipt(consent, token, to=""):
-    """Mail the customer's copy of a consent, as it stands now, with the link that the token makes."""
+    """Email the customer's copy of a consent as it stands now, with a link that holds the token."""
     withdrawal = ConsentWithdrawal.objects.filter(consent=consent).first()
     emails.send(
         _template(consent, withdrawal),
@@ -35,13 +35,13 @@ def email_receipt(consent, token, to=""):
         account=consent.unlock_request.account,
         url=settings.PUBLIC_URL + reverse("receipt_link", args=[token]),
         text=consent.text,
-        again=bool(to),
-        **(withdrawal and told_of_withdrawal(withdrawal)) or {},
+        resent=bool(to),
+        **(withdrawal_context(withdrawal) if withdrawal else {}),
     )
 
 
-def told_of_withdrawal(withdrawal):
-    """Return what a mail says of a withdrawal: itself, and in words what became of the case's batches."""
+def withdrawal_context(withdrawal):
+    """Return what an email says about a withdrawal: the row, and how many batches were relocked and exported."""
     lines = withdrawal.consent.unlock_request.lines
     counts = {
         name: lines.filter(outcome=outcome).count()
@@ -50,7 +50,7 @@ def told_of_withdrawal(withdrawal):
             ("exported", RequestedBatch.Outcome.RE_EXPORTED),
         )
     }
-    words = {name: counted(n, "batch", "batches") if n else "no batch" for name, n in counts.items()}
+    words = {name: counted(n, "batch", "batches") if n else "none" for name, n in counts.items()}
     return {"withdrawal": withdrawal} | words
 
 
@@ -65,9 +65,9 @@ def _template(consent, withdrawal):
 @staff_verb("unlocks.send_consent_link")
 @transaction.atomic
 def resend_receipt(consent, *, by):
-    """Mail a consent's receipt again, with a link of its own, to the address on file now; return what was sent.
+    """Email a consent's receipt again, with a new link, to the address on file now; return the ResentReceipt.
 
-    Raises Refused: NOT_AN_ADMIN when the contact is none any more, OWN_CONTACT. A closed case makes no difference.
+    A closed case makes no difference. Raises Refused: NOT_AN_ADMIN, OWN_CONTACT.
     """
     unlock_request = UnlockRequest.objects.select_related("account").get(pk=consent.unlock_request_id)
     contact = consent.contact

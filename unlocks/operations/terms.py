@@ -1,9 +1,9 @@
 """The life of the consent terms: drafted, published by another person, then frozen."""
 
-from django.contrib.auth import get_user_model
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
 
+from .. import roles
 from ..actors import Actor
 from ..digest import sha256
 from ..ledger import chain, events
@@ -136,9 +136,8 @@ def _writers(terms):
 
 def _publishers(*, besides):
     """Name some of those who could publish, superusers among them; '' when there is nobody else."""
-    able = get_user_model().objects.with_perm(PUBLISH, backend="django.contrib.auth.backends.ModelBackend")
-    others = able.filter(is_staff=True).exclude(pk__in=besides)
-    return " or ".join(other.get_username() for other in others.order_by("username")[:5])
+    others = roles.staff_who_may(PUBLISH).exclude(pk__in=besides)
+    return " or ".join(other.get_username() for other in others[:5])
 
 
 def _drafter(terms):

@@ -6,6 +6,7 @@ judging query and the writes select from the verdicts, so that what is written i
 
 import uuid
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
 
@@ -26,14 +27,19 @@ _ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class _Way:
-    """What an act of one kind does: how it judges, what it makes of each batch and line, what it is called."""
+class BulkAction:
+    """What can be done to a set of batches: the verb, how it judges each, and what becomes of a batch and its line."""
 
     kind: str
-    judge: callable
+    verb: Callable
+    judge: Callable
     outcome: str
-    event: type
-    changes: callable
+    event: type[events.Event]
+    changes: Callable
+
+    @property
+    def permission(self):
+        return self.verb.permission
 
 
 def _unlocked(by, at):
@@ -55,13 +61,6 @@ def _re_exported(by, at):
         "status": Batch.Status.EXPORTED.value,
         "exported_on": timezone.localdate(at),
     }
-
-
-_UNLOCK = _Way(Act.Kind.UNLOCK, judged, RequestedBatch.Outcome.UNLOCKED, events.Unlocked, _unlocked)
-_RELOCK = _Way(Act.Kind.RELOCK, judged_unlocked, RequestedBatch.Outcome.RELOCKED, events.Relocked, _relocked)
-_RE_EXPORT = _Way(
-    Act.Kind.RE_EXPORT, judged_unlocked, RequestedBatch.Outcome.RE_EXPORTED, events.ReExported, _re_exported
-)
 
 
 @staff_verb("unlocks.unlock_batch")
@@ -88,6 +87,21 @@ def relock(batches, *, why, by, key=None):
 def mark_re_exported(batches, *, by, key=None):
     """Mark each unlocked batch of a queryset as really exported by the customer."""
     return _carry_out(_RE_EXPORT, batches, by=by, key=key)
+
+
+_UNLOCK = BulkAction(Act.Kind.UNLOCK, unlock, judged, RequestedBatch.Outcome.UNLOCKED, events.Unlocked, _unlocked)
+_RELOCK = BulkAction(
+    Act.Kind.RELOCK, relock, judged_unlocked, RequestedBatch.Outcome.RELOCKED, events.Relocked, _relocked
+)
+_RE_EXPORT = BulkAction(
+    Act.Kind.RE_EXPORT,
+    mark_re_exported,
+    judged_unlocked,
+    RequestedBatch.Outcome.RE_EXPORTED,
+    events.ReExported,
+    _re_exported,
+)
+ACTIONS = {action.kind: action for action in (_UNLOCK, _RELOCK, _RE_EXPORT)}
 
 
 def relock_under(consents, *, by, why):

@@ -6,7 +6,7 @@ from ..ledger import chain, events
 from ..models import Consent, ConsentWithdrawal, RequestedBatch, UnlockRequest
 from ..rules import Refusal
 from . import emails
-from .receipts import told_of_withdrawal
+from .receipts import withdrawal_context
 from .requests import end
 from .unlock import relock_under
 from .verbs import Refused, customer_verb, locked, staff_verb
@@ -60,5 +60,5 @@ def _withdraw(consent, *, why, said, by):
             consent=withdrawal.consent,
             unlock_request=unlock_request,
             account=unlock_request.account,
-            **told_of_withdrawal(withdrawal),
+            **withdrawal_context(withdrawal),
         )

@@ -47,7 +47,7 @@ def blanks_marked(piece):
 
 
 @register.filter
-def said_yes(consent):
+def how_agreed(consent):
     """Say how the customer agreed: through the link, or on the phone to whoever took it down."""
     if consent.recorded_by_phone:
         return f"Taken down by {consent.recorded_by}: {consent.signer_name} said yes on the phone"
@@ -92,7 +92,7 @@ def page_address(changelist, number):
 def shown(record, field):
     """Write what a record holds in `field` as staff would say it: labels for choices, names for keys."""
     value = getattr(record, field.attname)
-    if value in (None, ""):
+    if value in (None, "", "[]"):  # the last: an item without lines
         return NOTHING
     if field.is_relation:
         return _named(getattr(record, field.name, None)) or f"no. {value}"

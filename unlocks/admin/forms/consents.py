@@ -11,6 +11,7 @@ from ...customer.forms import Line
 from ...digest import sha256
 from ...ledger import events
 from ...models import ConsentEvidence, Contact
+from ...texts.shown import terms_in_force, text_to_read_out
 from .base import CaseForm, ContactField
 
 CHANGED = (
@@ -73,7 +74,7 @@ class RecordByPhoneForm(CaseForm):
     verb = "record_by_phone"
     title = "Take the consent down on the phone"
     button = "Take the consent down…"
-    permission = "unlocks.record_phone_consent"
+    permission = operations.record_phone_consent.permission
 
     @classmethod
     def fits(cls, case, user):
@@ -86,7 +87,7 @@ class AnswersForm(WithFile, CaseForm):
     verb = "record"
     title = "What they answered"
     button = "Record the consent as taken down by me"
-    permission = "unlocks.record_phone_consent"
+    permission = operations.record_phone_consent.permission
     writes = (events.RecordedByPhone,)
 
     TICKS = ("read_out", "authorized", "agreed")
@@ -137,12 +138,12 @@ class AnswersForm(WithFile, CaseForm):
         return [self[name] for name in self.TICKS]
 
     def prepare(self):
-        self.text = operations.text_to_read_out(self.unlock_request)
+        self.text = text_to_read_out(self.unlock_request)
         admins = self.unlock_request.account.contacts.filter(is_admin=True)
         self.fields["contact"].queryset = admins
         self.fields["contact"].initial = self.unlock_request.requester_id
         self.fields["authorized"].label += f" for {self.unlock_request.account.name}"
-        self.fields["agreed"].label += f" to the terms (version {operations.terms_in_force().version})"
+        self.fields["agreed"].label += f" to the terms (version {terms_in_force().version})"
 
     def clean(self):
         cleaned = super().clean()
@@ -185,7 +186,7 @@ class AttachEvidenceForm(WithFile, ConsentForm):
     verb = "attach"
     title = "Attach a signed paper or a mail"
     button = "Attach the file"
-    permission = "unlocks.record_phone_consent"
+    permission = operations.attach_evidence.permission
 
     what = forms.ChoiceField(
         label="What is it?",
@@ -208,7 +209,7 @@ class ResendReceiptForm(ConsentForm):
     verb = "resend_receipt"
     title = "Send the receipt again"
     button = "Send the receipt again"
-    permission = "unlocks.send_consent_link"
+    permission = operations.resend_receipt.permission
     writes = (events.ReceiptResent,)
 
     @classmethod

@@ -7,6 +7,7 @@ from django import forms
 from ...customer.forms import Line, Lines
 from ...models import Account, ConsentTerms
 from ...texts import wording
+from ...texts.invisible import is_invisible
 
 LONGEST = 20_000
 
@@ -72,7 +73,7 @@ class SoftwareForm(forms.Form):
 def _in_plain_sight(text):
     """Refuse marks that take no room, which come along when text is pasted: two versions would look the same."""
     for place, character in enumerate(text):
-        if unicodedata.category(character) == "Cf":
+        if is_invisible(character) and character not in "\n\t":
             near = " ".join(text[max(0, place - 20) : place].split())
             name = unicodedata.name(character, "without a name").lower()
             raise forms.ValidationError(f"A character that can't be seen ({name}) stands after “{near}”. Delete it.")

@@ -15,8 +15,10 @@ from django.utils import timezone
 
 from ... import history, operations
 from ...actors import Actor
+from ...digest import canonical
 from ...ledger import chain, events
 from ...models import Account, Batch, BatchItem, Contact, UnlockRequest
+from ...texts.shown import shown_text, text_to_read_out
 
 USERS = {
     "agent": ("Agent", "unlock-as-agent"),
@@ -122,6 +124,7 @@ class Command(BaseCommand):
             why="Sample data",
         )
         for place, amount in enumerate(items, start=1):
+            line = {"sku": "SVC", "description": "Service call", "quantity": "1", "total": str(amount)}
             history.save(
                 BatchItem(
                     batch=batch,
@@ -132,7 +135,7 @@ class Command(BaseCommand):
                     amount=amount,
                     memo="",
                     export_id=f"QBO-{draw.randint(1000, 9999)}" if draw.random() < 0.02 else "",
-                    lines=[{"sku": "SVC", "description": "Service call", "quantity": "1", "total": str(amount)}],
+                    lines=canonical([line]),
                 ),
                 by=desk,
                 why="Sample data",
@@ -196,7 +199,7 @@ class Command(BaseCommand):
         link = operations.open_consent_link(link, by=customer)
         operations.verify_customer_pin(link, pin=pin, by=customer)
         link = operations.link_for(url.rstrip("/").rsplit("/", 1)[-1])
-        operations.give_consent(link, name=link.sent_to.name, role=role, shown=operations.shown_text(link), by=customer)
+        operations.give_consent(link, name=link.sent_to.name, role=role, shown=shown_text(link), by=customer)
 
     def _record_by_phone(self, request, by, pin, role):
         operations.verify_pin(request, pin=pin, by=by)
@@ -206,7 +209,7 @@ class Command(BaseCommand):
             contact=request.requester,
             name=request.requester.name,
             role=role,
-            shown=operations.text_to_read_out(request),
+            shown=text_to_read_out(request),
             by=by,
         )
 

@@ -1,34 +1,25 @@
-"""What every list and page of the desk has in common: nobody deletes, histories are read only, lists stay fast."""
+"""What every list of the desk has in common: a capped count, filters, an indexed search, selections; no deleting."""
 
 import re
 from datetime import timedelta
 
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.contrib.admin.utils import unquote
-from django.core.exceptions import BadRequest, PermissionDenied
+from django.core.exceptions import BadRequest
 from django.core.paginator import Paginator
 from django.db import transaction
-from django.db.models import CharField, Exists, F, Lookup, OuterRef, Q, Subquery
+from django.db.models import CharField, F, Lookup, Q
 from django.db.models.lookups import StartsWith
 from django.http import Http404
-from django.shortcuts import get_object_or_404
-from django.template.response import TemplateResponse
 from django.urls import register_converter
 from django.urls.converters import IntConverter
 from django.utils import timezone
 from django.utils.dateparse import parse_date
-from django.utils.decorators import method_decorator
 from django.utils.functional import cached_property
-from django.utils.html import format_html
 from django.utils.text import capfirst
-from django.views.decorators.http import require_safe
-from simple_history.admin import SimpleHistoryAdmin
 
-from .. import history, operations
-from ..actors import Actor
-from ..models import Batch, Consent, RequestedBatch, Selection
-from ..templatetags.desk import shown
+from .. import history
+from ..models import Batch, Selection
 from ..texts.formats import day
 
 
@@ -69,31 +60,6 @@ def starts_with(field, term):
     for spelling in {term, term.lower(), term.upper(), term.title(), term[:1].upper() + term[1:]}:
         condition |= Q(**{f"{field}__prefix": spelling})
     return condition
-
-
-def tag(tone, text):
-    """Return a coloured tag; `tone` is good, wait, bad, info or ''."""
-    return format_html('<span class="tag {}">{}</span>', tone, text)
-
-
-# Stands wherever a consent does that staff took down: it is the weaker kind.
-RECORDED_BY_PHONE = tag("wait", "Taken down by staff")
-
-
-def how_consented(unlock_request):
-    """Return, as an expression, how the latest answer in the request with this key was given: a `Consent.How`."""
-    return Subquery(Consent.objects.filter(unlock_request=unlock_request).order_by("-pk").values("how")[:1])
-
-
-def with_recorded_by_phone(batches):
-    """Annotate a Batch queryset with `recorded_by_phone`: does its line in an open request stand on such a consent?"""
-    lines = RequestedBatch.objects.filter(batch=OuterRef("pk"), outcome__in=RequestedBatch.OPEN)
-    return batches.annotate(recorded_by_phone=Exists(lines.filter(consented__consent__how=Consent.How.PHONE)))
-
-
-def by_staff(request):
-    """Return the member of staff behind a request as the Actor that verbs ask for."""
-    return Actor.staff(request.user, request)
 
 
 @transaction.atomic
@@ -228,85 +194,3 @@ class ReadOnlyAdmin(ReadOnly, Listed):
 
     def history_view(self, request, object_id, extra_context=None):
         raise Http404("Evidence has no history: it never changes.")
-
-
-class DeskAdmin(Listed, SimpleHistoryAdmin):
-    """A tracked model: it is written through `history`, and its history can be read, never written."""
-
-    history_per_page = 50
-
-    def save_model(self, request, obj, form, change):
-        operations.save_record(obj, by=by_staff(request))
-
-    def save_formset(self, request, form, formset, change):
-        for obj in formset.save(commit=False):
-            operations.save_record(obj, by=by_staff(request))
-        formset.save_m2m()
-
-    @method_decorator(require_safe)
-    def history_view(self, request, object_id, extra_context=None):
-        """Show who changed what, when, from where and why; the newest first."""
-        obj = self.get_object(request, unquote(object_id))
-        if obj is None:
-            raise Http404("There is no such record.")
-        if not self.has_view_history_permission(request, obj):
-            raise PermissionDenied
-        page = Paginator(self._records(obj.pk), self.history_per_page).get_page(request.GET.get("p"))
-        return self._history_page(
-            request,
-            "simple_history/object_history.html",
-            {
-                "title": f"History of {self.opts.verbose_name} {obj}",
-                "object": obj,
-                "page": page,
-                "entries": list(self._entries(page)),
-                **(extra_context or {}),
-            },
-        )
-
-    @method_decorator(require_safe)
-    def history_form_view(self, request, object_id, version_id, extra_context=None):
-        """Show one version as it stood. Only ever show: simple-history's own view would write it back on POST."""
-        if not (is_key(object_id) and is_key(version_id)):
-            raise Http404("There is no such version.")
-        record = get_object_or_404(self._records(object_id), history_id=version_id)
-        if not self.has_view_history_permission(request, record.instance):
-            raise PermissionDenied
-        return self._history_page(
-            request,
-            "simple_history/object_history_form.html",
-            {
-                "title": f"{capfirst(self.opts.verbose_name)} {record.instance} as it stood",
-                "object": record.instance,
-                "record": record,
-                "facts": [(capfirst(field.verbose_name), shown(record, field)) for field in self._fields()],
-                **(extra_context or {}),
-            },
-        )
-
-    def _history_page(self, request, template, context):
-        request.current_app = self.admin_site.name
-        shared = self.admin_site.each_context(request) | {"opts": self.opts, "list_name": self.list_name}
-        return TemplateResponse(request, template, {**shared, **context})
-
-    def _fields(self):
-        return [field for field in self.model.history.model.tracked_fields if not field.primary_key]
-
-    def _records(self, pk):
-        return (
-            self.model.history.filter(**{self.opts.pk.attname: pk})
-            .select_related(*(field.name for field in self._fields() if field.is_relation))
-            .order_by("-history_date", "-history_id")
-        )
-
-    def _entries(self, page):
-        """Pair each record of a page with what it changed in the one before it."""
-        records = list(page.object_list)
-        older = page.paginator.object_list[page.end_index() : page.end_index() + 1]
-        for record, before in zip(records, [*records[1:], *(older or [None])], strict=True):
-            changes = before and [
-                (capfirst(field.verbose_name), shown(before, field), shown(record, field))
-                for field in self._fields()
-                if getattr(before, field.attname) != getattr(record, field.attname)
-            ]
-            yield {"record": record, "first": before is None, "changes": changes or []}
