@@ -24,7 +24,7 @@ from unlocks.admin.site import desk
 from unlocks.certificates import batch_list
 from unlocks.database import guards
 from unlocks.models import Act, Certificate, Consent, ConsentedBatch, ConsentEvidence, ResentReceipt, UnlockRequest
-from unlocks.templatetags.desk import mail, moment
+from unlocks.templatetags.desk import email, moment
 from unlocks.texts.shown import shown_text
 
 CONSENTS = "/desk/unlocks/consent/"
@@ -178,9 +178,9 @@ def test_all_that_was_recorded_stands_there(agent, agent_client, consented):
         f"“{consent.ticked[1]}”",
         "“Agree and record my consent”",
         "By the customer, through the consent link",
-        f'{consented.admin.name} <span class="muted">({mail(consented.admin.email)})</span>',
+        f'{consented.admin.name} <span class="muted">({email(consented.admin.email)})</span>',
         "By the customer, ",
-        f"by agent to {mail(link.email)}",
+        f"by agent to {email(link.email)}",
         reverse("admin:unlocks_consentterms_change", args=[consent.terms_id]),
         '<b>Receipt of the consent</b> <span class="tag good">Sent</span>',
     ):

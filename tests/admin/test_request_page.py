@@ -15,7 +15,7 @@ from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.admin.forms.case import CASE_FORMS
 from unlocks.models import UnlockRequest
-from unlocks.templatetags.desk import ago, mail
+from unlocks.templatetags.desk import ago
 
 Status = UnlockRequest.Status
 

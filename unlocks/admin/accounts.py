@@ -11,10 +11,10 @@ from django.views.decorators.http import require_http_methods
 from .. import operations
 from ..actors import Actor
 from ..models import Account, Contact
+from ..templatetags.desk import tag
 from .histories import DeskAdmin
 from .lists import is_key
 from .site import desk
-from .tags import tag
 
 LISTED = 20
 

@@ -17,9 +17,9 @@ from django.views.decorators.http import require_safe
 
 from ..ledger import chain, events
 from ..models import LedgerEntry
+from ..templatetags.desk import tag
 from ..texts.formats import moment_with_seconds
 from .lists import DayFilter, ReadOnlyAdmin, is_key
-from .tags import tag
 
 
 class KindFilter(admin.SimpleListFilter):
