@@ -39,8 +39,8 @@ def test_papers_pictures_and_mails_are_taken(name, content, kind):
     assert evidence.media_type(name, content) == kind
 
 
-TAKEN = "PDF, PNG, JPEG and saved mails (.eml) are taken"
-NO_MAIL = f"This is not a saved mail (.eml): a mail begins with who wrote it and when (From, Date). {TAKEN}."
+TAKEN = "PDF, PNG, JPEG and saved emails (.eml) are accepted"
+NO_MAIL = f"This is not a saved email (.eml): an email starts with who wrote it and when (From, Date). {TAKEN}."
 
 
 @pytest.mark.parametrize(
@@ -54,7 +54,7 @@ NO_MAIL = f"This is not a saved mail (.eml): a mail begins with who wrote it and
         ("signed.png", PDF, "This is a PDF, but its name ends in .png. Save it under its right name."),
         ("photo.pdf", PNG, "This is a PNG picture, but its name ends in .pdf. Save it under its right name."),
         ("photo.png", JPEG, "This is a JPEG picture, but its name ends in .png. Save it under its right name."),
-        ("mail.pdf", MAIL, "This is a saved mail (.eml), but its name ends in .pdf. Save it under its right name."),
+        ("mail.pdf", MAIL, "This is a saved email (.eml), but its name ends in .pdf. Save it under its right name."),
         ("signed.pdf", b"MZ\x90\x00", f"This is not a PDF, whatever its name says, or it is broken. {TAKEN}."),
         ("signed.pdf", b"%PDF-1.7 cut off", f"This is not a PDF, whatever its name says, or it is broken. {TAKEN}."),
         ("signed.pdf", b"x" + PDF, f"This is not a PDF, whatever its name says, or it is broken. {TAKEN}."),

@@ -29,12 +29,12 @@ NAMES = {
     "application/pdf": "a PDF",
     "image/png": "a PNG picture",
     "image/jpeg": "a JPEG picture",
-    "message/rfc822": "a saved mail (.eml)",
+    "message/rfc822": "a saved email (.eml)",
 }
 # What programs leave before a mail's first line: a byte order mark, blank lines, an mbox's "From " line.
 _BEFORE_THE_HEAD = rb"\A(?:\xef\xbb\xbf)?[ \t\r\n]*(?:>?From [^\r\n]*[\r\n]+)*"
 _MAIL_HEAD = 1024 * 1024
-TAKEN = "PDF, PNG, JPEG and saved mails (.eml) are taken"
+TAKEN = "PDF, PNG, JPEG and saved emails (.eml) are accepted"
 
 
 class Unfit(Exception):
@@ -70,7 +70,7 @@ def media_type(file_name, content):
         raise Unfit(f"This kind of file is not taken: {TAKEN}.")
     if found is None:
         if said == EXTENSIONS["eml"]:
-            raise Unfit(f"This is not {NAMES[said]}: a mail begins with who wrote it and when (From, Date). {TAKEN}.")
+            raise Unfit(f"This is not {NAMES[said]}: an email starts with who wrote it and when (From, Date). {TAKEN}.")
         raise Unfit(f"This is not {NAMES[said]}, whatever its name says, or it is broken. {TAKEN}.")
     if found != said:
         named = f"its name ends in .{extension}" if extension else "its name has no ending"

@@ -1,4 +1,4 @@
-"""Bulk acts: the preview judges the very set that the act then takes, once, and the report names every batch."""
+"""Bulk actions: the preview judges the very set that the act then takes, once, and the report names every batch."""
 
 import uuid
 
@@ -194,10 +194,10 @@ def test_locking_again_needs_a_reason(agent, manager, manager_client):
     selection = select(manager, case.batches)
     response = confirm(manager_client, selection, "relock", why=" ")
     assert response.status_code == 422
-    assert "Say why they are locked again: it stays with the record." in response.content.decode()
+    assert "Give the reason. It stays with the record." in response.content.decode()
     assert statuses(case.batches) == ["unlocked"] * 2
     response = confirm(manager_client, selection, "relock", why="The window is over.")
-    assert "2 batches were locked again." in manager_client.get(response.url).content.decode()
+    assert "2 batches were relocked." in manager_client.get(response.url).content.decode()
     assert statuses(case.batches) == ["bypassed"] * 2
     assert Act.objects.get(kind="relock").why == "The window is over."
 

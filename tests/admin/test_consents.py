@@ -216,8 +216,11 @@ def test_what_is_unknown_is_said_to_be_so(agent, agent_client, consented):
 
 def test_the_weaker_kind_says_so(agent_client, recorded_by_phone):
     page = shown(agent_client, recorded_by_phone)
-    assert f"<b>Taken down by agent: {recorded_by_phone.admin.name} said yes on the phone.</b> The weaker kind" in page
-    assert '<span class="tag wait">Taken down by staff</span></h1>' in page
+    assert (
+        f"<b>agent recorded by phone that {recorded_by_phone.admin.name} said yes.</b> This is a lower-assurance"
+        in page
+    )
+    assert '<span class="tag wait">Recorded by phone</span></h1>' in page
     assert "Recorded by phone (lower assurance): agent" in page
     assert "Typed by an agent (lower assurance): agent, " in page
     assert "none: read out on the phone" in page
@@ -228,7 +231,7 @@ def test_a_withdrawal_stands_on_top(agent, agent_client, recorded_by_phone):
     operations.withdraw_consent(recorded_by_phone.consent, why="Changed their mind.", by=factories.acting(agent))
     page = shown(agent_client, recorded_by_phone)
     assert "by agent.</b> “Changed their mind.” Nothing can be unlocked under it any more." in page
-    assert '<span class="tag bad">Withdrawn</span> <span class="tag wait">Taken down by staff</span>' in page
+    assert '<span class="tag bad">Withdrawn</span> <span class="tag wait">Recorded by phone</span>' in page
 
 
 def test_a_refusal_covers_nothing(agent, agent_client):
@@ -270,10 +273,10 @@ def test_the_list_and_the_page_say_what_is_no_longer_in_force(agent, manager, ag
     was = [f"was {moment(case.consent.valid_until)}" for case in cases]
     assert listed(agent_client) == [
         [expired.consent.reference, "Agreed", "2", f"{was[0]} expired"],
-        [withdrawn.consent.reference, "Withdrawn Taken down by staff", "2", f"{was[1]} withdrawn"],
+        [withdrawn.consent.reference, "Withdrawn Recorded by phone", "2", f"{was[1]} withdrawn"],
         [closed.consent.reference, "Agreed", "2", f"{was[2]} the request is closed"],
-        [used.consent.reference, "Agreed", "2", f"{was[3]} nothing waits under it"],
-        [stands.consent.reference, "Agreed Taken down by staff", "2", moment(stands.consent.valid_until)],
+        [used.consent.reference, "Agreed", "2", f"{was[3]} no batch is waiting under it"],
+        [stands.consent.reference, "Agreed Recorded by phone", "2", moment(stands.consent.valid_until)],
     ]
     assert ["<dt>Was valid until</dt>" in shown(agent_client, case) for case in cases] == [True] * 4 + [False]
     assert ["<dt>Valid until</dt>" in shown(agent_client, case) for case in cases] == [False] * 4 + [True]
@@ -284,8 +287,8 @@ def test_what_is_wrong_stands_on_top_and_its_form_stays_open(agent_client, recor
     page = " ".join(response.content.decode().split())
     assert "<title>Error: " in page
     assert (
-        'id="problems" role="alert" tabindex="-1" autofocus> <div> <p><b>Attach a signed paper or a mail: not done.</b>'
-        '</p> <ul> <li><a href="#id_attach_what_0">Say what the file is.</a></li> '
+        'id="problems" role="alert" tabindex="-1" autofocus> <div> <p><b>Attach a signed paper or an email: not done.'
+        '</b></p> <ul> <li><a href="#id_attach_what_0">Say what the file is.</a></li> '
         '<li><a href="#id_attach_file">Choose the file.</a></li> </ul>'
     ) in page
     assert page.count('<details class="verb-of" open>') == 1
@@ -399,7 +402,7 @@ def test_a_paper_that_is_damaged_is_not_handed_out(agent_client, paper, evidence
     page = response.content.decode()
     assert response.status_code == 500
     assert said in page
-    assert "Tell whoever administers the desk, today." in page
+    assert "Tell an administrator today." in page
     assert paper.sha256 in page
     assert "EVIL" not in page
     assert "Traceback" not in page

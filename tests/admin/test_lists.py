@@ -98,7 +98,7 @@ def test_each_batch_has_its_verdict_and_its_amounts(agent_client, agent):
     shown = text(agent_client, BATCHES)
     assert "Exported on May 3, 2026. Support can&#x27;t unlock exported batches." in shown
     assert "Not in an open request." in shown
-    assert '<span class="tag good">Ready</span>' in shown
+    assert '<span class="tag good">Yes</span>' in shown
     assert "$1,218,204.50" in shown
     assert "1,234" in shown
 

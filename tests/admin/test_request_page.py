@@ -15,7 +15,7 @@ from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.admin.forms.case import CASE_FORMS
 from unlocks.models import UnlockRequest
-from unlocks.templatetags.desk import ago
+from unlocks.templatetags.desk import ago, email
 
 Status = UnlockRequest.Status
 
@@ -109,8 +109,8 @@ def test_each_batch_has_its_verdict(agent, agent_client):
     page = agent_client.get(page_of(case))
     verdicts = [(row["batch"].pk, row["verdict"][1], row["sentence"]) for row in page.context["case"].verdicts]
     assert verdicts == [
-        (case.batches[0].pk, "Refused", "Changed since the customer consented. Send a new consent link."),
-        (case.batches[1].pk, "Ready", ""),
+        (case.batches[0].pk, "No", "Changed since the customer consented. Send a new consent link."),
+        (case.batches[1].pk, "Yes", ""),
     ]
     assert "1 batch can&#x27;t be unlocked." in page.content.decode()
     assert "Unlock 1 batch…" in page.content.decode()
@@ -253,7 +253,7 @@ def test_a_manager_locks_again_with_a_reason(agent, manager_client):
     assert response.status_code == 422
     assert state(case) == before
     page = done(manager_client, case, "relock", key=key, why="Nobody answers.")
-    assert "2 batches locked again." in page
+    assert "2 batches relocked." in page
     assert [batch.status for batch in case.refresh().batches] == ["bypassed", "bypassed"]
     assert "This was already done on " in done(manager_client, case, "relock", key=key, why="Nobody answers.")
 
@@ -511,8 +511,8 @@ def test_how_long_ago(past, said):
     assert ago(now - past, now).replace("\xa0", " ") == said
 
 
-def test_a_mail_address_breaks_between_its_words_and_stays_text():
-    assert mail("d.o'neil@<b>.example") == "d.<wbr>o&#x27;neil@<wbr>&lt;b&gt;.<wbr>example"
+def test_an_email_address_breaks_between_its_words_and_stays_text():
+    assert email("d.o'neil@<b>.example") == "d.<wbr>o&#x27;neil@<wbr>&lt;b&gt;.<wbr>example"
 
 
 # Big cases and queries

@@ -92,7 +92,7 @@ def test_a_newer_anchor_is_never_written_over(case, first, file):
     cut(after=first)
     before = file.read_text()
 
-    assert refusal("export_anchor", to=file, mail="audit@vendor.example") == (
+    assert refusal("export_anchor", to=file, email="audit@vendor.example") == (
         f"Nothing was written: {file} holds an anchor that does not fit. Ledger entry {first + 1}, which is the anchor "
         f"of 2026-05-04 06:30 UTC, is gone: the ledger ends with entry {first}. Its tail was cut, or an older database "
         f"was put in its place. Run “manage.py verify_audit --anchor {file}”; after a restore that you know of, begin "
@@ -138,7 +138,7 @@ def test_a_broken_anchor_is_refused(case, file, told):
 def test_where_nothing_can_be_written_is_said(case, tmp_path):
     for place, why in ((tmp_path / "missing" / "anchors", "No such file or directory"), (tmp_path, "Is a directory")):
         assert refusal("export_anchor", to=place) == f"The anchor could not be written to {place}: {why}."
-    assert refusal("export_anchor") == "Say where the anchor goes: --to FILE, --mail ADDRESS, or both."
+    assert refusal("export_anchor") == "Say where the anchor goes: --to FILE, --email ADDRESS, or both."
     missing = tmp_path / "missing"
     assert refusal("verify_audit", anchor=[missing]) == f"{missing} could not be read: No such file or directory."
     missing.write_bytes(b"\xff\xfe")
@@ -157,7 +157,7 @@ PASTED = {
 
 @pytest.mark.parametrize("pasted", PASTED.values(), ids=PASTED)
 def test_a_mailed_anchor_can_be_saved_in_any_way(case, first, file, mailoutbox, pasted):
-    call_command("export_anchor", mail="audit@vendor.example")
+    call_command("export_anchor", email="audit@vendor.example")
     (mail,) = mailoutbox
     assert (mail.to, mail.subject) == (["audit@vendor.example"], f"Unlock Desk anchor {first}")
     file.write_text(pasted(mail.body))
@@ -169,13 +169,13 @@ def test_a_mailed_anchor_can_be_saved_in_any_way(case, first, file, mailoutbox, 
 def test_a_mail_that_cannot_be_sent_is_said(case, file, settings):
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
-    said = "The anchor could not be mailed to audit@vendor.example: [Errno 111] Connection refused."
-    assert refusal("export_anchor", mail="audit@vendor.example") == said
-    assert refusal("export_anchor", mail="audit@vendor.example", to=file) == f"{said} It was written to {file}."
+    said = "The anchor could not be emailed to audit@vendor.example: [Errno 111] Connection refused."
+    assert refusal("export_anchor", email="audit@vendor.example") == said
+    assert refusal("export_anchor", email="audit@vendor.example", to=file) == f"{said} It was written to {file}."
 
 
 def test_an_address_that_is_none_is_said(case):
-    assert refusal("export_anchor", mail="a\nb@vendor.example").startswith("The anchor could not be mailed to a\nb@")
+    assert refusal("export_anchor", email="a\nb@vendor.example").startswith("The anchor could not be emailed to a\nb@")
 
 
 def test_an_anchor_of_the_empty_ledger_always_fits(file, agent):
@@ -195,7 +195,7 @@ def test_the_cut_is_found_between_the_last_anchor_that_fits_and_the_next(case, f
     add_note(case, "After the cut")
 
     assert audit(other, file) == [
-        f"Ledger entry {first + 2} is not the one of the anchor of 2026-05-05 06:30 UTC: the ledger was written anew "
+        f"Ledger entry {first + 2} is not the one of the anchor of 2026-05-05 06:30 UTC: the ledger was rewritten "
         f"after entry {first + 1}, where the anchor of 2026-05-04 06:30 UTC still fits. 1 more like it."
     ]
 
@@ -239,7 +239,7 @@ def test_a_broken_certificate_is_refused(case, file, told):
 def test_an_anchor_of_another_desk(case, file):
     file.write_text(json.dumps({"sequence": 1, "hash": "f" * 64}))
     assert audit(file) == [
-        "Ledger entry 1 is not the one of the anchor: the ledger was written anew, or the anchor is another desk's."
+        "Ledger entry 1 is not the one of the anchor: the ledger was rewritten, or the anchor is another desk's."
     ]
 
 

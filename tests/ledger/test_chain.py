@@ -33,8 +33,8 @@ def test_the_cut_tail_of_a_consent_shows_without_an_anchor(agent):
     with pytest.raises(CommandError) as caught:
         call_command("verify_audit")
     assert str(caught.value) == (
-        "History in unlocks_historicalunlockrequest, row 4: no ledger entry tells of its act.\n"
         "History in unlocks_historicalrequestedbatch, row 3: no ledger entry tells of its act.\n"
+        "History in unlocks_historicalunlockrequest, row 4: no ledger entry tells of its act.\n"
         f"Consent {case.consent} (id {case.consent.pk}): no ledger entry “Consent given” is about it.\n"
         f"{verify_audit.NEXT}"
     )

@@ -420,8 +420,8 @@ TAMPERINGS = [
         "whole_ledger_with_another_key",
         whole_ledger_written_anew,
         "None of the {head} ledger entries fits LEDGER_KEY: this is not the key that sealed them, or the whole ledger "
-        "was written anew.",
-        "Ledger entry {seal} is not the one of the anchor{anchored_0}: the ledger was written anew, "
+        "was rewritten.",
+        "Ledger entry {seal} is not the one of the anchor{anchored_0}: the ledger was rewritten, "
         "or the anchor is another desk's. 1 more like it.",
         UNLOCKED_BY_NOBODY,
         anchors=2,
@@ -521,7 +521,7 @@ TAMPERINGS = [
     tampering(
         "tail_cut_and_grown_again",
         cut_and_grown_again,
-        "Ledger entry {head} is not the one of the anchor{anchored_1}: the ledger was written anew after entry {seal}, "
+        "Ledger entry {head} is not the one of the anchor{anchored_1}: the ledger was rewritten after entry {seal}, "
         "where the anchor{anchored_0} still fits.",
         anchors=2,
     ),
@@ -957,6 +957,6 @@ def test_with_another_key_nothing_fits_and_the_key_is_named(scene, settings):
     settings.LEDGER_KEY = "another key"
     assert audit() == [
         f"None of the {scene.numbers['head']} ledger entries fits LEDGER_KEY: this is not the key that sealed them, "
-        "or the whole ledger was written anew.",
+        "or the whole ledger was rewritten.",
         UNLOCKED_BY_NOBODY.format(**scene.numbers),
     ]

@@ -84,7 +84,7 @@ def test_what_was_declined_has_nothing_to_take_back(agent):
 def test_what_was_exported_or_relocked_has_nothing_to_take_back(agent):
     case = case_unlocked(agent)
     operations.mark_re_exported(case.rows, by=acting(agent))
-    said = "There is no consent to withdraw: all its batches were exported or locked again already."
+    said = "There is no consent to withdraw: all its batches are already exported or relocked."
     with refused(Refusal.CONSENT_OVER, says=said):
         take_back(case)
 

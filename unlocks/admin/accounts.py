@@ -36,7 +36,7 @@ class AccountAdmin(DeskAdmin):
     list_filter = ("active", "accounting_software")
     sortable_by = ("number", "name")
     search_fields = ("number", "name")
-    search_help_text = "Number or name, or how it begins"
+    search_help_text = "Number, or the start of the number or name"
     fields = ("number", "name", "accounting_software", "active")
     inlines = (ContactInline,)
 

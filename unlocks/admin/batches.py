@@ -86,7 +86,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
     list_filter = (Stand, "period_closed", BypassedSince)
     sortable_by = ("number",)
     search_fields = ("number",)
-    search_help_text = "Batch number, or how it begins; or a whole account number"
+    search_help_text = "Batch number or the start of one, or a whole account number"
     actions = ("unlock_selected", "relock_selected", "mark_selected_re_exported", "open_a_request")
 
     def get_changelist(self, request, **kwargs):

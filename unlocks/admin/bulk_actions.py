@@ -39,7 +39,7 @@ class Words:
 
 WORDS = {
     Act.Kind.UNLOCK: Words("Unlock batches?", "Unlock {}", "unlocked"),
-    Act.Kind.RELOCK: Words("Lock batches again?", "Lock {} again", "locked again"),
+    Act.Kind.RELOCK: Words("Relock batches?", "Relock {}", "relocked"),
     Act.Kind.RE_EXPORT: Words("Mark batches as re-exported?", "Mark {} as re-exported", "marked as re-exported"),
 }
 
@@ -48,7 +48,7 @@ WORDS = {
 class ActAdmin(ReadOnlyAdmin):
     """The acts as a list, the preview that leads to one, and its report."""
 
-    footer_name = "Bulk acts"
+    footer_name = "Bulk actions"
     list_display = ("what", "who", "at_when", "why")
     list_display_links = ("what",)
     list_filter = ("kind",)

@@ -330,7 +330,7 @@ class Case:
         if self.consent and self.consent.decision == Consent.Decision.DECLINED:
             return "Declined by the customer"
         if self.unlock_request.status == Status.AWAITING_CONSENT:
-            return {"live": "Link is out", "expired": "Link has expired", "revoked": "Link revoked"}.get(
+            return {"live": "Link sent", "expired": "Link has expired", "revoked": "Link revoked"}.get(
                 self.link_state, "Waiting for the customer"
             )
         if self.standing_consent:
@@ -341,7 +341,7 @@ class Case:
     def _unlock_remark(self):
         if self.unlock_request.status == Status.CONSENTED:
             if self.own_recording and not self.ready:
-                return f"{self.own_recording:,} of {self.waiting:,} ready, not by you"
+                return f"{self.own_recording:,} of {self.waiting:,} ready for someone else"
             return f"{self.ready:,} of {self.waiting:,} ready"
         done = self._ever_unlocked
         return f"{done:,} of {self.batch_count:,} unlocked" if done else ""
@@ -376,4 +376,4 @@ def why_over(consent, status, waits, now):
         return "the request is closed"
     if consent.valid_until <= now:
         return "expired"
-    return "" if waits else "nothing waits under it"
+    return "" if waits else "no batch is waiting under it"

@@ -151,7 +151,7 @@ class ConsentAdmin(ReadOnlyAdmin):
         tags = [answer(consent)]
         if consent.recorded_by_phone:
             # The page has room to say how they agreed, and no word that reads like a consent through the link.
-            tags = [*(one for one in tags if one[1] != "Agreed"), ("wait", "Taken down by staff")]
+            tags = [*(one for one in tags if one[1] != "Agreed"), ("wait", "Recorded by phone")]
         covered = consent.batches.select_related("requested_batch", "batch").order_by("number", "batch__number", "pk")
         receipts = [receipt for receipt in receipts_of_case(consent.unlock_request) if receipt.consent == consent.pk]
         return desk.page(

@@ -15,7 +15,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from .. import operations
 from ..actors import Actor
 from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest
-from ..templatetags.desk import ago, tag
+from ..templatetags.desk import ago, recorded_by_phone, tag
 from ..texts.formats import moment, money
 from .histories import DeskAdmin
 from .lists import OneClickFilter, freeze

@@ -280,8 +280,8 @@ def example(terms, software):
             bypassed_on=date(2026, 1, 31),
         )
         for number, name, total, items in (
-            ("EXAMPLE-1", "Invoices 30 Jan 2026", "11920.00", 14),
-            ("EXAMPLE-2", "Payments 30 Jan 2026", "-1250.50", 3),
+            ("EXAMPLE-1", "Invoices Jan 30, 2026", "11920.00", 14),
+            ("EXAMPLE-2", "Payments Jan 30, 2026", "-1250.50", 3),
         )
     ]
     for batch in batches:

@@ -53,7 +53,7 @@ def _ledger():
         firsts["hash"] = (
             (
                 f"None of the {entries} ledger entries fits LEDGER_KEY: this is not the key that sealed them, "
-                "or the whole ledger was written anew."
+                "or the whole ledger was rewritten."
             ),
             1,
         )

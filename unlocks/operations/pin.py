@@ -93,7 +93,7 @@ def _record_right(account, unlock_request, by):
     """Give the tries back. Raises Refused when another PIN was issued since this one was typed."""
     same = Account.objects.filter(pk=account.pk, pin_hash=account.pin_hash)
     if not history.update_untracked(same, pin_failures=0, pin_locked_until=None):
-        raise Refused.because(Refusal.PIN_WRONG, left="A new one has been issued meanwhile.")
+        raise Refused.because(Refusal.PIN_WRONG, left="A new one has been issued since.")
     chain.append(events.PinVerified(), by=by, unlock_request=unlock_request)
 
 

@@ -130,7 +130,7 @@ def _carry_out(way, batches, *, by, key, why=""):
 
 def _repeated(act, way, by):
     if act.by_id != by.user.pk or act.kind != way.kind:
-        raise PermissionDenied("This act is somebody else's.")
+        raise PermissionDenied("This act is someone else's.")
     act.repeated = True
     return act
 

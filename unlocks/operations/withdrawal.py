@@ -39,9 +39,9 @@ def _withdraw(consent, *, why, said, by):
     if consent.decision != Consent.Decision.AGREED:
         raise Refused.because(Refusal.CONSENT_OVER, names="the customer declined")
     if ConsentWithdrawal.objects.filter(consent=consent).exists():
-        raise Refused.because(Refusal.CONSENT_OVER, names="it was withdrawn already")
+        raise Refused.because(Refusal.CONSENT_OVER, names="it is already withdrawn")
     if not unlock_request.lines.filter(outcome__in=RequestedBatch.OPEN).exists():
-        raise Refused.because(Refusal.CONSENT_OVER, names="all its batches were exported or locked again already")
+        raise Refused.because(Refusal.CONSENT_OVER, names="all its batches are already exported or relocked")
     agreed = unlock_request.consents.filter(decision=Consent.Decision.AGREED, withdrawal=None).order_by("pk")
     standing = list(agreed.select_related("contact", "terms"))
     relock_under(standing, by=by, why=said)

@@ -146,17 +146,17 @@ class UnlockForm(CaseForm):
 
 class RelockForm(CaseForm):
     verb = "relock"
-    title = "Lock again"
-    button = "Lock again"
+    title = "Relock"
+    button = "Relock"
     permission = operations.relock.permission
     danger = "danger"
 
-    why = text("Why are they locked again?", rows=2, missing="Say why they are locked again: it stays with the record.")
+    why = text("Why are they relocked?", rows=2, missing="Give the reason. It stays with the record.")
     key = forms.UUIDField(widget=forms.HiddenInput)
 
     def prepare(self):
         self.fields["key"].initial = uuid.uuid4
-        self.button = f"Lock {self.case.unlocked:,} again"
+        self.button = f"Relock {self.case.unlocked:,}"
 
     @classmethod
     def fits(cls, case, user):
@@ -166,7 +166,7 @@ class RelockForm(CaseForm):
         self.act = operations.relock(
             self.case.unlocked_batches(), why=self.cleaned_data["why"], by=by, key=self.cleaned_data["key"]
         )
-        return "Locked again."
+        return "Relocked."
 
 
 class ReExportForm(CaseForm):
@@ -292,8 +292,8 @@ class WithdrawForm(CaseForm):
     def prepare(self):
         unlocked = self.case.unlocked
         locked = f"{unlocked:,} batch{' is' if unlocked == 1 else 'es are'}" if unlocked else ""
-        at_once = f"{locked} locked again at once, and the" if unlocked else "Nothing is unlocked under it. The"
-        self.fields["why"].help_text = f"{at_once} request is closed. This can't be taken back."
+        at_once = f"{locked} relocked right away, and the" if unlocked else "Nothing is unlocked under it. The"
+        self.fields["why"].help_text = f"{at_once} request is closed. This can't be undone."
 
     @classmethod
     def fits(cls, case, user):
@@ -362,7 +362,7 @@ class CancelForm(CaseForm):
     writes = (events.Closed,)
     danger = "danger"
 
-    why = text("Why is it cancelled?", rows=2, missing="Say why it is cancelled: it stays with the record.")
+    why = text("Why is it canceled?", rows=2, missing="Give the reason. It stays with the record.")
 
     @classmethod
     def fits(cls, case, user):
@@ -372,7 +372,7 @@ class CancelForm(CaseForm):
         operations.close_request(
             self.unlock_request, resolution=UnlockRequest.Resolution.CANCELED, why=self.cleaned_data["why"], by=by
         )
-        return f"{self.unlock_request} is cancelled; its batches stay locked."
+        return f"{self.unlock_request} is canceled; its batches stay locked."
 
 
 CASE_FORMS = {

@@ -15,7 +15,7 @@ class TermsForm(forms.Form):
     # Two versions that differ in what nobody sees would look the same.
     title = Line(
         joiners=False,
-        help_text="It stands above the terms. No placeholders.",
+        help_text="Shown above the terms. No placeholders.",
         error_messages={"required": "Type the title."},
     )
     text = Lines(

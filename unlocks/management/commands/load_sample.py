@@ -161,7 +161,7 @@ class Command(BaseCommand):
         self._agree(ready, self._ask(ready, agent), "730264", "Controller")
         # Ready too, on a consent that the agent took down on the phone: another person has to unlock.
         if settings.PHONE_CONSENT:
-            phoned = self._open(cedar, 2, agent, "by_mistake", "On the road, without mail; calls from the van.")
+            phoned = self._open(cedar, 2, agent, "by_mistake", "On the road, without email; calls from the van.")
             operations.record_advice(phoned, advice=UnlockRequest.Advice.WANTS_EXPORT, by=agent)
             self._record_by_phone(phoned, agent, "358291", "Owner")
         # Unlocked, to be exported by the customer.
@@ -229,7 +229,7 @@ class Command(BaseCommand):
             say(f"  The account PIN of {ACCOUNTS[0][1]} is {ACCOUNTS[0][5]}.")
         say("")
         say(f"  Account PINs    {', '.join(f'{row[1]} {row[5]}' for row in ACCOUNTS if row[5])}")
-        say(f"  Mails are files in {settings.BASE_DIR / 'var' / 'mail'}")
+        say(f"  Emails are files in {settings.BASE_DIR / 'var' / 'mail'}")
         say("")
 
     def _fresh_link(self, number):
