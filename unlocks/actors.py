@@ -10,9 +10,11 @@ from uuid import UUID, uuid4
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db.models import Model
+from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.utils import timezone
+
+from .models import Contact
 
 
 class CurrentAct:
@@ -51,7 +53,7 @@ class Actor:
         return cls(name=user.get_username(), user=user, **_from_where(request))
 
     @classmethod
-    def customer(cls, contact: Model, request: HttpRequest | None = None, *, through: str = "Link") -> Self:
+    def customer(cls, contact: Contact, request: HttpRequest | None = None, *, through: str = "Link") -> Self:
         """Whoever acts by what was mailed to a contact (`through`: Link or Receipt): that it is they is not known."""
         return cls(name=f"{through} sent to {contact.name}"[:200], **_from_where(request))
 
@@ -62,6 +64,13 @@ class Actor:
     def begin(self, id: UUID | None = None) -> Self:
         """Return the same actor at the beginning of another act."""
         return replace(self, act=CurrentAct(id))
+
+    @property
+    def member(self) -> User:
+        """The member of staff who acts. Raises PermissionDenied when it is not one."""
+        if self.user is None:
+            raise PermissionDenied(f"{self.name} is not a member of staff.")
+        return self.user
 
     def may(self, permission: str) -> bool:
         return self.user is not None and self.user.is_staff and self.user.has_perm(permission)

@@ -25,16 +25,15 @@ def save(instance: M, *, by: Actor, why: str = "") -> M:
 
     Of a changed row only what history tracks is written: a form must not put an old PIN counter back.
     """
-    tracked = [field.name for field in instance.history.model.tracked_fields if not field.primary_key]
-    instance._history_by = by
-    instance._history_user = by.user
-    instance._history_date = by.act.at
-    instance._change_reason = why or None
+    row: Any = instance  # simple-history reads what to write from attributes of the instance
+    tracked = [field.name for field in row.history.model.tracked_fields if not field.primary_key]
+    row._history_by, row._history_user, row._history_date = by, by.user, by.act.at
+    row._change_reason = why or None
     try:
-        instance.save(update_fields=None if instance._state.adding else tracked)
+        row.save(update_fields=None if row._state.adding else tracked)
     finally:
-        del instance._history_by, instance._history_user, instance._history_date, instance._change_reason
-    _count(instance, by, 1)
+        del row._history_by, row._history_user, row._history_date, row._change_reason
+    _count(row, by, 1)
     return instance
 
 
@@ -79,7 +78,7 @@ def update(rows: QuerySet, *, by: Actor, why: str = "", **changes: Any) -> int:
 
 
 @transaction.atomic
-def insert(model: type[Model], rows: QuerySet, *, by: Actor, why: str = "", **columns: Any) -> int:
+def insert(model: Any, rows: QuerySet, *, by: Actor, why: str = "", **columns: Any) -> int:
     """Insert one row of a tracked model for each row of a queryset, with history; return how many.
 
     `columns` are the new rows' values, as values or expressions over `rows`.
@@ -107,7 +106,7 @@ def update_untracked(rows: QuerySet, **changes: Any) -> int:
 
 def insert_select(model: type[Model], rows: QuerySet, **columns: Any) -> int:
     """INSERT INTO model SELECT ... FROM rows: no row passes through Python; return how many were written."""
-    fields = [model._meta.get_field(name) for name in columns]
+    fields: list[Any] = [model._meta.get_field(name) for name in columns]
     selected = {
         f"column_{number}": value if isinstance(value, Combinable) else Value(value, output_field=field)
         for number, (field, value) in enumerate(zip(fields, columns.values(), strict=True))
@@ -125,12 +124,12 @@ def insert_select(model: type[Model], rows: QuerySet, **columns: Any) -> int:
         return cursor.rowcount
 
 
-def _count(model, by, rows):
+def _count(model: Any, by: Actor, rows: int) -> None:
     """Count the history rows of an act, for the ledger entry that says how many there are."""
     by.act.rows[model.history.model._meta.db_table] += rows
 
 
-def _history_columns(by, why, kind):
+def _history_columns(by: Actor, why: str, kind: str) -> dict[str, Any]:
     who = by.on_history()
     return {
         "history_date": by.act.at,

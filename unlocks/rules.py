@@ -1,5 +1,9 @@
 """The one rule: may this batch be unlocked, and if not, why? One query, for one batch or a hundred thousand."""
 
+from datetime import date, datetime
+from typing import Any
+
+from django.contrib.auth.models import User
 from django.db.models import (
     BooleanField,
     Case,
@@ -9,13 +13,14 @@ from django.db.models import (
     FilteredRelation,
     OuterRef,
     Q,
+    QuerySet,
     TextChoices,
     Value,
     When,
 )
 from django.utils import timezone
 
-from .models import Account, Batch, BatchItem, ConsentWithdrawal, RequestedBatch, UnlockRequest
+from .models import Account, Batch, BatchItem, ConsentWithdrawal, Contact, RequestedBatch, UnlockRequest
 from .texts import formats
 
 
@@ -140,14 +145,14 @@ _STATUS = [
 ]
 
 
-def with_open_line(batches):
+def with_open_line(batches: QuerySet[Batch]) -> QuerySet[Any]:
     """Join each batch to its line in an open request, as `line` (at most one: a constraint says so)."""
     return batches.annotate(
         line=FilteredRelation("lines", condition=Q(lines__outcome__in=RequestedBatch.OPEN)),
     )
 
 
-def eligible(batches):
+def eligible(batches: QuerySet[Batch]) -> QuerySet[Any]:
     """Annotate a Batch queryset with `obstacle`: why it can't join a new request ('' when it can)."""
     return with_open_line(batches).annotate(
         obstacle=_why(*_STATUS, When(line__isnull=False, then=Value(Refusal.IN_ANOTHER_REQUEST))),
@@ -155,7 +160,7 @@ def eligible(batches):
     )
 
 
-def judged(batches, *, by, at=None):
+def judged(batches: QuerySet[Batch], *, by: User, at: datetime | None = None) -> QuerySet[Any]:
     """Annotate a Batch queryset with `refusal`: why the user `by` may not unlock it now ('' when they may)."""
     at = at or timezone.now()
     waiting, asked = UnlockRequest.Status.OPEN, UnlockRequest.Status.AWAITING_CONSENT
@@ -175,7 +180,7 @@ def judged(batches, *, by, at=None):
     )
 
 
-def judged_unlocked(batches, *, by, at=None):
+def judged_unlocked(batches: QuerySet[Batch], *, by: User, at: datetime | None = None) -> QuerySet[Any]:
     """Annotate a Batch queryset with `refusal`: why it can't be relocked or marked as re-exported."""
     return with_open_line(batches).annotate(
         refusal=_why(When(~Q(status=Batch.Status.UNLOCKED), then=Value(Refusal.NOT_UNLOCKED))),
@@ -183,7 +188,7 @@ def judged_unlocked(batches, *, by, at=None):
     )
 
 
-def sentence(code, batch=None, **facts):
+def sentence(code: str, batch: Batch | None = None, **facts: Any) -> str:
     """Return the sentence for a refusal ('' for none), filled in from `batch` and the facts given."""
     if not code:
         return ""
@@ -195,7 +200,7 @@ def sentence(code, batch=None, **facts):
     )
 
 
-def short_name(code):
+def short_name(code: str) -> str:
     """Name a refusal in a word or two, for a group of batches, such as "Period closed"."""
     if code == Refusal.OWN_RECORDING:
         return "Recorded by the same person"
@@ -203,7 +208,7 @@ def short_name(code):
     return known.replace("_", " ").capitalize()
 
 
-def entered_by(contact, user):
+def entered_by(contact: Contact, user: User) -> bool:
     """Return whether `user` ever entered a contact's address, or made it an Admin or not.
 
     Then someone else has to send links and PINs, whoever changes the contact later.
@@ -217,22 +222,22 @@ def entered_by(contact, user):
     return False
 
 
-def has_possible_duplicates():
+def has_possible_duplicates() -> Exists:
     """Return an expression: whether the batch has an item with an export id, which may be in the books already."""
     return Exists(BatchItem.objects.filter(batch=OuterRef("pk")).exclude(export_id=""), output_field=BooleanField())
 
 
-def _why(*cases):
+def _why(*cases: When) -> Case:
     return Case(*cases, default=Value(""), output_field=CharField(max_length=30))
 
 
-def _day(day):
+def _day(day: date | None) -> str:
     return formats.day(day) or "an unknown day"
 
 
-def _until(moment):
+def _until(moment: datetime | None) -> str:
     return f", until {formats.moment(moment)}" if moment else ""
 
 
-def _reference(pk):
+def _reference(pk: int | None) -> str:
     return f"UR-{pk:06d}" if pk else "another request"

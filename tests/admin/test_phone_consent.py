@@ -397,7 +397,7 @@ def test_whoever_took_it_down_is_told_who_unlocks(agent, second_agent, manager, 
     assert next_verb(agent_client, recorded_by_phone) == "hand_over"
     assert 'name="verb" value="unlock"' not in page.content.decode()
     assert [row["verdict"] for row in page.context["case"].verdicts] == [("wait", "Someone else must unlock")] * 2
-    assert page.context["case"].steps[3]["remark"] == "2 of 2 ready, ready for someone else"
+    assert page.context["case"].steps[3]["remark"] == "2 of 2 ready for someone else"
 
 
 def test_once_handed_over_it_says_with_whom_it_is(agent, second_agent, auditor, agent_client, recorded_by_phone):

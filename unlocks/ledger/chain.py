@@ -87,7 +87,8 @@ def append_all(entries: Iterable[Entry], *, by: Actor) -> int:
         if connection.vendor == "postgresql":
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         sealed, appended = _sealed(entries, by, *head()), 0
-        adapt = [LedgerEntry._meta.get_field(name).get_db_prep_save for name in _COLUMNS]
+        fields: list[Any] = [LedgerEntry._meta.get_field(name) for name in _COLUMNS]
+        adapt = [field.get_db_prep_save for field in fields]
         while rows := list(islice(sealed, _AT_ONCE)):
             cursor.executemany(
                 f"INSERT INTO unlocks_ledgerentry ({', '.join(_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_COLUMNS))})",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
-from typing import Any, ClassVar, Self, dataclass_transform, get_type_hints
+from typing import Any, ClassVar, Self, TypeVar, dataclass_transform, get_type_hints
 
 from django.contrib.auth.models import User
 from django.db.models import Count, Model, Q, QuerySet, Sum
@@ -39,6 +39,7 @@ from ..rules import short_name
 from ..texts.formats import counted, moment
 
 KINDS: dict[str, type["Event"]] = {}
+E = TypeVar("E", bound="Event")
 
 
 def fact(column: str = "", *, personal: bool = False, digests: str = "", **options: Any) -> Any:
@@ -108,7 +109,7 @@ class Event:
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(fact,))
-def facts_of(cls: type) -> type:
+def facts_of(cls: type[E]) -> type[E]:
     """Make a frozen dataclass whose every annotation is a fact; for what several kinds share."""
     for name in cls.__dict__.get("__annotations__", {}):
         if name not in cls.__dict__:
@@ -126,10 +127,10 @@ def event(
     columns: dict[str, str] | None = None,
     holds: dict[str, Any] | None = None,
     required: Q | None = None,
-) -> Callable[[type], type]:
+) -> Callable[[type[E]], type[E]]:
     """Register a class as a kind of event. `tone` is good, wait, bad, info or ''."""
 
-    def declare(cls: type) -> type:
+    def declare(cls: type[E]) -> type[E]:
         cls = facts_of(cls)
         cls.kind, cls.label, cls.tone, cls.about = kind, label, tone, about
         cls.columns, cls.holds, cls.required = columns or {}, holds or {}, required
@@ -169,13 +170,13 @@ class Opened(Event):
     amount: Decimal
 
     @property
-    def rest(self):
+    def rest(self) -> str:
         channel = _label(UnlockRequest.Channel, self.channel)
         why = _label(UnlockRequest.BypassReason, self.bypass_reason)
         return f" with {_batches(self.batches)}. Channel: {channel}. Why bypassed: {why}"
 
     @property
-    def quote(self):
+    def quote(self) -> str:
         return self.reason
 
 
@@ -184,7 +185,7 @@ class Note(Event):
     text: str = fact(personal=True)
 
     @property
-    def quote(self):
+    def quote(self) -> str:
         return self.text
 
 
@@ -194,7 +195,7 @@ class Assigned(Event):
     name: str = fact(personal=True)
 
     @property
-    def rest(self):
+    def rest(self) -> str:
         return f" to {self.name}"
 
 
@@ -203,7 +204,7 @@ class Advised(Event):
     advice: str
 
     @property
-    def rest(self):
+    def rest(self) -> str:
         return f": {_label(UnlockRequest.Advice, self.advice)}"
 
 
@@ -220,11 +221,11 @@ class Closed(Event):
     why: str = fact(personal=True)
 
     @property
-    def rest(self):
+    def rest(self) -> str:
         return f": {_label(UnlockRequest.Resolution, self.resolution)}"
 
     @property
-    def quote(self):
+    def quote(self) -> str:
         return self.why
 
 
@@ -246,7 +247,7 @@ class PinWrong(Event):
     tries: int
 
     @property
-    def rest(self):
+    def rest(self) -> str:
         return f", {self.tries} in a row"
 
 
@@ -274,7 +275,7 @@ class LinkSent(Event):
     name: str = fact(personal=True)
 
     @property
-    def rest(self):
+    def rest(self) -> str:
         return f" to {self.name} <{self.to}>, terms version {self.terms}, works until {moment(self.expires)}"
 
 
@@ -318,7 +319,7 @@ class _Email(Event):
     to: str = fact(personal=True)
 
     @property
-    def rest(self):
+    def rest(self) -> str:
         return f": {EMAILS.get(self.email, self.email)} to {self.to}"
 
 
@@ -332,7 +333,7 @@ class EmailFailed(_Email):
     error: str
 
     @property
-    def rest(self):
+    def rest(self) -> str:
         return f"{super().rest} ({self.error})"
 
 
@@ -376,7 +377,7 @@ class _Consent(Event):
     browser: str = fact("browser", personal=True)
 
     @property
-    def signer(self):
+    def signer(self) -> str:
         return ", ".join(filter(None, [self.name, self.role]))
 
 
@@ -387,11 +388,11 @@ class _Agreement(_Consent):
     covered: str
 
     @classmethod
-    def of(cls, row, **facts):
-        amount = row.batches.aggregate(amount=Sum("total"))["amount"]
+    def of(cls, row: Model, **facts: Any) -> Self:
+        amount = ConsentedBatch.objects.filter(consent=row.pk).aggregate(amount=Sum("total"))["amount"]
         return super().of(row, amount=amount, covered=_covered(row.pk), **facts)
 
-    def recomputed(self, entry):
+    def recomputed(self, entry: LedgerEntry) -> dict[str, Any]:
         return {"covered": _covered(entry.about_id)}
 
 
@@ -406,7 +407,7 @@ class _Agreement(_Consent):
 )
 class Consented(_Agreement):
     @property
-    def rest(self):
+    def rest(self) -> str:
         return f" by {self.signer}, for {_batches(self.batches)}, terms version {self.terms}"
 
 
@@ -421,7 +422,7 @@ class Consented(_Agreement):
 )
 class RecordedByPhone(_Agreement):
     @property
-    def rest(self):
+    def rest(self) -> str:
         return f": {self.signer}, said yes to {_batches(self.batches)}, terms version {self.terms}"
 
 
@@ -438,12 +439,12 @@ class Declined(_Consent):
     why: str = fact(personal=True)
 
     @property
-    def rest(self):
+    def rest(self) -> str:
         by = f" by {self.signer}," if self.signer else ","
         return f"{by} terms version {self.terms}"
 
     @property
-    def quote(self):
+    def quote(self) -> str:
         return self.why
 
 
@@ -460,7 +461,7 @@ class Withdrawn(Event):
     why: str = fact("why", personal=True)
 
     @property
-    def quote(self):
+    def quote(self) -> str:
         return self.why
 
 
@@ -480,7 +481,7 @@ class EvidenceAttached(Event):
     file_name: str = fact("file_name", personal=True)
 
     @property
-    def rest(self):
+    def rest(self) -> str:
         return f": {_label(ConsentEvidence.What, self.what)}, {self.file_name} ({self.size:,} bytes)"
 
 
@@ -498,7 +499,7 @@ class ReceiptResent(Event):
     name: str = fact(personal=True)
 
     @property
-    def rest(self):
+    def rest(self) -> str:
         return f" to {self.name} <{self.to}>"
 
 
@@ -518,7 +519,7 @@ class Certified(Event):
     pdf_sha256: str = fact("pdf_sha256", digests="pdf")
 
     @property
-    def rest(self):
+    def rest(self) -> str:
         return f": {self.certificate}{' (interim)' if self.interim else ''}"
 
 
@@ -548,37 +549,39 @@ _OF_AN_ACT = {"at": "at", "actor": "actor", "by_id": "user_id"}
 
 
 @facts_of
-class _Done(Event):
+class Done(Event):
+    """What was done to the batches of one request in one act."""
+
     batches: int
     amount: Decimal
     numbers: list[str]
     sha256: str
     why: str = fact("why", personal=True)
 
-    def recomputed(self, entry):
+    def recomputed(self, entry: LedgerEntry) -> dict[str, Any]:
         rows = verdicts(entry.act, entry.unlock_request_id)
         columns = rows.values_list("batch_id", "batch__number", "batch__total", "fingerprint")
         again = sum_up(columns.iterator(chunk_size=2000))
         return {name: again[name] for name in ("batches", "numbers", "sha256")}
 
     @property
-    def rest(self):
+    def rest(self) -> str:
         shown = ", ".join(self.numbers[:5])
         more = f" and {self.batches - 5:,} more" if self.batches > 5 else ""
         return f": {_batches(self.batches)} ({shown}{more})"
 
     @property
-    def quote(self):
+    def quote(self) -> str:
         return self.why
 
 
 @event("unlocked", "Unlocked", tone="good", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.UNLOCK})
-class Unlocked(_Done):
+class Unlocked(Done):
     pass
 
 
 @event("relocked", "Relocked", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.RELOCK})
-class Relocked(_Done):
+class Relocked(Done):
     pass
 
 
@@ -590,7 +593,7 @@ class Relocked(_Done):
     columns=_OF_AN_ACT,
     holds={"kind": Act.Kind.RE_EXPORT},
 )
-class ReExported(_Done):
+class ReExported(Done):
     pass
 
 
@@ -598,12 +601,12 @@ class ReExported(_Done):
 class UnlockRefused(Event):
     refusals: dict[str, int]
 
-    def recomputed(self, entry):
+    def recomputed(self, entry: LedgerEntry) -> dict[str, Any]:
         rows = verdicts(entry.act, entry.unlock_request_id, refused=True).order_by()
         return {"refusals": dict(rows.values_list("refusal").annotate(n=Count("pk")))}
 
     @property
-    def rest(self):
+    def rest(self) -> str:
         reasons = ", ".join(f"{n:,} {short_name(code).lower()}" for code, n in sorted(self.refusals.items()))
         return f" for {_batches(sum(self.refusals.values()))}: {reasons}"
 
@@ -629,7 +632,7 @@ class _Changed(Event):
     changed: dict[str, Any] = fact(personal=True)
 
     @property
-    def rest(self):
+    def rest(self) -> str:
         changes = "; ".join(_change(*change) for change in self.changed.items())
         return f": {self.name} ({changes})"
 
@@ -647,7 +650,7 @@ class ContactChanged(_Changed):
 @event("staff_changed", "Staff account changed", tone="wait", about=User)
 class StaffChanged(_Changed):
     @property
-    def rest(self):
+    def rest(self) -> str:
         if self.changed.get("username", [""])[0] is not None:
             return super().rest
         groups = self.changed.get("groups", [None, []])[1]
@@ -665,7 +668,7 @@ class _Terms(Event):
     sha256: str
 
     @property
-    def rest(self):
+    def rest(self) -> str:
         return f": version {self.version}"
 
 
@@ -696,7 +699,7 @@ class Imported(Event):
     source: str
 
     @property
-    def rest(self):
+    def rest(self) -> str:
         return f" from {self.source}"
 
 
@@ -713,7 +716,7 @@ class Altered(Event):
     tone = "bad"
 
     @property
-    def rest(self):
+    def rest(self) -> str:
         return ": its hash does not fit what it says. Run verify_audit"
 
 

@@ -3,9 +3,12 @@
 Used alike by the tests, by `verify_audit` and after a restore.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 from django.apps import apps
 from django.db import connection
-from django.db.models import Count, Exists, F, OuterRef, Q, Subquery
+from django.db.models import Count, Exists, F, Field, OuterRef, Q, QuerySet, Subquery
 from django.db.models.expressions import RawSQL
 
 from ..database import fingerprint
@@ -15,7 +18,7 @@ from . import events, rows
 Unlocked, Line = Batch.Status.UNLOCKED, RequestedBatch.Outcome
 
 
-def offenders():
+def offenders() -> Iterator[tuple[str, QuerySet]]:
     """Yield (what is wrong, queryset of the rows that offend), in a fixed order."""
     unlocked = Batch.objects.filter(status=Unlocked)
     yield (
@@ -88,17 +91,17 @@ def offenders():
             )
 
 
-def _sha256_of(table, column):
+def _sha256_of(table: str, column: str) -> RawSQL:
     """The SHA-256 (hex) of a text column, taken by the database."""
     return RawSQL(fingerprint.sha256(connection.vendor, f'"{table}"."{column}"'), [])
 
 
-def _differs_from_history(model):
+def _differs_from_history(model: type[Any]) -> QuerySet:
     """Rows of a tracked model that were changed, or made, past `history.py`."""
     past = model.history.model
     newest = past.objects.filter(id=OuterRef("pk")).order_by("-history_id")
     fields = [field for field in past.tracked_fields if field.attname != "id"]
-    same = Q(pk=F("pk"))
+    same: Any = Q(pk=F("pk"))
     for field in fields:
         equal = Q(**{field.attname: OuterRef(field.attname)})
         same &= equal | Q(**{f"{field.attname}__isnull": True}) & _null(field) if field.null else equal
@@ -106,7 +109,7 @@ def _differs_from_history(model):
     return model.objects.annotate(newest=Subquery(newest.values("history_id")[:1])).exclude(Exists(fits))
 
 
-def _null(field):
+def _null(field: Field) -> Exists:
     """The outer row's value of this field is NULL too."""
-    model = field.model
+    model: Any = field.model
     return Exists(model.objects.filter(pk=OuterRef(OuterRef("pk")), **{f"{field.attname}__isnull": True}))

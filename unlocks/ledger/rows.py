@@ -33,7 +33,7 @@ def faults() -> Iterator[Fault]:
         intact = [entry for entry in some if chain.fits(entry)]
         for kind in events.KINDS.values():
             if kind.about:
-                yield from _differing(kind, [entry for entry in intact if entry.kind == kind.kind])
+                yield from _differing(kind, kind.about, [entry for entry in intact if entry.kind == kind.kind])
     yield from _acts()
     yield from _unlocked()
     first = ConsentTerms.objects.filter(version=1).values_list("title", "text").first()
@@ -53,9 +53,9 @@ def without_entry() -> Iterator[tuple[str, QuerySet]]:
             )
 
 
-def _differing(kind: type[events.Event], entries: list[LedgerEntry]) -> Iterator[Fault]:
-    named = kind.about._meta.verbose_name
-    rows = _rows(kind, {key for entry in entries if (key := _key(kind, entry)) is not None})
+def _differing(kind: type[events.Event], about: type[Model], entries: list[LedgerEntry]) -> Iterator[Fault]:
+    named = str(about._meta.verbose_name)
+    rows = _rows(kind, about, {key for entry in entries if (key := _key(kind, entry)) is not None})
     for entry in entries:
         if (key := _key(kind, entry)) is None:
             continue
@@ -75,13 +75,13 @@ def _key(kind: type[events.Event], entry: LedgerEntry) -> Any:
     return entry.act if kind.about is Act else entry.about_id
 
 
-def _rows(kind: type[events.Event], keys: set) -> dict[Any, dict[str, Any]]:
+def _rows(kind: type[events.Event], about: type[Model], keys: set) -> dict[Any, dict[str, Any]]:
     if not keys:
         return {}
     columns = {*kind.columns, *kind.holds}
     digested = {declared.metadata["digests"] for declared in kind.declared()} - {""}
     columns |= digested | ({declared.metadata["column"] for declared in kind.declared()} - {""})
-    found = kind.about._base_manager.filter(pk__in=keys).values("pk", *columns)
+    found = about._base_manager.filter(pk__in=keys).values("pk", *columns)
     rows = {}
     for row in found.iterator(chunk_size=50):  # whole texts and PDFs are not all kept
         rows[row["pk"]] = row | {column: sha256(row[column]) for column in digested}
@@ -108,9 +108,9 @@ def _acts() -> Iterator[Fault]:
     # Acts come in no order that means anything: of each kind of fault the first row is named.
     found: dict[str, tuple[tuple[int, str], int]] = {}
     for _, of_act in groupby(merge(*streams, key=itemgetter(0)), key=itemgetter(0)):
-        for kind, *fault in _faults_of_act([row[1:] for row in of_act]):
-            first, count = found.get(kind, (tuple(fault), 0))
-            found[kind] = min(first, tuple(fault)), count + 1
+        for kind, position, sentence in _faults_of_act([row[1:] for row in of_act]):
+            first, count = found.get(kind, ((position, sentence), 0))
+            found[kind] = min(first, (position, sentence)), count + 1
     for kind, ((_, sentence), count) in sorted(found.items()):
         yield from repeat((kind, sentence), count)
 

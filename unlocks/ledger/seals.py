@@ -7,13 +7,17 @@ on. So seal often. A cut tail of the ledger itself shows only against an anchor 
 
 import hashlib
 import json
+from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from django.apps import apps
 from django.db import connection, transaction
+from django.db.models import Model, QuerySet
 
+from ..actors import Actor
 from ..database.guards import declared
 from ..digest import sha256
 from ..models import Act, ConsentLink, LedgerEntry, Verdict
@@ -28,7 +32,7 @@ _ACT = ("act__kind", "act__by_id", "act__actor", "act__at", "act__why")
 _OF_A_LINK = ("id", "unlock_request_id", "sent_to_id", "email", "terms_id", "token_hash", "sent_by_id", "sent_at")
 
 
-def sealed_columns():
+def sealed_columns() -> dict[type[Model], list[str]]:
     """Return {model: the columns that a seal covers now}, by name of the table."""
     grows = declared.append_only_tables().keys() - {LedgerEntry._meta.db_table, Act._meta.db_table}
     models = [model for model in apps.get_app_config("unlocks").get_models() if model._meta.db_table in grows]
@@ -38,7 +42,7 @@ def sealed_columns():
     return {model: columns[model] for model in sorted(columns, key=lambda model: model._meta.db_table)}
 
 
-def seal_history(*, by):
+def seal_history(*, by: Actor) -> int:
     """Seal the rows of history and evidence written since the last seal; return how many they are.
 
     Nobody is held up while rows are read: what is up to the last id is final once its writers are done.
@@ -59,7 +63,7 @@ def seal_history(*, by):
     return sum(sealed["rows"] for sealed in tables.values())
 
 
-def unsealed():
+def unsealed() -> int:
     """Return how many rows of history and evidence no seal covers yet."""
     last = _last_seals()
     return sum(
@@ -67,7 +71,7 @@ def unsealed():
     )
 
 
-def faults():
+def faults() -> Iterator[tuple[str, str]]:
     """Recompute every seal; yield (the table, a sentence) for each that does not fit its rows."""
     models = {model._meta.db_table: model for model in sealed_columns()}
     for sequence, tables in _seals("sequence"):
@@ -78,12 +82,12 @@ def faults():
                 yield table, fault
 
 
-def first_fault():
+def first_fault() -> str:
     """Recompute the seals; return a sentence on the first that does not fit, or ''."""
     return next((sentence for _, sentence in faults()), "")
 
 
-def _fault(model, sealed, sequence):
+def _fault(model: type[Model], sealed: dict[str, Any], sequence: int) -> str:
     columns = sealed["columns"]
     if gone := [column for column in columns if not _has(model, column)]:
         return f"The column {gone[0]} of {model._meta.db_table}, which ledger entry {sequence} sealed, is gone."
@@ -101,31 +105,32 @@ def _fault(model, sealed, sequence):
     )
 
 
-def _became(then, now):
+def _became(then: int, now: int) -> str:
     if then == now:
         return "was altered"
     return f"lost {counted(then - now)}" if now < then else f"gained {counted(now - then)}"
 
 
-def counted(rows):
+def counted(rows: int) -> str:
     return "1 row" if rows == 1 else f"{rows} rows"
 
 
-def _has(model, column):
+def _has(model: type[Model], column: str) -> bool:
     attnames = {field.attname for field in model._meta.concrete_fields}
     return column in attnames or (model is Verdict and column in _ACT)
 
 
-def _seals(order):
+def _seals(order: str) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (sequence, tables) of each seal; one that was altered is the chain's to report and seals nothing."""
     for entry in LedgerEntry.objects.filter(kind=events.Sealed.kind).order_by(order).iterator(chunk_size=100):
         if isinstance(event := chain.event_of(entry), events.Sealed):
             yield entry.sequence, event.tables
 
 
-def _last_seals():
+def _last_seals() -> dict[str, tuple[int, list[str]]]:
     """Return {table: (the last id that a seal covers, the columns it covers)}."""
-    last, all_of_them = {}, {model._meta.db_table for model in sealed_columns()}
+    last: dict[str, tuple[int, list[str]]] = {}
+    all_of_them = {model._meta.db_table for model in sealed_columns()}
     for _, tables in _seals("-sequence"):
         for table, sealed in tables.items():
             last.setdefault(table, (sealed["to"], sealed["columns"]))
@@ -134,7 +139,7 @@ def _last_seals():
     return last
 
 
-def _sealed(model, columns, after, to):
+def _sealed(model: type[Model], columns: list[str], after: int, to: int) -> dict[str, Any]:
     every = -(-_between(model, after, to).count() // MARKS)
     rows, digest, marks, _ = _digest(model, columns, after, to, every)
     return {
@@ -148,13 +153,15 @@ def _sealed(model, columns, after, to):
     }
 
 
-def _between(model, after, to):
+def _between(model: type[Model], after: int, to: int) -> QuerySet:
     # Nothing lies before the first row: a row slipped in at 0 or below it counts too.
     rows = model._base_manager.filter(pk__lte=to)
     return rows.filter(pk__gt=after) if after else rows
 
 
-def _digest(model, columns, after, to, every):
+def _digest(
+    model: type[Model], columns: list[str], after: int, to: int, every: int
+) -> tuple[int, str, list[str], list[int]]:
     """Read rows in order of id; return their number, the SHA-256 (hex) over them, its marks and the marks' ids.
 
     Each row is a line of JSON. A mark is the beginning of the digest as it is after `every` rows.
@@ -171,7 +178,7 @@ def _digest(model, columns, after, to, every):
     return rows, digest.hexdigest(), marks, ids
 
 
-def _exact(value):
+def _exact(value: Any) -> str:
     match value:
         case datetime() | date():
             return value.isoformat()
@@ -182,7 +189,7 @@ def _exact(value):
     raise TypeError(f"{type(value).__name__} cannot be sealed.")
 
 
-def _written_to(model):
+def _written_to(model: type[Model]) -> int | None:
     """Return the last id of a table, once whoever may have drawn a lower one has committed or given up.
 
     Holding one table at a time, and nothing else, this can't come into a deadlock with a verb. On SQLite there is

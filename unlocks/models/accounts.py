@@ -31,11 +31,11 @@ class Account(models.Model):
         ordering = ["number"]
         permissions = [("issue_pin", "Can issue a new PIN and email it to the Admin contacts")]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.name} ({self.number})"
 
     @property
-    def pin_state(self):
+    def pin_state(self) -> str:
         """A sentence for staff that says why the PIN can't be tried, or '' when it can."""
         if not self.pin_hash:
             return "No PIN has been issued yet. A manager can issue one. It is emailed to the Admin contacts."
@@ -70,5 +70,5 @@ class Contact(models.Model):
             )
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.name} <{self.email}>"

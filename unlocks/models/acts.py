@@ -21,7 +21,7 @@ class Selection(models.Model):
     class Meta:
         default_permissions = ()
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"Selection {self.pk}"
 
 
@@ -43,10 +43,13 @@ class Act(models.Model):
     at = models.DateTimeField()
     why = models.TextField(blank=True)
 
+    # Set on what a verb returns: this call did nothing, for an earlier one with its key had done it.
+    repeated = False
+
     class Meta:
         ordering = ["-at"]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.get_kind_display()} at {self.at:%Y-%m-%d %H:%M:%S}"
 
 
@@ -71,5 +74,5 @@ class Verdict(models.Model):
             ),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.batch}: {self.refusal or 'done'}"

@@ -33,11 +33,11 @@ class Certificate(models.Model):
             ),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.number
 
     @property
-    def number(self):
+    def number(self) -> str:
         return f"{self.consent.reference}-{self.ordinal}"
 
 
@@ -59,5 +59,5 @@ class CheckAttempts(models.Model):
             ),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.count} attempts since {self.window_start}"

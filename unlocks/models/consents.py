@@ -33,7 +33,7 @@ class ConsentTerms(models.Model):
             ("publish_terms", "Can publish consent terms"),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"Terms version {self.version}"
 
 
@@ -66,7 +66,7 @@ class ConsentLink(models.Model):
             ),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"Link sent to {self.email}"
 
 
@@ -134,15 +134,15 @@ class Consent(models.Model):
             ),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.reference
 
     @property
-    def reference(self):
+    def reference(self) -> str:
         return f"CN-{self.pk:06d}"
 
     @property
-    def recorded_by_phone(self):
+    def recorded_by_phone(self) -> bool:
         return self.how == self.How.PHONE
 
 
@@ -168,7 +168,7 @@ class ConsentedBatch(models.Model):
             ),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.batch} under {self.consent}"
 
 
@@ -181,7 +181,7 @@ class ConsentWithdrawal(models.Model):
     actor = models.CharField(max_length=200)
     why = models.TextField(max_length=2000)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.consent} withdrawn"
 
 
@@ -194,7 +194,7 @@ class ResentReceipt(models.Model):
     sent_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     sent_at = models.DateTimeField()
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"Receipt of {self.consent} sent again"
 
 
@@ -225,5 +225,5 @@ class ConsentEvidence(models.Model):
             ),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.get_what_display()}: {self.file_name}"

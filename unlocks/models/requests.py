@@ -103,18 +103,18 @@ class UnlockRequest(models.Model):
             ),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.reference
 
     @property
-    def reference(self):
+    def reference(self) -> str:
         return f"UR-{self.pk:06d}"
 
     @property
-    def duplicate_likely(self):
+    def duplicate_likely(self) -> bool:
         return self.bypass_reason in self.DUPLICATE_LIKELY
 
-    def get_absolute_url(self):
+    def get_absolute_url(self) -> str:
         return reverse("admin:unlocks_unlockrequest_change", args=[self.pk])
 
 
@@ -161,5 +161,5 @@ class RequestedBatch(models.Model):
             ),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.batch} in {self.unlock_request}"

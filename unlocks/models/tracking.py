@@ -1,3 +1,5 @@
+from collections.abc import Iterable
+from typing import Any
 from uuid import uuid4
 
 from django.db import models
@@ -26,7 +28,7 @@ class Tracked(HistoricalRecords):
     the throughput. `no_db_index` names the foreign keys and indexed columns of the model.
     """
 
-    def __init__(self, *, no_db_index, excluded_fields=()):
+    def __init__(self, *, no_db_index: list[str], excluded_fields: Iterable[str] = ()) -> None:
         super().__init__(
             bases=[Recorded],
             history_id_field=models.BigAutoField(),
@@ -35,7 +37,7 @@ class Tracked(HistoricalRecords):
         )
 
 
-def _say_who(sender, instance, history_instance, **kwargs):
+def _say_who(sender: Any, instance: Any, history_instance: Any, **kwargs: Any) -> None:
     """Copy the acting person from the instance (`history.save` puts it there) onto the history row."""
     by = getattr(instance, "_history_by", None)
     # Saved past `history`: an act that no ledger entry tells of, so the audit names it.

@@ -1,17 +1,21 @@
 """Accounts and contacts as staff type them."""
 
+from typing import TypeVar
+
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
 from .. import history
+from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Account, Contact
 
+R = TypeVar("R", Account, Contact)
 _EVENTS = {Account: events.AccountChanged, Contact: events.ContactChanged}
 
 
 @transaction.atomic
-def save_record(record, *, by):
+def save_record(record: R, *, by: Actor) -> R:
     """Write an account or a contact, new or changed, and return it; one that is as it was is not written.
 
     Raises PermissionDenied unless `by` may add or change such a record.
@@ -34,5 +38,5 @@ def save_record(record, *, by):
     if changed:
         history.save(record, by=by)
         event = _EVENTS[model](about_id=record.pk, fields=sorted(changed), name=record.name, changed=changed)
-        chain.append(event, by=by, account=record if model is Account else record.account)
+        chain.append(event, by=by, account=record if isinstance(record, Account) else record.account)
     return record

@@ -1,8 +1,11 @@
 """Issuing the certificate of a consent."""
 
+from datetime import datetime
+
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
+from ..actors import Actor
 from ..certificates import facts, keys, pdf, verify_certificate
 from ..digest import sha256
 from ..ledger import chain, events
@@ -13,7 +16,7 @@ from .verbs import Refused
 _ATTEMPTS = 3
 
 
-def issue_certificate(consent, *, by):
+def issue_certificate(consent: Consent, *, by: Actor) -> Certificate:
     """Return the consent's newest certificate, or a new one if anything happened in the case since it was issued.
 
     `by` is a member of staff who may see consents, or the customer. A closed case has certificates too.
@@ -42,20 +45,20 @@ def issue_certificate(consent, *, by):
     raise Refused.because(Refusal.BUSY)
 
 
-def _read(pk):
+def _read(pk: int) -> Consent:
     people = ("recorded_by", "unlock_request__opened_by", "link__sent_by")
     return Consent.objects.select_related("unlock_request__account", "unlock_request__requester", "terms", *people).get(
         pk=pk
     )
 
 
-def _stand(consent):
+def _stand(consent: Consent) -> tuple[int, bool]:
     """Return how far the case has come: its newest entry that certificates tell of, and whether it is open."""
-    newest = facts.told_of(consent.unlock_request).order_by("-sequence").values_list("sequence", flat=True).first()
-    return newest, consent.unlock_request.status != UnlockRequest.Status.CLOSED
+    newest = facts.told_of(consent.unlock_request).latest("sequence")
+    return newest.sequence, consent.unlock_request.status != UnlockRequest.Status.CLOSED
 
 
-def _draw(consent, ordinal, upto, interim, issued_at):
+def _draw(consent: Consent, ordinal: int, upto: int, interim: bool, issued_at: datetime) -> Certificate:
     certificate = Certificate(consent=consent, ordinal=ordinal, upto=upto, interim=interim, issued_at=issued_at)
     certificate.code = keys.code(certificate.number, certificate.issued_at.isoformat())
     told = facts.facts(consent, number=certificate.number, code=certificate.code, issued_at=certificate.issued_at)
@@ -67,7 +70,7 @@ def _draw(consent, ordinal, upto, interim, issued_at):
     return certificate
 
 
-def _issue(certificate, by):
+def _issue(certificate: Certificate, by: Actor) -> Certificate:
     certificate.issued_by = by.user
     certificate.save(force_insert=True)
     issued = events.Certified.of(certificate, certificate=certificate.number)

@@ -1,6 +1,11 @@
 """Asking for the customer's consent, and recording the answer."""
 
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import F, OuterRef, Subquery
@@ -26,7 +31,7 @@ from .verbs import Refused, customer_verb, locked, refuse_own_contacts, staff_ve
 
 @staff_verb("unlocks.send_consent_link")
 @transaction.atomic
-def send_consent_link(unlock_request, *, contact, by):
+def send_consent_link(unlock_request: UnlockRequest, *, contact: Contact, by: Actor) -> str:
     """Mail an Admin contact a link to the consent form and return its address; an older link stops working.
 
     The address is in nobody's hands afterwards but the reader's: only a hash of its token is kept. Whoever typed the
@@ -52,11 +57,11 @@ def send_consent_link(unlock_request, *, contact, by):
         email=contact.email,
         terms=terms_in_force(),
         token_hash=hashed(token),
-        sent_by=by.user,
+        sent_by=by.member,
         sent_at=at,
         expires_at=at + settings.CONSENT_LINK_LIFETIME,
     )
-    shown = not knows_pin(unlock_request.account, by.user)
+    shown = not knows_pin(unlock_request.account, by.member)
     if unlock_request.status != UnlockRequest.Status.AWAITING_CONSENT:
         unlock_request.status = UnlockRequest.Status.AWAITING_CONSENT
         history.save(unlock_request, by=by, why="Consent link sent")
@@ -78,7 +83,7 @@ def send_consent_link(unlock_request, *, contact, by):
 
 @staff_verb("unlocks.send_consent_link")
 @transaction.atomic
-def revoke_consent_link(unlock_request, *, by):
+def revoke_consent_link(unlock_request: UnlockRequest, *, by: Actor) -> None:
     """Make the request's consent link useless at once."""
     unlock_request = locked(unlock_request)
     if not _revoke(unlock_request, by.act.at):
@@ -86,13 +91,13 @@ def revoke_consent_link(unlock_request, *, by):
     chain.append(events.LinkRevoked(), by=by, unlock_request=unlock_request)
 
 
-def _revoke(unlock_request, at):
+def _revoke(unlock_request: UnlockRequest, at: datetime) -> int:
     return ConsentLink.objects.filter(unlock_request=unlock_request, used_at=None, revoked_at=None).update(
         revoked_at=at
     )
 
 
-def link_for(token):
+def link_for(token: str) -> ConsentLink | None:
     """Return the consent link with this token, or None."""
     links = ConsentLink.objects.select_related(
         "unlock_request__account", "unlock_request__requester", "sent_to", "terms"
@@ -102,7 +107,7 @@ def link_for(token):
 
 @customer_verb
 @transaction.atomic
-def open_consent_link(link, *, by):
+def open_consent_link(link: ConsentLink, *, by: Actor) -> ConsentLink:
     """Record when and from where the customer first opened the form."""
     unlock_request, link = live(link)
     if link.first_opened_at:
@@ -114,7 +119,7 @@ def open_consent_link(link, *, by):
 
 
 @transaction.atomic
-def refuse_staff(found, *, by):
+def refuse_staff(found: Consent | ConsentLink, *, by: Actor) -> None:
     """Record that a logged-in member of staff stood on the customer's page of a link, or of a consent's receipt."""
     which = "consent" if isinstance(found, Consent) else "link"
     chain.append(events.StaffRefused(**{which: found.pk}), by=by, unlock_request=found.unlock_request)
@@ -122,7 +127,7 @@ def refuse_staff(found, *, by):
 
 @customer_verb
 @transaction.atomic
-def give_consent(link, *, name, role, shown, by):
+def give_consent(link: ConsentLink, *, name: str, role: str, shown: str, by: Actor) -> tuple[Consent, str]:
     """Record that the customer agreed to exactly `shown`; return the consent and the token of its receipt.
 
     Raises Refused: LINK_DEAD, NOT_OPENED, PIN_STALE, CHANGED_WHILE_READING.
@@ -153,7 +158,7 @@ def give_consent(link, *, name, role, shown, by):
 
 @customer_verb
 @transaction.atomic
-def decline_consent(link, *, name, role, why, shown, by):
+def decline_consent(link: ConsentLink, *, name: str, role: str, why: str, shown: str, by: Actor) -> tuple[Consent, str]:
     """Record that the customer declined, and close the case; return the consent record and its receipt's token."""
     unlock_request, link = opened(link)
     consent, token = _record(
@@ -174,7 +179,9 @@ def decline_consent(link, *, name, role, why, shown, by):
 
 @staff_verb("unlocks.record_phone_consent")
 @transaction.atomic
-def record_phone_consent(unlock_request, *, contact, name, role, shown, by):
+def record_phone_consent(
+    unlock_request: UnlockRequest, *, contact: Contact, name: str, role: str, shown: str, by: Actor
+) -> Consent:
     """Record what the customer agreed to on the phone, as a weaker kind of consent; another person has to unlock.
 
     Raises Refused: what `obstacle_to_phone_consent` says, NOT_AN_ADMIN, CHANGED_WHILE_READING.
@@ -212,7 +219,7 @@ def record_phone_consent(unlock_request, *, contact, name, role, shown, by):
     return consent
 
 
-def obstacle_to_phone_consent(unlock_request, user):
+def obstacle_to_phone_consent(unlock_request: UnlockRequest, user: User) -> str:
     """Say why this member of staff can't take a consent down for the request now; '' when they can."""
     by = Actor.staff(user)
     try:
@@ -224,7 +231,7 @@ def obstacle_to_phone_consent(unlock_request, user):
     return ""
 
 
-def _refuse_phone_consent(unlock_request, by):
+def _refuse_phone_consent(unlock_request: UnlockRequest, by: Actor) -> None:
     if not settings.PHONE_CONSENT:
         raise Refused.because(Refusal.PHONE_CONSENT_OFF)
     if unlock_request.status == UnlockRequest.Status.CLOSED:
@@ -234,11 +241,11 @@ def _refuse_phone_consent(unlock_request, by):
     if not unlock_request.advice:
         raise Refused.because(Refusal.ADVICE_FIRST)
     refuse_own_contacts(unlock_request.account, by)
-    if not verified_by(unlock_request, by.user):
+    if not verified_by(unlock_request, by.member):
         raise Refused.because(Refusal.PIN_NOT_BY_YOU)
 
 
-def _admin_now(contact, unlock_request, said):
+def _admin_now(contact: Contact, unlock_request: UnlockRequest, said: str) -> Contact:
     """Lock a contact and return it as it stands now. Raises Refused unless it is an Admin of the request's account."""
     contact = Contact.objects.select_for_update(no_key=True).get(pk=contact.pk)
     if contact.account_id != unlock_request.account_id or not contact.is_admin:
@@ -246,7 +253,7 @@ def _admin_now(contact, unlock_request, said):
     return contact
 
 
-def _by_link(link, by):
+def _by_link(link: ConsentLink, by: Actor) -> dict[str, Any]:
     """Use the link up, and return what a consent given through it holds."""
     link.used_at = by.act.at
     link.save(update_fields=["used_at"])
@@ -262,7 +269,17 @@ def _by_link(link, by):
     }
 
 
-def _agree(unlock_request, given, *, name, role, shown, by, ticked=(), pressed=""):
+def _agree(
+    unlock_request: UnlockRequest,
+    given: dict[str, Any],
+    *,
+    name: str,
+    role: str,
+    shown: str,
+    by: Actor,
+    ticked: Iterable[str] = (),
+    pressed: str = "",
+) -> tuple[Consent, str]:
     """Record an agreement to what the request still asks for, each batch as it stands; the batches are locked."""
     fingerprint.take(asked_for(unlock_request))
     at = by.act.at
@@ -297,13 +314,17 @@ def _agree(unlock_request, given, *, name, role, shown, by, ticked=(), pressed="
     return consent, token
 
 
-def _make_ready(unlock_request, consent, event, *, by, why):
+def _make_ready(
+    unlock_request: UnlockRequest, consent: Consent, event: type[events.Event], *, by: Actor, why: str
+) -> None:
     unlock_request.status = UnlockRequest.Status.CONSENTED
     history.save(unlock_request, by=by, why=why)
     chain.append(event.of(consent), by=by, unlock_request=unlock_request)
 
 
-def _record(unlock_request, decision, *, name, role, shown, at, **given):
+def _record(
+    unlock_request: UnlockRequest, decision: str, *, name: str, role: str, shown: str, at: datetime, **given: Any
+) -> tuple[Consent, str]:
     token = new_token()
     consent = Consent.objects.create(
         unlock_request=unlock_request,

@@ -2,6 +2,7 @@
 
 import logging
 from smtplib import SMTPException
+from typing import Any
 
 from django.core.mail import EmailMessage
 from django.db import transaction
@@ -9,12 +10,12 @@ from django.template.loader import render_to_string
 
 from ..actors import Actor
 from ..ledger import chain, events
-from ..models import UnlockRequest
+from ..models import Account, UnlockRequest
 
 log = logging.getLogger(__name__)
 
 
-def send(template, to, *, about, **context):
+def send(template: str, to: str, *, about: UnlockRequest | Account, **context: Any) -> None:
     """Email `templates/unlocks/email/<template>.txt` (its first line is the subject) once the transaction commits.
 
     `about` is the request or account that the email belongs to. A failure raises nothing and is recorded.
@@ -25,15 +26,17 @@ def send(template, to, *, about, **context):
     transaction.on_commit(lambda: _deliver(message, template, to, about, consent))
 
 
-def _deliver(message, template, to, about, consent):
-    facts = {"email": template, "to": to, "consent": consent}
+def _deliver(
+    message: EmailMessage, template: str, to: str, about: UnlockRequest | Account, consent: int | None
+) -> None:
+    facts: dict[str, Any] = {"email": template, "to": to, "consent": consent}
     try:
         message.send()
-        event = events.EmailSent(**facts)
+        event: events.Event = events.EmailSent(**facts)
     except (SMTPException, OSError, ValueError) as error:
         # Never the message itself: it may hold a link or a PIN.
         log.error("An email (%s) could not be sent: %s", template, type(error).__name__)
         event = events.EmailFailed(**facts, error=type(error).__name__)
-    which = {"unlock_request": about} if isinstance(about, UnlockRequest) else {"account": about}
+    which: dict[str, Any] = {"unlock_request" if isinstance(about, UnlockRequest) else "account": about}
     with transaction.atomic():
         chain.append(event, by=Actor.desk(), **which)

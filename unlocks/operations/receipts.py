@@ -1,10 +1,13 @@
 """The customer's copy of a consent: emailed when it is recorded, and again when it was lost or came back."""
 
+from typing import Any
+
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.urls import reverse
 
+from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Consent, ConsentWithdrawal, RequestedBatch, ResentReceipt, UnlockRequest
 from ..rules import Refusal
@@ -14,7 +17,7 @@ from .tokens import hashed, new_token
 from .verbs import Refused, refuse_own_contacts, staff_verb
 
 
-def receipt_for(token):
+def receipt_for(token: str) -> Consent | None:
     """Return the consent whose receipt has this token, or None."""
     consents = Consent.objects.select_related("unlock_request__account", "terms", "contact", "recorded_by")
     return consents.filter(
@@ -23,7 +26,7 @@ def receipt_for(token):
     ).first()
 
 
-def email_receipt(consent, token, to=""):
+def email_receipt(consent: Consent, token: str, to: str = "") -> None:
     """Email the customer's copy of a consent as it stands now, with a link that holds the token."""
     withdrawal = ConsentWithdrawal.objects.filter(consent=consent).first()
     emails.send(
@@ -40,7 +43,7 @@ def email_receipt(consent, token, to=""):
     )
 
 
-def withdrawal_context(withdrawal):
+def withdrawal_context(withdrawal: ConsentWithdrawal) -> dict[str, Any]:
     """Return what an email says about a withdrawal: the row, and how many batches were relocked and exported."""
     lines = withdrawal.consent.unlock_request.lines
     counts = {
@@ -54,7 +57,7 @@ def withdrawal_context(withdrawal):
     return {"withdrawal": withdrawal} | words
 
 
-def _template(consent, withdrawal):
+def _template(consent: Consent, withdrawal: ConsentWithdrawal | None) -> str:
     if consent.decision == Consent.Decision.DECLINED:
         return "declined"
     if withdrawal:
@@ -64,7 +67,7 @@ def _template(consent, withdrawal):
 
 @staff_verb("unlocks.send_consent_link")
 @transaction.atomic
-def resend_receipt(consent, *, by):
+def resend_receipt(consent: Consent, *, by: Actor) -> ResentReceipt:
     """Email a consent's receipt again, with a new link, to the address on file now; return the ResentReceipt.
 
     A closed case makes no difference. Raises Refused: NOT_AN_ADMIN, OWN_CONTACT.
@@ -77,7 +80,7 @@ def resend_receipt(consent, *, by):
     refuse_own_contacts(unlock_request.account, by)
     token = new_token()
     resent = ResentReceipt.objects.create(
-        consent=consent, email=contact.email, token_hash=hashed(token), sent_by=by.user, sent_at=by.act.at
+        consent=consent, email=contact.email, token_hash=hashed(token), sent_by=by.member, sent_at=by.act.at
     )
     chain.append(events.ReceiptResent.of(resent, name=contact.name), by=by, unlock_request=unlock_request)
     email_receipt(consent, token, to=contact.email)

@@ -1,11 +1,13 @@
 """Opening, advising on, assigning and closing a case."""
 
+from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Sum, Value
+from django.db.models import QuerySet, Sum, Value
 
 from .. import history
+from ..actors import Actor
 from ..ledger import chain, events
-from ..models import Account, Batch, ConsentLink, RequestedBatch, UnlockRequest
+from ..models import Account, Batch, ConsentLink, Contact, RequestedBatch, UnlockRequest
 from ..rules import Refusal, eligible, sentence
 from .verbs import Refused, locked, staff_verb
 
@@ -26,7 +28,16 @@ _NEEDS_OUTCOME = {
 
 @staff_verb("unlocks.open_request")
 @transaction.atomic
-def open_request(*, account, requester, channel, bypass_reason, reason, batches, by):
+def open_request(
+    *,
+    account: Account,
+    requester: Contact,
+    channel: str,
+    bypass_reason: str,
+    reason: str,
+    batches: QuerySet[Batch],
+    by: Actor,
+) -> UnlockRequest:
     """Open a case for the batches of a queryset and return it, assigned to whoever opened it.
 
     Raises Refused with one entry for each batch that can't be unlocked.
@@ -76,7 +87,7 @@ def open_request(*, account, requester, channel, bypass_reason, reason, batches,
     return unlock_request
 
 
-def _who_could(account):
+def _who_could(account: Account) -> str:
     admins = list(account.contacts.filter(is_admin=True).values_list("name", flat=True)[:5])
     if not admins:
         return "The account has no Admin contact on file yet; add one first."
@@ -85,7 +96,7 @@ def _who_could(account):
 
 @staff_verb("unlocks.open_request")
 @transaction.atomic
-def record_advice(unlock_request, *, advice, by):
+def record_advice(unlock_request: UnlockRequest, *, advice: str, by: Actor) -> UnlockRequest:
     """Record what the customer chose when offered the safer route. Entering the items by hand closes the case."""
     unlock_request = locked(unlock_request)
     if unlock_request.status not in (UnlockRequest.Status.OPEN, UnlockRequest.Status.AWAITING_CONSENT):
@@ -107,7 +118,7 @@ def record_advice(unlock_request, *, advice, by):
 
 @staff_verb("unlocks.open_request")
 @transaction.atomic
-def assign(unlock_request, *, to, by):
+def assign(unlock_request: UnlockRequest, *, to: User, by: Actor) -> UnlockRequest:
     """Hand a case to a member of staff who can work on it (take it, when that is oneself)."""
     unlock_request = locked(unlock_request)
     if not to.has_perm("unlocks.open_request"):
@@ -123,7 +134,7 @@ def assign(unlock_request, *, to, by):
 
 @staff_verb("unlocks.open_request")
 @transaction.atomic
-def add_note(unlock_request, *, text, by):
+def add_note(unlock_request: UnlockRequest, *, text: str, by: Actor) -> None:
     """Put a note on the case's timeline; a closed case takes notes too."""
     unlock_request = UnlockRequest.objects.get(pk=unlock_request.pk)
     chain.append(events.Note(text=text), by=by, unlock_request=unlock_request)
@@ -131,17 +142,17 @@ def add_note(unlock_request, *, text, by):
 
 @staff_verb("unlocks.open_request")
 @transaction.atomic
-def close_request(unlock_request, *, resolution, why, by):
+def close_request(unlock_request: UnlockRequest, *, resolution: str, why: str, by: Actor) -> UnlockRequest:
     """Close a case; batches that were never unlocked leave it. Refused while one is unlocked."""
     unlock_request = locked(unlock_request)
-    needed = _NEEDS_OUTCOME.get(resolution)
+    needed = _NEEDS_OUTCOME.get(UnlockRequest.Resolution(resolution))
     if resolution not in CLOSABLE_AS or (needed and not unlock_request.lines.filter(outcome=needed).exists()):
         names = str(UnlockRequest.Resolution(resolution).label).lower()
         raise Refused.because(Refusal.WRONG_RESOLUTION, names=names)
     return end(unlock_request, resolution=resolution, by=by, why=why)
 
 
-def end(unlock_request, *, resolution, by, why):
+def end(unlock_request: UnlockRequest, *, resolution: str, by: Actor, why: str) -> UnlockRequest:
     """Close a locked case, inside a verb."""
     unlocked = unlock_request.lines.filter(outcome=RequestedBatch.Outcome.UNLOCKED)
     if names := list(unlocked.values_list("batch__number", flat=True)[:10]):

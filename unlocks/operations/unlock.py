@@ -6,22 +6,26 @@ judging query and the writes select from the verdicts, so that what is written i
 
 import uuid
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
+from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
-from django.db.models import F, OuterRef, Subquery, Value
+from django.db.models import F, OuterRef, QuerySet, Subquery, Value
 from django.utils import timezone
 
 from .. import history
+from ..actors import Actor
 from ..database import guards
 from ..ledger import chain, events
-from ..models import Act, Batch, RequestedBatch, UnlockRequest, Verdict
+from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest, Verdict
 from ..rules import Refusal, judged, judged_unlocked
-from .verbs import Refused, staff_verb
+from .verbs import Refused, StaffVerb, staff_verb
 
 _ATTEMPTS = 3
 
@@ -30,33 +34,33 @@ _ATTEMPTS = 3
 class BulkAction:
     """What can be done to a set of batches: the verb, how it judges each, and what becomes of a batch and its line."""
 
-    kind: str
-    verb: Callable
+    kind: Act.Kind
+    verb: StaffVerb[Any, Act]
     judge: Callable
-    outcome: str
-    event: type[events.Event]
+    outcome: RequestedBatch.Outcome
+    event: type[events.Done]
     changes: Callable
 
     @property
-    def permission(self):
+    def permission(self) -> str:
         return self.verb.permission
 
 
-def _unlocked(by, at):
+def _unlocked(by: Actor, at: datetime) -> dict[str, Any]:
     waiting = RequestedBatch.objects.filter(batch=OuterRef("pk"), outcome=RequestedBatch.Outcome.WAITING)
     return {
         "status": Batch.Status.UNLOCKED.value,
         "grant": Subquery(waiting.order_by().values("consented")),
-        "unlocked_by": by.user.pk,
+        "unlocked_by": by.member.pk,
         "unlocked_until": at + settings.UNLOCK_WINDOW,
     }
 
 
-def _relocked(by, at):
+def _relocked(by: Actor, at: datetime) -> dict[str, Any]:
     return {"status": Batch.Status.BYPASSED.value, "grant": None, "unlocked_by": None, "unlocked_until": None}
 
 
-def _re_exported(by, at):
+def _re_exported(by: Actor, at: datetime) -> dict[str, Any]:
     return _relocked(by, at) | {
         "status": Batch.Status.EXPORTED.value,
         "exported_on": timezone.localdate(at),
@@ -64,7 +68,7 @@ def _re_exported(by, at):
 
 
 @staff_verb("unlocks.unlock_batch")
-def unlock(batches, *, by, key=None):
+def unlock(batches: QuerySet[Batch], *, by: Actor, key: UUID | None = None) -> Act:
     """Unlock each batch of a queryset that may be unlocked; return the Act, whose verdicts say what became of each.
 
     `key` (a UUID) names the act: a second call with it does nothing and returns the first, marked `repeated`.
@@ -76,7 +80,7 @@ def unlock(batches, *, by, key=None):
 
 
 @staff_verb("unlocks.relock_batch")
-def relock(batches, *, why, by, key=None):
+def relock(batches: QuerySet[Batch], *, why: str, by: Actor, key: UUID | None = None) -> Act:
     """Lock each unlocked batch of a queryset again, for a reason."""
     if not why.strip():
         raise Refused.because(Refusal.NO_REASON)
@@ -84,7 +88,7 @@ def relock(batches, *, why, by, key=None):
 
 
 @staff_verb("unlocks.mark_re_exported_batch")
-def mark_re_exported(batches, *, by, key=None):
+def mark_re_exported(batches: QuerySet[Batch], *, by: Actor, key: UUID | None = None) -> Act:
     """Mark each unlocked batch of a queryset as really exported by the customer."""
     return _carry_out(_RE_EXPORT, batches, by=by, key=key)
 
@@ -104,21 +108,21 @@ _RE_EXPORT = BulkAction(
 ACTIONS = {action.kind: action for action in (_UNLOCK, _RELOCK, _RE_EXPORT)}
 
 
-def relock_under(consents, *, by, why):
+def relock_under(consents: list[Consent], *, by: Actor, why: str) -> None:
     """Lock again whatever is unlocked under the consents of one request, inside a verb that locked it."""
     under = Batch.objects.filter(status=Batch.Status.UNLOCKED, grant__consent__in=consents)
     if under.exists():
         _attempt(_RELOCK, under, by=by, why=why)
 
 
-def _carry_out(way, batches, *, by, key, why=""):
+def _carry_out(action: BulkAction, batches: QuerySet[Batch], *, by: Actor, key: UUID | None, why: str = "") -> Act:
     key = key or uuid.uuid4()
     for _ in range(_ATTEMPTS):
         if act := Act.objects.filter(pk=key).first():
-            return _repeated(act, way, by)
+            return _repeated(act, action, by)
         try:
             with transaction.atomic():
-                return _attempt(way, batches, by=by.begin(key), why=why)
+                return _attempt(action, batches, by=by.begin(key), why=why)
         except history.ConcurrentChange:
             continue
         except IntegrityError:
@@ -128,14 +132,14 @@ def _carry_out(way, batches, *, by, key, why=""):
     raise Refused.because(Refusal.BUSY)
 
 
-def _repeated(act, way, by):
-    if act.by_id != by.user.pk or act.kind != way.kind:
+def _repeated(act: Act, action: BulkAction, by: Actor) -> Act:
+    if act.by_id != by.member.pk or act.kind != action.kind:
         raise PermissionDenied("This act is someone else's.")
     act.repeated = True
     return act
 
 
-def _attempt(way, batches, *, by, why):
+def _attempt(action: BulkAction, batches: QuerySet[Batch], *, by: Actor, why: str) -> Act:
     """Carry out an act whose id is the one that `by` is in."""
     picked = batches.order_by().values("pk")
     chosen = Batch.objects.filter(pk__in=picked)
@@ -144,11 +148,10 @@ def _attempt(way, batches, *, by, why):
     history.lock(chosen)
 
     at = by.act.at
-    act = Act.objects.create(pk=by.act.id, kind=way.kind, by=by.user, actor=by.name, at=at, why=why)
-    act.repeated = False
+    act = Act.objects.create(pk=by.act.id, kind=action.kind, by=by.user, actor=by.name, at=at, why=why)
     history.insert_select(
         Verdict,
-        way.judge(chosen, by=by.user, at=at).order_by("pk"),
+        action.judge(chosen, by=by.user, at=at).order_by("pk"),
         act_id=act.pk,
         batch_id=F("pk"),
         line_id=F("line__id"),
@@ -156,12 +159,12 @@ def _attempt(way, batches, *, by, why):
         fingerprint=F("fingerprint"),
     )
     done = Verdict.objects.filter(act=act, refusal="")
-    recorded = {"by": by, "why": why or way.kind.label}
-    written = history.update(Batch.objects.filter(pk__in=done.values("batch")), **recorded, **way.changes(by, at))
+    recorded: dict[str, Any] = {"by": by, "why": why or str(action.kind.label)}
+    written = history.update(Batch.objects.filter(pk__in=done.values("batch")), **recorded, **action.changes(by, at))
     history.update(
-        RequestedBatch.objects.filter(pk__in=done.values("line")), **recorded, outcome=Value(way.outcome.value)
+        RequestedBatch.objects.filter(pk__in=done.values("line")), **recorded, outcome=Value(action.outcome.value)
     )
-    if way is _UNLOCK:
+    if action is _UNLOCK:
         history.update(
             UnlockRequest.objects.filter(
                 pk__in=done.values("line__unlock_request"), status=UnlockRequest.Status.CONSENTED.value
@@ -171,11 +174,11 @@ def _attempt(way, batches, *, by, why):
         )
     if written != done.count():
         raise history.ConcurrentChange("The batches changed while they were being judged.")
-    chain.append_all(_entries(way, act, why), by=by)
+    chain.append_all(_entries(action, act, why), by=by)
     return act
 
 
-def _entries(way, act, why):
+def _entries(action: BulkAction, act: Act, why: str) -> Iterator[chain.Entry]:
     """Yield one ledger entry a request for what was done, and one for what was refused."""
     verdicts = (
         Verdict.objects.filter(act=act, line__isnull=False)
@@ -191,15 +194,15 @@ def _entries(way, act, why):
         )
     )
     for about, rows in groupby(verdicts.iterator(chunk_size=2000), key=lambda row: row[:2]):
-        refusals = Counter()
-        done = events.sum_up(batch for _, _, refusal, *batch in rows if not _counted(refusal, refusals))
+        refusals: Counter[str] = Counter()
+        done = events.sum_up(row[3:] for row in rows if not _counted(row[2], refusals))
         if done["batches"]:
-            yield chain.Entry(way.event(why=why, **done), *about)
-        if refusals and way is _UNLOCK:
+            yield chain.Entry(action.event(why=why, **done), *about)
+        if refusals and action is _UNLOCK:
             yield chain.Entry(events.UnlockRefused(refusals=dict(refusals)), *about)
 
 
-def _counted(refusal, refusals):
+def _counted(refusal: str, refusals: Counter[str]) -> bool:
     """Count a refusal ('' for none); say whether there was one."""
     if refusal:
         refusals[refusal] += 1

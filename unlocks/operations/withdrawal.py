@@ -2,6 +2,7 @@
 
 from django.db import transaction
 
+from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Consent, ConsentWithdrawal, RequestedBatch, UnlockRequest
 from ..rules import Refusal
@@ -13,7 +14,7 @@ from .verbs import Refused, customer_verb, locked, staff_verb
 
 
 @staff_verb("unlocks.withdraw_consent")
-def withdraw_consent(consent, *, why, by):
+def withdraw_consent(consent: Consent, *, why: str, by: Actor) -> None:
     """Record that the customer takes a consent back, as staff were told; it ends the case.
 
     Raises Refused: NO_REASON, CONSENT_OVER, CLOSED.
@@ -24,7 +25,7 @@ def withdraw_consent(consent, *, why, by):
 
 
 @customer_verb
-def withdraw_own_consent(consent, *, why, by):
+def withdraw_own_consent(consent: Consent, *, why: str, by: Actor) -> None:
     """Take a consent back, as the customer who has its receipt; a reason ('' for none) is theirs to give.
 
     Raises Refused: CONSENT_OVER, CLOSED.
@@ -33,7 +34,7 @@ def withdraw_own_consent(consent, *, why, by):
 
 
 @transaction.atomic
-def _withdraw(consent, *, why, said, by):
+def _withdraw(consent: Consent, *, why: str, said: str, by: Actor) -> None:
     """Take back all that stands of the case's consents: whoever takes one back wants nothing unlocked under another."""
     unlock_request = locked(consent.unlock_request)
     if consent.decision != Consent.Decision.AGREED:
