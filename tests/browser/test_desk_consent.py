@@ -94,7 +94,7 @@ def test_one_takes_it_down_and_another_unlocks(
     consent = Consent.objects.get()
     assert (consent.how, consent.recorded_by, consent.evidence.get().file_name) == ("phone", agent, signed.name)
     assert list(evidence.faults()) == []
-    assert "Ready for another person: 2 batches." in first.content()
+    assert "Ready for someone else to unlock: 2 batches." in first.content()
     assert first.get_by_role("button", name=re.compile("^Unlock")).count() == 0
 
     # Whoever took it down is refused in the bulk action too.
@@ -104,7 +104,7 @@ def test_one_takes_it_down_and_another_unlocks(
     press(first.get_by_role("button", name="Go", exact=True))
     axe(first)
     assert "No batch can be unlocked." in first.content()
-    assert "You took this consent down yourself: another person has to unlock" in first.content()
+    assert "You recorded this consent yourself, so another person has to unlock" in first.content()
 
     # Another person unlocks, knowing what kind it is.
     second = sign_in(new_context().new_page(), second_agent)
