@@ -51,7 +51,7 @@ def at_once(*calls):
         try:
             start.wait(timeout=20)
             came[place] = call()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             came[place] = error
         finally:
             connections.close_all()
@@ -240,10 +240,15 @@ def test_unlocked_and_withdrawn_at_read_committed_only(agent, level):
             consent=case.consent, at=case.consent.given_at, actor="raw", why="Raw"
         ),
     ):
-        with pytest.raises(DatabaseError, match="READ COMMITTED only"), transaction.atomic():
-            with connection.cursor() as cursor:
-                cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
-            write()
+
+        def write_at_that_level(write=write):
+            with transaction.atomic():
+                with connection.cursor() as cursor:
+                    cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+                write()
+
+        with pytest.raises(DatabaseError, match="READ COMMITTED only"):
+            write_at_that_level()
     assert set(Batch.objects.filter(status="unlocked")) == set(unlocked.rows)
 
 

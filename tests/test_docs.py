@@ -72,7 +72,7 @@ def words():
 
 def names_a_path(span):
     return re.fullmatch(r"[\w./*-]+", span) and (
-        span.split("/")[0] in FOLDERS and "/" in span or re.search(r"\w\.(py|md|html|css|json|toml|png|txt)$", span)
+        (span.split("/")[0] in FOLDERS and "/" in span) or re.search(r"\w\.(py|md|html|css|json|toml|png|txt)$", span)
     )
 
 

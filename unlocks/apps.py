@@ -7,7 +7,7 @@ class UnlocksConfig(AppConfig):
     verbose_name = "Unlock Desk"
 
     def ready(self):
-        from . import checks, roles  # noqa: F401  registers its checks
+        from . import checks, roles  # noqa: F401  checks register themselves
         from .database import guards
 
         post_migrate.connect(guards.after_migrate, sender=self, dispatch_uid="unlocks.guards")

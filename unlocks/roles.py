@@ -1,6 +1,7 @@
 """Who may do what: three groups, made the same after every migrate."""
 
 from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group, Permission
 
 AGENT = {
     "open_request",
@@ -49,8 +50,6 @@ def staff_who_may(permission):
 
 def after_migrate(sender, using, **kwargs):
     """Make the groups hold exactly these permissions. Runs after each app, so the last one sees them all."""
-    from django.contrib.auth.models import Group, Permission
-
     if sender.label != "unlocks":
         return
     ours = Permission.objects.using(using).filter(content_type__app_label="unlocks").select_related("content_type")

@@ -12,7 +12,7 @@ from unlocks.models import Batch, LedgerEntry, UnlockRequest
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-PASSWORD = "a-long-trial-password"  # noqa: S105
+PASSWORD = "a-long-trial-password"
 
 
 @pytest.fixture

@@ -62,5 +62,6 @@ def test_document_is_the_facts_and_their_signature():
         "signature": {"algorithm": "Ed25519", "key": keys.public_key(), "value": keys.sign(facts)},
     }
     assert document == keys.document(dict(reversed(facts.items())))
-    assert document.startswith('{\n "certificate": {\n  "acts": [\n') and document.endswith('"\n }\n}\n')
+    assert document.startswith('{\n "certificate": {\n  "acts": [\n')
+    assert document.endswith('"\n }\n}\n')
     assert '"name": "Zoë"' in document

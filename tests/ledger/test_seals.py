@@ -159,7 +159,7 @@ class TestWhileOthersWrite:
                         began.set()
                         go_on.wait(timeout=20)
                         then()
-                except Exception as error:  # noqa: BLE001
+                except Exception as error:
                     went_wrong.append(error)
                 finally:
                     connections.close_all()
@@ -185,7 +185,7 @@ class TestWhileOthersWrite:
         def run():
             try:
                 came.append(seals.seal_history(by=DESK))
-            except Exception as error:  # noqa: BLE001
+            except Exception as error:
                 came.append(error)
             finally:
                 connections.close_all()
@@ -242,7 +242,7 @@ class TestWhileOthersWrite:
     def test_a_transaction_that_does_not_end_is_not_waited_for_for_ever(self, writes, monkeypatch):
         monkeypatch.setattr(seals, "WAIT", "100ms")
         go_on = writes(lambda: make_account(admin=False))
-        with pytest.raises(CommandError, match="^Nothing was sealed: the database was busy .*Run it again.$"):
+        with pytest.raises(CommandError, match=r"^Nothing was sealed: the database was busy .*Run it again\.$"):
             call_command("seal_history")
         assert not LedgerEntry.objects.exists()
         go_on.set()

@@ -103,7 +103,7 @@ def _consent(consent, entries):
 
 def _why(consent, entries):
     declined = consent.decision == consent.Decision.DECLINED
-    return declined and _told(entries, events.Declined, consent).why or None
+    return (declined and _told(entries, events.Declined, consent).why) or None
 
 
 def _case(unlock_request):

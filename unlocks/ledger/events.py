@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
+from inspect import get_annotations
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform, get_type_hints
 
 from django.contrib.auth.models import User
@@ -111,7 +112,7 @@ class Event:
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(fact,))
 def facts_of(cls: type[E]) -> type[E]:
     """Make a frozen dataclass whose every annotation is a fact; for what several kinds share."""
-    for name in cls.__dict__.get("__annotations__", {}):
+    for name in get_annotations(cls):
         if name not in cls.__dict__:
             setattr(cls, name, fact())
     return dataclass(frozen=True, kw_only=True)(cls)
