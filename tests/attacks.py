@@ -1036,7 +1036,7 @@ def evidence_for_a_consent_that_came_by_the_link(scene):
 def _evidence(scene, consent):
     return ConsentEvidence(
         consent=consent,
-        what="mail",
+        what="email",
         file_name="mail.eml",
         media_type="message/rfc822",
         size=1,

@@ -123,7 +123,7 @@ def _evidence_unrecorded(agent):
     write(
         ConsentEvidence(
             consent=case.consent,
-            what="mail",
+            what="email",
             file_name="mail.eml",
             media_type="message/rfc822",
             size=1,

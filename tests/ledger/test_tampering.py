@@ -78,7 +78,7 @@ def make_scene():
     operations.close_request(done.unlock_request, resolution="re_exported", why="", by=by)
     staff = cases["staff"] = factories.case_recorded_by_phone(agent)
     mail = b"From: dana@customer.example\nDate: Mon, 4 May 2026 10:00:00 -0500\n\nYes, unlock them.\n"
-    operations.attach_evidence(staff.consent, what="mail", file_name="yes.eml", content=mail, by=by)
+    operations.attach_evidence(staff.consent, what="email", file_name="yes.eml", content=mail, by=by)
     operations.resend_receipt(staff.consent, by=by)
     back = cases["back"] = factories.case_consented(agent)
     operations.withdraw_consent(back.consent, why="Changed their mind", by=by)
