@@ -195,6 +195,14 @@ def sentence(code, batch=None, **facts):
     )
 
 
+def short_name(code):
+    """Name a refusal in a word or two, for a group of batches, such as "Period closed"."""
+    if code == Refusal.OWN_RECORDING:
+        return "Recorded by the same person"
+    known = Refusal(code).name if code in Refusal.values else code
+    return known.replace("_", " ").capitalize()
+
+
 def entered_by(contact, user):
     """Return whether `user` ever entered a contact's address, or made it an Admin or not.
 

@@ -96,9 +96,9 @@ def test_each_batch_has_its_verdict_and_its_amounts(agent_client, agent):
     factories.make_batch(number="BIG", total=Decimal("1218204.50"), item_count=1234)
     factories.case_consented(agent, batches=[factories.make_batch(number="CAN")])
     shown = text(agent_client, BATCHES)
-    assert "Exported on May 3, 2026: Support can&#x27;t unlock exported batches." in shown
-    assert "No open request asks for it." in shown
-    assert '<span class="tag good">Ready</span>' in shown
+    assert "Exported on May 3, 2026. Support can&#x27;t unlock exported batches." in shown
+    assert "Not in an open request." in shown
+    assert '<span class="tag good">Yes</span>' in shown
     assert "$1,218,204.50" in shown
     assert "1,234" in shown
 

@@ -20,7 +20,7 @@ from unlocks.actors import Actor
 from unlocks.models import Consent, ConsentEvidence
 from unlocks.texts.shown import text_to_read_out
 
-TAG = '<span class="tag wait">Taken down by staff</span>'
+TAG = '<span class="tag wait">Recorded by phone</span>'
 
 
 @pytest.fixture(autouse=True)
@@ -106,7 +106,7 @@ def test_a_pin_typed_all_the_same_is_refused_on_top(agent, agent_client, advised
 
 
 def test_a_link_that_is_out_is_said_to_stop_working(agent, agent_client, verified):
-    said = f"The consent link that is out to {verified.admin.name} stops working as soon as you record this."
+    said = f"The active consent link, sent to {verified.admin.name}, stops working as soon as you record this."
     assert said not in agent_client.get(phone_page(verified)).content.decode()
     operations.send_consent_link(verified.unlock_request, contact=verified.admin, by=factories.acting(agent))
     assert said in agent_client.get(phone_page(verified)).content.decode()
@@ -133,7 +133,7 @@ def test_without_the_policy_nothing_is_said_of_it(agent_client, verified, settin
     response = agent_client.get(phone_page(verified), follow=True)
     assert response.redirect_chain == [(page_of(verified), 302)]
     assert message_of(response) == [
-        "The consent can't be taken down now. The vendor's policy does not let staff take a consent down. "
+        "The consent can't be recorded by phone now. The vendor's policy does not let staff record a consent by phone. "
         "Send the customer a consent link."
     ]
 
@@ -177,7 +177,7 @@ def test_the_text_stands_there_word_for_word(agent_client, verified):
     text = text_to_read_out(verified.unlock_request)
     assert lines == [line for line in text.split("\n") if line.strip()]
     page = response.content.decode()
-    assert "This is the weaker kind of consent." in page
+    assert "This is a lower-assurance consent." in page
     assert 'class="title">Unlock bypassed batches' in page
     assert '<p class="heading">The questions</p>' in page
     assert response.context["form"]["shown"].value() == hashlib.sha256(text.encode()).hexdigest()
@@ -219,9 +219,7 @@ def test_what_they_answered_is_recorded(agent, agent_client, verified, mailoutbo
     )
     assert consent.text == text_to_read_out(verified.unlock_request)
     assert response.redirect_chain == [(page_of(verified), 302)]
-    assert message_of(response) == [
-        f"{consent} is recorded as taken down by you: Dana Whitfield said yes on the phone. Another person unlocks."
-    ]
+    assert message_of(response) == [f"{consent} is recorded by phone: Dana Whitfield said yes. Another person unlocks."]
     assert verified.refresh().unlock_request.status == "consented"
     assert kinds(verified)[-2:] == ["recorded_by_phone", "email_sent"]
     assert [mail.to for mail in mailoutbox] == [[verified.admin.email]]
@@ -240,7 +238,7 @@ def test_a_paper_comes_with_it(agent, agent_client, verified):
     [
         ("contact", "", "Choose the Admin who is on the phone. Nobody else can consent."),
         ("name", " ", "Type the full name that they gave."),
-        ("name", "Dana\u202e", "This holds characters that can't be seen. Type it by hand."),
+        ("name", "Dana\u202e", "This holds characters that can't be seen. Type it instead of pasting it."),
         ("role", "", "Ask for their role, and type it."),
         ("read_out", "", "Read the whole text out first; then tick this."),
         ("authorized", "", "Without that, nothing can be recorded. Ask for an Admin who is authorized."),
@@ -277,7 +275,7 @@ def test_only_an_admin_of_the_account_is_on_the_phone(agent_client, verified):
         (upload(PNG, "signed.pdf"), "This is a PNG picture, but its name ends in .pdf. Save it under its right name."),
         (
             upload(b"PK\x03\x04", "signed.zip"),
-            "This kind of file is not taken: PDF, PNG, JPEG and saved mails (.eml) are taken.",
+            "This kind of file is not taken: PDF, PNG, JPEG and saved emails (.eml) are accepted.",
         ),
     ],
 )
@@ -361,7 +359,7 @@ def test_a_second_click_records_nothing_twice(agent_client, verified):
     response = agent_client.post(phone_page(verified), typed, follow=True)
     assert response.redirect_chain == [(page_of(verified), 302)]
     (said,) = [said for said in message_of(response) if "already" in said]
-    assert said.startswith("This was already done: consent taken down by staff by agent on ")
+    assert said.startswith("This was already done: consent recorded by phone by agent on ")
     assert said.endswith("Nothing was done twice.")
     assert Consent.objects.count() == 1
 
@@ -398,8 +396,8 @@ def test_whoever_took_it_down_is_told_who_unlocks(agent, second_agent, manager, 
     )
     assert next_verb(agent_client, recorded_by_phone) == "hand_over"
     assert 'name="verb" value="unlock"' not in page.content.decode()
-    assert [row["verdict"] for row in page.context["case"].verdicts] == [("wait", "Not by you")] * 2
-    assert page.context["case"].steps[3]["remark"] == "2 of 2 ready, not by you"
+    assert [row["verdict"] for row in page.context["case"].verdicts] == [("wait", "Someone else must unlock")] * 2
+    assert page.context["case"].steps[3]["remark"] == "2 of 2 ready, ready for someone else"
 
 
 def test_once_handed_over_it_says_with_whom_it_is(agent, second_agent, auditor, agent_client, recorded_by_phone):
@@ -414,7 +412,7 @@ def test_whoever_took_it_down_unlocks_nothing(agent, agent_client, recorded_by_p
     response = post(agent_client, recorded_by_phone, "unlock")
     preview = agent_client.get(response.url)
     assert preview.context["ready"]["n"] == 0
-    assert [group["name"] for group in preview.context["groups"]] == ["Taken down by the same person"]
+    assert [group["name"] for group in preview.context["groups"]] == ["Recorded by the same person"]
     agent_client.post(response.url, {"key": preview.context["form"]["key"].value()})
     assert {batch.status for batch in recorded_by_phone.refresh().batches} == {"bypassed"}
 
@@ -423,7 +421,7 @@ def test_another_person_is_offered_to_unlock_and_told_what_it_stands_on(second_a
     assert next_verb(second_agent_client, recorded_by_phone) == "unlock"
     page = second_agent_client.get(page_of(recorded_by_phone))
     assert page.context["next"].text.startswith(
-        f"Taken down by agent: {recorded_by_phone.admin.name} said yes on the phone to terms version 1, "
+        f"agent recorded by phone that {recorded_by_phone.admin.name} said yes to terms version 1, "
         "for exactly these batches as they are now. Anyone but agent may unlock until "
     )
 
@@ -458,7 +456,7 @@ def test_every_screen_says_what_it_is(agent, second_agent, second_agent_client):
     preview = post(second_agent_client, case, "unlock").url
     shown = second_agent_client.get(preview)
     assert (shown.context["ready"]["by_phone"], TAG in shown.content.decode()) == (2, True)
-    assert "taken down by another member of staff on the phone: the weaker kind" in shown.content.decode()
+    assert "recorded by phone by someone else: a lower-assurance consent" in shown.content.decode()
     key = shown.context["form"]["key"].value()
     report = second_agent_client.post(preview, {"key": key}, follow=True).content.decode()
     assert report.count(TAG) == 2
@@ -475,20 +473,20 @@ def test_a_consent_of_the_customers_own_is_not_called_that(agent, second_agent_c
 
 def test_the_timeline_tells_it(agent, second_agent_client, recorded_by_phone):
     operations.attach_evidence(
-        recorded_by_phone.consent, what="mail", file_name="a.pdf", content=PDF, by=factories.acting(agent)
+        recorded_by_phone.consent, what="email", file_name="a.pdf", content=PDF, by=factories.acting(agent)
     )
     page = second_agent_client.get(page_of(recorded_by_phone)).content.decode()
     for sentence in (
-        f"<b>Consent taken down by staff</b> on the phone: {recorded_by_phone.admin.name}, Controller, said yes to "
+        f"<b>Consent recorded by phone</b>: {recorded_by_phone.admin.name}, Controller, said yes to "
         "2 batches, terms version 1",
-        f"<b>Evidence attached</b>: Mail from the customer, a.pdf ({len(PDF)} bytes)",
+        f"<b>Evidence attached</b>: Email from the customer, a.pdf ({len(PDF)} bytes)",
     ):
         assert sentence in page
 
 
 def test_the_audit_log_marks_it(manager_client, recorded_by_phone):
     log = manager_client.get("/desk/unlocks/ledgerentry/").content.decode()
-    assert '<span class="tag wait">Consent taken down by staff</span>' in log
+    assert '<span class="tag wait">Consent recorded by phone</span>' in log
 
 
 def test_somebody_elses_report_does_not_say_you(agent, agent_client, manager_client, recorded_by_phone):
@@ -510,14 +508,14 @@ def test_a_paper_is_attached_from_the_request_page(agent_client, recorded_by_pho
     assert f'href="{reverse("admin:consent_evidence", args=[recorded_by_phone.consent.pk, paper.pk])}"' in page
     again = post(agent_client, recorded_by_phone, "attach", what="signed_paper", file=upload())
     assert again.status_code == 422
-    assert "This very file is attached already, as signed.pdf." in again.content.decode()
+    assert "This file is already attached, as signed.pdf." in again.content.decode()
 
 
 def test_a_paper_for_the_customers_own_consent_is_refused(agent, agent_client):
     case = factories.case_consented(agent)
     assert 'value="attach"' not in agent_client.get(page_of(case)).content.decode()
     response = post(agent_client, case, "attach", what="signed_paper", file=upload())
-    assert "it needs no paper, and takes none." in response.content.decode()
+    assert "so no evidence is needed or accepted." in response.content.decode()
     response = post(agent_client, factories.open_case(agent), "attach", what="signed_paper", file=upload())
     assert "The customer has not answered in this request yet." in response.content.decode()
     assert not ConsentEvidence.objects.exists()
@@ -528,8 +526,8 @@ def test_withdrawing_says_beforehand_how_many_are_relocked(agent, second_agent, 
         form = agent_client.get(page_of(recorded_by_phone)).context["forms"]["withdraw"]
         return form.fields["why"].help_text
 
-    assert said() == "Nothing is unlocked under it. The request is closed. This can't be taken back."
+    assert said() == "Nothing is unlocked under it. The request is closed. This can't be undone."
     operations.unlock(recorded_by_phone.rows, by=factories.acting(second_agent))
-    assert said() == "2 batches are locked again at once, and the request is closed. This can't be taken back."
+    assert said() == "2 batches are relocked right away, and the request is closed. This can't be undone."
     done(agent_client, recorded_by_phone, "withdraw", why="They changed their mind.")
     assert {batch.status for batch in recorded_by_phone.refresh().batches} == {"bypassed"}

@@ -32,7 +32,7 @@ from unlocks.actors import Actor
 from unlocks.certificates import keys
 from unlocks.customer import certificate_check
 from unlocks.database import guards
-from unlocks.ledger import chain
+from unlocks.ledger import chain, events
 from unlocks.models import Certificate, CheckAttempts, LedgerEntry
 from unlocks.texts.formats import moment
 
@@ -437,15 +437,14 @@ def test_a_row_signed_by_us_that_the_ledger_does_not_tell_of_is_no_certificate(c
     facts["code"] = keys.code(number, facts["issued_at"])
     made_up = put_in(issued, keys.document(facts), code=facts["code"])
     assert answers_to(client, made_up) == NOTHING
-    told = {"consent": issued.consent_id, "certificate": number, "sha256": made_up.sha256}
-    tell(issued, told | {"pdf_sha256": issued.pdf_sha256})
+    record(made_up, pdf_sha256=issued.pdf_sha256)
     assert answers_to(client, made_up) == NOTHING
     entry = LedgerEntry.objects.first()
     with lifted():
-        body = entry.body.replace(issued.pdf_sha256, made_up.pdf_sha256)
-        LedgerEntry.objects.filter(pk=entry.pk).update(body=body)
+        facts = entry.facts.replace(issued.pdf_sha256, made_up.pdf_sha256)
+        LedgerEntry.objects.filter(pk=entry.pk).update(facts=facts)
     assert answers_to(client, made_up) == NOTHING
-    tell(issued, told | {"pdf_sha256": made_up.pdf_sha256})
+    record(made_up)
     real = genuine(made_up)
     assert answers_to(client, made_up) == [real, real, genuine(made_up, OTHER_LAYOUT), was_issued(made_up)]
 
@@ -454,8 +453,7 @@ def test_a_code_that_is_not_the_one_of_its_number_is_none(client, issued):
     number = f"{issued.consent.reference}-9"
     facts = json.loads(issued.content)["certificate"] | {"number": number, "code": "AAAA-AAAA-AAAA"}
     made_up = put_in(issued, keys.document(facts))
-    told = {"consent": issued.consent_id, "certificate": number, "sha256": made_up.sha256}
-    tell(issued, told | {"pdf_sha256": made_up.pdf_sha256})
+    record(made_up)
     assert answers_to(client, made_up) == NOTHING
 
 
@@ -464,12 +462,11 @@ def test_content_whose_layout_alone_was_altered_is_not_what_the_ledger_tells_of(
     assert answers_to(client, issued) == NOTHING
 
 
-def tell(certificate, facts):
+def record(certificate, **facts):
     """Append an entry to the ledger as only the desk can, which has the key."""
+    event = events.Certified.of(certificate, certificate=certificate.number, **facts)
     with transaction.atomic():
-        chain.note(
-            LedgerEntry.Kind.CERTIFIED, unlock_request=certificate.consent.unlock_request, by=Actor.desk(), **facts
-        )
+        chain.append(event, by=Actor.desk(), unlock_request=certificate.consent.unlock_request)
 
 
 @contextmanager

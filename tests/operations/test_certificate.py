@@ -19,10 +19,10 @@ from tests.factories import (
     customer,
     make_user,
 )
-from tests.operations import kinds, told
+from tests.operations import kinds, recorded
 from unlocks import operations
 from unlocks.certificates import keys, pdf, verify_certificate
-from unlocks.ledger import chain
+from unlocks.ledger import chain, events
 from unlocks.models import Certificate, LedgerEntry
 from unlocks.texts.shown import shown_text
 
@@ -150,7 +150,7 @@ def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
                 {
                     "sequence": event.sequence,
                     "at": iso(event.at),
-                    "what": event.get_kind_display(),
+                    "what": events.KINDS[event.kind].label,
                     "actor": event.actor,
                     "hash": event.hash,
                 }
@@ -176,7 +176,7 @@ def test_is_signed_and_drawn_from_its_facts_alone(agent):
 def test_the_ledger_tells_of_it(agent):
     case = case_consented(agent)
     certificate = issue(case, by=acting(agent))
-    assert told(case.unlock_request)[-1] == (
+    assert recorded(case.unlock_request)[-1] == (
         "certified",
         {
             "consent": case.consent.pk,

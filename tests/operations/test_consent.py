@@ -18,7 +18,7 @@ from tests.factories import (
     make_contact,
     open_case,
 )
-from tests.operations import kinds, only_for, refused, told
+from tests.operations import kinds, only_for, recorded, refused
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.models import Consent, ConsentedBatch, ConsentLink, ConsentWithdrawal, Contact, RequestedBatch
@@ -68,7 +68,7 @@ def test_sends_a_link_of_which_only_a_hash_is_kept(agent, django_capture_on_comm
     assert link.expires_at - link.sent_at == timedelta(hours=72)
     assert kinds(case.unlock_request) == ["opened", "advised", "link_sent", "email_sent"]
     assert [(message.to, url in message.body) for message in mail.outbox] == [([case.admin.email], True)]
-    assert not any(token in str(facts) for _, facts in told())
+    assert not any(token in str(facts) for _, facts in recorded())
 
 
 def test_only_for_those_who_send_links(agent):
@@ -160,7 +160,7 @@ def test_staff_are_refused_and_that_is_recorded(agent):
     with pytest.raises(PermissionDenied):
         operations.open_consent_link(case.link, by=acting(agent))
     operations.refuse_staff(case.link, by=acting(agent))
-    assert told(case.unlock_request)[-1] == ("staff_refused", {"link": case.link.pk})
+    assert recorded(case.unlock_request)[-1] == ("staff_refused", {"link": case.link.pk, "consent": None})
 
 
 # Agreeing

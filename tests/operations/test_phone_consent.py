@@ -21,7 +21,7 @@ from tests.factories import (
     open_case,
     record_by_phone,
 )
-from tests.operations import kinds, only_for, refused, told
+from tests.operations import kinds, only_for, refused
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.models import Consent, ConsentedBatch, ConsentWithdrawal
@@ -77,7 +77,7 @@ def test_records_who_agreed_and_who_wrote_it_down(agent):
     assert consent.valid_until - consent.given_at == timedelta(hours=72)
     assert case.refresh().unlock_request.status == "consented"
     assert kinds(case.unlock_request) == ["opened", "advised", "pin_verified", "recorded_by_phone"]
-    assert told(case.unlock_request)[-1][1]["consent"] == consent.pk
+    assert case.unlock_request.entries.latest("sequence").about_id == consent.pk
     assert list(case.unlock_request.history.values_list("status", flat=True))[:3] == [
         "consented",
         "awaiting_consent",
@@ -102,9 +102,9 @@ def test_says_on_its_face_what_it_is(agent):
     lines = text_to_read_out(case.unlock_request).splitlines()
     assert lines[:2] == [
         f"Unlock bypassed batches ({case.unlock_request.reference})",
-        "TAKEN DOWN BY STAFF. Support reads this text out to you on the phone and writes your answer down; you press "
-        "no button and sign nothing. The long number after each batch identifies its content for the record and need "
-        "not be read out.",
+        "RECORDED BY PHONE. Support reads this text to you on the phone and records your answer. You press no button "
+        "and sign nothing. The long number after each batch identifies its content for the record and does not need "
+        "to be read out.",
     ]
     assert lines[-3:] == [
         "The questions",
@@ -120,7 +120,7 @@ def test_tells_the_customer_by_mail(agent, django_capture_on_commit_callbacks):
 
     (message,) = mail.outbox
     assert message.to == [case.admin.email]
-    assert message.subject == f"{consent.reference}: please check what was agreed on the phone"
+    assert message.subject == f"{consent.reference}: please check the consent recorded by phone"
     assert consent.text in message.body
     token = message.body.split("/receipt/")[1].split("/")[0]
     assert operations.receipt_for(token) == consent

@@ -84,7 +84,7 @@ def test_what_was_declined_has_nothing_to_take_back(agent):
 def test_what_was_exported_or_relocked_has_nothing_to_take_back(agent):
     case = case_unlocked(agent)
     operations.mark_re_exported(case.rows, by=acting(agent))
-    said = "There is no consent to withdraw: all its batches were exported or locked again already."
+    said = "There is no consent to withdraw: all its batches are already exported or relocked."
     with refused(Refusal.CONSENT_OVER, says=said):
         take_back(case)
 
@@ -113,6 +113,6 @@ def test_the_customer_is_told_by_mail(agent, mailoutbox, django_capture_on_commi
     (message,) = mailoutbox
     assert (message.to, message.subject) == (
         [case.admin.email],
-        f"{case.consent.reference}: your consent is withdrawn",
+        f"{case.consent.reference}: your consent was withdrawn",
     )
     assert "Reason:       none given" in message.body

@@ -11,10 +11,10 @@ from django.views.decorators.http import require_http_methods
 from .. import operations
 from ..actors import Actor
 from ..models import Account, Contact
+from ..templatetags.desk import tag
 from .histories import DeskAdmin
 from .lists import is_key
 from .site import desk
-from .tags import tag
 
 LISTED = 20
 
@@ -36,7 +36,7 @@ class AccountAdmin(DeskAdmin):
     list_filter = ("active", "accounting_software")
     sortable_by = ("number", "name")
     search_fields = ("number", "name")
-    search_help_text = "Number or name, or how it begins"
+    search_help_text = "Number, or the start of the number or name"
     fields = ("number", "name", "accounting_software", "active")
     inlines = (ContactInline,)
 

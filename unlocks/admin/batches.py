@@ -16,11 +16,12 @@ from django.views.decorators.http import require_safe
 
 from .. import operations, rules
 from ..models import Account, Act, Batch, BatchItem, RequestedBatch, UnlockRequest
+from ..templatetags.desk import recorded_by_phone, tag
 from ..texts.formats import day, moment, money
 from .histories import DeskAdmin
 from .lists import DayFilter, OneClickFilter, ReadOnly, freeze, is_key, starts_with
 from .site import desk
-from .tags import BATCH_TONES, RECORDED_BY_PHONE, tag, verdict, with_recorded_by_phone
+from .tags import BATCH_TONES, verdict, with_recorded_by_phone
 
 ITEMS_A_PAGE = 100
 LISTED_REQUESTS = 20
@@ -85,7 +86,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
     list_filter = (Stand, "period_closed", BypassedSince)
     sortable_by = ("number",)
     search_fields = ("number",)
-    search_help_text = "Batch number, or how it begins; or a whole account number"
+    search_help_text = "Batch number or the start of one, or a whole account number"
     actions = ("unlock_selected", "relock_selected", "mark_selected_re_exported", "open_a_request")
 
     def get_changelist(self, request, **kwargs):
@@ -130,7 +131,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
         return format_html(
             "{} {}{}",
             tag(*verdict(batch.refusal)),
-            RECORDED_BY_PHONE if batch.recorded_by_phone else "",
+            recorded_by_phone() if batch.recorded_by_phone else "",
             format_html('<span class="small">{}</span>', rules.sentence(batch.refusal, batch)) if batch.refusal else "",
         )
 

@@ -22,7 +22,6 @@ from .forms.bulk_actions import BulkActionForm
 from .lists import ReadOnlyAdmin
 from .site import desk
 from .tags import with_recorded_by_phone
-from .timeline import reason
 
 OPEN_AT_FIRST = 10
 LISTED_PER_GROUP = 200
@@ -40,7 +39,7 @@ class Words:
 
 WORDS = {
     Act.Kind.UNLOCK: Words("Unlock batches?", "Unlock {}", "unlocked"),
-    Act.Kind.RELOCK: Words("Lock batches again?", "Lock {} again", "locked again"),
+    Act.Kind.RELOCK: Words("Relock batches?", "Relock {}", "relocked"),
     Act.Kind.RE_EXPORT: Words("Mark batches as re-exported?", "Mark {} as re-exported", "marked as re-exported"),
 }
 
@@ -49,7 +48,7 @@ WORDS = {
 class ActAdmin(ReadOnlyAdmin):
     """The acts as a list, the preview that leads to one, and its report."""
 
-    footer_name = "Bulk acts"
+    footer_name = "Bulk actions"
     list_display = ("what", "who", "at_when", "why")
     list_display_links = ("what",)
     list_filter = ("kind",)
@@ -159,7 +158,7 @@ class ActAdmin(ReadOnlyAdmin):
             words=WORDS[act.kind],
             done=done,
             refused=refused,
-            groups=[(code, reason(code), n) for code, n in sorted(counts.items())],
+            groups=[(code, rules.short_name(code), n) for code, n in sorted(counts.items())],
             only=only,
             page=page,
             pages=paginator.get_elided_page_range(page.number),
@@ -182,7 +181,7 @@ def _grouped_by_verdict(selection, action, user):
         .annotate(n=Count("pk"), amount=Sum("total"), by_phone=Count("pk", filter=Q(recorded_by_phone=True)))
         .order_by("-n")
     )
-    groups = {row["refusal"]: row | {"name": reason(row["refusal"]), "batches": []} for row in counts}
+    groups = {row["refusal"]: row | {"name": rules.short_name(row["refusal"]), "batches": []} for row in counts}
     numbered = judged.annotate(
         position=Window(RowNumber(), partition_by=F("refusal"), order_by=("account__number", "number", "pk"))
     )

@@ -8,14 +8,15 @@ from django.db.models import Count, Max, Min, Sum
 from django.utils import timezone
 
 from .. import operations, rules
-from ..models import Batch, Consent, LedgerEntry, RequestedBatch, UnlockRequest
+from ..ledger import chain, events
+from ..models import Batch, Consent, RequestedBatch, UnlockRequest
 from ..templatetags.desk import ago, how_agreed
 from .receipts import receipts_of_case
 from .tags import OUTCOME_TONES, verdict
-from .timeline import reason, told
+from .timeline import line
 
 LISTED_BATCHES = 100
-LISTED_EVENTS = 50
+LISTED_ENTRIES = 50
 
 Status = UnlockRequest.Status
 Outcome = RequestedBatch.Outcome
@@ -122,7 +123,7 @@ class Case:
     def verdict_summary(self):
         """List (code, name, count) for each verdict and outcome, for a case too long to show whole."""
         ready = [("ready", "Ready", self.ready)] if self.ready else []
-        refused = [(code, reason(code), n) for code, n in sorted(self._verdict_counts.items()) if code]
+        refused = [(code, rules.short_name(code), n) for code, n in sorted(self._verdict_counts.items()) if code]
         outcomes = [
             (outcome, Outcome(outcome).label, row["n"])
             for outcome, row in sorted(self._outcomes.items())
@@ -253,29 +254,29 @@ class Case:
         return self.obstacle_to_phone_consent == ""
 
     @cached_property
-    def events(self):
-        return [told(event) for event in self.unlock_request.entries.order_by("-sequence")[: LISTED_EVENTS + 1]]
+    def _lines(self):
+        return [line(entry) for entry in self.unlock_request.entries.order_by("-sequence")[: LISTED_ENTRIES + 1]]
 
     @property
-    def last_event(self):
-        return self.events[0].event if self.events else None
+    def last_entry(self):
+        return self._lines[0].entry if self._lines else None
 
     @property
-    def latest_events(self):
-        return self.events[:LISTED_EVENTS]
+    def latest_entries(self):
+        return self._lines[:LISTED_ENTRIES]
 
     @property
-    def more_events(self):
-        return len(self.events) > LISTED_EVENTS
+    def more_entries(self):
+        return len(self._lines) > LISTED_ENTRIES
 
     @cached_property
     def ledger_head(self):
         """The sequence of the ledger's newest entry when this page was made."""
-        return LedgerEntry.objects.order_by("-sequence").values_list("sequence", flat=True).first()
+        return chain.head()[0]
 
     @cached_property
     def _last_times(self):
-        kinds = [LedgerEntry.Kind.UNLOCKED, LedgerEntry.Kind.RELOCKED, LedgerEntry.Kind.RE_EXPORTED]
+        kinds = [events.Unlocked.kind, events.Relocked.kind, events.ReExported.kind]
         rows = (
             self.unlock_request.entries.order_by().filter(kind__in=kinds).values_list("kind").annotate(last=Max("at"))
         )
@@ -291,8 +292,8 @@ class Case:
             ("Opened", unlock_request.opened_at, f"Channel: {unlock_request.get_channel_display().lower()}"),
             ("Safer route offered", unlock_request.advised_at, unlock_request.get_advice_display()),
             ("PIN and consent", self._consented_at, self._consent_remark),
-            ("Unlock", last.get(LedgerEntry.Kind.UNLOCKED), self._unlock_remark),
-            ("Re-exported", last.get(LedgerEntry.Kind.RE_EXPORTED), self._export_remark),
+            ("Unlock", last.get(events.Unlocked.kind), self._unlock_remark),
+            ("Re-exported", last.get(events.ReExported.kind), self._export_remark),
         ]
         now = {
             Status.OPEN: 2 if unlock_request.advice else 1,
@@ -329,7 +330,7 @@ class Case:
         if self.consent and self.consent.decision == Consent.Decision.DECLINED:
             return "Declined by the customer"
         if self.unlock_request.status == Status.AWAITING_CONSENT:
-            return {"live": "Link is out", "expired": "Link has expired", "revoked": "Link revoked"}.get(
+            return {"live": "Link sent", "expired": "Link has expired", "revoked": "Link revoked"}.get(
                 self.link_state, "Waiting for the customer"
             )
         if self.standing_consent:
@@ -340,7 +341,7 @@ class Case:
     def _unlock_remark(self):
         if self.unlock_request.status == Status.CONSENTED:
             if self.own_recording and not self.ready:
-                return f"{self.own_recording:,} of {self.waiting:,} ready, not by you"
+                return f"{self.own_recording:,} of {self.waiting:,} ready for someone else"
             return f"{self.ready:,} of {self.waiting:,} ready"
         done = self._ever_unlocked
         return f"{done:,} of {self.batch_count:,} unlocked" if done else ""
@@ -375,4 +376,4 @@ def why_over(consent, status, waits, now):
         return "the request is closed"
     if consent.valid_until <= now:
         return "expired"
-    return "" if waits else "nothing waits under it"
+    return "" if waits else "no batch is waiting under it"

@@ -23,6 +23,7 @@ from ..actors import Actor
 from ..certificates import batch_list
 from ..certificates.words import paper
 from ..models import Certificate, Consent, ConsentEvidence, RequestedBatch
+from ..templatetags.desk import recorded_by_phone, tag
 from ..texts.formats import moment
 from .batches import account_link
 from .case import Case, why_over
@@ -32,7 +33,6 @@ from .phone_consent import lines_of
 from .receipts import receipts_of_case
 from .request_page import carry_out
 from .site import desk
-from .tags import RECORDED_BY_PHONE, tag
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +68,7 @@ class ConsentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Answer")
     def decided(self, consent):
-        return format_html("{} {}", tag(*answer(consent)), RECORDED_BY_PHONE if consent.recorded_by_phone else "")
+        return format_html("{} {}", tag(*answer(consent)), recorded_by_phone() if consent.recorded_by_phone else "")
 
     @admin.display(description="Request")
     def in_request(self, consent):
@@ -151,7 +151,7 @@ class ConsentAdmin(ReadOnlyAdmin):
         tags = [answer(consent)]
         if consent.recorded_by_phone:
             # The page has room to say how they agreed, and no word that reads like a consent through the link.
-            tags = [*(one for one in tags if one[1] != "Agreed"), ("wait", "Taken down by staff")]
+            tags = [*(one for one in tags if one[1] != "Agreed"), ("wait", "Recorded by phone")]
         covered = consent.batches.select_related("requested_batch", "batch").order_by("number", "batch__number", "pk")
         receipts = [receipt for receipt in receipts_of_case(consent.unlock_request) if receipt.consent == consent.pk]
         return desk.page(

@@ -10,7 +10,7 @@ from django.utils.text import capfirst
 from django.views.decorators.http import require_safe
 from simple_history.admin import SimpleHistoryAdmin
 
-from .. import history
+from .. import operations
 from ..actors import Actor
 from ..templatetags.desk import shown
 from .lists import Listed, is_key
@@ -22,11 +22,11 @@ class DeskAdmin(Listed, SimpleHistoryAdmin):
     history_per_page = 50
 
     def save_model(self, request, obj, form, change):
-        history.save(obj, by=Actor.staff(request.user, request))
+        operations.save_record(obj, by=Actor.staff(request.user, request))
 
     def save_formset(self, request, form, formset, change):
         for obj in formset.save(commit=False):
-            history.save(obj, by=Actor.staff(request.user, request))
+            operations.save_record(obj, by=Actor.staff(request.user, request))
         formset.save_m2m()
 
     @method_decorator(require_safe)

@@ -29,7 +29,7 @@ def record_by_phone_page(request, object_id):
         return redirect(case.unlock_request)
     obstacle = operations.obstacle_to_phone_consent(case.unlock_request, request.user)
     if obstacle and not form.is_bound:
-        messages.warning(request, f"The consent can't be taken down now. {obstacle}")
+        messages.warning(request, f"The consent can't be recorded by phone now. {obstacle}")
         return redirect(case.unlock_request)
     if complete and (message := carry_out(form, Actor.staff(request.user, request))):
         messages.success(request, message)

@@ -12,6 +12,7 @@ from django.utils.html import format_html
 
 from .. import history, operations
 from ..actors import Actor
+from ..ledger import chain, events
 from ..models import Act, LedgerEntry, UnlockRequest
 from ..texts.formats import counted, moment_with_seconds
 from .bulk_actions import WORDS
@@ -81,12 +82,11 @@ def _once(form, by):
     return form.carry_out(by)
 
 
-def already_done(event):
+def already_done(entry):
     """Return what to say of a verb that was carried out since the page was made."""
     return (
-        f"This was already done: {event.get_kind_display().lower()} by {event.actor} "
-        f"on {moment_with_seconds(event.at)}. "
-        "Nothing was done twice."
+        f"This was already done: {events.KINDS[entry.kind].label.lower()} by {entry.actor} "
+        f"on {moment_with_seconds(entry.at)}. Nothing was done twice."
     )
 
 
@@ -95,10 +95,10 @@ def done_since(form):
     seen = form.cleaned_data.get("seen")
     if seen is None or not form.writes:
         return None
-    newer = LedgerEntry.objects.filter(sequence__gt=seen, kind__in=form.writes).filter(
+    newer = LedgerEntry.objects.filter(sequence__gt=seen, kind__in=[event.kind for event in form.writes]).filter(
         Q(unlock_request=form.unlock_request) | Q(unlock_request=None, account=form.unlock_request.account_id)
     )
-    return next((event for event in newer if form.same(event.facts)), None)
+    return next((entry for entry in newer if form.same(chain.event_of(entry))), None)
 
 
 def _what_was_done(act):

@@ -15,7 +15,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from .. import operations
 from ..actors import Actor
 from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest
-from ..templatetags.desk import ago
+from ..templatetags.desk import ago, recorded_by_phone, tag
 from ..texts.formats import moment, money
 from .histories import DeskAdmin
 from .lists import OneClickFilter, freeze
@@ -23,7 +23,7 @@ from .opening import open_request
 from .phone_consent import record_by_phone_page
 from .request_page import request_page
 from .site import desk
-from .tags import RECORDED_BY_PHONE, REQUEST_TONES, how_consented, tag
+from .tags import REQUEST_TONES, how_consented
 
 Status = UnlockRequest.Status
 
@@ -126,7 +126,7 @@ class UnlockRequestAdmin(DeskAdmin):
     @admin.display(description="Status", ordering="status")
     def stands(self, obj):
         status = tag(REQUEST_TONES[obj.status], obj.get_resolution_display() or obj.get_status_display())
-        return format_html("{} {}", status, RECORDED_BY_PHONE) if obj.how == Consent.How.PHONE else status
+        return format_html("{} {}", status, recorded_by_phone()) if obj.how == Consent.How.PHONE else status
 
     @admin.display(description="Batches")
     def batch_count(self, obj):

@@ -131,7 +131,7 @@ class Desk(admin.AdminSite):
                 "unlocked",
                 "wait",
                 requests.filter(status=Status.UNLOCKED).annotate(until=Subquery(first_end)),
-                "No batch stands unlocked. Each one appears here until it is re-exported or locked again.",
+                "No batch is unlocked. Each one appears here until it is re-exported or relocked.",
             ),
         ]
 

@@ -15,8 +15,8 @@ from .lists import Listed, ReadOnlyAdmin
 from .site import desk
 
 NAME_STAYS = (
-    "It stays as it is: consents, certificates and the audit log name people by it. "
-    "Whoever needs another one gets a new account; deactivate this one."
+    "It can't be changed: consents, certificates and the audit log name people by it. "
+    "To change a username, create a new account and deactivate this one."
 )
 
 
@@ -29,7 +29,7 @@ class StaffAdmin(Listed, UserAdmin):
     list_display = ("username", "first_name", "last_name", "email", "in_groups", "is_active", "is_superuser")
     list_filter = ("is_active", "groups")
     search_fields = ("username", "last_name")
-    search_help_text = "User name or last name, or how it begins"
+    search_help_text = "Username or last name, or the start of one"
     readonly_fields = ("signed_in", "joined")
     fieldsets = (
         (None, {"fields": ("username", "password", "first_name", "last_name", "email")}),

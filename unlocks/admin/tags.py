@@ -1,7 +1,6 @@
-"""The colored tags: how a status, an outcome or a verdict looks, decided once."""
+"""What color and words a status, an outcome and a verdict have, decided once."""
 
 from django.db.models import Exists, OuterRef, Subquery
-from django.utils.html import format_html
 
 from ..models import Batch, Consent, RequestedBatch, UnlockRequest
 from ..rules import Refusal
@@ -31,24 +30,15 @@ OUTCOME_TONES = {
 NOT_YET = {Refusal.NOT_REQUESTED, Refusal.NOT_ASKED, Refusal.AWAITING_CUSTOMER}
 
 
-def tag(tone, text):
-    """Return a colored tag; `tone` is good, wait, bad, info or ''."""
-    return format_html('<span class="tag {}">{}</span>', tone, text)
-
-
 def verdict(refusal):
-    """Return the tone and the words for a verdict: what a colleague would say when asked "can it be unlocked?"."""
+    """Return the tone and the words that answer "Can it be unlocked?"."""
     if not refusal:
-        return "good", "Ready"
+        return "good", "Yes"
     if refusal == Refusal.ALREADY_UNLOCKED:
         return "info", "Unlocked"
     if refusal == Refusal.OWN_RECORDING:
-        return "wait", "Not by you"
-    return ("wait", "Not yet") if refusal in NOT_YET else ("bad", "Refused")
-
-
-# Shown wherever a consent is that staff recorded by phone: it is lower-assurance.
-RECORDED_BY_PHONE = tag("wait", "Taken down by staff")
+        return "wait", "Someone else must unlock"
+    return ("wait", "Not yet") if refusal in NOT_YET else ("bad", "No")
 
 
 def how_consented(unlock_request):

@@ -23,13 +23,13 @@ from ..customer.forms import DecisionForm
 from ..digest import sha256
 from ..models import Account, Batch, Consent, ConsentLink, ConsentTerms, Contact, UnlockRequest
 from ..rules import Refusal
+from ..templatetags.desk import tag
 from ..texts.formats import day
 from ..texts.shown import shown_lines, terms_in_force
 from ..texts.word_diff import differences
 from .forms.terms import CompareForm, PublishForm, SoftwareForm, TermsForm
 from .lists import ReadOnlyAdmin, is_key
 from .site import desk
-from .tags import tag
 
 SHOW_OR_SUBMIT = method_decorator(require_http_methods(["GET", "HEAD", "POST"]))
 
@@ -280,8 +280,8 @@ def example(terms, software):
             bypassed_on=date(2026, 1, 31),
         )
         for number, name, total, items in (
-            ("EXAMPLE-1", "Invoices 30 Jan 2026", "11920.00", 14),
-            ("EXAMPLE-2", "Payments 30 Jan 2026", "-1250.50", 3),
+            ("EXAMPLE-1", "Invoices Jan 30, 2026", "11920.00", 14),
+            ("EXAMPLE-2", "Payments Jan 30, 2026", "-1250.50", 3),
         )
     ]
     for batch in batches:

@@ -4,7 +4,6 @@ An upload stays in memory and is compared by its SHA-256. If it may be one of ou
 parsed once. It is never stored, unpacked or run.
 """
 
-import json
 from io import BytesIO
 from pathlib import Path
 
@@ -24,7 +23,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from ..actors import client_ip
 from ..certificates import keys, verify_certificate
 from ..digest import sha256
-from ..ledger.chain import fits
+from ..ledger import chain, events
 from ..models import Certificate, LedgerEntry
 from . import rate_limit
 from .forms import FileForm, NumberForm
@@ -168,17 +167,10 @@ def _facts_of(certificate):
 
 
 def _in_the_ledger(certificate):
-    """Return whether an unaltered ledger entry names this certificate with both of its hashes."""
-    expected = {
-        "consent": certificate.consent_id,
-        "certificate": certificate.number,
-        "sha256": certificate.sha256,
-        "pdf_sha256": certificate.pdf_sha256,
-    }
-    certified = LedgerEntry.Kind.CERTIFIED
-    of_the_case = LedgerEntry.objects.filter(unlock_request=certificate.consent.unlock_request_id, kind=certified)
-    intact = [json.loads(entry.body) for entry in of_the_case.filter(body__contains=certificate.sha256) if fits(entry)]
-    return any(body["kind"] == certified and expected.items() <= body["facts"].items() for body in intact)
+    """Say whether an entry that nobody altered is about this certificate, with both of its hashes."""
+    entries = LedgerEntry.objects.filter(kind=events.Certified.kind, about="certificate", about_id=certificate.pk)
+    recorded = events.Certified.of(certificate, certificate=certificate.number)
+    return any(chain.event_of(entry) == recorded for entry in entries)
 
 
 def _verified(content):

@@ -23,8 +23,9 @@ class Line(forms.CharField):
 
     multiline = False
 
-    def __init__(self, **kwargs):
+    def __init__(self, *, joiners=True, **kwargs):
         super().__init__(**{"max_length": 200} | kwargs)
+        self.allowed = (JOINERS if joiners else "") + ("\n\t" if self.multiline else "")
 
     def to_python(self, value):
         value = unicodedata.normalize("NFC", super().to_python(value))
@@ -34,8 +35,7 @@ class Line(forms.CharField):
 
     def validate(self, value):
         super().validate(value)
-        allowed = JOINERS + ("\n\t" if self.multiline else "")
-        if any(is_invisible(character) and character not in allowed for character in value):
+        if any(is_invisible(character) and character not in self.allowed for character in value):
             raise forms.ValidationError(
                 "This holds characters that can't be seen. Type it instead of pasting it.", code="invisible"
             )

@@ -12,7 +12,8 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from .. import operations
 from ..actors import Actor
 from ..certificates import batch_list, words
-from ..models import Certificate, Consent, LedgerEntry, RequestedBatch, UnlockRequest
+from ..ledger import chain, events
+from ..models import Certificate, Consent, RequestedBatch, UnlockRequest
 from ..texts import wording
 from ..texts.formats import counted
 from .access import (
@@ -45,10 +46,10 @@ OUTCOMES = {
     RequestedBatch.Outcome.NOT_UNLOCKED: "Never unlocked",
 }
 UNDER_A_LATER_CONSENT = "Under a later consent"
-EVENTS = {
-    LedgerEntry.Kind.UNLOCKED: "Support unlocked {batches}",
-    LedgerEntry.Kind.RELOCKED: "Relocked: {batches}",
-    LedgerEntry.Kind.RE_EXPORTED: "Exported: {batches}",
+SENTENCES = {
+    events.Unlocked.kind: "Support unlocked {batches}",
+    events.Relocked.kind: "Relocked: {batches}",
+    events.ReExported.kind: "Exported: {batches}",
 }
 BUSY = "Support is working on this request right now, so no certificate was issued. Please try again."
 
@@ -240,8 +241,9 @@ def _batch(consented, line, batch):
 
 def _events(consent):
     """Return what was done in the case since a consent: times, and sentences for the customer."""
-    entries = consent.unlock_request.entries.filter(kind__in=EVENTS, at__gte=consent.given_at).order_by("sequence")
-    return [(entry.at, EVENTS[entry.kind].format(batches=_count_batches(entry.facts["batches"]))) for entry in entries]
+    entries = consent.unlock_request.entries.filter(kind__in=SENTENCES, at__gte=consent.given_at).order_by("sequence")
+    counts = [_count_batches(chain.event_of(entry).batches) for entry in entries]
+    return [(entry.at, SENTENCES[entry.kind].format(batches=n)) for entry, n in zip(entries, counts, strict=True)]
 
 
 def _count_batches(number):

@@ -115,7 +115,7 @@ def _gone(anchor):
 
 
 def _another(anchor, fitting):
-    said = f"Ledger entry {anchor.sequence} is not the one of the anchor{anchor.of_when}: the ledger was written anew"
+    said = f"Ledger entry {anchor.sequence} is not the one of the anchor{anchor.of_when}: the ledger was rewritten"
     if fitting:
         return f"{said} after entry {fitting.sequence}, where the anchor{fitting.of_when} still fits."
     return f"{said}, or the anchor is another desk's."

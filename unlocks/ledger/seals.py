@@ -12,12 +12,12 @@ from decimal import Decimal
 from uuid import UUID
 
 from django.apps import apps
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection, transaction
 
 from ..database.guards import declared
+from ..digest import sha256
 from ..models import Act, ConsentLink, LedgerEntry, Verdict
-from . import chain
+from . import chain, events
 
 MARKS = 256  # at most, for a seal of a table: they narrow down where rows differ
 WAIT = "20s"  # for transactions that still write; as long as SQLite waits
@@ -26,21 +26,6 @@ WAIT = "20s"  # for transactions that still write; as long as SQLite waits
 _ACT = ("act__kind", "act__by_id", "act__actor", "act__at", "act__why")
 # A link changes while it is used; what it was sent with stays.
 _OF_A_LINK = ("id", "unlock_request_id", "sent_to_id", "email", "terms_id", "token_hash", "sent_by_id", "sent_at")
-_SAID = "id history_actor history_ip history_act"
-_WHEN = "history_id history_date history_change_reason history_type history_user_id"
-# The columns that the first seals cover, which do not list them. Frozen: a column added later is none of theirs.
-_UNLISTED = {
-    "unlocks_historicalaccount": f"{_SAID} number name accounting_software active {_WHEN}",
-    "unlocks_historicalbatch": f"{_SAID} number name status total item_count posted_on bypassed_on exported_on "
-    f"period_closed unlocked_until account_id grant_id unlocked_by_id {_WHEN}",
-    "unlocks_historicalbatchitem": f"{_SAID} kind number date customer amount memo export_id lines disposition "
-    f"batch_id {_WHEN}",
-    "unlocks_historicalcontact": f"{_SAID} name email phone is_admin account_id {_WHEN}",
-    "unlocks_historicalrequestedbatch": f"{_SAID} outcome unlock_request_id batch_id consented_id {_WHEN}",
-    "unlocks_historicalunlockrequest": f"{_SAID} channel bypass_reason reason status opened_at advice advised_at "
-    "pin_verified_at pin_typed_by closed_at resolution account_id requester_id assignee_id opened_by_id "
-    f"pin_verified_by_id {_WHEN}",
-}
 
 
 def sealed_columns():
@@ -70,7 +55,7 @@ def seal_history(*, by):
             tables[table] = _sealed(model, columns, after, to)
     if tables:
         with transaction.atomic():
-            chain.note(LedgerEntry.Kind.SEALED, by=by, tables=tables)
+            chain.append(events.Sealed(tables=tables), by=by)
     return sum(sealed["rows"] for sealed in tables.values())
 
 
@@ -99,17 +84,17 @@ def first_fault():
 
 
 def _fault(model, sealed, sequence):
-    columns = _covered(model._meta.db_table, sealed)
+    columns = sealed["columns"]
     if gone := [column for column in columns if not _has(model, column)]:
         return f"The column {gone[0]} of {model._meta.db_table}, which ledger entry {sequence} sealed, is gone."
-    rows, digest, marks, ids = _digest(model, columns, sealed["after"], sealed["to"], sealed.get("every", 0))
+    rows, digest, marks, ids = _digest(model, columns, sealed["after"], sealed["to"], sealed["every"])
     if (rows, digest) == (sealed["rows"], sealed["sha256"]):
         return ""
-    said = sealed.get("marks", "")
+    said = sealed["marks"]
     fitting = next((place for place, mark in enumerate(marks) if said[place * 8 : place * 8 + 8] != mark), len(marks))
     first = (ids[fitting - 1] if fitting else sealed["after"]) + 1
     what = "History" if hasattr(model, "history_object") else "Evidence"
-    where = f", at row {first} or later" if said else ""
+    where = f", at row {first} or later"
     return (
         f"{what} in {model._meta.db_table} {_became(sealed['rows'], rows)}{where}: it is not what ledger entry "
         f"{sequence} sealed of rows {sealed['after'] + 1} to {sealed['to']}."
@@ -132,10 +117,10 @@ def _has(model, column):
 
 
 def _seals(order):
-    """Yield (sequence, tables) of each seal; one that was altered is the ledger's to tell and seals nothing."""
-    for event in LedgerEntry.objects.filter(kind=LedgerEntry.Kind.SEALED).order_by(order).iterator(chunk_size=100):
-        if chain.fits(event):
-            yield event.sequence, json.loads(event.body)["facts"].get("tables", {})
+    """Yield (sequence, tables) of each seal; one that was altered is the chain's to report and seals nothing."""
+    for entry in LedgerEntry.objects.filter(kind=events.Sealed.kind).order_by(order).iterator(chunk_size=100):
+        if isinstance(event := chain.event_of(entry), events.Sealed):
+            yield entry.sequence, event.tables
 
 
 def _last_seals():
@@ -143,14 +128,10 @@ def _last_seals():
     last, all_of_them = {}, {model._meta.db_table for model in sealed_columns()}
     for _, tables in _seals("-sequence"):
         for table, sealed in tables.items():
-            last.setdefault(table, (sealed["to"], _covered(table, sealed)))
+            last.setdefault(table, (sealed["to"], sealed["columns"]))
         if last.keys() >= all_of_them:
             break
     return last
-
-
-def _covered(table, sealed):
-    return sealed["columns"] if "columns" in sealed else _UNLISTED[table].split()
 
 
 def _sealed(model, columns, after, to):
@@ -176,17 +157,15 @@ def _between(model, after, to):
 def _digest(model, columns, after, to, every):
     """Read rows in order of id; return their number, the SHA-256 (hex) over them, its marks and the marks' ids.
 
-    Each row is a line of JSON. A mark is the beginning of the digest as it stands after `every` rows; 0: no marks,
-    and the times cut to milliseconds, as the first seals had it.
+    Each row is a line of JSON. A mark is the beginning of the digest as it is after `every` rows.
     """
-    rows, digest, marks, ids = 0, hashlib.sha256(), [], []
-    as_json = {"default": _exact} if every else {"cls": DjangoJSONEncoder}
+    rows, digest, marks, ids = 0, hashlib.sha256(b"unlock-desk seal/2\n"), [], []
     written = _between(model, after, to).order_by("pk").values_list("pk", *columns)
     for key, *row in written.iterator(chunk_size=200):
         rows += 1
-        line = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False, **as_json)
+        line = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_exact)
         digest.update(line.encode() + b"\n")
-        if every and rows % every == 0:
+        if rows % every == 0:
             marks.append(digest.hexdigest()[:8])
             ids.append(key)
     return rows, digest.hexdigest(), marks, ids
@@ -199,7 +178,7 @@ def _exact(value):
         case Decimal() | UUID():
             return str(value)
         case bytes() | memoryview():
-            return hashlib.sha256(value).hexdigest()
+            return sha256(bytes(value))
     raise TypeError(f"{type(value).__name__} cannot be sealed.")
 
 

@@ -21,7 +21,7 @@ def findings(heads=()):
         *_said(_firsts("the seals", seals.faults())),
         *_said(_firsts("what the ledger tells of", rows.faults())),
         *_invariants(),
-        *_said(_firsts("the evidence files", _evidence())),
+        *_said(_firsts("the evidence files", evidence.faults())),
         *_guards(),
     ]
 
@@ -53,7 +53,7 @@ def _ledger():
         firsts["hash"] = (
             (
                 f"None of the {entries} ledger entries fits LEDGER_KEY: this is not the key that sealed them, "
-                "or the whole ledger was written anew."
+                "or the whole ledger was rewritten."
             ),
             1,
         )
@@ -79,11 +79,6 @@ def _named(row):
     except ObjectDoesNotExist:
         # Its name is made of another row's, which is gone.
         return ""
-
-
-def _evidence():
-    if fault := evidence.first_fault():
-        yield "evidence", fault
 
 
 def _guards():

@@ -51,12 +51,16 @@ class Act(models.Model):
 
 
 class Verdict(models.Model):
-    """What an act made of one batch: done ('' in `refusal`), or refused and why."""
+    """What an act made of one batch: done ('' in `refusal`), or refused and why.
+
+    `fingerprint` is the batch's as it was judged: a later edit blanks the batch's own.
+    """
 
     act = models.ForeignKey(Act, on_delete=models.PROTECT, related_name="verdicts", db_index=False)
     batch = models.ForeignKey(Batch, on_delete=models.PROTECT, related_name="+", db_index=False)
     line = models.ForeignKey(RequestedBatch, on_delete=models.PROTECT, null=True, related_name="+", db_index=False)
     refusal = models.CharField(max_length=30, blank=True)
+    fingerprint = models.CharField(max_length=64, blank=True)
 
     class Meta:
         constraints = [

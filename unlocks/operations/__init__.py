@@ -5,6 +5,7 @@ ledger, in this order), asks the rules, writes, and records history and ledger. 
 Refused with nothing written, except that a PIN try is kept whatever comes of it.
 """
 
+from .accounts import save_record
 from .certificate import issue_certificate
 from .consent import (
     decline_consent,
@@ -58,6 +59,7 @@ __all__ = [
     "relock",
     "resend_receipt",
     "revoke_consent_link",
+    "save_record",
     "send_consent_link",
     "record_phone_consent",
     "terms_seen",

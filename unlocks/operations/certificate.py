@@ -2,12 +2,11 @@
 
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.utils import timezone
 
 from ..certificates import facts, keys, pdf, verify_certificate
 from ..digest import sha256
-from ..ledger import chain
-from ..models import Certificate, Consent, LedgerEntry, UnlockRequest
+from ..ledger import chain, events
+from ..models import Certificate, Consent, UnlockRequest
 from ..rules import Refusal
 from .verbs import Refused
 
@@ -23,6 +22,7 @@ def issue_certificate(consent, *, by):
     if by.user is not None and not by.may("unlocks.view_consent"):
         raise PermissionDenied(f"{by.name} may not issue certificates: it needs the permission unlocks.view_consent.")
     for _ in range(_ATTEMPTS):
+        by = by.begin()
         consent = _read(consent.pk)
         before = _stand(consent)
         newest = consent.certificates.first()
@@ -30,7 +30,7 @@ def issue_certificate(consent, *, by):
             return newest
         # Drawn before anything is locked: a long one takes seconds.
         try:
-            drawn = _draw(consent, newest.ordinal + 1 if newest else 1, *before)
+            drawn = _draw(consent, newest.ordinal + 1 if newest else 1, *before, issued_at=by.act.at)
         except verify_certificate.NotGenuine:
             if _stand(_read(consent.pk)) == before:
                 raise
@@ -55,8 +55,8 @@ def _stand(consent):
     return newest, consent.unlock_request.status != UnlockRequest.Status.CLOSED
 
 
-def _draw(consent, ordinal, upto, interim):
-    certificate = Certificate(consent=consent, ordinal=ordinal, upto=upto, interim=interim, issued_at=timezone.now())
+def _draw(consent, ordinal, upto, interim, issued_at):
+    certificate = Certificate(consent=consent, ordinal=ordinal, upto=upto, interim=interim, issued_at=issued_at)
     certificate.code = keys.code(certificate.number, certificate.issued_at.isoformat())
     told = facts.facts(consent, number=certificate.number, code=certificate.code, issued_at=certificate.issued_at)
     certificate.content, certificate.pdf = keys.document(told), pdf.render(told)
@@ -70,15 +70,6 @@ def _draw(consent, ordinal, upto, interim):
 def _issue(certificate, by):
     certificate.issued_by = by.user
     certificate.save(force_insert=True)
-    chain.note(
-        LedgerEntry.Kind.CERTIFIED,
-        unlock_request=certificate.consent.unlock_request,
-        by=by,
-        at=certificate.issued_at,
-        consent=certificate.consent_id,
-        certificate=certificate.number,
-        interim=certificate.interim,
-        sha256=certificate.sha256,
-        pdf_sha256=certificate.pdf_sha256,
-    )
+    issued = events.Certified.of(certificate, certificate=certificate.number)
+    chain.append(issued, by=by, unlock_request=certificate.consent.unlock_request)
     return certificate

@@ -5,14 +5,13 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import F, OuterRef, Subquery
 from django.urls import reverse
-from django.utils import timezone
 
 from .. import history
 from ..actors import Actor
 from ..database import fingerprint
 from ..digest import sha256
-from ..ledger import chain, rows
-from ..models import Consent, ConsentedBatch, ConsentLink, Contact, LedgerEntry, RequestedBatch, UnlockRequest
+from ..ledger import chain, events
+from ..models import Consent, ConsentedBatch, ConsentLink, Contact, RequestedBatch, UnlockRequest
 from ..rules import Refusal
 from ..texts import wording
 from ..texts.shown import asked_for, shown_text, terms_in_force, text_to_read_out
@@ -44,7 +43,7 @@ def send_consent_link(unlock_request, *, contact, by):
         raise Refused.because(Refusal.NO_PIN)
     history.lock(asked_for(unlock_request))
     fingerprint.take(asked_for(unlock_request))
-    at = timezone.now()
+    at = by.act.at
     _revoke(unlock_request, at)
     token = new_token()
     link = ConsentLink.objects.create(
@@ -61,19 +60,8 @@ def send_consent_link(unlock_request, *, contact, by):
     if unlock_request.status != UnlockRequest.Status.AWAITING_CONSENT:
         unlock_request.status = UnlockRequest.Status.AWAITING_CONSENT
         history.save(unlock_request, by=by, why="Consent link sent")
-    chain.note(
-        LedgerEntry.Kind.LINK_SENT,
-        unlock_request=unlock_request,
-        by=by,
-        at=at,
-        link=link.pk,
-        to=contact.email,
-        contact=contact.pk,
-        name=contact.name,
-        terms=link.terms.version,
-        expires=link.expires_at.isoformat(),
-        shown=shown,
-    )
+    sent = events.LinkSent.of(link, shown=shown, name=contact.name)
+    chain.append(sent, by=by, unlock_request=unlock_request)
     url = settings.PUBLIC_URL + reverse("consent_link", args=[token])
     emails.send(
         "consent_link",
@@ -93,9 +81,9 @@ def send_consent_link(unlock_request, *, contact, by):
 def revoke_consent_link(unlock_request, *, by):
     """Make the request's consent link useless at once."""
     unlock_request = locked(unlock_request)
-    if not _revoke(unlock_request, timezone.now()):
+    if not _revoke(unlock_request, by.act.at):
         raise Refused.because(Refusal.NO_LINK)
-    chain.note(LedgerEntry.Kind.LINK_REVOKED, unlock_request=unlock_request, by=by)
+    chain.append(events.LinkRevoked(), by=by, unlock_request=unlock_request)
 
 
 def _revoke(unlock_request, at):
@@ -119,16 +107,9 @@ def open_consent_link(link, *, by):
     unlock_request, link = live(link)
     if link.first_opened_at:
         return link
-    link.first_opened_at, link.first_opened_ip, link.first_opened_browser = timezone.now(), by.ip, by.browser
+    link.first_opened_at, link.first_opened_ip, link.first_opened_browser = by.act.at, by.ip, by.browser
     link.save(update_fields=["first_opened_at", "first_opened_ip", "first_opened_browser"])
-    chain.note(
-        LedgerEntry.Kind.LINK_OPENED,
-        unlock_request=unlock_request,
-        by=by,
-        link=link.pk,
-        browser=by.browser,
-        opened=_iso(link.first_opened_at),
-    )
+    chain.append(events.LinkOpened.of(link), by=by, unlock_request=unlock_request)
     return link
 
 
@@ -136,7 +117,7 @@ def open_consent_link(link, *, by):
 def refuse_staff(found, *, by):
     """Record that a logged-in member of staff stood on the customer's page of a link, or of a consent's receipt."""
     which = "consent" if isinstance(found, Consent) else "link"
-    chain.note(LedgerEntry.Kind.STAFF_REFUSED, unlock_request=found.unlock_request, by=by, **{which: found.pk})
+    chain.append(events.StaffRefused(**{which: found.pk}), by=by, unlock_request=found.unlock_request)
 
 
 @customer_verb
@@ -165,7 +146,7 @@ def give_consent(link, *, name, role, shown, by):
     )
     unlock_request.pin_verified_at, unlock_request.pin_verified_by = link.pin_verified_at, None
     unlock_request.pin_typed_by = UnlockRequest.PinTypedBy.CUSTOMER
-    _make_ready(unlock_request, consent, LedgerEntry.Kind.CONSENTED, by=by, why="Consent given")
+    _make_ready(unlock_request, consent, events.Consented, by=by, why="Consent given")
     email_receipt(consent, token)
     return consent, token
 
@@ -182,10 +163,10 @@ def decline_consent(link, *, name, role, why, shown, by):
         role=role,
         shown=shown,
         pressed=wording.CONFIRM_DECLINE_BUTTON,
-        at=timezone.now(),
+        at=by.act.at,
         **_by_link(link, by),
     )
-    chain.note(LedgerEntry.Kind.DECLINED, unlock_request=unlock_request, by=by, why=why, **_facts(consent, by))
+    chain.append(events.Declined.of(consent, why=why), by=by, unlock_request=unlock_request)
     end(unlock_request, resolution=UnlockRequest.Resolution.DECLINED, by=by, why=why or "Customer declined")
     email_receipt(consent, token)
     return consent, token
@@ -222,11 +203,11 @@ def record_phone_consent(unlock_request, *, contact, name, role, shown, by):
         by=by,
     )
     if _revoke(unlock_request, consent.given_at):
-        chain.note(LedgerEntry.Kind.LINK_REVOKED, unlock_request=unlock_request, by=by)
+        chain.append(events.LinkRevoked(), by=by, unlock_request=unlock_request)
     if unlock_request.status != UnlockRequest.Status.AWAITING_CONSENT:
         unlock_request.status = UnlockRequest.Status.AWAITING_CONSENT
         history.save(unlock_request, by=by, why="Consent asked for on the phone")
-    _make_ready(unlock_request, consent, LedgerEntry.Kind.RECORDED_BY_PHONE, by=by, why="Consent taken down by staff")
+    _make_ready(unlock_request, consent, events.RecordedByPhone, by=by, why="Consent recorded by phone")
     email_receipt(consent, token)
     return consent
 
@@ -267,7 +248,7 @@ def _admin_now(contact, unlock_request, said):
 
 def _by_link(link, by):
     """Use the link up, and return what a consent given through it holds."""
-    link.used_at = timezone.now()
+    link.used_at = by.act.at
     link.save(update_fields=["used_at"])
     return {
         "how": Consent.How.LINK,
@@ -284,7 +265,7 @@ def _by_link(link, by):
 def _agree(unlock_request, given, *, name, role, shown, by, ticked=(), pressed=""):
     """Record an agreement to what the request still asks for, each batch as it stands; the batches are locked."""
     fingerprint.take(asked_for(unlock_request))
-    at = timezone.now()
+    at = by.act.at
     waiting = RequestedBatch.objects.filter(unlock_request=unlock_request, outcome=RequestedBatch.Outcome.WAITING)
     consent, token = _record(
         unlock_request,
@@ -312,15 +293,14 @@ def _agree(unlock_request, given, *, name, role, shown, by, ticked=(), pressed="
         fingerprint=F("batch__fingerprint"),
     )
     covered = ConsentedBatch.objects.filter(consent=consent, requested_batch=OuterRef("pk")).values("pk")
-    history.update(waiting, by=by, why="Consent given", at=at, consented=Subquery(covered))
+    history.update(waiting, by=by, why="Consent given", consented=Subquery(covered))
     return consent, token
 
 
-def _make_ready(unlock_request, consent, kind, *, by, why):
+def _make_ready(unlock_request, consent, event, *, by, why):
     unlock_request.status = UnlockRequest.Status.CONSENTED
     history.save(unlock_request, by=by, why=why)
-    facts = {"batches": consent.batch_count, "covered": rows.covered(consent.pk)} | _facts(consent, by)
-    chain.note(kind, unlock_request=unlock_request, by=by, at=consent.given_at, **facts)
+    chain.append(event.of(consent), by=by, unlock_request=unlock_request)
 
 
 def _record(unlock_request, decision, *, name, role, shown, at, **given):
@@ -337,31 +317,3 @@ def _record(unlock_request, decision, *, name, role, shown, at, **given):
         **given,
     )
     return consent, token
-
-
-def _facts(consent, by):
-    """Return what the ledger is told of a consent: all that is recorded of it, the text by its hash."""
-    return {
-        "consent": consent.pk,
-        "link": consent.link_id,
-        "name": consent.signer_name,
-        "role": consent.signer_role,
-        "contact": consent.contact_id,
-        "contact_name": consent.contact_name,
-        "to": consent.email,
-        "text_sha256": consent.text_sha256,
-        "terms": consent.terms.version,
-        "ticked": consent.ticked,
-        "pressed": consent.pressed,
-        "pin_verified": _iso(consent.pin_verified_at),
-        "pin_typed_by": str(consent.pin_typed_by),
-        "link_used": _iso(consent.link and consent.link.used_at),
-        "receipt_sha256": consent.receipt_hash,
-        "given": _iso(consent.given_at),
-        "valid_until": _iso(consent.valid_until),
-        "browser": by.browser,
-    }
-
-
-def _iso(moment):
-    return moment and moment.isoformat()

@@ -8,8 +8,8 @@ from django.db import transaction
 from django.template.loader import render_to_string
 
 from ..actors import Actor
-from ..ledger import chain
-from ..models import LedgerEntry, UnlockRequest
+from ..ledger import chain, events
+from ..models import UnlockRequest
 
 log = logging.getLogger(__name__)
 
@@ -21,18 +21,19 @@ def send(template, to, *, about, **context):
     """
     subject, _, body = render_to_string(f"unlocks/email/{template}.txt", context).partition("\n")
     message = EmailMessage(" ".join(subject.removeprefix("Subject:").split()), body.lstrip("\n"), to=[to])
-    told = {"consent": context["consent"].pk} if "consent" in context else {}
-    transaction.on_commit(lambda: _deliver(message, template, to, about, told))
+    consent = context["consent"].pk if "consent" in context else None
+    transaction.on_commit(lambda: _deliver(message, template, to, about, consent))
 
 
-def _deliver(message, template, to, about, told):
-    kind, facts = LedgerEntry.Kind.EMAIL_SENT, {"mail": template, "to": to, **told}
+def _deliver(message, template, to, about, consent):
+    facts = {"email": template, "to": to, "consent": consent}
     try:
         message.send()
+        event = events.EmailSent(**facts)
     except (SMTPException, OSError, ValueError) as error:
         # Never the message itself: it may hold a link or a PIN.
         log.error("An email (%s) could not be sent: %s", template, type(error).__name__)
-        kind, facts = LedgerEntry.Kind.EMAIL_FAILED, facts | {"error": type(error).__name__}
+        event = events.EmailFailed(**facts, error=type(error).__name__)
     which = {"unlock_request": about} if isinstance(about, UnlockRequest) else {"account": about}
     with transaction.atomic():
-        chain.note(kind, by=Actor.desk(), **which, **facts)
+        chain.append(event, by=Actor.desk(), **which)

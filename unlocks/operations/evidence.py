@@ -1,11 +1,10 @@
 """Attaching what shows that the customer agreed to a consent that staff took down."""
 
 from django.db import transaction
-from django.utils import timezone
 
 from .. import evidence, history
-from ..ledger import chain
-from ..models import ConsentEvidence, LedgerEntry, UnlockRequest
+from ..ledger import chain, events
+from ..models import ConsentEvidence, UnlockRequest
 from ..rules import Refusal
 from .verbs import Refused, staff_verb
 
@@ -40,18 +39,7 @@ def attach_evidence(consent, *, what, file_name, content, by):
             size=len(content),
             sha256=sha256,
             attached_by=by.user,
-            attached_at=timezone.now(),
+            attached_at=by.act.at,
         )
-        chain.note(
-            LedgerEntry.Kind.EVIDENCE,
-            unlock_request=consent.unlock_request,
-            by=by,
-            at=attached.attached_at,
-            consent=consent.pk,
-            evidence=attached.pk,
-            what=what.value,
-            file_name=file_name,
-            size=attached.size,
-            sha256=sha256,
-        )
+        chain.append(events.EvidenceAttached.of(attached), by=by, unlock_request=consent.unlock_request)
     return attached

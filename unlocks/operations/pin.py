@@ -13,7 +13,7 @@ from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
 from .. import history, pins
-from ..ledger import chain
+from ..ledger import chain, events
 from ..models import Account, ConsentLink, LedgerEntry, UnlockRequest
 from ..rules import Refusal
 from . import emails
@@ -34,7 +34,7 @@ def verify_pin(unlock_request, *, pin, by):
     _try(account, pin, unlock_request=unlock_request, by=by)
     with transaction.atomic():
         unlock_request = locked(unlock_request)
-        unlock_request.pin_verified_at, unlock_request.pin_verified_by = timezone.now(), by.user
+        unlock_request.pin_verified_at, unlock_request.pin_verified_by = by.act.at, by.user
         unlock_request.pin_typed_by = UnlockRequest.PinTypedBy.AGENT
         history.save(unlock_request, by=by, why="PIN verified")
         _record_right(account, unlock_request, by)
@@ -52,7 +52,7 @@ def verify_customer_pin(link, *, pin, by):
     _try(unlock_request.account, pin, unlock_request=unlock_request, by=by)
     with transaction.atomic():
         unlock_request, _ = opened(link)
-        ConsentLink.objects.filter(pk=link.pk).update(pin_verified_at=timezone.now())
+        ConsentLink.objects.filter(pk=link.pk).update(pin_verified_at=by.act.at)
         _record_right(unlock_request.account, unlock_request, by)
     link.refresh_from_db(fields=["pin_verified_at"])
 
@@ -61,14 +61,14 @@ def _try(account, pin, *, unlock_request, by):
     """Take a try and judge it. Raises Refused with the try kept."""
     if not _take_attempt(account):
         with transaction.atomic():
-            chain.note(LedgerEntry.Kind.PIN_LOCKED, unlock_request=unlock_request, by=by)
+            chain.append(events.PinLocked(), by=by, unlock_request=unlock_request)
         account.refresh_from_db()
         raise Refused.because(Refusal.PIN_LOCKED, state=account.pin_state or "The PIN is locked; try again later.")
     account.refresh_from_db()
     if pins.matches(pin, account.pin_hash):
         return
     with transaction.atomic():
-        chain.note(LedgerEntry.Kind.PIN_WRONG, unlock_request=unlock_request, by=by, tries=account.pin_failures)
+        chain.append(events.PinWrong(tries=account.pin_failures), by=by, unlock_request=unlock_request)
     if account.pin_failures in (*pins.LOCKOUTS, pins.LAST_TRY) and account.pin_hash:
         raise Refused.because(Refusal.PIN_WRONG, left=account.pin_state)
     raise Refused.because(Refusal.PIN_WRONG, left="After five wrong tries it is locked for a while.")
@@ -93,8 +93,8 @@ def _record_right(account, unlock_request, by):
     """Give the tries back. Raises Refused when another PIN was issued since this one was typed."""
     same = Account.objects.filter(pk=account.pk, pin_hash=account.pin_hash)
     if not history.update_untracked(same, pin_failures=0, pin_locked_until=None):
-        raise Refused.because(Refusal.PIN_WRONG, left="A new one has been issued meanwhile.")
-    chain.note(LedgerEntry.Kind.PIN_VERIFIED, unlock_request=unlock_request, by=by)
+        raise Refused.because(Refusal.PIN_WRONG, left="A new one has been issued since.")
+    chain.append(events.PinVerified(), by=by, unlock_request=unlock_request)
 
 
 @staff_verb("unlocks.issue_pin")
@@ -110,13 +110,13 @@ def issue_pin(account, *, by):
         history.update_untracked(
             Account.objects.filter(pk=account.pk),
             pin_hash=pin_hash,
-            pin_issued_at=timezone.now(),
+            pin_issued_at=by.act.at,
             pin_failures=0,
             pin_locked_until=None,
         )
         # What was verified with the old PIN counts no more.
         ConsentLink.objects.filter(unlock_request__account=account, used_at=None).update(pin_verified_at=None)
-        chain.note(LedgerEntry.Kind.PIN_ISSUED, account=account, by=by, to=[contact.pk for contact in admins])
+        chain.append(events.PinIssued(to=[contact.pk for contact in admins]), by=by, account=account)
         for contact in admins:
             emails.send("new_pin", contact.email, account=account, about=account, contact=contact, pin=pin)
     account.refresh_from_db()
@@ -133,13 +133,13 @@ def link_seen(unlock_request, user):
 
 def knows_pin(account, user):
     """Say whether `user` has typed the PIN that the account has now."""
-    right = LedgerEntry.objects.filter(kind=LedgerEntry.Kind.PIN_VERIFIED, account=account, user=user)
+    right = LedgerEntry.objects.filter(kind=events.PinVerified.kind, account=account, user=user)
     return right.filter(at__gte=account.pin_issued_at).exists() if account.pin_issued_at else right.exists()
 
 
 def verified_by(unlock_request, user):
     """Say whether `user` typed the PIN that the account has now for this request, not more than 30 minutes ago."""
-    right = LedgerEntry.objects.filter(kind=LedgerEntry.Kind.PIN_VERIFIED, unlock_request=unlock_request, user=user)
+    right = LedgerEntry.objects.filter(kind=events.PinVerified.kind, unlock_request=unlock_request, user=user)
     if issued := unlock_request.account.pin_issued_at:
         right = right.filter(at__gte=issued)
     return (

@@ -4,10 +4,9 @@ from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.urls import reverse
-from django.utils import timezone
 
-from ..ledger import chain
-from ..models import Consent, ConsentWithdrawal, LedgerEntry, RequestedBatch, ResentReceipt, UnlockRequest
+from ..ledger import chain, events
+from ..models import Consent, ConsentWithdrawal, RequestedBatch, ResentReceipt, UnlockRequest
 from ..rules import Refusal
 from ..texts.formats import counted
 from . import emails
@@ -76,20 +75,10 @@ def resend_receipt(consent, *, by):
     if not contact.is_admin:
         raise Refused.because(Refusal.NOT_AN_ADMIN, name=contact.name, admins="Receipts go to Admin contacts only.")
     refuse_own_contacts(unlock_request.account, by)
-    at, token = timezone.now(), new_token()
+    token = new_token()
     resent = ResentReceipt.objects.create(
-        consent=consent, email=contact.email, token_hash=hashed(token), sent_by=by.user, sent_at=at
+        consent=consent, email=contact.email, token_hash=hashed(token), sent_by=by.user, sent_at=by.act.at
     )
-    chain.note(
-        LedgerEntry.Kind.RECEIPT_RESENT,
-        unlock_request=unlock_request,
-        by=by,
-        at=at,
-        consent=consent.pk,
-        receipt=resent.pk,
-        receipt_sha256=resent.token_hash,
-        to=contact.email,
-        name=contact.name,
-    )
+    chain.append(events.ReceiptResent.of(resent, name=contact.name), by=by, unlock_request=unlock_request)
     email_receipt(consent, token, to=contact.email)
     return resent

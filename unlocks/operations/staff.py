@@ -10,8 +10,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
 from .. import history
-from ..ledger import chain
-from ..models import LedgerEntry
+from ..ledger import chain, events
 from .verbs import staff_verb
 
 FIELDS = ("username", "first_name", "last_name", "email", "is_active", "is_staff", "is_superuser")
@@ -39,7 +38,8 @@ def _noted(user, write, by):
     written = write()
     after = _account(user.pk)
     if changed := _changes(before, after):
-        chain.note(LedgerEntry.Kind.STAFF_CHANGED, by=by, user=user.pk, username=user.get_username(), changed=changed)
+        event = events.StaffChanged(about_id=user.pk, fields=sorted(changed), name=user.get_username(), changed=changed)
+        chain.append(event, by=by)
     return written
 
 

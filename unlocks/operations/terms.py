@@ -1,15 +1,12 @@
 """The life of the consent terms: drafted, published by another person, then frozen."""
 
-import json
-
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 
 from .. import roles
 from ..actors import Actor
 from ..digest import sha256
-from ..ledger import chain
+from ..ledger import chain, events
 from ..models import ConsentTerms, LedgerEntry
 from ..rules import Refusal
 from ..texts import wording
@@ -46,7 +43,7 @@ def edit_terms(terms, *, title, text, by, seen=None):
         return terms
     if seen is not None:
         _refuse_unless_seen(terms, seen)
-    terms.title, terms.text, terms.drafted_by, terms.drafted_at = title, text, by.user, timezone.now()
+    terms.title, terms.text, terms.drafted_by, terms.drafted_at = title, text, by.user, by.act.at
     ConsentTerms.objects.filter(pk=terms.pk).update(
         title=title, text=text, drafted_by=terms.drafted_by, drafted_at=terms.drafted_at
     )
@@ -65,18 +62,9 @@ def publish_terms(terms, *, seen, by):
     terms = _locked_draft(terms)
     _refuse_unless_seen(terms, seen)
     _refuse_to_publish(terms, by)
-    terms.published_by, terms.published_at = by.user, timezone.now()
+    terms.published_by, terms.published_at = by.user, by.act.at
     ConsentTerms.objects.filter(pk=terms.pk).update(published_by=terms.published_by, published_at=terms.published_at)
-    chain.note(
-        LedgerEntry.Kind.TERMS_PUBLISHED,
-        by=by,
-        at=terms.published_at,
-        version=terms.version,
-        title=terms.title,
-        sha256=sha256(terms.text),
-        drafted_by=terms.drafted_by_id,
-        drafted_at=terms.drafted_at and terms.drafted_at.isoformat(),
-    )
+    chain.append(events.TermsPublished.of(terms), by=by)
     return terms
 
 
@@ -103,21 +91,15 @@ def _started_from(newest, by):
         title=newest.title,
         text=newest.text,
         drafted_by=by.user,
-        drafted_at=timezone.now(),
+        drafted_at=by.act.at,
     )
     _note_draft(terms, by)
     return terms
 
 
 def _note_draft(terms, by):
-    chain.note(
-        LedgerEntry.Kind.TERMS_DRAFTED,
-        by=by,
-        at=terms.drafted_at,
-        version=terms.version,
-        title=terms.title,
-        sha256=sha256(terms.text),
-    )
+    drafted = events.TermsDrafted.of(terms, title=terms.title, sha256=sha256(terms.text))
+    chain.append(drafted, by=by)
 
 
 def _locked_draft(terms):
@@ -148,8 +130,8 @@ def _refuse_to_publish(terms, by):
 
 def _writers(terms):
     """Return the keys of all who wrote at a draft, as the ledger tells: whoever adds a blank takes no words over."""
-    drafted = LedgerEntry.objects.filter(kind=LedgerEntry.Kind.TERMS_DRAFTED).values_list("user", "body")
-    return {user for user, body in drafted if json.loads(body)["facts"]["version"] == terms.version}
+    drafted = LedgerEntry.objects.filter(kind=events.TermsDrafted.kind, about_id=terms.pk)
+    return set(drafted.values_list("user", flat=True))
 
 
 def _publishers(*, besides):

@@ -4,8 +4,8 @@ Every act costs the same number of statements whatever the size of its set: the 
 judging query and the writes select from the verdicts, so that what is written is what was judged.
 """
 
-import hashlib
 import uuid
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import groupby
@@ -18,12 +18,11 @@ from django.utils import timezone
 
 from .. import history
 from ..database import guards
-from ..ledger import chain
-from ..models import Act, Batch, LedgerEntry, RequestedBatch, UnlockRequest, Verdict
+from ..ledger import chain, events
+from ..models import Act, Batch, RequestedBatch, UnlockRequest, Verdict
 from ..rules import Refusal, judged, judged_unlocked
 from .verbs import Refused, staff_verb
 
-_NUMBERS_IN_AN_ENTRY = 50
 _ATTEMPTS = 3
 
 
@@ -35,7 +34,7 @@ class BulkAction:
     verb: Callable
     judge: Callable
     outcome: str
-    event: str
+    event: type[events.Event]
     changes: Callable
 
     @property
@@ -90,18 +89,16 @@ def mark_re_exported(batches, *, by, key=None):
     return _carry_out(_RE_EXPORT, batches, by=by, key=key)
 
 
-_UNLOCK = BulkAction(
-    Act.Kind.UNLOCK, unlock, judged, RequestedBatch.Outcome.UNLOCKED, LedgerEntry.Kind.UNLOCKED, _unlocked
-)
+_UNLOCK = BulkAction(Act.Kind.UNLOCK, unlock, judged, RequestedBatch.Outcome.UNLOCKED, events.Unlocked, _unlocked)
 _RELOCK = BulkAction(
-    Act.Kind.RELOCK, relock, judged_unlocked, RequestedBatch.Outcome.RELOCKED, LedgerEntry.Kind.RELOCKED, _relocked
+    Act.Kind.RELOCK, relock, judged_unlocked, RequestedBatch.Outcome.RELOCKED, events.Relocked, _relocked
 )
 _RE_EXPORT = BulkAction(
     Act.Kind.RE_EXPORT,
     mark_re_exported,
     judged_unlocked,
     RequestedBatch.Outcome.RE_EXPORTED,
-    LedgerEntry.Kind.RE_EXPORTED,
+    events.ReExported,
     _re_exported,
 )
 ACTIONS = {action.kind: action for action in (_UNLOCK, _RELOCK, _RE_EXPORT)}
@@ -111,7 +108,7 @@ def relock_under(consents, *, by, why):
     """Lock again whatever is unlocked under the consents of one request, inside a verb that locked it."""
     under = Batch.objects.filter(status=Batch.Status.UNLOCKED, grant__consent__in=consents)
     if under.exists():
-        _attempt(_RELOCK, under, by=by, key=uuid.uuid4(), why=why)
+        _attempt(_RELOCK, under, by=by, why=why)
 
 
 def _carry_out(way, batches, *, by, key, why=""):
@@ -121,7 +118,7 @@ def _carry_out(way, batches, *, by, key, why=""):
             return _repeated(act, way, by)
         try:
             with transaction.atomic():
-                return _attempt(way, batches, by=by, key=key, why=why)
+                return _attempt(way, batches, by=by.begin(key), why=why)
         except history.ConcurrentChange:
             continue
         except IntegrityError:
@@ -133,20 +130,21 @@ def _carry_out(way, batches, *, by, key, why=""):
 
 def _repeated(act, way, by):
     if act.by_id != by.user.pk or act.kind != way.kind:
-        raise PermissionDenied("This act is somebody else's.")
+        raise PermissionDenied("This act is someone else's.")
     act.repeated = True
     return act
 
 
-def _attempt(way, batches, *, by, key, why):
+def _attempt(way, batches, *, by, why):
+    """Carry out an act whose id is the one that `by` is in."""
     picked = batches.order_by().values("pk")
     chosen = Batch.objects.filter(pk__in=picked)
     open_lines = RequestedBatch.objects.filter(batch__in=picked, outcome__in=RequestedBatch.OPEN)
     history.lock(UnlockRequest.objects.filter(pk__in=open_lines.values("unlock_request")))
     history.lock(chosen)
 
-    at = timezone.now()
-    act = Act.objects.create(pk=key, kind=way.kind, by=by.user, actor=by.name, at=at, why=why)
+    at = by.act.at
+    act = Act.objects.create(pk=by.act.id, kind=way.kind, by=by.user, actor=by.name, at=at, why=why)
     act.repeated = False
     history.insert_select(
         Verdict,
@@ -155,9 +153,10 @@ def _attempt(way, batches, *, by, key, why):
         batch_id=F("pk"),
         line_id=F("line__id"),
         refusal=F("refusal"),
+        fingerprint=F("fingerprint"),
     )
     done = Verdict.objects.filter(act=act, refusal="")
-    recorded = {"by": by, "why": why or way.kind.label, "act": act.pk, "at": at}
+    recorded = {"by": by, "why": why or way.kind.label}
     written = history.update(Batch.objects.filter(pk__in=done.values("batch")), **recorded, **way.changes(by, at))
     history.update(
         RequestedBatch.objects.filter(pk__in=done.values("line")), **recorded, outcome=Value(way.outcome.value)
@@ -172,7 +171,7 @@ def _attempt(way, batches, *, by, key, why):
         )
     if written != done.count():
         raise history.ConcurrentChange("The batches changed while they were being judged.")
-    chain.append(_entries(way, act, why), by=by, at=at)
+    chain.append_all(_entries(way, act, why), by=by)
     return act
 
 
@@ -181,25 +180,27 @@ def _entries(way, act, why):
     verdicts = (
         Verdict.objects.filter(act=act, line__isnull=False)
         .order_by("line__unlock_request_id", "batch_id")
-        .values_list("line__unlock_request_id", "batch__account_id", "refusal", "batch__number", "batch__fingerprint")
+        .values_list(
+            "line__unlock_request_id",
+            "batch__account_id",
+            "refusal",
+            "batch_id",
+            "batch__number",
+            "batch__total",
+            "fingerprint",
+        )
     )
-    for (unlock_request, account), rows in groupby(verdicts.iterator(chunk_size=2000), key=lambda row: row[:2]):
-        digest, numbers, count, refusals = hashlib.sha256(), [], 0, {}
-        for _, _, refusal, number, fingerprint in rows:
-            if refusal:
-                refusals[refusal] = refusals.get(refusal, 0) + 1
-                continue
-            count += 1
-            digest.update(f"{number}\t{fingerprint}\n".encode())
-            if count <= _NUMBERS_IN_AN_ENTRY:
-                numbers.append(number)
-        facts = {"act": str(act.pk), **({"why": why} if why else {})}
-        if count:
-            yield chain.Entry(
-                way.event,
-                unlock_request,
-                account,
-                facts | {"batches": count, "numbers": numbers, "sha256": digest.hexdigest()},
-            )
+    for about, rows in groupby(verdicts.iterator(chunk_size=2000), key=lambda row: row[:2]):
+        refusals = Counter()
+        done = events.sum_up(batch for _, _, refusal, *batch in rows if not _counted(refusal, refusals))
+        if done["batches"]:
+            yield chain.Entry(way.event(why=why, **done), *about)
         if refusals and way is _UNLOCK:
-            yield chain.Entry(LedgerEntry.Kind.REFUSED, unlock_request, account, facts | {"refusals": refusals})
+            yield chain.Entry(events.UnlockRefused(refusals=dict(refusals)), *about)
+
+
+def _counted(refusal, refusals):
+    """Count a refusal ('' for none); say whether there was one."""
+    if refusal:
+        refusals[refusal] += 1
+    return bool(refusal)

@@ -30,7 +30,7 @@ def staff_verb(permission):
         def called(*args, by, **kwargs):
             if not by.may(permission):
                 raise PermissionDenied(f"{by.name} may not do this: it needs the permission {permission}.")
-            return verb(*args, by=by, **kwargs)
+            return verb(*args, by=by.begin(), **kwargs)
 
         called.permission = permission
         return called
@@ -45,7 +45,7 @@ def customer_verb(verb):
     def called(*args, by, **kwargs):
         if by.user is not None:
             raise PermissionDenied("Staff cannot act for the customer here.")
-        return verb(*args, by=by, **kwargs)
+        return verb(*args, by=by.begin(), **kwargs)
 
     return called
 

@@ -10,7 +10,7 @@ class BulkActionForm(forms.Form):
     """The key that makes a second submit the same act, and for a relock the reason."""
 
     key = forms.UUIDField(widget=forms.HiddenInput)
-    why = text("Why are they locked again?", rows=2, missing="Say why they are locked again: it stays with the record.")
+    why = text("Why are they relocked?", rows=2, missing="Give the reason. It stays with the record.")
 
     def __init__(self, *args, kind, key, **kwargs):
         super().__init__(*args, label_suffix="", **kwargs)

@@ -7,12 +7,11 @@ from django.contrib.auth import get_user_model
 
 from ... import operations, roles
 from ...customer.forms import PinField
-from ...models import Batch, Contact, LedgerEntry, UnlockRequest
+from ...ledger import events
+from ...models import Batch, Contact, UnlockRequest
 from ...rules import Refusal
 from .base import CaseForm, ContactField, text
 from .consents import AttachEvidenceForm, RecordByPhoneForm, ResendReceiptForm
-
-Kind = LedgerEntry.Kind
 
 LISTED_BATCHES = 50
 FEW_BATCHES = 3  # up to so many, each is ticked by itself
@@ -23,7 +22,7 @@ class AdviseForm(CaseForm):
     title = "Offer the safer route"
     button = "Record the answer"
     permission = operations.record_advice.permission
-    writes = (Kind.ADVISED,)
+    writes = (events.Advised,)
 
     advice = forms.ChoiceField(
         label="What did the customer choose?",
@@ -48,7 +47,7 @@ class VerifyPinForm(CaseForm):
     title = "Verify the PIN for the customer"
     button = "Verify the PIN"
     permission = operations.verify_pin.permission
-    writes = (Kind.PIN_VERIFIED, Kind.PIN_WRONG, Kind.PIN_LOCKED)
+    writes = (events.PinVerified, events.PinWrong, events.PinLocked)
     by_itself = True  # a try must stay taken whatever happens afterwards
 
     pin = PinField(
@@ -70,7 +69,7 @@ class IssuePinForm(CaseForm):
     title = "Have a new PIN issued"
     button = "Issue a new PIN"
     permission = operations.issue_pin.permission
-    writes = (Kind.PIN_ISSUED,)
+    writes = (events.PinIssued,)
 
     @classmethod
     def fits(cls, case, user):
@@ -88,7 +87,7 @@ class SendLinkForm(CaseForm):
     title = "Send a consent link"
     button = "Send the consent link"
     permission = operations.send_consent_link.permission
-    writes = (Kind.LINK_SENT,)
+    writes = (events.LinkSent,)
 
     contact = ContactField(
         label="To which Admin?",
@@ -118,7 +117,7 @@ class RevokeLinkForm(CaseForm):
     title = "Revoke the consent link"
     button = "Revoke the link"
     permission = operations.revoke_consent_link.permission
-    writes = (Kind.LINK_REVOKED,)
+    writes = (events.LinkRevoked,)
 
     @classmethod
     def fits(cls, case, user):
@@ -147,17 +146,17 @@ class UnlockForm(CaseForm):
 
 class RelockForm(CaseForm):
     verb = "relock"
-    title = "Lock again"
-    button = "Lock again"
+    title = "Relock"
+    button = "Relock"
     permission = operations.relock.permission
     danger = "danger"
 
-    why = text("Why are they locked again?", rows=2, missing="Say why they are locked again: it stays with the record.")
+    why = text("Why are they relocked?", rows=2, missing="Give the reason. It stays with the record.")
     key = forms.UUIDField(widget=forms.HiddenInput)
 
     def prepare(self):
         self.fields["key"].initial = uuid.uuid4
-        self.button = f"Lock {self.case.unlocked:,} again"
+        self.button = f"Relock {self.case.unlocked:,}"
 
     @classmethod
     def fits(cls, case, user):
@@ -167,7 +166,7 @@ class RelockForm(CaseForm):
         self.act = operations.relock(
             self.case.unlocked_batches(), why=self.cleaned_data["why"], by=by, key=self.cleaned_data["key"]
         )
-        return "Locked again."
+        return "Relocked."
 
 
 class ReExportForm(CaseForm):
@@ -221,7 +220,7 @@ class NoteForm(CaseForm):
     title = "Add a note"
     button = "Add the note"
     permission = operations.add_note.permission
-    writes = (Kind.NOTE,)
+    writes = (events.Note,)
 
     text = text(
         "Note",
@@ -233,8 +232,8 @@ class NoteForm(CaseForm):
     def fits(cls, case, user):
         return True
 
-    def same(self, facts):
-        return facts.get("text") == self.cleaned_data["text"]
+    def same(self, event):
+        return event.text == self.cleaned_data["text"]
 
     def carry_out(self, by):
         operations.add_note(self.unlock_request, text=self.cleaned_data["text"], by=by)
@@ -246,7 +245,7 @@ class TakeForm(CaseForm):
     title = "Take this request"
     button = "Take it"
     permission = operations.assign.permission
-    writes = (Kind.ASSIGNED,)
+    writes = (events.Assigned,)
 
     @classmethod
     def fits(cls, case, user):
@@ -262,7 +261,7 @@ class HandOverForm(CaseForm):
     title = "Hand over"
     button = "Hand over"
     permission = operations.assign.permission
-    writes = (Kind.ASSIGNED,)
+    writes = (events.Assigned,)
 
     to = forms.ModelChoiceField(
         label="To",
@@ -285,7 +284,7 @@ class WithdrawForm(CaseForm):
     title = "Withdraw the consent"
     button = "Withdraw the consent"
     permission = operations.withdraw_consent.permission
-    writes = (Kind.WITHDRAWN,)
+    writes = (events.Withdrawn,)
     danger = "danger"
 
     why = text("What did the customer say?", rows=2, missing="Write down what the customer said.")
@@ -293,8 +292,8 @@ class WithdrawForm(CaseForm):
     def prepare(self):
         unlocked = self.case.unlocked
         locked = f"{unlocked:,} batch{' is' if unlocked == 1 else 'es are'}" if unlocked else ""
-        at_once = f"{locked} locked again at once, and the" if unlocked else "Nothing is unlocked under it. The"
-        self.fields["why"].help_text = f"{at_once} request is closed. This can't be taken back."
+        at_once = f"{locked} relocked right away, and the" if unlocked else "Nothing is unlocked under it. The"
+        self.fields["why"].help_text = f"{at_once} request is closed. This can't be undone."
 
     @classmethod
     def fits(cls, case, user):
@@ -314,7 +313,7 @@ class CloseForm(CaseForm):
     title = "Close"
     button = "Close the request"
     permission = operations.close_request.permission
-    writes = (Kind.CLOSED,)
+    writes = (events.Closed,)
 
     resolution = forms.ChoiceField(
         label="How did it end?",
@@ -360,10 +359,10 @@ class CancelForm(CaseForm):
     title = "Cancel"
     button = "Cancel the request"
     permission = operations.close_request.permission
-    writes = (Kind.CLOSED,)
+    writes = (events.Closed,)
     danger = "danger"
 
-    why = text("Why is it cancelled?", rows=2, missing="Say why it is cancelled: it stays with the record.")
+    why = text("Why is it canceled?", rows=2, missing="Give the reason. It stays with the record.")
 
     @classmethod
     def fits(cls, case, user):
@@ -373,7 +372,7 @@ class CancelForm(CaseForm):
         operations.close_request(
             self.unlock_request, resolution=UnlockRequest.Resolution.CANCELED, why=self.cleaned_data["why"], by=by
         )
-        return f"{self.unlock_request} is cancelled; its batches stay locked."
+        return f"{self.unlock_request} is canceled; its batches stay locked."
 
 
 CASE_FORMS = {

@@ -9,11 +9,10 @@ from ... import evidence, operations
 from ...certificates import facts
 from ...customer.forms import Line
 from ...digest import sha256
-from ...models import ConsentEvidence, Contact, LedgerEntry
+from ...ledger import events
+from ...models import ConsentEvidence, Contact
 from ...texts.shown import terms_in_force, text_to_read_out
 from .base import CaseForm, ContactField
-
-Kind = LedgerEntry.Kind
 
 CHANGED = (
     "What you read out has changed in the meantime: a batch or the terms. Nothing was recorded. "
@@ -28,7 +27,7 @@ class EvidenceField(forms.FileField):
 
     def __init__(self, **kwargs):
         size = settings.EVIDENCE_MAX_BYTES // (1024 * 1024)
-        kinds = "PDF, PNG, JPEG or a saved mail (.eml)"
+        kinds = "PDF, PNG, JPEG or a saved email (.eml)"
         super().__init__(**{"help_text": f"{kinds}, at most {size} MiB. It can't be removed afterwards."} | kwargs)
         self.error_messages["empty"] = "This file is empty. Choose another one."
 
@@ -73,8 +72,8 @@ class RecordByPhoneForm(CaseForm):
     """Leads to the page with the text to read out; what was answered is recorded there (`AnswersForm`)."""
 
     verb = "record_by_phone"
-    title = "Take the consent down on the phone"
-    button = "Take the consent down…"
+    title = "Record the consent by phone"
+    button = "Record the consent by phone…"
     permission = operations.record_phone_consent.permission
 
     @classmethod
@@ -87,9 +86,9 @@ class AnswersForm(WithFile, CaseForm):
 
     verb = "record"
     title = "What they answered"
-    button = "Record the consent as taken down by me"
+    button = "Record the consent"
     permission = operations.record_phone_consent.permission
-    writes = (Kind.RECORDED_BY_PHONE,)
+    writes = (events.RecordedByPhone,)
 
     TICKS = ("read_out", "authorized", "agreed")
 
@@ -123,7 +122,7 @@ class AnswersForm(WithFile, CaseForm):
         error_messages={"required": "If they do not agree, record nothing: add a note or close the request."},
     )
     what = forms.ChoiceField(
-        label="Is there a signed paper or a mail already?",
+        label="Is there a signed paper or an email already?",
         choices=[("", "Not now; it can be attached later"), *ConsentEvidence.What.choices],
         required=False,
         widget=forms.RadioSelect,
@@ -178,14 +177,13 @@ class AnswersForm(WithFile, CaseForm):
         attached = bool(self.cleaned_data["file"]) and self.attach(consent, by)
         paper = f" {attached.file_name} is attached." if attached else ""
         return (
-            f"{consent.reference} is recorded as taken down by you: {consent.signer_name} said yes on the phone."
-            f"{paper} Another person unlocks."
+            f"{consent.reference} is recorded by phone: {consent.signer_name} said yes.{paper} Another person unlocks."
         )
 
 
 class AttachEvidenceForm(WithFile, ConsentForm):
     verb = "attach"
-    title = "Attach a signed paper or a mail"
+    title = "Attach a signed paper or an email"
     button = "Attach the file"
     permission = operations.attach_evidence.permission
 
@@ -211,7 +209,7 @@ class ResendReceiptForm(ConsentForm):
     title = "Send the receipt again"
     button = "Send the receipt again"
     permission = operations.resend_receipt.permission
-    writes = (Kind.RECEIPT_RESENT,)
+    writes = (events.ReceiptResent,)
 
     @classmethod
     def fits(cls, case, user):
@@ -221,8 +219,8 @@ class ResendReceiptForm(ConsentForm):
         if self.case.consent:
             self.where = f"It goes to {self.case.consent.contact.name}, {self.case.consent.contact.email}."
 
-    def same(self, facts):
-        return facts.get("consent") == self.case.consent.pk
+    def same(self, event):
+        return event.consent == self.case.consent.pk
 
     def carry_out(self, by):
         resent = operations.resend_receipt(self.case.consent, by=by)

@@ -19,7 +19,7 @@ class AccountForm(forms.Form):
 
     account = forms.ModelChoiceField(
         queryset=Account.objects.filter(active=True),
-        help_text="Its number or name, or how it begins.",
+        help_text="Type its number, or the start of its number or name.",
         error_messages=dict.fromkeys(["required", "invalid_choice"], "Choose one of the active accounts."),
     )
 
