@@ -67,6 +67,14 @@ def attack(*refused_by, name="", **declared):
     return listed
 
 
+def said_by(name):
+    """Return what a guard says, by its name or its table's; anything else stands for itself."""
+    says = {guard.name: guard.says for guard in declared.GUARDS}
+    says |= {table: declared.ONLY_GROWS.format(table=table) for table in declared.append_only_tables()}
+    says |= {table: declared.STAYS.format(table=table) for table in declared.NEVER_DELETED}
+    return says.get(name, name)
+
+
 @dataclass
 class Scene:
     """A desk in the midst of its work: one case of each kind, and what attacks aim at."""
@@ -134,7 +142,7 @@ def make_scene():
     cases["phoned"] = factories.case_awaiting(agent, account=phone)
     operations.revoke_consent_link(cases["phoned"].unlock_request, by=by)
     operations.verify_pin(cases["phoned"].unlock_request, pin=factories.PIN, by=by)
-    write(_evidence(scene, cases["by_phone"].consent))
+    write(evidence(scene, cases["by_phone"].consent))
     operations.resend_receipt(cases["ready"].consent, by=by)
     operations.issue_certificate(cases["ready"].consent, by=by)
     cases["bare"] = factories.make_batch(account=home)
@@ -168,7 +176,7 @@ def _recorded_by_phone(case, by):
     return factories.record_by_phone(case, by)
 
 
-def _terms():
+def published_terms():
     return ConsentTerms.objects.exclude(published_at=None).first()
 
 
@@ -239,13 +247,13 @@ def _stand_on(case, consent):
             requested_batch=requested,
             batch=requested.batch,
             fingerprint=requested.batch.fingerprint,
-            **_snapshot(requested.batch),
+            **as_shown(requested.batch),
         )
         RequestedBatch.objects.filter(pk=requested.pk).update(consented=write(covered))
     rows(UnlockRequest, case.unlock_request).update(status="consented")
 
 
-def _snapshot(batch):
+def as_shown(batch):
     return {name: getattr(batch, name) for name in ("number", "name", "total", "item_count")}
 
 
@@ -456,7 +464,7 @@ def declined_and_then_covered_all_the_same(scene):
         requested_batch=requested,
         batch=scene.declined.batch,
         fingerprint="0" * 64,
-        **_snapshot(scene.declined.batch),
+        **as_shown(scene.declined.batch),
     )
     unlock(scene.declined.batch, write(covered), scene.agent)
 
@@ -703,7 +711,7 @@ def forge_consent(case, covers=True, **changes):
     if "link" not in changes:
         at = timezone.now()
         rows(ConsentLink, case.link).update(first_opened_at=at, pin_verified_at=at, used_at=at)
-    fields = {"link": case.link, "how": "link", "terms": _terms(), "contact": case.admin} | changes
+    fields = {"link": case.link, "how": "link", "terms": published_terms(), "contact": case.admin} | changes
     consent = write(Consent(**_agreement(case) | fields))
     if covers:
         _stand_on(case, consent)
@@ -754,7 +762,7 @@ def consent_by_a_link_that_was_used(scene):
     forge_by(scene, scene.ready.consent.link)
 
 
-def _used_link(scene, case, **fields):
+def used_link(scene, case, **fields):
     at = timezone.now()
     return write(
         ConsentLink(
@@ -762,7 +770,7 @@ def _used_link(scene, case, **fields):
                 "unlock_request": case.unlock_request,
                 "sent_to": case.admin,
                 "email": case.admin.email,
-                "terms": _terms(),
+                "terms": published_terms(),
                 "token_hash": "f" * 64,
                 "sent_by": scene.agent,
                 "sent_at": at,
@@ -778,51 +786,51 @@ def _used_link(scene, case, **fields):
 
 @attack("consent_comes_by_its_link")
 def consent_by_a_link_of_another_request(scene):
-    forge_by(scene, _used_link(scene, scene.ready))
+    forge_by(scene, used_link(scene, scene.ready))
 
 
 @attack("consent_comes_by_its_link")
 def consent_by_somebody_elses_link(scene):
-    forge_by(scene, _used_link(scene, scene.neighbour))
+    forge_by(scene, used_link(scene, scene.neighbour))
 
 
 @attack("link_goes_to_an_admin")
 def consent_by_a_link_to_another_account(scene):
     sent_to = scene.neighbour.admin
-    link = _used_link(scene, scene.awaiting, sent_to=sent_to, email=sent_to.email)
+    link = used_link(scene, scene.awaiting, sent_to=sent_to, email=sent_to.email)
     forge_by(scene, link, contact=sent_to, email=sent_to.email)
 
 
 @attack("link_goes_to_an_admin")
 def consent_by_a_link_to_somebody_who_is_no_admin(scene):
-    link = _used_link(scene, scene.awaiting, sent_to=scene.stranger, email=scene.stranger.email)
+    link = used_link(scene, scene.awaiting, sent_to=scene.stranger, email=scene.stranger.email)
     forge_by(scene, link, contact=scene.stranger, email=scene.stranger.email)
 
 
 @attack("link_goes_to_an_admin")
 def consent_by_a_link_to_an_address_not_on_file(scene):
-    link = _used_link(scene, scene.awaiting, email="elsewhere@example.com")
+    link = used_link(scene, scene.awaiting, email="elsewhere@example.com")
     forge_by(scene, link, email="elsewhere@example.com")
 
 
 @attack("consent_comes_by_its_link")
 def consent_in_the_name_of_somebody_else(scene):
-    forge_by(scene, _used_link(scene, scene.awaiting), contact=scene.neighbour.admin)
+    forge_by(scene, used_link(scene, scene.awaiting), contact=scene.neighbour.admin)
 
 
 @attack("consent_comes_by_its_link")
 def consent_from_another_address(scene):
-    forge_by(scene, _used_link(scene, scene.awaiting), email="elsewhere@example.com")
+    forge_by(scene, used_link(scene, scene.awaiting), email="elsewhere@example.com")
 
 
 @attack("consent_comes_by_its_link")
 def consent_dated_after_the_end_of_its_link(scene):
-    forge_by(scene, _used_link(scene, scene.awaiting), given_at=timezone.now() + timedelta(days=2))
+    forge_by(scene, used_link(scene, scene.awaiting), given_at=timezone.now() + timedelta(days=2))
 
 
 @attack("consent_comes_by_its_link")
 def consent_to_other_terms_than_sent(scene):
-    link = _used_link(scene, scene.awaiting)
+    link = used_link(scene, scene.awaiting)
     rows(ConsentTerms, scene.draft).update(published_at=timezone.now(), published_by=scene.manager)
     forge_by(scene, link, terms=scene.draft)
 
@@ -837,7 +845,7 @@ def consent_covers_another_batch_than_its_line(scene):
             requested_batch=known.requested_batch,
             batch=scene.bare,
             fingerprint=known.fingerprint,
-            **_snapshot(scene.bare),
+            **as_shown(scene.bare),
         )
     )
 
@@ -851,12 +859,12 @@ def consent_to_a_content_that_comes_only_later(scene):
     rows(Batch, batch).update(name=batch.name)
     consent = forge_consent(scene.awaiting, batch_count=9, covers=False)
     covered = {"consent": consent, "requested_batch": line(scene.awaiting), "batch": batch}
-    write(ConsentedBatch(**covered, fingerprint=later, **_snapshot(batch)))
+    write(ConsentedBatch(**covered, fingerprint=later, **as_shown(batch)))
 
 
 @attack("link_goes_to_an_admin")
 def consent_to_terms_never_published(scene):
-    forge_by(scene, _used_link(scene, scene.awaiting, terms=scene.draft), terms=scene.draft)
+    forge_by(scene, used_link(scene, scene.awaiting, terms=scene.draft), terms=scene.draft)
 
 
 @attack("consented_batch_is_of_its_request")
@@ -865,14 +873,14 @@ def batch_added_to_a_consent_afterwards(scene):
     fingerprint.take(rows(Batch, scene.bare))
     taken = Batch.objects.get(pk=scene.bare.pk).fingerprint
     covered = {"consent": scene.ready.consent, "requested_batch": requested, "batch": scene.bare}
-    write(ConsentedBatch(**covered, fingerprint=taken, **_snapshot(scene.bare)))
+    write(ConsentedBatch(**covered, fingerprint=taken, **as_shown(scene.bare)))
 
 
 @attack("consented_batch_is_of_its_request")
 def consent_covers_a_batch_as_it_never_stood(scene):
     requested = line(scene.changed)
     fields = {"consent": scene.changed.consent, "requested_batch": requested, "batch": scene.bare}
-    write(ConsentedBatch(**fields, fingerprint="0" * 64, **_snapshot(scene.bare)))
+    write(ConsentedBatch(**fields, fingerprint="0" * 64, **as_shown(scene.bare)))
 
 
 @attack("consented_batch_is_of_its_request")
@@ -882,7 +890,7 @@ def consent_covers_a_batch_under_another_total(scene):
     fingerprint.take(rows(Batch, requested.batch))
     requested.batch.refresh_from_db()
     covered = {"consent": consent, "requested_batch": requested, "batch": requested.batch}
-    told = _snapshot(requested.batch) | {"total": "1.00"}
+    told = as_shown(requested.batch) | {"total": "1.00"}
     write(ConsentedBatch(**covered, fingerprint=requested.batch.fingerprint, **told))
 
 
@@ -937,10 +945,8 @@ def staff_agree_for_the_customer(scene):
 
 
 def recorded_by_phone(case, by, **changes):
-    """Write a consent as if `by` had taken it down, past the verb, and unlock under it as somebody else."""
-    fields = {"link": None, "how": "phone", "recorded_by": by, "contact": case.admin, "terms": _terms()} | changes
-    consent = write(Consent(**_agreement(case) | fields))
-    _stand_on(case, consent)
+    """Write a consent as if `by` had recorded it by phone, past the verb, and return the grant for its first batch."""
+    consent = forge_consent(case, link=None, how="phone", recorded_by=by, **changes)
     return ConsentedBatch.objects.get(consent=consent, batch=case.batch)
 
 
@@ -1031,17 +1037,17 @@ def pin_typed_for_one_request_with_the_link_of_another_in_hand(scene):
 
 @attack("evidence_is_of_a_consent_recorded_by_phone")
 def evidence_for_a_consent_that_came_by_the_link(scene):
-    write(_evidence(scene, scene.ready.consent))
+    write(evidence(scene, scene.ready.consent))
 
 
-def _evidence(scene, consent):
+def evidence(scene, consent, sha256="1" * 64):
     return ConsentEvidence(
         consent=consent,
         what="email",
         file_name="mail.eml",
         media_type="message/rfc822",
         size=1,
-        sha256="1" * 64,
+        sha256=sha256,
         attached_by=scene.agent,
         attached_at=timezone.now(),
     )
@@ -1263,22 +1269,22 @@ def clean_the_history(scene):
 @attack("ledger_is_a_chain")
 def ledger_entry_out_of_chain(scene):
     newest = LedgerEntry.objects.first()
-    write(_entry(newest, sequence=newest.sequence + 1, previous_hash="e" * 64, hash="f" * 64))
+    write(ledger_entry(newest, sequence=newest.sequence + 1, previous_hash="e" * 64, hash="f" * 64))
 
 
 @attack("ledger_is_a_chain")
 def ledger_entry_after_a_gap(scene):
     newest = LedgerEntry.objects.first()
-    write(_entry(newest, sequence=newest.sequence + 2, previous_hash=newest.hash, hash="f" * 64))
+    write(ledger_entry(newest, sequence=newest.sequence + 2, previous_hash=newest.hash, hash="f" * 64))
 
 
 @attack("unlocks_ledgerentry", "unlocks_ledgerentry_previous_hash_key", needs_guards=False)
 def ledger_forked(scene):
     newest = LedgerEntry.objects.first()
-    write(_entry(newest, sequence=newest.sequence + 1, previous_hash=newest.previous_hash, hash="f" * 64))
+    write(ledger_entry(newest, sequence=newest.sequence + 1, previous_hash=newest.previous_hash, hash="f" * 64))
 
 
-def _entry(like, **fields):
+def ledger_entry(like, **fields):
     columns = {field.attname: getattr(like, field.attname) for field in LedgerEntry._meta.concrete_fields}
     return LedgerEntry(**columns | {"id": None} | fields)
 
@@ -1457,7 +1463,10 @@ _PAGES = {
         reverse("admin:unlocks_ledgerentry_delete", args=[LedgerEntry.objects.first().pk]),
         {"post": "yes"},
     ),
-    "terms_change": lambda scene: (_change("consentterms", _terms()), {"text": "forged", "title": "x", "version": 1}),
+    "terms_change": lambda scene: (
+        _change("consentterms", published_terms()),
+        {"text": "forged", "title": "x", "version": 1},
+    ),
     "terms_delete": lambda scene: (
         reverse("admin:unlocks_consentterms_delete", args=[scene.draft.pk]),
         {"post": "yes"},

@@ -8,10 +8,9 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import ProtectedError
 from django.http import HttpResponseBase
 
-from tests.attacks import ATTACKS, difference, make_scene, snapshot
+from tests.attacks import ATTACKS, difference, make_scene, said_by, snapshot
 from unlocks import operations
 from unlocks.database import guards
-from unlocks.database.guards import declared
 from unlocks.ledger import chain
 from unlocks.models import Act, Batch, ConsentedBatch
 
@@ -70,14 +69,6 @@ def test_attack_is_refused(attack, scene, tmp_path):
         assert set(Batch.objects.filter(status="unlocked")) == set(scene.unlocked.rows)
         assert chain.first_fault() == ""
         transaction.set_rollback(True)
-
-
-def said_by(name):
-    """Return what a guard says, by its name or its table's; anything else stands for itself."""
-    says = {guard.name: guard.says for guard in declared.GUARDS}
-    says |= {table: declared.ONLY_GROWS.format(table=table) for table in declared.append_only_tables()}
-    says |= {table: declared.STAYS.format(table=table) for table in declared.NEVER_DELETED}
-    return says.get(name, name)
 
 
 def refused(result):
