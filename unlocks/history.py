@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connections, transaction
-from django.db.models import F, Model, QuerySet, Value
+from django.db.models import F, Manager, Model, QuerySet, Value
 from django.db.models.expressions import Combinable
 
 from .actors import Actor
@@ -52,6 +52,11 @@ def lock(rows: QuerySet) -> None:
         return
     with connections[rows.db].cursor() as cursor:
         cursor.execute(f"SELECT count(*) FROM ({sql}) AS locked", params)
+
+
+def lock_row(rows: QuerySet[M] | Manager[M], pk: int) -> M:
+    """Lock one row as `lock` does, and return it as it is now. Raises DoesNotExist."""
+    return rows.select_for_update(of=("self",), no_key=True).get(pk=pk)
 
 
 @transaction.atomic

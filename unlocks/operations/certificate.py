@@ -5,6 +5,7 @@ from datetime import datetime
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 
+from .. import history
 from ..actors import Actor
 from ..certificates import facts, keys, pdf, verify_certificate
 from ..digest import sha256
@@ -39,7 +40,7 @@ def issue_certificate(consent: Consent, *, by: Actor) -> Certificate:
                 raise
             continue  # one half was read before something happened, the other after it
         with transaction.atomic():
-            UnlockRequest.objects.select_for_update(of=("self",), no_key=True).get(pk=consent.unlock_request_id)
+            history.lock_row(UnlockRequest.objects, consent.unlock_request_id)
             if _stand(_read(consent.pk)) == before and consent.certificates.first() == newest:
                 return _issue(drawn, by)
     raise Refused.because(Refusal.BUSY)

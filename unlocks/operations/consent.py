@@ -247,7 +247,7 @@ def _refuse_phone_consent(unlock_request: UnlockRequest, by: Actor) -> None:
 
 def _admin_now(contact: Contact, unlock_request: UnlockRequest, said: str) -> Contact:
     """Lock a contact and return it as it stands now. Raises Refused unless it is an Admin of the request's account."""
-    contact = Contact.objects.select_for_update(no_key=True).get(pk=contact.pk)
+    contact = history.lock_row(Contact.objects, contact.pk)
     if contact.account_id != unlock_request.account_id or not contact.is_admin:
         raise Refused.because(Refusal.NOT_AN_ADMIN, name=contact.name, admins=said)
     return contact

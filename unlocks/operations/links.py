@@ -2,6 +2,7 @@
 
 from django.utils import timezone
 
+from .. import history
 from ..models import ConsentLink, UnlockRequest
 from ..rules import Refusal
 from .verbs import Refused
@@ -25,16 +26,8 @@ def _sent_elsewhere(link: ConsentLink) -> bool:
 
 def live(link: ConsentLink) -> tuple[UnlockRequest, ConsentLink]:
     """Lock the request and the link and return both. Raises Refused unless the link can still be used."""
-    unlock_request = (
-        UnlockRequest.objects.select_for_update(of=("self",), no_key=True)
-        .select_related("account")
-        .get(pk=link.unlock_request_id)
-    )
-    link = (
-        ConsentLink.objects.select_for_update(of=("self",), no_key=True)
-        .select_related("terms", "sent_to")
-        .get(pk=link.pk)
-    )
+    unlock_request = history.lock_row(UnlockRequest.objects.select_related("account"), link.unlock_request_id)
+    link = history.lock_row(ConsentLink.objects.select_related("terms", "sent_to"), link.pk)
     link.unlock_request = unlock_request
     if link_state(link) != "live" or unlock_request.status != UnlockRequest.Status.AWAITING_CONSENT:
         raise Refused.because(Refusal.LINK_DEAD)

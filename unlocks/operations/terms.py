@@ -6,7 +6,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
 
-from .. import roles
+from .. import history, roles
 from ..actors import Actor
 from ..digest import sha256
 from ..ledger import chain, events
@@ -106,9 +106,7 @@ def _note_draft(terms: ConsentTerms, by: Actor) -> None:
 
 
 def _locked_draft(terms: ConsentTerms) -> ConsentTerms:
-    terms = (
-        ConsentTerms.objects.select_for_update(of=("self",), no_key=True).select_related("drafted_by").get(pk=terms.pk)
-    )
+    terms = history.lock_row(ConsentTerms.objects.select_related("drafted_by"), terms.pk)
     if terms.published_at:
         raise Refused.because(Refusal.TERMS_FROZEN, version=terms.version)
     return terms

@@ -4,6 +4,7 @@ from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast
 
 from django.core.exceptions import PermissionDenied
 
+from .. import history
 from ..actors import Actor
 from ..models import Account, Batch, UnlockRequest
 from ..rules import Refusal, entered_by, sentence
@@ -75,11 +76,7 @@ def refuse_own_contacts(account: Account, by: Actor) -> None:
 
 def locked(unlock_request: UnlockRequest) -> UnlockRequest:
     """Lock a request for the rest of the transaction and return it as it stands now. Raises Refused when closed."""
-    unlock_request = (
-        UnlockRequest.objects.select_for_update(of=("self",), no_key=True)
-        .select_related("account")
-        .get(pk=unlock_request.pk)
-    )
+    unlock_request = history.lock_row(UnlockRequest.objects.select_related("account"), unlock_request.pk)
     if unlock_request.status == UnlockRequest.Status.CLOSED:
         raise Refused.because(Refusal.CLOSED, unlock_request=unlock_request.reference)
     return unlock_request
