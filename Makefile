@@ -13,7 +13,7 @@ production = env -u UNLOCK_DESK_TRIAL -u DEBUG DATABASE_URL=sqlite://:memory: AL
 # A database of its own beside this one, test_unlock_desk, is made and dropped.
 test-postgres: DATABASE_URL ?= postgres://postgres@127.0.0.1:5432/unlock_desk
 
-.PHONY: help run test test-postgres lint bench format clean
+.PHONY: help run test test-postgres lint mutants long bench format clean
 
 help: ## List these commands.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -52,8 +52,15 @@ lint: $(VENV)/dev.stamp ## Check style, settings and migrations.
 	@$(bin)/ruff check --quiet .
 	@$(bin)/ruff format --check --quiet . || { echo "Unformatted Python: run make format."; exit 1; }
 	@$(bin)/djlint --lint --quiet templates
+	@UNLOCK_DESK_TRIAL=1 $(bin)/mypy --no-error-summary
 	@$(production) $(bin)/python manage.py check --deploy --fail-level WARNING
 	@$(production) $(bin)/python manage.py makemigrations --check --dry-run
+
+mutants: $(VENV)/dev.stamp ## Delete each clause of each guard and of the rule in turn, and list what no test notices.
+	@env -u DATABASE_URL UNLOCK_DESK_TRIAL=1 $(bin)/python -m tests.mutants
+
+long: mutants ## Run what takes too long for every change: the mutants, and the property tests with many examples.
+	@env -u DATABASE_URL UNLOCK_DESK_TRIAL=1 HYPOTHESIS_PROFILE=long $(bin)/pytest -n 2 -m "not browser" -k "stateful or fingerprint or hypothesis or words or word_diff" --ignore tests/browser
 
 bench: $(VENV)/run.stamp ## Measure unlocking and the pages with N batches (N=100000 for more).
 	@UNLOCK_DESK_TRIAL=1 $(bin)/python -m bench --batches $(N)

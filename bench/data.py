@@ -4,7 +4,9 @@ An account has ten requests of ten batches of three items. Ids are counted: line
 request 44.
 """
 
+import uuid
 from datetime import timedelta
+from decimal import Decimal
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
@@ -16,7 +18,7 @@ from django.utils import timezone
 from unlocks import history
 from unlocks.actors import Actor
 from unlocks.database import fingerprint, guards
-from unlocks.ledger import chain, invariants
+from unlocks.ledger import chain, events, invariants
 from unlocks.models import (
     Account,
     Batch,
@@ -26,7 +28,6 @@ from unlocks.models import (
     ConsentLink,
     ConsentTerms,
     Contact,
-    LedgerEntry,
     RequestedBatch,
     UnlockRequest,
 )
@@ -148,18 +149,23 @@ def _insert(have, wanted):
                 _record(model, have * each, at)
         for sql in ops.sequence_reset_sql(no_style(), ROWS):
             cursor.execute(sql)
-    consents = Consent.objects.filter(pk__gt=have * 10).select_related("unlock_request").order_by("pk")
-    chain.append((entry for consent in consents.iterator() for entry in _told(consent)), by=Actor.desk(), at=at)
+    consents = Consent.objects.filter(pk__gt=have * 10).select_related("unlock_request", "link__terms", "terms")
+    desk = Actor.desk()
+    desk.act.at = at
+    chain.append_all((entry for consent in consents.order_by("pk") for entry in _entries(consent)), by=desk)
 
 
-def _told(consent):
-    """Yield what the ledger tells of a case up to its consent."""
-    kind, about = LedgerEntry.Kind, (consent.unlock_request_id, consent.unlock_request.account_id)
-    yield chain.Entry(kind.OPENED, *about)
-    yield chain.Entry(kind.LINK_SENT, *about, {"link": consent.link_id, "to": consent.email, "name": "Admin"})
-    yield chain.Entry(kind.PIN_VERIFIED, *about)
-    facts = {"consent": consent.pk, "text_sha256": consent.text_sha256, "name": "Admin", "role": "Controller"}
-    yield chain.Entry(kind.CONSENTED, *about, facts)
+def _entries(consent):
+    """Yield the ledger entries of a case up to its consent."""
+    told = [
+        events.Opened.of(consent.unlock_request, batches=10, amount=Decimal("3007.50")),
+        events.LinkSent.of(consent.link, shown=False, name="Admin"),
+        events.LinkOpened.of(consent.link),
+        events.PinVerified(),
+        events.Consented.of(consent),
+    ]
+    for event in told:
+        yield chain.Entry(event, consent.unlock_request_id, consent.unlock_request.account_id)
 
 
 def _record(model, last, at):
@@ -171,4 +177,5 @@ def _record(model, last, at):
         history_date=at,
         history_type="+",
         history_actor="bench",
+        history_act=uuid.uuid4(),
     )

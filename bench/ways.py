@@ -1,7 +1,6 @@
 """Three ways to unlock a selection of batches: the desk's verb, hand-written SQL, a loop of save()."""
 
-import hashlib
-import uuid
+from decimal import Decimal
 from itertools import groupby
 
 from django.conf import settings
@@ -9,8 +8,8 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from unlocks import operations
-from unlocks.ledger import chain
-from unlocks.models import Batch, LedgerEntry, RequestedBatch
+from unlocks.ledger import chain, events
+from unlocks.models import Batch, RequestedBatch
 
 _BATCH = "number, name, total, item_count, posted_on, bypassed_on, exported_on, period_closed, account_id"
 _REQUEST = (
@@ -30,8 +29,9 @@ _REQUESTS = (
 STATEMENTS = [
     "INSERT INTO unlocks_act (id, kind, by_id, actor, at, why) "
     "VALUES (%(act)s, 'unlock', %(user)s, %(actor)s, %(at)s, '')",
-    "INSERT INTO unlocks_verdict (act_id, batch_id, line_id, refusal) "
-    f"SELECT %(act)s, batch_id, id, '' FROM unlocks_requestedbatch WHERE {_LINES}",
+    "INSERT INTO unlocks_verdict (act_id, batch_id, line_id, refusal, fingerprint) "
+    "SELECT %(act)s, l.batch_id, l.id, '', b.fingerprint FROM unlocks_requestedbatch l "
+    f"JOIN unlocks_batch b ON b.id = l.batch_id WHERE {_LINES}",
     f"INSERT INTO unlocks_historicalbatch (id, status, grant_id, unlocked_by_id, unlocked_until, {_BATCH}, {_HISTORY}) "
     f"SELECT b.id, 'unlocked', l.consented_id, %(user)s, %(until)s, b.{_BATCH.replace(', ', ', b.')}, {_RECORDED} "
     "FROM unlocks_verdict v JOIN unlocks_batch b ON b.id = v.batch_id "
@@ -48,7 +48,7 @@ STATEMENTS = [
     f"UPDATE unlocks_unlockrequest SET status = 'unlocked' WHERE {_REQUESTS}",
 ]
 _DONE = (
-    "SELECT l.unlock_request_id, b.account_id, b.number, b.fingerprint FROM unlocks_verdict v "
+    "SELECT l.unlock_request_id, b.account_id, b.id, b.number, b.total, v.fingerprint FROM unlocks_verdict v "
     "JOIN unlocks_batch b ON b.id = v.batch_id JOIN unlocks_requestedbatch l ON l.id = v.line_id "
     "WHERE v.act_id = %(act)s ORDER BY l.unlock_request_id, b.id"
 )
@@ -62,9 +62,10 @@ def verb(selection, by):
 @transaction.atomic
 def sql(selection, by):
     """Write what the verb writes with literal SQL, judging nothing. Sealing is the ledger's: SQL has no key."""
-    at, act, ops = timezone.now(), uuid.uuid4(), connection.ops
+    by, ops = by.begin(), connection.ops
+    at = by.act.at
     values = {
-        "act": act.hex,
+        "act": by.act.id.hex,
         "selection": selection.pk.hex,
         "at": ops.adapt_datetimefield_value(at),
         "until": ops.adapt_datetimefield_value(at + settings.UNLOCK_WINDOW),
@@ -75,17 +76,13 @@ def sql(selection, by):
         for statement in STATEMENTS:
             cursor.execute(statement, values)
         cursor.execute(_DONE, values)
-        chain.append(_entries(cursor, act), by=by, at=at)
+        chain.append_all(_entries(cursor), by=by)
 
 
-def _entries(rows, act):
-    for (unlock_request, account), batches in groupby(rows, key=lambda row: row[:2]):
-        numbers, digest = [], hashlib.sha256()
-        for _, _, number, fingerprint in batches:
-            numbers.append(number)
-            digest.update(f"{number}\t{fingerprint}\n".encode())
-        facts = {"act": str(act), "batches": len(numbers), "numbers": numbers[:50], "sha256": digest.hexdigest()}
-        yield chain.Entry(LedgerEntry.Kind.UNLOCKED, unlock_request, account, facts)
+def _entries(rows):
+    for about, batches in groupby(rows, key=lambda row: row[:2]):
+        done = events.sum_up((batch, number, Decimal(total), mark) for _, _, batch, number, total, mark in batches)
+        yield chain.Entry(events.Unlocked(why="", **done), *about)
 
 
 @transaction.atomic

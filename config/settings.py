@@ -47,15 +47,15 @@ PIN_VERIFICATION_LIFETIME = timedelta(minutes=30)
 # The vendor's policy: may staff take a consent down on the phone? It is the weaker kind, and says so everywhere.
 PHONE_CONSENT = env.bool("PHONE_CONSENT", default=False)
 EVIDENCE_MAX_BYTES = 10 * 1024 * 1024
-# The public check page: what it takes, and how often it may be asked from one place.
+# The public check page: the largest file, and how many checks one network may make in how long.
 CHECK_MAX_BYTES = 20 * 1024 * 1024
-CHECK_TRIES = 30
-CHECK_TRIES_WINDOW = timedelta(minutes=10)
+CHECK_LIMIT = 30
+CHECK_WINDOW = timedelta(minutes=10)
 # Proxies in front of the desk whose X-Forwarded-For entries are believed. 0: the peer's own address counts.
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
 
 INSTALLED_APPS = [
-    "config.apps.DeskAdminConfig",
+    "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",

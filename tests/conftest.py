@@ -1,12 +1,19 @@
+import os
 from importlib import import_module
 
+import hypothesis
 import pytest
 from django.apps import apps
-from django.db import connections
+from django.db import connections, transaction
 from django.test import Client, TransactionTestCase
 
 from tests import factories
 from unlocks.database import guards
+
+# A usual run tries the same few examples each time; `HYPOTHESIS_PROFILE=long` looks for new ones.
+hypothesis.settings.register_profile("usual", max_examples=20, deadline=None, derandomize=True)
+hypothesis.settings.register_profile("long", max_examples=1000, deadline=None)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))
 
 
 def pytest_collection_modifyitems(items):
@@ -39,6 +46,19 @@ def _flush_despite_guards():
     TransactionTestCase._fixture_teardown = flush_despite_guards
     yield
     TransactionTestCase._fixture_teardown = flush
+
+
+@pytest.fixture(scope="module")
+def shared(django_db_setup, django_db_blocker):
+    """Keep what a module's fixtures write for all its tests, whose own writes are rolled back.
+
+    Not for a module with transactional tests.
+    """
+    around = transaction.atomic()
+    around._from_testcase = True  # a PIN try and a seal are transactions of their own, as in any test
+    with django_db_blocker.unblock(), around:
+        yield
+        transaction.set_rollback(True)
 
 
 @pytest.fixture

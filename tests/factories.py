@@ -9,12 +9,15 @@ from itertools import count
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group
+from django.db import transaction
 from django.test import override_settings
 from django.utils import timezone
 
 from unlocks import history, operations
 from unlocks.actors import Actor
+from unlocks.ledger import chain, events
 from unlocks.models import Account, Batch, BatchItem, Contact
+from unlocks.texts.shown import shown_text, text_to_read_out
 
 PIN = "482915"
 
@@ -69,6 +72,16 @@ def customer(contact):
     return Actor.customer(contact)
 
 
+@transaction.atomic
+def imported(*records):
+    """Write records as an import does, with history and one ledger entry; return the first."""
+    by = Actor.desk()
+    for record in records:
+        history.save(record, by=by)
+    chain.append(events.Imported(source="tests"), by=by)
+    return records[0]
+
+
 def make_user(username, *, group=None, password=None, **fields):
     """Make a member of staff, who signs in with `force_login` unless a password is given."""
     user = get_user_model().objects.create_user(username, password=password, is_staff=True, **fields)
@@ -89,7 +102,7 @@ def make_account(*, pin=PIN, admin=True, **fields):
         }
         | fields
     )
-    history.save(account, by=Actor.desk())
+    imported(account)
     if admin:
         make_contact(account=account)
     return account
@@ -106,7 +119,7 @@ def make_contact(*, account, is_admin=True, **fields):
         }
         | fields
     )
-    return history.save(contact, by=Actor.desk())
+    return imported(contact)
 
 
 def make_batch(*, account=None, status="bypassed", items=3, **fields):
@@ -127,16 +140,22 @@ def make_batch(*, account=None, status="bypassed", items=3, **fields):
         }
         | fields
     )
-    history.save(batch, by=Actor.desk())
-    for place, amount in enumerate(amounts):
-        make_item(batch=batch, number=f"INV-{number}-{place + 1}", amount=amount)
+    items = [
+        _item(batch=batch, number=f"INV-{number}-{place}", amount=amount)
+        for place, amount in enumerate(amounts, start=1)
+    ]
+    imported(batch, *items)
     # Adding items blanks the fingerprint in the database.
     batch.refresh_from_db()
     return batch
 
 
 def make_item(*, batch, **fields):
-    item = BatchItem(
+    return imported(_item(batch=batch, **fields))
+
+
+def _item(*, batch, **fields):
+    return BatchItem(
         **{
             "batch": batch,
             "number": f"INV-{next(_numbers)}",
@@ -146,7 +165,6 @@ def make_item(*, batch, **fields):
         }
         | fields
     )
-    return history.save(item, by=Actor.desk())
 
 
 def make_batches(*, account=None, n=3, items=1, **fields):
@@ -189,7 +207,7 @@ def case_consented(agent, *, pin=PIN, **fields):
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin=pin, by=by)
     case.consent, case.receipt = operations.give_consent(
-        link, name=case.admin.name, role="Controller", shown=operations.shown_text(link), by=by
+        link, name=case.admin.name, role="Controller", shown=shown_text(link), by=by
     )
     return case.refresh()
 
@@ -211,7 +229,7 @@ def record_by_phone(case, by, *, pin=PIN):
             contact=case.admin,
             name=case.admin.name,
             role="Controller",
-            shown=operations.text_to_read_out(case.unlock_request),
+            shown=text_to_read_out(case.unlock_request),
             by=acting(by),
         )
     return case.refresh()

@@ -23,6 +23,8 @@ from config.settings import DATABASES, STORAGES  # noqa: E402
 DEBUG = False
 STORAGES["evidence"]["OPTIONS"]["location"] = str(SCRATCH / "evidence")
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
+# Hashing is slow on purpose, and a run types PINs a thousand times. The real cost has a test of its own.
+PASSWORD_HASHERS = ["tests.hashing.QuickHasher"]
 
 if DATABASES["default"]["ENGINE"] == "unlocks.database.sqlite":
     # A file, not memory: threads and the live server open it too.

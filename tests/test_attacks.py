@@ -8,7 +8,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import ProtectedError
 from django.http import HttpResponseBase
 
-from tests.attacks import ATTACKS, difference, snapshot, staged
+from tests.attacks import ATTACKS, difference, make_scene, said_by, snapshot
 from unlocks import operations
 from unlocks.database import guards
 from unlocks.ledger import chain
@@ -26,10 +26,10 @@ def each(attacks):
 
 
 @pytest.fixture(scope="module")
-def scene(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock(), staged() as made:
-        made.before = snapshot()
-        yield made
+def scene(shared):
+    made = make_scene()
+    made.before = snapshot()
+    return made
 
 
 @pytest.fixture(scope="class")
@@ -59,8 +59,9 @@ def test_attack_is_refused(attack, scene, tmp_path):
         try:
             with transaction.atomic():
                 result = carried_out(attack, scene, tmp_path)
-        except REFUSALS:
-            pass
+        except REFUSALS as error:
+            why = error.code if isinstance(error, operations.Refused) else str(error)
+            assert any(words in why for words in map(said_by, attack.refused_by)), why
         else:
             assert refused(result), f"{attack.name} went through"
 

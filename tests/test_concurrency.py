@@ -4,8 +4,10 @@ import threading
 import uuid
 from collections import Counter
 from contextlib import suppress
+from datetime import UTC, datetime
 
 import pytest
+import time_machine
 from django.db import DatabaseError, connection, connections, transaction
 
 from tests.attacks import unlock as unlock_raw
@@ -22,9 +24,21 @@ from tests.factories import (
     open_case,
 )
 from unlocks import history, operations, pins
+from unlocks.customer import rate_limit
 from unlocks.ledger import chain, invariants
-from unlocks.models import Account, Act, Batch, Consent, ConsentedBatch, ConsentWithdrawal, LedgerEntry, UnlockRequest
+from unlocks.models import (
+    Account,
+    Act,
+    Batch,
+    CheckAttempts,
+    Consent,
+    ConsentedBatch,
+    ConsentWithdrawal,
+    LedgerEntry,
+    UnlockRequest,
+)
 from unlocks.rules import Refusal
+from unlocks.texts.shown import shown_text, text_to_read_out
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -37,7 +51,7 @@ def at_once(*calls):
         try:
             start.wait(timeout=20)
             came[place] = call()
-        except Exception as error:  # noqa: BLE001
+        except Exception as error:
             came[place] = error
         finally:
             connections.close_all()
@@ -101,7 +115,7 @@ def test_a_link_is_used_once(agent):
     link, by = case.link, customer(case.admin)
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin="482915", by=by)
-    shown = operations.shown_text(link)
+    shown = shown_text(link)
     came = at_once(
         *3 * [lambda: operations.give_consent(link, name="Ann", role="Owner", shown=shown, by=by)],
         lambda: operations.decline_consent(link, name="Ann", role="", why="", shown=shown, by=by),
@@ -226,10 +240,15 @@ def test_unlocked_and_withdrawn_at_read_committed_only(agent, level):
             consent=case.consent, at=case.consent.given_at, actor="raw", why="Raw"
         ),
     ):
-        with pytest.raises(DatabaseError, match="READ COMMITTED only"), transaction.atomic():
-            with connection.cursor() as cursor:
-                cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
-            write()
+
+        def write_at_that_level(write=write):
+            with transaction.atomic():
+                with connection.cursor() as cursor:
+                    cursor.execute(f"SET TRANSACTION ISOLATION LEVEL {level}")
+                write()
+
+        with pytest.raises(DatabaseError, match="READ COMMITTED only"):
+            write_at_that_level()
     assert set(Batch.objects.filter(status="unlocked")) == set(unlocked.rows)
 
 
@@ -241,7 +260,7 @@ def test_an_item_that_is_being_added_holds_up_the_consent(agent):
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin="482915", by=by)
     case.batch.items.update(memo="Changed")
-    shown, came = operations.shown_text(link), []
+    shown, came = shown_text(link), []
 
     def agree():
         try:
@@ -309,7 +328,7 @@ def test_a_consent_is_recorded_by_phone_or_given(agent, settings):
     second = make_user("second", group="Agent")
     operations.verify_pin(case.unlock_request, pin="482915", by=acting(second))
     case.refresh()
-    shown, read = operations.shown_text(link), operations.text_to_read_out(case.unlock_request)
+    shown, read = shown_text(link), text_to_read_out(case.unlock_request)
     came = at_once(
         lambda: operations.give_consent(link, name="Ann", role="Owner", shown=shown, by=by),
         lambda: operations.record_phone_consent(
@@ -346,3 +365,12 @@ def test_a_certificate_is_issued_once(agent):
     assert {getattr(one, "number", one) for one in came} == {f"{case.consent.reference}-1"}
     assert LedgerEntry.objects.filter(kind="certified").count() == 1
     holds()
+
+
+def test_of_24_checks_of_certificates_at_once_as_many_are_free_as_there_are(settings):
+    settings.CHECK_LIMIT = 5
+    with time_machine.travel(datetime(2026, 11, 23, 14, 3, tzinfo=UTC), tick=False):
+        came = at_once(*24 * [lambda: rate_limit.count_attempt("203.0.113.7")])
+    until = datetime(2026, 11, 23, 14, 10, tzinfo=UTC)
+    assert sorted(came, key=str) == [until] * 19 + [None] * 5
+    assert CheckAttempts.objects.get().count == 24

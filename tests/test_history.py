@@ -1,14 +1,10 @@
 """History written by sets says the same as history written by one row."""
 
-import uuid
-from datetime import timedelta
-
 import pytest
 from django.db import connection
 from django.db.models import F, Value
 from django.db.models.functions import Concat
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 
 from tests.factories import acting, make_account, make_batch, make_batches
 from unlocks import history
@@ -45,17 +41,15 @@ def test_by_one_row_and_by_sets_is_the_same(agent):
 
 def test_history_holds_what_the_table_holds_afterwards(agent):
     make_batches(n=3)
-    act, at = uuid.uuid4(), timezone.now() - timedelta(minutes=1)
+    by = acting(agent)
     written = history.update(
         rows(),
-        by=acting(agent),
-        act=act,
-        at=at,
+        by=by,
         name=Concat(F("name"), Value(" again")),
         item_count=F("item_count") + 1,
     )
     assert written == 3
-    recorded = Batch.history.filter(history_act=act, history_date=at).order_by("id")
+    recorded = Batch.history.filter(history_act=by.act.id, history_date=by.act.at).order_by("id")
     assert list(recorded.values(*COLUMNS)) == list(rows().order_by("pk").values(*COLUMNS))
     assert all(batch.name.endswith(" again") for batch in rows())
 

@@ -1,13 +1,16 @@
 """One rule, asked of one batch or of all, by the page, the list and the verb: always the same answer."""
 
+from datetime import timedelta
+
 import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from tests.attacks import staged
+from tests.attacks import make_scene, write
 from tests.factories import Case, acting, make_account, make_batches
-from unlocks import operations
-from unlocks.models import Batch
+from unlocks import history, operations
+from unlocks.models import Batch, ConsentWithdrawal, Contact, RequestedBatch
 from unlocks.rules import Refusal, eligible, entered_by, has_possible_duplicates, judged, judged_unlocked, sentence
 
 pytestmark = pytest.mark.django_db
@@ -33,9 +36,8 @@ VERDICTS = {
 
 
 @pytest.fixture(scope="module")
-def scene(django_db_setup, django_db_blocker):
-    with django_db_blocker.unblock(), staged() as made:
-        yield made
+def scene(shared):
+    return make_scene()
 
 
 def first_of(scene, name):
@@ -70,6 +72,27 @@ def test_another_person_may_unlock_what_one_took_down(scene):
     assert judged(own, by=scene.second).get().refusal == ""
 
 
+def refusals(batch, *, by, **at):
+    return list(judged(Batch.objects.filter(pk=batch.pk), by=by, **at).values_list("refusal", flat=True))
+
+
+def test_a_batch_that_joined_after_the_consent_is_not_covered(scene):
+    write(RequestedBatch(unlock_request=scene.ready.unlock_request, batch=scene.bare))
+    assert refusals(scene.bare, by=scene.agent) == [Refusal.NOT_COVERED]
+
+
+def test_a_consent_that_was_withdrawn_past_the_verb_is_none(scene):
+    write(ConsentWithdrawal(consent=scene.ready.consent, at=timezone.now(), actor="raw", why="Raw"))
+    assert refusals(scene.ready.batch, by=scene.agent) == [Refusal.WITHDRAWN]
+
+
+def test_a_consent_counts_up_to_its_end(scene):
+    end = scene.ready.consent.valid_until
+    moments = (end - timedelta(microseconds=1), end)
+    judgments = [refusals(scene.ready.batch, by=scene.agent, at=at) for at in moments]
+    assert judgments == [[""], [Refusal.CONSENT_EXPIRED]]
+
+
 def test_only_what_is_unlocked_is_relocked(scene):
     ready = judged_unlocked(Batch.objects.all(), by=scene.manager).filter(refusal="")
     assert set(ready) == set(scene.unlocked.rows)
@@ -102,5 +125,29 @@ def test_an_export_id_is_a_red_flag(scene):
     assert list(flagged) == [scene.bare]
 
 
-def test_who_changed_a_contact_last_made_it(scene):
-    assert not entered_by(scene.ready.admin, scene.agent)
+# Who entered a contact
+
+
+@pytest.fixture
+def contact(scene):
+    contact = Contact(account=scene.home, name="Ann", email="ann@customer.example", is_admin=False)
+    return history.save(contact, by=acting(scene.second))
+
+
+def entered(contact, scene):
+    return [entered_by(contact, user) for user in (scene.second, scene.agent, scene.manager)]
+
+
+def test_whoever_made_a_contact_entered_it(contact, scene):
+    assert entered(contact, scene) == [True, False, False]
+
+
+@pytest.mark.parametrize("changed", [{"email": "other@customer.example"}, {"is_admin": True}])
+def test_whoever_changed_address_or_standing_entered_it_and_so_did_those_before(contact, scene, changed):
+    history.update(Contact.objects.filter(pk=contact.pk), by=acting(scene.agent), **changed)
+    assert entered(contact, scene) == [True, True, False]
+
+
+def test_whoever_changed_something_else_did_not_enter_it(contact, scene):
+    history.update(Contact.objects.filter(pk=contact.pk), by=acting(scene.agent), name="Anna", phone="555-0100")
+    assert entered(contact, scene) == [True, False, False]

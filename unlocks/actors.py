@@ -1,9 +1,41 @@
 """Who acts: a member of staff, a customer or the desk itself. Every verb takes one as `by`."""
 
 import ipaddress
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import cached_property
+from typing import Any, Self
+from uuid import UUID, uuid4
 
 from django.conf import settings
+from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest
+from django.utils import timezone
+
+from .models import Contact
+
+
+class CurrentAct:
+    """What an actor is doing: the id and time that every history row and ledger entry of it carries.
+
+    `rows` counts, by table, the history rows written and not yet told to the ledger.
+    """
+
+    def __init__(self, id: UUID | None = None) -> None:
+        self.id = id or uuid4()
+        self.rows: Counter[str] = Counter()
+
+    @cached_property
+    def at(self) -> datetime:
+        """The time of the act: when it is first asked for, so that a verb has taken its locks before."""
+        return timezone.now()
+
+    def take_rows(self) -> dict[str, int]:
+        """Return the rows counted so far, and start again at none."""
+        rows, self.rows = dict(self.rows), Counter()
+        return rows
 
 
 @dataclass(frozen=True)
@@ -11,38 +43,55 @@ class Actor:
     """`user` is None unless a member of staff acts; `name` is never empty; `ip` and `browser` only when known."""
 
     name: str
-    user: object = None
+    user: User | None = None
     ip: str | None = None
     browser: str = ""
+    act: CurrentAct = field(default_factory=CurrentAct, compare=False, repr=False)
 
     @classmethod
-    def staff(cls, user, request=None):
+    def staff(cls, user: User, request: HttpRequest | None = None) -> Self:
         return cls(name=user.get_username(), user=user, **_from_where(request))
 
     @classmethod
-    def customer(cls, contact, request=None, *, through="Link"):
+    def customer(cls, contact: Contact, request: HttpRequest | None = None, *, through: str = "Link") -> Self:
         """Whoever acts by what was mailed to a contact (`through`: Link or Receipt): that it is they is not known."""
         return cls(name=f"{through} sent to {contact.name}"[:200], **_from_where(request))
 
     @classmethod
-    def desk(cls):
+    def desk(cls) -> Self:
         return cls(name="Unlock Desk")
 
-    def may(self, permission):
+    def begin(self, id: UUID | None = None) -> Self:
+        """Return the same actor at the beginning of another act."""
+        return replace(self, act=CurrentAct(id))
+
+    @property
+    def member(self) -> User:
+        """The member of staff who acts. Raises PermissionDenied when it is not one."""
+        if self.user is None:
+            raise PermissionDenied(f"{self.name} is not a member of staff.")
+        return self.user
+
+    def may(self, permission: str) -> bool:
         return self.user is not None and self.user.is_staff and self.user.has_perm(permission)
 
-    def on_history(self):
-        """Return the columns that say who acted on a history row."""
-        return {"history_user": self.user, "history_actor": self.name, "history_ip": self.ip}
+    def on_history(self) -> dict[str, Any]:
+        """Return the columns that say who acted on a history row, when, and in which act."""
+        return {
+            "history_user": self.user,
+            "history_actor": self.name,
+            "history_ip": self.ip,
+            "history_act": self.act.id,
+        }
 
 
-def _from_where(request):
+def _from_where(request: HttpRequest | None) -> dict[str, Any]:
     if request is None:
         return {}
     return {"ip": client_ip(request), "browser": request.headers.get("User-Agent", "")[:400]}
 
 
-def client_ip(request):
+def client_ip(request: HttpRequest) -> str | None:
     """Return the address of whoever called, believing only as many proxies as TRUSTED_PROXIES says."""
     if settings.TRUSTED_PROXIES:
         hops = [hop.strip() for hop in request.META.get("HTTP_X_FORWARDED_FOR", "").split(",") if hop.strip()]
@@ -51,8 +100,8 @@ def client_ip(request):
     return _address(request.META.get("REMOTE_ADDR"))
 
 
-def _address(text):
+def _address(text: str | None) -> str | None:
     try:
-        return str(ipaddress.ip_address(text.partition("%")[0]))
-    except (AttributeError, ValueError):
+        return str(ipaddress.ip_address((text or "").partition("%")[0]))
+    except ValueError:
         return None

@@ -7,8 +7,8 @@ class UnlocksConfig(AppConfig):
     verbose_name = "Unlock Desk"
 
     def ready(self):
-        from . import roles
-        from .database import guards  # noqa: F401
+        from . import checks, roles  # noqa: F401  checks register themselves
+        from .database import guards
 
         post_migrate.connect(guards.after_migrate, sender=self, dispatch_uid="unlocks.guards")
         post_migrate.connect(roles.after_migrate, dispatch_uid="unlocks.roles")

@@ -1,6 +1,8 @@
 from django.conf import settings
-from django.core.checks import Error, register
-from django.db import DatabaseError
+from django.core.checks import Error, Tags, register
+from django.db import DatabaseError, connections
+from django.db.migrations.loader import MigrationLoader
+from django.db.migrations.recorder import MigrationRecorder
 
 from . import evidence
 from .database import guards
@@ -38,4 +40,22 @@ def evidence_place(app_configs, **kwargs):
                 id="unlocks.E003",
             )
         ]
+    return []
+
+
+@register(Tags.database)
+def made_by_this_version(app_configs, databases=None, **kwargs):
+    """Refuse a database of an older version: before 1.0 migrations are restarted."""
+    for alias in databases or ():
+        applied = MigrationRecorder(connections[alias]).applied_migrations().keys()
+        known = MigrationLoader(None).disk_migrations.keys()
+        if older := sorted(name for app, name in applied - known if app == "unlocks"):
+            return [
+                Error(
+                    f"This database was made by an older version of the desk (migration {older[0]}), "
+                    "which this one cannot use.",
+                    hint="In a trial, “make clean” removes the trial's data; then “make run” starts again.",
+                    id="unlocks.E004",
+                )
+            ]
     return []

@@ -1,6 +1,13 @@
 import hashlib
+import json
+from typing import Any
 
 
 def sha256(content: str | bytes) -> str:
     """Return the SHA-256 (hex) of bytes, or of a text in UTF-8."""
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+
+
+def canonical(content: Any) -> str:
+    """Return canonical JSON: keys sorted, no blanks, letters beyond ASCII as they are."""
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)

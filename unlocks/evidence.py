@@ -3,7 +3,6 @@
 They lie in `storages["evidence"]`, outside what a web server serves. What is handed out was read back and checked.
 """
 
-import json
 import os
 import re
 import secrets
@@ -15,7 +14,8 @@ from django.conf import settings
 from django.core.files.storage import storages
 
 from .digest import sha256
-from .models import ConsentEvidence, LedgerEntry
+from .models import ConsentEvidence
+from .texts.invisible import is_invisible
 
 NAME_LENGTH = 200
 EXTENSIONS = {
@@ -29,12 +29,12 @@ NAMES = {
     "application/pdf": "a PDF",
     "image/png": "a PNG picture",
     "image/jpeg": "a JPEG picture",
-    "message/rfc822": "a saved mail (.eml)",
+    "message/rfc822": "a saved email (.eml)",
 }
 # What programs leave before a mail's first line: a byte order mark, blank lines, an mbox's "From " line.
 _BEFORE_THE_HEAD = rb"\A(?:\xef\xbb\xbf)?[ \t\r\n]*(?:>?From [^\r\n]*[\r\n]+)*"
 _MAIL_HEAD = 1024 * 1024
-TAKEN = "PDF, PNG, JPEG and saved mails (.eml) are taken"
+TAKEN = "PDF, PNG, JPEG and saved emails (.eml) are accepted"
 
 
 class Unfit(Exception):
@@ -49,7 +49,7 @@ def clean_name(file_name):
     """Return the bare name of a file: no folders, nothing that can't be seen, at most 200 characters, never empty."""
     name = re.split(r"[/\\]", unicodedata.normalize("NFC", file_name))[-1]
     seen = "".join(" " if character.isspace() else character for character in name)
-    seen = "".join(character for character in seen if not _hidden(character))
+    seen = "".join(character for character in seen if not is_invisible(character))
     stem, dot, extension = " ".join(seen.split()).strip(" .").rpartition(".")
     if not dot:
         stem, extension = extension, ""
@@ -70,7 +70,7 @@ def media_type(file_name, content):
         raise Unfit(f"This kind of file is not taken: {TAKEN}.")
     if found is None:
         if said == EXTENSIONS["eml"]:
-            raise Unfit(f"This is not {NAMES[said]}: a mail begins with who wrote it and when (From, Date). {TAKEN}.")
+            raise Unfit(f"This is not {NAMES[said]}: an email starts with who wrote it and when (From, Date). {TAKEN}.")
         raise Unfit(f"This is not {NAMES[said]}, whatever its name says, or it is broken. {TAKEN}.")
     if found != said:
         named = f"its name ends in .{extension}" if extension else "its name has no ending"
@@ -115,34 +115,13 @@ def read(digest):
     return content
 
 
-def first_fault():
-    """Read every file back; return a sentence on the first one that is missing or altered, or ''.
-
-    What the ledger was told when the file was attached counts, so that no other file passes for it.
-    """
-    told = {}
-    for body in (
-        LedgerEntry.objects.filter(kind=LedgerEntry.Kind.EVIDENCE).order_by("pk").values_list("body", flat=True)
-    ):
-        facts = json.loads(body)["facts"]
-        told[facts["evidence"]] = facts
+def faults():
+    """Read every file back; yield ("evidence", a sentence) for each that is missing or altered."""
     for kept in ConsentEvidence.objects.select_related("consent").order_by("pk").iterator():
-        if fault := _fault_of(kept, told.pop(kept.pk, {})):
-            return f"Evidence {kept.file_name} of {kept.consent} (SHA-256 {kept.sha256}): {fault}"
-    for facts in told.values():
-        return f"Evidence {facts['file_name']} (SHA-256 {facts['sha256']}): its record is gone from the database."
-    return ""
-
-
-def _fault_of(kept, told):
-    for name in ("consent", "what", "file_name", "size", "sha256"):
-        if told.get(name) != getattr(kept, kept._meta.get_field(name).attname):
-            return f"Its record was altered: the ledger was told another {name.replace('_', ' ')}."
-    try:
-        read(kept.sha256)
-    except Damaged as damaged:
-        return str(damaged)
-    return ""
+        try:
+            read(kept.sha256)
+        except Damaged as damaged:
+            yield "evidence", f"Evidence {kept.file_name} of {kept.consent} (SHA-256 {kept.sha256}): {damaged}"
 
 
 def trouble_with_place():
@@ -163,11 +142,6 @@ def _place(digest):
 
 def _mib(size):
     return f"{size / (1024 * 1024):,.1f} MiB".replace(".0 ", " ")
-
-
-def _hidden(character):
-    """Controls, marks that turn the direction of writing, and whatever else is not to be seen."""
-    return unicodedata.category(character) in {"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"}
 
 
 def _is_pdf(content):

@@ -4,34 +4,40 @@ Sets, not loops: `update` changes a hundred thousand rows in the same few statem
 nobody calls `.update()`, `bulk_create` or `.save()` on a tracked model (a test reads the source and says so).
 """
 
+from typing import Any, TypeVar
+
 from django.core.exceptions import EmptyResultSet
 from django.db import connections, transaction
-from django.db.models import F, Value
+from django.db.models import F, Model, QuerySet, Value
 from django.db.models.expressions import Combinable
-from django.utils import timezone
+
+from .actors import Actor
+
+M = TypeVar("M", bound=Model)
 
 
 class ConcurrentChange(Exception):
     """Somebody else changed the rows meanwhile; nothing was written. Trying again is safe."""
 
 
-def save(instance, *, by, why=""):
+def save(instance: M, *, by: Actor, why: str = "") -> M:
     """Write one row, new or changed, with its history row; return it.
 
     Of a changed row only what history tracks is written: a form must not put an old PIN counter back.
     """
-    tracked = [field.name for field in instance.history.model.tracked_fields if not field.primary_key]
-    instance._history_by = by
-    instance._history_user = by.user
-    instance._change_reason = why or None
+    row: Any = instance  # simple-history reads what to write from attributes of the instance
+    tracked = [field.name for field in row.history.model.tracked_fields if not field.primary_key]
+    row._history_by, row._history_user, row._history_date = by, by.user, by.act.at
+    row._change_reason = why or None
     try:
-        instance.save(update_fields=None if instance._state.adding else tracked)
+        row.save(update_fields=None if row._state.adding else tracked)
     finally:
-        del instance._history_by, instance._history_user, instance._change_reason
+        del row._history_by, row._history_user, row._history_date, row._change_reason
+    _count(row, by, 1)
     return instance
 
 
-def lock(rows):
+def lock(rows: QuerySet) -> None:
     """Lock a queryset's rows in the order of their keys until the transaction ends.
 
     Not their keys: a foreign key is checked at commit, after the ledger's lock, and has to wait for nobody there.
@@ -49,7 +55,7 @@ def lock(rows):
 
 
 @transaction.atomic
-def update(rows, *, by, why="", act=None, at=None, **changes):
+def update(rows: QuerySet, *, by: Actor, why: str = "", **changes: Any) -> int:
     """Change a queryset of a tracked model and write one history row for each row changed; return how many.
 
     `changes` are values or expressions over the row as it was. The caller has locked the rows.
@@ -63,32 +69,34 @@ def update(rows, *, by, why="", act=None, at=None, **changes):
             field.attname: changes.get(field.name, changes.get(field.attname, F(field.attname)))
             for field in model.history.model.tracked_fields
         },
-        **_history_columns(by, why, act, at, "~"),
+        **_history_columns(by, why, "~"),
     )
     if rows.order_by().using(db).update(**changes) != recorded:
         raise ConcurrentChange(f"{model._meta.verbose_name_plural} changed while they were being written.")
+    _count(model, by, recorded)
     return recorded
 
 
 @transaction.atomic
-def insert(model, rows, *, by, why="", act=None, at=None, **columns):
+def insert(model: Any, rows: QuerySet, *, by: Actor, why: str = "", **columns: Any) -> int:
     """Insert one row of a tracked model for each row of a queryset, with history; return how many.
 
     `columns` are the new rows' values, as values or expressions over `rows`.
     """
-    last = model.objects.using(rows.db).order_by("-pk").values_list("pk", flat=True).first() or 0
+    last = model._base_manager.using(rows.db).order_by("-pk").values_list("pk", flat=True).first() or 0
     count = insert_select(model, rows.order_by("pk"), **columns)
-    new = model.objects.using(rows.db).filter(pk__gt=last)
+    new = model._base_manager.using(rows.db).filter(pk__gt=last)
     insert_select(
         model.history.model,
         new.filter(**{name: value for name, value in columns.items() if not isinstance(value, Combinable)}),
         **{field.attname: F(field.attname) for field in model.history.model.tracked_fields},
-        **_history_columns(by, why, act, at, "+"),
+        **_history_columns(by, why, "+"),
     )
+    _count(model, by, count)
     return count
 
 
-def update_untracked(rows, **changes):
+def update_untracked(rows: QuerySet, **changes: Any) -> int:
     """Change columns that the model keeps out of its history (PIN counters, fingerprints); return how many."""
     tracked = {field.name for field in rows.model.history.model.tracked_fields}
     if tracked & changes.keys():
@@ -96,9 +104,9 @@ def update_untracked(rows, **changes):
     return rows.update(**changes)
 
 
-def insert_select(model, rows, **columns):
+def insert_select(model: type[Model], rows: QuerySet, **columns: Any) -> int:
     """INSERT INTO model SELECT ... FROM rows: no row passes through Python; return how many were written."""
-    fields = [model._meta.get_field(name) for name in columns]
+    fields: list[Any] = [model._meta.get_field(name) for name in columns]
     selected = {
         f"column_{number}": value if isinstance(value, Combinable) else Value(value, output_field=field)
         for number, (field, value) in enumerate(zip(fields, columns.values(), strict=True))
@@ -116,14 +124,19 @@ def insert_select(model, rows, **columns):
         return cursor.rowcount
 
 
-def _history_columns(by, why, act, at, kind):
+def _count(model: Any, by: Actor, rows: int) -> None:
+    """Count the history rows of an act, for the ledger entry that says how many there are."""
+    by.act.rows[model.history.model._meta.db_table] += rows
+
+
+def _history_columns(by: Actor, why: str, kind: str) -> dict[str, Any]:
     who = by.on_history()
     return {
-        "history_date": at or timezone.now(),
+        "history_date": by.act.at,
         "history_type": kind,
         "history_change_reason": why or None,
         "history_user_id": who["history_user"].pk if who["history_user"] else None,
         "history_actor": who["history_actor"],
         "history_ip": who["history_ip"],
-        "history_act": act,
+        "history_act": who["history_act"],
     }

@@ -1,5 +1,8 @@
 """Who may do what: three groups, made the same after every migrate."""
 
+from django.contrib.auth import get_user_model
+from django.contrib.auth.models import Group, Permission
+
 AGENT = {
     "open_request",
     "verify_pin",
@@ -39,10 +42,14 @@ GROUPS = {
 }
 
 
+def staff_who_may(permission):
+    """Return the active staff who hold a permission, superusers among them, by username."""
+    able = get_user_model().objects.with_perm(permission, backend="django.contrib.auth.backends.ModelBackend")
+    return able.filter(is_staff=True).order_by("username")
+
+
 def after_migrate(sender, using, **kwargs):
     """Make the groups hold exactly these permissions. Runs after each app, so the last one sees them all."""
-    from django.contrib.auth.models import Group, Permission
-
     if sender.label != "unlocks":
         return
     ours = Permission.objects.using(using).filter(content_type__app_label="unlocks").select_related("content_type")

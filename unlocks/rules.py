@@ -1,5 +1,9 @@
-"""May this batch be unlocked, and if not, why? Asked once, of one batch or of a hundred thousand, in one query."""
+"""The one rule: may this batch be unlocked, and if not, why? One query, for one batch or a hundred thousand."""
 
+from datetime import date, datetime
+from typing import Any
+
+from django.contrib.auth.models import User
 from django.db.models import (
     BooleanField,
     Case,
@@ -9,31 +13,32 @@ from django.db.models import (
     FilteredRelation,
     OuterRef,
     Q,
+    QuerySet,
     TextChoices,
     Value,
     When,
 )
 from django.utils import timezone
 
-from .models import Account, Batch, BatchItem, ConsentWithdrawal, RequestedBatch, UnlockRequest
+from .models import Account, Batch, BatchItem, ConsentWithdrawal, Contact, RequestedBatch, UnlockRequest
 from .texts import formats
 
 
 class Refusal(TextChoices):
-    """Why not. The value is for code, the label the sentence that staff read; `sentence` fills in a batch's facts."""
+    """Why something may not be done. The label is the sentence that staff read; `sentence` fills it in."""
 
     EXPORTED = (
         "exported",
-        "Exported on {exported_on}: Support can't unlock exported batches. "
+        "Exported on {exported_on}. Support can't unlock exported batches. "
         "The customer can enter an adjustment invoice.",
     )
-    PENDING = "pending", "Still pending: the customer can edit it as it is."
-    POSTED = "posted", "Posted, not bypassed: the customer can unpost it without Support."
-    ALREADY_UNLOCKED = "already_unlocked", "Unlocked already{until}."
-    PERIOD_CLOSED = "period_closed", "Its accounting period is closed: the customer has to open the period first."
+    PENDING = "pending", "Still pending. The customer can edit it without an unlock."
+    POSTED = "posted", "Posted, not bypassed. The customer can unpost it without Support."
+    ALREADY_UNLOCKED = "already_unlocked", "Already unlocked{until}."
+    PERIOD_CLOSED = "period_closed", "Its accounting period is closed. The customer has to open the period first."
     ACCOUNT_INACTIVE = "account_inactive", "The account is not active."
-    IN_ANOTHER_REQUEST = "in_another_request", "It is in {unlock_request} already, which is still open."
-    NOT_REQUESTED = "not_requested", "No open request asks for it. Open a request first."
+    IN_ANOTHER_REQUEST = "in_another_request", "Already in {unlock_request}, which is still open."
+    NOT_REQUESTED = "not_requested", "Not in an open request. Open a request first."
     NOT_ASKED = "not_asked", "The customer has not been asked for consent yet ({unlock_request})."
     AWAITING_CUSTOMER = "awaiting_customer", "Waiting for the customer's consent ({unlock_request})."
     NOT_COVERED = "not_covered", "The customer's consent does not cover this batch ({unlock_request})."
@@ -45,90 +50,90 @@ class Refusal(TextChoices):
     CHANGED = "changed", "Changed since the customer consented. Send a new consent link ({unlock_request})."
     OWN_RECORDING = (
         "own_recording",
-        "You took this consent down yourself: another person has to unlock ({unlock_request}).",
+        "You recorded this consent yourself, so another person has to unlock ({unlock_request}).",
     )
-    NOT_UNLOCKED = "not_unlocked", "It is not unlocked."
+    NOT_UNLOCKED = "not_unlocked", "Not unlocked."
 
-    # Of a request, a PIN or a link, not of one batch.
-    NO_BATCHES = "no_batches", "Name at least one batch to unlock."
-    OTHER_ACCOUNT = "other_account", "Not of this account: {names}."
+    # About a request, a PIN, a link or terms, not about one batch.
+    NO_BATCHES = "no_batches", "Choose at least one batch to unlock."
+    OTHER_ACCOUNT = "other_account", "Not in this account: {names}."
     NOT_AN_ADMIN = "not_an_admin", "{name} is not an Admin of the account. {admins}"
     OWN_CONTACT = (
         "own_contact",
-        "You entered or changed the contact {name} yourself: another person has to do this, "
-        "so that nobody of staff can make up a customer.",
+        "You entered or changed the contact {name} yourself, so another person has to do this. "
+        "That way, no one on staff can make up a customer.",
     )
     NOT_AN_AGENT = "not_an_agent", "{name} can't work on unlock requests. Choose an agent or a manager."
-    CLOSED = "closed", "{unlock_request} is closed and does not change any more. Open a new request instead."
-    ADVICE_FIRST = "advice_first", "Offer the safer route first, and record what the customer chose."
-    NO_PIN = "no_pin", "The account has no PIN, so the customer could not agree. A manager has to issue one first."
-    NO_ADMIN = "no_admin", "The account has no Admin contact on file to mail the PIN to. Add one first."
-    PIN_WRONG = "pin_wrong", "That PIN is not right. {left}"
+    CLOSED = "closed", "{unlock_request} is closed and can no longer be changed. Open a new request instead."
+    ADVICE_FIRST = "advice_first", "First offer the safer route, and record what the customer chose."
+    NO_PIN = "no_pin", "The account has no PIN, so the customer can't agree. A manager has to issue one first."
+    NO_ADMIN = "no_admin", "The account has no Admin contact on file to email the PIN to. Add one first."
+    PIN_WRONG = "pin_wrong", "That PIN is not correct. {left}"
     PIN_LOCKED = "pin_locked", "{state}"
     LINK_SEEN = (
         "link_seen",
-        "You were shown the consent link, so you may not know the PIN as well: the customer types it on the "
+        "You were shown the consent link, so you may not also know the PIN. The customer enters it on the "
         "consent page, or another agent verifies it.",
     )
-    PIN_STALE = "pin_stale", "The PIN has to be entered again: it counts for 30 minutes."
+    PIN_STALE = "pin_stale", "The PIN has to be entered again. It is valid for 30 minutes."
     LINK_DEAD = "link_dead", "This consent link can no longer be used. Ask Support to send a new one."
     NOT_OPENED = "not_opened", "The consent form has not been opened yet, so nothing can be decided on it."
-    NO_LINK = "no_link", "No consent link is out, so there is nothing to revoke."
+    NO_LINK = "no_link", "There is no active consent link to revoke."
     CHANGED_WHILE_READING = (
         "changed_while_reading",
-        "What you were shown has changed in the meantime. Please read it again before you decide.",
+        "What you were shown has changed. Please read it again before you decide.",
     )
-    STILL_UNLOCKED = "still_unlocked", "Lock its batches again, or mark them as re-exported, before closing: {names}."
-    WRONG_RESOLUTION = "wrong_resolution", "None of its batches was {names}, so it can't be closed as that."
+    STILL_UNLOCKED = "still_unlocked", "Before closing, relock its batches or mark them as re-exported: {names}."
+    WRONG_RESOLUTION = "wrong_resolution", "None of its batches was {names}, so it can't be closed that way."
     CONSENT_OVER = "consent_over", "There is no consent to withdraw: {names}."
     ALREADY_RECORDED = "already_recorded", "Already recorded as {names}."
-    NO_REASON = "no_reason", "Say why: the reason stays with the record."
+    NO_REASON = "no_reason", "Give a reason. It stays with the record."
     PHONE_CONSENT_OFF = (
         "phone_consent_off",
-        "The vendor's policy does not let staff take a consent down. Send the customer a consent link.",
+        "The vendor's policy does not let staff record a consent by phone. Send the customer a consent link.",
     )
     PIN_NOT_BY_YOU = (
         "pin_not_by_you",
-        "First verify the account PIN for this request: whoever takes the consent down has to have done it, "
+        "First verify the account PIN for this request. The person who records the consent has to do it, "
         "within the last 30 minutes.",
     )
     NOT_BY_PHONE = (
         "not_by_phone",
-        "{name} was given by the customer through the link: it needs no paper, and takes none.",
+        "{name} was given by the customer through the link, so no evidence is needed or accepted.",
     )
     DRAFT_THERE = (
         "draft_there",
-        "Version {version} is being drafted already, by {name}. Change that one, or have it published first.",
+        "{name} is already drafting version {version}. Change that draft, or have it published first.",
     )
     TERMS_FROZEN = (
         "terms_frozen",
-        "Version {version} is published, and published terms do not change. Start a new version instead.",
+        "Version {version} is published, and published terms never change. Start a new version instead.",
     )
     TERMS_CHANGED = (
         "terms_changed",
-        "{name} changed this draft meanwhile ({at}). Read it again as it stands now.",
+        "{name} has changed this draft ({at}). Read the new draft first.",
     )
-    TERMS_SAME = "terms_same", "It says the same as version {version}, which is in force: change it first."
+    TERMS_SAME = "terms_same", "It says the same as version {version}, which is in force. Change it first."
     TERMS_FLAWED = "terms_flawed", "{problem}"
-    OWN_DRAFT = "own_draft", "You wrote at this version, so another person has to publish it: {names}."
-    SAME_FILE = "same_file", "This very file is attached already, as {name}."
+    OWN_DRAFT = "own_draft", "You worked on this version, so another person has to publish it: {names}."
+    SAME_FILE = "same_file", "This file is already attached, as {name}."
     UNFIT_FILE = "unfit_file", "{why}"
     DAMAGED_FILE = (
         "damaged_file",
-        "A file with the same content was attached before, and what is kept of it is damaged. {why} "
-        "Nothing was attached. Tell an administrator: the evidence has to be restored from a backup.",
+        "Nothing was attached. A file with the same content was attached before, and the stored copy is damaged. "
+        "{why} Tell an administrator, who has to restore the evidence from a backup.",
     )
     GUARDS_MISSING = (
         "guards_missing",
         "Nothing was unlocked: the database's guards are missing or altered ({names}). "
-        "An administrator has to run “manage.py migrate”, and find out why.",
+        "An administrator has to run “manage.py migrate” and find out why.",
     )
-    BUSY = "busy", "Somebody else was changing the same batches. Nothing was written; try again."
+    BUSY = "busy", "Someone else was changing the same batches. Nothing was changed. Try again."
 
 
-# Asked apart, not joined: PostgreSQL gives up at nine tables and would judge every batch there is before it chooses.
+# Subqueries, not joins: PostgreSQL plans at most eight joined tables well, and would otherwise judge every batch.
 _INACTIVE = Exists(Account.objects.filter(pk=OuterRef("account"), active=False))
-_TAKEN_BACK = Exists(ConsentWithdrawal.objects.filter(consent=OuterRef("line__consented__consent")))
+_WITHDRAWN = Exists(ConsentWithdrawal.objects.filter(consent=OuterRef("line__consented__consent")))
 
 _STATUS = [
     When(status=Batch.Status.EXPORTED, then=Value(Refusal.EXPORTED)),
@@ -140,14 +145,14 @@ _STATUS = [
 ]
 
 
-def with_open_line(batches):
+def with_open_line(batches: QuerySet[Batch]) -> QuerySet[Any]:
     """Join each batch to its line in an open request, as `line` (at most one: a constraint says so)."""
     return batches.annotate(
         line=FilteredRelation("lines", condition=Q(lines__outcome__in=RequestedBatch.OPEN)),
     )
 
 
-def eligible(batches):
+def eligible(batches: QuerySet[Batch]) -> QuerySet[Any]:
     """Annotate a Batch queryset with `obstacle`: why it can't join a new request ('' when it can)."""
     return with_open_line(batches).annotate(
         obstacle=_why(*_STATUS, When(line__isnull=False, then=Value(Refusal.IN_ANOTHER_REQUEST))),
@@ -155,7 +160,7 @@ def eligible(batches):
     )
 
 
-def judged(batches, *, by, at=None):
+def judged(batches: QuerySet[Batch], *, by: User, at: datetime | None = None) -> QuerySet[Any]:
     """Annotate a Batch queryset with `refusal`: why the user `by` may not unlock it now ('' when they may)."""
     at = at or timezone.now()
     waiting, asked = UnlockRequest.Status.OPEN, UnlockRequest.Status.AWAITING_CONSENT
@@ -166,7 +171,7 @@ def judged(batches, *, by, at=None):
             When(line__unlock_request__status=waiting, then=Value(Refusal.NOT_ASKED)),
             When(line__unlock_request__status=asked, then=Value(Refusal.AWAITING_CUSTOMER)),
             When(line__consented__isnull=True, then=Value(Refusal.NOT_COVERED)),
-            When(_TAKEN_BACK, then=Value(Refusal.WITHDRAWN)),
+            When(_WITHDRAWN, then=Value(Refusal.WITHDRAWN)),
             When(line__consented__consent__valid_until__lte=at, then=Value(Refusal.CONSENT_EXPIRED)),
             When(~Q(fingerprint=F("line__consented__fingerprint")), then=Value(Refusal.CHANGED)),
             When(line__consented__consent__recorded_by=by, then=Value(Refusal.OWN_RECORDING)),
@@ -175,16 +180,16 @@ def judged(batches, *, by, at=None):
     )
 
 
-def judged_unlocked(batches, *, by, at=None):
-    """Annotate a Batch queryset with `refusal`: why it can't be locked again or marked as re-exported."""
+def judged_unlocked(batches: QuerySet[Batch], *, by: User, at: datetime | None = None) -> QuerySet[Any]:
+    """Annotate a Batch queryset with `refusal`: why it can't be relocked or marked as re-exported."""
     return with_open_line(batches).annotate(
         refusal=_why(When(~Q(status=Batch.Status.UNLOCKED), then=Value(Refusal.NOT_UNLOCKED))),
         open_request=F("line__unlock_request_id"),
     )
 
 
-def sentence(code, batch=None, **facts):
-    """Return the sentence for a refusal ('' for none), with the facts of `batch` and those given."""
+def sentence(code: str, batch: Batch | None = None, **facts: Any) -> str:
+    """Return the sentence for a refusal ('' for none), filled in from `batch` and the facts given."""
     if not code:
         return ""
     return Refusal(code).label.format(
@@ -195,36 +200,44 @@ def sentence(code, batch=None, **facts):
     )
 
 
-def entered_by(contact, user):
-    """Say whether `user` ever entered a contact, its address or its standing as Admin.
+def short_name(code: str) -> str:
+    """Name a refusal in a word or two, for a group of batches, such as "Period closed"."""
+    if code == Refusal.OWN_RECORDING:
+        return "Recorded by the same person"
+    known = Refusal(code).name if code in Refusal.values else code
+    return known.replace("_", " ").capitalize()
 
-    Then somebody else has to send links and PINs; a later change by another does not wash that off.
+
+def entered_by(contact: Contact, user: User) -> bool:
+    """Return whether `user` ever entered a contact's address, or made it an Admin or not.
+
+    Then someone else has to send links and PINs, whoever changes the contact later.
     """
-    before = None
+    previous = None
     for row in contact.history.order_by("history_id"):
-        told = (row.email, row.is_admin)
-        if told != before and row.history_user_id == user.pk:
+        recorded = (row.email, row.is_admin)
+        if recorded != previous and row.history_user_id == user.pk:
             return True
-        before = told
+        previous = recorded
     return False
 
 
-def has_possible_duplicates():
-    """Return an expression: does the batch hold an item with an export id, so that it may be in the books already?"""
+def has_possible_duplicates() -> Exists:
+    """Return an expression: whether the batch has an item with an export id, which may be in the books already."""
     return Exists(BatchItem.objects.filter(batch=OuterRef("pk")).exclude(export_id=""), output_field=BooleanField())
 
 
-def _why(*cases):
+def _why(*cases: When) -> Case:
     return Case(*cases, default=Value(""), output_field=CharField(max_length=30))
 
 
-def _day(day):
+def _day(day: date | None) -> str:
     return formats.day(day) or "an unknown day"
 
 
-def _until(moment):
+def _until(moment: datetime | None) -> str:
     return f", until {formats.moment(moment)}" if moment else ""
 
 
-def _reference(pk):
+def _reference(pk: int | None) -> str:
     return f"UR-{pk:06d}" if pk else "another request"

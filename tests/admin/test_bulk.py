@@ -1,4 +1,4 @@
-"""Bulk acts: the preview judges the very set that the act then takes, once, and the report names every batch."""
+"""Bulk actions: the preview judges the very set that the act then takes, once, and the report names every batch."""
 
 import uuid
 
@@ -11,7 +11,7 @@ from django.urls import reverse
 from tests import factories
 from unlocks import history, operations
 from unlocks.actors import Actor
-from unlocks.admin.base import freeze
+from unlocks.admin.lists import freeze
 from unlocks.models import Act, Batch, LedgerEntry, UnlockRequest
 from unlocks.texts.formats import moment
 
@@ -60,7 +60,7 @@ def test_the_preview_groups_by_reason_and_changes_nothing(agent, agent_client):
     assert response.context["ready"]["n"] == 2
     assert [(group["refusal"], group["n"]) for group in response.context["groups"]] == [("exported", 2), ("changed", 1)]
     assert "Unlock 2 batches</button>" in page
-    assert "Exported on May 3, 2026: Support can&#x27;t unlock exported batches." in page
+    assert "Exported on May 3, 2026. Support can&#x27;t unlock exported batches." in page
     assert statuses(case.batches) == ["bypassed"] * 3
     assert (LedgerEntry.objects.count(), Act.objects.count()) == (before, 0)
 
@@ -112,7 +112,7 @@ def test_unknown_selections_and_acts_are_not_found(agent, agent_client):
     selection = select(agent, [factories.make_batch()])
     assert agent_client.get(address(selection, "delete")).status_code == 404
     assert agent_client.get(f"/desk/selection/{uuid.uuid4()}/unlock/").status_code == 404
-    assert agent_client.get(f"/desk/acts/{uuid.uuid4()}/").status_code == 404
+    assert agent_client.get(f"/desk/unlocks/act/{uuid.uuid4()}/").status_code == 404
 
 
 # The act
@@ -156,7 +156,7 @@ def test_the_second_submit_finds_the_report_of_the_first(agent, agent_client):
     second = agent_client.post(address(selection), {"key": key})
     back = agent_client.get(address(selection))
     assert first.url == second.url == back.url
-    assert "This was done already," in agent_client.get(second.url).content.decode()
+    assert "This was already done on" in agent_client.get(second.url).content.decode()
     assert Act.objects.count() == 1
     assert [batch.history.filter(status="unlocked").count() for batch in case.batches] == [1, 1]
 
@@ -170,7 +170,7 @@ def test_two_people_with_the_same_batches_get_one_unlock(agent, agent_client, se
     response = second_agent_client.post(address(theirs), {"key": shown.context["form"]["key"].value()})
     page = second_agent_client.get(response.url).content.decode()
     assert "No batch was unlocked." in page
-    assert "Unlocked already, until" in page
+    assert "Already unlocked, until" in page
     assert [batch.history.filter(status="unlocked").count() for batch in case.batches] == [1, 1]
 
 
@@ -194,10 +194,10 @@ def test_locking_again_needs_a_reason(agent, manager, manager_client):
     selection = select(manager, case.batches)
     response = confirm(manager_client, selection, "relock", why=" ")
     assert response.status_code == 422
-    assert "Say why they are locked again: it stays with the record." in response.content.decode()
+    assert "Give the reason. It stays with the record." in response.content.decode()
     assert statuses(case.batches) == ["unlocked"] * 2
     response = confirm(manager_client, selection, "relock", why="The window is over.")
-    assert "2 batches were locked again." in manager_client.get(response.url).content.decode()
+    assert "2 batches were relocked." in manager_client.get(response.url).content.decode()
     assert statuses(case.batches) == ["bypassed"] * 2
     assert Act.objects.get(kind="relock").why == "The window is over."
 
@@ -305,7 +305,7 @@ def test_selected_requests_are_taken(agent, second_agent, second_agent_client):
     response = act_on(second_agent_client, "take", [mine, closed])
     page = second_agent_client.get(response.url).content.decode()
     assert f"Yours now: {mine.unlock_request}." in page
-    assert f"{closed.unlock_request} is closed and does not change any more." in page
+    assert f"{closed.unlock_request} is closed and can no longer be changed." in page
     assert (mine.refresh().unlock_request.assignee, closed.refresh().unlock_request.assignee) == (second_agent, agent)
 
 

@@ -8,7 +8,6 @@ import re
 from datetime import timedelta
 
 import pytest
-from django.contrib.admin import site
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
@@ -21,10 +20,12 @@ from tests.admin.test_request_page import page_of
 from tests.papers import MAIL, PDF, kept_as
 from unlocks import history, operations
 from unlocks.actors import Actor
+from unlocks.admin.site import desk
 from unlocks.certificates import batch_list
 from unlocks.database import guards
 from unlocks.models import Act, Certificate, Consent, ConsentedBatch, ConsentEvidence, ResentReceipt, UnlockRequest
-from unlocks.templatetags.desk import mail, moment
+from unlocks.templatetags.desk import email, moment
+from unlocks.texts.shown import shown_text
 
 CONSENTS = "/desk/unlocks/consent/"
 
@@ -177,9 +178,9 @@ def test_all_that_was_recorded_stands_there(agent, agent_client, consented):
         f"“{consent.ticked[1]}”",
         "“Agree and record my consent”",
         "By the customer, through the consent link",
-        f'{consented.admin.name} <span class="muted">({mail(consented.admin.email)})</span>',
+        f'{consented.admin.name} <span class="muted">({email(consented.admin.email)})</span>',
         "By the customer, ",
-        f"by agent to {mail(link.email)}",
+        f"by agent to {email(link.email)}",
         reverse("admin:unlocks_consentterms_change", args=[consent.terms_id]),
         '<b>Receipt of the consent</b> <span class="tag good">Sent</span>',
     ):
@@ -215,9 +216,12 @@ def test_what_is_unknown_is_said_to_be_so(agent, agent_client, consented):
 
 def test_the_weaker_kind_says_so(agent_client, recorded_by_phone):
     page = shown(agent_client, recorded_by_phone)
-    assert f"<b>Taken down by agent: {recorded_by_phone.admin.name} said yes on the phone.</b> The weaker kind" in page
-    assert '<span class="tag wait">Taken down by staff</span></h1>' in page
-    assert "Taken down by staff (weaker): agent" in page
+    assert (
+        f"<b>agent recorded by phone that {recorded_by_phone.admin.name} said yes.</b> This is a lower-assurance"
+        in page
+    )
+    assert '<span class="tag wait">Recorded by phone</span></h1>' in page
+    assert "Recorded by phone (lower assurance): agent" in page
     assert "Typed by an agent (lower assurance): agent, " in page
     assert "none: read out on the phone" in page
     assert "Agreed" not in page
@@ -227,7 +231,7 @@ def test_a_withdrawal_stands_on_top(agent, agent_client, recorded_by_phone):
     operations.withdraw_consent(recorded_by_phone.consent, why="Changed their mind.", by=factories.acting(agent))
     page = shown(agent_client, recorded_by_phone)
     assert "by agent.</b> “Changed their mind.” Nothing can be unlocked under it any more." in page
-    assert '<span class="tag bad">Withdrawn</span> <span class="tag wait">Taken down by staff</span>' in page
+    assert '<span class="tag bad">Withdrawn</span> <span class="tag wait">Recorded by phone</span>' in page
 
 
 def test_a_refusal_covers_nothing(agent, agent_client):
@@ -235,7 +239,7 @@ def test_a_refusal_covers_nothing(agent, agent_client):
     by = factories.customer(case.admin)
     operations.open_consent_link(case.link, by=by)
     case.consent, _ = operations.decline_consent(
-        case.link, name="", role="", why="", shown=operations.shown_text(case.link), by=by
+        case.link, name="", role="", why="", shown=shown_text(case.link), by=by
     )
     page = shown(agent_client, case)
     assert "None: the customer declined." in page
@@ -247,7 +251,7 @@ def test_a_refusal_covers_nothing(agent, agent_client):
 def listed(client):
     """Return reference, answer, batches and validity of each row of the list, as they read."""
     rows = client.get(CONSENTS).context["cl"].result_list
-    site_admin = site.get_model_admin(Consent)
+    site_admin = desk.get_model_admin(Consent)
     cells = [
         [getattr(site_admin, column)(row) for column in ("number", "decided", "how_many", "until")] for row in rows
     ]
@@ -269,10 +273,10 @@ def test_the_list_and_the_page_say_what_is_no_longer_in_force(agent, manager, ag
     was = [f"was {moment(case.consent.valid_until)}" for case in cases]
     assert listed(agent_client) == [
         [expired.consent.reference, "Agreed", "2", f"{was[0]} expired"],
-        [withdrawn.consent.reference, "Withdrawn Taken down by staff", "2", f"{was[1]} withdrawn"],
+        [withdrawn.consent.reference, "Withdrawn Recorded by phone", "2", f"{was[1]} withdrawn"],
         [closed.consent.reference, "Agreed", "2", f"{was[2]} the request is closed"],
-        [used.consent.reference, "Agreed", "2", f"{was[3]} nothing waits under it"],
-        [stands.consent.reference, "Agreed Taken down by staff", "2", moment(stands.consent.valid_until)],
+        [used.consent.reference, "Agreed", "2", f"{was[3]} no batch is waiting under it"],
+        [stands.consent.reference, "Agreed Recorded by phone", "2", moment(stands.consent.valid_until)],
     ]
     assert ["<dt>Was valid until</dt>" in shown(agent_client, case) for case in cases] == [True] * 4 + [False]
     assert ["<dt>Valid until</dt>" in shown(agent_client, case) for case in cases] == [False] * 4 + [True]
@@ -283,8 +287,8 @@ def test_what_is_wrong_stands_on_top_and_its_form_stays_open(agent_client, recor
     page = " ".join(response.content.decode().split())
     assert "<title>Error: " in page
     assert (
-        'id="problems" role="alert" tabindex="-1" autofocus> <div> <p><b>Attach a signed paper or a mail: not done.</b>'
-        '</p> <ul> <li><a href="#id_attach_what_0">Say what the file is.</a></li> '
+        'id="problems" role="alert" tabindex="-1" autofocus> <div> <p><b>Attach a signed paper or an email: not done.'
+        '</b></p> <ul> <li><a href="#id_attach_what_0">Say what the file is.</a></li> '
         '<li><a href="#id_attach_file">Choose the file.</a></li> </ul>'
     ) in page
     assert page.count('<details class="verb-of" open>') == 1
@@ -330,7 +334,7 @@ def test_the_page_costs_the_same_for_one_batch_and_for_thirty(agent, agent_clien
     for number in range(3):
         operations.attach_evidence(
             large.consent,
-            what="mail",
+            what="email",
             file_name=f"{number}.pdf",
             content=PDF.replace(b"1.4", b"1.%d" % number),
             by=factories.acting(agent),
@@ -359,7 +363,7 @@ def test_a_paper_is_handed_out_to_be_saved_and_never_shown(agent_client, paper):
 def test_a_name_in_a_header_is_only_a_name(agent, agent_client, recorded_by_phone, evidence_place):
     paper = operations.attach_evidence(
         recorded_by_phone.consent,
-        what="mail",
+        what="email",
         file_name='Einver"ständnis;\r\nX-Evil: 1.pdf',
         content=PDF,
         by=factories.acting(agent),
@@ -398,7 +402,7 @@ def test_a_paper_that_is_damaged_is_not_handed_out(agent_client, paper, evidence
     page = response.content.decode()
     assert response.status_code == 500
     assert said in page
-    assert "Tell whoever administers the desk, today." in page
+    assert "Tell an administrator today." in page
     assert paper.sha256 in page
     assert "EVIL" not in page
     assert "Traceback" not in page
@@ -408,15 +412,15 @@ def test_a_paper_that_is_damaged_is_not_handed_out(agent_client, paper, evidence
 
 
 def test_a_paper_is_attached_on_the_consents_page(agent_client, recorded_by_phone, evidence_place):
-    response = post(agent_client, recorded_by_phone, "attach", what="mail", file=SimpleUploadedFile("a.pdf", PDF))
+    response = post(agent_client, recorded_by_phone, "attach", what="email", file=SimpleUploadedFile("a.pdf", PDF))
     assert (response.status_code, response.url) == (302, consent_page(recorded_by_phone))
     assert "a.pdf" in shown(agent_client, recorded_by_phone)
     before = state(recorded_by_phone)
-    again = post(agent_client, recorded_by_phone, "attach", what="mail", file=SimpleUploadedFile("b.pdf", PDF))
+    again = post(agent_client, recorded_by_phone, "attach", what="email", file=SimpleUploadedFile("b.pdf", PDF))
     assert again.status_code == 422
-    assert "This very file is attached already, as a.pdf." in again.content.decode()
+    assert "This file is already attached, as a.pdf." in again.content.decode()
     assert "Choose the file again: it was not kept." in again.content.decode()
-    for typed in ({}, {"what": "mail"}, {"file": SimpleUploadedFile("c.exe", PDF), "what": "mail"}):
+    for typed in ({}, {"what": "email"}, {"file": SimpleUploadedFile("c.exe", PDF), "what": "email"}):
         assert post(agent_client, recorded_by_phone, "attach", **typed).status_code == 422
     assert state(recorded_by_phone) == before
 
@@ -424,7 +428,7 @@ def test_a_paper_is_attached_on_the_consents_page(agent_client, recorded_by_phon
 def test_a_mail_with_raw_letters_in_its_head_is_attached(agent_client, recorded_by_phone, evidence_place):
     content = MAIL.replace(b"Dana Whitfield", "Jörg Müller".encode("latin-1"))
     response = post(
-        agent_client, recorded_by_phone, "attach", what="mail", file=SimpleUploadedFile("answer.eml", content)
+        agent_client, recorded_by_phone, "attach", what="email", file=SimpleUploadedFile("answer.eml", content)
     )
     assert (response.status_code, response.url) == (302, consent_page(recorded_by_phone))
     kept = ConsentEvidence.objects.get()
@@ -434,8 +438,8 @@ def test_a_mail_with_raw_letters_in_its_head_is_attached(agent_client, recorded_
 
 def test_the_customers_own_consent_asks_for_no_paper(agent_client, consented):
     assert "attach" not in agent_client.get(consent_page(consented)).context["forms"]
-    response = post(agent_client, consented, "attach", what="mail", file=SimpleUploadedFile("a.pdf", PDF))
-    assert "it needs no paper, and takes none." in response.content.decode()
+    response = post(agent_client, consented, "attach", what="email", file=SimpleUploadedFile("a.pdf", PDF))
+    assert "so no evidence is needed or accepted." in response.content.decode()
 
 
 # Receipts
@@ -472,7 +476,7 @@ def test_a_second_click_sends_no_second_receipt(agent_client, consented):
     assert post(agent_client, consented, "resend_receipt", seen=seen).status_code == 302
     response = post(agent_client, consented, "resend_receipt", seen=seen)
     assert response.status_code == 422
-    assert "This was done already: receipt sent again by agent" in response.content.decode()
+    assert "This was already done: receipt sent again by agent" in response.content.decode()
     assert ResentReceipt.objects.count() == 1
 
 
@@ -506,7 +510,7 @@ def test_a_receipt_belongs_to_its_consent(agent, agent_client, consented, django
     with django_capture_on_commit_callbacks(execute=True):
         factories.record_by_phone(consented, agent)
     receipts = agent_client.get(consent_page(consented)).context["receipts"]
-    assert [receipt.what for receipt in receipts] == ["Receipt of what was taken down"]
+    assert [receipt.what for receipt in receipts] == ["Receipt of the consent recorded by phone"]
     consented.consent = first
     with django_capture_on_commit_callbacks(execute=True):
         post(agent_client, consented, "resend_receipt")

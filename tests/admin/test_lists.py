@@ -5,13 +5,13 @@ from datetime import date
 from decimal import Decimal
 
 import pytest
-from django.contrib.admin.sites import site
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from tests import factories
 from unlocks import history
+from unlocks.admin.site import desk
 from unlocks.models import Account, Batch, BatchItem, Contact, LedgerEntry, Selection, UnlockRequest
 
 BATCHES = "/desk/unlocks/batch/"
@@ -68,7 +68,7 @@ def test_lists_cost_as_many_queries_at_thirty_rows_as_at_one(manager_client, man
 
 
 def test_a_list_counts_no_further_than_its_cap(manager_client, monkeypatch):
-    monkeypatch.setattr("unlocks.admin.base.CappedPaginator.cap", 4)
+    monkeypatch.setattr("unlocks.admin.lists.CappedPaginator.cap", 4)
     factories.make_batches(n=4)
     assert "4 batches" in text(manager_client, BATCHES)
     factories.make_batches(n=2)
@@ -96,9 +96,9 @@ def test_each_batch_has_its_verdict_and_its_amounts(agent_client, agent):
     factories.make_batch(number="BIG", total=Decimal("1218204.50"), item_count=1234)
     factories.case_consented(agent, batches=[factories.make_batch(number="CAN")])
     shown = text(agent_client, BATCHES)
-    assert "Exported on May 3, 2026: Support can&#x27;t unlock exported batches." in shown
-    assert "No open request asks for it." in shown
-    assert '<span class="tag good">Ready</span>' in shown
+    assert "Exported on May 3, 2026. Support can&#x27;t unlock exported batches." in shown
+    assert "Not in an open request." in shown
+    assert '<span class="tag good">Yes</span>' in shown
     assert "$1,218,204.50" in shown
     assert "1,234" in shown
 
@@ -274,7 +274,7 @@ def test_nobody_deletes_staff(superuser_client, agent):
 def test_every_page_of_the_desk_refuses_to_delete(rf, superuser):
     request = rf.get("/")
     request.user = superuser
-    assert [model for model, page in site._registry.items() if page.has_delete_permission(request)] == []
+    assert [model for model, page in desk._registry.items() if page.has_delete_permission(request)] == []
 
 
 @pytest.mark.parametrize("status", ["unlocked", "exported", "pending"])

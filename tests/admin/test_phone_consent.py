@@ -18,8 +18,9 @@ from tests.papers import PDF, PNG
 from unlocks import history, operations, rules
 from unlocks.actors import Actor
 from unlocks.models import Consent, ConsentEvidence
+from unlocks.texts.shown import text_to_read_out
 
-TAG = '<span class="tag wait">Taken down by staff</span>'
+TAG = '<span class="tag wait">Recorded by phone</span>'
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +106,7 @@ def test_a_pin_typed_all_the_same_is_refused_on_top(agent, agent_client, advised
 
 
 def test_a_link_that_is_out_is_said_to_stop_working(agent, agent_client, verified):
-    said = f"The consent link that is out to {verified.admin.name} stops working as soon as you record this."
+    said = f"The active consent link, sent to {verified.admin.name}, stops working as soon as you record this."
     assert said not in agent_client.get(phone_page(verified)).content.decode()
     operations.send_consent_link(verified.unlock_request, contact=verified.admin, by=factories.acting(agent))
     assert said in agent_client.get(phone_page(verified)).content.decode()
@@ -132,7 +133,7 @@ def test_without_the_policy_nothing_is_said_of_it(agent_client, verified, settin
     response = agent_client.get(phone_page(verified), follow=True)
     assert response.redirect_chain == [(page_of(verified), 302)]
     assert message_of(response) == [
-        "The consent can't be taken down now. The vendor's policy does not let staff take a consent down. "
+        "The consent can't be recorded by phone now. The vendor's policy does not let staff record a consent by phone. "
         "Send the customer a consent link."
     ]
 
@@ -151,7 +152,7 @@ def test_an_auditor_is_shown_neither_the_way_nor_the_page(auditor_client, verifi
 
 def test_a_request_that_is_not_there_is_not_found(agent_client, db):
     for key in ("999999", "x", "1" * 30):
-        assert agent_client.get(f"/desk/unlocks/unlockrequest/{key}/take-down/").status_code == 404
+        assert agent_client.get(f"/desk/unlocks/unlockrequest/{key}/record-by-phone/").status_code == 404
 
 
 def test_once_agreed_it_is_not_offered_again(agent, agent_client, verified):
@@ -173,10 +174,10 @@ def test_after_a_change_it_is_offered_again(agent, agent_client, verified):
 def test_the_text_stands_there_word_for_word(agent_client, verified):
     response = agent_client.get(phone_page(verified))
     lines = [f"{words}{code}" for _, words, code in response.context["lines"]]
-    text = operations.text_to_read_out(verified.unlock_request)
+    text = text_to_read_out(verified.unlock_request)
     assert lines == [line for line in text.split("\n") if line.strip()]
     page = response.content.decode()
-    assert "This is the weaker kind of consent." in page
+    assert "This is a lower-assurance consent." in page
     assert 'class="title">Unlock bypassed batches' in page
     assert '<p class="heading">The questions</p>' in page
     assert response.context["form"]["shown"].value() == hashlib.sha256(text.encode()).hexdigest()
@@ -216,11 +217,9 @@ def test_what_they_answered_is_recorded(agent, agent_client, verified, mailoutbo
         "Dana Whitfield",
         "Controller",
     )
-    assert consent.text == operations.text_to_read_out(verified.unlock_request)
+    assert consent.text == text_to_read_out(verified.unlock_request)
     assert response.redirect_chain == [(page_of(verified), 302)]
-    assert message_of(response) == [
-        f"{consent} is recorded as taken down by you: Dana Whitfield said yes on the phone. Another person unlocks."
-    ]
+    assert message_of(response) == [f"{consent} is recorded by phone: Dana Whitfield said yes. Another person unlocks."]
     assert verified.refresh().unlock_request.status == "consented"
     assert kinds(verified)[-2:] == ["recorded_by_phone", "email_sent"]
     assert [mail.to for mail in mailoutbox] == [[verified.admin.email]]
@@ -239,7 +238,7 @@ def test_a_paper_comes_with_it(agent, agent_client, verified):
     [
         ("contact", "", "Choose the Admin who is on the phone. Nobody else can consent."),
         ("name", " ", "Type the full name that they gave."),
-        ("name", "Dana\u202e", "This holds characters that can't be seen. Type it by hand."),
+        ("name", "Dana\u202e", "This holds characters that can't be seen. Type it instead of pasting it."),
         ("role", "", "Ask for their role, and type it."),
         ("read_out", "", "Read the whole text out first; then tick this."),
         ("authorized", "", "Without that, nothing can be recorded. Ask for an Admin who is authorized."),
@@ -276,7 +275,7 @@ def test_only_an_admin_of_the_account_is_on_the_phone(agent_client, verified):
         (upload(PNG, "signed.pdf"), "This is a PNG picture, but its name ends in .pdf. Save it under its right name."),
         (
             upload(b"PK\x03\x04", "signed.zip"),
-            "This kind of file is not taken: PDF, PNG, JPEG and saved mails (.eml) are taken.",
+            "This kind of file is not taken: PDF, PNG, JPEG and saved emails (.eml) are accepted.",
         ),
     ],
 )
@@ -360,7 +359,7 @@ def test_a_second_click_records_nothing_twice(agent_client, verified):
     response = agent_client.post(phone_page(verified), typed, follow=True)
     assert response.redirect_chain == [(page_of(verified), 302)]
     (said,) = [said for said in message_of(response) if "already" in said]
-    assert said.startswith("This was done already: consent taken down by staff by agent, ")
+    assert said.startswith("This was already done: consent recorded by phone by agent on ")
     assert said.endswith("Nothing was done twice.")
     assert Consent.objects.count() == 1
 
@@ -390,20 +389,22 @@ def recorded_by_phone(agent):
 
 def test_whoever_took_it_down_is_told_who_unlocks(agent, second_agent, manager, agent_client, recorded_by_phone):
     page = agent_client.get(page_of(recorded_by_phone))
-    tone, heading, sentence, _ = page.context["case"].next
-    assert (tone, heading) == ("wait", "Ready for another person: 2 batches.")
-    assert sentence.startswith("You took this consent down, so you can't unlock under it. Ask manager or second-agent.")
+    step = page.context["next"]
+    assert (step.tone, step.heading) == ("wait", "Ready for someone else to unlock: 2 batches.")
+    assert step.text.startswith(
+        "You recorded this consent by phone, so someone else must unlock. Ask manager or second-agent. Valid until "
+    )
     assert next_verb(agent_client, recorded_by_phone) == "hand_over"
     assert 'name="verb" value="unlock"' not in page.content.decode()
-    assert [(row["tone"], row["tag"]) for row in page.context["case"].verdicts] == [("wait", "Not by you")] * 2
-    assert page.context["case"].steps[3]["remark"] == "2 of 2 ready, not by you"
+    assert [row["verdict"] for row in page.context["case"].verdicts] == [("wait", "Someone else must unlock")] * 2
+    assert page.context["case"].steps[3]["remark"] == "2 of 2 ready for someone else"
 
 
 def test_once_handed_over_it_says_with_whom_it_is(agent, second_agent, auditor, agent_client, recorded_by_phone):
     operations.assign(recorded_by_phone.unlock_request, to=second_agent, by=factories.acting(agent))
-    sentence = agent_client.get(page_of(recorded_by_phone)).context["case"].next[2]
+    sentence = agent_client.get(page_of(recorded_by_phone)).context["next"].text
     assert sentence.startswith(
-        "You took this consent down, so you can't unlock under it. It is with second-agent now. It holds until "
+        "You recorded this consent by phone, so someone else must unlock. It is assigned to second-agent. Valid until "
     )
 
 
@@ -411,7 +412,7 @@ def test_whoever_took_it_down_unlocks_nothing(agent, agent_client, recorded_by_p
     response = post(agent_client, recorded_by_phone, "unlock")
     preview = agent_client.get(response.url)
     assert preview.context["ready"]["n"] == 0
-    assert [group["name"] for group in preview.context["groups"]] == ["Taken down by the same person"]
+    assert [group["name"] for group in preview.context["groups"]] == ["Recorded by the same person"]
     agent_client.post(response.url, {"key": preview.context["form"]["key"].value()})
     assert {batch.status for batch in recorded_by_phone.refresh().batches} == {"bypassed"}
 
@@ -419,19 +420,15 @@ def test_whoever_took_it_down_unlocks_nothing(agent, agent_client, recorded_by_p
 def test_another_person_is_offered_to_unlock_and_told_what_it_stands_on(second_agent_client, recorded_by_phone):
     assert next_verb(second_agent_client, recorded_by_phone) == "unlock"
     page = second_agent_client.get(page_of(recorded_by_phone))
-    assert (
-        page.context["case"]
-        .next[2]
-        .startswith(
-            f"Taken down by agent: {recorded_by_phone.admin.name} said yes on the phone, to terms version 1, "
-            "for exactly these batches, as they stand. Anybody but agent may unlock, until "
-        )
+    assert page.context["next"].text.startswith(
+        f"agent recorded by phone that {recorded_by_phone.admin.name} said yes to terms version 1, "
+        "for exactly these batches as they are now. Anyone but agent may unlock until "
     )
 
 
 def test_nobody_else_who_could_unlock_is_said(agent, agent_client, recorded_by_phone):
-    sentence = agent_client.get(page_of(recorded_by_phone)).context["case"].next[2]
-    assert "Nobody else here may unlock: a superuser has to add somebody to Agent or Manager." in sentence
+    sentence = agent_client.get(page_of(recorded_by_phone)).context["next"].text
+    assert "No one else here may unlock: a superuser has to add someone to Agent or Manager." in sentence
 
 
 def screens(case):
@@ -458,8 +455,8 @@ def test_every_screen_says_what_it_is(agent, second_agent, second_agent_client):
         assert f"Agreed by {case.admin.name}" not in second_agent_client.get(address).content.decode()
     preview = post(second_agent_client, case, "unlock").url
     shown = second_agent_client.get(preview)
-    assert (shown.context["ready"]["weaker"], TAG in shown.content.decode()) == (2, True)
-    assert "taken down by another member of staff on the phone: the weaker kind" in shown.content.decode()
+    assert (shown.context["ready"]["by_phone"], TAG in shown.content.decode()) == (2, True)
+    assert "recorded by phone by someone else: a lower-assurance consent" in shown.content.decode()
     key = shown.context["form"]["key"].value()
     report = second_agent_client.post(preview, {"key": key}, follow=True).content.decode()
     assert report.count(TAG) == 2
@@ -476,27 +473,29 @@ def test_a_consent_of_the_customers_own_is_not_called_that(agent, second_agent_c
 
 def test_the_timeline_tells_it(agent, second_agent_client, recorded_by_phone):
     operations.attach_evidence(
-        recorded_by_phone.consent, what="mail", file_name="a.pdf", content=PDF, by=factories.acting(agent)
+        recorded_by_phone.consent, what="email", file_name="a.pdf", content=PDF, by=factories.acting(agent)
     )
     page = second_agent_client.get(page_of(recorded_by_phone)).content.decode()
     for sentence in (
-        f"<b>Consent taken down by staff</b> on the phone: {recorded_by_phone.admin.name}, Controller, said yes to "
+        f"<b>Consent recorded by phone</b>: {recorded_by_phone.admin.name}, Controller, said yes to "
         "2 batches, terms version 1",
-        f"<b>Evidence attached</b>: Mail from the customer, a.pdf ({len(PDF)} bytes)",
+        f"<b>Evidence attached</b>: Email from the customer, a.pdf ({len(PDF)} bytes)",
     ):
         assert sentence in page
 
 
 def test_the_audit_log_marks_it(manager_client, recorded_by_phone):
     log = manager_client.get("/desk/unlocks/ledgerentry/").content.decode()
-    assert '<span class="tag wait">Consent taken down by staff</span>' in log
+    assert '<span class="tag wait">Consent recorded by phone</span>' in log
 
 
 def test_somebody_elses_report_does_not_say_you(agent, agent_client, manager_client, recorded_by_phone):
     act = operations.unlock(recorded_by_phone.rows, by=factories.acting(agent))
     report = reverse("admin:act_report", args=[act.pk])
-    assert "You took this consent down yourself: another person" in agent_client.get(report).content.decode()
-    assert "agent took this consent down: another person" in manager_client.get(report).content.decode()
+    own = rules.sentence("own_recording", unlock_request=recorded_by_phone.unlock_request)
+    assert escape(own) in agent_client.get(report).content.decode()
+    for_others = "agent recorded this consent by phone, so someone else must unlock"
+    assert for_others in manager_client.get(report).content.decode()
 
 
 # Papers later
@@ -509,14 +508,14 @@ def test_a_paper_is_attached_from_the_request_page(agent_client, recorded_by_pho
     assert f'href="{reverse("admin:consent_evidence", args=[recorded_by_phone.consent.pk, paper.pk])}"' in page
     again = post(agent_client, recorded_by_phone, "attach", what="signed_paper", file=upload())
     assert again.status_code == 422
-    assert "This very file is attached already, as signed.pdf." in again.content.decode()
+    assert "This file is already attached, as signed.pdf." in again.content.decode()
 
 
 def test_a_paper_for_the_customers_own_consent_is_refused(agent, agent_client):
     case = factories.case_consented(agent)
     assert 'value="attach"' not in agent_client.get(page_of(case)).content.decode()
     response = post(agent_client, case, "attach", what="signed_paper", file=upload())
-    assert "it needs no paper, and takes none." in response.content.decode()
+    assert "so no evidence is needed or accepted." in response.content.decode()
     response = post(agent_client, factories.open_case(agent), "attach", what="signed_paper", file=upload())
     assert "The customer has not answered in this request yet." in response.content.decode()
     assert not ConsentEvidence.objects.exists()
@@ -527,8 +526,8 @@ def test_withdrawing_says_beforehand_how_many_are_relocked(agent, second_agent, 
         form = agent_client.get(page_of(recorded_by_phone)).context["forms"]["withdraw"]
         return form.fields["why"].help_text
 
-    assert said() == "Nothing is unlocked under it. The request is closed. This can't be taken back."
+    assert said() == "Nothing is unlocked under it. The request is closed. This can't be undone."
     operations.unlock(recorded_by_phone.rows, by=factories.acting(second_agent))
-    assert said() == "2 batches are locked again at once, and the request is closed. This can't be taken back."
+    assert said() == "2 batches are relocked right away, and the request is closed. This can't be undone."
     done(agent_client, recorded_by_phone, "withdraw", why="They changed their mind.")
     assert {batch.status for batch in recorded_by_phone.refresh().batches} == {"bypassed"}

@@ -4,7 +4,6 @@ import html
 import re
 
 import pytest
-from django.contrib.admin import site
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
@@ -13,6 +12,7 @@ from tests import factories
 from tests.attacks import difference, snapshot
 from tests.factories import acting
 from unlocks import operations
+from unlocks.admin.site import desk
 from unlocks.admin.terms import example
 from unlocks.digest import sha256
 from unlocks.models import ConsentTerms
@@ -159,7 +159,7 @@ def test_the_list_says_where_each_version_stands(manager_client, manager, second
     factories.case_awaiting(agent)
     operations.draft_terms(by=acting(manager))
     rows = manager_client.get(LIST).context["cl"].result_list
-    model_admin = site._registry[ConsentTerms]
+    model_admin = desk.get_model_admin(ConsentTerms)
     day = f"{timezone.localtime():%b %-d, %Y}"
     assert [[str(getattr(model_admin, name)(row)) for name in model_admin.list_display[2:]] for row in rows] == [
         ['<span class="tag wait">Draft</span>', f"{day}, manager", "", "0", "0"],
@@ -189,7 +189,7 @@ def test_a_version_is_started_from_the_list(manager_client, agent_client, manage
     assert "Version 2 begins with the words in force. Nobody is shown it until it is published." in words(response)
     assert "Go to the draft of version 2" in words(manager_client.get(LIST))
     again = manager_client.post(NEW, follow=True)
-    assert "Version 2 is being drafted already, by manager." in words(again)
+    assert "is already drafting version 2." in words(again)
     assert ConsentTerms.objects.count() == 2
 
 
@@ -240,26 +240,26 @@ def test_a_draft_is_saved(second_client, second_manager, draft):
         ("title", "", "Type the title."),
         ("title", "x" * 201, "Ensure this value has at most 200 characters (it has 201)."),
         ("title", "Terms of {vendor}", "A title holds no braces: placeholders are for the text alone."),
-        ("title", "Terms\u202e", "This holds characters that can't be seen. Type it by hand."),
+        ("title", "Terms\u202e", "This holds characters that can't be seen. Type it instead of pasting it."),
         ("text", "   ", "Type the terms."),
         ("text", "x" * 20_001, "Ensure this value has at most 20000 characters (it has 20001)."),
         (
             "text",
             "Dear {customer}",
-            "{customer} is no placeholder. Braces are for {vendor} and {accounting_software} only.",
+            "{customer} is not a placeholder. Use braces only for {vendor} and {accounting_software}.",
         ),
         (
             "text",
             "Dear {vendor",
-            "The brace { near “Dear {vendor” has no other half. "
-            "Braces are for {vendor} and {accounting_software} only.",
+            "The brace { near “Dear {vendor” has no matching brace. "
+            "Use braces only for {vendor} and {accounting_software}.",
         ),
-        ("text", "You\u2066 agree", "This holds characters that can't be seen. Type it by hand."),
-        ("text", "You\0 agree", "This holds characters that can't be seen. Type it by hand."),
+        ("text", "You\u2066 agree", "This holds characters that can't be seen. Type it instead of pasting it."),
+        ("text", "You\0 agree", "This holds characters that can't be seen. Type it instead of pasting it."),
         (
             "text",
             "You do\u200b not agree",
-            "A character that can't be seen (zero width space) stands after “You do”. Delete it.",
+            "This holds characters that can't be seen. Type it instead of pasting it.",
         ),
     ],
 )
@@ -282,7 +282,7 @@ def test_the_second_writer_is_told_and_keeps_the_text(manager_client, draft, sec
     assert response.status_code == 422
     summary = words(response)
     assert "Nothing was saved. Your text stands below, and what differs under it; to save it over theirs" in summary
-    assert "second-manager changed this draft meanwhile" in summary
+    assert "second-manager has changed this draft" in summary
     assert response.context["form"]["text"].value() == "You answer for everything."
     assert response.context["text_difference"] == [
         ("same", "You answer for "),
@@ -303,7 +303,7 @@ def test_a_writer_whose_draft_was_published_meanwhile_keeps_the_text(manager_cli
     response = manager_client.post(page(draft), typed(draft, text="Typed for an hour."))
     assert response.status_code == 422
     shown = words(response)
-    assert "Nothing was saved. Version 2 is published, and published terms do not change." in shown
+    assert "Nothing was saved. Version 2 is published, and published terms never change." in shown
     assert "What you had typed not saved Other terms Typed for an hour." in shown
     assert 'name="text"' not in raw(response)
 
@@ -334,12 +334,12 @@ def test_publishing_twice_says_so(second_client, draft):
     seen = operations.terms_seen(draft)
     for _ in range(2):
         response = second_client.post(page(draft, "publish"), {"seen": seen}, follow=True)
-    assert "Version 2 is published, and published terms do not change." in words(response)
+    assert "Version 2 is published, and published terms never change." in words(response)
     assert second_client.get(page(draft, "publish"))["Location"] == page(draft)
 
 
 def test_the_drafter_is_told_who_can_publish(manager_client, draft, second_manager):
-    says = "You wrote at this version, so another person has to publish it: second-manager."
+    says = "You worked on this version, so another person has to publish it: second-manager."
     assert f"Not to be published yet. {says}" in words(manager_client.get(page(draft)))
     assert page(draft, "publish") not in raw(manager_client.get(page(draft)))
     for response in (
@@ -356,7 +356,7 @@ def test_the_drafter_is_told_who_can_publish(manager_client, draft, second_manag
 def test_what_changed_since_it_was_read_is_not_published(second_client, draft, sent):
     response = second_client.post(page(draft, "publish"), sent)
     assert response.status_code == 422
-    assert "Nothing was published. manager changed this draft meanwhile" in words(response)
+    assert "Nothing was published. manager has changed this draft" in words(response)
     assert response.context["form"]["seen"].value() == operations.terms_seen(draft)
     draft.refresh_from_db()
     assert draft.published_at is None

@@ -91,7 +91,7 @@ def _watch(context, troubles):
 
     def note_page(response):
         # A page that answers 403 or 410 on purpose is an error to the console; the test looks at the page itself.
-        if response.unlock_request.is_navigation_request() and 400 <= response.status < 500:
+        if response.request.is_navigation_request() and 400 <= response.status < 500:
             refused_pages.add(response.url)
 
     def note_message(message):

@@ -6,7 +6,7 @@ from tests import factories
 from tests.browser.conftest import press
 from unlocks import operations
 from unlocks.certificates import keys
-from unlocks.models import CheckTry
+from unlocks.models import CheckAttempts
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -73,14 +73,14 @@ def test_each_answer_fits_the_screen_and_is_accessible(new_context, desk, axe, i
     check_file(page, files / "large.pdf")
     look()
     press(page.get_by_role("link", name="Choose another file"))
-    settings.CHECK_TRIES = 1
+    settings.CHECK_LIMIT = 1
     check_file(page, files / "whole.pdf")
     look()
     assert seen == [
         "Check a certificate",
         *["Genuine and unaltered"] * 2,
         "Not genuine",
-        "Such a certificate was issued",
+        "A matching certificate was issued",
         "Not genuine",
         "Check a certificate",
         "This file is too large",
@@ -118,7 +118,10 @@ def test_the_check_with_the_keyboard_alone(new_context, desk, issued):
     tab_to("Code")
     page.keyboard.type(issued.code)
     enter()
-    assert (heading(page), page.evaluate("document.activeElement.id")) == ("Such a certificate was issued", "result")
+    assert (heading(page), page.evaluate("document.activeElement.id")) == (
+        "A matching certificate was issued",
+        "result",
+    )
     tab_to("verify_certificate.py")
 
 
@@ -131,7 +134,7 @@ def test_the_check_without_scripts_and_its_script_to_download(new_context, desk,
         page.get_by_role("link", name="verify_certificate.py").click()
     assert download.value.suggested_filename == "verify_certificate.py"
     assert page.locator("#key").inner_text() == keys.public_key()
-    assert CheckTry.objects.get().count == 1
+    assert CheckAttempts.objects.get().count == 1
 
 
 def test_the_key_is_picked_whole_by_one_click(new_context, desk, db):

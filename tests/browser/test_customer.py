@@ -100,9 +100,9 @@ def test_each_page_fits_the_screen_and_is_accessible(make_case, new_context, axe
         *["Unlock bypassed batches"] * 4,
         "Check your answers",
         *["Your consent is recorded"] * 2,
-        "This link has been used",
-        "We do not know this link",
-        "No receipt here",
+        "This link was already used",
+        "We do not recognize this link",
+        "Receipt not found",
         *["You do not agree"] * 2,
         "Recorded: you do not agree",
         "This link no longer works",
@@ -165,13 +165,13 @@ def test_what_has_to_be_mended_has_the_focus_and_leads_to_its_field(make_case, n
     open_form(page, make_case())
     press(page.get_by_role("button", name="Continue"))
     assert page.evaluate("document.activeElement.id") == "problems"
-    assert page.title() == "Please look again: Unlock bypassed batches · ServiceTitan Support"
-    page.get_by_role("link", name="Type the account PIN.").click()
+    assert page.title() == "Needs attention: Unlock bypassed batches · ServiceTitan Support"
+    page.get_by_role("link", name="Enter the account PIN.").click()
     assert page.evaluate("document.activeElement.id") == "id_pin"
     described = page.get_by_label("Account PIN").get_attribute("aria-describedby").split()
     assert [page.locator(f"#{one}").inner_text() for one in described] == [
         "The number that confirms your account to Support. This page does not keep it.",
-        "Type the account PIN.",
+        "Enter the account PIN.",
     ]
     assert page.get_by_label("Account PIN").get_attribute("aria-invalid") == "true"
 

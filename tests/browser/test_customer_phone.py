@@ -1,4 +1,4 @@
-"""The customer's whole path on a phone, by touch: from the mail to a certificate that checks as genuine, and back."""
+"""The customer's whole path on a phone, by touch: from the email to a certificate that checks as genuine, and back."""
 
 import re
 
@@ -50,14 +50,14 @@ def tap(control):
         control.tap()
 
 
-def link_in_mail(place):
-    """Return the address in the newest mail that leads to a consent form or a receipt."""
+def link_in_email(place):
+    """Return the address in the newest email that leads to a consent form or a receipt."""
     links = [re.search(rf"http://\S+/{place}/[\w-]{{20,}}/", message.body) for message in mail.outbox]
     return [link[0] for link in links if link][-1]
 
 
 def decide(page):
-    page.goto(link_in_mail("consent"))
+    page.goto(link_in_email("consent"))
     tap(page.get_by_role("button", name="Open the form"))
     page.get_by_label("Full name").fill("Dana Whitfield")
     page.get_by_label("Role in the company").fill("Controller")
@@ -67,10 +67,10 @@ def decide(page):
     tap(page.get_by_role("button", name="Continue: check your answers"))
 
 
-def test_from_the_mail_to_a_certificate_that_is_genuine(agent, phone, look, desk, tmp_path):
+def test_from_the_email_to_a_certificate_that_is_genuine(agent, phone, look, desk, tmp_path):
     case = factories.case_awaiting(agent)
     page = phone()
-    page.goto(link_in_mail("consent"))
+    page.goto(link_in_email("consent"))
     look(page, "Your decision is needed")
     decide(page)
     look(page, "Check your answers")
@@ -79,7 +79,7 @@ def test_from_the_mail_to_a_certificate_that_is_genuine(agent, phone, look, desk
     look(page, "Your consent is recorded")
 
     operations.unlock(case.rows, by=acting(factories.make_user("agent2", group="Agent")))
-    page.goto(link_in_mail("receipt"))
+    page.goto(link_in_email("receipt"))
     look(page, "Your consent is recorded")
     assert "Support unlocked 2 batches" in page.locator("main").inner_text()
     tap(page.get_by_role("button", name="Get the certificate"))
@@ -97,7 +97,7 @@ def test_from_the_mail_to_a_certificate_that_is_genuine(agent, phone, look, desk
         download.value.save_as(files[kind])
     assert (files["pdf"].read_bytes(), files["json"].read_text()) == (bytes(issued.pdf), issued.content)
 
-    page.goto(link_in_mail("receipt"))
+    page.goto(link_in_email("receipt"))
     tap(page.get_by_role("contentinfo").get_by_role("link", name="Check it"))
     look(page, "Check a certificate")
     for file in files.values():
@@ -107,49 +107,49 @@ def test_from_the_mail_to_a_certificate_that_is_genuine(agent, phone, look, desk
         assert page.get_by_role("status").get_by_text(issued.number).count() == 1
 
 
-def test_taking_it_back_before_the_unlock(agent, phone, look):
+def test_withdrawing_before_the_unlock(agent, phone, look):
     case = factories.case_awaiting(agent)
     page = phone(color_scheme="dark")
     decide(page)
     tap(page.get_by_role("button", name="Agree and record my consent"))
-    tap(page.get_by_role("link", name="Take this consent back"))
-    look(page, "Take this consent back?")
+    tap(page.get_by_role("link", name="Withdraw this consent"))
+    look(page, "Withdraw this consent?")
     assert "Stays locked: 2 batches" in page.locator("main").inner_text()
-    tap(page.get_by_role("link", name="Leave it as it is"))
+    tap(page.get_by_role("link", name="Keep this consent"))
     look(page, "Your consent is recorded")
     assert ConsentWithdrawal.objects.count() == 0
 
-    tap(page.get_by_role("link", name="Take this consent back"))
-    tap(page.get_by_role("button", name="Take this consent back"))
+    tap(page.get_by_role("link", name="Withdraw this consent"))
+    tap(page.get_by_role("button", name="Withdraw this consent"))
     look(page, "This consent was withdrawn")
-    assert page.get_by_role("link", name="Take this consent back").count() == 0
+    assert page.get_by_role("link", name="Withdraw this consent").count() == 0
     assert (case.refresh().unlock_request.resolution, ConsentWithdrawal.objects.get().why) == ("withdrawn", "")
 
 
-def test_taking_it_back_after_the_unlock_without_scripts(agent, phone):
+def test_withdrawing_after_the_unlock_without_scripts(agent, phone):
     case = factories.case_unlocked(agent)
     operations.mark_re_exported(case.rows.filter(pk=case.batch.pk), by=acting(agent))
     page = phone(java_script_enabled=False)
-    page.goto(link_in_mail("receipt"))
-    tap(page.get_by_role("link", name="Take this consent back"))
+    page.goto(link_in_email("receipt"))
+    tap(page.get_by_role("link", name="Withdraw this consent"))
     said = page.locator("main").inner_text()
-    assert ("Locked again at once: 1 batch" in said, "Stays exported: 1 batch" in said) == (True, True)
+    assert ("Relocked at once: 1 batch" in said, "Stays exported: 1 batch" in said) == (True, True)
     page.get_by_label("Why (optional)").fill("Entered by hand after all.")
-    tap(page.get_by_role("button", name="Take this consent back"))
+    tap(page.get_by_role("button", name="Withdraw this consent"))
     said = page.locator("main").inner_text()
-    assert ("Locked again: 1 batch" in said, "Entered by hand after all." in said) == (True, True)
+    assert ("Relocked: 1 batch" in said, "Entered by hand after all." in said) == (True, True)
     assert sorted(Batch.objects.values_list("status", flat=True)) == ["bypassed", "exported"]
     page.go_back()
-    assert "This consent was taken back already" in page.locator("main").inner_text()
+    assert "This consent was already withdrawn" in page.locator("main").inner_text()
     assert ConsentWithdrawal.objects.count() == 1
 
 
-def test_a_double_tap_takes_it_back_once(agent, phone):
+def test_a_double_tap_withdraws_once(agent, phone):
     factories.case_consented(agent)
     page = phone()
-    page.goto(link_in_mail("receipt"))
-    tap(page.get_by_role("link", name="Take this consent back"))
-    page.get_by_role("button", name="Take this consent back").dblclick()
+    page.goto(link_in_email("receipt"))
+    tap(page.get_by_role("link", name="Withdraw this consent"))
+    page.get_by_role("button", name="Withdraw this consent").dblclick()
     page.wait_for_url(re.compile(r"/receipt/(\?again)?$"))
     assert page.get_by_role("heading", level=1).inner_text().replace("\n", " ") == "This consent was withdrawn"
     assert ConsentWithdrawal.objects.count() == 1
@@ -158,31 +158,31 @@ def test_a_double_tap_takes_it_back_once(agent, phone):
 def test_a_reason_that_can_t_be_kept_leads_back_to_its_field(agent, phone, look):
     factories.case_consented(agent)
     page = phone()
-    page.goto(link_in_mail("receipt"))
-    tap(page.get_by_role("link", name="Take this consent back"))
+    page.goto(link_in_email("receipt"))
+    tap(page.get_by_role("link", name="Withdraw this consent"))
     page.get_by_label("Why (optional)").fill("...")
-    tap(page.get_by_role("button", name="Take this consent back"))
-    look(page, "Take this consent back?")
+    tap(page.get_by_role("button", name="Withdraw this consent"))
+    look(page, "Withdraw this consent?")
     assert page.evaluate("document.activeElement.id") == "problems"
     page.get_by_role("link", name="Use at least one letter.").tap()
     assert page.evaluate("document.activeElement.id") == "id_why"
 
 
-def test_what_staff_took_down_says_so_and_can_be_taken_back(agent, phone, look):
+def test_what_staff_recorded_by_phone_says_so_and_can_be_withdrawn(agent, phone, look):
     case = factories.case_recorded_by_phone(agent)
     page = phone()
-    page.goto(link_in_mail("receipt"))
-    look(page, "A consent was taken down for you")
-    tap(page.get_by_role("link", name="Take it back"))
-    tap(page.get_by_role("button", name="Take this consent back"))
+    page.goto(link_in_email("receipt"))
+    look(page, "A consent was recorded by phone")
+    tap(page.get_by_role("link", name="Withdraw it"))
+    tap(page.get_by_role("button", name="Withdraw this consent"))
     look(page, "This consent was withdrawn")
     assert case.refresh().unlock_request.resolution == "withdrawn"
 
 
-def test_where_nothing_can_be_taken_back_it_says_why(agent, phone, look, desk):
+def test_where_nothing_can_be_withdrawn_it_says_why(agent, phone, look, desk):
     case = factories.case_consented(agent)
     page = phone()
-    page.goto(link_in_mail("receipt"))
+    page.goto(link_in_email("receipt"))
     operations.close_request(case.unlock_request, resolution="canceled", why="Not needed", by=acting(agent))
     page.goto(f"{desk}/receipt/withdraw/")
     look(page, "The request is closed")

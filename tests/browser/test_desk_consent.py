@@ -30,7 +30,7 @@ def fits(page):
 
 
 def record(page):
-    press(page.get_by_role("button", name="Record the consent as taken down by me"))
+    press(page.get_by_role("button", name="Record the consent"))
 
 
 @pytest.mark.parametrize("size", [{"width": 1440, "height": 900}, PHONE], ids=["desk", "phone"])
@@ -55,10 +55,10 @@ def test_one_takes_it_down_and_another_unlocks(
     press(first.get_by_role("button", name="Verify the PIN"))
     first.get_by_role("link", name="The customer can't use the link?").click()
     axe(first)
-    press(first.get_by_role("button", name="Take the consent down…"))
+    press(first.get_by_role("button", name="Record the consent by phone…"))
     axe(first)
     assert fits(first)
-    assert first.get_by_text("This is the weaker kind of consent.").is_visible()
+    assert first.get_by_text("This is a lower-assurance consent.").is_visible()
     assert first.get_by_text("Are you authorized to decide this for Northwind Heating?").is_visible()
 
     # Too early: nothing is recorded, and what was typed is still there.
@@ -93,8 +93,8 @@ def test_one_takes_it_down_and_another_unlocks(
     assert fits(first)
     consent = Consent.objects.get()
     assert (consent.how, consent.recorded_by, consent.evidence.get().file_name) == ("phone", agent, signed.name)
-    assert evidence.first_fault() == ""
-    assert "Ready for another person: 2 batches." in first.content()
+    assert list(evidence.faults()) == []
+    assert "Ready for someone else to unlock: 2 batches." in first.content()
     assert first.get_by_role("button", name=re.compile("^Unlock")).count() == 0
 
     # Whoever took it down is refused in the bulk action too.
@@ -104,14 +104,14 @@ def test_one_takes_it_down_and_another_unlocks(
     press(first.get_by_role("button", name="Go", exact=True))
     axe(first)
     assert "No batch can be unlocked." in first.content()
-    assert "You took this consent down yourself: another person has to unlock" in first.content()
+    assert "You recorded this consent yourself, so another person has to unlock" in first.content()
 
     # Another person unlocks, knowing what kind it is.
     second = sign_in(new_context().new_page(), second_agent)
     second.set_viewport_size(size)
     second.goto(request_page)
     axe(second)
-    assert "Taken down by agent: Dana Whitfield said yes on the phone" in second.content()
+    assert "agent recorded by phone that Dana Whitfield said yes" in second.content()
     press(second.get_by_role("button", name="Unlock 2 batches…"))
     axe(second)
     assert "for which you are the second person" in second.content()
@@ -129,7 +129,7 @@ def test_one_takes_it_down_and_another_unlocks(
     axe(second)
     assert fits(second)
     # What is wrong in a panel at the side is said on top, and leads there.
-    second.get_by_text("Attach a signed paper or a mail").click()
+    second.get_by_text("Attach a signed paper or an email").click()
     press(second.get_by_role("button", name="Attach the file"))
     axe(second)
     assert second.locator("#problems").evaluate("problems => problems === document.activeElement")

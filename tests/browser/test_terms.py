@@ -61,7 +61,7 @@ def test_one_drafts_and_previews_and_another_publishes(new_context, desk, axe, s
     text = page.get_by_label("Text")
     assert text.input_value() == "Dear {customer}"
     described = text.get_attribute("aria-describedby").split()
-    assert any("{customer} is no placeholder." in page.locator(f"[id='{name}']").inner_text() for name in described)
+    assert any("{customer} is not a placeholder." in page.locator(f"[id='{name}']").inner_text() for name in described)
 
     reach(page, text)
     page.keyboard.press("Control+A")

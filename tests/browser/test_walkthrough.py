@@ -12,7 +12,7 @@ from unlocks.models import Batch, LedgerEntry, UnlockRequest
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
-PASSWORD = "a-long-trial-password"  # noqa: S105
+PASSWORD = "a-long-trial-password"
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def northwind(db):
 
 def sign_in(page, desk, username):
     page.goto(desk)
-    page.get_by_label("User name").fill(username)
+    page.get_by_label("Username").fill(username)
     page.get_by_label("Password").fill(PASSWORD)
     press(page.get_by_role("button", name=re.compile("(Log|Sign) in")))
 
@@ -103,10 +103,11 @@ def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe
     batch = Batch.objects.get(number="20261101-INV")
     boss.goto(f"{desk}/desk/unlocks/batch/{batch.pk}/history/")
     axe(boss)
-    assert "Bypassed" in boss.content() and "Unlocked" in boss.content()
+    assert "Bypassed" in boss.content()
+    assert "Unlocked" in boss.content()
     press(boss.get_by_role("link", name="Audit log").first)
     axe(boss)
-    assert [*LedgerEntry.objects.order_by("sequence").values_list("kind", flat=True)] == [
+    assert [*LedgerEntry.objects.exclude(kind="imported").order_by("sequence").values_list("kind", flat=True)] == [
         "opened",
         "advised",
         "link_sent",

@@ -83,7 +83,8 @@ def test_negative_total_stays_a_number():
 def test_same_facts_same_bytes_and_their_hash():
     content = batch_list.content(samples.many(600))
     assert content == batch_list.content(samples.many(600))
-    assert content.startswith("\ufeffNumber,Name,".encode()) and content.endswith(b"\r\n")
+    assert content.startswith("\ufeffNumber,Name,".encode())
+    assert content.endswith(b"\r\n")
     assert batch_list.sha256(samples.many(600)) == hashlib.sha256(content).hexdigest()
 
 

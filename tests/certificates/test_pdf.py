@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from bidi.mirror import MIRRORED
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pypdf import PdfReader
 from reportlab.pdfbase.pdfmetrics import stringWidth
@@ -193,10 +193,10 @@ def test_batches_of_a_big_case_are_not_listed_beside_the_text():
     assert listed == {500: (2, 1), 501: (1, 1)}
 
 
-def test_text_of_ten_thousand_batches_is_printed_whole():
-    facts = samples.many(10_000)
-    whole = squeezed("".join(bodies(facts)))
-    assert {whole.count(batch["fingerprint"]) for batch in facts["batches"]} == {1}
+def test_text_of_two_thousand_batches_is_printed_whole():
+    facts = samples.many(2000)
+    printed = Counter(re.findall("[0-9a-f]{64}", squeezed("".join(bodies(facts)))))
+    assert {printed[batch["fingerprint"]] for batch in facts["batches"]} == {1}
 
 
 # --- What it says ----------------------------------------------------------------------------------------------------
@@ -306,7 +306,6 @@ long = st.builds(lambda text, times: text * times, typed, st.integers(1, 40))
 HARD = "- 😀 שלום (חיפה): 14 items, $11,920.00, posted Nov 1, 2026, " + "W" * 150
 
 
-@settings(max_examples=60, deadline=None)
 @given(text=long, name=typed, batch=typed, reason=long, file_name=typed)
 @example(text=HARD, name=HARD, batch=HARD, reason=HARD, file_name=HARD)
 @example(text=f"[ ] {HARD}", name="محمد", batch="李小龍", reason="[U+4E2D]", file_name="\u202efdp.exe")

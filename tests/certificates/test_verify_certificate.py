@@ -454,7 +454,7 @@ def test_facts_are_judged_only_once_the_signature_fits():
     assert refusal(data.replace(value.encode(), b"0" * 128)) == (
         "The signature does not match: something was changed after it was signed, or it was made up."
     )
-    with pytest.raises(NotGenuine, match="A batch is listed twice."):
+    with pytest.raises(NotGenuine, match=r"A batch is listed twice\."):
         read(data)
 
 

@@ -1,6 +1,7 @@
 """The customer's pages: what they show, what they keep, whom they turn away. The browser sees them in tests/browser."""
 
 import re
+from copy import deepcopy
 from datetime import timedelta
 from html import unescape
 
@@ -15,23 +16,35 @@ from tests.factories import PIN, customer
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.customer import consent
-from unlocks.customer.forms import DecisionForm, seal
+from unlocks.customer.forms import DecisionForm, sign_answers
 from unlocks.digest import sha256
 from unlocks.models import Account, Consent, ConsentLink, LedgerEntry
 from unlocks.texts import wording
+from unlocks.texts.formats import day, moment, moment_with_seconds, money, time_of_day
+from unlocks.texts.shown import shown_text
 
 WRONG = "000000"
 RIGHT = {"action": "check", "name": "Dana Whitfield", "role": "Controller", "authorized": "on", "agree": "on"}
 ALREADY = "<b>This was already recorded</b>"
 
 
+@pytest.fixture(scope="module")
+def scene(shared):
+    return factories.case_awaiting(factories.make_user("agent", group="Agent"))
+
+
 @pytest.fixture
-def case(agent):
-    return factories.case_awaiting(agent)
+def case(db, scene):
+    return deepcopy(scene)
+
+
+@pytest.fixture
+def agent(case):
+    return case.agent
 
 
 def enter(client, case):
-    """Follow the mailed link to the page behind it."""
+    """Follow the emailed link to the page behind it."""
     return client.get(f"/consent/{case.token}/", follow=True)
 
 
@@ -46,7 +59,7 @@ def hidden(response, name):
 
 
 def typed(case, **changes):
-    return RIGHT | {"pin": PIN, "shown": sha256(operations.shown_text(case.link))} | changes
+    return RIGHT | {"pin": PIN, "shown": sha256(shown_text(case.link))} | changes
 
 
 def checked(client, case, **changes):
@@ -155,9 +168,9 @@ def test_the_form_shows_all_that_is_recorded(client, case):
     shown = [*wording.ADVICE, case.link.terms.text, wording.agree(case.link.terms), wording.authorized(case.account)]
     shown += [case.account.name, case.account.number, wording.DECLINE_BUTTON, wording.CONTINUE_BUTTON]
     for batch in case.batches:
-        shown += [batch.number, batch.name, wording.money(batch.total), wording.day(batch.bypassed_on)]
+        shown += [batch.number, batch.name, money(batch.total), day(batch.bypassed_on)]
     assert [text for text in shown if text not in page] == []
-    assert " ".join(operations.shown_text(case.link).split()) in page
+    assert " ".join(shown_text(case.link).split()) in page
 
 
 def test_the_pin_field_is_for_digits_and_remembers_nothing(client, case):
@@ -186,10 +199,10 @@ def test_each_missing_answer_is_named_and_no_try_of_the_pin_is_spent(client, cas
     before = written()
     page = client.post("/consent/", {"action": "check", "shown": typed(case)["shown"], "pin": WRONG})
     assert page.context["form"].errors == {
-        "name": ["Type your full name."],
-        "role": ["Type your role in the company."],
-        "authorized": ["Tick this if you are authorized. If not, an Admin of the account has to decide."],
-        "agree": ["Tick this if you agree. If not, choose “I do not agree”."],
+        "name": ["Enter your full name."],
+        "role": ["Enter your role in the company."],
+        "authorized": ["Check this box if you are authorized. If not, an Admin of the account has to decide."],
+        "agree": ["Check this box if you agree. If not, choose “I do not agree”."],
     }
     assert written() == before
 
@@ -197,16 +210,16 @@ def test_each_missing_answer_is_named_and_no_try_of_the_pin_is_spent(client, cas
 @pytest.mark.parametrize(
     ("name", "error"),
     [
-        ("", "Type your full name."),
-        ("   \t ", "Type your full name."),
+        ("", "Enter your full name."),
+        ("   \t ", "Enter your full name."),
         ("...", "Use at least one letter."),
         ("x" * 201, "Ensure this value has at most 200 characters (it has 201)."),
         ("x" * 100_000, "Ensure this value has at most 200 characters (it has 100000)."),
-        ("Dana\x00", "This holds characters that can't be seen. Type it by hand."),
-        ("Dana\x07", "This holds characters that can't be seen. Type it by hand."),
-        ("Dana\nWhitfield", "This holds characters that can't be seen. Type it by hand."),
-        ("Dana \u202eetihW", "This holds characters that can't be seen. Type it by hand."),
-        ("Dana \u2066W\u2069", "This holds characters that can't be seen. Type it by hand."),
+        ("Dana\x00", "This holds characters that can't be seen. Type it instead of pasting it."),
+        ("Dana\x07", "This holds characters that can't be seen. Type it instead of pasting it."),
+        ("Dana\nWhitfield", "This holds characters that can't be seen. Type it instead of pasting it."),
+        ("Dana \u202eetihW", "This holds characters that can't be seen. Type it instead of pasting it."),
+        ("Dana \u2066W\u2069", "This holds characters that can't be seen. Type it instead of pasting it."),
     ],
 )
 def test_a_name_that_does_not_read_as_it_is_stored_is_refused(client, case, name, error):
@@ -262,7 +275,7 @@ def test_no_pin_and_a_wrong_pin_get_the_same_answer(client, agent):
             history.update_untracked(Account.objects.filter(pk=case.account.pk), pin_hash="")
         opened(client, case)
         tries = [client.post("/consent/", typed(case, pin=WRONG)).context["form"].errors for _ in range(6)]
-        answers.append([re.sub(r"\d\d:\d\d", "", error["pin"][0]) for error in tries])
+        answers.append([re.sub(r"\d+:\d\d", "", error["pin"][0]) for error in tries])
     assert answers[0] == answers[1]
 
 
@@ -271,9 +284,10 @@ def test_five_wrong_pins_lock_and_say_until_when(client, case):
     for _ in range(5):
         page = client.post("/consent/", typed(case, pin=WRONG))
     case.account.refresh_from_db()
-    until = timezone.localtime(case.account.pin_locked_until)
+    until = case.account.pin_locked_until
     locked = (
-        f"The PIN is locked after too many wrong tries. You can try again from {until:%H:%M %Z}, or contact Support."
+        "The PIN is locked after too many wrong attempts. "
+        f"You can try again from {time_of_day(until)}, or contact Support."
     )
     assert page.context["form"].errors == {"pin": [locked]}
     assert client.post("/consent/", typed(case)).context["form"].errors == {"pin": [locked]}
@@ -285,11 +299,11 @@ def test_five_wrong_pins_lock_and_say_until_when(client, case):
 def test_a_pin_that_stays_locked_sends_the_customer_to_support(client, case):
     history.update_untracked(Account.objects.filter(pk=case.account.pk), pin_failures=15)
     assert checked(client, case).context["form"].errors == {
-        "pin": ["The PIN is locked after too many wrong tries. Contact Support: your account needs a new PIN."]
+        "pin": ["The PIN is locked after too many wrong attempts. Contact Support: your account needs a new PIN."]
     }
 
 
-def test_the_pin_is_on_no_page_in_no_mail_and_in_no_record(client, case, caplog):
+def test_the_pin_is_on_no_page_in_no_email_and_in_no_record(client, case, caplog):
     pages = [checked(client, case, name="")]
     pages.append(client.post("/consent/", typed(case, pin="731946")))
     pages.append(client.post("/consent/", typed(case)))
@@ -311,9 +325,9 @@ def test_spaces_in_the_pin_do_not_matter(client, case):
 
 def test_the_answers_are_shown_once_more_and_nothing_is_recorded_yet(client, case):
     page = words(checked(client, case))
-    told = ["Dana Whitfield", "Controller", wording.authorized(case.account), wording.agree(case.link.terms)]
-    told += [wording.AGREE_BUTTON, case.link.terms.text, "2 batches, 2 items, $200.00 in total"]
-    assert [text for text in told if text not in page] == []
+    texts = ["Dana Whitfield", "Controller", wording.authorized(case.account), wording.agree(case.link.terms)]
+    texts += [wording.AGREE_BUTTON, case.link.terms.text, "2 batches, 2 items, $200.00 in total"]
+    assert [text for text in texts if text not in page] == []
     # The terms stand below the answers there.
     assert "above" not in page
     assert Consent.objects.count() == 0
@@ -321,7 +335,7 @@ def test_the_answers_are_shown_once_more_and_nothing_is_recorded_yet(client, cas
 
 def test_agreeing_records_what_was_shown_and_typed(client, case, django_capture_on_commit_callbacks):
     client.defaults["HTTP_USER_AGENT"] = "A browser"
-    shown = operations.shown_text(case.link)
+    shown = shown_text(case.link)
     mail.outbox.clear()
     with django_capture_on_commit_callbacks(execute=True):
         page = agreed(client, case)
@@ -337,13 +351,10 @@ def test_agreeing_records_what_was_shown_and_typed(client, case, django_capture_
 def test_the_receipt_says_what_was_recorded(client, case):
     page = words(agreed(client, case))
     consent = Consent.objects.get()
-    told = [consent.reference, consent.text_sha256, "Dana Whitfield, Controller", "version 1", consent.email]
-    told += [
-        f"{timezone.localtime(consent.given_at):%H:%M:%S %Z}",
-        f"{timezone.localtime(consent.valid_until):%H:%M %Z}",
-    ]
-    told += [" ".join(consent.text.split())]
-    assert [text for text in told if text not in page] == []
+    texts = [consent.reference, consent.text_sha256, "Dana Whitfield, Controller", "version 1", consent.email]
+    texts += [moment_with_seconds(consent.given_at), moment(consent.valid_until)]
+    texts += [" ".join(consent.text.split())]
+    assert [text for text in texts if text not in page] == []
     assert "This was already recorded" not in page
 
 
@@ -360,10 +371,10 @@ def test_going_back_keeps_name_and_role_and_nothing_else(client, case):
 
 
 @pytest.mark.parametrize("answers", ["", "x", "a:b:c", "\x00", "é" * 50, ".eJw:1:2", "x" * 50_000])
-def test_answers_that_were_not_sealed_here_record_nothing(client, case, answers):
+def test_answers_that_were_not_signed_here_record_nothing(client, case, answers):
     checked(client, case)
     page = client.post("/consent/", {"action": "agree", "answers": answers})
-    assert (page.status_code, page.context["notice"], Consent.objects.count()) == (200, consent.TOO_OLD, 0)
+    assert (page.status_code, page.context["notice"], Consent.objects.count()) == (200, consent.EXPIRED, 0)
 
 
 def test_answers_of_another_link_record_nothing(client, agent, case):
@@ -371,21 +382,21 @@ def test_answers_of_another_link_record_nothing(client, agent, case):
     answers = hidden(checked(client, other), "answers")
     checked(client, case)
     page = client.post("/consent/", {"action": "agree", "answers": answers})
-    assert (page.context["notice"], Consent.objects.count()) == (consent.TOO_OLD, 0)
+    assert (page.context["notice"], Consent.objects.count()) == (consent.EXPIRED, 0)
 
 
-def test_a_declining_seal_is_no_agreement(client, case):
+def test_answers_for_declining_are_no_agreement(client, case):
     checked(client, case)
-    answers = seal(case.link, shown=sha256(operations.shown_text(case.link)))
+    answers = sign_answers(case.link, shown=sha256(shown_text(case.link)))
     page = client.post("/consent/", {"action": "agree", "answers": answers})
-    assert (page.context["notice"], Consent.objects.count()) == (consent.TOO_OLD, 0)
+    assert (page.context["notice"], Consent.objects.count()) == (consent.EXPIRED, 0)
 
 
-def test_a_seal_without_a_verified_pin_is_no_agreement(client, case):
+def test_answers_without_a_verified_pin_is_no_agreement(client, case):
     opened(client, case)
-    answers = seal(case.link, name="Dana", role="Owner", shown=sha256(operations.shown_text(case.link)))
+    answers = sign_answers(case.link, name="Dana", role="Owner", shown=sha256(shown_text(case.link)))
     page = client.post("/consent/", {"action": "agree", "answers": answers})
-    assert (page.context["notice"], page.context["form"]["name"].value()) == (consent.TOO_OLD, "Dana")
+    assert (page.context["notice"], page.context["form"]["name"].value()) == (consent.EXPIRED, "Dana")
     assert Consent.objects.count() == 0
 
 
@@ -393,7 +404,7 @@ def test_after_half_an_hour_the_pin_is_asked_again_and_the_name_is_kept(client, 
     answers = hidden(checked(client, case), "answers")
     with time_machine.travel(timezone.now() + timedelta(minutes=31)):
         page = client.post("/consent/", {"action": "agree", "answers": answers})
-    assert (page.context["notice"], page.context["form"]["name"].value()) == (consent.TOO_OLD, "Dana Whitfield")
+    assert (page.context["notice"], page.context["form"]["name"].value()) == (consent.EXPIRED, "Dana Whitfield")
     assert Consent.objects.count() == 0
 
 
@@ -401,7 +412,7 @@ def change(batch):
     factories.make_item(batch=batch)
 
 
-def test_a_batch_that_changed_before_the_check_is_shown_anew(client, case):
+def test_a_batch_that_changed_before_the_check_is_shown_again(client, case):
     opened(client, case)
     form = typed(case)
     change(case.batch)
@@ -410,13 +421,13 @@ def test_a_batch_that_changed_before_the_check_is_shown_anew(client, case):
     assert kinds(case)[-1] == "link_opened"
 
 
-def test_a_batch_that_changed_after_the_check_is_shown_anew(client, case):
+def test_a_batch_that_changed_after_the_check_is_shown_again(client, case):
     answers = hidden(checked(client, case), "answers")
     change(case.batch)
     page = client.post("/consent/", {"action": "agree", "answers": answers})
     assert (page.context["notice"], page.context["form"]["role"].value()) == (consent.CHANGED, "Controller")
     assert Consent.objects.count() == 0
-    assert hidden(page, "shown") == sha256(operations.shown_text(case.link))
+    assert hidden(page, "shown") == sha256(shown_text(case.link))
 
 
 # --- Decline ----------------------------------------------------------------------------------------------------------
@@ -505,7 +516,11 @@ def test_agree_and_decline_in_two_tabs_record_the_first(client, case):
 
 
 def turned_away(page):
-    return (page.status_code, "This link has been used" in words(page), "receipt" in page.cookies) == (410, True, False)
+    return (page.status_code, "This link was already used" in words(page), "receipt" in page.cookies) == (
+        410,
+        True,
+        False,
+    )
 
 
 @pytest.mark.parametrize("action", [*consent.STEPS, ""])
@@ -558,7 +573,7 @@ def close(case):
     ("end", "heading"),
     [
         (expire, "This link has expired"),
-        (use, "This link has been used"),
+        (use, "This link was already used"),
         (revoke, "This link no longer works"),
         (supersede, "This link no longer works"),
         (close, "This link no longer works"),
@@ -618,7 +633,7 @@ def test_without_a_cookie_there_is_nothing(client, db):
 
 @pytest.mark.parametrize("group", ["Agent", "Manager", "Auditor", ""])
 @pytest.mark.parametrize("method", ["get", "head", "post", "put", "patch", "delete", "options"])
-def test_staff_are_refused_at_every_door_and_that_is_recorded(client, case, group, method):
+def test_staff_are_refused_on_every_page_and_that_is_recorded(client, case, group, method):
     opened(client, case)
     user = factories.make_user("somebody", group=group, is_superuser=not group)
     client.force_login(user)
@@ -668,7 +683,7 @@ def test_a_post_from_another_site_is_refused(case):
 # --- Receipts ---------------------------------------------------------------------------------------------------------
 
 
-def test_the_mailed_link_shows_the_receipt_without_its_token(client, agent):
+def test_the_emailed_link_shows_the_receipt_without_its_token(client, agent):
     case = factories.case_consented(agent)
     response = client.get(f"/receipt/{case.receipt}/")
     cookie = response.cookies["receipt"]
@@ -678,7 +693,7 @@ def test_the_mailed_link_shows_the_receipt_without_its_token(client, agent):
     assert [text for text in (case.consent.reference, case.consent.text_sha256) if text not in page] == []
 
 
-def test_a_receipt_of_the_mail_is_none_of_the_form_and_the_other_way_round(client, agent):
+def test_a_receipt_of_the_email_is_none_of_the_form_and_the_other_way_round(client, agent):
     case = factories.case_consented(agent)
     client.get(f"/receipt/{case.receipt}/")
     client.get(f"/consent/{case.token}/")
@@ -698,24 +713,24 @@ def test_the_receipt_says_that_a_consent_was_withdrawn_or_ran_out(client, agent)
     case = factories.case_consented(agent)
     client.get(f"/receipt/{case.receipt}/")
     with time_machine.travel(case.consent.valid_until + timedelta(minutes=1)):
-        assert [text for text in ("Was valid until", "has run out") if text in words(client.get("/receipt/"))] == [
+        assert [text for text in ("Was valid until", "has expired") if text in words(client.get("/receipt/"))] == [
             "Was valid until",
-            "has run out",
+            "has expired",
         ]
     operations.withdraw_consent(case.consent, why="Changed their mind", by=factories.acting(agent))
     page = words(client.get("/receipt/"))
-    assert ("This consent was withdrawn" in page, "Support unlocks the batches" in page) == (True, False)
+    assert ("This consent was withdrawn" in page, "Support can unlock the batches" in page) == (True, False)
 
 
 def test_what_is_not_known_is_said_to_be_so(client, agent):
     case = factories.case_awaiting(agent)
     by = customer(case.admin)
-    text = operations.shown_text(operations.open_consent_link(case.link, by=by))
+    text = shown_text(operations.open_consent_link(case.link, by=by))
     _, token = operations.decline_consent(case.link, name="", role="", why="", shown=text, by=by)
     page = words(client.get(f"/receipt/{token}/", follow=True))
-    assert [text for text in ("By not recorded", "Internet address not recorded") if text in page] == [
+    assert [text for text in ("By not recorded", "IP address not recorded") if text in page] == [
         "By not recorded",
-        "Internet address not recorded",
+        "IP address not recorded",
     ]
 
 
@@ -748,7 +763,7 @@ def test_no_page_brings_script_or_style_of_its_own(client, case):
     assert found == [[]] * 5
 
 
-def test_every_mail_has_a_subject_and_its_facts_as_they_are(agent, manager, django_capture_on_commit_callbacks):
+def test_every_email_has_a_subject_and_its_facts_as_they_are(agent, manager, django_capture_on_commit_callbacks):
     account = factories.make_account(name="O’Hara & <Sons>")
     with django_capture_on_commit_callbacks(execute=True):
         given = factories.case_consented(agent, account=account)
@@ -757,15 +772,15 @@ def test_every_mail_has_a_subject_and_its_facts_as_they_are(agent, manager, djan
         asked = factories.case_awaiting(agent, account=account)
         by = Actor.customer(asked.admin)
         operations.open_consent_link(asked.link, by=by)
-        text = operations.shown_text(asked.link)
+        text = shown_text(asked.link)
         refused, _ = operations.decline_consent(asked.link, name="", role="", why="", shown=text, by=by)
     assert [message.subject for message in mail.outbox] == [
-        f"{given.unlock_request.reference}: read and decide about unlocking batches",
+        f"{given.unlock_request.reference}: your decision about unlocking batches",
         f"{given.consent.reference}: receipt for your consent",
-        f"{given.consent.reference}: your consent is withdrawn",
-        "A new account PIN",
-        f"{asked.unlock_request.reference}: read and decide about unlocking batches",
-        f"{refused.reference}: recorded that you do not agree",
+        f"{given.consent.reference}: your consent was withdrawn",
+        "Your new account PIN",
+        f"{asked.unlock_request.reference}: your decision about unlocking batches",
+        f"{refused.reference}: we recorded that you do not agree",
     ]
     bodies = [message.body for message in mail.outbox]
     assert ["O’Hara & <Sons>" in body for body in bodies] == [True] * 6

@@ -1,4 +1,4 @@
-"""Taking a consent back on the receipt, and what else the receipt is for: both receipts, each state, nobody else."""
+"""Withdrawing a consent on the receipt, and what else the receipt is for: both receipts, each state, nobody else."""
 
 import json
 import re
@@ -10,7 +10,6 @@ import time_machine
 from django.core import mail
 from django.db import connections
 from django.test import Client, TestCase
-from django.utils import timezone
 
 from tests import factories
 from tests.attacks import difference, snapshot
@@ -21,7 +20,10 @@ from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.certificates import batch_list
 from unlocks.customer import access
+from unlocks.ledger import events
 from unlocks.models import Certificate, Consent, ConsentWithdrawal
+from unlocks.texts.formats import moment_with_seconds
+from unlocks.texts.shown import shown_text
 
 BOTH = ["/receipt/", "/consent/receipt/"]
 
@@ -32,13 +34,13 @@ def case(agent):
 
 
 def hold(client, case, place="/receipt/"):
-    """Let a browser hold the receipt of a case: by the mailed link, or as it does that just decided."""
+    """Let a browser hold the receipt of a case: by the emailed link, or as it does that just decided."""
     if place == "/receipt/":
         client.get(f"/receipt/{case.receipt}/")
         return client
     keep = Client()
     response = keep.get(f"/receipt/{case.receipt}/")
-    access.keep(response, access.RECEIPT_COOKIE, case.consent.pk, "consent")
+    access.set_cookie(response, access.RECEIPT_COOKIE, case.consent.pk, "consent")
     client.cookies["receipt"] = response.cookies["receipt"].value
     return client
 
@@ -62,7 +64,7 @@ def said(page):
     return [" ".join(unescape(re.sub(r"<[^>]+>", "", text)).split()) for _, text in found]
 
 
-# --- Taking it back ---------------------------------------------------------------------------------------------------
+# --- Withdrawing ---------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", BOTH)
@@ -71,11 +73,11 @@ def test_before_the_unlock_nothing_can_be_unlocked_any_more(client, case, place)
     page = client.get(f"{place}withdraw/")
     assert (page.status_code, heading(page), said(page)) == (
         200,
-        "Take this consent back?",
+        "Withdraw this consent?",
         [
-            "Stays locked: 2 batches, not unlocked so far. Nothing can be unlocked on this consent any more.",
-            f"The request {case.unlock_request.reference} is closed. You can ask Support for a new one at any time.",
-            f"That you agreed and that you took it back both stay on record. A mail goes to {case.admin.email}.",
+            "Stays locked: 2 batches, not unlocked yet. Nothing more can be unlocked with this consent.",
+            f"Request {case.unlock_request.reference} is closed. You can ask Support for a new one at any time.",
+            f"Your consent and its withdrawal both stay on record. A confirmation is emailed to {case.admin.email}.",
         ],
     )
     answer = client.post(f"{place}withdraw/", pressed(case), follow=True)
@@ -99,39 +101,39 @@ def test_after_the_unlock_what_is_unlocked_is_relocked_and_what_was_exported_sta
     operations.mark_re_exported(case.rows.filter(pk=case.batch.pk), by=acting(agent))
     hold(client, case)
     assert said(client.get("/receipt/withdraw/"))[:3] == [
-        "Locked again at once: 2 batches, unlocked right now. Nothing in there can be edited or exported any more.",
-        "Stays exported: 1 batch. What was exported stays in your books; "
-        "taking the consent back takes nothing out of your accounting software.",
-        f"The request {case.unlock_request.reference} is closed. You can ask Support for a new one at any time.",
+        "Relocked at once: 2 batches, unlocked right now. You can no longer edit or export what is in there.",
+        "Stays exported: 1 batch. What was exported stays in your books. "
+        "Withdrawing removes nothing from your accounting software.",
+        f"Request {case.unlock_request.reference} is closed. You can ask Support for a new one at any time.",
     ]
     client.defaults["HTTP_USER_AGENT"] = "A phone"
     client.post("/receipt/withdraw/", pressed(case, why="  Entered by hand\r\nafter all. "))
     assert [batch.status for batch in case.refresh().batches] == ["exported", "bypassed", "bypassed"]
     assert ConsentWithdrawal.objects.get().why == "Entered by hand\nafter all."
     page = words(client.get("/receipt/"))
-    told = [
+    texts = [
         "Why Entered by hand after all.",
-        "Locked again: 2 batches",
+        "Relocked: 2 batches",
         "Exported before, stays exported and in your books: 1 batch",
         "Support unlocked 3 batches",
     ]
-    assert [text for text in told if text not in page] == []
+    assert [text for text in texts if text not in page] == []
 
 
-def test_the_mail_about_it_goes_to_the_contact(client, case, django_capture_on_commit_callbacks):
+def test_the_email_about_it_goes_to_the_contact(client, case, django_capture_on_commit_callbacks):
     hold(client, case)
     mail.outbox.clear()
     with django_capture_on_commit_callbacks(execute=True):
         client.post("/receipt/withdraw/", pressed(case))
     assert [(message.to, message.subject) for message in mail.outbox] == [
-        ([case.admin.email], f"{case.consent.reference}: your consent is withdrawn")
+        ([case.admin.email], f"{case.consent.reference}: your consent was withdrawn")
     ]
     assert "Reason:       none given" in mail.outbox[0].body
 
 
 @pytest.mark.parametrize("method", ["get", "head", "options", "put", "patch", "delete"])
 @pytest.mark.parametrize("place", BOTH)
-def test_nothing_but_a_post_takes_anything_back_or_issues_anything(client, case, place, method):
+def test_nothing_but_a_post_withdraws_anything_or_issues_anything(client, case, place, method):
     hold(client, case, place)
     before = snapshot()
     for page in ("", "withdraw/", "certificate/"):
@@ -145,7 +147,7 @@ def test_nothing_but_a_post_takes_anything_back_or_issues_anything(client, case,
 
 
 @pytest.mark.parametrize("place", BOTH)
-def test_a_post_from_another_site_takes_nothing_back(case, place):
+def test_a_post_from_another_site_withdraws_nothing(case, place):
     browser = hold(Client(enforce_csrf_checks=True), case, place)
     pages = [browser.post(f"{place}{page}", {"why": ""}) for page in ("withdraw/", "certificate/")]
     assert [page.status_code for page in pages] == [403, 403]
@@ -156,12 +158,12 @@ def test_a_post_from_another_site_takes_nothing_back(case, place):
     ("why", "error"),
     [
         ("x" * 2001, "Ensure this value has at most 2000 characters (it has 2001)."),
-        ("Not \u202eme", "This holds characters that can't be seen. Type it by hand."),
-        ("\x00", "This holds characters that can't be seen. Type it by hand."),
+        ("Not \u202eme", "This holds characters that can't be seen. Type it instead of pasting it."),
+        ("\x00", "This holds characters that can't be seen. Type it instead of pasting it."),
         ("...", "Use at least one letter."),
     ],
 )
-def test_a_reason_that_can_t_be_kept_is_asked_again_and_nothing_is_taken_back(client, case, why, error):
+def test_a_reason_that_can_t_be_kept_is_asked_again_and_nothing_is_withdrawn(client, case, why, error):
     hold(client, case)
     page = client.post("/receipt/withdraw/", pressed(case, why=why))
     assert (page.status_code, page.context["form"].errors) == (200, {"why": [error]})
@@ -175,14 +177,14 @@ def test_a_reason_is_shown_as_text(client, case):
     assert ("<script" in page, "&lt;script&gt;alert(1)&lt;/script&gt; {{ x }}" in page) == (False, True)
 
 
-# --- Nothing to take back ---------------------------------------------------------------------------------------------
+# --- Nothing to withdraw ---------------------------------------------------------------------------------------------
 
 
 def declined(agent):
     case = factories.case_awaiting(agent)
     by = factories.customer(case.admin)
     operations.open_consent_link(case.link, by=by)
-    text = operations.shown_text(case.link)
+    text = shown_text(case.link)
     case.consent, case.receipt = operations.decline_consent(case.link, name="", role="", why="", shown=text, by=by)
     return case
 
@@ -212,37 +214,40 @@ def exported_and_open(agent):
     return case
 
 
-def cancelled(agent):
+def canceled(agent):
     case = factories.case_consented(agent)
     operations.close_request(case.unlock_request, resolution="canceled", why="Not needed", by=acting(agent))
     return case
 
 
 @pytest.mark.parametrize(
-    ("make", "told"),
+    ("make", "texts"),
     [
-        (declined, ["There is nothing to take back", "records that you do not agree"]),
-        (withdrawn_by_staff, ["This consent was taken back already", "by ServiceTitan Support as they were told"]),
-        (withdrawn_by_the_customer, ["This consent was taken back already", "Nothing is unlocked on it"]),
-        (exported_and_open, ["There is nothing to take back any more", "Exported: 2 batches."]),
+        (declined, ["There is nothing to withdraw", "records that you do not agree"]),
+        (
+            withdrawn_by_staff,
+            ["This consent was already withdrawn", "by ServiceTitan Support, who recorded that you asked for it"],
+        ),
+        (withdrawn_by_the_customer, ["This consent was already withdrawn", "Nothing is unlocked with it"]),
+        (exported_and_open, ["There is nothing left to withdraw", "Exported: 2 batches."]),
         (exported_and_closed, ["The request is closed", "batches were exported.", "Exported: 2 batches."]),
-        (cancelled, ["The request is closed", "it was cancelled."]),
+        (canceled, ["The request is closed", "it was canceled."]),
     ],
 )
 @pytest.mark.parametrize("place", BOTH)
-def test_where_there_is_nothing_to_take_back_it_says_why(client, agent, make, told, place):
+def test_where_there_is_nothing_to_withdraw_it_says_why(client, agent, make, texts, place):
     case = make(agent)
     hold(client, case, place)
     before = snapshot()
     page = client.get(f"{place}withdraw/")
-    assert (page.status_code, [text for text in told if text not in words(page)]) == (409, [])
+    assert (page.status_code, [text for text in texts if text not in words(page)]) == (409, [])
     assert "withdraw/" not in client.get(place).content.decode()
     answer = client.post(f"{place}withdraw/", pressed(case, why="?"), follow=True)
     if make in (withdrawn_by_staff, withdrawn_by_the_customer):
         assert answer.redirect_chain == [(f"{place}?again", 302)]
-        assert "This consent was taken back already" in words(answer)
+        assert "This consent was already withdrawn" in words(answer)
     else:
-        assert (answer.status_code, [text for text in told if text not in words(answer)]) == (409, [])
+        assert (answer.status_code, [text for text in texts if text not in words(answer)]) == (409, [])
     assert difference(before, snapshot()) == []
 
 
@@ -252,11 +257,11 @@ def test_a_second_click_changes_nothing_and_says_so(client, case):
     before = snapshot()
     page = client.post("/receipt/withdraw/", pressed(case, why="Second"), follow=True)
     assert (page.redirect_chain, difference(before, snapshot())) == ([("/receipt/?again", 302)], [])
-    assert "This consent was taken back already" in words(page)
+    assert "This consent was already withdrawn" in words(page)
 
 
 @pytest.mark.django_db(transaction=True)
-def test_two_at_once_take_it_back_once(agent):
+def test_two_at_once_withdraw_once(agent):
     case = factories.case_unlocked(agent)
     browsers = [hold(Client(), case, place) for place in BOTH * 2]
 
@@ -274,14 +279,14 @@ def test_two_at_once_take_it_back_once(agent):
     holds()
 
 
-def test_an_earlier_consent_of_the_request_takes_back_the_later_one_too_and_says_so_first(client, agent):
+def test_an_earlier_consent_of_the_request_withdraws_the_later_one_too_and_says_so_first(client, agent):
     case = factories.case_consented(agent)
     first, receipt = case.consent, case.receipt
     url = operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent))
     by = factories.customer(case.admin)
     link = operations.open_consent_link(case.link, by=by)
     operations.verify_customer_pin(link, pin=factories.PIN, by=by)
-    second, _ = operations.give_consent(link, name="Dana", role="Owner", shown=operations.shown_text(link), by=by)
+    second, _ = operations.give_consent(link, name="Dana", role="Owner", shown=shown_text(link), by=by)
     assert url
     client.get(f"/receipt/{receipt}/")
     assert "Under a later consent" in words(client.get("/receipt/"))
@@ -294,7 +299,7 @@ def test_an_earlier_consent_of_the_request_takes_back_the_later_one_too_and_says
 @pytest.mark.parametrize("page", ["withdraw/", "certificate/1/", "certificate/1/CN-000001-1.pdf"])
 @pytest.mark.parametrize("place", BOTH)
 def test_without_a_receipt_there_is_nothing(client, db, place, page):
-    assert (client.get(place + page).status_code, heading(client.get(place + page))) == (404, "No receipt here")
+    assert (client.get(place + page).status_code, heading(client.get(place + page))) == (404, "Receipt not found")
     assert [client.post(place + one).status_code for one in ("withdraw/", "certificate/")] == [404, 404]
 
 
@@ -314,14 +319,14 @@ def test_a_receipt_opens_nothing_of_another_consent(client, agent, case):
 
 @pytest.mark.parametrize("place", BOTH)
 @pytest.mark.parametrize("method", ["get", "head", "post", "put", "delete", "options"])
-def test_staff_can_t_stand_on_the_page_that_takes_it_back(client, manager, case, place, method):
+def test_staff_can_t_stand_on_the_page_that_withdraws_it(client, manager, case, place, method):
     hold(client, case, place)
     client.force_login(manager)
     before = kinds(case)
     assert getattr(client, method)(f"{place}withdraw/").status_code == 403
     assert kinds(case) == [*before, "staff_refused"]
     event = case.unlock_request.entries.get(kind="staff_refused")
-    assert (event.user, f'"consent":{case.consent.pk}' in event.body) == (manager, True)
+    assert (event.user, events.read(event).consent) == (manager, case.consent.pk)
     assert ConsentWithdrawal.objects.count() == 0
 
 
@@ -360,8 +365,8 @@ def test_a_button_of_one_receipt_does_nothing_to_another_that_was_opened_meanwhi
     before = snapshot()
     for sent in (pressed(case), {"why": ""}, {"receipt": "", "why": ""}):
         page = client.post(place + button, sent)
-        assert (page.status_code, heading(page)) == (409, "Another receipt was opened in this browser meanwhile")
-        assert f"This browser now holds {other.consent.reference}" in words(page)
+        assert (page.status_code, heading(page)) == (409, "A different receipt was opened in this browser")
+        assert f"This browser now has {other.consent.reference}" in words(page)
     assert difference(before, snapshot()) == []
     hold(client, case, place)
     assert client.post(place + button, pressed(case)).status_code == 302
@@ -378,8 +383,8 @@ def another_address(contact):
     contact.email = "successor@customer.example"
 
 
-NO_ADMIN = "Whoever it was sent to is not an Admin of the account any more"
-ANOTHER_ADDRESS = "Another address is on file now for the Admin that it was sent to"
+NO_ADMIN = "That person is no longer an Admin of the account"
+ANOTHER_ADDRESS = "A different address is now on file for that Admin"
 
 
 @pytest.mark.parametrize(("change", "told"), [(no_admin, NO_ADMIN), (another_address, ANOTHER_ADDRESS)])
@@ -397,25 +402,25 @@ def test_a_former_admin_can_only_read(client, agent, second_agent, place, again,
     before = snapshot()
     page = client.get(place)
     assert (page.status_code, re.findall(r"<form|<button|withdraw/", page.content.decode())) == (200, [])
-    assert f"You can only read this receipt. This receipt went to {case.consent.email}. {told}, so" in words(page)
-    assert "Take this consent back" not in words(page)
+    assert f"You can only read this receipt. This receipt was sent to {case.consent.email}. {told}, so" in words(page)
+    assert "Withdraw this consent" not in words(page)
     assert client.get(f"{place}certificate/1/{issued.number}.pdf").content == bytes(issued.pdf)
     refused = [client.get(f"{place}withdraw/")]
     refused += [client.post(place + button, pressed(case)) for button in ("withdraw/", "certificate/")]
     assert [(page.status_code, heading(page)) for page in refused] == [(403, "You can only read this receipt")] * 3
-    said = f"contact ServiceTitan Support and name {case.consent.reference}."
+    said = f"contact ServiceTitan Support and mention {case.consent.reference}."
     assert [(told in words(page), said in words(page)) for page in refused] == [(True, True)] * 3
     assert difference(before, snapshot()) == []
 
 
-def test_what_staff_took_down_tells_a_former_admin_whom_to_ask(client, agent, second_agent):
+def test_what_staff_recorded_by_phone_tells_a_former_admin_whom_to_ask(client, agent, second_agent):
     case = factories.case_recorded_by_phone(agent)
     case.receipt = resent(case, second_agent)
     hold(client, case)
     no_admin(case.admin)
     history.save(case.admin, by=Actor.desk())
     page = client.get("/receipt/")
-    assert "Is that not true? Tell ServiceTitan Support; name" in words(page)
+    assert "Is this wrong? Tell ServiceTitan Support. Mention" in words(page)
     assert "withdraw/" not in page.content.decode()
 
 
@@ -428,7 +433,7 @@ def test_what_counts_is_the_address_that_this_very_receipt_went_to(client, case,
     for _ in range(2):
         for token in (first, second):
             client.get(f"/receipt/{token}/")
-            says.append("Take this consent back" in words(client.get("/receipt/")))
+            says.append("Withdraw this consent" in words(client.get("/receipt/")))
         case.admin.email = mailed
         history.save(case.admin, by=Actor.desk())
     assert says == [False, True, True, False]
@@ -441,52 +446,47 @@ def test_the_receipt_tells_how_it_was_given(client, case):
     hold(client, case)
     page = words(client.get("/receipt/"))
     consent, link = case.consent, case.link
-    told = [
+    texts = [
         "Your consent is recorded",
         "Nothing has been unlocked yet.",
         "How By the customer, through the consent link",
-        f"Ticked {consent.ticked[0]} {consent.ticked[1]}",
+        f"Boxes checked {consent.ticked[0]} {consent.ticked[1]}",
         "Button pressed Agree and record my consent",
-        f"Account PIN Right, checked {local(consent.pin_verified_at)}, typed by the customer",
+        f"Account PIN Verified {moment_with_seconds(consent.pin_verified_at)}, typed by the customer",
         f"Contact on file {case.admin.name}, {case.admin.email}",
-        f"Link mailed {local(link.sent_at)}",
-        f"Form opened {local(link.first_opened_at)}",
+        f"Link sent {moment_with_seconds(link.sent_at)}",
+        f"Form opened {moment_with_seconds(link.first_opened_at)}",
         "Browser not recorded",
-        "Take this consent back",
+        "Withdraw this consent",
         "Get the certificate",
     ]
-    assert [text for text in told if text not in page] == []
-
-
-def local(moment):
-    moment = timezone.localtime(moment)
-    return f"{moment.day} {moment:%b %Y, %H:%M:%S %Z}"
+    assert [text for text in texts if text not in page] == []
 
 
 @pytest.mark.parametrize("place", BOTH)
-def test_a_consent_that_staff_took_down_says_so_on_its_face_and_what_to_do(client, agent, second_agent, place):
+def test_a_consent_that_staff_recorded_says_so_on_its_face_and_what_to_do(client, agent, second_agent, place):
     case = factories.case_recorded_by_phone(agent)
     case.receipt = resent(case, second_agent)
     hold(client, case, place)
     page = client.get(place)
-    assert (heading(page), f'<a href="{place}withdraw/">Take it back</a> at once' in page.content.decode()) == (
-        "A consent was taken down for you",
+    assert (heading(page), f'<a href="{place}withdraw/">Withdraw it</a> at once' in page.content.decode()) == (
+        "A consent was recorded by phone",
         True,
     )
     text = words(page)
-    told = [
-        "Taken down by staff, on the phone",
-        f"agent of ServiceTitan Support says that they read the text below to {case.admin.name} and were told yes.",
-        "How On the phone, taken down by agent of ServiceTitan Support: a weaker kind of consent",
+    texts = [
+        "Recorded by phone",
+        f"agent of ServiceTitan Support states that they read the text below to {case.admin.name}, who said yes.",
+        "How By phone, recorded by agent of ServiceTitan Support: lower-assurance consent",
         "typed by Support: lower assurance",
-        "Another member of Support unlocks the batches",
+        "Another member of Support can unlock the batches",
         "The text as it was read out",
     ]
-    assert [one for one in told if one not in text] == []
-    assert [one for one in ("Button pressed", "Browser", "Link mailed") if one in text] == []
+    assert [one for one in texts if one not in text] == []
+    assert [one for one in ("Button pressed", "Browser", "Link sent") if one in text] == []
     client.post(f"{place}withdraw/", pressed(case, why="I never agreed."))
     text = words(client.get(place))
-    assert ("Taken down by staff, on the phone" in text, "This consent was withdrawn" in text) == (True, True)
+    assert ("Recorded by phone" in text, "This consent was withdrawn" in text) == (True, True)
 
 
 def resent(case, by):
@@ -514,19 +514,19 @@ def test_the_receipt_tells_what_was_unlocked_and_exported_since(client, agent, s
     operations.relock(rows.filter(pk=two.pk), why="Asked for", by=acting(factories.make_user("boss", group="Manager")))
     hold(client, case)
     page = client.get("/receipt/")
-    assert [what for _, what in page.context["since"]] == [
+    assert [what for _, what in page.context["events"]] == [
         "Support unlocked 3 batches",
         "Exported: 1 batch",
-        "Locked again: 1 batch",
+        "Relocked: 1 batch",
     ]
-    assert [(batch["number"], batch["became"]) for batch in page.context["batches"]] == [
+    assert [(batch["number"], batch["outcome_label"]) for batch in page.context["batches"]] == [
         (one.number, "Unlocked and exported"),
-        (two.number, "Unlocked, then locked again"),
+        (two.number, "Unlocked, then relocked"),
         (three.number, "Unlocked"),
         (four.number, "Not unlocked"),
     ]
     assert "Unlocked right now: 1 batch , until" in words(page)
-    assert "1 batch of this consent can still be unlocked" in words(page)
+    assert "1 batch can still be unlocked with this consent" in words(page)
 
 
 @pytest.mark.parametrize("number_of_batches", [1, 40])
@@ -538,10 +538,10 @@ def test_the_receipt_costs_the_same_for_many_batches(client, agent, number_of_ba
     assert ("<details" in page.content.decode()) == (number_of_batches > 12)
 
 
-def test_a_consent_that_ran_out_can_still_be_taken_back(client, case):
+def test_a_consent_that_expired_can_still_be_withdrawn(client, case):
     hold(client, case)
     with time_machine.travel(case.consent.valid_until + timedelta(minutes=1)):
-        assert "This consent has run out." in words(client.get("/receipt/"))
+        assert "This consent has expired." in words(client.get("/receipt/"))
         client.post("/receipt/withdraw/", pressed(case))
     assert ConsentWithdrawal.objects.count() == 1
 

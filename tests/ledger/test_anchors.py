@@ -31,6 +31,12 @@ def file(tmp_path):
     return tmp_path / "anchors.txt"
 
 
+@pytest.fixture
+def first(case):
+    """The sequence of the entry that opened the case."""
+    return chain.head()[0]
+
+
 def export(file, day):
     with time_machine.travel(datetime(2026, 5, day, 6, 30, tzinfo=UTC), tick=False):
         call_command("export_anchor", to=file)
@@ -57,14 +63,14 @@ def audit(*files):
     return found
 
 
-def test_each_export_adds_a_line(case, file, capsys):
+def test_each_export_adds_a_line(case, first, file, capsys):
     export(file, 4)
     add_note(case)
     export(file, 5)
     export(file, 5)
 
     hashes = dict(LedgerEntry.objects.values_list("sequence", "hash"))
-    told = [("04", 1), ("05", 2), ("05", 2)]
+    told = [("04", first), ("05", first + 1), ("05", first + 1)]
     assert [json.loads(line) for line in file.read_text().splitlines()] == [
         {"at": f"2026-05-{day}T06:30:00+00:00", "hash": hashes[sequence], "sequence": sequence}
         for day, sequence in told
@@ -73,25 +79,24 @@ def test_each_export_adds_a_line(case, file, capsys):
     call_command("verify_audit", anchor=[file])
 
 
-def test_a_file_of_the_first_kind_is_added_to_as_well(case, file):
-    """The first exports wrote one anchor over several lines."""
+def test_a_file_with_an_anchor_over_several_lines_is_added_to_as_well(case, file):
     sequence, head = chain.head()
     file.write_text(json.dumps({"at": "2026-05-01T06:00:00+00:00", "hash": head, "sequence": sequence}, indent=1))
     export(file, 4)
-    assert [anchor.sequence for anchor in anchors.read(file.read_text())] == [1, 1]
+    assert [anchor.sequence for anchor in anchors.read(file.read_text())] == [sequence, sequence]
 
 
-def test_a_newer_anchor_is_never_written_over(case, file):
+def test_a_newer_anchor_is_never_written_over(case, first, file):
     add_note(case)
     export(file, 4)
-    cut(after=1)
+    cut(after=first)
     before = file.read_text()
 
-    assert refusal("export_anchor", to=file, mail="audit@vendor.example") == (
-        f"Nothing was written: {file} holds an anchor that does not fit. Ledger entry 2, which is the anchor of "
-        "2026-05-04 06:30 UTC, is gone: the ledger ends with entry 1. Its tail was cut, or an older database was put "
-        f"in its place. Run “manage.py verify_audit --anchor {file}”; after a restore that you know of, begin a new "
-        "file."
+    assert refusal("export_anchor", to=file, email="audit@vendor.example") == (
+        f"Nothing was written: {file} holds an anchor that does not fit. Ledger entry {first + 1}, which is the anchor "
+        f"of 2026-05-04 06:30 UTC, is gone: the ledger ends with entry {first}. Its tail was cut, or an older database "
+        f"was put in its place. Run “manage.py verify_audit --anchor {file}”; after a restore that you know of, begin "
+        "a new file."
     )
     assert file.read_text() == before
 
@@ -133,7 +138,7 @@ def test_a_broken_anchor_is_refused(case, file, told):
 def test_where_nothing_can_be_written_is_said(case, tmp_path):
     for place, why in ((tmp_path / "missing" / "anchors", "No such file or directory"), (tmp_path, "Is a directory")):
         assert refusal("export_anchor", to=place) == f"The anchor could not be written to {place}: {why}."
-    assert refusal("export_anchor") == "Say where the anchor goes: --to FILE, --mail ADDRESS, or both."
+    assert refusal("export_anchor") == "Say where the anchor goes: --to FILE, --email ADDRESS, or both."
     missing = tmp_path / "missing"
     assert refusal("verify_audit", anchor=[missing]) == f"{missing} could not be read: No such file or directory."
     missing.write_bytes(b"\xff\xfe")
@@ -151,10 +156,10 @@ PASTED = {
 
 
 @pytest.mark.parametrize("pasted", PASTED.values(), ids=PASTED)
-def test_a_mailed_anchor_can_be_saved_in_any_way(case, file, mailoutbox, pasted):
-    call_command("export_anchor", mail="audit@vendor.example")
+def test_a_mailed_anchor_can_be_saved_in_any_way(case, first, file, mailoutbox, pasted):
+    call_command("export_anchor", email="audit@vendor.example")
     (mail,) = mailoutbox
-    assert (mail.to, mail.subject) == (["audit@vendor.example"], "Unlock Desk anchor 1")
+    assert (mail.to, mail.subject) == (["audit@vendor.example"], f"Unlock Desk anchor {first}")
     file.write_text(pasted(mail.body))
 
     assert anchors.read(file.read_text())[0].hash == chain.head()[1]
@@ -164,13 +169,13 @@ def test_a_mailed_anchor_can_be_saved_in_any_way(case, file, mailoutbox, pasted)
 def test_a_mail_that_cannot_be_sent_is_said(case, file, settings):
     settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
     settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 1
-    said = "The anchor could not be mailed to audit@vendor.example: [Errno 111] Connection refused."
-    assert refusal("export_anchor", mail="audit@vendor.example") == said
-    assert refusal("export_anchor", mail="audit@vendor.example", to=file) == f"{said} It was written to {file}."
+    said = "The anchor could not be emailed to audit@vendor.example: [Errno 111] Connection refused."
+    assert refusal("export_anchor", email="audit@vendor.example") == said
+    assert refusal("export_anchor", email="audit@vendor.example", to=file) == f"{said} It was written to {file}."
 
 
 def test_an_address_that_is_none_is_said(case):
-    assert refusal("export_anchor", mail="a\nb@vendor.example").startswith("The anchor could not be mailed to a\nb@")
+    assert refusal("export_anchor", email="a\nb@vendor.example").startswith("The anchor could not be emailed to a\nb@")
 
 
 def test_an_anchor_of_the_empty_ledger_always_fits(file, agent):
@@ -179,29 +184,29 @@ def test_an_anchor_of_the_empty_ledger_always_fits(file, agent):
     call_command("verify_audit", anchor=[file])
 
 
-def test_the_cut_is_found_between_the_last_anchor_that_fits_and_the_next(case, tmp_path, file):
+def test_the_cut_is_found_between_the_last_anchor_that_fits_and_the_next(case, first, tmp_path, file):
     """Several files in any order, and several anchors in a file."""
     other = tmp_path / "other.txt"
     for day in (4, 5, 6):
         add_note(case)
         export(file if day < 6 else other, day)
     add_note(case)
-    cut(after=2)
+    cut(after=first + 1)
     add_note(case, "After the cut")
 
     assert audit(other, file) == [
-        "Ledger entry 3 is not the one of the anchor of 2026-05-05 06:30 UTC: the ledger was written anew after entry "
-        "2, where the anchor of 2026-05-04 06:30 UTC still fits. 1 more like it."
+        f"Ledger entry {first + 2} is not the one of the anchor of 2026-05-05 06:30 UTC: the ledger was rewritten "
+        f"after entry {first + 1}, where the anchor of 2026-05-04 06:30 UTC still fits. 1 more like it."
     ]
 
 
-def test_an_anchor_newer_than_the_database(case, file):
+def test_an_anchor_newer_than_the_database(case, first, file):
     add_note(case)
     export(file, 4)
-    cut(after=1)
+    cut(after=first)
     assert audit(file) == [
-        "Ledger entry 2, which is the anchor of 2026-05-04 06:30 UTC, is gone: the ledger ends with entry 1. Its tail "
-        "was cut, or an older database was put in its place."
+        f"Ledger entry {first + 1}, which is the anchor of 2026-05-04 06:30 UTC, is gone: the ledger ends with entry "
+        f"{first}. Its tail was cut, or an older database was put in its place."
     ]
 
 
@@ -234,17 +239,17 @@ def test_a_broken_certificate_is_refused(case, file, told):
 def test_an_anchor_of_another_desk(case, file):
     file.write_text(json.dumps({"sequence": 1, "hash": "f" * 64}))
     assert audit(file) == [
-        "Ledger entry 1 is not the one of the anchor: the ledger was written anew, or the anchor is another desk's."
+        "Ledger entry 1 is not the one of the anchor: the ledger was rewritten, or the anchor is another desk's."
     ]
 
 
-def test_an_anchored_entry_that_is_missing_in_the_middle(case, file):
+def test_an_anchored_entry_that_is_missing_in_the_middle(case, first, file):
     add_note(case)
     export(file, 4)
     add_note(case)
     with guards.lifted():
-        sql("DELETE FROM unlocks_ledgerentry WHERE sequence = 2")
+        sql("DELETE FROM unlocks_ledgerentry WHERE sequence = %s", first + 1)
     assert audit(file) == [
-        "Ledger entry 2 is missing: entry 3 comes next.",
-        "Ledger entry 2, which is the anchor of 2026-05-04 06:30 UTC, is gone.",
+        f"Ledger entry {first + 1} is missing: entry {first + 2} comes next.",
+        f"Ledger entry {first + 1}, which is the anchor of 2026-05-04 06:30 UTC, is gone.",
     ]

@@ -9,9 +9,9 @@ from tests.factories import acting, case_consented, open_case
 from unlocks import operations
 from unlocks.actors import Actor
 from unlocks.database import guards
-from unlocks.ledger import chain
+from unlocks.ledger import chain, events
 from unlocks.management.commands import verify_audit
-from unlocks.models import LedgerEntry
+from unlocks.models import LedgerEntry, RequestedBatch, UnlockRequest
 
 pytestmark = pytest.mark.django_db
 
@@ -27,13 +27,20 @@ def test_an_empty_record_holds(capsys):
 def test_the_cut_tail_of_a_consent_shows_without_an_anchor(agent):
     case = case_consented(agent)
     connection.check_constraints()
-    newest = LedgerEntry.objects.get(kind="consented").sequence
+    entry = LedgerEntry.objects.get(kind="consented")
+    line, opened = (
+        model.history.filter(history_act=entry.act).earliest("history_id").history_id
+        for model in (RequestedBatch, UnlockRequest)
+    )
     with guards.lifted():
-        sql("DELETE FROM unlocks_ledgerentry WHERE sequence >= %s", newest)
+        sql("DELETE FROM unlocks_ledgerentry WHERE sequence >= %s", entry.sequence)
     with pytest.raises(CommandError) as caught:
         call_command("verify_audit")
     assert str(caught.value) == (
-        f"Consent {case.consent} (id {case.consent.pk}): recorded without a ledger entry.\n{verify_audit.NEXT}"
+        f"History in unlocks_historicalrequestedbatch, row {line}: no ledger entry tells of its act.\n"
+        f"History in unlocks_historicalunlockrequest, row {opened}: no ledger entry tells of its act.\n"
+        f"Consent {case.consent} (id {case.consent.pk}): no ledger entry “Consent given” is about it.\n"
+        f"{verify_audit.NEXT}"
     )
 
 
@@ -56,5 +63,5 @@ def test_text_of_every_kind_fits_what_was_sealed(agent, text):
 @pytest.mark.django_db(transaction=True)
 def test_nothing_is_appended_outside_a_transaction(agent):
     with pytest.raises(transaction.TransactionManagementError):
-        chain.note("note", by=acting(agent), text="Alone")
+        chain.append(events.Note(text="Alone"), by=acting(agent))
     assert not LedgerEntry.objects.exists()

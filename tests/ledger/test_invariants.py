@@ -13,6 +13,7 @@ from tests.factories import (
     case_consented,
     case_recorded_by_phone,
     case_unlocked,
+    customer,
     make_batch,
     open_case,
 )
@@ -28,10 +29,12 @@ from unlocks.models import (
     ConsentLink,
     ConsentTerms,
     ConsentWithdrawal,
+    LedgerEntry,
     RequestedBatch,
     ResentReceipt,
     UnlockRequest,
 )
+from unlocks.texts.shown import shown_text
 
 pytestmark = pytest.mark.django_db
 
@@ -123,7 +126,7 @@ def _evidence_unrecorded(agent):
     write(
         ConsentEvidence(
             consent=case.consent,
-            what="mail",
+            what="email",
             file_name="mail.eml",
             media_type="message/rfc822",
             size=1,
@@ -171,12 +174,6 @@ def _withdrawal_unrecorded(agent):
     write(ConsentWithdrawal(consent=case.consent, at=timezone.now(), actor="raw", why="Raw"))
 
 
-def _unlock_unrecorded(agent):
-    case_unlocked(agent)
-    with connection.cursor() as cursor:
-        cursor.execute("DELETE FROM unlocks_ledgerentry WHERE kind = 'unlocked'")
-
-
 def _opened_unrecorded(agent):
     unlock_request = UnlockRequest.objects.get(pk=open_case(agent).unlock_request.pk)
     unlock_request.pk = None
@@ -202,28 +199,45 @@ def _null_against_a_value(agent):
     Batch.objects.filter(pk=make_batch().pk).update(bypassed_on=None, status="posted")
 
 
+def _opening_unrecorded(agent):
+    case_awaiting(agent).unlock_request.links.update(first_opened_at=timezone.now())
+
+
+def _declined_unrecorded(agent):
+    case = case_awaiting(agent)
+    by = customer(case.admin)
+    operations.open_consent_link(case.link, by=by)
+    operations.decline_consent(case.link, name="", role="", why="", shown=shown_text(case.link), by=by)
+    LedgerEntry.objects.filter(kind="declined").delete()
+
+
 OFFENCES = {
     "unlocked without an agreed consent of its account for this batch": [_without_consent],
     "unlocked under a withdrawn consent": [_withdrawn],
-    "unlocked by the person who took the consent down": [_own_recording],
+    "unlocked by the person who recorded the consent by phone": [_own_recording],
     "unlocked, but no open request shows it": [_no_line],
     "shown as unlocked, but its batch is not": [_line_alone],
     "fingerprint does not fit the content": [_fingerprint],
     "text does not fit its hash": [_text],
     "covers another number of batches than was shown": [_count],
     "covers a batch of another request": [_other_request],
-    "recorded without a ledger entry": [_unrecorded],
+    "no ledger entry “Consent given” is about it": [_unrecorded],
     "agreed, but the ledger shows no PIN verified": [_no_pin],
-    "taken down, but the ledger shows no PIN verified by whoever did": [_recorded_by_phone_without_pin],
-    "attached without a ledger entry": [_evidence_unrecorded],
-    "published without a ledger entry": [_published_unrecorded],
-    "sent again without a ledger entry": [_receipt_unrecorded],
-    "issued without a ledger entry": [_certificate_unrecorded],
+    "recorded by phone, but the ledger shows no PIN verified by the person who recorded it": [
+        _recorded_by_phone_without_pin
+    ],
+    "no ledger entry “Consent recorded by phone” is about it": [_own_recording],
+    "no ledger entry “Consent declined” is about it": [_declined_unrecorded],
+    "no ledger entry “Consent link opened” is about it": [_opening_unrecorded],
+    "no ledger entry “Closed” is about it": [_closed_too_early],
+    "no ledger entry “Evidence attached” is about it": [_evidence_unrecorded],
+    "no ledger entry “Consent terms published” is about it": [_published_unrecorded],
+    "no ledger entry “Receipt sent again” is about it": [_receipt_unrecorded],
+    "no ledger entry “Certificate issued” is about it": [_certificate_unrecorded],
     "content does not fit its hash": [_certificate_altered],
-    "sent without a ledger entry": [_link_unrecorded],
-    "withdrawn without a ledger entry": [_withdrawal_unrecorded],
-    "unlocked without a ledger entry of its request": [_unlock_unrecorded],
-    "opened without a ledger entry": [_opened_unrecorded],
+    "no ledger entry “Consent link sent” is about it": [_link_unrecorded],
+    "no ledger entry “Consent withdrawn” is about it": [_withdrawal_unrecorded],
+    "no ledger entry “Opened” is about it": [_opened_unrecorded],
     "closed with batches still open in it": [_closed_too_early],
     "batch: the newest history row tells something else": [_past_history, _made_past_history, _null_against_a_value],
     "requested batch: the newest history row tells something else": [_no_line],
@@ -262,6 +276,9 @@ def test_a_wholly_forged_case_shows(agent):
     """Raw writes can make up a link, an agreement and all that hangs on it; but they cannot seal it."""
     case = case_awaiting(agent)
     forge_consent(case)
-    assert {"recorded without a ledger entry", "agreed, but the ledger shows no PIN verified"} <= found().keys()
+    assert {
+        "no ledger entry “Consent given” is about it",
+        "agreed, but the ledger shows no PIN verified",
+    } <= found().keys()
     assert RequestedBatch.objects.filter(consented__isnull=False).count() == 2
     assert timedelta(0) < Consent.objects.get().valid_until - timezone.now()

@@ -86,7 +86,7 @@ def test_an_older_backup_put_back_shows_against_the_newer_anchor(agent, manager,
             operations.add_note(case.unlock_request, text="As if nothing had happened", by=acting(agent))
         assert audit() == []
         assert audit(file) == [
-            f"Ledger entry {new.sequence} is not the one of the anchor{new.of_when}: the ledger was written anew after "
+            f"Ledger entry {new.sequence} is not the one of the anchor{new.of_when}: the ledger was rewritten after "
             f"entry {ends}, where the anchor{old.of_when} still fits."
         ]
 

@@ -4,16 +4,15 @@ Each tampering is carried out on real cases, and the audit has to say exactly wh
 where, and nothing else.
 """
 
-import hashlib
-import hmac
-import json
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from uuid import UUID
 
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
+from django.test import override_settings
 from django.utils import timezone
 
 from tests import factories
@@ -21,9 +20,18 @@ from tests.attacks import sql
 from unlocks import operations
 from unlocks.actors import Actor
 from unlocks.database import guards
-from unlocks.ledger import anchors, chain, seals
+from unlocks.ledger import anchors, chain, events, seals
 from unlocks.management.commands import verify_audit
-from unlocks.models import Batch, ConsentedBatch, ConsentEvidence, Contact, LedgerEntry, Verdict
+from unlocks.models import (
+    Batch,
+    ConsentedBatch,
+    ConsentEvidence,
+    Contact,
+    LedgerEntry,
+    RequestedBatch,
+    UnlockRequest,
+    Verdict,
+)
 
 pytestmark = pytest.mark.django_db
 
@@ -33,9 +41,19 @@ COLUMN = "Ledger entry {{fresh_note}} was altered: its column {0} differs from w
 SEALED = (
     "{0} in unlocks_{1} {2}, at row {3} or later: it is not what ledger entry {{seal}} sealed of rows 1 to {{{1}_to}}."
 )
-COVERS = "Consent {done_consent}: the batches that it covers differ from what ledger entry {done_consented} tells."
+COVERS = "Consent {done_consent}: the rows that ledger entry {done_consented} sums up (covered) are different now."
 TOLD = "{0} {{{1}}}: its column {2} differs from what ledger entry {{{3}}} tells."
-GONE = "Ledger entry {{{0}}} tells of {1}, which is not there any more."
+GONE = "Ledger entry {{{0}}} is about {1}, which is not there any more."
+
+UNLOCKED_BY_NOBODY = (
+    "Batch {half_number} (id {half_batch}) is unlocked by no act that the ledger tells of. 2 more like it."
+)
+UNTOLD = "History in unlocks_historical{0}, row {{{1}}}: no ledger entry tells of its act."
+LOST = "History in unlocks_historicalbatch: 1 row of the act of ledger entry {{{0}}} should be there, and 0 are."
+OTHER = (
+    "History in unlocks_historicalbatch, row {historicalbatch_second}: ledger entry {second_imported} tells of another "
+    "person, address or time."
+)
 
 
 @dataclass(frozen=True)
@@ -78,13 +96,15 @@ def make_scene():
     operations.close_request(done.unlock_request, resolution="re_exported", why="", by=by)
     staff = cases["staff"] = factories.case_recorded_by_phone(agent)
     mail = b"From: dana@customer.example\nDate: Mon, 4 May 2026 10:00:00 -0500\n\nYes, unlock them.\n"
-    operations.attach_evidence(staff.consent, what="mail", file_name="yes.eml", content=mail, by=by)
+    operations.attach_evidence(staff.consent, what="email", file_name="yes.eml", content=mail, by=by)
     operations.resend_receipt(staff.consent, by=by)
     back = cases["back"] = factories.case_consented(agent)
     operations.withdraw_consent(back.consent, why="Changed their mind", by=by)
     certificate = operations.issue_certificate(done.consent, by=by)
     seals.seal_history(by=Actor.desk())
     heads.append(anchors.now(timezone.now() - timedelta(days=1)))
+    half = cases["half"] = factories.case_consented(agent)
+    operations.unlock(half.rows.filter(pk=half.batch.pk), by=by)
     fresh = cases["fresh"] = factories.case_unlocked(agent)
     operations.add_note(fresh.unlock_request, text="They called again", by=by)
     cases["last"] = factories.open_case(agent)
@@ -107,7 +127,7 @@ def _numbers(cases, certificate, heads):
         if case.consent:
             numbers |= {f"{name}_consent": case.consent.pk, f"{name}_link": case.consent.link_id}
             numbers[f"{name}_covered"] = ConsentedBatch.objects.filter(consent=case.consent).earliest("pk").pk
-    for table, sealed in json.loads(seal.body)["facts"]["tables"].items():
+    for table, sealed in events.read(seal).tables.items():
         model = next(model for model in seals.sealed_columns() if model._meta.db_table == table)
         keys = [*model._base_manager.order_by("pk").values_list("pk", flat=True), None]
         name = table.removeprefix("unlocks_")
@@ -115,8 +135,28 @@ def _numbers(cases, certificate, heads):
         numbers |= {f"{name}_to": sealed["to"], f"{name}_rows": sealed["rows"]}
     act = _act_of(cases["done"])
     newest = Batch.history.latest("history_id")
+    consented, unlocked, done = (
+        LedgerEntry.objects.get(sequence=numbers[name])
+        for name in ("fresh_consented", "fresh_unlocked", "done_unlocked")
+    )
+    second, first = (Batch.history.get(history_id=numbers[f"historicalbatch_{name}"]) for name in ("second", "first"))
     return numbers | {
         "act": act,
+        "unlock_act": done.act,
+        "fresh_act": unlocked.act,
+        "second_imported": LedgerEntry.objects.get(act=second.history_act).sequence,
+        "first_imported": LedgerEntry.objects.get(act=first.history_act).sequence,
+        "last_imported": LedgerEntry.objects.get(act=newest.history_act).sequence,
+        "acts_on_batches": Batch.history.values("history_act").distinct().count() - 1,
+        "request_history": _first(UnlockRequest, consented),
+        "line_history": _first(RequestedBatch, consented),
+        "batch_history": _first(Batch, unlocked),
+        "unlock_history": _first(Batch, done),
+        "half_act": LedgerEntry.objects.get(sequence=numbers["half_unlocked"]).act,
+        "made_up": Contact.history.latest("history_id").history_id + 1000,
+        "next": numbers["fresh_note"] + 1,
+        "before_last": numbers["last_opened"] - 1,
+        "after_done": numbers["done_closed"] + 1,
         "act_verdict": Verdict.objects.filter(act=act).earliest("pk").pk,
         "newest_batch": newest.id,
         "newest_number": newest.number,
@@ -130,19 +170,17 @@ def _numbers(cases, certificate, heads):
     }
 
 
+def _first(model, entry):
+    return model.history.filter(history_act=entry.act).earliest("history_id").history_id
+
+
 def _act_of(case):
-    return json.loads(LedgerEntry.objects.get(kind="re_exported", unlock_request=case.unlock_request).body)["facts"][
-        "act"
-    ]
+    return LedgerEntry.objects.get(kind="re_exported", unlock_request=case.unlock_request).act
 
 
 @pytest.fixture(scope="module")
-def scene(django_db_setup, django_db_blocker):
-    around = transaction.atomic()
-    around._from_testcase = True  # a PIN try and a seal are transactions of their own, as in any test
-    with django_db_blocker.unblock(), around:
-        yield make_scene()
-        transaction.set_rollback(True)
+def scene(shared):
+    return make_scene()
 
 
 @pytest.fixture
@@ -177,37 +215,45 @@ def audit(*files):
     return []
 
 
+COLUMNS = [field.attname for field in LedgerEntry._meta.concrete_fields]
+BUT_THE_PLACE = [name for name in COLUMNS if name not in ("id", "sequence", "previous_hash", "hash")]
+EVERYTHING_BUT_THE_PLACE = ", ".join(BUT_THE_PLACE)
+
+
 # What takes more than a statement.
 
 
 def write_anew(first, key):
-    """Chain every entry from `first` on anew: sealed with another key, or with none, as a plain SHA-256."""
+    """Chain every entry from `first` on again, sealed with another key."""
     previous = LedgerEntry.objects.filter(sequence=first - 1).values_list("hash", flat=True).first() or chain.GENESIS
     for event in LedgerEntry.objects.filter(sequence__gte=first).order_by("sequence"):
-        text = f"{previous}\n{event.sequence}\n{event.body}".encode()
-        made = (hmac.new(key, text, hashlib.sha256) if key else hashlib.sha256(text)).hexdigest()
-        sql("UPDATE unlocks_ledgerentry SET previous_hash = %s, hash = %s WHERE id = %s", previous, made, event.pk)
+        facts = chain.text_hash("facts", event.facts_salt, event.facts)
+        personal = chain.text_hash("personal", event.personal_salt, event.personal)
+        with override_settings(LEDGER_KEY=key):
+            made = chain.seal(previous, event.sequence, event.appended_at, facts, personal)
+        columns = "previous_hash = %s, facts_hash = %s, personal_hash = %s, hash = %s"
+        sql(f"UPDATE unlocks_ledgerentry SET {columns} WHERE id = %s", previous, facts, personal, made, event.pk)
         previous = made
 
 
 def body_changed_and_chained_anew(key):
     def tamper(scene):
         first = scene.numbers["fresh_opened"]
-        sql(f"UPDATE unlocks_ledgerentry SET body = replace(body, 'phone', 'email') WHERE sequence = {first}")
+        sql(f"UPDATE unlocks_ledgerentry SET facts = replace(facts, 'phone', 'email') WHERE sequence = {first}")
         write_anew(first, key)
 
     return tamper
 
 
 def whole_ledger_written_anew(scene):
-    write_anew(1, b"a key of their own")
+    write_anew(1, "a key of their own")
 
 
 def forged_at_the_end(source):
     """Append a copy of an entry, chained to the head."""
 
     def tamper(scene):
-        head, same = scene.numbers["head"], "unlock_request_id, account_id, user_id, ip, kind, at, actor, body"
+        head, same = scene.numbers["head"], EVERYTHING_BUT_THE_PLACE
         sql(
             f"INSERT INTO unlocks_ledgerentry (sequence, previous_hash, hash, {same}) SELECT %s, "
             f"(SELECT hash FROM unlocks_ledgerentry WHERE sequence = %s), %s, {same} FROM unlocks_ledgerentry "
@@ -222,7 +268,7 @@ def forged_at_the_end(source):
 
 
 def slipped_in(scene):
-    at, same = scene.numbers["fresh_note"], "unlock_request_id, account_id, user_id, ip, kind, at, actor, body"
+    at, same = scene.numbers["fresh_note"], EVERYTHING_BUT_THE_PLACE
     sql(f"UPDATE unlocks_ledgerentry SET previous_hash = '{'f' * 64}' WHERE sequence = {at}")
     sql(f"UPDATE unlocks_ledgerentry SET sequence = sequence + 1000 WHERE sequence >= {at}")
     sql(
@@ -292,14 +338,46 @@ def tail_cut_with_its_case(scene):
     sql(f"DELETE FROM unlocks_ledgerentry WHERE sequence > {scene.numbers['last_opened']}")
 
 
+def made_up_history(act):
+    """Add a row of history, backdated and in a colleague's name, under an act of its own or that of the newest case."""
+
+    def tamper(scene):
+        opened = LedgerEntry.objects.get(sequence=scene.numbers["fresh_opened"])
+        made_up = Contact.history.latest("history_id")
+        made_up.history_id, made_up.history_act = scene.numbers["made_up"], act or opened.act
+        made_up.history_date, made_up.history_actor = made_up.history_date - timedelta(days=30), "colleague"
+        made_up.save(force_insert=True)
+
+    return tamper
+
+
+def unlocked_the_other_one(scene):
+    """Give the row, the verdict, the line and the history of the one unlocked batch to the other consented one."""
+    case = scene.cases["half"]
+    one, other = case.batches
+    grants = dict(ConsentedBatch.objects.filter(consent=case.consent).values_list("batch", "pk"))
+    lines = dict(case.unlock_request.lines.values_list("batch", "pk"))
+    unlocked = Batch.objects.filter(pk=one.pk).values("status", "unlocked_by_id", "unlocked_until").get()
+    Batch.objects.filter(pk=other.pk).update(grant=grants[other.pk], **unlocked)
+    Batch.objects.filter(pk=one.pk).update(status="bypassed", grant=None, unlocked_by=None, unlocked_until=None)
+    RequestedBatch.objects.filter(pk=lines[other.pk]).update(outcome="unlocked")
+    RequestedBatch.objects.filter(pk=lines[one.pk]).update(outcome="waiting")
+    Verdict.objects.filter(batch=one.pk).update(batch=other.pk, line=lines[other.pk])
+    Batch.history.filter(id=one.pk, status="unlocked").update(
+        id=other.pk, number=other.number, name=other.name, grant_id=grants[other.pk]
+    )
+    RequestedBatch.history.filter(id=lines[one.pk], outcome="unlocked").update(
+        id=lines[other.pk], batch_id=other.pk, consented_id=grants[other.pk]
+    )
+
+
 def on_the_note(change):
     return f"UPDATE unlocks_ledgerentry SET {change} WHERE sequence = {{fresh_note}}"
 
 
-EVERYTHING_BUT_THE_PLACE = ("unlock_request_id", "account_id", "user_id", "ip", "kind", "at", "actor", "body")
 TAMPERINGS = [
     # An entry of the ledger is changed.
-    tampering("body", on_the_note("body = replace(body, 'They', 'Nobody')"), FORGED.format("fresh_note")),
+    tampering("body", on_the_note("personal = replace(personal, 'They', 'Nobody')"), FORGED.format("fresh_note")),
     tampering("actor", on_the_note("actor = 'somebody else'"), COLUMN.format("actor")),
     tampering("kind", on_the_note("kind = 'opened'"), COLUMN.format("kind")),
     tampering("time", on_the_note("at = '2020-01-01 00:00:00'"), COLUMN.format("at")),
@@ -311,7 +389,7 @@ TAMPERINGS = [
         "moved_to_another_request_in_its_body_too",
         on_the_note(
             "unlock_request_id = {last}, "
-            "body = replace(body, '\"unlock_request\":{fresh}', '\"unlock_request\":{last}')"
+            "facts = replace(facts, '\"unlock_request\":{fresh}', '\"unlock_request\":{last}')"
         ),
         FORGED.format("fresh_note"),
     ),
@@ -319,13 +397,13 @@ TAMPERINGS = [
         "hash",
         on_the_note(f"hash = '{'f' * 64}'"),
         FORGED.format("fresh_note"),
-        "Ledger entry {last_opened} does not follow entry {fresh_note}.",
+        "Ledger entry {next} does not follow entry {fresh_note}.",
     ),
     tampering(
         "hash_that_is_no_hex",
         on_the_note("hash = 'ä'"),
         FORGED.format("fresh_note"),
-        "Ledger entry {last_opened} does not follow entry {fresh_note}.",
+        "Ledger entry {next} does not follow entry {fresh_note}.",
     ),
     tampering(
         "previous_hash",
@@ -333,22 +411,19 @@ TAMPERINGS = [
         "Ledger entry {fresh_note} does not follow entry {fresh_unlocked}.",
     ),
     tampering(
-        "body_and_plain_hashes",
-        body_changed_and_chained_anew(None),
-        FORGED.format("fresh_opened") + " {after_opened} more like it.",
-    ),
-    tampering(
         "body_and_hashes_of_another_key",
-        body_changed_and_chained_anew(b"a key of their own"),
+        body_changed_and_chained_anew("a key of their own"),
         FORGED.format("fresh_opened") + " {after_opened} more like it.",
+        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
     ),
     tampering(
         "whole_ledger_with_another_key",
         whole_ledger_written_anew,
         "None of the {head} ledger entries fits LEDGER_KEY: this is not the key that sealed them, or the whole ledger "
-        "was written anew.",
-        "Ledger entry {seal} is not the one of the anchor{anchored_0}: the ledger was written anew, "
+        "was rewritten.",
+        "Ledger entry {seal} is not the one of the anchor{anchored_0}: the ledger was rewritten, "
         "or the anchor is another desk's. 1 more like it.",
+        UNLOCKED_BY_NOBODY,
         anchors=2,
     ),
     tampering(
@@ -357,40 +432,61 @@ TAMPERINGS = [
         "Ledger entry {seal} was altered: its column kind differs from what was sealed.",
     ),
     tampering(
-        "seal_emptied", "UPDATE unlocks_ledgerentry SET body = '' WHERE sequence = {seal}", FORGED.format("seal")
+        "seal_emptied", "UPDATE unlocks_ledgerentry SET facts = '' WHERE sequence = {seal}", FORGED.format("seal")
     ),
     tampering("note_made_a_seal", on_the_note("kind = 'sealed'"), COLUMN.format("kind")),
+    tampering("about", on_the_note("about = 'consent', about_id = 1"), COLUMN.format("about")),
+    tampering(
+        "about_another_row",
+        "UPDATE unlocks_ledgerentry SET about_id = {staff_consent} WHERE sequence = {done_consented}",
+        "Ledger entry {done_consented} was altered: its column about_id differs from what was sealed.",
+        TOLD.format("Consent", "staff_consent", "link_id", "done_consented"),
+        "Consent CN-{done_consent:06} (id {done_consent}): no ledger entry “Consent given” is about it.",
+    ),
+    tampering("act_of_an_entry", on_the_note("act = '00000000000000000000000000000000'"), COLUMN.format("act")),
+    tampering("when_it_was_appended", on_the_note("appended_at = '2020-01-01 00:00:00'"), FORGED.format("fresh_note")),
+    tampering(
+        "personal_text_erased",
+        on_the_note("personal = '', personal_salt = ''"),
+        "Ledger entry {fresh_note}: its personal text was erased.",
+    ),
+    tampering(
+        "personal_text_erased_and_its_hash",
+        on_the_note("personal = '', personal_salt = '', personal_hash = ''"),
+        FORGED.format("fresh_note"),
+    ),
     # Entries are taken away, added, put elsewhere.
     tampering(
         "first_entry_deleted",
         "DELETE FROM unlocks_ledgerentry WHERE sequence = 1",
         "Ledger entry 1 is missing: entry 2 comes next.",
-        "Unlock request UR-{done:06} (id {done}): opened without a ledger entry.",
+        UNTOLD.format("account", "historicalaccount_first"),
     ),
     tampering(
         "entry_deleted",
         "DELETE FROM unlocks_ledgerentry WHERE sequence = {fresh_note}",
-        "Ledger entry {fresh_note} is missing: entry {last_opened} comes next.",
+        "Ledger entry {fresh_note} is missing: entry {next} comes next.",
     ),
     tampering(
         "consent_and_unlock_deleted",
         "DELETE FROM unlocks_ledgerentry WHERE sequence BETWEEN {fresh_consented} AND {fresh_unlocked}",
         "Ledger entries {fresh_consented} to {fresh_unlocked} are missing: entry {fresh_note} comes next.",
+        UNTOLD.format("batch", "batch_history"),
+        UNTOLD.format("requestedbatch", "line_history") + " 1 more like it.",
+        UNTOLD.format("unlockrequest", "request_history") + " 1 more like it.",
         "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
-        "Consent CN-{fresh_consent:06} (id {fresh_consent}): recorded without a ledger entry.",
-        "Batch {fresh_number} (id {fresh_batch}): unlocked without a ledger entry of its request. 1 more like it.",
+        "Consent CN-{fresh_consent:06} (id {fresh_consent}): no ledger entry “Consent given” is about it.",
     ),
     tampering(
         "entry_before_the_first",
-        "INSERT INTO unlocks_ledgerentry (sequence, kind, at, actor, body, previous_hash, hash) "
-        "SELECT 0, kind, at, actor, body, 'a', 'b' FROM unlocks_ledgerentry WHERE sequence = 1",
+        f"INSERT INTO unlocks_ledgerentry (sequence, previous_hash, hash, {EVERYTHING_BUT_THE_PLACE}) "
+        f"SELECT 0, 'a', 'b', {EVERYTHING_BUT_THE_PLACE} FROM unlocks_ledgerentry WHERE sequence = 1",
         "Ledger entry 0 does not belong: entries are numbered from 1.",
     ),
     tampering(
         "entry_slipped_in",
         slipped_in,
         FORGED.format("fresh_note") + " {after_note} more like it.",
-        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
     ),
     tampering(
         "entry_appended",
@@ -405,16 +501,14 @@ TAMPERINGS = [
     tampering(
         "sequences_swapped",
         entries_swapped("sequence"),
-        "Ledger entry {fresh_note} does not follow entry {fresh_unlocked}. 2 more like it.",
+        "Ledger entry {fresh_note} does not follow entry {fresh_unlocked}. 3 more like it.",
     ),
-    tampering("bodies_swapped", entries_swapped("body"), FORGED.format("fresh_note") + " 1 more like it."),
-    tampering(
-        "contents_swapped", entries_swapped(*EVERYTHING_BUT_THE_PLACE), FORGED.format("fresh_note") + " 1 more like it."
-    ),
+    tampering("texts_swapped", entries_swapped("facts", "personal"), FORGED.format("fresh_note") + " 1 more like it."),
+    tampering("contents_swapped", entries_swapped(*BUT_THE_PLACE), FORGED.format("fresh_note") + " 1 more like it."),
     tampering(
         "rows_swapped",
-        entries_swapped(*EVERYTHING_BUT_THE_PLACE, "hash", "previous_hash"),
-        "Ledger entry {fresh_note} does not follow entry {fresh_unlocked}. 2 more like it.",
+        entries_swapped(*BUT_THE_PLACE, "hash", "previous_hash"),
+        "Ledger entry {fresh_note} does not follow entry {fresh_unlocked}. 3 more like it.",
     ),
     # The tail: only against an anchor.
     tampering(
@@ -427,14 +521,14 @@ TAMPERINGS = [
     tampering(
         "tail_cut_and_grown_again",
         cut_and_grown_again,
-        "Ledger entry {head} is not the one of the anchor{anchored_1}: the ledger was written anew after entry {seal}, "
+        "Ledger entry {head} is not the one of the anchor{anchored_1}: the ledger was rewritten after entry {seal}, "
         "where the anchor{anchored_0} still fits.",
         anchors=2,
     ),
     tampering(
         "tail_cut_with_its_case",
         tail_cut_with_its_case,
-        "Ledger entry {head}, which is the anchor{anchored_1}, is gone: the ledger ends with entry {fresh_note}. "
+        "Ledger entry {head}, which is the anchor{anchored_1}, is gone: the ledger ends with entry {before_last}. "
         "Its tail was cut, or an older database was put in its place.",
         anchors=2,
     ),
@@ -448,16 +542,19 @@ TAMPERINGS = [
         "who_did_it_in_sealed_history",
         "UPDATE unlocks_historicalbatch SET history_actor = 'x' WHERE history_id = {historicalbatch_second}",
         SEALED.format("History", "historicalbatch", "was altered", "{historicalbatch_second}"),
+        OTHER,
     ),
     tampering(
         "time_in_sealed_history",
         "UPDATE unlocks_historicalbatch SET history_date = '2020-01-01' WHERE history_id = {historicalbatch_second}",
         SEALED.format("History", "historicalbatch", "was altered", "{historicalbatch_second}"),
+        OTHER,
     ),
     tampering(
         "sealed_history_deleted",
         "DELETE FROM unlocks_historicalbatch WHERE history_id = {historicalbatch_second}",
         SEALED.format("History", "historicalbatch", "lost 1 row", "{historicalbatch_second}"),
+        LOST.format("second_imported"),
     ),
     tampering(
         "sealed_history_swapped", history_swapped, SEALED.format("History", "historicalbatch", "was altered", "1")
@@ -471,7 +568,8 @@ TAMPERINGS = [
         "history_emptied",
         "DELETE FROM unlocks_historicalbatch",
         SEALED.format("History", "historicalbatch", "lost {historicalbatch_rows} rows", "1"),
-        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
+        LOST.format("first_imported") + " {acts_on_batches} more like it.",
+        UNLOCKED_BY_NOBODY,
         "Batch {done_number} (id {done_batch}): batch: the newest history row tells something else. "
         "{batches_less_one} more like it.",
     ),
@@ -483,7 +581,26 @@ TAMPERINGS = [
     tampering(
         "newest_history_deleted",
         "DELETE FROM unlocks_historicalbatch WHERE history_id = {historicalbatch_newest}",
+        LOST.format("last_imported"),
         "Batch {newest_number} (id {newest_batch}): batch: the newest history row tells something else.",
+    ),
+    tampering(
+        "history_made_up",
+        made_up_history(UUID(int=1)),
+        UNTOLD.format("contact", "made_up"),
+    ),
+    tampering(
+        "history_made_up_in_a_real_act",
+        made_up_history(None),
+        "History in unlocks_historicalcontact: 0 rows of the act of ledger entry {fresh_opened} should be there, and 1 "
+        "are.",
+        "History in unlocks_historicalcontact, row {made_up}: ledger entry {fresh_opened} tells of another person, "
+        "address or time.",
+    ),
+    tampering(
+        "another_batch_unlocked_instead",
+        unlocked_the_other_one,
+        "Act {half_act}: the rows that ledger entry {half_unlocked} sums up (numbers) are different now.",
     ),
     # A row changed past the verbs.
     tampering(
@@ -506,6 +623,7 @@ TAMPERINGS = [
     tampering(
         "reason",
         "UPDATE unlocks_unlockrequest SET reason = 'Other' WHERE id = {done}",
+        TOLD.format("Unlock request", "done", "reason", "done_opened"),
         "Unlock request UR-{done:06} (id {done}): unlock request: the newest history row tells something else.",
     ),
     tampering(
@@ -525,7 +643,8 @@ TAMPERINGS = [
         "INSERT INTO unlocks_resentreceipt (id, consent_id, email, token_hash, sent_by_id, sent_at) "
         "SELECT 999, id, email, receipt_hash, (SELECT min(id) FROM auth_user), given_at FROM unlocks_consent "
         "WHERE id = {fresh_consent}",
-        "Resent receipt Receipt of CN-{fresh_consent:06} sent again (id 999): sent again without a ledger entry.",
+        "Resent receipt Receipt of CN-{fresh_consent:06} sent again (id 999): no ledger entry “Receipt sent again” is "
+        "about it.",
     ),
     tampering(
         "receipt_under_another_token",
@@ -536,6 +655,7 @@ TAMPERINGS = [
         "unlocked_by_somebody_else",
         "UPDATE unlocks_verdict SET refusal = 'changed' WHERE batch_id = {fresh_batch} AND act_id = "
         "(SELECT history_act FROM unlocks_historicalbatch WHERE id = {fresh_batch} AND status = 'unlocked')",
+        "Act {fresh_act}: the rows that ledger entry {fresh_unlocked} sums up (batches) are different now.",
         "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
     ),
     # A consent, sealed ("done", "staff", "back") and not yet sealed ("fresh").
@@ -573,14 +693,15 @@ TAMPERINGS = [
         "WHERE id = {staff_consent}",
         SEALED.format("Evidence", "consent", "was altered", "{staff_consent}"),
         TOLD.format("Consent", "staff_consent", "link_id", "staff_recorded_by_phone"),
+        "Consent CN-{staff_consent:06} (id {staff_consent}): no ledger entry “Consent given” is about it.",
     ),
     tampering(
         "who_took_it_down",
         "UPDATE unlocks_consent SET recorded_by_id = 999 WHERE id = {staff_consent}",
         SEALED.format("Evidence", "consent", "was altered", "{staff_consent}"),
         TOLD.format("Consent", "staff_consent", "recorded_by_id", "staff_recorded_by_phone"),
-        "Consent CN-{staff_consent:06} (id {staff_consent}): taken down, but the ledger shows no PIN verified by "
-        "whoever did.",
+        "Consent CN-{staff_consent:06} (id {staff_consent}): recorded by phone, but the ledger shows no PIN "
+        "verified by the person who recorded it.",
     ),
     tampering(
         "consent_deleted",
@@ -595,7 +716,6 @@ TAMPERINGS = [
         "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
         "Batch {fresh_number} (id {fresh_batch}): unlocked without an agreed consent of its account for this batch. "
         "1 more like it.",
-        "Batch {fresh_number} (id {fresh_batch}): unlocked without a ledger entry of its request. 1 more like it.",
     ),
     tampering(
         "covered_batch",
@@ -614,14 +734,14 @@ TAMPERINGS = [
         "withdrawal",
         "UPDATE unlocks_consentwithdrawal SET why = 'Other' WHERE consent_id = {back_consent}",
         SEALED.format("Evidence", "consentwithdrawal", "was altered", "1"),
-        "Consent withdrawal (consent_id {back_consent}): its column why differs from what ledger entry "
+        "Consent withdrawal {consentwithdrawal_first}: its column why differs from what ledger entry "
         "{back_withdrawn} tells.",
     ),
     tampering(
         "withdrawal_deleted",
         "DELETE FROM unlocks_consentwithdrawal WHERE consent_id = {back_consent}",
         SEALED.format("Evidence", "consentwithdrawal", "lost 1 row", "1"),
-        GONE.format("back_withdrawn", "consent withdrawal (consent_id {back_consent})"),
+        GONE.format("back_withdrawn", "consent withdrawal {consentwithdrawal_first}"),
     ),
     tampering(
         "link_sent_elsewhere",
@@ -655,8 +775,6 @@ TAMPERINGS = [
         SEALED.format("Evidence", "consentevidence", "was altered", "1"),
         "Consent evidence {consentevidence_first}: its column file_name differs from what ledger entry "
         "{staff_evidence} tells.",
-        "Evidence other.eml of CN-{staff_consent:06} (SHA-256 {mail}): Its record was altered: the ledger was told "
-        "another file name.",
     ),
     tampering(
         "receipt",
@@ -668,13 +786,13 @@ TAMPERINGS = [
         "certificate",
         "UPDATE unlocks_certificate SET pdf = '0'",
         SEALED.format("Evidence", "certificate", "was altered", "1"),
-        "Certificate (sha256 {certificate}): its column pdf differs from what ledger entry {done_certified} tells.",
+        "Certificate {certificate_first}: its column pdf differs from what ledger entry {done_certified} tells.",
     ),
     tampering(
         "certificate_deleted",
         "DELETE FROM unlocks_certificate",
         SEALED.format("Evidence", "certificate", "lost 1 row", "1"),
-        GONE.format("done_certified", "certificate (sha256 {certificate})"),
+        GONE.format("done_certified", "certificate {certificate_first}"),
     ),
     tampering(
         "act",
@@ -686,11 +804,13 @@ TAMPERINGS = [
         "why_of_an_act",
         "UPDATE unlocks_act SET why = 'Other' WHERE kind = 're_export'",
         SEALED.format("Evidence", "verdict", "was altered", "{act_verdict}"),
+        TOLD.format("Act", "act", "why", "done_re_exported"),
     ),
     tampering(
         "verdict",
         "UPDATE unlocks_verdict SET refusal = 'not_bypassed' WHERE id = {verdict_first}",
         SEALED.format("Evidence", "verdict", "was altered", "1"),
+        "Act {unlock_act}: the rows that ledger entry {done_unlocked} sums up (batches) are different now.",
     ),
     tampering(
         "terms",
@@ -706,7 +826,7 @@ TAMPERINGS = [
     tampering(
         "case_wiped_out",
         case_wiped_out("done"),
-        "Ledger entries {done_opened} to {done_closed} are missing: entry {staff_opened} comes next. 1 more like it.",
+        "Ledger entries {done_opened} to {done_closed} are missing: entry {after_done} comes next. 1 more like it.",
         SEALED.format("Evidence", "certificate", "lost 1 row", "1"),
         SEALED.format("Evidence", "consent", "lost 1 row", "1"),
         SEALED.format("Evidence", "consentedbatch", "lost 2 rows", "1"),
@@ -714,6 +834,7 @@ TAMPERINGS = [
         SEALED.format("History", "historicalrequestedbatch", "lost 8 rows", "1"),
         SEALED.format("History", "historicalunlockrequest", "lost 6 rows", "1"),
         SEALED.format("Evidence", "verdict", "lost 4 rows", "1"),
+        UNTOLD.format("batch", "unlock_history") + " 1 more like it.",
     ),
 ]
 
@@ -749,8 +870,8 @@ UNSEEN = {
         "FROM unlocks_historicalbatch WHERE id = {fresh_batch})",
     ),
     "a live row together with its newest row of history, not sealed": (
-        "UPDATE unlocks_unlockrequest SET reason = 'Other' WHERE id = {last}",
-        "UPDATE unlocks_historicalunlockrequest SET reason = 'Other' WHERE id = {last}",
+        "UPDATE unlocks_contact SET phone = '1' WHERE id = {contact}",
+        "UPDATE unlocks_historicalcontact SET phone = '1' WHERE id = {contact}",
     ),
     "an entry at the very end, without an anchor": ("DELETE FROM unlocks_ledgerentry WHERE sequence = {head}",),
 }
@@ -777,9 +898,11 @@ def test_the_same_shows_once_a_seal_covers_it(scene, taken_back, statements):
 
 def test_faults_of_every_kind_are_told_in_one_run_and_the_advice_once(scene, taken_back):
     n = scene.numbers
+    act = Contact.history.get(history_id=n["historicalcontact_first"]).history_act
+    made = LedgerEntry.objects.get(act=act).sequence
     with owning_the_database():
         for statement in (
-            on_the_note("body = 'x'"),
+            on_the_note("facts = 'x'"),
             "DELETE FROM unlocks_historicalcontact WHERE history_id = {historicalcontact_first}",
             "UPDATE unlocks_consent SET signer_role = 'Owner'",
             "UPDATE unlocks_contact SET phone = '1'",
@@ -792,8 +915,9 @@ def test_faults_of_every_kind_are_told_in_one_run_and_the_advice_once(scene, tak
         FORGED.format("fresh_note").format(**n),
         SEALED.format("Evidence", "consent", "was altered", "1").format(**n),
         SEALED.format("History", "historicalcontact", "lost 1 row", "1").format(**n),
-        TOLD.format("Consent", "done_consent", "signer_role", "done_consented").format(**n) + " 3 more like it.",
-        f"Contact {first} (id {first.pk}): contact: the newest history row tells something else. 4 more like it.",
+        TOLD.format("Consent", "done_consent", "signer_role", "done_consented").format(**n) + " 4 more like it.",
+        f"History in unlocks_historicalcontact: 1 row of the act of ledger entry {made} should be there, and 0 are.",
+        f"Contact {first} (id {first.pk}): contact: the newest history row tells something else. 5 more like it.",
         verify_audit.NEXT,
     ]
     assert caught.value.returncode == 1
@@ -823,8 +947,9 @@ def test_what_cannot_even_be_read_is_told_and_the_rest_checked(scene, taken_back
     with owning_the_database():
         sql("UPDATE unlocks_historicalbatch SET history_date = '2026-99-99 00:00' WHERE history_id = 1")
         sql("UPDATE unlocks_contact SET phone = '1' WHERE id = {contact}".format(**scene.numbers))
-    broke_off, contact = audit()
+    broke_off, rows_broke_off, contact = audit()
     assert broke_off.startswith("The check of the seals broke off: ValueError: ")
+    assert rows_broke_off.startswith("The check of what the ledger tells of broke off: ValueError: ")
     assert contact.endswith("contact: the newest history row tells something else.")
 
 
@@ -832,5 +957,6 @@ def test_with_another_key_nothing_fits_and_the_key_is_named(scene, settings):
     settings.LEDGER_KEY = "another key"
     assert audit() == [
         f"None of the {scene.numbers['head']} ledger entries fits LEDGER_KEY: this is not the key that sealed them, "
-        "or the whole ledger was written anew."
+        "or the whole ledger was rewritten.",
+        UNLOCKED_BY_NOBODY.format(**scene.numbers),
     ]

@@ -43,13 +43,18 @@ def only_for(groups, verb):
             assert difference(before, snapshot()) == []
 
 
-def told(unlock_request=None, **where):
-    """Return what the ledger tells, oldest first, as (kind, facts)."""
+def recorded(unlock_request=None, **where):
+    """Return the events in the ledger, oldest first, as (kind, facts); what tests start from apart."""
     entries = LedgerEntry.objects.filter(
         **({"unlock_request": unlock_request} if unlock_request else {}), **where
-    ).order_by("sequence")
-    return [(entry.kind, json.loads(entry.body)["facts"]) for entry in entries]
+    ).exclude(kind="imported")
+    return [(entry.kind, facts_of(entry)) for entry in entries.order_by("sequence")]
+
+
+def facts_of(entry):
+    """Return all facts of an entry as JSON values, those that are personal too."""
+    return json.loads(entry.facts)["facts"] | json.loads(entry.personal)["personal"]
 
 
 def kinds(unlock_request):
-    return [kind for kind, _ in told(unlock_request)]
+    return [kind for kind, _ in recorded(unlock_request)]

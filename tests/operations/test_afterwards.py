@@ -4,7 +4,7 @@ import pytest
 from django.utils import timezone
 
 from tests.factories import acting, case_consented, case_unlocked, make_user, open_case
-from tests.operations import kinds, only_for, refused, told
+from tests.operations import kinds, only_for, recorded, refused
 from unlocks import operations
 from unlocks.models import Batch, UnlockRequest
 from unlocks.rules import Refusal
@@ -100,7 +100,7 @@ def test_closing_lets_the_batches_go(agent):
     case = open_case(agent)
     operations.close_request(case.unlock_request, resolution="canceled", why="Customer called back", by=acting(agent))
     assert set(case.unlock_request.lines.values_list("outcome", flat=True)) == {"not_unlocked"}
-    assert told(case.unlock_request)[-1] == ("closed", {"resolution": "canceled", "why": "Customer called back"})
+    assert recorded(case.unlock_request)[-1] == ("closed", {"resolution": "canceled", "why": "Customer called back"})
     assert open_case(agent, batches=case.batches).unlock_request.status == "open"
 
 
@@ -123,7 +123,7 @@ def test_a_closed_case_stays_closed(agent):
         with refused(Refusal.CLOSED):
             verb()
     operations.add_note(case.unlock_request, text="Customer called again", by=by)
-    assert told(case.unlock_request)[-1] == ("note", {"text": "Customer called again"})
+    assert recorded(case.unlock_request)[-1] == ("note", {"text": "Customer called again"})
 
 
 def test_manual_entry_closes_the_case(agent):

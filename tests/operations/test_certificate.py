@@ -19,11 +19,12 @@ from tests.factories import (
     customer,
     make_user,
 )
-from tests.operations import kinds, told
+from tests.operations import kinds, recorded
 from unlocks import operations
 from unlocks.certificates import keys, pdf, verify_certificate
-from unlocks.ledger import chain
+from unlocks.ledger import chain, events
 from unlocks.models import Certificate, LedgerEntry
+from unlocks.texts.shown import shown_text
 
 pytestmark = pytest.mark.django_db
 
@@ -149,7 +150,7 @@ def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
                 {
                     "sequence": event.sequence,
                     "at": iso(event.at),
-                    "what": event.get_kind_display(),
+                    "what": events.KINDS[event.kind].label,
                     "actor": event.actor,
                     "hash": event.hash,
                 }
@@ -175,7 +176,7 @@ def test_is_signed_and_drawn_from_its_facts_alone(agent):
 def test_the_ledger_tells_of_it(agent):
     case = case_consented(agent)
     certificate = issue(case, by=acting(agent))
-    assert told(case.unlock_request)[-1] == (
+    assert recorded(case.unlock_request)[-1] == (
         "certified",
         {
             "consent": case.consent.pk,
@@ -237,7 +238,7 @@ def test_of_a_refusal(agent):
     case = case_awaiting(agent)
     operations.open_consent_link(case.link, by=customer(case.admin))
     case.consent, _ = operations.decline_consent(
-        case.link, name="", role="", why="", shown=operations.shown_text(case.link), by=customer(case.admin)
+        case.link, name="", role="", why="", shown=shown_text(case.link), by=customer(case.admin)
     )
     told_of = facts(issue(case))
     assert (told_of["consent"]["decision"], told_of["batches"], told_of["interim"]) == ("declined", [], False)
@@ -268,7 +269,7 @@ def test_of_a_consent_that_was_asked_for_anew(agent):
     link, by = case.link, customer(case.admin)
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin="482915", by=by)
-    operations.give_consent(link, name="Ann", role="Owner", shown=operations.shown_text(link), by=by)
+    operations.give_consent(link, name="Ann", role="Owner", shown=shown_text(link), by=by)
     operations.unlock(case.rows, by=acting(agent))
     told_of = facts(operations.issue_certificate(older, by=by))
     assert [(batch["outcome"], batch["unlocked_at"]) for batch in told_of["batches"]] == [
@@ -283,9 +284,7 @@ def test_tells_no_secret(agent):
     link, by = case.link, customer(case.admin)
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin="482915", by=by)
-    case.consent, token = operations.give_consent(
-        link, name="Ann", role="Owner", shown=operations.shown_text(link), by=by
-    )
+    case.consent, token = operations.give_consent(link, name="Ann", role="Owner", shown=shown_text(link), by=by)
     content = issue(case).content
     secrets = [case.token, token, link.token_hash, case.consent.receipt_hash, case.account.pin_hash, "Rude", "482915"]
     assert [secret for secret in secrets if secret in content] == []

@@ -18,11 +18,12 @@ from tests.factories import (
     make_contact,
     open_case,
 )
-from tests.operations import kinds, only_for, refused, told
+from tests.operations import kinds, only_for, recorded, refused
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.models import Consent, ConsentedBatch, ConsentLink, ConsentWithdrawal, Contact, RequestedBatch
 from unlocks.rules import Refusal
+from unlocks.texts.shown import shown_text
 
 pytestmark = pytest.mark.django_db
 
@@ -42,12 +43,12 @@ def ready_to_agree(agent, **fields):
 
 def agree(case, link=None, **fields):
     link = link or case.link
-    fields = {"name": "Ann Admin", "role": "Controller", "shown": operations.shown_text(link)} | fields
+    fields = {"name": "Ann Admin", "role": "Controller", "shown": shown_text(link)} | fields
     return operations.give_consent(link, by=customer(case.admin), **fields)
 
 
 def decline(case, **fields):
-    fields = {"name": "Ann Admin", "role": "", "why": "", "shown": operations.shown_text(case.link)} | fields
+    fields = {"name": "Ann Admin", "role": "", "why": "", "shown": shown_text(case.link)} | fields
     return operations.decline_consent(case.link, by=customer(case.admin), **fields)
 
 
@@ -67,7 +68,7 @@ def test_sends_a_link_of_which_only_a_hash_is_kept(agent, django_capture_on_comm
     assert link.expires_at - link.sent_at == timedelta(hours=72)
     assert kinds(case.unlock_request) == ["opened", "advised", "link_sent", "email_sent"]
     assert [(message.to, url in message.body) for message in mail.outbox] == [([case.admin.email], True)]
-    assert not any(token in str(facts) for _, facts in told())
+    assert not any(token in str(facts) for _, facts in recorded())
 
 
 def test_only_for_those_who_send_links(agent):
@@ -159,7 +160,7 @@ def test_staff_are_refused_and_that_is_recorded(agent):
     with pytest.raises(PermissionDenied):
         operations.open_consent_link(case.link, by=acting(agent))
     operations.refuse_staff(case.link, by=acting(agent))
-    assert told(case.unlock_request)[-1] == ("staff_refused", {"link": case.link.pk})
+    assert recorded(case.unlock_request)[-1] == ("staff_refused", {"link": case.link.pk, "consent": None})
 
 
 # Agreeing
@@ -167,7 +168,7 @@ def test_staff_are_refused_and_that_is_recorded(agent):
 
 def test_consent_keeps_exactly_what_was_shown(agent, django_capture_on_commit_callbacks):
     case = ready_to_agree(agent)
-    shown = operations.shown_text(case.link)
+    shown = shown_text(case.link)
     by = Actor(name="Ann (customer)", ip="203.0.113.7", browser="Browser/1")
     with django_capture_on_commit_callbacks(execute=True):
         consent, token = operations.give_consent(case.link, name="Ann Admin", role="Controller", shown=shown, by=by)
@@ -222,14 +223,14 @@ def test_agreeing_needs_the_pin_of_the_last_half_hour(agent):
 def test_agreeing_to_something_else_than_shown_is_refused(agent):
     case = ready_to_agree(agent)
     with refused(Refusal.CHANGED_WHILE_READING):
-        agree(case, shown=operations.shown_text(case.link) + " ")
+        agree(case, shown=shown_text(case.link) + " ")
 
 
 def test_items_changed_while_reading(agent):
     case = ready_to_agree(agent)
-    shown = operations.shown_text(case.link)
+    shown = shown_text(case.link)
     history.update(case.batch.items.all(), by=Actor.desk(), memo="Changed")
-    assert operations.shown_text(case.link) != shown
+    assert shown_text(case.link) != shown
     with refused(Refusal.CHANGED_WHILE_READING):
         agree(case, shown=shown)
 
@@ -244,7 +245,7 @@ def test_expired_link(agent):
 
 def test_staff_cannot_agree_or_decline(agent, superuser):
     case = ready_to_agree(agent)
-    fields = {"name": "Ann", "role": "Owner", "shown": operations.shown_text(case.link), "by": acting(superuser)}
+    fields = {"name": "Ann", "role": "Owner", "shown": shown_text(case.link), "by": acting(superuser)}
     with pytest.raises(PermissionDenied):
         operations.give_consent(case.link, **fields)
     with pytest.raises(PermissionDenied):

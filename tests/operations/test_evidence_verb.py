@@ -2,7 +2,7 @@ import pytest
 from django.core.exceptions import PermissionDenied
 
 from tests.factories import acting, case_consented, case_recorded_by_phone
-from tests.operations import only_for, refused, told
+from tests.operations import only_for, recorded, refused
 from tests.papers import MAIL, PDF, PNG, kept_as
 from unlocks import evidence, operations
 from unlocks.models import ConsentEvidence
@@ -26,11 +26,10 @@ def test_a_paper_is_kept_and_told_of(agent, second_agent):
         len(PDF),
     )
     assert (paper.attached_by, evidence.read(paper.sha256)) == (second_agent, PDF)
-    assert told(case.unlock_request)[-1] == (
+    assert recorded(case.unlock_request)[-1] == (
         "evidence",
         {
             "consent": case.consent.pk,
-            "evidence": paper.pk,
             "what": "signed_paper",
             "file_name": "Signed by Dana.pdf",
             "size": len(PDF),
@@ -60,7 +59,7 @@ def test_a_consent_of_the_customers_own_takes_no_paper(agent):
     case = case_consented(agent)
     with refused(
         Refusal.NOT_BY_PHONE,
-        says=f"{case.consent} was given by the customer through the link: it needs no paper, and takes none.",
+        says=f"{case.consent} was given by the customer through the link, so no evidence is needed or accepted.",
     ):
         attach(case, acting(agent))
 
@@ -68,8 +67,8 @@ def test_a_consent_of_the_customers_own_takes_no_paper(agent):
 def test_the_same_file_twice_is_refused_by_its_name(agent, evidence_place):
     case = case_recorded_by_phone(agent)
     attach(case, acting(agent), file_name="first name.pdf")
-    with refused(Refusal.SAME_FILE, says="This very file is attached already, as first name.pdf."):
-        attach(case, acting(agent), file_name="second name.pdf", what="mail")
+    with refused(Refusal.SAME_FILE, says="This file is already attached, as first name.pdf."):
+        attach(case, acting(agent), file_name="second name.pdf", what="email")
     assert ConsentEvidence.objects.count() == 1
 
 
@@ -77,7 +76,7 @@ def test_the_same_file_proves_two_consents(agent):
     first, second = case_recorded_by_phone(agent), case_recorded_by_phone(agent)
     papers = [attach(case, acting(agent)) for case in (first, second)]
     assert papers[0].sha256 == papers[1].sha256
-    assert evidence.first_fault() == ""
+    assert list(evidence.faults()) == []
 
 
 @pytest.mark.parametrize(
@@ -110,5 +109,5 @@ def test_a_damaged_file_is_not_taken_for_the_new_one(agent, evidence_place):
 def test_a_closed_case_takes_papers_too(agent):
     case = case_recorded_by_phone(agent)
     operations.close_request(case.unlock_request, resolution="canceled", why="Called off.", by=acting(agent))
-    attach(case, acting(agent), what="mail", file_name="answer.eml", content=MAIL)
-    assert told(case.unlock_request)[-1][0] == "evidence"
+    attach(case, acting(agent), what="email", file_name="answer.eml", content=MAIL)
+    assert recorded(case.unlock_request)[-1][0] == "evidence"

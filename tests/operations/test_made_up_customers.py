@@ -7,6 +7,7 @@ from unlocks import history, operations
 from unlocks.models import Consent, ConsentLink
 from unlocks.operations import Refused
 from unlocks.rules import Refusal
+from unlocks.texts.shown import shown_text
 
 pytestmark = pytest.mark.django_db
 
@@ -83,7 +84,7 @@ def test_a_pin_issued_meanwhile_ends_what_the_old_one_verified(agent, manager):
     operations.issue_pin(case.account, by=acting(manager))
 
     with pytest.raises(Refused) as refused:
-        operations.give_consent(link, name="A", role="B", shown=operations.shown_text(link), by=by)
+        operations.give_consent(link, name="A", role="B", shown=shown_text(link), by=by)
 
     assert refused.value.code == Refusal.PIN_STALE
     assert Consent.objects.count() == 0

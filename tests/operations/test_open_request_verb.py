@@ -1,7 +1,7 @@
 import pytest
 
 from tests.factories import acting, case_unlocked, make_account, make_batch, make_batches, make_contact, open_case
-from tests.operations import only_for, refused, told
+from tests.operations import only_for, recorded, refused
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.models import Account, Batch, RequestedBatch, UnlockRequest
@@ -49,10 +49,11 @@ def test_opens_a_case_with_its_batches(agent):
     assert list(history_of_lines.values_list("id", "history_type", "history_user", "outcome")) == [
         (line.pk, "+", agent.pk, "waiting") for line in unlock_request.lines.all()
     ]
-    assert told(unlock_request) == [
+    assert recorded(unlock_request) == [
         (
             "opened",
             {
+                "amount": "200.00",
                 "batches": 2,
                 "bypass_reason": "by_mistake",
                 "channel": "phone",
@@ -90,8 +91,8 @@ def test_says_for_each_batch_why(agent):
     exported = make_batch(account=account, status="exported", number="1")
     pending = make_batch(account=account, status="pending", number="2")
     says = (
-        "1: Exported on May 3, 2026: Support can't unlock exported batches. The customer can enter an adjustment "
-        "invoice. 2: Still pending: the customer can edit it as it is."
+        "1: Exported on May 3, 2026. Support can't unlock exported batches. The customer can enter an adjustment "
+        "invoice. 2: Still pending. The customer can edit it without an unlock."
     )
     with refused(Refusal.EXPORTED, Refusal.PENDING, says=says):
         open_request(account, [exported, pending], acting(agent))
@@ -105,13 +106,13 @@ def test_refuses_a_batch_that_is_unlocked(agent):
 
 def test_second_request_names_the_first(agent):
     case = open_case(agent, batches=[make_batch(number="77")])
-    with refused(Refusal.IN_ANOTHER_REQUEST, says=f"77: It is in {case.unlock_request} already, which is still open."):
+    with refused(Refusal.IN_ANOTHER_REQUEST, says=f"77: Already in {case.unlock_request}, which is still open."):
         open_request(case.account, case.batches, acting(agent))
 
 
 def test_refuses_a_batch_of_another_account(agent):
     mine, foreign = make_batch(), make_batch(number="4711")
-    with refused(Refusal.OTHER_ACCOUNT, says="Not of this account: 4711."):
+    with refused(Refusal.OTHER_ACCOUNT, says="Not in this account: 4711."):
         open_request(mine.account, [mine, foreign], acting(agent))
 
 

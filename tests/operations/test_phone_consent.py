@@ -21,11 +21,12 @@ from tests.factories import (
     open_case,
     record_by_phone,
 )
-from tests.operations import kinds, only_for, refused, told
+from tests.operations import kinds, only_for, refused
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.models import Consent, ConsentedBatch, ConsentWithdrawal
 from unlocks.rules import Refusal
+from unlocks.texts.shown import shown_text, text_to_read_out
 
 pytestmark = pytest.mark.django_db
 
@@ -54,7 +55,7 @@ def asked_on_the_phone(case, by, **fields):
             "contact": case.admin,
             "name": "Ann Admin",
             "role": "Owner",
-            "shown": operations.text_to_read_out(case.unlock_request),
+            "shown": text_to_read_out(case.unlock_request),
             "by": acting(by),
         }
         | fields,
@@ -63,7 +64,7 @@ def asked_on_the_phone(case, by, **fields):
 
 def test_records_who_agreed_and_who_wrote_it_down(agent):
     case = verified(agent)
-    text = operations.text_to_read_out(case.unlock_request)
+    text = text_to_read_out(case.unlock_request)
 
     consent = asked_on_the_phone(case, agent)
 
@@ -76,7 +77,7 @@ def test_records_who_agreed_and_who_wrote_it_down(agent):
     assert consent.valid_until - consent.given_at == timedelta(hours=72)
     assert case.refresh().unlock_request.status == "consented"
     assert kinds(case.unlock_request) == ["opened", "advised", "pin_verified", "recorded_by_phone"]
-    assert told(case.unlock_request)[-1][1]["consent"] == consent.pk
+    assert case.unlock_request.entries.latest("sequence").about_id == consent.pk
     assert list(case.unlock_request.history.values_list("status", flat=True))[:3] == [
         "consented",
         "awaiting_consent",
@@ -98,12 +99,12 @@ SNAPSHOT = ("batch", "number", "name", "total", "item_count", "fingerprint")
 
 def test_says_on_its_face_what_it_is(agent):
     case = verified(agent)
-    lines = operations.text_to_read_out(case.unlock_request).splitlines()
+    lines = text_to_read_out(case.unlock_request).splitlines()
     assert lines[:2] == [
         f"Unlock bypassed batches ({case.unlock_request.reference})",
-        "TAKEN DOWN BY STAFF. Support reads this text out to you on the phone and writes your answer down; you press "
-        "no button and sign nothing. The long number after each batch identifies its content for the record and need "
-        "not be read out.",
+        "RECORDED BY PHONE. Support reads this text to you on the phone and records your answer. You press no button "
+        "and sign nothing. The long number after each batch identifies its content for the record and does not need "
+        "to be read out.",
     ]
     assert lines[-3:] == [
         "The questions",
@@ -119,7 +120,7 @@ def test_tells_the_customer_by_mail(agent, django_capture_on_commit_callbacks):
 
     (message,) = mail.outbox
     assert message.to == [case.admin.email]
-    assert message.subject == f"{consent.reference}: please check what was agreed on the phone"
+    assert message.subject == f"{consent.reference}: please check the consent recorded by phone"
     assert consent.text in message.body
     token = message.body.split("/receipt/")[1].split("/")[0]
     assert operations.receipt_for(token) == consent
@@ -155,7 +156,7 @@ def arguments(case):
         "contact": case.admin,
         "name": "Ann Admin",
         "role": "Owner",
-        "shown": operations.text_to_read_out(case.unlock_request),
+        "shown": text_to_read_out(case.unlock_request),
     }
 
 
@@ -242,7 +243,7 @@ def test_not_for_a_contact_of_ones_own_making(agent, manager):
 
 def test_what_was_read_out_must_still_hold(agent):
     case = verified(agent)
-    shown = operations.text_to_read_out(case.unlock_request)
+    shown = text_to_read_out(case.unlock_request)
     history.update(case.batch.items.all(), by=Actor.desk(), memo="Changed while reading")
     with refused(Refusal.CHANGED_WHILE_READING):
         asked_on_the_phone(case, agent, shown=shown)
@@ -250,7 +251,7 @@ def test_what_was_read_out_must_still_hold(agent):
 
 def test_the_text_of_the_link_is_not_what_was_read_out(agent):
     case = case_awaiting(agent)
-    shown = operations.shown_text(case.link)
+    shown = shown_text(case.link)
     operations.revoke_consent_link(case.unlock_request, by=acting(agent))
     operations.verify_pin(case.unlock_request, pin=PIN, by=acting(agent))
     case.refresh()

@@ -3,11 +3,12 @@
 import pytest
 
 from tests.factories import acting, case_awaiting, case_consented, case_recorded_by_phone, customer
-from tests.operations import kinds, only_for, refused, told
+from tests.operations import kinds, only_for, recorded, refused
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.models import ResentReceipt
 from unlocks.rules import Refusal
+from unlocks.texts.shown import shown_text
 
 pytestmark = pytest.mark.django_db
 
@@ -33,7 +34,7 @@ def test_both_links_open_the_receipt(agent, resend):
     assert operations.receipt_for(token) == operations.receipt_for(case.receipt) == case.consent
     assert token != case.receipt
     assert kinds(case.unlock_request)[-2:] == ["receipt_resent", "email_sent"]
-    assert not any(token in str(facts) for _, facts in told())
+    assert not any(token in str(facts) for _, facts in recorded())
 
 
 def test_goes_to_the_address_that_is_on_file_now(agent, resend):
@@ -71,13 +72,13 @@ def test_says_how_the_consent_stands(agent, resend):
     by = customer(declined.admin)
     operations.open_consent_link(declined.link, by=by)
     declined.consent, _ = operations.decline_consent(
-        declined.link, name="", role="", why="", shown=operations.shown_text(declined.link), by=by
+        declined.link, name="", role="", why="", shown=shown_text(declined.link), by=by
     )
     said = [resend(case.consent, agent)[0].subject.split(": ")[1] for case in (recorded_by_phone, withdrawn, declined)]
     assert said == [
-        "please check what was agreed on the phone (sent again)",
-        "your consent is withdrawn",
-        "recorded that you do not agree",
+        "please check the consent recorded by phone (sent again)",
+        "your consent was withdrawn",
+        "we recorded that you do not agree",
     ]
 
 

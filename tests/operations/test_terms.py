@@ -1,5 +1,4 @@
 import hashlib
-import json
 
 import pytest
 import time_machine
@@ -9,12 +8,13 @@ from django.utils import timezone
 
 from tests.attacks import difference, snapshot
 from tests.factories import PIN, acting, case_awaiting, customer, make_account, make_user
-from tests.operations import only_for, refused, told
+from tests.operations import only_for, recorded, refused
 from tests.test_concurrency import at_once, holds
 from unlocks import operations
 from unlocks.models import ConsentTerms, LedgerEntry
 from unlocks.rules import Refusal
 from unlocks.texts import first_terms
+from unlocks.texts.shown import shown_text, terms_in_force
 
 pytestmark = pytest.mark.django_db
 
@@ -56,8 +56,10 @@ def test_a_draft_begins_with_the_words_in_force(manager):
         draft = operations.draft_terms(by=acting(manager))
         assert (draft.drafted_at, draft.published_at) == (timezone.now(), None)
     assert rows() == [FIRST, (2, first_terms.TITLE, first_terms.TEXT, "manager", None)]
-    assert told() == [("terms_drafted", {"version": 2, "title": first_terms.TITLE, "sha256": sha256(first_terms.TEXT)})]
-    entry = LedgerEntry.objects.get()
+    assert recorded() == [
+        ("terms_drafted", {"version": 2, "title": first_terms.TITLE, "sha256": sha256(first_terms.TEXT)})
+    ]
+    entry = LedgerEntry.objects.get(kind="terms_drafted")
     assert (entry.user, entry.unlock_request, entry.account, entry.at) == (manager, None, None, draft.drafted_at)
 
 
@@ -69,7 +71,7 @@ def test_the_next_draft_begins_with_the_newest_version(manager, second_manager):
 
 def test_there_is_one_draft_at_a_time(manager, second_manager):
     operations.draft_terms(by=acting(manager))
-    says = "Version 2 is being drafted already, by manager. Change that one, or have it published first."
+    says = "manager is already drafting version 2. Change that draft, or have it published first."
     for by in (manager, second_manager):
         with refused(Refusal.DRAFT_THERE, says=says):
             operations.draft_terms(by=acting(by))
@@ -92,7 +94,7 @@ def test_whoever_changed_a_draft_last_drafted_it(manager, second_manager):
         draft.refresh_from_db()
         assert draft.drafted_at == timezone.now()
     assert rows() == [FIRST, (2, TITLE, "Less.", "second-manager", None)]
-    assert told()[1:] == [
+    assert recorded()[1:] == [
         ("terms_drafted", {"version": 2, "title": TITLE, "sha256": sha256(TEXT)}),
         ("terms_drafted", {"version": 2, "title": TITLE, "sha256": sha256("Less.")}),
     ]
@@ -109,15 +111,13 @@ def test_saving_without_a_change_changes_nothing(manager, second_manager, seen):
 def test_the_second_of_two_writers_is_told(manager, second_manager):
     draft = drafted(manager)
     seen = operations.terms_seen(draft)
-    with time_machine.travel("2026-11-23 15:00:01Z", tick=False):
+    with time_machine.travel("2031-01-27 15:00:01Z", tick=False):
         operations.edit_terms(draft, title=TITLE, text="First.", seen=seen, by=acting(second_manager))
-    says = (
-        "second-manager changed this draft meanwhile (Nov 23, 2026, 10:00:01 AM EST). Read it again as it stands now."
-    )
-    with refused(Refusal.TERMS_CHANGED, says=says):
-        operations.edit_terms(draft, title=TITLE, text="Second.", seen=seen, by=acting(manager))
-    with refused(Refusal.TERMS_CHANGED):
-        operations.edit_terms(draft, title=TITLE, text="Second.", seen="", by=acting(manager))
+        says = "second-manager has changed this draft (Jan 27, 2031, 10:00:01 AM EST). Read the new draft first."
+        with refused(Refusal.TERMS_CHANGED, says=says):
+            operations.edit_terms(draft, title=TITLE, text="Second.", seen=seen, by=acting(manager))
+        with refused(Refusal.TERMS_CHANGED):
+            operations.edit_terms(draft, title=TITLE, text="Second.", seen="", by=acting(manager))
 
 
 def test_a_changed_title_counts_as_a_change(manager):
@@ -129,7 +129,7 @@ def test_a_changed_title_counts_as_a_change(manager):
 
 
 def test_published_terms_are_not_edited(manager, superuser):
-    says = "Version 1 is published, and published terms do not change. Start a new version instead."
+    says = "Version 1 is published, and published terms never change. Start a new version instead."
     for by in (manager, superuser):
         with refused(Refusal.TERMS_FROZEN, says=says):
             operations.edit_terms(ConsentTerms.objects.get(), title=TITLE, text=TEXT, by=acting(by))
@@ -152,13 +152,13 @@ def test_another_person_publishes(manager, second_manager):
         assert ConsentTerms.objects.get(version=2).published_at == timezone.now()
     assert rows() == [FIRST, (2, TITLE, TEXT, "manager", "second-manager")]
     told_of = {"version": 2, "title": TITLE, "sha256": sha256(TEXT), "drafted_by": manager.pk}
-    assert told()[2:] == [("terms_published", told_of | {"drafted_at": draft.drafted_at.isoformat()})]
-    assert operations.terms_in_force() == draft
+    assert recorded()[2:] == [("terms_published", told_of | {"drafted_at": draft.drafted_at.isoformat()})]
+    assert terms_in_force() == draft
 
 
 def test_publishing_counts_once(manager, second_manager):
     draft = published(manager, second_manager)
-    says = "Version 2 is published, and published terms do not change. Start a new version instead."
+    says = "Version 2 is published, and published terms never change. Start a new version instead."
     with refused(Refusal.TERMS_FROZEN, says=says):
         operations.publish_terms(draft, seen=operations.terms_seen(draft), by=acting(second_manager))
 
@@ -186,7 +186,7 @@ def test_nobody_publishes_what_they_did_not_read(manager, second_manager):
 
 def test_whoever_wrote_at_it_does_not_publish(manager, second_manager):
     draft = drafted(manager)
-    says = "You wrote at this version, so another person has to publish it: second-manager."
+    says = "You worked on this version, so another person has to publish it: second-manager."
     with refused(Refusal.OWN_DRAFT, says=says):
         operations.publish_terms(draft, seen=operations.terms_seen(draft), by=acting(manager))
     assert operations.obstacle_to_publishing(draft, manager) == says
@@ -209,7 +209,7 @@ def test_where_everybody_wrote_at_it_anybody_publishes(manager, second_manager):
 
 def test_a_superuser_passes_no_rule_and_counts_as_another(manager, superuser):
     draft = drafted(superuser)
-    with refused(Refusal.OWN_DRAFT, says="You wrote at this version, so another person has to publish it: manager."):
+    with refused(Refusal.OWN_DRAFT, says="You worked on this version, so another person has to publish it: manager."):
         operations.publish_terms(draft, seen=operations.terms_seen(draft), by=acting(superuser))
     assert operations.obstacle_to_publishing(draft, manager) == ""
 
@@ -224,7 +224,7 @@ def test_where_nobody_else_could_the_drafter_publishes(manager, agent, auditor):
 
 def test_terms_that_say_the_same_are_not_published(manager, second_manager):
     draft = operations.draft_terms(by=acting(manager))
-    says = "It says the same as version 1, which is in force: change it first."
+    says = "It says the same as version 1, which is in force. Change it first."
     with refused(Refusal.TERMS_SAME, says=says):
         operations.publish_terms(draft, seen=operations.terms_seen(draft), by=acting(second_manager))
     draft = operations.edit_terms(draft, title="A new title is a change", text=first_terms.TEXT, by=acting(manager))
@@ -233,7 +233,7 @@ def test_terms_that_say_the_same_are_not_published(manager, second_manager):
 
 def test_terms_with_a_broken_placeholder_are_not_published(manager, second_manager):
     draft = drafted(manager, text="{vendor} and {customer}")
-    says = "{customer} is no placeholder. Braces are for {vendor} and {accounting_software} only."
+    says = "{customer} is not a placeholder. Use braces only for {vendor} and {accounting_software}."
     with refused(Refusal.TERMS_FLAWED, says=says):
         operations.publish_terms(draft, seen=operations.terms_seen(draft), by=acting(second_manager))
 
@@ -258,7 +258,7 @@ def agree(case):
     link, by = case.link, customer(case.admin)
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin=PIN, by=by)
-    shown = operations.shown_text(link)
+    shown = shown_text(link)
     return operations.give_consent(link, name="Ann Admin", role="Controller", shown=shown, by=by)[0]
 
 
@@ -275,10 +275,7 @@ def test_an_open_link_keeps_its_version_and_the_next_has_the_new_one(agent, mana
     assert lines[lines.index("Other terms (version 2)") + 1] == (
         "ServiceTitan has no part in what you do in Sage Intacct."
     )
-    assert [json.loads(event.body)["facts"]["terms"] for event in LedgerEntry.objects.filter(kind="consented")] == [
-        2,
-        1,
-    ]
+    assert [facts["terms"] for _, facts in recorded(kind="consented")] == [1, 2]
 
 
 def test_a_link_sent_again_has_the_new_version(agent, manager, second_manager):
@@ -302,10 +299,10 @@ def test_two_start_a_version(manager, second_manager):
     came = at_once(*[lambda user=user: operations.draft_terms(by=acting(user)) for user in users])
     (draft,) = [one for one in came if isinstance(one, ConsentTerms)]
     refusals = [one for one in came if one is not draft]
-    says = f"Version 2 is being drafted already, by {draft.drafted_by}. Change that one, or have it published first."
+    says = f"{draft.drafted_by} is already drafting version 2. Change that draft, or have it published first."
     assert [(type(one), str(one)) for one in refusals] == [(operations.Refused, says)] * 3
     assert ConsentTerms.objects.count() == 2
-    assert [kind for kind, _ in told()] == ["terms_drafted"]
+    assert [kind for kind, _ in recorded()] == ["terms_drafted"]
     holds()
 
 

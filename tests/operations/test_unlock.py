@@ -22,7 +22,7 @@ from tests.factories import (
     make_batches,
     open_case,
 )
-from tests.operations import only_for, refused, told
+from tests.operations import only_for, recorded, refused
 from unlocks import history, operations, rules
 from unlocks.actors import Actor
 from unlocks.database import guards
@@ -55,8 +55,8 @@ def test_unlocks_under_the_consent_given_for_it(agent, second_agent):
             until,
         )
         assert (line.outcome, line.consented.consent) == ("unlocked", case.consent)
-        recorded = batch.history.first()
-        assert (recorded.status, recorded.history_user, recorded.history_act, recorded.history_change_reason) == (
+        row = batch.history.first()
+        assert (row.status, row.history_user, row.history_act, row.history_change_reason) == (
             "unlocked",
             second_agent,
             act.pk,
@@ -64,10 +64,11 @@ def test_unlocks_under_the_consent_given_for_it(agent, second_agent):
         )
         assert batch.history.filter(status="unlocked").count() == 1
     assert case.unlock_request.status == "unlocked"
-    kind, facts = told(case.unlock_request)[-1]
-    assert (kind, facts["act"], facts["batches"], facts["numbers"]) == (
+    assert case.unlock_request.entries.latest("sequence").act == act.pk
+    kind, facts = recorded(case.unlock_request)[-1]
+    assert (kind, facts["amount"], facts["batches"], facts["numbers"]) == (
         "unlocked",
-        str(act.pk),
+        "200.00",
         2,
         [batch.number for batch in case.batches],
     )
@@ -132,7 +133,7 @@ def test_refuses_with_the_reason_and_changes_nothing(agent, settings, code, make
     act = operations.unlock(Batch.objects.filter(pk=batch.pk), by=acting(agent))
     assert verdicts(act) == {batch.number: code}
     assert difference(before, snapshot(), may_grow=True) == []
-    assert [facts["refusals"] for kind, facts in told() if kind == "refused"] == (
+    assert [facts["refusals"] for kind, facts in recorded() if kind == "refused"] == (
         [{code: 1}] if act.verdicts.get().line else []
     )
 
@@ -154,7 +155,7 @@ def test_unlocks_what_it_may_and_says_why_not_the_rest(agent):
         exported.number: Refusal.EXPORTED,
     }
     assert list(Batch.objects.filter(status="unlocked").order_by("pk")) == ready.batches
-    assert [kind for kind, _ in told(waiting.unlock_request)][-1] == "refused"
+    assert [kind for kind, _ in recorded(waiting.unlock_request)][-1] == "refused"
 
 
 def test_second_unlock_is_told(agent, second_agent):
@@ -233,4 +234,4 @@ def test_several_requests_of_several_accounts_in_one_act(agent):
     act = operations.unlock(Batch.objects.all(), by=acting(agent))
     assert act.verdicts.filter(refusal="").count() == 6
     assert set(UnlockRequest.objects.values_list("status", flat=True)) == {"unlocked"}
-    assert [kind for kind, _ in told(kind="unlocked")] == ["unlocked"] * len(cases)
+    assert [kind for kind, _ in recorded(kind="unlocked")] == ["unlocked"] * len(cases)

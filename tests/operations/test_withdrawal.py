@@ -9,6 +9,7 @@ from tests.operations import kinds, refused
 from unlocks import operations
 from unlocks.models import Act, Batch, ConsentWithdrawal
 from unlocks.rules import Refusal
+from unlocks.texts.shown import shown_text
 
 pytestmark = pytest.mark.django_db
 
@@ -51,7 +52,7 @@ def test_takes_back_every_consent_of_the_case(agent):
     link, by = case.link, customer(case.admin)
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin=PIN, by=by)
-    second, _ = operations.give_consent(link, name="Ann", role="Owner", shown=operations.shown_text(link), by=by)
+    second, _ = operations.give_consent(link, name="Ann", role="Owner", shown=shown_text(link), by=by)
     operations.unlock(case.rows, by=acting(agent))
 
     take_back(case, consent=first)
@@ -74,7 +75,7 @@ def test_what_was_declined_has_nothing_to_take_back(agent):
     case = case_awaiting(agent)
     operations.open_consent_link(case.link, by=customer(case.admin))
     declined, _ = operations.decline_consent(
-        case.link, name="", role="", why="", shown=operations.shown_text(case.link), by=customer(case.admin)
+        case.link, name="", role="", why="", shown=shown_text(case.link), by=customer(case.admin)
     )
     with refused(Refusal.CLOSED):
         take_back(case, consent=declined)
@@ -83,7 +84,7 @@ def test_what_was_declined_has_nothing_to_take_back(agent):
 def test_what_was_exported_or_relocked_has_nothing_to_take_back(agent):
     case = case_unlocked(agent)
     operations.mark_re_exported(case.rows, by=acting(agent))
-    said = "There is no consent to withdraw: all its batches were exported or locked again already."
+    said = "There is no consent to withdraw: all its batches are already exported or relocked."
     with refused(Refusal.CONSENT_OVER, says=said):
         take_back(case)
 
@@ -112,6 +113,6 @@ def test_the_customer_is_told_by_mail(agent, mailoutbox, django_capture_on_commi
     (message,) = mailoutbox
     assert (message.to, message.subject) == (
         [case.admin.email],
-        f"{case.consent.reference}: your consent is withdrawn",
+        f"{case.consent.reference}: your consent was withdrawn",
     )
     assert "Reason:       none given" in message.body

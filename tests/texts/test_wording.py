@@ -3,7 +3,7 @@ import pytest
 from unlocks.models import Account, ConsentTerms
 from unlocks.texts import first_terms, wording
 
-ALLOWED = "Braces are for {vendor} and {accounting_software} only."
+ALLOWED = "Use braces only for {vendor} and {accounting_software}."
 
 
 def filled(text, software="sage_intacct"):
@@ -46,13 +46,13 @@ def test_other_braces_stay_as_they_are():
         ("", ""),
         ("No placeholder at all.", ""),
         ("{vendor} and {accounting_software}, {vendor}", ""),
-        ("Dear {customer},", f"{{customer}} is no placeholder. {ALLOWED}"),
-        ("{customer} {vendor} {} {customer}", f"{{customer}}, {{}} are no placeholders. {ALLOWED}"),
-        ("{ vendor }", f"{{ vendor }} is no placeholder. {ALLOWED}"),
-        ("{Vendor}", f"{{Vendor}} is no placeholder. {ALLOWED}"),
-        ("{vendor!r}", f"{{vendor!r}} is no placeholder. {ALLOWED}"),
-        ("changes made by {vendor", f"The brace {{ near “hanges made by {{vendor” has no other half. {ALLOWED}"),
-        ("{vendor}} is unable", f"The brace }} near “{{vendor}}}} is unable” has no other half. {ALLOWED}"),
+        ("Dear {customer},", f"{{customer}} is not a placeholder. {ALLOWED}"),
+        ("{customer} {vendor} {} {customer}", f"{{customer}}, {{}} are not placeholders. {ALLOWED}"),
+        ("{ vendor }", f"{{ vendor }} is not a placeholder. {ALLOWED}"),
+        ("{Vendor}", f"{{Vendor}} is not a placeholder. {ALLOWED}"),
+        ("{vendor!r}", f"{{vendor!r}} is not a placeholder. {ALLOWED}"),
+        ("changes made by {vendor", f"The brace {{ near “hanges made by {{vendor” has no matching brace. {ALLOWED}"),
+        ("{vendor}} is unable", f"The brace }} near “{{vendor}}}} is unable” has no matching brace. {ALLOWED}"),
     ],
 )
 def test_names_what_is_wrong_with_the_placeholders(text, problem):

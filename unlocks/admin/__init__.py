@@ -1,3 +1,8 @@
-from . import accounts, acts, audit_log, batches, consents, requests, staff, terms
+from ..models import LedgerEntry
+from . import accounts, audit_log, batches, bulk_actions, consents, requests, staff, terms
+from .site import desk
 
-__all__ = ["accounts", "acts", "audit_log", "batches", "consents", "requests", "staff", "terms"]
+__all__ = ["accounts", "audit_log", "batches", "bulk_actions", "consents", "requests", "staff", "terms"]
+
+# The audit log still registers on Django's default site.
+desk.register(LedgerEntry, audit_log.LedgerEntryAdmin)

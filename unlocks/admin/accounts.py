@@ -4,14 +4,17 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.http import Http404
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
 from django.urls import path
 from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_http_methods
 
 from .. import operations
+from ..actors import Actor
 from ..models import Account, Contact
-from .base import DeskAdmin, by_staff, is_key, tag
+from ..templatetags.desk import tag
+from .histories import DeskAdmin
+from .lists import is_key
+from .site import desk
 
 LISTED = 20
 
@@ -26,14 +29,14 @@ class ContactInline(admin.StackedInline):
         return False
 
 
-@admin.register(Account)
+@admin.register(Account, site=desk)
 class AccountAdmin(DeskAdmin):
     list_display = ("number", "name", "accounting_software", "active", "pin")
     list_display_links = ("number", "name")
     list_filter = ("active", "accounting_software")
     sortable_by = ("number", "name")
     search_fields = ("number", "name")
-    search_help_text = "Number or name, or how it begins"
+    search_help_text = "Number, or the start of the number or name"
     fields = ("number", "name", "accounting_software", "active")
     inlines = (ContactInline,)
 
@@ -47,7 +50,7 @@ class AccountAdmin(DeskAdmin):
         return ("number",) if obj else ()
 
     def has_issue_pin_permission(self, request):
-        return request.user.has_perm("unlocks.issue_pin")
+        return request.user.has_perm(operations.issue_pin.permission)
 
     def get_urls(self):
         issue = self.admin_site.admin_view(self.issue_pin)
@@ -58,7 +61,7 @@ class AccountAdmin(DeskAdmin):
             context |= {
                 "batches": obj.batches.order_by("-id")[:LISTED],
                 "requests": obj.requests.select_related("requester").order_by("-id")[:LISTED],
-                "may_open": request.user.has_perm("unlocks.open_request"),
+                "may_open": request.user.has_perm(operations.open_request.permission),
                 "may_issue_pin": self.has_issue_pin_permission(request),
             }
         return super().render_change_form(request, context, add, change, form_url, obj)
@@ -73,25 +76,22 @@ class AccountAdmin(DeskAdmin):
             raise Http404("There is no such account.")
         if request.method == "POST":
             try:
-                operations.issue_pin(account, by=by_staff(request))
+                operations.issue_pin(account, by=Actor.staff(request.user, request))
             except operations.Refused as refused:
                 self.message_user(request, str(refused), messages.ERROR)
             else:
                 self.message_user(request, "A new PIN is on its way to the Admin contacts.", messages.SUCCESS)
             return redirect("admin:unlocks_account_change", account.pk)
-        return TemplateResponse(
+        return desk.page(
             request,
             "admin/unlocks/account/issue_pin.html",
-            {
-                **self.admin_site.each_context(request),
-                "title": "Have a new PIN issued?",
-                "account": account,
-                "admins": account.contacts.filter(is_admin=True),
-            },
+            title="Issue a new PIN?",
+            account=account,
+            admins=account.contacts.filter(is_admin=True),
         )
 
 
-@admin.register(Contact)
+@admin.register(Contact, site=desk)
 class ContactAdmin(DeskAdmin):
     """The page and the history of one contact; staff come here from its account."""
 

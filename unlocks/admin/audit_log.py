@@ -3,6 +3,7 @@
 import json
 import re
 from datetime import datetime, time, timedelta
+from operator import itemgetter
 
 from django.contrib import admin
 from django.core.exceptions import PermissionDenied
@@ -14,27 +15,22 @@ from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.views.decorators.http import require_safe
 
-from ..ledger import chain
+from ..ledger import chain, events
 from ..models import LedgerEntry
+from ..templatetags.desk import tag
 from ..texts.formats import moment_with_seconds
-from .base import DayFilter, ReadOnlyAdmin, is_key, tag
-from .timeline import told
+from .lists import DayFilter, ReadOnlyAdmin, is_key
 
-GOOD = {LedgerEntry.Kind.CONSENTED, LedgerEntry.Kind.UNLOCKED, LedgerEntry.Kind.PIN_VERIFIED}
-BAD = {
-    LedgerEntry.Kind.PIN_WRONG,
-    LedgerEntry.Kind.PIN_LOCKED,
-    LedgerEntry.Kind.STAFF_REFUSED,
-    LedgerEntry.Kind.REFUSED,
-    LedgerEntry.Kind.DECLINED,
-    LedgerEntry.Kind.WITHDRAWN,
-    LedgerEntry.Kind.EMAIL_FAILED,
-}
-# Weaker than what the customer did, and worth a look.
-WAIT = {LedgerEntry.Kind.RECORDED_BY_PHONE, LedgerEntry.Kind.STAFF_CHANGED}
-INFO = {LedgerEntry.Kind.EVIDENCE, LedgerEntry.Kind.CERTIFIED, LedgerEntry.Kind.TERMS_PUBLISHED}
-TONES = {kind: tone for tone, kinds in {"good": GOOD, "bad": BAD, "wait": WAIT, "info": INFO}.items() for kind in kinds}
-TERMS = {LedgerEntry.Kind.TERMS_DRAFTED, LedgerEntry.Kind.TERMS_PUBLISHED}
+
+class KindFilter(admin.SimpleListFilter):
+    title = "kind"
+    parameter_name = "kind__exact"
+
+    def lookups(self, request, model_admin):
+        return sorted(((kind.kind, kind.label) for kind in events.KINDS.values()), key=itemgetter(1))
+
+    def queryset(self, request, queryset):
+        return queryset.filter(kind=self.value()) if self.value() else queryset
 
 
 class Since(DayFilter):
@@ -57,31 +53,31 @@ def _midnight(day):
     return timezone.make_aware(datetime.combine(day, time.min))
 
 
-def _readable(body):
-    """Set a body out for reading; one that was tampered with may be no JSON any more."""
+def _readable(text):
+    """Set a text out for reading; one that was tampered with may be no JSON any more."""
     try:
-        return json.dumps(json.loads(body), indent=2, ensure_ascii=False)
+        return json.dumps(json.loads(text), indent=2, ensure_ascii=False)
     except ValueError:
-        return body
+        return text
 
 
 def _named(event):
-    """Name what an entry without request and account is about, '' when it doesn't say (it may be tampered with)."""
-    try:
-        facts = event.facts
-        if event.kind in TERMS:
-            return f"Consent terms, version {facts['version']}"
-        return f"Staff account {facts['username']}" if event.kind == LedgerEntry.Kind.STAFF_CHANGED else ""
-    except (ValueError, TypeError, LookupError):
-        return ""
+    """Name what an entry without request and account is about; '' when it is about nothing with a name."""
+    match event:
+        case events.TermsDrafted() | events.TermsPublished():
+            return f"Consent terms, version {event.version}"
+        case events.StaffChanged():
+            return f"Staff account {event.name}"
+    return ""
 
 
 @admin.register(LedgerEntry)
 class LedgerEntryAdmin(ReadOnlyAdmin):
-    list_display = ("sequence", "at_the_second", "what", "about", "actor", "from_where")
+    list_display = ("sequence", "at_the_second", "what", "about_what", "actor", "from_where")
     list_select_related = ("unlock_request", "account")
-    rows_are = "entries"
-    list_filter = ("kind", Since, Until)
+    row_is, rows_are = "entry", "entries"
+    list_name = "Audit log"
+    list_filter = (KindFilter, Since, Until)
     sortable_by = ("sequence",)
     ordering = ("-sequence",)
     search_fields = ("actor",)
@@ -93,51 +89,51 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
         return Q(actor__icontains=term)
 
     @admin.display(description="When", ordering="sequence")
-    def at_the_second(self, event):
-        return format_html('<span class="nowrap">{}</span>', moment_with_seconds(event.at))
+    def at_the_second(self, entry):
+        return format_html('<span class="nowrap">{}</span>', moment_with_seconds(entry.at))
 
     @admin.display(description="What")
-    def what(self, event):
-        return tag(TONES.get(event.kind, ""), event.get_kind_display())
+    def what(self, entry):
+        event = chain.event_of(entry)
+        return tag(event.tone, event.label)
 
     @admin.display(description="About")
-    def about(self, event):
-        if event.unlock_request:
+    def about_what(self, entry):
+        if entry.unlock_request:
             return format_html(
-                '<a href="{}">{}</a>', event.unlock_request.get_absolute_url(), event.unlock_request.reference
+                '<a href="{}">{}</a>', entry.unlock_request.get_absolute_url(), entry.unlock_request.reference
             )
-        return _named(event) or event.account
+        return _named(chain.event_of(entry)) or entry.account
 
     @admin.display(description="From")
-    def from_where(self, event):
-        return event.ip
+    def from_where(self, entry):
+        return entry.ip
 
     @method_decorator(require_safe)
     def change_view(self, request, object_id, form_url="", extra_context=None):
         """Show an entry with all that its hash covers."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        event = (
+        entry = (
             is_key(object_id)
-            and self.get_queryset(request)
-            .select_related("unlock_request", "account", "user")
-            .filter(pk=object_id)
-            .first()
+            and self.get_queryset(request).select_related("unlock_request", "account").filter(pk=object_id).first()
         )
-        if not event:
+        if not entry:
             raise Http404("There is no such entry.")
+        event = chain.event_of(entry)
         return TemplateResponse(
             request,
             "admin/unlocks/ledgerentry/change_form.html",
             {
                 **self.admin_site.each_context(request),
-                "title": f"{event.get_kind_display()}: entry {event.sequence:,}",
+                "title": f"{event.label}: entry {entry.sequence:,}",
                 "opts": self.opts,
+                "entry": entry,
                 "event": event,
                 "named": _named(event),
-                "told": told(event) if event.kind == LedgerEntry.Kind.STAFF_CHANGED and chain.fits(event) else None,
-                "body": _readable(event.body),
-                "older": LedgerEntry.objects.filter(sequence=event.sequence - 1).first(),
-                "newer": LedgerEntry.objects.filter(sequence=event.sequence + 1).first(),
+                "facts": _readable(entry.facts),
+                "personal": _readable(entry.personal),
+                "older": LedgerEntry.objects.filter(sequence=entry.sequence - 1).first(),
+                "newer": LedgerEntry.objects.filter(sequence=entry.sequence + 1).first(),
             },
         )

@@ -1,5 +1,7 @@
 """The batch list with its verdicts and bulk actions, and the page of a batch. Nobody edits a status in a form."""
 
+import json
+
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.exceptions import PermissionDenied
@@ -7,62 +9,22 @@ from django.core.paginator import Paginator
 from django.db.models import Q
 from django.http import Http404
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.views.decorators.http import require_safe
 
-from .. import rules
+from .. import operations, rules
 from ..models import Account, Act, Batch, BatchItem, RequestedBatch, UnlockRequest
-from ..rules import Refusal
-from ..templatetags.desk import thousands
+from ..templatetags.desk import recorded_by_phone, tag
 from ..texts.formats import day, moment, money
-from .base import (
-    RECORDED_BY_PHONE,
-    DayFilter,
-    DeskAdmin,
-    OneClickFilter,
-    ReadOnly,
-    freeze,
-    is_key,
-    starts_with,
-    tag,
-    with_recorded_by_phone,
-)
+from .histories import DeskAdmin
+from .lists import DayFilter, OneClickFilter, ReadOnly, freeze, is_key, starts_with
+from .site import desk
+from .tags import BATCH_TONES, verdict, with_recorded_by_phone
 
-STATUS_TONES = {
-    Batch.Status.PENDING: "",
-    Batch.Status.POSTED: "",
-    Batch.Status.EXPORTED: "info",
-    Batch.Status.BYPASSED: "wait",
-    Batch.Status.UNLOCKED: "good",
-}
 ITEMS_A_PAGE = 100
 LISTED_REQUESTS = 20
-
-
-# These turn into "ready" in the course of the work; the others need something else first.
-NOT_YET = {Refusal.NOT_REQUESTED, Refusal.NOT_ASKED, Refusal.AWAITING_CUSTOMER}
-
-
-def verdict(batch):
-    """Return the verdict on a judged batch: a tag, and the sentence when it is refused."""
-    if not batch.refusal:
-        return (
-            format_html("{} {}", tag("good", "Ready"), RECORDED_BY_PHONE)
-            if batch.recorded_by_phone
-            else tag("good", "Ready")
-        )
-    if batch.refusal == Refusal.ALREADY_UNLOCKED:
-        judgement = tag("info", "Unlocked")
-    elif batch.refusal == Refusal.OWN_RECORDING:
-        judgement = tag("wait", "Not by you")
-    else:
-        judgement = tag("wait", "Not yet") if batch.refusal in NOT_YET else tag("bad", "Refused")
-    if batch.recorded_by_phone:
-        judgement = format_html("{} {}", judgement, RECORDED_BY_PHONE)
-    return format_html('{}<span class="small">{}</span>', judgement, rules.sentence(batch.refusal, batch))
 
 
 class Stand(OneClickFilter):
@@ -117,14 +79,14 @@ class JudgedList(ChangeList):
         self.result_list = [judged.get(batch.pk, batch) for batch in rows]
 
 
-@admin.register(Batch)
+@admin.register(Batch, site=desk)
 class BatchAdmin(ReadOnly, DeskAdmin):
     list_display = ("number", "name", "on_account", "stands", "bypassed", "how_many", "worth", "may_it")
     list_display_links = ("number",)
     list_filter = (Stand, "period_closed", BypassedSince)
     sortable_by = ("number",)
     search_fields = ("number",)
-    search_help_text = "Batch number, or how it begins; or a whole account number"
+    search_help_text = "Batch number or the start of one, or a whole account number"
     actions = ("unlock_selected", "relock_selected", "mark_selected_re_exported", "open_a_request")
 
     def get_changelist(self, request, **kwargs):
@@ -148,7 +110,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
         until = format_html('<span class="small muted">until {}</span>', moment(batch.unlocked_until))
         return format_html(
             "{}{}",
-            tag(STATUS_TONES[batch.status], batch.get_status_display()),
+            tag(BATCH_TONES[batch.status], batch.get_status_display()),
             until if batch.unlocked_until else "",
         )
 
@@ -158,7 +120,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
 
     @admin.display(description="Items")
     def how_many(self, batch):
-        return thousands(batch.item_count)
+        return f"{batch.item_count:,}"
 
     @admin.display(description="Total")
     def worth(self, batch):
@@ -166,21 +128,26 @@ class BatchAdmin(ReadOnly, DeskAdmin):
 
     @admin.display(description="Verdict")
     def may_it(self, batch):
-        return verdict(batch)
+        return format_html(
+            "{} {}{}",
+            tag(*verdict(batch.refusal)),
+            recorded_by_phone() if batch.recorded_by_phone else "",
+            format_html('<span class="small">{}</span>', rules.sentence(batch.refusal, batch)) if batch.refusal else "",
+        )
 
     # The bulk actions. Each keeps the picked set as it is now; the page that follows shows and acts on just that.
 
     def has_unlock_permission(self, request):
-        return request.user.has_perm("unlocks.unlock_batch")
+        return request.user.has_perm(operations.unlock.permission)
 
     def has_relock_permission(self, request):
-        return request.user.has_perm("unlocks.relock_batch")
+        return request.user.has_perm(operations.relock.permission)
 
     def has_mark_re_exported_permission(self, request):
-        return request.user.has_perm("unlocks.mark_re_exported_batch")
+        return request.user.has_perm(operations.mark_re_exported.permission)
 
     def has_open_request_permission(self, request):
-        return request.user.has_perm("unlocks.open_request")
+        return request.user.has_perm(operations.open_request.permission)
 
     @admin.action(description="Unlock selected batches", permissions=["unlock"])
     def unlock_selected(self, request, queryset):
@@ -217,31 +184,24 @@ class BatchAdmin(ReadOnly, DeskAdmin):
             raise Http404("There is no such batch.")
         lines = batch.lines.select_related("unlock_request", "consented__consent__recorded_by").order_by("-id")
         lines = list(lines.defer("consented__consent__text")[:LISTED_REQUESTS])
-        return TemplateResponse(
+        under = [line.consented.consent for line in lines if line.outcome in RequestedBatch.OPEN and line.consented]
+        return desk.page(
             request,
             "admin/unlocks/batch/change_form.html",
-            {
-                **self.admin_site.each_context(request),
-                "title": f"Batch {batch.number}",
-                "opts": self.opts,
-                "original": batch,
-                "sentence": rules.sentence(batch.refusal, batch),
-                "reference": batch.open_request and UnlockRequest(pk=batch.open_request).reference,
-                "tone": STATUS_TONES[batch.status],
-                "items": Paginator(batch.items.order_by("id"), ITEMS_A_PAGE).get_page(request.GET.get("items")),
-                "red_flags": batch.items.exclude(export_id="").count(),
-                "lines": lines,
-                "consent": next((line.consented.consent for line in lines if _stands_on_a_consent(line)), None),
-                "may_open": self.has_open_request_permission(request),
-            },
+            title=f"Batch {batch.number}",
+            original=batch,
+            sentence=rules.sentence(batch.refusal, batch),
+            reference=batch.open_request and UnlockRequest(pk=batch.open_request).reference,
+            tone=BATCH_TONES[batch.status],
+            items=Paginator(batch.items.order_by("id"), ITEMS_A_PAGE).get_page(request.GET.get("items")),
+            red_flags=batch.items.exclude(export_id="").count(),
+            lines=lines,
+            consent=next(iter(under), None),
+            may_open=self.has_open_request_permission(request),
         )
 
 
-def _stands_on_a_consent(line):
-    return line.outcome in RequestedBatch.OPEN and line.consented_id is not None
-
-
-@admin.register(BatchItem)
+@admin.register(BatchItem, site=desk)
 class BatchItemAdmin(ReadOnly, DeskAdmin):
     """The page and the history of one transaction; staff come here from its batch."""
 
@@ -249,7 +209,7 @@ class BatchItemAdmin(ReadOnly, DeskAdmin):
     list_select_related = ("batch",)
     sortable_by = ()
     ordering = ("-id",)
-    fields = ("batch", "kind", "number", "date", "customer", "worth", "memo", "export_id", "lines", "disposition")
+    fields = ("batch", "kind", "number", "date", "customer", "worth", "memo", "export_id", "content", "disposition")
 
     def has_module_permission(self, request):
         return False
@@ -257,6 +217,11 @@ class BatchItemAdmin(ReadOnly, DeskAdmin):
     @admin.display(description="Amount")
     def worth(self, item):
         return money(item.amount)
+
+    @admin.display(description="Lines")
+    def content(self, item):
+        lines = [" · ".join(filter(None, map(line.get, item.LINE))) for line in json.loads(item.lines)]
+        return "\n".join(lines) or self.get_empty_value_display()
 
 
 def account_link(account):

@@ -1,57 +1,27 @@
-"""What the request page shows of a case: where it stands, what blocks each batch, what comes next, the evidence."""
+"""What the request page shows of a case: how far it has come, what blocks each batch, and the evidence."""
 
 from functools import cached_property
 
 from django.conf import settings
-from django.contrib.auth import get_user_model
 from django.core.paginator import Paginator
 from django.db.models import Count, Max, Min, Sum
 from django.utils import timezone
 
 from .. import operations, rules
-from ..models import Batch, Consent, LedgerEntry, RequestedBatch, UnlockRequest
-from ..templatetags.desk import ago, said_yes
-from ..texts.formats import moment
-from .forms.case import CASE_FORMS, VerifyPinForm
+from ..ledger import chain, events
+from ..models import Batch, Consent, RequestedBatch, UnlockRequest
+from ..templatetags.desk import ago, how_agreed
 from .receipts import receipts_of_case
-from .timeline import batches, reason, told
+from .tags import OUTCOME_TONES, verdict
+from .timeline import line
 
 LISTED_BATCHES = 100
-LISTED_EVENTS = 50
+LISTED_ENTRIES = 50
 
 Status = UnlockRequest.Status
 Outcome = RequestedBatch.Outcome
-STATUS_TONES = {
-    Status.OPEN: "info",
-    Status.AWAITING_CONSENT: "wait",
-    Status.CONSENTED: "good",
-    Status.UNLOCKED: "good",
-    Status.CLOSED: "",
-}
-TONES = {
-    Outcome.WAITING: "",
-    Outcome.UNLOCKED: "good",
-    Outcome.RE_EXPORTED: "good",
-    Outcome.RELOCKED: "info",
-    Outcome.NOT_UNLOCKED: "",
-}
-# Nothing is wrong with these: the case has only not come that far.
-STILL_TO_COME = (rules.Refusal.NOT_ASKED, rules.Refusal.AWAITING_CUSTOMER)
 # Only another answer of the customer helps these.
 ASK_AGAIN = (rules.Refusal.NOT_COVERED, rules.Refusal.CONSENT_EXPIRED, rules.Refusal.CHANGED)
-NAMED_COLLEAGUES = 3
-
-# What somebody reads who may not take the next step: whose it is.
-WHOSE_STEP = {
-    "advise": "An agent offers it, and records what the customer chooses.",
-    "send_link": "An agent sends the consent link.",
-    "issue_pin": "",  # said with the state of the PIN
-    "unlock": "An agent or a manager unlocks.",
-    "mark_re_exported": "An agent marks what the customer has exported.",
-    "relock": "An agent marks what the customer has exported; a manager locks the rest again.",
-    "hand_over": "",
-    "close": "An agent closes the request with how it ended.",
-}
 
 
 class Case:
@@ -151,25 +121,21 @@ class Case:
 
     @cached_property
     def verdict_summary(self):
-        """List (code, tone, how many, what) for each verdict and outcome, for a case too long to show whole."""
-        ready = [("ready", "good", self.ready, "Ready")] if self.ready else []
-        refused = [
-            (code, "wait" if code in (*STILL_TO_COME, rules.Refusal.OWN_RECORDING) else "bad", n, reason(code))
-            for code, n in sorted(self._verdict_counts.items())
-            if code
-        ]
-        done = [
-            (outcome, TONES[outcome], row["n"], Outcome(outcome).label)
+        """List (code, name, count) for each verdict and outcome, for a case too long to show whole."""
+        ready = [("ready", "Ready", self.ready)] if self.ready else []
+        refused = [(code, rules.short_name(code), n) for code, n in sorted(self._verdict_counts.items()) if code]
+        outcomes = [
+            (outcome, Outcome(outcome).label, row["n"])
             for outcome, row in sorted(self._outcomes.items())
             if outcome != Outcome.WAITING
         ]
-        return ready + refused + done
+        return ready + refused + outcomes
 
     @cached_property
     def listed(self):
         """The page of lines that is shown."""
         lines, count = self.unlock_request.lines.order_by("batch__number", "pk"), self.batch_count
-        for code, _, n, _ in self.verdict_summary:
+        for code, _, n in self.verdict_summary:
             if self.only == code:
                 count = n
                 lines = lines.filter(**self._condition(code))
@@ -195,23 +161,14 @@ class Case:
 
     def _verdict(self, line, batch):
         outcome = Outcome(line.outcome)
-        row = {"batch": batch, "tone": TONES[outcome], "tag": outcome.label, "sentence": ""}
-        if outcome == Outcome.WAITING and batch.refusal:
-            row |= {"tone": "bad", "tag": "Refused", "sentence": self._said(batch)}
-            if batch.refusal in STILL_TO_COME:
-                row |= {"tone": "wait", "tag": "Not yet"}
-            elif batch.refusal == rules.Refusal.OWN_RECORDING:
-                row |= {"tone": "wait", "tag": "Not by you"}
-        elif outcome == Outcome.WAITING:
-            row |= {"tone": "good", "tag": "Ready"}
-        elif outcome == Outcome.UNLOCKED and batch.unlocked_until:
-            row["until"] = batch.unlocked_until
-            row["overdue"] = batch.unlocked_until <= self.now
+        if outcome == Outcome.WAITING:
+            # On the page of the request its own reference says nothing.
+            sentence = rules.sentence(batch.refusal, batch).replace(f" ({self.unlock_request})", "")
+            return {"batch": batch, "verdict": verdict(batch.refusal), "sentence": sentence}
+        row = {"batch": batch, "verdict": (OUTCOME_TONES[outcome], outcome.label)}
+        if outcome == Outcome.UNLOCKED and batch.unlocked_until:
+            row |= {"until": batch.unlocked_until, "overdue": batch.unlocked_until <= self.now}
         return row
-
-    def _said(self, batch):
-        # On the page of the request its own reference says nothing.
-        return rules.sentence(batch.refusal, batch).replace(f" ({self.unlock_request})", "")
 
     # Evidence
 
@@ -284,7 +241,7 @@ class Case:
     @cached_property
     def link_seen(self):
         """Why `user` may not type the PIN: they were shown a link that is still out; '' when that is no question."""
-        if not self.before_consent or not self.user.has_perm(VerifyPinForm.permission):
+        if not self.before_consent or not self.user.has_perm(operations.verify_pin.permission):
             return ""
         if not operations.link_seen(self.unlock_request, self.user):
             return ""
@@ -297,29 +254,29 @@ class Case:
         return self.obstacle_to_phone_consent == ""
 
     @cached_property
-    def events(self):
-        return [told(event) for event in self.unlock_request.entries.order_by("-sequence")[: LISTED_EVENTS + 1]]
+    def _lines(self):
+        return [line(entry) for entry in self.unlock_request.entries.order_by("-sequence")[: LISTED_ENTRIES + 1]]
 
     @property
-    def last_event(self):
-        return self.events[0].event if self.events else None
+    def last_entry(self):
+        return self._lines[0].entry if self._lines else None
 
     @property
-    def latest_events(self):
-        return self.events[:LISTED_EVENTS]
+    def latest_entries(self):
+        return self._lines[:LISTED_ENTRIES]
 
     @property
-    def more_events(self):
-        return len(self.events) > LISTED_EVENTS
+    def more_entries(self):
+        return len(self._lines) > LISTED_ENTRIES
 
     @cached_property
     def ledger_head(self):
         """The sequence of the ledger's newest entry when this page was made."""
-        return LedgerEntry.objects.order_by("-sequence").values_list("sequence", flat=True).first()
+        return chain.head()[0]
 
     @cached_property
     def _last_times(self):
-        kinds = [LedgerEntry.Kind.UNLOCKED, LedgerEntry.Kind.RELOCKED, LedgerEntry.Kind.RE_EXPORTED]
+        kinds = [events.Unlocked.kind, events.Relocked.kind, events.ReExported.kind]
         rows = (
             self.unlock_request.entries.order_by().filter(kind__in=kinds).values_list("kind").annotate(last=Max("at"))
         )
@@ -335,8 +292,8 @@ class Case:
             ("Opened", unlock_request.opened_at, f"Channel: {unlock_request.get_channel_display().lower()}"),
             ("Safer route offered", unlock_request.advised_at, unlock_request.get_advice_display()),
             ("PIN and consent", self._consented_at, self._consent_remark),
-            ("Unlock", last.get(LedgerEntry.Kind.UNLOCKED), self._unlock_remark),
-            ("Re-exported", last.get(LedgerEntry.Kind.RE_EXPORTED), self._export_remark),
+            ("Unlock", last.get(events.Unlocked.kind), self._unlock_remark),
+            ("Re-exported", last.get(events.ReExported.kind), self._export_remark),
         ]
         now = {
             Status.OPEN: 2 if unlock_request.advice else 1,
@@ -346,16 +303,16 @@ class Case:
             Status.CLOSED: None,
         }[Status(unlock_request.status)]
         return [
-            {"state": self._state(place, now, at), "name": name, "at": at, "remark": remark}
-            for place, (name, at, remark) in enumerate(steps)
+            {"state": self._state(position, now, at), "name": name, "at": at, "remark": remark}
+            for position, (name, at, remark) in enumerate(steps)
         ]
 
-    def _state(self, place, now, at):
-        if place == now:
+    def _state(self, position, now, at):
+        if position == now:
             return "now"
-        if not at or (now is not None and place > now):
+        if not at or (now is not None and position > now):
             return ""
-        done = {3: self._ever_unlocked, 4: self.re_exported}.get(place, self.batch_count)
+        done = {3: self._ever_unlocked, 4: self.re_exported}.get(position, self.batch_count)
         return "done" if done == self.batch_count else "part"
 
     @property
@@ -373,18 +330,18 @@ class Case:
         if self.consent and self.consent.decision == Consent.Decision.DECLINED:
             return "Declined by the customer"
         if self.unlock_request.status == Status.AWAITING_CONSENT:
-            return {"live": "Link is out", "expired": "Link has expired", "revoked": "Link revoked"}.get(
+            return {"live": "Link sent", "expired": "Link has expired", "revoked": "Link revoked"}.get(
                 self.link_state, "Waiting for the customer"
             )
         if self.standing_consent:
-            return said_yes(self.standing_consent)
+            return how_agreed(self.standing_consent)
         return ""
 
     @property
     def _unlock_remark(self):
         if self.unlock_request.status == Status.CONSENTED:
             if self.own_recording and not self.ready:
-                return f"{self.own_recording:,} of {self.waiting:,} ready, not by you"
+                return f"{self.own_recording:,} of {self.waiting:,} ready for someone else"
             return f"{self.ready:,} of {self.waiting:,} ready"
         done = self._ever_unlocked
         return f"{done:,} of {self.batch_count:,} unlocked" if done else ""
@@ -405,152 +362,6 @@ class Case:
             return None
         return self.unlocked_batches().order_by().aggregate(end=Min("unlocked_until"))["end"]
 
-    @cached_property
-    def next(self):
-        """The one next action: (tone, heading, sentence, the verb that does it or '')."""
-        tone, heading, sentence, do, verb = {
-            Status.OPEN: self._next_when_open,
-            Status.AWAITING_CONSENT: self._next_when_waiting,
-            Status.CONSENTED: self._next_when_consented,
-            Status.UNLOCKED: self._next_when_unlocked,
-            Status.CLOSED: self._next_when_closed,
-        }[Status(self.unlock_request.status)]()
-        if verb and not self.user.has_perm(CASE_FORMS[verb].permission):
-            do, verb = WHOSE_STEP[verb], ""
-        return tone, heading, f"{sentence} {do}".strip(), verb
-
-    def _next_when_open(self):
-        if not self.unlock_request.advice:
-            if self.unlock_request.duplicate_likely:
-                return (
-                    "bad",
-                    "Unlocking would very likely make duplicates.",
-                    f"The batches were bypassed because: {self.unlock_request.get_bypass_reason_display().lower()}.",
-                    "Advise the customer to enter what is missing by hand, and record what they choose.",
-                    "advise",
-                )
-            return (
-                "info",
-                "The safer route comes first.",
-                "Entering the items by hand is the surest way to avoid duplicates.",
-                "Offer it, and record what the customer chooses.",
-                "advise",
-            )
-        if pin := self.unlock_request.account.pin_state:
-            said = f"{pin} The consent page asks for the PIN."
-            return "wait", "The customer could not agree now.", said, "", "issue_pin"
-        return (
-            "info",
-            "The customer's consent comes next.",
-            "The link goes by mail to an Admin of the account, who reads the terms and agrees with the account PIN.",
-            "",
-            "send_link",
-        )
-
-    def _next_when_waiting(self):
-        link = self.link
-        if self.link_state == "live":
-            opened = f"opened {moment(link.first_opened_at)}" if link.first_opened_at else "not opened yet"
-            said = f"The link went to {link.sent_to.name} ({link.email}) {moment(link.sent_at)}; {opened}."
-            if pin := self.unlock_request.account.pin_state:
-                return "wait", "Waiting for the customer, who can't use the PIN.", f"{said} {pin}", "", "issue_pin"
-            return "wait", "Waiting for the customer.", f"{said} It works until {moment(link.expires_at)}.", "", ""
-        how = "has expired" if self.link_state == "expired" else "was revoked"
-        said = "The customer can't agree without a new one."
-        return "wait", f"The consent link {how}.", said, "Send a new one.", "send_link"
-
-    def _next_when_consented(self):
-        consent = self.standing_consent
-        if self.own_recording and not self.ready:
-            return self._next_for_the_recorder()
-        if not self.ready:
-            return (
-                "bad",
-                "No batch can be unlocked any more.",
-                "The verdict beside each batch says why.",
-                "Send a new consent link, so that the customer is asked again.",
-                "send_link",
-            )
-        if self.recorded_by_phone:
-            said = (
-                f"{said_yes(consent)}, to terms version {consent.terms.version}, for exactly these batches, as they "
-                f"stand. Anybody but {consent.recorded_by} may unlock, until {moment(consent.valid_until)}."
-            )
-        else:
-            said = (
-                f"{consent.signer_name} agreed to terms version {consent.terms.version} for exactly these batches, as "
-                f"they stand; it holds until {moment(consent.valid_until)}."
-            )
-        return "good", "Ready.", said + self._blocked_too(), "", "unlock"
-
-    def _next_for_the_recorder(self):
-        said = (
-            f"You took this consent down, so you can't unlock under it. {self._who_can_unlock()} "
-            f"It holds until {moment(self.standing_consent.valid_until)}."
-        )
-        mine = self.unlock_request.assignee_id == self.user.pk
-        return (
-            "wait",
-            f"Ready for another person: {batches(self.own_recording)}.",
-            said + self._blocked_too(),
-            "Hand the request over." if mine else "",
-            "hand_over" if mine else "",
-        )
-
-    def _who_can_unlock(self):
-        assignee = self.unlock_request.assignee
-        if assignee and assignee != self.user and assignee.has_perm(CASE_FORMS["unlock"].permission):
-            return f"It is with {assignee} now."
-        able = (
-            get_user_model()
-            .objects.with_perm("unlocks.unlock_batch", backend="django.contrib.auth.backends.ModelBackend")
-            .filter(is_staff=True)
-            .exclude(pk=self.user.pk)
-            .order_by("username")
-        )
-        names = [user.get_username() for user in able[: NAMED_COLLEAGUES + 1]]
-        if not names:
-            return "Nobody else here may unlock: a superuser has to add somebody to Agent or Manager."
-        if len(names) > NAMED_COLLEAGUES:
-            names[NAMED_COLLEAGUES:] = ["any other agent or manager"]
-        return f"Ask {' or '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}."
-
-    def _blocked_too(self):
-        return f" {batches(self.blocked).capitalize()} can't be unlocked." if self.blocked else ""
-
-    def _next_when_unlocked(self):
-        if self.unlocked and self.window_end <= self.now:
-            return (
-                "bad",
-                f"{batches(self.unlocked).capitalize()} should be locked by now.",
-                f"The window ended {moment(self.window_end)}.",
-                "Mark what was exported, or lock the rest again.",
-                "relock" if self.user.has_perm("unlocks.relock_batch") else "mark_re_exported",
-            )
-        if self.unlocked:
-            return (
-                "wait",
-                f"{batches(self.unlocked).capitalize()} unlocked until {moment(self.window_end)}.",
-                "",
-                "Tell the customer to edit and export now: auto-batching may batch invoices anew within seconds.",
-                "mark_re_exported",
-            )
-        if self.ready:
-            return "good", "Ready.", f"{batches(self.ready).capitalize()} can still be unlocked.", "", "unlock"
-        if self.own_recording:
-            return self._next_for_the_recorder()
-        return "info", "Nothing is unlocked any more.", "", "Close the request with how it ended.", "close"
-
-    def _next_when_closed(self):
-        closed = moment(self.unlock_request.closed_at)
-        return (
-            "",
-            f"Closed: {self.unlock_request.get_resolution_display()}.",
-            f"{closed}. It does not change any more.",
-            "",
-            "",
-        )
-
 
 def why_over(consent, status, waits, now):
     """Say why nothing can be unlocked under a consent any more; '' while it is in force, or when it never was.
@@ -565,4 +376,4 @@ def why_over(consent, status, waits, now):
         return "the request is closed"
     if consent.valid_until <= now:
         return "expired"
-    return "" if waits else "nothing waits under it"
+    return "" if waits else "no batch is waiting under it"

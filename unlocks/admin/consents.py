@@ -19,25 +19,27 @@ from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_safe
 
 from .. import evidence
+from ..actors import Actor
 from ..certificates import batch_list
 from ..certificates.words import paper
 from ..models import Certificate, Consent, ConsentEvidence, RequestedBatch
-from ..templatetags.desk import thousands
+from ..templatetags.desk import recorded_by_phone, tag
 from ..texts.formats import moment
-from .base import RECORDED_BY_PHONE, ReadOnlyAdmin, by_staff, is_key, tag
 from .batches import account_link
 from .case import Case, why_over
 from .forms.consents import CONSENT_FORMS, CertificateForm
+from .lists import ReadOnlyAdmin, is_key
 from .phone_consent import lines_of
 from .receipts import receipts_of_case
 from .request_page import carry_out
+from .site import desk
 
 log = logging.getLogger(__name__)
 
 BATCHES_A_PAGE = 100
 
 
-@admin.register(Consent)
+@admin.register(Consent, site=desk)
 class ConsentAdmin(ReadOnlyAdmin):
     footer_name = "Consents"
     list_display = ("number", "decided", "in_request", "on_account", "signer", "how_many", "given", "until")
@@ -66,8 +68,7 @@ class ConsentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Answer")
     def decided(self, consent):
-        answer = tag(*standing(consent))
-        return format_html("{} {}", answer, RECORDED_BY_PHONE) if consent.recorded_by_phone else answer
+        return format_html("{} {}", tag(*answer(consent)), recorded_by_phone() if consent.recorded_by_phone else "")
 
     @admin.display(description="Request")
     def in_request(self, consent):
@@ -85,7 +86,7 @@ class ConsentAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Batches")
     def how_many(self, consent):
-        return thousands(consent.batch_count) if consent.batch_count else None
+        return f"{consent.batch_count:,}" if consent.batch_count else None
 
     @admin.display(description="Given")
     def given(self, consent):
@@ -132,12 +133,12 @@ class ConsentAdmin(ReadOnlyAdmin):
         if not request.user.has_perm(form_class.permission):
             raise PermissionDenied
         form = form_class(request.POST, request.FILES, case=case, user=request.user)
-        said = carry_out(form, by_staff(request)) if form.is_valid() else None
-        if said is None:
+        message = carry_out(form, Actor.staff(request.user, request)) if form.is_valid() else None
+        if message is None:
             return self._page(request, _case(object_id, request.user), form)
         if form_class is CertificateForm:
             return redirect("admin:certificate", case.consent.pk, form.issued.ordinal)
-        messages.success(request, said)
+        messages.success(request, message)
         return redirect("admin:unlocks_consent_change", case.consent.pk)
 
     def _page(self, request, case, bound=None):
@@ -147,31 +148,28 @@ class ConsentAdmin(ReadOnlyAdmin):
             for verb, form_class in CONSENT_FORMS.items()
             if request.user.has_perm(form_class.permission) and (verb != "attach" or consent.recorded_by_phone)
         }
-        said = [standing(consent)]
+        tags = [answer(consent)]
         if consent.recorded_by_phone:
-            # The page has room to say how they agreed, and no word that reads as the stronger kind.
-            said = [*(one for one in said if one[1] != "Agreed"), ("wait", "Taken down by staff")]
+            # The page has room to say how they agreed, and no word that reads like a consent through the link.
+            tags = [*(one for one in tags if one[1] != "Agreed"), ("wait", "Recorded by phone")]
         covered = consent.batches.select_related("requested_batch", "batch").order_by("number", "batch__number", "pk")
         receipts = [receipt for receipt in receipts_of_case(consent.unlock_request) if receipt.consent == consent.pk]
-        context = {
-            **self.admin_site.each_context(request),
-            "title": f"{consent.reference}: {', '.join(answer for _, answer in said)}",
-            "opts": self.opts,
-            "consent": consent,
-            "case": case,
-            "said": said,
-            "withdrawal": getattr(consent, "withdrawal", None),
-            "lines": lines_of(consent.text, consent.terms),
-            "batches": Paginator(covered, BATCHES_A_PAGE).get_page(request.GET.get("page")),
-            "evidence": consent.evidence.select_related("attached_by"),
-            "receipts": receipts,
-            "certificates": consent.certificates.select_related("issued_by").defer("content", "pdf"),
-            "forms": forms,
-            "bound": bound,
-        }
-        request.current_app = self.admin_site.name
-        return TemplateResponse(
-            request, "admin/unlocks/consent/change_form.html", context, status=422 if bound else 200
+        return desk.page(
+            request,
+            "admin/unlocks/consent/change_form.html",
+            status=422 if bound else 200,
+            title=f"{consent.reference}: {', '.join(words for _, words in tags)}",
+            consent=consent,
+            case=case,
+            tags=tags,
+            withdrawal=getattr(consent, "withdrawal", None),
+            lines=lines_of(consent.text, consent.terms),
+            batches=Paginator(covered, BATCHES_A_PAGE).get_page(request.GET.get("page")),
+            evidence=consent.evidence.select_related("attached_by"),
+            receipts=receipts,
+            certificates=consent.certificates.select_related("issued_by").defer("content", "pdf"),
+            forms=forms,
+            bound=bound,
         )
 
     @method_decorator(require_safe)
@@ -184,13 +182,14 @@ class ConsentAdmin(ReadOnlyAdmin):
             return _download(kept.file_name, evidence.read(kept.sha256))
         except evidence.Damaged as damaged:
             log.error("Evidence %s of %s: %s", kept.pk, kept.consent, damaged)
-            context = {
-                **self.admin_site.each_context(request),
-                "title": "This file can't be handed out",
-                "kept": kept,
-                "damaged": damaged,
-            }
-            return TemplateResponse(request, "admin/unlocks/consent/damaged.html", context, status=500)
+            return desk.page(
+                request,
+                "admin/unlocks/consent/damaged.html",
+                status=500,
+                title="This file can't be handed out",
+                kept=kept,
+                damaged=damaged,
+            )
 
     @method_decorator(require_safe)
     def certificate_view(self, request, pk, ordinal):
@@ -229,7 +228,7 @@ class ConsentAdmin(ReadOnlyAdmin):
         return get_object_or_404(Certificate.objects.select_related("consent"), consent=pk, ordinal=ordinal)
 
 
-def standing(consent):
+def answer(consent):
     """Return the tone and the words for what a consent says: agreed, declined or withdrawn. The weaker is no green."""
     if consent.decision == Consent.Decision.DECLINED:
         return "bad", "Declined"

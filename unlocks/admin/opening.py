@@ -8,34 +8,35 @@ from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Q, Sum
 from django.http import Http404
 from django.shortcuts import get_object_or_404, redirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.http import urlencode
 
 from .. import operations
+from ..actors import Actor
 from ..models import Account, Batch, Selection, UnlockRequest
 from ..rules import Refusal, eligible, sentence
-from .base import by_staff, starts_with
-from .forms.case import AccountForm, OpenRequestForm
-from .timeline import batches as count_of_batches
+from ..texts.formats import counted
+from .forms.opening import AccountForm, OpenRequestForm
+from .lists import starts_with
+from .site import desk
 
 LISTED_ACCOUNTS = 20
 LISTED_BATCHES = 100
 
 
-def open_request(model_admin, request):
+def open_request(request):
     """Ask for the account first, then for the rest; check the batches at once; open the request."""
     if not request.user.has_perm("unlocks.open_request"):
         raise PermissionDenied
     selection = _selection(request)
-    choice = AccountForm(_account_asked_for(request), site=model_admin.admin_site)
+    choice = AccountForm(_account_asked_for(request), site=desk)
     if choice.is_valid():
-        return _ask_the_rest(model_admin, request, choice.cleaned_data["account"], selection)
+        return _ask_the_rest(request, choice.cleaned_data["account"], selection)
     accounts = _accounts_of(selection) if selection else _found(request.GET.get("q", "").replace("\0", "").strip())
     if selection and len(accounts) == 1 and not choice.is_bound:
         return redirect(f"{request.path}?{urlencode({'account': accounts[0].pk, 'selection': selection.pk})}")
-    context = {"form": choice, "accounts": accounts, "selection": selection, "q": request.GET.get("q", "")}
-    return _page(model_admin, request, "open_account.html", context)
+    q = request.GET.get("q", "")
+    return _page(request, "open_account.html", form=choice, accounts=accounts, selection=selection, q=q)
 
 
 def _account_asked_for(request):
@@ -68,25 +69,25 @@ def _found(term):
     return list(found[:LISTED_ACCOUNTS])
 
 
-def _ask_the_rest(model_admin, request, account, selection):
+def _ask_the_rest(request, account, selection):
     initial = {"numbers": request.GET.get("batches", "")}
     if selection:
         numbers = account.batches.filter(selections=selection).order_by("number").values_list("number", flat=True)
         initial["numbers"] = "\n".join(numbers)
     if request.method != "POST":
         form = OpenRequestForm(account=account, initial=initial)
-        return _page(model_admin, request, "open.html", {"form": form, "account": account})
+        return _page(request, "open.html", form=form, account=account)
     form = OpenRequestForm(request.POST, account=account, only_batches="check" in request.POST)
     complete = form.is_valid()
     checked = Checked(form.chosen)
     if complete and "check" not in request.POST:
         opened = _opened(form, checked, request)
         if opened:
-            messages.success(request, f"{opened} is open, for {count_of_batches(opened.lines.count())}.")
+            messages.success(request, f"{opened} is open, for {counted(opened.lines.count(), 'batch', 'batches')}.")
             return redirect(opened)
         checked = Checked(form.chosen)
-    context = {"form": form, "account": account, "checked": checked}
-    return _page(model_admin, request, "open.html", context, status=200 if complete and not form.errors else 422)
+    status = 200 if complete and not form.errors else 422
+    return _page(request, "open.html", status=status, form=form, account=account, checked=checked)
 
 
 def _opened(form, checked, request):
@@ -94,14 +95,14 @@ def _opened(form, checked, request):
     batches = form.chosen
     if checked.refused:
         if request.POST.get("leave_out") != str(checked.refused):
-            form.add_error(None, f"{checked.refusal_count.capitalize()} can't be unlocked. See below.")
+            form.add_error(None, f"{checked.refusal_count} can't be unlocked. See below.")
             return None
         batches = Batch.objects.filter(pk__in=eligible(form.chosen).filter(obstacle="").values("pk"))
     try:
-        return form.carry_out(by_staff(request), batches)
+        return form.carry_out(Actor.staff(request.user, request), batches)
     except operations.Refused as refused:
-        for code, said in refused.refusals[:20]:
-            form.add_error("requester" if code == Refusal.NOT_AN_ADMIN else None, said)
+        for code, why in refused.refusals[:20]:
+            form.add_error("requester" if code == Refusal.NOT_AN_ADMIN else None, why)
         return None
 
 
@@ -130,7 +131,7 @@ class Checked:
 
     @property
     def refusal_count(self):
-        return count_of_batches(self.refused)
+        return counted(self.refused, "batch", "batches")
 
     @property
     def unlisted(self):
@@ -151,16 +152,5 @@ class Checked:
         return sum(self._counts[code]["n"] for code in taken if code in self._counts)
 
 
-def _page(model_admin, request, template, context, status=200):
-    request.current_app = model_admin.admin_site.name
-    return TemplateResponse(
-        request,
-        f"admin/unlocks/unlockrequest/{template}",
-        {
-            **model_admin.admin_site.each_context(request),
-            "title": "Open a request",
-            "opts": model_admin.opts,
-            **context,
-        },
-        status=status,
-    )
+def _page(request, template, **context):
+    return desk.page(request, f"admin/unlocks/unlockrequest/{template}", title="Open a request", **context)

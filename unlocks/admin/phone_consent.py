@@ -5,17 +5,18 @@ import re
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
 
 from .. import operations
+from ..actors import Actor
 from ..texts import wording
-from .base import by_staff
+from ..texts.shown import terms_in_force
 from .case import Case
 from .forms.consents import AnswersForm
-from .request_page import already, carry_out, done_since, find_request
+from .request_page import already_done, carry_out, done_since, find_request
+from .site import desk
 
 
-def record_by_phone_page(model_admin, request, object_id):
+def record_by_phone_page(request, object_id):
     """Show what to read out; on POST record what they answered, and lead back to the request."""
     if not request.user.has_perm(AnswersForm.permission):
         raise PermissionDenied
@@ -24,28 +25,25 @@ def record_by_phone_page(model_admin, request, object_id):
     form = AnswersForm(*sent, case=case, user=request.user)
     complete = form.is_valid()
     if form.is_bound and (event := done_since(form)):
-        messages.warning(request, already(event))
+        messages.warning(request, already_done(event))
         return redirect(case.unlock_request)
     obstacle = operations.obstacle_to_phone_consent(case.unlock_request, request.user)
     if obstacle and not form.is_bound:
-        messages.warning(request, f"The consent can't be taken down now. {obstacle}")
+        messages.warning(request, f"The consent can't be recorded by phone now. {obstacle}")
         return redirect(case.unlock_request)
-    if complete and (said := carry_out(form, by_staff(request))):
-        messages.success(request, said)
+    if complete and (message := carry_out(form, Actor.staff(request.user, request))):
+        messages.success(request, message)
         return redirect(case.unlock_request)
-    request.current_app = model_admin.admin_site.name
-    context = {
-        **model_admin.admin_site.each_context(request),
-        "title": "Take the consent down on the phone",
-        "opts": model_admin.opts,
-        "case": case,
-        "object": case.unlock_request,
-        "form": form,
-        "lines": [line for line in lines_of(form.text, operations.terms_in_force()) if line[1].strip()],
-        "obstacle": obstacle,
-    }
-    return TemplateResponse(
-        request, "admin/unlocks/unlockrequest/record_by_phone.html", context, status=422 if form.is_bound else 200
+    return desk.page(
+        request,
+        "admin/unlocks/unlockrequest/record_by_phone.html",
+        status=422 if form.is_bound else 200,
+        title="Record the consent by phone",
+        case=case,
+        object=case.unlock_request,
+        form=form,
+        lines=[line for line in lines_of(form.text, terms_in_force()) if line[1].strip()],
+        obstacle=obstacle,
     )
 
 
@@ -60,11 +58,11 @@ def lines_of(text, terms):
         wording.DECISION_HEADING,
         wording.terms_heading(terms),
     }
-    for place, line in enumerate(text.split("\n")):
+    for number, line in enumerate(text.split("\n")):
         batch = re.fullmatch(r"(- .*, content )([0-9a-f]{64})", line)
         if batch:
             yield "batch", batch[1], batch[2]
-        elif place == 0:
+        elif number == 0:
             yield "title", line, ""
         else:
             yield "heading" if line in headings else "", line, ""

@@ -7,30 +7,34 @@ from django.db import transaction
 from django.db.models import Q
 from django.http import Http404, HttpResponseBadRequest
 from django.shortcuts import redirect
-from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils.html import format_html
 
 from .. import history, operations
+from ..actors import Actor
+from ..ledger import chain, events
 from ..models import Act, LedgerEntry, UnlockRequest
-from ..texts.formats import moment_with_seconds
-from .base import by_staff, freeze
-from .case import STATUS_TONES, Case
-from .forms.case import CASE_FORMS, ReExportForm, RelockForm, SendLinkForm, UnlockForm
+from ..texts.formats import counted, moment_with_seconds
+from .bulk_actions import WORDS
+from .case import Case
+from .forms.case import CASE_FORMS, SendLinkForm, UnlockForm
 from .forms.consents import RecordByPhoneForm
-from .timeline import batches
+from .lists import freeze
+from .next_step import next_step
+from .site import desk
+from .tags import REQUEST_TONES
 
 
-def request_page(model_admin, request, object_id):
+def request_page(request, object_id):
     """Show a case; on POST carry out the verb that the form names, and show the case again when it is refused."""
     case = Case(
         find_request(object_id), request.user, only=request.GET.get("only", ""), page=request.GET.get("page", "1")
     )
     if request.method != "POST":
-        return _show(model_admin, request, case)
+        return _show(request, case)
     form_class = CASE_FORMS.get(request.POST.get("verb"))
     if form_class is None:
-        return HttpResponseBadRequest("No such verb.")
+        return HttpResponseBadRequest("There is no such verb.")
     if not request.user.has_perm(form_class.permission):
         raise PermissionDenied
     if form_class is UnlockForm:
@@ -39,19 +43,17 @@ def request_page(model_admin, request, object_id):
     if form_class is RecordByPhoneForm:
         return redirect("admin:record_by_phone", case.unlock_request.pk)
     form = form_class(request.POST, request.FILES, case=case, user=request.user)
-    said = carry_out(form, by_staff(request)) if form.is_valid() else None
-    if said is None:
-        return _show(model_admin, request, Case(find_request(object_id), request.user), form)
-    if form.act:
-        said = _tell(form.act)
-    messages.success(request, said)
+    message = carry_out(form, Actor.staff(request.user, request)) if form.is_valid() else None
+    if message is None:
+        return _show(request, Case(find_request(object_id), request.user), form)
+    messages.success(request, _what_was_done(form.act) if form.act else message)
     if isinstance(form, SendLinkForm):
         request.session[_shown_once(case)] = form.link_url
     return redirect(case.unlock_request)
 
 
 def find_request(object_id):
-    """Return the request with this key, as the address says it. Raises Http404."""
+    """Return the request with this key, as the address gives it. Raises Http404."""
     people = ("account", "requester", "assignee", "opened_by", "pin_verified_by")
     pk = unquote(object_id)
     if pk.isdecimal() and (found := UnlockRequest.objects.select_related(*people).filter(pk=pk[:18]).first()):
@@ -60,7 +62,7 @@ def find_request(object_id):
 
 
 def carry_out(form, by):
-    """Call the form's verb and return what to say, or put the refusal on the form and return None."""
+    """Call the form's verb and return the message for it, or put the refusal on the form and return None."""
     try:
         if form.by_itself:
             return _once(form, by)
@@ -75,16 +77,16 @@ def carry_out(form, by):
 def _once(form, by):
     """Carry out the verb unless it was carried out since the page was made: double click, back button, two people."""
     if event := done_since(form):
-        form.add_error(None, f"{already(event)} If you mean it once more, submit it again.")
+        form.add_error(None, f"{already_done(event)} If you mean to do it once more, submit it again.")
         return None
     return form.carry_out(by)
 
 
-def already(event):
-    """Say what was done since a page was made."""
+def already_done(entry):
+    """Return what to say of a verb that was carried out since the page was made."""
     return (
-        f"This was done already: {event.get_kind_display().lower()} by {event.actor}, {moment_with_seconds(event.at)}. "
-        "Nothing was done twice."
+        f"This was already done: {events.KINDS[entry.kind].label.lower()} by {entry.actor} "
+        f"on {moment_with_seconds(entry.at)}. Nothing was done twice."
     )
 
 
@@ -93,21 +95,18 @@ def done_since(form):
     seen = form.cleaned_data.get("seen")
     if seen is None or not form.writes:
         return None
-    newer = LedgerEntry.objects.filter(sequence__gt=seen, kind__in=form.writes).filter(
+    newer = LedgerEntry.objects.filter(sequence__gt=seen, kind__in=[event.kind for event in form.writes]).filter(
         Q(unlock_request=form.unlock_request) | Q(unlock_request=None, account=form.unlock_request.account_id)
     )
-    return next((event for event in newer if form.same(event.facts)), None)
+    return next((entry for entry in newer if form.same(chain.event_of(entry))), None)
 
 
-def _tell(act):
-    done = act.verdicts.filter(refusal="").count()
-    what = {Act.Kind.RELOCK: "locked again", Act.Kind.RE_EXPORT: "marked as re-exported"}[act.kind]
-    before = f"That was done already, {moment_with_seconds(act.at)}: " if act.repeated else ""
+def _what_was_done(act):
     return format_html(
-        '{}{} {}. <a href="{}">What happened to each</a>',
-        before,
-        batches(done),
-        what,
+        '{}{} {}. <a href="{}">What happened to each batch</a>',
+        f"This was already done on {moment_with_seconds(act.at)}: " if act.repeated else "",
+        counted(act.verdicts.filter(refusal="").count(), "batch", "batches"),
+        WORDS[act.kind].done,
         reverse("admin:act_report", args=[act.pk]),
     )
 
@@ -116,28 +115,24 @@ def _shown_once(case):
     return f"consent_link_of_{case.unlock_request.pk}"
 
 
-def _show(model_admin, request, case, bound=None):
+def _show(request, case, bound=None):
     forms = {
         verb: bound if bound and bound.verb == verb else form_class(case=case, user=request.user)
         for verb, form_class in CASE_FORMS.items()
         if form_class.offered(case, request.user)
     }
-    tone, heading, sentence, verb = case.next
-    if verb == RelockForm.verb and verb not in forms:
-        verb = ReExportForm.verb
-    context = {
-        **model_admin.admin_site.each_context(request),
-        "title": f"{case.unlock_request} · {batches(case.batch_count)}",
-        "opts": model_admin.opts,
-        "case": case,
-        "object": case.unlock_request,
-        "status_tone": STATUS_TONES[case.unlock_request.status],
-        "next": {"tone": tone, "heading": heading, "sentence": sentence, "form": forms.pop(verb, None)},
-        "forms": forms,
-        "bound": bound,
-        "link_url": request.session.pop(_shown_once(case), "") if request.method == "GET" else "",
-    }
-    request.current_app = model_admin.admin_site.name
-    return TemplateResponse(
-        request, "admin/unlocks/unlockrequest/change_form.html", context, status=422 if bound else 200
+    step = next_step(case)
+    return desk.page(
+        request,
+        "admin/unlocks/unlockrequest/change_form.html",
+        status=422 if bound else 200,
+        title=f"{case.unlock_request} · {counted(case.batch_count, 'batch', 'batches')}",
+        case=case,
+        object=case.unlock_request,
+        status_tone=REQUEST_TONES[case.unlock_request.status],
+        next=step,
+        next_form=forms.pop(step.verb, None),
+        forms=forms,
+        bound=bound,
+        link_url=request.session.pop(_shown_once(case), "") if request.method == "GET" else "",
     )

@@ -1,7 +1,6 @@
 """The request list, and the ways from it to opening a request and to the page of one."""
 
 import re
-from functools import partial
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -14,14 +13,17 @@ from django.utils.html import format_html
 from django.views.decorators.debug import sensitive_post_parameters
 
 from .. import operations
+from ..actors import Actor
 from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest
-from ..templatetags.desk import ago
+from ..templatetags.desk import ago, recorded_by_phone, tag
 from ..texts.formats import moment, money
-from .base import RECORDED_BY_PHONE, DeskAdmin, OneClickFilter, by_staff, freeze, how_consented, tag
-from .case import STATUS_TONES
+from .histories import DeskAdmin
+from .lists import OneClickFilter, freeze
 from .opening import open_request
 from .phone_consent import record_by_phone_page
 from .request_page import request_page
+from .site import desk
+from .tags import REQUEST_TONES, how_consented
 
 Status = UnlockRequest.Status
 
@@ -52,7 +54,7 @@ class Stand(OneClickFilter):
         return shown.get(self.value(), queryset)
 
 
-@admin.register(UnlockRequest)
+@admin.register(UnlockRequest, site=desk)
 class UnlockRequestAdmin(DeskAdmin):
     list_name = "Requests"
     row_is, rows_are = "request", "requests"
@@ -77,16 +79,16 @@ class UnlockRequestAdmin(DeskAdmin):
     # Who may: nobody edits a request by hand, verbs do.
 
     def has_add_permission(self, request):
-        return request.user.has_perm("unlocks.open_request")
+        return request.user.has_perm(operations.open_request.permission)
 
     def has_change_permission(self, request, obj=None):
         return False
 
     def has_unlock_permission(self, request):
-        return request.user.has_perm("unlocks.unlock_batch")
+        return request.user.has_perm(operations.unlock.permission)
 
     def has_take_permission(self, request):
-        return request.user.has_perm("unlocks.open_request")
+        return request.user.has_perm(operations.open_request.permission)
 
     # The list
 
@@ -123,8 +125,8 @@ class UnlockRequestAdmin(DeskAdmin):
 
     @admin.display(description="Status", ordering="status")
     def stands(self, obj):
-        status = tag(STATUS_TONES[obj.status], obj.get_resolution_display() or obj.get_status_display())
-        return format_html("{} {}", status, RECORDED_BY_PHONE) if obj.how == Consent.How.PHONE else status
+        status = tag(REQUEST_TONES[obj.status], obj.get_resolution_display() or obj.get_status_display())
+        return format_html("{} {}", status, recorded_by_phone()) if obj.how == Consent.How.PHONE else status
 
     @admin.display(description="Batches")
     def batch_count(self, obj):
@@ -161,7 +163,7 @@ class UnlockRequestAdmin(DeskAdmin):
         taken, refused = [], []
         for case in queryset.select_related(None).order_by("pk"):
             try:
-                operations.assign(case, to=request.user, by=by_staff(request))
+                operations.assign(case, to=request.user, by=Actor.staff(request.user, request))
             except operations.Refused as why:
                 refused.append(f"{case}: {why}")
             else:
@@ -174,19 +176,16 @@ class UnlockRequestAdmin(DeskAdmin):
     # The pages
 
     def get_urls(self):
-        phone_consent = partial(record_by_phone_page, self)
-        return [
-            path("<path:object_id>/take-down/", self.admin_site.admin_view(phone_consent), name="record_by_phone"),
-            *super().get_urls(),
-        ]
+        by_phone = self.admin_site.admin_view(record_by_phone_page)
+        return [path("<path:object_id>/record-by-phone/", by_phone, name="record_by_phone"), *super().get_urls()]
 
     def add_view(self, request, form_url="", extra_context=None):
         if not self.has_add_permission(request):
             raise PermissionDenied
-        return open_request(self, request)
+        return open_request(request)
 
     @method_decorator(sensitive_post_parameters("pin"))
     def change_view(self, request, object_id, form_url="", extra_context=None):
         if not self.has_view_permission(request):
             raise PermissionDenied
-        return request_page(self, request, object_id)
+        return request_page(request, object_id)

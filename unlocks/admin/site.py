@@ -1,7 +1,7 @@
 """The desk itself: its navigation, its first page (the queue) and its search."""
 
 import re
-from functools import cache, partial
+from functools import partial
 
 from django.contrib import admin
 from django.db.models import OuterRef, Subquery
@@ -10,8 +10,10 @@ from django.template.response import TemplateResponse
 from django.urls import path, reverse
 
 from .. import operations
+from ..actors import Actor
 from ..models import Account, Batch, Consent, LedgerEntry, UnlockRequest
-from .base import CappedPaginator, by_staff, how_consented, starts_with, with_recorded_by_phone
+from .lists import CappedPaginator, starts_with
+from .tags import how_consented, with_recorded_by_phone
 
 Status = UnlockRequest.Status
 
@@ -32,16 +34,17 @@ class Desk(admin.AdminSite):
         self.disable_action("delete_selected")
 
     def get_urls(self):
-        from . import acts
+        return [path("search/", self.admin_view(self.search), name="search"), *super().get_urls()]
 
-        search = path("search/", self.admin_view(self.search), name="search")
-        return [search, *acts.urls(self), *super().get_urls()]
+    def page(self, request, template, *, status=200, **context):
+        """Answer with a page of the desk: `context`, and what every page has."""
+        return TemplateResponse(request, template, {**self.each_context(request), **context}, status=status)
 
     def password_change(self, request, extra_context=None):
         if request.method != "POST":
             return super().password_change(request, extra_context)
         write = partial(super().password_change, request, extra_context)
-        return operations.change_own_password(write, by=by_staff(request))
+        return operations.change_own_password(write, by=Actor.staff(request.user, request))
 
     def each_context(self, request):
         return {
@@ -82,16 +85,12 @@ class Desk(admin.AdminSite):
     def index(self, request, extra_context=None):
         """Show what waits for somebody: mine first, then the customer's turn, then ours."""
         sections = self._queue(request.user) if self._shows(request, UnlockRequest) else []
-        return TemplateResponse(
+        return self.page(
             request,
             "admin/index.html",
-            {
-                **self.each_context(request),
-                "title": self.index_title,
-                "sections": sections,
-                "may_open": request.user.has_perm("unlocks.open_request"),
-                **(extra_context or {}),
-            },
+            title=self.index_title,
+            sections=sections,
+            may_open=request.user.has_perm(operations.open_request.permission),
         )
 
     def app_index(self, request, app_label, extra_context=None):
@@ -132,7 +131,7 @@ class Desk(admin.AdminSite):
                 "unlocked",
                 "wait",
                 requests.filter(status=Status.UNLOCKED).annotate(until=Subquery(first_end)),
-                "No batch stands unlocked. Each one appears here until it is re-exported or locked again.",
+                "No batch is unlocked. Each one appears here until it is re-exported or relocked.",
             ),
         ]
 
@@ -145,16 +144,13 @@ class Desk(admin.AdminSite):
         found = [hit for rows in hits.values() for hit in rows]
         if len(found) == 1:
             return redirect(_address(found[0]))
-        return TemplateResponse(
+        return self.page(
             request,
             "admin/search.html",
-            {
-                **self.each_context(request),
-                "title": "Search",
-                "searched_for": term,
-                "hits": {name: [(hit, _address(hit)) for hit in rows] for name, rows in hits.items() if rows},
-                "more": any(len(rows) == HITS for rows in hits.values()),
-            },
+            title="Search",
+            searched_for=term,
+            hits={name: [(hit, _address(hit)) for hit in rows] for name, rows in hits.items() if rows},
+            more=any(len(rows) == HITS for rows in hits.values()),
         )
 
     def _hits(self, request, term):
@@ -183,10 +179,6 @@ class Desk(admin.AdminSite):
         return model.objects.filter(pk=int(match[3])).first()
 
 
-# Django asks for its site a second time while the pages are being registered on it: it has to get the same one.
-DeskSite = cache(Desk)
-
-
 def role(user):
     """Return what a member of staff is here: their groups, or Superuser."""
     if user.is_anonymous:
@@ -208,3 +200,6 @@ def _section(title, show, tone, rows, empty):
 
 def _address(thing):
     return reverse(f"admin:{thing._meta.app_label}_{thing._meta.model_name}_change", args=[thing.pk])
+
+
+desk = Desk()

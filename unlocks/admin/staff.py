@@ -9,18 +9,18 @@ from django.contrib.auth.models import Group, User
 from django.forms import CheckboxSelectMultiple
 
 from .. import operations
+from ..actors import Actor
 from ..texts.formats import moment
-from .base import Listed, ReadOnlyAdmin, by_staff
-
-admin.site.unregister([User, Group])
+from .lists import Listed, ReadOnlyAdmin
+from .site import desk
 
 NAME_STAYS = (
-    "It stays as it is: consents, certificates and the audit log name people by it. "
-    "Whoever needs another one gets a new account; deactivate this one."
+    "It can't be changed: consents, certificates and the audit log name people by it. "
+    "To change a username, create a new account and deactivate this one."
 )
 
 
-@admin.register(User)
+@admin.register(User, site=desk)
 class StaffAdmin(Listed, UserAdmin):
     """What somebody may do comes from their groups alone, so that three lists say it all."""
 
@@ -29,7 +29,7 @@ class StaffAdmin(Listed, UserAdmin):
     list_display = ("username", "first_name", "last_name", "email", "in_groups", "is_active", "is_superuser")
     list_filter = ("is_active", "groups")
     search_fields = ("username", "last_name")
-    search_help_text = "User name or last name, or how it begins"
+    search_help_text = "Username or last name, or the start of one"
     readonly_fields = ("signed_in", "joined")
     fieldsets = (
         (None, {"fields": ("username", "password", "first_name", "last_name", "email")}),
@@ -60,14 +60,14 @@ class StaffAdmin(Listed, UserAdmin):
             super(StaffAdmin, self).save_model(request, form.instance, form, change)
             super(StaffAdmin, self).save_related(request, form, formsets, change)
 
-        operations.change_staff(form.instance, write, by=by_staff(request))
+        operations.change_staff(form.instance, write, by=Actor.staff(request.user, request))
 
     def user_change_password(self, request, id, form_url=""):
         user = self.get_object(request, unquote(id))
         write = partial(super().user_change_password, request, id, form_url)
         if request.method != "POST" or user is None:
             return write()
-        return operations.change_staff(user, write, by=by_staff(request))
+        return operations.change_staff(user, write, by=Actor.staff(request.user, request))
 
     def formfield_for_manytomany(self, db_field, request, **kwargs):
         return super().formfield_for_manytomany(db_field, request, widget=CheckboxSelectMultiple, **kwargs)
@@ -85,7 +85,7 @@ class StaffAdmin(Listed, UserAdmin):
         return moment(user.date_joined)
 
 
-@admin.register(Group)
+@admin.register(Group, site=desk)
 class StaffGroupAdmin(ReadOnlyAdmin):
     """The groups are the same everywhere (`unlocks.roles`): each migrate would undo what is changed here."""
 

@@ -17,20 +17,24 @@ from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_http_methods, require_POST, require_safe
 
 from .. import operations
-from ..customer.consent import page_of
+from ..actors import Actor
+from ..customer.consent import form_context
 from ..customer.forms import DecisionForm
 from ..digest import sha256
 from ..models import Account, Batch, Consent, ConsentLink, ConsentTerms, Contact, UnlockRequest
 from ..rules import Refusal
+from ..templatetags.desk import tag
 from ..texts.formats import day
+from ..texts.shown import shown_lines, terms_in_force
 from ..texts.word_diff import differences
-from .base import ReadOnlyAdmin, by_staff, is_key, tag
 from .forms.terms import CompareForm, PublishForm, SoftwareForm, TermsForm
+from .lists import ReadOnlyAdmin, is_key
+from .site import desk
 
 SHOW_OR_SUBMIT = method_decorator(require_http_methods(["GET", "HEAD", "POST"]))
 
 
-@admin.register(ConsentTerms)
+@admin.register(ConsentTerms, site=desk)
 class ConsentTermsAdmin(ReadOnlyAdmin):
     footer_name = "Consent terms"
     row_is, rows_are = "version", "versions"
@@ -76,10 +80,10 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
         return f"{terms.consent_count:,}"
 
     def has_draft_permission(self, request):
-        return request.user.has_perm("unlocks.draft_terms")
+        return request.user.has_perm(operations.draft_terms.permission)
 
     def has_publish_permission(self, request):
-        return request.user.has_perm("unlocks.publish_terms")
+        return request.user.has_perm(operations.publish_terms.permission)
 
     def get_urls(self):
         def at(route, view, name):
@@ -101,7 +105,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
     def start_view(self, request):
         """Start a new version and open it."""
         try:
-            terms = operations.draft_terms(by=by_staff(request))
+            terms = operations.draft_terms(by=Actor.staff(request.user, request))
         except operations.Refused as refused:
             self.message_user(request, str(refused), messages.ERROR)
             return redirect("admin:unlocks_consentterms_changelist")
@@ -130,7 +134,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
         if not form.is_valid():
             return self._show(request, terms, form, status=422)
         try:
-            saved = operations.edit_terms(terms, **form.cleaned_data, by=by_staff(request))
+            saved = operations.edit_terms(terms, **form.cleaned_data, by=Actor.staff(request.user, request))
         except operations.Refused as refused:
             return self._not_saved(request, terms, form, refused)
         said = "Saved." if saved.drafted_at != terms.drafted_at else "Nothing was changed, so nothing was saved."
@@ -186,7 +190,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
         if request.method == "POST":
             form = PublishForm(request.POST)
             try:
-                operations.publish_terms(terms, seen=form["seen"].data or "", by=by_staff(request))
+                operations.publish_terms(terms, seen=form["seen"].data or "", by=Actor.staff(request.user, request))
             except operations.Refused as said:
                 refused, terms = said, self._get(request, pk)
             else:
@@ -197,7 +201,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
             if refused:
                 self.message_user(request, str(refused), messages.ERROR)
             return redirect("admin:unlocks_consentterms_change", terms.pk)
-        in_force = operations.terms_in_force()
+        in_force = terms_in_force()
         return self._page(
             request,
             "publish",
@@ -220,7 +224,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
         asked = SoftwareForm(request.GET)
         software = asked.cleaned_data["software"] if asked.is_valid() else Account.Software.QUICKBOOKS_ONLINE
         link, batches = example(terms, software)
-        context = page_of(link, batches, operations.shown_lines(link.unlock_request, terms, batches))
+        context = form_context(link, batches, shown_lines(link.unlock_request, terms, batches))
         return TemplateResponse(
             request,
             "admin/unlocks/consentterms/preview.html",
@@ -243,21 +247,8 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
         return terms
 
     def _page(self, request, template, terms, status=200, **context):
-        request.current_app = self.admin_site.name
-        return TemplateResponse(
-            request,
-            f"admin/unlocks/consentterms/{template}.html",
-            {
-                **self.admin_site.each_context(request),
-                "title": str(terms),
-                "opts": self.opts,
-                "terms": terms,
-                "state": state(terms),
-                "sha256": sha256(terms.text),
-                **context,
-            },
-            status=status,
-        )
+        context = {"title": str(terms), "terms": terms, "state": state(terms), "sha256": sha256(terms.text), **context}
+        return desk.page(request, f"admin/unlocks/consentterms/{template}.html", status=status, **context)
 
 
 def state(terms):
@@ -289,8 +280,8 @@ def example(terms, software):
             bypassed_on=date(2026, 1, 31),
         )
         for number, name, total, items in (
-            ("EXAMPLE-1", "Invoices 30 Jan 2026", "11920.00", 14),
-            ("EXAMPLE-2", "Payments 30 Jan 2026", "-1250.50", 3),
+            ("EXAMPLE-1", "Invoices Jan 30, 2026", "11920.00", 14),
+            ("EXAMPLE-2", "Payments Jan 30, 2026", "-1250.50", 3),
         )
     ]
     for batch in batches:

@@ -5,11 +5,11 @@ from datetime import UTC
 from django.conf import settings
 from django.urls import reverse
 
-from ..ledger import chain
+from ..ledger import chain, events
 from ..models import Act, ConsentWithdrawal, LedgerEntry, Verdict
 
 FORMAT = "unlock-desk-certificate/1"
-_DONE = (LedgerEntry.Kind.UNLOCKED, LedgerEntry.Kind.RELOCKED, LedgerEntry.Kind.RE_EXPORTED)
+_DONE = tuple(kind.kind for kind in (events.Unlocked, events.Relocked, events.ReExported))
 
 
 def facts(consent, *, number, code, issued_at):
@@ -62,13 +62,13 @@ def facts(consent, *, number, code, issued_at):
         "ledger": {
             "entries": [
                 {
-                    "sequence": event.sequence,
-                    "at": _time(event.at),
-                    "what": event.get_kind_display(),
-                    "actor": event.actor,
-                    "hash": event.hash,
+                    "sequence": entry.sequence,
+                    "at": _time(entry.at),
+                    "what": events.KINDS[entry.kind].label,
+                    "actor": entry.actor,
+                    "hash": entry.hash,
                 }
-                for event in entries
+                for entry in entries
             ],
             "head": {"sequence": sequence, "hash": head},
         },
@@ -77,7 +77,7 @@ def facts(consent, *, number, code, issued_at):
 
 def told_of(unlock_request):
     """Return the ledger entries that ask for a new certificate of their case: all but those of certificates."""
-    return LedgerEntry.objects.filter(unlock_request=unlock_request).exclude(kind=LedgerEntry.Kind.CERTIFIED)
+    return LedgerEntry.objects.filter(unlock_request=unlock_request).exclude(kind=events.Certified.kind)
 
 
 def _consent(consent, entries):
@@ -95,10 +95,15 @@ def _consent(consent, entries):
         "text_sha256": consent.text_sha256,
         "ticked": consent.ticked,
         "pressed": consent.pressed or None,
-        "why": _told(entries, LedgerEntry.Kind.DECLINED, consent=consent.pk).get("why") or None,
+        "why": _why(consent, entries),
         "ip": consent.ip,
         "browser": consent.browser or None,
     }
+
+
+def _why(consent, entries):
+    declined = consent.decision == consent.Decision.DECLINED
+    return (declined and _told(entries, events.Declined, consent).why) or None
 
 
 def _case(unlock_request):
@@ -124,9 +129,7 @@ def _link(link, entries):
     return link and {
         "sent_at": _time(link.sent_at),
         "sent_by": _user(link.sent_by),
-        "shown_to": _user(link.sent_by)
-        if _told(entries, LedgerEntry.Kind.LINK_SENT, link=link.pk).get("shown")
-        else None,
+        "shown_to": _user(link.sent_by) if _told(entries, events.LinkSent, link).shown else None,
         "expires_at": _time(link.expires_at),
         "first_opened_at": _time(link.first_opened_at),
         "first_opened_ip": link.first_opened_ip,
@@ -155,7 +158,7 @@ def _acts(acts):
 
 def _acts_of(unlock_request, entries):
     """Return what was done to the batches of a case, oldest first: each act with the requested batches it changed."""
-    named = Act.objects.in_bulk([event.facts["act"] for event in entries if event.kind in _DONE])
+    named = Act.objects.in_bulk([entry.act for entry in entries if entry.kind in _DONE])
     acts = sorted(named.values(), key=lambda act: act.at)
     changed = Verdict.objects.filter(line__unlock_request=unlock_request, refusal="")
     return [(act, set(changed.filter(act=act).values_list("line", flat=True))) for act in acts]
@@ -190,10 +193,9 @@ def _batch(covered, done):
     }
 
 
-def _told(entries, kind, **named):
-    """Return the facts of the entry of that kind that names this, {} when there is none."""
-    facts = (event.facts for event in entries if event.kind == kind)
-    return next((told for told in facts if named.items() <= told.items()), {})
+def _told(entries, kind, row):
+    """Return the event of that kind about a row."""
+    return next(events.read(entry) for entry in entries if entry.kind == kind.kind and entry.about_id == row.pk)
 
 
 def _time(moment):

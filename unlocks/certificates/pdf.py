@@ -94,7 +94,7 @@ def _register_fonts():
 class _Text(Paragraph):
     """A paragraph of plain text, whose lines are put into their order from left to right as they are drawn."""
 
-    def __init__(self, text, style=_BODY, bulletText=None, **kwargs):  # noqa: N803
+    def __init__(self, text, style=_BODY, bulletText=None, **kwargs):
         super().__init__(text and "text", style, bulletText, **kwargs)
         if text:  # the halves of a paragraph that is split bring theirs along
             # Put in here and not parsed: nothing in it is markup, and the whole stays one fragment.
@@ -268,7 +268,7 @@ class _Pages(Canvas):
         self.setDateFormatter(lambda *_: f"D:{issued_at:%Y%m%d%H%M%S}+00'00'")
         self._paper, self._held = paper, []
 
-    def showPage(self):  # noqa: N802
+    def showPage(self):
         self._held.append(dict(vars(self)))
         self._startPage()
 

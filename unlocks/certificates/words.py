@@ -465,7 +465,7 @@ class _Wording:
         }[identity["pin_typed_by"]]
         paragraphs = ()
         if identity["pin_typed_by"] == "agent":
-            paragraphs = ("A PIN typed by staff proves less than one the customer types: staff were told it.",)
+            paragraphs = ("A PIN typed by staff proves less than one the customer types: staff heard it.",)
         return Section(
             "identity",
             "How they were identified",

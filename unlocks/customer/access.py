@@ -1,4 +1,4 @@
-"""Who may open a customer's page, and what their browser keeps to open it again."""
+"""Access to the customer's pages, which have no login: the links that open them, and the cookies that do so again."""
 
 import re
 from functools import wraps
@@ -18,86 +18,90 @@ RECEIPT_COOKIE = "receipt"
 TOKEN = re.compile(r"[A-Za-z0-9_-]{20,100}")
 
 
-def for_customers(*, staff_may_look=False):
-    """Keep a customer's page out of caches and search engines and, unless they may look, from logged-in staff.
+def customer_page(*, staff_may_view=False):
+    """Keep a customer's page out of caches and search engines, and refuse logged-in staff.
 
-    Who may look may do nothing else. Staff are turned away, and that is recorded, before the CSRF check, which a page
-    from before their login fails.
+    With `staff_may_view`, staff may send GET and HEAD. Staff are refused before the CSRF check, which a page from
+    before their login fails, so that each attempt is recorded.
     """
 
-    def dressed(view):
-        checked = csrf_protect(view)
+    def decorator(view):
+        protected = csrf_protect(view)
 
         @csrf_exempt
         @wraps(view)
         def page(request, **kwargs):
-            looks = staff_may_look and request.method in ("GET", "HEAD")
-            if request.user.is_authenticated and not looks:
-                response = _refuse_staff(request, kwargs.get("token") or kept(request, LINK_COOKIE))
+            views_only = staff_may_view and request.method in ("GET", "HEAD")
+            if request.user.is_authenticated and not views_only:
+                response = _refuse_staff(request, kwargs.get("token") or get_cookie(request, LINK_COOKIE))
             else:
-                response = checked(request, **kwargs)
+                response = protected(request, **kwargs)
             response["Cache-Control"] = "no-store"
             response["X-Robots-Tag"] = "noindex"
             return response
 
         return page
 
-    return dressed
+    return decorator
 
 
 def _refuse_staff(request, token):
-    refused_at = (token and operations.link_for(token)) or receipt_here(request, token)
-    if refused_at:
-        operations.refuse_staff(refused_at, by=Actor.staff(request.user, request))
-    return render(request, "unlocks/staff.html", {"noted": bool(refused_at)}, status=403)
+    link_or_consent = (token and operations.link_for(token)) or consent_of_receipt(request, token)
+    if link_or_consent:
+        operations.refuse_staff(link_or_consent, by=Actor.staff(request.user, request))
+    return render(request, "unlocks/staff_refused.html", {"recorded": bool(link_or_consent)}, status=403)
 
 
-def receipt_here(request, token=None):
-    """Return the consent whose receipt this browser holds: by the decision made in it, or by the mailed link."""
-    held = kept(request, RECEIPT_COOKIE)
-    if place(request) == "receipt":
-        return operations.receipt_for(token or held) if token or held else None
-    consents = Consent.objects.select_related("unlock_request__account", "terms", "contact", "recorded_by")
-    return consents.filter(pk=held).first() if held else None
+def consent_of_receipt(request, token=None):
+    """Return the consent whose receipt this browser may open, or None.
 
-
-def sent_elsewhere(request, consent):
-    """Return the address that this browser's receipt went to if it has no say any more, or ''.
-
-    As with consent links: whoever it was sent to is no Admin any more, or has another address on file now.
+    Under /receipt/ the token of an emailed link opens it, and under /consent/ the decision made in this browser.
     """
-    to = consent.email
-    if place(request) == "receipt":
-        token = hashed(kept(request, RECEIPT_COOKIE))
-        to = to if token == consent.receipt_hash else ResentReceipt.objects.get(token_hash=token).email
-    return "" if consent.contact.is_admin and consent.contact.email == to else to
+    cookie = get_cookie(request, RECEIPT_COOKIE)
+    if cookie_scope(request) == "receipt":
+        return operations.receipt_for(token or cookie) if token or cookie else None
+    consents = Consent.objects.select_related("unlock_request__account", "terms", "contact", "recorded_by")
+    return consents.filter(pk=cookie).first() if cookie else None
 
 
-def place(request):
-    """Return which of the two places with cookies of their own a page is in: 'consent', or 'receipt' by mail."""
+def outdated_address(request, consent):
+    """Return the address that this browser's receipt was sent to if it is no longer an Admin's, or ''.
+
+    Then the receipt is read-only: its reader may no longer decide for the account.
+    """
+    sent_to = consent.email
+    if cookie_scope(request) == "receipt":
+        token_hash = hashed(get_cookie(request, RECEIPT_COOKIE))
+        if token_hash != consent.receipt_hash:
+            sent_to = ResentReceipt.objects.get(token_hash=token_hash).email
+    return "" if consent.contact.is_admin and consent.contact.email == sent_to else sent_to
+
+
+def cookie_scope(request):
+    """Return the name of the address that the page's cookies belong to: "consent", or "receipt" for emailed links."""
     return "receipt" if request.path.startswith(reverse("receipt")) else "consent"
 
 
-def keep_token(token, cookie, page):
-    """Take a token out of the address and into a cookie; return None for what can't be one."""
+def redirect_with_token(token, cookie, scope):
+    """Move a token out of the address and into a cookie; return None when it can't be one."""
     if not TOKEN.fullmatch(token):
         return None
-    response = redirect(page)
-    keep(response, cookie, token, page)
+    response = redirect(scope)
+    set_cookie(response, cookie, token, scope)
     return response
 
 
-def keep(response, cookie, value, page):
+def set_cookie(response, cookie, value, scope):
     response.set_signed_cookie(
         cookie,
         value,
-        salt=f"unlocks.{page}",
-        path=reverse(page),
+        salt=f"unlocks.{scope}",
+        path=reverse(scope),
         secure=not settings.TRIAL,
         httponly=True,
         samesite="Lax",
     )
 
 
-def kept(request, cookie):
-    return request.get_signed_cookie(cookie, default=None, salt=f"unlocks.{place(request)}")
+def get_cookie(request, cookie):
+    return request.get_signed_cookie(cookie, default=None, salt=f"unlocks.{cookie_scope(request)}")

@@ -1,10 +1,9 @@
-"""The public check page: is a certificate genuine and unaltered? It tells a stranger that, and nothing else.
+"""The public page that checks whether a certificate is genuine and unaltered. It tells a stranger nothing else.
 
-What is uploaded stays in memory, is compared by its SHA-256 and, when it may be a JSON file of ours that was laid out
-differently, read once; it is never stored, unpacked or run.
+An upload stays in memory and is compared by its SHA-256. If it may be one of our JSON files in another layout, it is
+parsed once. It is never stored, unpacked or run.
 """
 
-import json
 from io import BytesIO
 from pathlib import Path
 
@@ -24,31 +23,31 @@ from django.views.decorators.http import require_http_methods, require_safe
 from ..actors import client_ip
 from ..certificates import keys, verify_certificate
 from ..digest import sha256
-from ..ledger.chain import fits
+from ..ledger import chain, events
 from ..models import Certificate, LedgerEntry
 from . import rate_limit
-from .check_form import FileForm, NumberForm
+from .forms import FileForm, NumberForm
 
-# What a form adds around its file: names, boundaries, the CSRF token.
-AROUND_THE_FILE = 64 * 1024
+# The largest size of what a form adds to its file: names, boundaries, the CSRF token.
+FORM_OVERHEAD = 64 * 1024
 
-BOTH = "Check either a file, or a number and its code: not both at once."
+BOTH = "Check either a file or a number with its code, not both at once."
 SEVERAL = "Upload one file at a time."
-UNREADABLE = "What was sent could not be read as a form. Choose the file on this page and press the button below it."
+UNREADABLE = "The form could not be read. Choose the file on this page and press the button below it."
 
 
 @csrf_exempt
 @require_http_methods(["GET", "HEAD", "POST"])
 def check(request):
-    """Answer for one certificate. A try is taken first, and the size judged, before anything is read."""
-    response = _judge(request) if request.method == "POST" else _page(request)
+    """Check one certificate. The attempt is counted and the size limited before anything is read."""
+    response = _check(request) if request.method == "POST" else _page(request)
     response["Cache-Control"] = "no-store"
     return response
 
 
 @require_safe
 def script(request):
-    """Hand out the script that checks a certificate's JSON file offline."""
+    """Send the script that checks a certificate's JSON file offline."""
     source = Path(verify_certificate.__file__).read_bytes()
     return HttpResponse(
         source,
@@ -58,89 +57,90 @@ def script(request):
 
 
 class OneFile(FileUploadHandler):
-    """Keep one file of bounded size in memory; stop at a second one, and at the byte that is too many."""
+    """Keep one file of limited size in memory; stop at a second file, and at the first byte over the limit."""
 
     def __init__(self, request):
         super().__init__(request)
-        self.kept, self.several, self.too_large = None, False, False
+        self.content, self.several, self.too_large = None, False, False
 
     def new_file(self, *args, **kwargs):
         super().new_file(*args, **kwargs)
-        if self.kept is not None:
+        if self.content is not None:
             self.several = True
             raise StopUpload(connection_reset=True)
-        self.kept = BytesIO()
+        self.content = BytesIO()
 
     def receive_data_chunk(self, raw_data, start):
         if start + len(raw_data) > settings.CHECK_MAX_BYTES:
             self.too_large = True
             raise StopUpload(connection_reset=True)
-        self.kept.write(raw_data)
+        self.content.write(raw_data)
 
     def file_complete(self, file_size):
-        self.kept.seek(0)
-        return InMemoryUploadedFile(self.kept, self.field_name, self.file_name, self.content_type, file_size, None)
+        self.content.seek(0)
+        return InMemoryUploadedFile(self.content, self.field_name, self.file_name, self.content_type, file_size, None)
 
 
-def _judge(request):
-    if until := rate_limit.take(client_ip(request)):
-        return _too_many(request, until)
-    if _announced(request) > settings.CHECK_MAX_BYTES + AROUND_THE_FILE:
-        return _too_large(request)
+def _check(request):
+    if until := rate_limit.count_attempt(client_ip(request)):
+        return _too_many_checks(request, until)
+    if _content_length(request) > settings.CHECK_MAX_BYTES + FORM_OVERHEAD:
+        return _file_too_large(request)
     upload = OneFile(request)
     request.upload_handlers = [upload]
     try:
         request.POST  # noqa: B018  reads the body
     except (MultiPartParserError, SuspiciousOperation, BadRequest, UnreadablePostError) as error:
         if isinstance(error, RequestDataTooBig):
-            return _too_large(request)
+            return _file_too_large(request)
         return _page(request, notice=UNREADABLE, status=400)
     if upload.too_large:
-        return _too_large(request)
+        return _file_too_large(request)
     if upload.several:
         return _page(request, notice=SEVERAL, status=400)
-    return _answer(request)
+    return _result(request)
 
 
 @csrf_protect
-def _answer(request):
+def _result(request):
     typed = any(request.POST.get(name, "").strip() for name in ("number", "code"))
     if request.FILES and typed:
         return _page(request, notice=BOTH, status=400)
     if typed or request.POST.get("action") == "number":
         form = NumberForm(request.POST)
         if form.is_valid():
-            return _page(request, by_number=True, found=issued(*form.cleaned_data["number"], form.cleaned_data["code"]))
+            found = find_by_number(*form.cleaned_data["number"], form.cleaned_data["code"])
+            return _page(request, by_number=True, found=found)
         return _page(request, number_form=form, status=400)
     form = FileForm(request.POST, request.FILES)
     if form.is_valid():
         content = form.cleaned_data["file"].read()
-        found, relaid = genuine(content)
-        return _page(request, by_file=True, found=found, relaid=relaid, sha256=sha256(content))
+        found, other_layout = find_by_file(content)
+        return _page(request, by_file=True, found=found, other_layout=other_layout, sha256=sha256(content))
     return _page(request, file_form=form, status=400)
 
 
-def genuine(content):
-    """Return the certificate that a file is, and whether only its layout differs; None when it is none of ours."""
+def find_by_file(content):
+    """Return the certificate that a file holds, or None, and whether the file has another layout."""
     digest = sha256(content)
     for same in _certificates().filter(Q(pdf_sha256=digest) | Q(sha256=digest)):
         if _facts_of(same):
             return same, False
-    return _signed(content), True
+    return _find_signed(content), True
 
 
-def issued(consent, ordinal, code):
-    """Return the certificate with this number and code, or None: a wrong code and an unknown number look alike.
+def find_by_number(consent, ordinal, code):
+    """Return the certificate with this number and code, or None.
 
-    Only once the code is right, more is read than the row's own code.
+    A wrong code and an unknown number cost the same: the content is read only once the code is right.
     """
     found = _certificates().filter(consent=consent, ordinal=ordinal).first()
-    right = constant_time_compare(found.code if found else "0000-0000-0000", code)
-    return found if found and right and _facts_of(found) else None
+    code_is_right = constant_time_compare(found.code if found else "0000-0000-0000", code)
+    return found if found and code_is_right and _facts_of(found) else None
 
 
-def _signed(content):
-    """Return the certificate whose facts a JSON file holds under our own signature, however it is laid out."""
+def _find_signed(content):
+    """Return the certificate whose facts a JSON file holds under our signature, in any layout, or None."""
     facts = _verified(content)
     if facts is None:
         return None
@@ -150,34 +150,27 @@ def _signed(content):
 
 
 def _facts_of(certificate):
-    """Return the facts of a certificate in the database, or None when anybody but the desk could have put it there.
+    """Return the facts of a certificate in the database, or None when its row may not have been written by the desk.
 
-    Its content is signed by us and says what its columns do; its code is the one of its number; the ledger tells of it.
+    Its content is signed and agrees with its columns, its code belongs to its number, and the ledger has its entry.
     """
     facts = _verified(certificate.content.encode())
     if facts is None:
         return None
     number, issued_at = certificate.number, certificate.issued_at.isoformat()
-    told = [facts[name] for name in ("number", "code", "interim", "issued_at")]
-    if told != [number, certificate.code, certificate.interim, issued_at]:
+    signed = [facts[name] for name in ("number", "code", "interim", "issued_at")]
+    if signed != [number, certificate.code, certificate.interim, issued_at]:
         return None
-    holds = keys.code(number, issued_at) == certificate.code
-    holds = holds and sha256(certificate.content) == certificate.sha256
-    return facts if holds and _in_the_ledger(certificate) else None
+    if keys.code(number, issued_at) != certificate.code or sha256(certificate.content) != certificate.sha256:
+        return None
+    return facts if _in_the_ledger(certificate) else None
 
 
 def _in_the_ledger(certificate):
-    """Say whether an entry that nobody altered tells of this certificate with both of its hashes."""
-    expected = {
-        "consent": certificate.consent_id,
-        "certificate": certificate.number,
-        "sha256": certificate.sha256,
-        "pdf_sha256": certificate.pdf_sha256,
-    }
-    certified = LedgerEntry.Kind.CERTIFIED
-    of_the_case = LedgerEntry.objects.filter(unlock_request=certificate.consent.unlock_request_id, kind=certified)
-    intact = [json.loads(entry.body) for entry in of_the_case.filter(body__contains=certificate.sha256) if fits(entry)]
-    return any(body["kind"] == certified and expected.items() <= body["facts"].items() for body in intact)
+    """Say whether an entry that nobody altered is about this certificate, with both of its hashes."""
+    entries = LedgerEntry.objects.filter(kind=events.Certified.kind, about="certificate", about_id=certificate.pk)
+    recorded = events.Certified.of(certificate, certificate=certificate.number)
+    return any(chain.event_of(entry) == recorded for entry in entries)
 
 
 def _verified(content):
@@ -188,12 +181,12 @@ def _verified(content):
 
 
 def _certificates():
-    """Return the certificates without their files: what is none of ours is to be told soon."""
+    """Return the certificates without their files, so that a foreign file is answered fast."""
     return Certificate.objects.select_related("consent").defer("content", "pdf", "consent__text")
 
 
-def _announced(request):
-    """Return how many bytes the request says that it brings; 0 when it doesn't say, and then nothing is read."""
+def _content_length(request):
+    """Return the declared length of the request's body; 0 when there is none, and then nothing is read."""
     length = request.META.get("CONTENT_LENGTH") or ""
     return int(length) if length.isascii() and length.isdigit() else 0
 
@@ -205,16 +198,13 @@ def _page(request, *, status=200, **context):
     return render(request, "unlocks/check_certificate.html", context, status=status)
 
 
-def _too_large(request):
-    return render(request, "unlocks/check_too_large.html", {"most": settings.CHECK_MAX_BYTES >> 20}, status=413)
+def _file_too_large(request):
+    return render(request, "unlocks/file_too_large.html", {"limit": settings.CHECK_MAX_BYTES >> 20}, status=413)
 
 
-def _too_many(request, until):
-    response = render(
-        request,
-        "unlocks/check_too_many.html",
-        {"until": until, "tries": settings.CHECK_TRIES, "window": settings.CHECK_TRIES_WINDOW},
-        status=429,
-    )
+def _too_many_checks(request, until):
+    minutes = int(settings.CHECK_WINDOW.total_seconds()) // 60
+    context = {"until": until, "limit": settings.CHECK_LIMIT, "minutes": minutes}
+    response = render(request, "unlocks/too_many_checks.html", context, status=429)
     response["Retry-After"] = max(1, round((until - timezone.now()).total_seconds()))
     return response

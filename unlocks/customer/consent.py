@@ -1,4 +1,4 @@
-"""The pages on which the customer decides. No login: the link in the mail opens them. Only a POST writes."""
+"""The pages on which the customer decides. The emailed link opens them; only a POST writes."""
 
 from django.shortcuts import redirect, render
 from django.urls import reverse
@@ -13,49 +13,53 @@ from ..digest import sha256
 from ..models import Consent, RequestedBatch
 from ..rules import Refusal
 from ..texts import wording
-from .access import LINK_COOKIE, RECEIPT_COOKIE, for_customers, keep, keep_token, kept
-from .forms import DecisionForm, DeclineForm, seal, unseal
+from ..texts.formats import time_of_day
+from ..texts.shown import shown_text
+from .access import LINK_COOKIE, RECEIPT_COOKIE, customer_page, get_cookie, redirect_with_token, set_cookie
+from .forms import DecisionForm, DeclineForm, read_answers, sign_answers
 
 CHANGED = Refusal.CHANGED_WHILE_READING.label
-TOO_OLD = (
-    "Your answers count for 30 minutes and could not be used any more, so nothing was recorded. "
-    "Please check them, and type the account PIN again."
+EXPIRED = (
+    "Your answers were valid for 30 minutes and have expired, so nothing was recorded. "
+    "Please check them, and enter the account PIN again."
 )
-PIN_WRONG = "This PIN is not right. Check it and type it again; after several wrong tries it is locked for a while."
+PIN_WRONG = (
+    "This PIN is not correct. Check it and enter it again. After several wrong attempts, it is locked for a while."
+)
 
 
-@for_customers()
+@customer_page()
 @require_safe
 def consent_link(request, token):
-    """Take the token out of the address and into a cookie."""
-    return keep_token(token, LINK_COOKIE, "consent") or _no_link(request)
+    """Move the token out of the address and into a cookie."""
+    return redirect_with_token(token, LINK_COOKIE, "consent") or _link_not_found(request)
 
 
-@for_customers()
+@customer_page()
 @require_http_methods(["GET", "HEAD", "POST"])
 @sensitive_post_parameters("pin")
 def consent(request):
     """Show the form, or take one step of the decision."""
-    token = kept(request, LINK_COOKIE)
+    token = get_cookie(request, LINK_COOKIE)
     link = operations.link_for(token) if token else None
     if link is None:
-        return _no_link(request)
+        return _link_not_found(request)
     if operations.link_state(link) != "live":
-        return _no_longer(request, link)
+        return _link_ended(request, link)
     if request.method == "POST":
-        step = STEPS.get(request.POST.get("action"), _again)
+        step = STEPS.get(request.POST.get("action"), _reload)
         if link.first_opened_at is None and step is not _open:
-            step = _again
+            step = _reload
         try:
             return step(request, link)
         except operations.Refused as refused:
             return _refused(request, link, refused)
     if link.first_opened_at is None:
-        return render(request, "unlocks/start.html", {"link": link})
+        return render(request, "unlocks/open_form.html", {"link": link})
     return _form(request, link)
 
 
-# The steps: what each button of the form does.
+# The steps: one for each button.
 
 
 def _open(request, link):
@@ -64,10 +68,10 @@ def _open(request, link):
 
 
 def _check(request, link):
-    """Judge what was typed, the PIN last: a try is not spent on a form that has to be mended anyway."""
-    text = operations.shown_text(link)
+    """Validate the form, and the PIN last: no attempt is spent on a form that has to be corrected anyway."""
+    text = shown_text(link)
     form = DecisionForm(request.POST, link=link)
-    if not _shown(request, text):
+    if not _was_shown(request, text):
         return _form(request, link, DecisionForm(link=link, initial=_typed(request)), notice=CHANGED)
     if form.is_valid():
         try:
@@ -79,52 +83,52 @@ def _check(request, link):
     if not form.is_valid():
         return _form(request, link, form)
     answers = {name: form.cleaned_data[name] for name in ("name", "role")}
-    context = _page(link, text) | answers | {"answers": seal(link, shown=sha256(text), **answers)}
-    return render(request, "unlocks/check.html", context)
+    context = _context(link, text) | answers | {"answers": sign_answers(link, shown=sha256(text), **answers)}
+    return render(request, "unlocks/check_answers.html", context)
 
 
 def _change(request, link):
-    """Go back to the form with name and role as they were; the PIN and the ticks are given anew."""
-    answers = unseal(request.POST.get("answers", ""), link, however_old=True) or _typed(request)
+    """Go back to the form with name and role filled in; PIN and boxes are empty."""
+    answers = _answers(request, link, expired_too=True) or _typed(request)
     return _form(request, link, DecisionForm(link=link, initial=answers))
 
 
 def _agree(request, link):
-    answers = unseal(request.POST.get("answers", ""), link)
+    answers = _answers(request, link)
     if answers is None or "name" not in answers:
-        older = unseal(request.POST.get("answers", ""), link, however_old=True)
-        return _form(request, link, DecisionForm(link=link, initial=older or {}), notice=TOO_OLD)
-    text = operations.shown_text(link)
+        expired = _answers(request, link, expired_too=True)
+        return _form(request, link, DecisionForm(link=link, initial=expired or {}), notice=EXPIRED)
+    text = shown_text(link)
     if not constant_time_compare(sha256(text), answers["shown"]):
         return _form(request, link, DecisionForm(link=link, initial=answers), notice=CHANGED)
     given, _ = operations.give_consent(
         link, name=answers["name"], role=answers["role"], shown=text, by=_customer(request, link)
     )
-    return _recorded(given)
+    return _redirect_to_receipt(given)
 
 
 def _decline(request, link):
-    """Ask once more, so that a slip of the hand declines nothing."""
-    text = operations.shown_text(link)
-    if not _shown(request, text):
+    """Ask for a confirmation, so that nobody declines by accident."""
+    text = shown_text(link)
+    if not _was_shown(request, text):
         return _form(request, link, DecisionForm(link=link, initial=_typed(request)), notice=CHANGED)
-    return _decline_page(request, link, DeclineForm(link=link, initial=_typed(request)), text)
+    return _decline_page(request, link, DeclineForm(initial=_typed(request)), text)
 
 
 def _confirm_decline(request, link):
-    text = operations.shown_text(link)
-    answers = unseal(request.POST.get("answers", ""), link)
+    text = shown_text(link)
+    answers = _answers(request, link)
     if answers is None or not constant_time_compare(sha256(text), answers["shown"]):
-        notice = TOO_OLD if answers is None else CHANGED
+        notice = EXPIRED if answers is None else CHANGED
         return _form(request, link, DecisionForm(link=link, initial=_typed(request)), notice=notice)
-    form = DeclineForm(request.POST, link=link)
+    form = DeclineForm(request.POST)
     if not form.is_valid():
         return _decline_page(request, link, form, text)
     declined, _ = operations.decline_consent(link, **form.cleaned_data, shown=text, by=_customer(request, link))
-    return _recorded(declined)
+    return _redirect_to_receipt(declined)
 
 
-def _again(request, link):
+def _reload(request, link):
     return redirect("consent")
 
 
@@ -142,23 +146,23 @@ STEPS = {
 
 
 def _form(request, link, form=None, notice=""):
-    context = _page(link, operations.shown_text(link)) | {"form": form or DecisionForm(link=link), "notice": notice}
+    context = _context(link, shown_text(link)) | {"form": form or DecisionForm(link=link), "notice": notice}
     return render(request, "unlocks/form.html", context)
 
 
 def _decline_page(request, link, form, text):
-    context = _page(link, text) | {"form": form, "answers": seal(link, shown=sha256(text))}
+    context = _context(link, text) | {"form": form, "answers": sign_answers(link, shown=sha256(text))}
     return render(request, "unlocks/decline.html", context)
 
 
-def _page(link, text):
-    """Return what every page of the form needs; `batches` are those that `text` names, in its order."""
+def _context(link, text):
+    """Return the context of a page of the form; `batches` are those that `text` names, in its order."""
     waiting = RequestedBatch.objects.filter(unlock_request=link.unlock_request, outcome=RequestedBatch.Outcome.WAITING)
-    return page_of(link, [line.batch for line in waiting.select_related("batch").order_by("batch__number")], text)
+    return form_context(link, [line.batch for line in waiting.select_related("batch").order_by("batch__number")], text)
 
 
-def page_of(link, batches, text):
-    """Return what every page of the form needs of a link and its batches, whether in the database or made up."""
+def form_context(link, batches, text):
+    """Return the context of a page of the form for a link and batches that need not be in the database."""
     total, items = sum(batch.total for batch in batches), sum(batch.item_count for batch in batches)
     return {
         "link": link,
@@ -179,51 +183,56 @@ def page_of(link, batches, text):
     }
 
 
-def _recorded(recorded, query=""):
+def _redirect_to_receipt(consent, query=""):
     response = redirect(reverse("consent_receipt") + query)
-    keep(response, RECEIPT_COOKIE, recorded.pk, "consent")
+    set_cookie(response, RECEIPT_COOKIE, consent.pk, "consent")
     return response
 
 
-def _no_link(request):
-    return render(request, "unlocks/no_link.html", status=404)
+def _link_not_found(request):
+    return render(request, "unlocks/link_not_found.html", status=404)
 
 
-def _no_longer(request, link):
-    """Show the receipt to whoever gave the answers; say to anybody else that the link is of no more use."""
+def _link_ended(request, link):
+    """Show the receipt to the browser that decided, and say to any other that the link no longer works."""
     state = operations.link_state(link)
     if state == "used":
-        recorded = link.consent
-        if _answered(request, link, recorded) or kept(request, RECEIPT_COOKIE) == str(recorded.pk):
-            return _recorded(recorded, "?again")
-    return render(request, "unlocks/no_longer.html", {"state": state}, status=410)
+        consent = link.consent
+        if _decided_here(request, link, consent) or get_cookie(request, RECEIPT_COOKIE) == str(consent.pk):
+            return _redirect_to_receipt(consent, "?again")
+    return render(request, "unlocks/link_ended.html", {"state": state}, status=410)
 
 
-def _answered(request, link, recorded):
-    """Say whether the answers that came back are of the recorded kind: agreeing took the PIN, declining only the link.
+def _decided_here(request, link, consent):
+    """Return whether the browser sent the answers that led to this consent.
 
-    Sealed with a name: after the PIN was verified. Sealed without one: for declining.
+    Answers with a name were signed after the PIN was verified, and those without one for declining: a link alone
+    must not open the receipt of an agreement.
     """
-    answers = unseal(request.POST.get("answers", ""), link)
-    return answers is not None and ("name" in answers) == (recorded.decision == Consent.Decision.AGREED)
+    answers = _answers(request, link)
+    return answers is not None and ("name" in answers) == (consent.decision == Consent.Decision.AGREED)
 
 
 def _refused(request, link, refused):
-    """Say why a verb refused; a link that ended meanwhile gets its own page."""
-    link = operations.link_for(kept(request, LINK_COOKIE))
+    """Say why a verb refused; a link that has ended meanwhile gets its own page."""
+    link = operations.link_for(get_cookie(request, LINK_COOKIE))
     if refused.code in (Refusal.LINK_DEAD, Refusal.CLOSED):
-        return _no_longer(request, link)
-    answers = unseal(request.POST.get("answers", ""), link, however_old=True) or _typed(request)
-    notice = TOO_OLD if refused.code == Refusal.PIN_STALE else str(refused)
+        return _link_ended(request, link)
+    answers = _answers(request, link, expired_too=True) or _typed(request)
+    notice = EXPIRED if refused.code == Refusal.PIN_STALE else str(refused)
     return _form(request, link, DecisionForm(link=link, initial=answers), notice=notice)
 
 
 # What the browser sent.
 
 
-def _shown(request, text):
-    """Say whether the form that was sent stood under this very text (and so is of this link)."""
+def _was_shown(request, text):
+    """Return whether the form was sent from a page that showed this text, and so is of this link."""
     return constant_time_compare(request.POST.get("shown", ""), sha256(text))
+
+
+def _answers(request, link, **options):
+    return read_answers(request.POST.get("answers", ""), link, **options)
 
 
 def _typed(request):
@@ -235,14 +244,11 @@ def _customer(request, link):
 
 
 def _pin_refusal(account):
-    """Say why the PIN was refused: the same whatever was wrong with it, except when nothing can be tried at all."""
+    """Say why the PIN was refused: the same for any wrong PIN, except while the account is locked out."""
     account.refresh_from_db()
     if account.pin_failures >= pins.LAST_TRY:
-        return "The PIN is locked after too many wrong tries. Contact Support: your account needs a new PIN."
+        return "The PIN is locked after too many wrong attempts. Contact Support: your account needs a new PIN."
     if account.pin_locked_until and account.pin_locked_until > timezone.now():
-        until = timezone.localtime(account.pin_locked_until)
-        return (
-            f"The PIN is locked after too many wrong tries. You can try again from {until:%H:%M %Z}, "
-            "or contact Support."
-        )
+        until = time_of_day(account.pin_locked_until)
+        return f"The PIN is locked after too many wrong attempts. You can try again from {until}, or contact Support."
     return PIN_WRONG

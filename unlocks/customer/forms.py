@@ -1,5 +1,6 @@
-"""What the customer types, and the seal under which it travels to the page that asks once more."""
+"""The forms of the customer's pages, and the signed answers that travel from one page to the next."""
 
+import re
 import unicodedata
 
 from crispy_forms.helper import FormHelper
@@ -8,30 +9,36 @@ from django.conf import settings
 from django.core import signing
 
 from ..texts import wording
+from ..texts.invisible import JOINERS, is_invisible
 
-# Marks that turn the direction of writing: a name that holds one reads differently from what is recorded.
-DIRECTION_MARKS = set("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+CERTIFICATE_NUMBER = re.compile(r"CN-?([0-9]{1,12})-([0-9]{1,6})")
+DASHES = re.compile(r"[‐-―−]")
+# Certificate codes have no letters that look like digits, but a reader may type one for the other.
+LOOKALIKES = str.maketrans("OIL", "011")
+CODE_LENGTH = 12
 
 
 class Line(forms.CharField):
-    """One line of text that reads as it is stored: no control characters, no hidden marks, single spaces."""
+    """One line of text that reads as it is stored: no invisible characters, single spaces."""
 
-    lines = False
+    multiline = False
 
-    def __init__(self, **kwargs):
+    def __init__(self, *, joiners=True, **kwargs):
         super().__init__(**{"max_length": 200} | kwargs)
+        self.allowed = (JOINERS if joiners else "") + ("\n\t" if self.multiline else "")
 
     def to_python(self, value):
         value = unicodedata.normalize("NFC", super().to_python(value))
-        if not self.lines:
+        if not self.multiline:
             return " ".join(filter(None, value.split(" ")))
         return value.replace("\r\n", "\n")
 
     def validate(self, value):
         super().validate(value)
-        allowed = "\n\t" if self.lines else ""
-        if any(_hidden(character) and character not in allowed for character in value):
-            raise forms.ValidationError("This holds characters that can't be seen. Type it by hand.", code="hidden")
+        if any(is_invisible(character) and character not in self.allowed for character in value):
+            raise forms.ValidationError(
+                "This holds characters that can't be seen. Type it instead of pasting it.", code="invisible"
+            )
         if value and not any(character.isalnum() for character in value):
             raise forms.ValidationError("Use at least one letter.", code="no_letter")
 
@@ -40,15 +47,11 @@ class Lines(Line):
     """Several lines of text, on the same terms."""
 
     widget = forms.Textarea
-    lines = True
-
-
-def _hidden(character):
-    return character in DIRECTION_MARKS or unicodedata.category(character) in {"Cc", "Cn", "Co", "Cs", "Zl", "Zp"}
+    multiline = True
 
 
 class PinField(forms.CharField):
-    """The account PIN: typed anew each time, never sent back to the browser."""
+    """The account PIN: typed each time, and never sent back to the browser."""
 
     def __init__(self, **kwargs):
         attrs = {"inputmode": "numeric", "autocomplete": "off"}
@@ -59,51 +62,51 @@ class PinField(forms.CharField):
 
 
 class CustomerForm(forms.Form):
-    """A form of the customer's pages; `link` says whose decision it is, where one is to be made."""
+    """A form of the customer's pages. Their templates write the form tag and its CSRF token."""
 
-    def __init__(self, *args, link=None, **kwargs):
+    def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.link = link
         self.helper = FormHelper()
         self.helper.form_tag = False
-        # The template writes the form tag and its token.
         self.helper.disable_csrf = True
 
 
 class DecisionForm(CustomerForm):
-    """The decision as the customer types it. Whether the PIN is right is asked only once all the rest is."""
+    """The customer's decision about a consent link. The view checks the PIN once everything else is valid."""
 
     name = Line(
         label=wording.NAME_LABEL,
         widget=forms.TextInput(attrs={"autocomplete": "name"}),
-        error_messages={"required": "Type your full name."},
+        error_messages={"required": "Enter your full name."},
     )
     role = Line(
         label=wording.ROLE_LABEL,
-        help_text="Such as Owner, Controller or Office manager.",
+        help_text="For example: Owner, Controller or Office manager.",
         widget=forms.TextInput(attrs={"autocomplete": "organization-title"}),
-        error_messages={"required": "Type your role in the company."},
+        error_messages={"required": "Enter your role in the company."},
     )
     pin = PinField(
         label=wording.PIN_LABEL,
         help_text="The number that confirms your account to Support. This page does not keep it.",
-        error_messages={"required": "Type the account PIN."},
+        error_messages={"required": "Enter the account PIN."},
     )
     authorized = forms.BooleanField(
-        error_messages={"required": "Tick this if you are authorized. If not, an Admin of the account has to decide."}
+        error_messages={
+            "required": "Check this box if you are authorized. If not, an Admin of the account has to decide."
+        }
     )
     agree = forms.BooleanField(
-        error_messages={"required": f"Tick this if you agree. If not, choose “{wording.DECLINE_BUTTON}”."}
+        error_messages={"required": f"Check this box if you agree. If not, choose “{wording.DECLINE_BUTTON}”."}
     )
 
     def __init__(self, *args, link, **kwargs):
-        super().__init__(*args, link=link, **kwargs)
+        super().__init__(*args, **kwargs)
         self.fields["authorized"].label = wording.authorized(link.unlock_request.account)
         self.fields["agree"].label = wording.agree(link.terms)
 
 
 class DeclineForm(CustomerForm):
-    """A customer who does not agree need not say who they are or why."""
+    """The confirmation that the customer does not agree. Name, role and reason are optional."""
 
     name = Line(
         label=f"{wording.NAME_LABEL} (optional)",
@@ -125,7 +128,7 @@ class DeclineForm(CustomerForm):
 
 
 class WithdrawForm(CustomerForm):
-    """Taking a consent back is the safe direction: nothing is asked but, if they like, why."""
+    """The withdrawal of a consent. Withdrawing is the safe direction, so that only an optional reason is asked."""
 
     why = Lines(
         label="Why (optional)",
@@ -136,14 +139,67 @@ class WithdrawForm(CustomerForm):
     )
 
 
-def seal(link, **answers):
-    """Sign the answers given on a link's form, so that they can travel in a hidden field."""
+class FileForm(CustomerForm):
+    """A certificate to check, as it was downloaded. Its name and declared type make no difference."""
+
+    file = forms.FileField(
+        label="PDF or JSON file",
+        help_text="The file as it was downloaded, up to 20 MB. It is not kept.",
+        widget=forms.FileInput(attrs={"accept": ".pdf,.json,application/pdf,application/json"}),
+        max_length=None,
+        error_messages={
+            **dict.fromkeys(["required", "invalid", "missing"], "Choose the PDF or JSON file of the certificate."),
+            "empty": "This file is empty. Choose the file as it was downloaded.",
+        },
+    )
+
+
+class NumberForm(CustomerForm):
+    """The number and code of a certificate to check. Letter case, blanks, dashes and lookalikes make no difference."""
+
+    number = forms.CharField(
+        label="Number",
+        help_text="For example: CN-000012-1.",
+        max_length=40,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "characters", "spellcheck": "false"}),
+        error_messages={"required": "Enter the number of the certificate."},
+    )
+    code = forms.CharField(
+        label="Code",
+        help_text="For example: 7K4Q-9M2X-TB6R.",
+        max_length=40,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "autocapitalize": "characters", "spellcheck": "false"}),
+        error_messages={"required": "Enter the code next to the number."},
+    )
+
+    def clean_number(self):
+        """Return the primary key of the consent and the ordinal of its certificate."""
+        number = DASHES.sub("-", re.sub(r"\s", "", self.cleaned_data["number"])).upper()
+        if found := CERTIFICATE_NUMBER.fullmatch(number):
+            return int(found[1]), int(found[2])
+        raise forms.ValidationError("A number looks like CN-000012-1. Enter it as it is printed on the certificate.")
+
+    def clean_code(self):
+        """Return the code as it is issued: in capitals, in groups of four."""
+        code = re.sub(r"[\W_]", "", self.cleaned_data["code"]).upper().translate(LOOKALIKES)
+        if len(code) != CODE_LENGTH or not code.isascii():
+            raise forms.ValidationError(
+                "A code has twelve letters and digits. Enter it as it is printed on the certificate."
+            )
+        return "-".join(code[start : start + 4] for start in range(0, CODE_LENGTH, 4))
+
+
+def sign_answers(link, **answers):
+    """Return the answers to a link's form as signed text for a hidden field."""
     return signing.dumps({"link": link.pk} | answers, salt="unlocks.answers", compress=True)
 
 
-def unseal(value, link, *, however_old=False):
-    """Return the answers that `seal` signed for this link, as long as a verified PIN counts; None for all else."""
-    lifetime = None if however_old else settings.PIN_VERIFICATION_LIFETIME
+def read_answers(value, link, *, expired_too=False):
+    """Return the answers that `sign_answers` signed for this link, or None for anything else.
+
+    They expire with the PIN's verification, unless `expired_too`.
+    """
+    lifetime = None if expired_too else settings.PIN_VERIFICATION_LIFETIME
     try:
         answers = signing.loads(value, salt="unlocks.answers", max_age=lifetime)
     except signing.BadSignature:

@@ -1,4 +1,4 @@
-"""How often the public check page was used from one place: counted in the database, so that all processes share it."""
+"""The rate limit of the public check page, counted in the database so that all processes share it."""
 
 import ipaddress
 from datetime import UTC, datetime
@@ -7,32 +7,32 @@ from django.conf import settings
 from django.db import connections
 from django.utils import timezone
 
-from ..models import CheckTry
+from ..models import CheckAttempts
 
 _COUNT = """
-INSERT INTO unlocks_checktry (place, since, count) VALUES (%s, %s, 1)
-ON CONFLICT (place, since) DO UPDATE SET count = unlocks_checktry.count + 1
+INSERT INTO unlocks_checkattempts (network, window_start, count) VALUES (%s, %s, 1)
+ON CONFLICT (network, window_start) DO UPDATE SET count = unlocks_checkattempts.count + 1
 RETURNING count
 """
 
 
-def take(ip):
-    """Take a try for an address (None: not known); return when the next is free, or None while this one was.
+def count_attempt(ip):
+    """Count an attempt from an address (None: unknown); return when the next is allowed, or None if this one is.
 
-    One statement counts it, so that of many tries at once no two are the same one.
+    A single statement counts it, so that simultaneous attempts never share a number.
     """
-    since = _stretch(timezone.now())
+    start = _window_start(timezone.now())
     connection = connections["default"]
     with connection.cursor() as cursor:
-        cursor.execute(_COUNT, [place(ip), connection.ops.adapt_datetimefield_value(since)])
+        cursor.execute(_COUNT, [network_of(ip), connection.ops.adapt_datetimefield_value(start)])
         (count,) = cursor.fetchone()
     if count == 1:
-        CheckTry.objects.filter(since__lt=since).delete()
-    return since + settings.CHECK_TRIES_WINDOW if count > settings.CHECK_TRIES else None
+        CheckAttempts.objects.filter(window_start__lt=start).delete()
+    return start + settings.CHECK_WINDOW if count > settings.CHECK_LIMIT else None
 
 
-def place(ip):
-    """Return what is counted as one place: an IPv4 address, or the /64 that one customer of IPv6 is given."""
+def network_of(ip):
+    """Return what is counted as one network: an IPv4 address, or the /64 that an IPv6 customer is assigned."""
     if ip is None:
         return "not known"
     address = ipaddress.ip_address(ip)
@@ -43,7 +43,6 @@ def place(ip):
     return str(ipaddress.ip_network((address, 64), strict=False))
 
 
-def _stretch(moment):
-    """Return the beginning of the stretch of time that a moment falls into; stretches follow one another."""
+def _window_start(moment):
     seconds = int(moment.timestamp())
-    return datetime.fromtimestamp(seconds - seconds % int(settings.CHECK_TRIES_WINDOW.total_seconds()), UTC)
+    return datetime.fromtimestamp(seconds - seconds % int(settings.CHECK_WINDOW.total_seconds()), UTC)

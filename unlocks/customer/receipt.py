@@ -1,4 +1,4 @@
-"""The customer's receipt: what was recorded and came of it, taking the consent back, and its certificate."""
+"""The customer's receipt: what was recorded and done since, the withdrawal of a consent, and its certificate."""
 
 import json
 from collections import Counter
@@ -12,118 +12,126 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from .. import operations
 from ..actors import Actor
 from ..certificates import batch_list, words
-from ..models import Certificate, Consent, LedgerEntry, RequestedBatch, UnlockRequest
+from ..ledger import chain, events
+from ..models import Certificate, Consent, RequestedBatch, UnlockRequest
 from ..texts import wording
 from ..texts.formats import counted
-from .access import RECEIPT_COOKIE, for_customers, keep_token, place, receipt_here, sent_elsewhere
+from .access import (
+    RECEIPT_COOKIE,
+    consent_of_receipt,
+    cookie_scope,
+    customer_page,
+    outdated_address,
+    redirect_with_token,
+)
 from .forms import WithdrawForm
 
-# How a closed case ended, in the words that its customer reads.
-ENDED = {
+# How a request was closed, as its customer reads it.
+RESOLUTIONS = {
     UnlockRequest.Resolution.RE_EXPORTED: "batches were exported",
     UnlockRequest.Resolution.ENTERED_MANUALLY: "the items are entered by hand",
-    UnlockRequest.Resolution.RELOCKED_UNUSED: "the batches were locked again unused",
+    UnlockRequest.Resolution.RELOCKED_UNUSED: "the batches were relocked unused",
     UnlockRequest.Resolution.DECLINED: "you did not agree",
-    UnlockRequest.Resolution.WITHDRAWN: "the consent was taken back",
-    UnlockRequest.Resolution.CANCELED: "it was cancelled",
-    UnlockRequest.Resolution.EXPIRED: "it ran out",
+    UnlockRequest.Resolution.WITHDRAWN: "the consent was withdrawn",
+    UnlockRequest.Resolution.CANCELED: "it was canceled",
+    UnlockRequest.Resolution.EXPIRED: "it expired",
     UnlockRequest.Resolution.NOT_ELIGIBLE: "the batches could not be unlocked",
 }
-# What became of a batch under a consent.
-BECAME = {
+# What happened to a batch under a consent.
+OUTCOMES = {
     RequestedBatch.Outcome.WAITING: "Not unlocked",
     RequestedBatch.Outcome.UNLOCKED: "Unlocked",
     RequestedBatch.Outcome.RE_EXPORTED: "Unlocked and exported",
-    RequestedBatch.Outcome.RELOCKED: "Unlocked, then locked again",
+    RequestedBatch.Outcome.RELOCKED: "Unlocked, then relocked",
     RequestedBatch.Outcome.NOT_UNLOCKED: "Never unlocked",
 }
-LATER = "Under a later consent"
-DONE = {
-    LedgerEntry.Kind.UNLOCKED: "Support unlocked {batches}",
-    LedgerEntry.Kind.RELOCKED: "Locked again: {batches}",
-    LedgerEntry.Kind.RE_EXPORTED: "Exported: {batches}",
+UNDER_A_LATER_CONSENT = "Under a later consent"
+SENTENCES = {
+    events.Unlocked.kind: "Support unlocked {batches}",
+    events.Relocked.kind: "Relocked: {batches}",
+    events.ReExported.kind: "Exported: {batches}",
 }
-CASE_MOVES = "The case is being worked on at this very moment, so no certificate was issued. Please try again."
+BUSY = "Support is working on this request right now, so no certificate was issued. Please try again."
 
 
-@for_customers()
+@customer_page()
 @require_safe
 def receipt(request):
-    """Show what was recorded to the browser that it was recorded from."""
-    return _receipt(request, receipt_here(request))
+    """Show the receipt to the browser in which the customer decided."""
+    return _receipt(request, consent_of_receipt(request))
 
 
-@for_customers(staff_may_look=True)
+@customer_page(staff_may_view=True)
 @require_safe
 def receipt_link(request, token):
-    """Take the token of a mailed receipt out of the address and into a cookie."""
-    return keep_token(token, RECEIPT_COOKIE, "receipt") or _receipt(request, None)
+    """Move the token of an emailed receipt out of the address and into a cookie."""
+    return redirect_with_token(token, RECEIPT_COOKIE, "receipt") or _receipt(request, None)
 
 
-@for_customers(staff_may_look=True)
+@customer_page(staff_may_view=True)
 @require_safe
-def mailed_receipt(request):
-    """Show a receipt to whoever has the link that was mailed with it."""
-    return _receipt(request, receipt_here(request))
+def emailed_receipt(request):
+    """Show the receipt to a browser that followed its emailed link."""
+    return _receipt(request, consent_of_receipt(request))
 
 
-@for_customers()
+@customer_page()
 @require_http_methods(["GET", "HEAD", "POST"])
 def withdraw(request):
-    """Say what taking the consent back means now; a POST does it."""
-    consent = receipt_here(request)
-    if stopped := _stopped(request, consent):
-        return stopped
+    """Say what withdrawing the consent would do now; a POST withdraws it."""
+    consent = consent_of_receipt(request)
+    if refusal := _refusal(request, consent):
+        return refusal
     form = WithdrawForm(request.POST if request.method == "POST" else None)
     if request.method == "POST" and form.is_valid():
         try:
             operations.withdraw_own_consent(consent, by=_customer(request, consent), **form.cleaned_data)
         except operations.Refused:
-            return _not_taken_back(request, receipt_here(request))
-        return redirect(_pages(request)["receipt"])
-    if _standing(consent):
+            return _nothing_to_withdraw(request, consent_of_receipt(request))
+        return redirect(_addresses(request)["receipt"])
+    if _can_withdraw(consent):
         return render(request, "unlocks/withdraw.html", _context(request, consent) | {"form": form})
-    return _not_taken_back(request, consent)
+    return _nothing_to_withdraw(request, consent)
 
 
-@for_customers()
+@customer_page()
 @require_POST
 def get_certificate(request):
-    """Issue a certificate of the case as it stands, unless the newest one tells all there is."""
-    consent = receipt_here(request)
-    if stopped := _stopped(request, consent):
-        return stopped
+    """Issue a certificate of the case as it stands, unless the newest one is still up to date."""
+    consent = consent_of_receipt(request)
+    if refusal := _refusal(request, consent):
+        return refusal
     try:
         issued = operations.issue_certificate(consent, by=_customer(request, consent))
     except operations.Refused:
-        return _receipt(request, consent, notice=CASE_MOVES, status=409)
-    return redirect(_pages(request)["certificate"] + f"{issued.ordinal}/")
+        return _receipt(request, consent, notice=BUSY, status=409)
+    return redirect(_addresses(request)["certificate"] + f"{issued.ordinal}/")
 
 
-@for_customers(staff_may_look=True)
+@customer_page(staff_may_view=True)
 @require_safe
 def certificate(request, ordinal):
-    """Show a certificate that was issued to whoever holds the receipt of its consent."""
+    """Show an issued certificate to the holder of its consent's receipt."""
     issued = _issued(request, ordinal)
     if issued is None:
         return _receipt(request, None)
-    facts, pages = json.loads(issued.content)["certificate"], _pages(request)
-    file = f"{pages['certificate']}{ordinal}/{issued.number}"
+    facts, addresses = json.loads(issued.content)["certificate"], _addresses(request)
+    file = f"{addresses['certificate']}{ordinal}/{issued.number}"
     context = {
         "facts": facts,
         "paper": words.paper(facts),
         "pdf_url": f"{file}.pdf",
         "json_url": f"{file}.json",
-        "csv_url": f"{pages['certificate']}{ordinal}/{batch_list.file_name(facts)}",
-        "back": pages["receipt"],
+        "csv_url": f"{addresses['certificate']}{ordinal}/{batch_list.file_name(facts)}",
+        "back": addresses["receipt"],
     }
     return render(request, "unlocks/certificate.html", context)
 
 
-@for_customers(staff_may_look=True)
+@customer_page(staff_may_view=True)
 @require_safe
 def certificate_file(request, ordinal, name):
-    """Hand out the PDF or the JSON of a certificate, byte for byte as it was issued, or its batches as CSV."""
+    """Send the PDF or JSON of a certificate, byte for byte as it was issued, or its batches as CSV."""
     issued = _issued(request, ordinal)
     if issued is None:
         return _receipt(request, None)
@@ -135,9 +143,9 @@ def certificate_file(request, ordinal, name):
     }
     if name not in files:
         raise Http404
-    kind, content = files[name]
+    media_type, content = files[name]
     headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return HttpResponse(bytes(content), content_type=kind, headers=headers)
+    return HttpResponse(bytes(content), content_type=media_type, headers=headers)
 
 
 def _customer(request, consent):
@@ -145,7 +153,7 @@ def _customer(request, consent):
 
 
 def _issued(request, ordinal):
-    consent = receipt_here(request)
+    consent = consent_of_receipt(request)
     return consent and get_object_or_404(
         Certificate.objects.select_related("consent"), consent=consent, ordinal=ordinal
     )
@@ -153,92 +161,96 @@ def _issued(request, ordinal):
 
 def _receipt(request, consent, *, notice="", status=200):
     if consent is None:
-        return render(request, "unlocks/no_receipt.html", status=404)
+        return render(request, "unlocks/receipt_not_found.html", status=404)
     context = _context(request, consent) | {"again": "again" in request.GET, "notice": notice}
     return render(request, "unlocks/receipt.html", context, status=status)
 
 
-def _stopped(request, consent):
-    """Say why nothing can be done on a receipt: none is here, another one is now, or it went to a former Admin."""
+def _refusal(request, consent):
+    """Return the page that says why nothing can be done on a receipt, or None when something can.
+
+    The browser has no receipt, or meanwhile opened a different one, or the receipt is read-only.
+    """
     if consent is None:
         return _receipt(request, None)
     if request.method == "POST" and request.POST.get("receipt") != consent.reference:
-        return render(request, "unlocks/other_receipt.html", _context(request, consent), status=409)
-    if sent_elsewhere(request, consent):
-        return render(request, "unlocks/only_to_read.html", _context(request, consent), status=403)
+        return render(request, "unlocks/different_receipt.html", _context(request, consent), status=409)
+    if outdated_address(request, consent):
+        return render(request, "unlocks/read_only_receipt.html", _context(request, consent), status=403)
     return None
 
 
-def _not_taken_back(request, consent):
-    """Say why there is nothing to take back; to a second click, that the first one did it."""
+def _nothing_to_withdraw(request, consent):
+    """Say why there is nothing to withdraw; after a second click, that the first one did it."""
     withdrawn = getattr(consent, "withdrawal", None)
     if withdrawn and request.method == "POST":
-        return redirect(_pages(request)["receipt"] + "?again")
-    return render(request, "unlocks/not_taken_back.html", _context(request, consent), status=409)
+        return redirect(_addresses(request)["receipt"] + "?again")
+    return render(request, "unlocks/nothing_to_withdraw.html", _context(request, consent), status=409)
 
 
-def _standing(consent):
-    """Say whether there is something to take back: agreed, and batches wait or are unlocked. A closed case has none."""
+def _can_withdraw(consent):
+    """Return whether the consent was agreed to and has batches that wait or are unlocked; a closed case has none."""
     open_lines = consent.unlock_request.lines.filter(outcome__in=RequestedBatch.OPEN)
     return consent.decision == Consent.Decision.AGREED and open_lines.exists()
 
 
 def _context(request, consent):
-    """Return what the pages of a receipt tell, in a number of queries that does not grow with the batches."""
-    case, now, standing = consent.unlock_request, timezone.now(), _standing(consent)
+    """Return the context of a receipt's pages, in a number of queries that does not grow with the batches."""
+    case, can_withdraw = consent.unlock_request, _can_withdraw(consent)
     batches = _batches(consent)
-    counted = Counter(batch["outcome"] for batch in batches)
+    counts = Counter(batch["outcome"] for batch in batches)
     others = case.consents.filter(decision=Consent.Decision.AGREED, withdrawal=None).exclude(pk=consent.pk)
     return {
         "consent": consent,
         "wording": wording,
         "case": case,
         "account": case.account,
-        "pages": _pages(request),
+        "addresses": _addresses(request),
         "withdrawal": getattr(consent, "withdrawal", None),
-        "standing": standing,
-        "sent_elsewhere": sent_elsewhere(request, consent),
-        "over": consent.valid_until is not None and consent.valid_until <= now,
-        "ended": ENDED.get(case.resolution),
-        "others": list(others.order_by("pk")) if standing else [],
+        "can_withdraw": can_withdraw,
+        "outdated_address": outdated_address(request, consent),
+        "expired": consent.valid_until is not None and consent.valid_until <= timezone.now(),
+        "resolution": RESOLUTIONS.get(case.resolution),
+        "other_consents": list(others.order_by("pk")) if can_withdraw else [],
         "batches": batches,
-        "number_of": {outcome.value: _batches_counted(counted[outcome]) for outcome in BECAME if counted[outcome]},
+        "counts": {outcome.value: _count_batches(counts[outcome]) for outcome in OUTCOMES if counts[outcome]},
         "unlocked_until": min((batch["until"] for batch in batches if batch["until"]), default=None),
-        "since": _since(consent) if any(batch["outcome"] for batch in batches) else [],
+        "events": _events(consent) if any(batch["outcome"] for batch in batches) else [],
         "certificates": consent.certificates.defer("content", "pdf"),
     }
 
 
 def _batches(consent):
-    """Return each batch of a consent as it was when agreed to, and what became of it under this consent."""
+    """Return each batch of a consent as it was when agreed to, and what happened to it under this consent."""
     covered = consent.batches.select_related("requested_batch", "batch").order_by("batch__number")
-    return [_became(covers, covers.requested_batch, covers.batch) for covers in covered]
+    return [_batch(consented, consented.requested_batch, consented.batch) for consented in covered]
 
 
-def _became(covers, line, batch):
-    outcome = line.outcome if line.consented_id == covers.pk else None
+def _batch(consented, line, batch):
+    outcome = line.outcome if line.consented_id == consented.pk else None
     return {
-        "number": covers.number or batch.number,
-        "name": covers.name,
-        "item_count": covers.item_count,
-        "total": covers.total,
+        "number": consented.number or batch.number,
+        "name": consented.name,
+        "item_count": consented.item_count,
+        "total": consented.total,
         "outcome": outcome,
-        "became": BECAME.get(outcome, LATER),
+        "outcome_label": OUTCOMES.get(outcome, UNDER_A_LATER_CONSENT),
         "until": batch.unlocked_until if outcome == RequestedBatch.Outcome.UNLOCKED else None,
     }
 
 
-def _since(consent):
-    """Return what was done in the case since a consent: when, and in words for the customer."""
-    events = consent.unlock_request.entries.filter(kind__in=DONE, at__gte=consent.given_at).order_by("sequence")
-    return [(event.at, DONE[event.kind].format(batches=_batches_counted(event.facts["batches"]))) for event in events]
+def _events(consent):
+    """Return what was done in the case since a consent: times, and sentences for the customer."""
+    entries = consent.unlock_request.entries.filter(kind__in=SENTENCES, at__gte=consent.given_at).order_by("sequence")
+    counts = [_count_batches(chain.event_of(entry).batches) for entry in entries]
+    return [(entry.at, SENTENCES[entry.kind].format(batches=n)) for entry, n in zip(entries, counts, strict=True)]
 
 
-def _batches_counted(number):
+def _count_batches(number):
     return counted(number, "batch", "batches")
 
 
-def _pages(request):
-    """Return the addresses of a receipt's pages, in the place where this browser keeps its cookie."""
-    here = reverse("receipt" if place(request) == "receipt" else "consent_receipt")
-    return {"receipt": here, "withdraw": f"{here}withdraw/", "certificate": f"{here}certificate/"}
+def _addresses(request):
+    """Return the addresses of a receipt's pages under the one that this browser's cookie belongs to."""
+    base = reverse("receipt" if cookie_scope(request) == "receipt" else "consent_receipt")
+    return {"receipt": base, "withdraw": f"{base}withdraw/", "certificate": f"{base}certificate/"}

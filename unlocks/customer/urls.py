@@ -3,10 +3,10 @@ from django.urls import include, path
 from . import certificate_check, consent, receipt
 
 
-def of_a_receipt(first, name):
-    """Return what belongs to a receipt: the same under both of its addresses, each with cookies of its own."""
+def receipt_urls(view, name):
+    """Return the addresses of a receipt: the same under /consent/ and /receipt/, each with cookies of its own."""
     return [
-        path("", first, name=name),
+        path("", view, name=name),
         path("withdraw/", receipt.withdraw),
         path("certificate/", receipt.get_certificate),
         path("certificate/<key:ordinal>/", receipt.certificate),
@@ -18,8 +18,8 @@ urlpatterns = [
     path("check/", certificate_check.check, name="check"),
     path("check/verify_certificate.py", certificate_check.script, name="check_script"),
     path("consent/", consent.consent, name="consent"),
-    path("consent/receipt/", include(of_a_receipt(receipt.receipt, "consent_receipt"))),
+    path("consent/receipt/", include(receipt_urls(receipt.receipt, "consent_receipt"))),
     path("consent/<str:token>/", consent.consent_link, name="consent_link"),
-    path("receipt/", include(of_a_receipt(receipt.mailed_receipt, "receipt"))),
+    path("receipt/", include(receipt_urls(receipt.emailed_receipt, "receipt"))),
     path("receipt/<str:token>/", receipt.receipt_link, name="receipt_link"),
 ]

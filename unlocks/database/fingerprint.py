@@ -1,7 +1,16 @@
 """The fingerprint of a batch: SHA-256 (hex) over its content and its items, taken by the database itself.
 
-Every value is written as its length, a colon and its text, so that no two contents give the same string. Amounts are
-in cents. The same expression serves the verbs and the guard that checks what a verb wrote.
+What is hashed, in UTF-8: the line "unlock-desk batch/1" with its line feed, the values of BATCH_CONTENT, then for each
+item in the order of their keys the values of ITEM_CONTENT. A value is written as the number of its bytes (decimal), a
+colon and its text, so that no two contents read the same. Texts stand as they are; amounts in whole cents ("-1250");
+numbers in decimal; days as "2026-11-25", '' for none; `lines` is canonical JSON: keys sorted, no blanks, letters
+beyond ASCII as they are. A batch "B-1" without a name and items, of $12.50 and posted on that day, reads:
+
+    unlock-desk batch/1
+    3:B-10:4:12501:010:2026-11-250:
+
+The same content has the same fingerprint on SQLite and PostgreSQL. The same expression serves the verbs and the guard
+that checks what a verb wrote.
 """
 
 from django.db import connections
@@ -9,6 +18,7 @@ from django.db.models.expressions import RawSQL
 
 from .. import history
 
+PREFIX = "unlock-desk batch/1\n"
 # A change of any of these blanks the fingerprint (guards/declared.py), so a consent given before no longer fits.
 BATCH_CONTENT = ("number", "name", "total", "item_count", "posted_on", "bypassed_on")
 ITEM_CONTENT = ("kind", "number", "date", "customer", "amount", "memo", "export_id", "lines")
@@ -19,7 +29,7 @@ _DATES = {"date", "posted_on", "bypassed_on"}
 
 def sql(vendor, row):
     """Return the SQL expression for the fingerprint of the batch that is called `row` in the statement around it."""
-    batch = _joined(vendor, row, BATCH_CONTENT)
+    batch = f"'{PREFIX}' || {_joined(vendor, row, BATCH_CONTENT)}"
     item = _joined(vendor, "i", ITEM_CONTENT)
     if vendor == "postgresql":
         items = f"SELECT string_agg({item}, '' ORDER BY i.id) FROM unlocks_batchitem i WHERE i.batch_id = {row}.id"

@@ -6,8 +6,10 @@ customer's certificate (JSON) is an anchor too: it tells of its case's entries a
 
 import json
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Any
 
 from ..models import LedgerEntry
 from . import chain
@@ -27,12 +29,12 @@ class Anchor:
     hash: str
     at: str = ""
 
-    def __str__(self):
+    def __str__(self) -> str:
         """As a line of a file."""
         return json.dumps({"at": self.at, "hash": self.hash, "sequence": self.sequence})
 
     @property
-    def of_when(self):
+    def of_when(self) -> str:
         """' of 2026-11-23 14:05 UTC', or '' where that is not known."""
         try:
             return f" of {datetime.fromisoformat(self.at).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
@@ -40,12 +42,12 @@ class Anchor:
             return ""
 
 
-def now(at):
+def now(at: datetime) -> Anchor:
     """Return the anchor of the ledger as it stands."""
     return Anchor(*chain.head(), at.isoformat())
 
 
-def read(text):
+def read(text: str) -> list[Anchor]:
     """Return the anchors in a text: a file of them, a mail, or a certificate. Raises NotAnchors."""
     if told := _told_by_a_certificate(text):
         return [_anchor(piece) for piece in told]
@@ -59,7 +61,7 @@ def read(text):
     return found
 
 
-def _told_by_a_certificate(text):
+def _told_by_a_certificate(text: str) -> list[Any]:
     try:
         told = json.loads(text)["certificate"]["ledger"]
         return [*told["entries"], told["head"]]
@@ -67,14 +69,14 @@ def _told_by_a_certificate(text):
         return []
 
 
-def _object(piece):
+def _object(piece: str) -> Any:
     try:
         return json.loads(piece)
     except ValueError:
         raise NotAnchors(f"{piece[:80]} is none") from None
 
 
-def _anchor(told):
+def _anchor(told: Any) -> Anchor:
     told = told if isinstance(told, dict) else {}
     sequence, head, at = told.get("sequence"), told.get("hash"), told.get("at", "")
     if type(sequence) is not int or sequence < 0 or not re.fullmatch(r"[0-9a-f]{64}", str(head)):
@@ -82,7 +84,7 @@ def _anchor(told):
     return Anchor(sequence, head, str(at))
 
 
-def faults(anchors):
+def faults(anchors: Iterable[Anchor]) -> Iterator[tuple[str, str]]:
     """Compare anchors with the ledger; yield ("anchor", a sentence) for each that does not fit, the oldest first."""
     fitting = None
     for anchor, found in _beside_the_ledger(sorted(anchors)):
@@ -94,7 +96,7 @@ def faults(anchors):
             yield "anchor", _another(anchor, fitting)
 
 
-def _beside_the_ledger(anchors):
+def _beside_the_ledger(anchors: list[Anchor]) -> Iterator[tuple[Anchor, str | None]]:
     """Yield each anchor with the hash that the ledger has in its place; None where there is no such entry."""
     for start in range(0, len(anchors), _AT_ONCE):
         some = anchors[start : start + _AT_ONCE]
@@ -106,7 +108,7 @@ def _beside_the_ledger(anchors):
         yield from ((anchor, hashes.get(anchor.sequence)) for anchor in some)
 
 
-def _gone(anchor):
+def _gone(anchor: Anchor) -> str:
     said = f"Ledger entry {anchor.sequence}, which is the anchor{anchor.of_when}, is gone"
     newest, _ = chain.head()
     if newest > anchor.sequence:
@@ -114,8 +116,8 @@ def _gone(anchor):
     return f"{said}: the ledger ends with entry {newest}. Its tail was cut, or an older database was put in its place."
 
 
-def _another(anchor, fitting):
-    said = f"Ledger entry {anchor.sequence} is not the one of the anchor{anchor.of_when}: the ledger was written anew"
+def _another(anchor: Anchor, fitting: Anchor | None) -> str:
+    said = f"Ledger entry {anchor.sequence} is not the one of the anchor{anchor.of_when}: the ledger was rewritten"
     if fitting:
         return f"{said} after entry {fitting.sequence}, where the anchor{fitting.of_when} still fits."
     return f"{said}, or the anchor is another desk's."

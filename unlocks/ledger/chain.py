@@ -1,60 +1,81 @@
 """The ledger: one chain of entries, each sealed with HMAC-SHA256 to the one before.
 
-The hash covers the previous hash, the sequence and the canonical JSON of the entry (sorted keys, no blanks, UTF-8),
-kept as text in `body`. The key is LEDGER_KEY, outside the database: who can write the table cannot seal an entry.
+An entry has two texts, `facts` and `personal`, in canonical JSON. Each is hashed with a salt of its own, and the
+chain covers the previous hash, the sequence, the time of appending and these two hashes: without a personal text the
+chain still verifies. The key is LEDGER_KEY, outside the database: who can write the table cannot seal an entry.
+`docs/evidence.md` has the format with test vectors.
 """
 
 import hashlib
 import hmac
 import json
-from dataclasses import dataclass, field
+import secrets
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from itertools import islice
+from typing import Any
 
 from django.conf import settings
 from django.db import connections, transaction
 from django.utils import timezone
 
-from ..models import LedgerEntry
+from ..actors import Actor
+from ..digest import canonical, sha256
+from ..models import Account, LedgerEntry, UnlockRequest
+from . import events
+from .events import Event
 
 GENESIS = "0" * 64
+BACKWARDS = timedelta(seconds=5)  # how far the clocks of two machines may be apart
 _AT_ONCE = 10_000  # entries a statement: an act on any number of requests stays within some 15 MiB
 _LOCK = 7_014_401  # the advisory lock that orders appends on PostgreSQL; any number nobody else uses
 
 _COLUMNS = (
     "sequence",
+    "appended_at",
     "unlock_request_id",
     "account_id",
     "kind",
+    "about",
+    "about_id",
+    "act",
     "at",
     "user_id",
     "actor",
     "ip",
-    "body",
+    "facts",
+    "facts_salt",
+    "facts_hash",
+    "personal",
+    "personal_salt",
+    "personal_hash",
     "previous_hash",
     "hash",
 )
+# What the columns repeat of the two texts.
+_IN_FACTS = ("about", "about_id", "account_id", "act", "at", "kind", "unlock_request_id", "user_id")
+_IN_PERSONAL = ("actor", "ip")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What happened: a LedgerEntry.Kind, the ids of its request and account (None where there is none), and the facts.
+    """An event with the keys of the unlock request and the account that it belongs to."""
 
-    `facts` holds only what JSON holds.
-    """
-
-    kind: str
-    unlock_request: int | None = None
-    account: int | None = None
-    facts: dict = field(default_factory=dict)
+    event: Event
+    unlock_request_id: int | None = None
+    account_id: int | None = None
 
 
-def note(kind, *, by, unlock_request=None, account=None, at=None, **facts):
-    """Append one entry about a request, or about an account alone."""
+def append(
+    event: Event, *, by: Actor, unlock_request: UnlockRequest | None = None, account: Account | None = None
+) -> None:
+    """Append one entry about an unlock request, or about an account alone, inside the caller's transaction."""
     account_id = unlock_request.account_id if unlock_request else account.pk if account else None
-    return append([Entry(kind, unlock_request.pk if unlock_request else None, account_id, facts)], by=by, at=at)
+    append_all([Entry(event, unlock_request.pk if unlock_request else None, account_id)], by=by)
 
 
-def append(entries, *, by, at=None):
+def append_all(entries: Iterable[Entry], *, by: Actor) -> int:
     """Append entries in one statement (ten thousand at a time), inside the caller's transaction; return how many.
 
     The chain's lock is taken here, so this comes last in a verb.
@@ -62,120 +83,153 @@ def append(entries, *, by, at=None):
     connection = connections["default"]
     if not connection.in_atomic_block:
         raise transaction.TransactionManagementError("The ledger is appended to inside the transaction of its act.")
-    at = at or timezone.now()
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-        sealed, appended = _sealed(entries, by, at, *head()), 0
-        adapt = [LedgerEntry._meta.get_field(name).get_db_prep_save for name in _COLUMNS]
+        sealed, appended = _sealed(entries, by, *head()), 0
+        fields: list[Any] = [LedgerEntry._meta.get_field(name) for name in _COLUMNS]
+        adapt = [field.get_db_prep_save for field in fields]
         while rows := list(islice(sealed, _AT_ONCE)):
             cursor.executemany(
                 f"INSERT INTO unlocks_ledgerentry ({', '.join(_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_COLUMNS))})",
-                [[prepare(value, connection) for prepare, value in zip(adapt, row, strict=True)] for row in rows],
+                [
+                    [prepare(row[name], connection) for prepare, name in zip(adapt, _COLUMNS, strict=True)]
+                    for row in rows
+                ],
             )
             appended += len(rows)
     return appended
 
 
-def head():
+def head() -> tuple[int, str]:
     """Return the sequence and hash of the newest entry; (0, GENESIS) while there is none."""
     newest = LedgerEntry.objects.order_by("-sequence").values_list("sequence", "hash").first()
     return newest or (0, GENESIS)
 
 
-def _sealed(entries, by, at, sequence, previous):
-    user_id = by.user.pk if by.user else None
+def _sealed(entries: Iterable[Entry], by: Actor, sequence: int, previous: str) -> Iterator[dict[str, Any]]:
+    """Yield the columns of each entry. The history rows of the act are told by the first."""
+    appended_at = timezone.now()
     ip = LedgerEntry._meta.get_field("ip").get_prep_value(by.ip)  # as the column will hold it
     for entry in entries:
         sequence += 1
-        body = canonical(
-            {
-                "account": entry.account,
-                "actor": by.name,
-                "at": at.isoformat(),
-                "facts": entry.facts,
-                "ip": ip,
-                "kind": str(entry.kind),
-                "unlock_request": entry.unlock_request,
-                "user": user_id,
-            }
-        )
-        sealed = seal(previous, sequence, body)
-        yield (
-            sequence,
-            entry.unlock_request,
-            entry.account,
-            str(entry.kind),
-            at,
-            user_id,
-            by.name,
-            ip,
-            body,
-            previous,
-            sealed,
-        )
-        previous = sealed
+        about = entry.event.about
+        row = {
+            "sequence": sequence,
+            "appended_at": appended_at,
+            "unlock_request_id": entry.unlock_request_id,
+            "account_id": entry.account_id,
+            "kind": entry.event.kind,
+            "about": about._meta.model_name if about else "",
+            "about_id": entry.event.about_id,
+            "act": by.act.id,
+            "at": by.act.at,
+            "user_id": by.user.pk if by.user else None,
+            "actor": by.name,
+            "ip": ip,
+        }
+        facts = {"facts": entry.event.facts(personal=False), "rows": by.act.take_rows()}
+        row |= _hashed("facts", _repeated(row, _IN_FACTS) | facts)
+        row |= _hashed("personal", _repeated(row, _IN_PERSONAL) | {"personal": entry.event.facts(personal=True)})
+        row["previous_hash"] = previous
+        row["hash"] = previous = seal(previous, sequence, appended_at, row["facts_hash"], row["personal_hash"])
+        yield row
 
 
-def canonical(facts):
-    return json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def _repeated(row: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return columns as JSON values, under the names that they have in a text."""
+    return {name.removesuffix("_id") if name != "about_id" else name: _as_json(row[name]) for name in names}
 
 
-def seal(previous, sequence, body):
-    """Return the hash (hex) of an entry: HMAC-SHA256 of previous hash, sequence and body, a line each."""
-    return hmac.new(
-        settings.LEDGER_KEY.encode(), f"{previous}\n{sequence}\n{body}".encode(), hashlib.sha256
-    ).hexdigest()
+def _as_json(value: Any) -> Any:
+    return value.isoformat() if isinstance(value, datetime) else value if isinstance(value, int | None) else str(value)
 
 
-def first_fault():
+def _hashed(name: str, content: dict[str, Any]) -> dict[str, str]:
+    text, salt = canonical(content), secrets.token_hex(16)
+    return {name: text, f"{name}_salt": salt, f"{name}_hash": text_hash(name, salt, text)}
+
+
+def text_hash(name: str, salt: str, text: str) -> str:
+    """Return the SHA-256 (hex) of one of an entry's two texts, `facts` or `personal`, with its salt."""
+    return sha256(f"unlock-desk ledger {name}/2\n{salt}\n{text}")
+
+
+def seal(previous: str, sequence: int, appended_at: datetime, facts_hash: str, personal_hash: str) -> str:
+    """Return the hash (hex) of an entry: the HMAC-SHA256 of what it is made of, a line each."""
+    lines = ("unlock-desk ledger entry/2", previous, sequence, appended_at.isoformat(), facts_hash, personal_hash)
+    message = "\n".join(map(str, lines)).encode()
+    return hmac.new(settings.LEDGER_KEY.encode(), message, hashlib.sha256).hexdigest()
+
+
+def first_fault() -> str:
     """Recompute the chain from its beginning; return a sentence on the first entry that differs, or ''."""
     return next((sentence for _, sentence in faults()), "")
 
 
-def faults():
+def faults() -> Iterator[tuple[str, str]]:
     """Recompute the chain from its beginning; yield (kind of fault, a sentence) for each entry that differs.
 
-    After a fault the walk goes on from the entry as it stands, so that one change is not told of every entry after.
+    After a fault the walk goes on from the entry as it is, so that one change is not reported for every entry after.
     """
-    expected, previous = 1, GENESIS
-    for event in LedgerEntry.objects.order_by("sequence").iterator():
-        if event.sequence < expected:
-            yield "stray", f"Ledger entry {event.sequence} does not belong: entries are numbered from 1."
+    expected, previous, appended_at = 1, GENESIS, None
+    for entry in LedgerEntry.objects.order_by("sequence").iterator():
+        if entry.sequence < expected:
+            yield "stray", f"Ledger entry {entry.sequence} does not belong: entries are numbered from 1."
             continue
-        if event.sequence > expected:
-            yield "missing", _missing(expected, event.sequence)
-            previous = event.previous_hash
-        if event.previous_hash != previous:
-            yield "order", f"Ledger entry {event.sequence} does not follow entry {event.sequence - 1}."
-        elif not fits(event):
-            yield "hash", f"Ledger entry {event.sequence} was altered or forged: its hash does not fit its content."
-        elif (differs := _column_that_differs(event)) is not None:
-            said = f"its column {differs} differs from what was sealed."
-            yield "column", f"Ledger entry {event.sequence} was altered: {said}"
-        expected, previous = event.sequence + 1, event.hash
+        if entry.sequence > expected:
+            yield "missing", _missing(expected, entry.sequence)
+            previous = entry.previous_hash
+        if entry.previous_hash != previous:
+            yield "order", f"Ledger entry {entry.sequence} does not follow entry {entry.sequence - 1}."
+        elif not fits(entry):
+            yield "hash", f"Ledger entry {entry.sequence} was altered or forged: its hash does not fit its content."
+        elif (differs := _column_that_differs(entry)) is not None:
+            why = f"its column {differs} differs from what was sealed."
+            yield "column", f"Ledger entry {entry.sequence} was altered: {why}"
+        elif erased(entry):
+            yield "erased", f"Ledger entry {entry.sequence}: its personal text was erased."
+        elif appended_at and entry.appended_at < appended_at - BACKWARDS:
+            yield "time", f"Ledger entry {entry.sequence} was appended before entry {entry.sequence - 1}, by its time."
+        expected, previous, appended_at = entry.sequence + 1, entry.hash, entry.appended_at
 
 
-def fits(event):
-    """Say whether an entry's hash is the one of its content; its columns and what is around it are not looked at."""
-    return hmac.compare_digest(event.hash.encode(), seal(event.previous_hash, event.sequence, event.body).encode())
+def fits(entry: LedgerEntry) -> bool:
+    """Say whether an entry's hashes are those of its content; its columns and what is around it are not looked at."""
+    hashed = seal(entry.previous_hash, entry.sequence, entry.appended_at, entry.facts_hash, entry.personal_hash)
+    return (
+        hmac.compare_digest(entry.hash.encode(), hashed.encode())
+        and text_hash("facts", entry.facts_salt, entry.facts) == entry.facts_hash
+        and (erased(entry) or text_hash("personal", entry.personal_salt, entry.personal) == entry.personal_hash)
+    )
 
 
-def _missing(first, found):
+def erased(entry: LedgerEntry) -> bool:
+    """Say whether the personal text of an entry was erased: the chain holds without it."""
+    return entry.personal == entry.personal_salt == ""
+
+
+def event_of(entry: LedgerEntry) -> Event:
+    """Return what an entry tells; `events.Altered` when its hashes do not fit what it says."""
+    return events.read(entry) if fits(entry) else events.Altered()
+
+
+def rows_of(entry: LedgerEntry) -> dict[str, int]:
+    """Return how many history rows an entry tells of, by table."""
+    return json.loads(entry.facts)["rows"]
+
+
+def _missing(first: int, found: int) -> str:
     if found == first + 1:
         return f"Ledger entry {first} is missing: entry {found} comes next."
     return f"Ledger entries {first} to {found - 1} are missing: entry {found} comes next."
 
 
-def _column_that_differs(event):
-    sealed = json.loads(event.body)
-    columns = {
-        "account": event.account_id,
-        "actor": event.actor,
-        "at": event.at.isoformat(),
-        "ip": event.ip,
-        "kind": event.kind,
-        "unlock_request": event.unlock_request_id,
-        "user": event.user_id,
-    }
-    return next((name for name, value in columns.items() if sealed[name] != value), None)
+def _column_that_differs(entry: LedgerEntry) -> str | None:
+    texts = [(_IN_FACTS, entry.facts)] + ([] if erased(entry) else [(_IN_PERSONAL, entry.personal)])
+    for names, text in texts:
+        sealed = json.loads(text)
+        columns = _repeated({name: getattr(entry, name) for name in names}, names)
+        if differs := next((name for name, value in columns.items() if sealed[name] != value), None):
+            return differs
+    return None

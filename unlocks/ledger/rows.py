@@ -1,239 +1,181 @@
-"""Records: the rows that ledger entries tell of are there, and say what the ledger was told of them.
+"""Rows and entries: what the ledger tells of is there and says the same, and nothing is there untold.
 
-This holds from the moment an entry is written, before any seal covers the row. Facts that older entries do not have
-are not compared.
+This holds from the moment an entry is written, before any seal covers the row.
 """
 
-import hashlib
-import json
-from dataclasses import dataclass, field
-from itertools import groupby, islice
+from collections import Counter
+from collections.abc import Iterator
+from datetime import datetime
+from heapq import merge
+from itertools import groupby, islice, repeat
+from operator import itemgetter
+from typing import Any
+from uuid import UUID
 
-from django.db.models import F, OuterRef, Subquery
+from django.apps import apps
+from django.db.models import Count, Exists, F, Min, Model, OuterRef, QuerySet, Subquery
 
 from ..digest import sha256
-from ..models import (
-    Act,
-    Batch,
-    Certificate,
-    Consent,
-    ConsentedBatch,
-    ConsentEvidence,
-    ConsentLink,
-    ConsentTerms,
-    ConsentWithdrawal,
-    LedgerEntry,
-    ResentReceipt,
-    UnlockRequest,
-    Verdict,
-)
+from ..models import Act, Batch, ConsentTerms, LedgerEntry
 from ..texts import first_terms
-from . import chain
+from . import chain, events
 
 _AT_ONCE = 500  # SQLite takes no more than 999 parameters in a statement
-Kind = LedgerEntry.Kind
+
+Fault = tuple[str, str]
 
 
-@dataclass(frozen=True)
-class _Told:
-    """Of which row an entry tells: the fact `named` is its `key`. Each column is the fact beside it.
-
-    Of the columns in `digested` the fact is the SHA-256 (hex); those in `always` hold the value beside them.
-    """
-
-    model: type
-    named: str
-    key: str
-    columns: dict
-    digested: dict = field(default_factory=dict)
-    always: dict = field(default_factory=dict)
-
-
-_AGREED, _DECLINED = Consent.Decision.AGREED, Consent.Decision.DECLINED
-_BY_LINK, _BY_STAFF = Consent.How.LINK, Consent.How.PHONE
-_OF_A_CONSENT = {
-    "unlock_request_id": "unlock_request",
-    "link_id": "link",
-    "terms__version": "terms",
-    "text_sha256": "text_sha256",
-    "signer_name": "name",
-    "signer_role": "role",
-    "contact_id": "contact",
-    "contact_name": "contact_name",
-    "email": "to",
-    "ticked": "ticked",
-    "pressed": "pressed",
-    "pin_verified_at": "pin_verified",
-    "pin_typed_by": "pin_typed_by",
-    "link__used_at": "link_used",
-    "receipt_hash": "receipt_sha256",
-    "given_at": "given",
-    "valid_until": "valid_until",
-}
-_OF_THE_BROWSER = {"ip": "ip", "browser": "browser"}
-_OF_AN_AGREEMENT = {"given_at": "at", "batch_count": "batches"}
-
-
-def _consent(decision, how, columns):
-    return _Told(
-        Consent,
-        "consent",
-        "pk",
-        _OF_A_CONSENT | columns,
-        digested={"text": "text_sha256"},
-        always={"decision": decision, "how": how},
-    )
-
-
-def _act(kind):
-    columns = {"at": "at", "actor": "actor", "by_id": "user", "why": "why"}
-    return _Told(Act, "act", "pk", columns, always={"kind": kind})
-
-
-TOLD = {
-    Kind.OPENED: _Told(
-        UnlockRequest,
-        "unlock_request",
-        "pk",
-        {"account_id": "account", "requester_id": "requester", "opened_by_id": "user", "opened_at": "at"},
-    ),
-    Kind.LINK_SENT: _Told(
-        ConsentLink,
-        "link",
-        "pk",
-        {
-            "unlock_request_id": "unlock_request",
-            "sent_to_id": "contact",
-            "email": "to",
-            "terms__version": "terms",
-            "sent_by_id": "user",
-            "sent_at": "at",
-            "expires_at": "expires",
-        },
-    ),
-    Kind.LINK_OPENED: _Told(
-        ConsentLink,
-        "link",
-        "pk",
-        {
-            "unlock_request_id": "unlock_request",
-            "first_opened_at": "opened",
-            "first_opened_ip": "ip",
-            "first_opened_browser": "browser",
-        },
-    ),
-    Kind.CONSENTED: _consent(_AGREED, _BY_LINK, _OF_AN_AGREEMENT | _OF_THE_BROWSER),
-    Kind.RECORDED_BY_PHONE: _consent(_AGREED, _BY_STAFF, _OF_AN_AGREEMENT | {"recorded_by_id": "user"}),
-    Kind.DECLINED: _consent(_DECLINED, _BY_LINK, _OF_THE_BROWSER),
-    Kind.WITHDRAWN: _Told(
-        ConsentWithdrawal,
-        "consent",
-        "consent_id",
-        {"why": "why", "actor": "actor", "by_id": "user", "at": "withdrawn"},
-    ),
-    Kind.RECEIPT_RESENT: _Told(
-        ResentReceipt,
-        "receipt",
-        "pk",
-        {
-            "consent_id": "consent",
-            "email": "to",
-            "token_hash": "receipt_sha256",
-            "sent_by_id": "user",
-            "sent_at": "at",
-        },
-    ),
-    Kind.EVIDENCE: _Told(
-        ConsentEvidence,
-        "evidence",
-        "pk",
-        {
-            "consent_id": "consent",
-            "what": "what",
-            "file_name": "file_name",
-            "size": "size",
-            "sha256": "sha256",
-            "attached_by_id": "user",
-            "attached_at": "at",
-        },
-    ),
-    Kind.CERTIFIED: _Told(
-        Certificate,
-        "sha256",
-        "sha256",
-        {
-            "consent_id": "consent",
-            "interim": "interim",
-            "pdf_sha256": "pdf_sha256",
-            "issued_by_id": "user",
-            "issued_at": "at",
-        },
-        digested={"content": "sha256", "pdf": "pdf_sha256"},
-    ),
-    Kind.TERMS_PUBLISHED: _Told(
-        ConsentTerms,
-        "version",
-        "version",
-        {
-            "published_by_id": "user",
-            "published_at": "at",
-            "title": "title",
-            "drafted_by_id": "drafted_by",
-            "drafted_at": "drafted_at",
-        },
-        digested={"text": "sha256"},
-    ),
-    Kind.UNLOCKED: _act(Act.Kind.UNLOCK),
-    Kind.REFUSED: _act(Act.Kind.UNLOCK),
-    Kind.RELOCKED: _act(Act.Kind.RELOCK),
-    Kind.RE_EXPORTED: _act(Act.Kind.RE_EXPORT),
-}
-
-
-def faults():
-    """Compare the rows with what the ledger tells; yield (model and fault, a sentence) for each that differs."""
-    entries = LedgerEntry.objects.filter(kind__in=TOLD).order_by("sequence").iterator(chunk_size=_AT_ONCE)
+def faults() -> Iterator[Fault]:
+    """Compare entries with the rows they are about; yield (kind of fault, a sentence) for each that differs."""
+    entries = LedgerEntry.objects.order_by("sequence").iterator(chunk_size=_AT_ONCE)
     while some := list(islice(entries, _AT_ONCE)):
-        # An entry that was altered is the ledger's to tell, and tells of nothing.
-        intact = [(event.sequence, json.loads(event.body)) for event in some if chain.fits(event)]
-        for kind, told in TOLD.items():
-            of_kind = [(sequence, body | body["facts"]) for sequence, body in intact if body["kind"] == kind]
-            yield from _differing(told, of_kind)
-        yield from _covering(intact)
+        # An entry that was altered is the chain's to report, and tells of nothing.
+        intact = [entry for entry in some if chain.fits(entry)]
+        for kind in events.KINDS.values():
+            if kind.about:
+                yield from _differing(kind, kind.about, [entry for entry in intact if entry.kind == kind.kind])
+    yield from _acts()
     yield from _unlocked()
     first = ConsentTerms.objects.filter(version=1).values_list("title", "text").first()
     if first != (first_terms.TITLE, first_terms.TEXT):
         yield "terms", "Consent terms version 1 are not the text that the desk came with."
 
 
-def covered(consent_id):
-    """Return the SHA-256 (hex) over the batches of a consent as it covers them, a line each, in order of their keys."""
-    digest = hashlib.sha256()
-    columns = ("batch_id", "number", "name", "total", "item_count", "fingerprint")
-    rows = ConsentedBatch.objects.filter(consent=consent_id).order_by("requested_batch_id").values_list(*columns)
-    for row in rows.iterator(chunk_size=2000):
-        digest.update("\t".join(map(str, row)).encode() + b"\n")
-    return digest.hexdigest()
+def without_entry() -> Iterator[tuple[str, QuerySet]]:
+    """Yield (what is wrong, the rows that offend) for each kind of event that rows of a model have to have."""
+    for kind in events.KINDS.values():
+        if kind.about and kind.required is not None:
+            entries = LedgerEntry.objects.filter(kind=kind.kind, about=kind.about._meta.model_name)
+            rows = kind.about._base_manager.filter(kind.required)
+            yield (
+                f"no ledger entry “{kind.label}” is about it",
+                rows.exclude(Exists(entries.filter(about_id=OuterRef("pk")))),
+            )
 
 
-def _covering(intact):
-    """Compare what consents cover with what the ledger was told when they were given."""
-    for sequence, body in intact:
-        facts = body["facts"]
-        if "covered" in facts and covered(facts["consent"]) != facts["covered"]:
-            said = f"the batches that it covers differ from what ledger entry {sequence} tells"
-            yield "covered differs", f"Consent {facts['consent']}: {said}."
+def _differing(kind: type[events.Event], about: type[Model], entries: list[LedgerEntry]) -> Iterator[Fault]:
+    named = str(about._meta.verbose_name)
+    rows = _rows(kind, about, {key for entry in entries if (key := _key(kind, entry)) is not None})
+    for entry in entries:
+        if (key := _key(kind, entry)) is None:
+            continue
+        told = events.read(entry)
+        if (row := rows.get(key)) is None:
+            said = f"is about {named} {key}, which is not there any more"
+            yield f"{named} gone", f"Ledger entry {entry.sequence} {said}."
+        elif column := _column_that_differs(told, row, entry):
+            said = f"its column {column} differs from what ledger entry {entry.sequence} tells"
+            yield f"{named} differs", f"{named.capitalize()} {key}: {said}."
+        elif name := _sum_that_differs(told, entry):
+            said = f"the rows that ledger entry {entry.sequence} sums up ({name}) are different now"
+            yield f"{named} set differs", f"{named.capitalize()} {key}: {said}."
 
 
-def _unlocked():
+def _key(kind: type[events.Event], entry: LedgerEntry) -> Any:
+    return entry.act if kind.about is Act else entry.about_id
+
+
+def _rows(kind: type[events.Event], about: type[Model], keys: set) -> dict[Any, dict[str, Any]]:
+    if not keys:
+        return {}
+    columns = {*kind.columns, *kind.holds}
+    digested = {declared.metadata["digests"] for declared in kind.declared()} - {""}
+    columns |= digested | ({declared.metadata["column"] for declared in kind.declared()} - {""})
+    found = about._base_manager.filter(pk__in=keys).values("pk", *columns)
+    rows = {}
+    for row in found.iterator(chunk_size=50):  # whole texts and PDFs are not all kept
+        rows[row["pk"]] = row | {column: sha256(row[column]) for column in digested}
+    return rows
+
+
+def _column_that_differs(told: events.Event, row: dict[str, Any], entry: LedgerEntry) -> str | None:
+    for declared in told.declared():
+        for column in filter(None, (declared.metadata["column"], declared.metadata["digests"])):
+            if row[column] != getattr(told, declared.name):
+                return column
+    repeated = {column: getattr(entry, name) for column, name in told.columns.items()} | told.holds
+    return next((column for column, value in repeated.items() if row[column] != value), None)
+
+
+def _sum_that_differs(told: events.Event, entry: LedgerEntry) -> str | None:
+    return next((name for name, value in told.recomputed(entry).items() if value != getattr(told, name)), None)
+
+
+def _acts() -> Iterator[Fault]:
+    """Compare the history with the acts that the ledger tells of: who, from where, when, and how many rows."""
+    tables = [model for model in apps.get_app_config("unlocks").get_models() if hasattr(model, "history_object")]
+    streams = [_told_of_acts(), *(_history_of_acts(model) for model in tables)]
+    # Acts come in no order that means anything: of each kind of fault the first row is named.
+    found: dict[str, tuple[tuple[int, str], int]] = {}
+    for _, of_act in groupby(merge(*streams, key=itemgetter(0)), key=itemgetter(0)):
+        for kind, position, sentence in _faults_of_act([row[1:] for row in of_act]):
+            first, count = found.get(kind, ((position, sentence), 0))
+            found[kind] = min(first, (position, sentence)), count + 1
+    for kind, ((_, sentence), count) in sorted(found.items()):
+        yield from repeat((kind, sentence), count)
+
+
+_Row = tuple[UUID, str, int, int, Any]
+
+
+def _told_of_acts() -> Iterator[_Row]:
+    """Yield (act, '', sequence, 0, entry) of each entry, in the order of their acts."""
+    for entry in LedgerEntry.objects.order_by("act", "sequence").iterator(chunk_size=_AT_ONCE):
+        yield entry.act, "", entry.sequence, 0, entry
+
+
+def _history_of_acts(model: type[Model]) -> Iterator[_Row]:
+    """Yield (act, table, first row, number of rows, who and when) of the acts in a history, in their order."""
+    who = ("history_user_id", "history_actor", "history_ip", "history_date")
+    rows = model._base_manager.order_by("history_act").values_list("history_act", *who)
+    for act, *identity, first, count in rows.annotate(first=Min("history_id"), n=Count("pk")).iterator():
+        yield act, model._meta.db_table, first, count, tuple(identity)
+
+
+def _faults_of_act(rows: list[tuple[str, int, int, Any]]) -> Iterator[tuple[str, int, str]]:
+    """Yield (kind of fault, the row or entry that it is first seen at, a sentence)."""
+    entries = [entry for table, *_, entry in rows if not table]
+    if not all(chain.fits(entry) for entry in entries):
+        return
+    told: Counter[str] = Counter()
+    for entry in entries:
+        told += Counter(chain.rows_of(entry))
+    found: Counter[str] = Counter()
+    for table, first, count, identity in rows:
+        if not table:
+            continue
+        found[table] += count
+        if not entries:
+            yield f"{table} untold", first, f"History in {table}, row {first}: no ledger entry tells of its act."
+        elif differs := next((entry for entry in entries if _who(entry) != identity), None):
+            said = f"ledger entry {differs.sequence} tells of another person, address or time"
+            yield f"{table} differs", first, f"History in {table}, row {first}: {said}."
+    for table in sorted(told | found) if entries else ():
+        if told[table] != found[table]:
+            said = f"{_rows_counted(told[table])} of the act of ledger entry {entries[0].sequence}"
+            yield (
+                f"{table} count",
+                entries[0].sequence,
+                f"History in {table}: {said} should be there, and {found[table]:,} are.",
+            )
+
+
+def _rows_counted(count: int) -> str:
+    return "1 row" if count == 1 else f"{count:,} rows"
+
+
+def _who(entry: LedgerEntry) -> tuple[int | None, str, str | None, datetime]:
+    return entry.user_id, entry.actor, entry.ip, entry.at
+
+
+def _unlocked() -> Iterator[Fault]:
     """Compare each unlocked batch with the act that unlocked it, as the ledger tells of that act in its case."""
     acts = Batch.history.filter(id=OuterRef("pk")).order_by("-history_id").values("history_act")[:1]
     unlocked = Batch.objects.filter(status=Batch.Status.UNLOCKED).annotate(
         act=Subquery(acts), case=F("grant__consent__unlock_request")
     )
-    rows = unlocked.order_by("case", "act", "unlocked_by", "pk").values_list(
-        "case", "act", "unlocked_by", "pk", "number"
-    )
+    columns = ("case", "act", "unlocked_by", "pk", "number")
+    rows = unlocked.order_by(*columns[:-1]).values_list(*columns)
     for (case, act, user), batches in groupby(rows.iterator(chunk_size=2000), key=lambda row: row[:3]):
         done = _done(case, act, user)
         for *_, pk, number in batches:
@@ -241,46 +183,10 @@ def _unlocked():
                 yield "unlocked untold", f"Batch {number} (id {pk}) is unlocked by no act that the ledger tells of."
 
 
-def _done(case, act, user):
+def _done(case: int, act: UUID, user: int) -> set[int]:
     """Return the keys of the batches that an act of `user` unlocked in a case; none if the ledger tells otherwise."""
-    entries = LedgerEntry.objects.filter(kind=Kind.UNLOCKED, unlock_request=case, user=user)
-    told = (event.facts for event in entries if event.body.endswith("}"))  # a body that was emptied tells nothing
-    numbers = [facts["batches"] for facts in told if facts["act"] == str(act)]
-    done = set(Verdict.objects.filter(act=act, line__unlock_request=case, refusal="").values_list("batch", flat=True))
+    kind, entries = events.Unlocked, LedgerEntry.objects.filter(unlock_request=case, act=act, user=user)
+    told = [events.read(entry) for entry in entries.filter(kind=kind.kind) if chain.fits(entry)]
+    done = set(events.verdicts(act, case).values_list("batch", flat=True))
+    numbers = [event.batches for event in told if isinstance(event, kind)]
     return done if numbers == [len(done)] else set()
-
-
-def _differing(told, entries):
-    named = told.model._meta.verbose_name
-    rows = _rows(told, {facts[told.named] for _, facts in entries if facts.get(told.named) is not None})
-    for sequence, facts in entries:
-        if (key := facts.get(told.named)) is None:
-            continue
-        which = f"{named} {key}" if told.key == "pk" else f"{named} ({told.key} {key})"
-        if (row := rows.get(str(key))) is None:
-            yield f"{named} gone", f"Ledger entry {sequence} tells of {which}, which is not there any more."
-        elif column := _column_that_differs(told, row, facts):
-            said = f"its column {column} differs from what ledger entry {sequence} tells"
-            yield f"{named} differs", f"{which.capitalize()}: {said}."
-
-
-def _rows(told, keys):
-    if not keys:
-        return {}
-    columns = [*told.columns, *told.digested, *told.always]
-    found = told.model._base_manager.filter(**{f"{told.key}__in": keys}).values(told.key, *columns)
-    rows = {}
-    for row in found.iterator(chunk_size=50):  # whole texts and PDFs are not all kept
-        rows[str(row[told.key])] = row | {column: sha256(row[column]) for column in told.digested}
-    return rows
-
-
-def _column_that_differs(told, row, facts):
-    for column, fact in [*told.columns.items(), *told.digested.items()]:
-        if fact in facts and _as_told(row[column]) != facts[fact]:
-            return column
-    return next((column for column, value in told.always.items() if row[column] != value), None)
-
-
-def _as_told(value):
-    return value.isoformat() if hasattr(value, "isoformat") else value

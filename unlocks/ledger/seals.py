@@ -7,17 +7,21 @@ on. So seal often. A cut tail of the ledger itself shows only against an anchor 
 
 import hashlib
 import json
+from collections.abc import Iterator
 from datetime import date, datetime
 from decimal import Decimal
+from typing import Any
 from uuid import UUID
 
 from django.apps import apps
-from django.core.serializers.json import DjangoJSONEncoder
 from django.db import connection, transaction
+from django.db.models import Model, QuerySet
 
+from ..actors import Actor
 from ..database.guards import declared
+from ..digest import sha256
 from ..models import Act, ConsentLink, LedgerEntry, Verdict
-from . import chain
+from . import chain, events
 
 MARKS = 256  # at most, for a seal of a table: they narrow down where rows differ
 WAIT = "20s"  # for transactions that still write; as long as SQLite waits
@@ -26,24 +30,9 @@ WAIT = "20s"  # for transactions that still write; as long as SQLite waits
 _ACT = ("act__kind", "act__by_id", "act__actor", "act__at", "act__why")
 # A link changes while it is used; what it was sent with stays.
 _OF_A_LINK = ("id", "unlock_request_id", "sent_to_id", "email", "terms_id", "token_hash", "sent_by_id", "sent_at")
-_SAID = "id history_actor history_ip history_act"
-_WHEN = "history_id history_date history_change_reason history_type history_user_id"
-# The columns that the first seals cover, which do not list them. Frozen: a column added later is none of theirs.
-_UNLISTED = {
-    "unlocks_historicalaccount": f"{_SAID} number name accounting_software active {_WHEN}",
-    "unlocks_historicalbatch": f"{_SAID} number name status total item_count posted_on bypassed_on exported_on "
-    f"period_closed unlocked_until account_id grant_id unlocked_by_id {_WHEN}",
-    "unlocks_historicalbatchitem": f"{_SAID} kind number date customer amount memo export_id lines disposition "
-    f"batch_id {_WHEN}",
-    "unlocks_historicalcontact": f"{_SAID} name email phone is_admin account_id {_WHEN}",
-    "unlocks_historicalrequestedbatch": f"{_SAID} outcome unlock_request_id batch_id consented_id {_WHEN}",
-    "unlocks_historicalunlockrequest": f"{_SAID} channel bypass_reason reason status opened_at advice advised_at "
-    "pin_verified_at pin_typed_by closed_at resolution account_id requester_id assignee_id opened_by_id "
-    f"pin_verified_by_id {_WHEN}",
-}
 
 
-def sealed_columns():
+def sealed_columns() -> dict[type[Model], list[str]]:
     """Return {model: the columns that a seal covers now}, by name of the table."""
     grows = declared.append_only_tables().keys() - {LedgerEntry._meta.db_table, Act._meta.db_table}
     models = [model for model in apps.get_app_config("unlocks").get_models() if model._meta.db_table in grows]
@@ -53,7 +42,7 @@ def sealed_columns():
     return {model: columns[model] for model in sorted(columns, key=lambda model: model._meta.db_table)}
 
 
-def seal_history(*, by):
+def seal_history(*, by: Actor) -> int:
     """Seal the rows of history and evidence written since the last seal; return how many they are.
 
     Nobody is held up while rows are read: what is up to the last id is final once its writers are done.
@@ -70,11 +59,11 @@ def seal_history(*, by):
             tables[table] = _sealed(model, columns, after, to)
     if tables:
         with transaction.atomic():
-            chain.note(LedgerEntry.Kind.SEALED, by=by, tables=tables)
+            chain.append(events.Sealed(tables=tables), by=by)
     return sum(sealed["rows"] for sealed in tables.values())
 
 
-def unsealed():
+def unsealed() -> int:
     """Return how many rows of history and evidence no seal covers yet."""
     last = _last_seals()
     return sum(
@@ -82,7 +71,7 @@ def unsealed():
     )
 
 
-def faults():
+def faults() -> Iterator[tuple[str, str]]:
     """Recompute every seal; yield (the table, a sentence) for each that does not fit its rows."""
     models = {model._meta.db_table: model for model in sealed_columns()}
     for sequence, tables in _seals("sequence"):
@@ -93,67 +82,64 @@ def faults():
                 yield table, fault
 
 
-def first_fault():
+def first_fault() -> str:
     """Recompute the seals; return a sentence on the first that does not fit, or ''."""
     return next((sentence for _, sentence in faults()), "")
 
 
-def _fault(model, sealed, sequence):
-    columns = _covered(model._meta.db_table, sealed)
+def _fault(model: type[Model], sealed: dict[str, Any], sequence: int) -> str:
+    columns = sealed["columns"]
     if gone := [column for column in columns if not _has(model, column)]:
         return f"The column {gone[0]} of {model._meta.db_table}, which ledger entry {sequence} sealed, is gone."
-    rows, digest, marks, ids = _digest(model, columns, sealed["after"], sealed["to"], sealed.get("every", 0))
+    rows, digest, marks, ids = _digest(model, columns, sealed["after"], sealed["to"], sealed["every"])
     if (rows, digest) == (sealed["rows"], sealed["sha256"]):
         return ""
-    said = sealed.get("marks", "")
+    said = sealed["marks"]
     fitting = next((place for place, mark in enumerate(marks) if said[place * 8 : place * 8 + 8] != mark), len(marks))
     first = (ids[fitting - 1] if fitting else sealed["after"]) + 1
     what = "History" if hasattr(model, "history_object") else "Evidence"
-    where = f", at row {first} or later" if said else ""
+    where = f", at row {first} or later"
     return (
         f"{what} in {model._meta.db_table} {_became(sealed['rows'], rows)}{where}: it is not what ledger entry "
         f"{sequence} sealed of rows {sealed['after'] + 1} to {sealed['to']}."
     )
 
 
-def _became(then, now):
+def _became(then: int, now: int) -> str:
     if then == now:
         return "was altered"
     return f"lost {counted(then - now)}" if now < then else f"gained {counted(now - then)}"
 
 
-def counted(rows):
+def counted(rows: int) -> str:
     return "1 row" if rows == 1 else f"{rows} rows"
 
 
-def _has(model, column):
+def _has(model: type[Model], column: str) -> bool:
     attnames = {field.attname for field in model._meta.concrete_fields}
     return column in attnames or (model is Verdict and column in _ACT)
 
 
-def _seals(order):
-    """Yield (sequence, tables) of each seal; one that was altered is the ledger's to tell and seals nothing."""
-    for event in LedgerEntry.objects.filter(kind=LedgerEntry.Kind.SEALED).order_by(order).iterator(chunk_size=100):
-        if chain.fits(event):
-            yield event.sequence, json.loads(event.body)["facts"].get("tables", {})
+def _seals(order: str) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (sequence, tables) of each seal; one that was altered is the chain's to report and seals nothing."""
+    for entry in LedgerEntry.objects.filter(kind=events.Sealed.kind).order_by(order).iterator(chunk_size=100):
+        if isinstance(event := chain.event_of(entry), events.Sealed):
+            yield entry.sequence, event.tables
 
 
-def _last_seals():
+def _last_seals() -> dict[str, tuple[int, list[str]]]:
     """Return {table: (the last id that a seal covers, the columns it covers)}."""
-    last, all_of_them = {}, {model._meta.db_table for model in sealed_columns()}
+    last: dict[str, tuple[int, list[str]]] = {}
+    all_of_them = {model._meta.db_table for model in sealed_columns()}
     for _, tables in _seals("-sequence"):
         for table, sealed in tables.items():
-            last.setdefault(table, (sealed["to"], _covered(table, sealed)))
+            last.setdefault(table, (sealed["to"], sealed["columns"]))
         if last.keys() >= all_of_them:
             break
     return last
 
 
-def _covered(table, sealed):
-    return sealed["columns"] if "columns" in sealed else _UNLISTED[table].split()
-
-
-def _sealed(model, columns, after, to):
+def _sealed(model: type[Model], columns: list[str], after: int, to: int) -> dict[str, Any]:
     every = -(-_between(model, after, to).count() // MARKS)
     rows, digest, marks, _ = _digest(model, columns, after, to, every)
     return {
@@ -167,43 +153,43 @@ def _sealed(model, columns, after, to):
     }
 
 
-def _between(model, after, to):
+def _between(model: type[Model], after: int, to: int) -> QuerySet:
     # Nothing lies before the first row: a row slipped in at 0 or below it counts too.
     rows = model._base_manager.filter(pk__lte=to)
     return rows.filter(pk__gt=after) if after else rows
 
 
-def _digest(model, columns, after, to, every):
+def _digest(
+    model: type[Model], columns: list[str], after: int, to: int, every: int
+) -> tuple[int, str, list[str], list[int]]:
     """Read rows in order of id; return their number, the SHA-256 (hex) over them, its marks and the marks' ids.
 
-    Each row is a line of JSON. A mark is the beginning of the digest as it stands after `every` rows; 0: no marks,
-    and the times cut to milliseconds, as the first seals had it.
+    Each row is a line of JSON. A mark is the beginning of the digest as it is after `every` rows.
     """
-    rows, digest, marks, ids = 0, hashlib.sha256(), [], []
-    as_json = {"default": _exact} if every else {"cls": DjangoJSONEncoder}
+    rows, digest, marks, ids = 0, hashlib.sha256(b"unlock-desk seal/2\n"), [], []
     written = _between(model, after, to).order_by("pk").values_list("pk", *columns)
     for key, *row in written.iterator(chunk_size=200):
         rows += 1
-        line = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False, **as_json)
+        line = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_exact)
         digest.update(line.encode() + b"\n")
-        if every and rows % every == 0:
+        if rows % every == 0:
             marks.append(digest.hexdigest()[:8])
             ids.append(key)
     return rows, digest.hexdigest(), marks, ids
 
 
-def _exact(value):
+def _exact(value: Any) -> str:
     match value:
         case datetime() | date():
             return value.isoformat()
         case Decimal() | UUID():
             return str(value)
         case bytes() | memoryview():
-            return hashlib.sha256(value).hexdigest()
+            return sha256(bytes(value))
     raise TypeError(f"{type(value).__name__} cannot be sealed.")
 
 
-def _written_to(model):
+def _written_to(model: type[Model]) -> int | None:
     """Return the last id of a table, once whoever may have drawn a lower one has committed or given up.
 
     Holding one table at a time, and nothing else, this can't come into a deadlock with a verb. On SQLite there is

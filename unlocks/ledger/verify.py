@@ -1,6 +1,9 @@
 """The audit: everything that can be recomputed, in one run, so that the extent of a fault is seen at once."""
 
+from collections.abc import Iterable, Iterator
+
 from django.core.exceptions import ObjectDoesNotExist
+from django.db.models import Model, QuerySet
 
 from .. import evidence
 from ..database import guards
@@ -10,7 +13,7 @@ from . import anchors, chain, invariants, rows, seals
 GUARDS = "Guards are missing or altered in the database"
 
 
-def findings(heads=()):
+def findings(heads: Iterable[anchors.Anchor] = ()) -> list[str]:
     """Recompute everything and compare it with anchors (`heads`); return the findings, none being an empty list.
 
     Each is a sentence on the first offender of its kind, and how many more there are. Rows are streamed.
@@ -21,59 +24,59 @@ def findings(heads=()):
         *_said(_firsts("the seals", seals.faults())),
         *_said(_firsts("what the ledger tells of", rows.faults())),
         *_invariants(),
-        *_said(_firsts("the evidence files", _evidence())),
+        *_said(_firsts("the evidence files", evidence.faults())),
         *_guards(),
     ]
 
 
-def _firsts(name, faults):
+def _firsts(name: str, faults: Iterable[tuple[str, str]]) -> dict[str, tuple[str, int]]:
     """Return {kind: (the first sentence, how many)}.
 
     Who writes past the desk may leave what can't even be read. That is a finding too, and the rest is checked.
     """
-    firsts = {}
+    firsts: dict[str, tuple[str, int]] = {}
     try:
         for kind, sentence in faults:
             first, count = firsts.get(kind, (sentence, 0))
             firsts[kind] = first, count + 1
-    except Exception as error:  # noqa: BLE001
+    except Exception as error:
         said = " ".join(str(error).split())
         firsts["broke off"] = f"The check of {name} broke off: {type(error).__name__}: {said}.", 1
     return firsts
 
 
-def _said(firsts):
+def _said(firsts: dict[str, tuple[str, int]]) -> list[str]:
     return [f"{sentence} {count - 1} more like it." if count > 1 else sentence for sentence, count in firsts.values()]
 
 
-def _ledger():
+def _ledger() -> list[str]:
     firsts, entries = _firsts("the ledger", chain.faults()), LedgerEntry.objects.count()
     _, altered = firsts.get("hash", ("", 0))
     if altered == entries > 1:
         firsts["hash"] = (
             (
                 f"None of the {entries} ledger entries fits LEDGER_KEY: this is not the key that sealed them, "
-                "or the whole ledger was written anew."
+                "or the whole ledger was rewritten."
             ),
             1,
         )
     return _said(firsts)
 
 
-def _invariants():
+def _invariants() -> Iterator[str]:
     for wrong, offenders in invariants.offenders():
         yield from _said(_firsts(f"“{wrong}”", _offender(wrong, offenders)))
 
 
-def _offender(wrong, rows):
+def _offender(wrong: str, rows: QuerySet) -> Iterator[tuple[str, str]]:
     if (count := rows.count()) == 0:
         return
-    first = rows.order_by("pk").first()
-    yield wrong, f"{first._meta.verbose_name.capitalize()} {_named(first)}(id {first.pk}): {wrong}."
+    first: Model = rows.order_by("pk")[0]
+    yield wrong, f"{str(first._meta.verbose_name).capitalize()} {_named(first)}(id {first.pk}): {wrong}."
     yield from ((wrong, "") for _ in range(count - 1))
 
 
-def _named(row):
+def _named(row: Model) -> str:
     try:
         return f"{row} "
     except ObjectDoesNotExist:
@@ -81,11 +84,6 @@ def _named(row):
         return ""
 
 
-def _evidence():
-    if fault := evidence.first_fault():
-        yield "evidence", fault
-
-
-def _guards():
+def _guards() -> Iterator[str]:
     if missing := guards.missing():
         yield f"{GUARDS}: {', '.join(missing)}."

@@ -1,7 +1,7 @@
 from .accounts import Account, Contact
 from .acts import Act, Selection, Verdict
 from .batches import Batch, BatchItem
-from .certificates import Certificate, CheckTry
+from .certificates import Certificate, CheckAttempts
 from .consents import (
     Consent,
     ConsentedBatch,
@@ -19,9 +19,8 @@ __all__ = [
     "Act",
     "Batch",
     "BatchItem",
-    "LedgerEntry",
     "Certificate",
-    "CheckTry",
+    "CheckAttempts",
     "Consent",
     "ConsentEvidence",
     "ConsentLink",
@@ -29,6 +28,7 @@ __all__ = [
     "ConsentWithdrawal",
     "ConsentedBatch",
     "Contact",
+    "LedgerEntry",
     "RequestedBatch",
     "ResentReceipt",
     "Selection",

@@ -8,7 +8,7 @@ PIN_FIELDS = ("pin_hash", "pin_issued_at", "pin_failures", "pin_locked_until")
 
 
 class Account(models.Model):
-    """A customer of the vendor. Its PIN is kept as a hash, and neither hash nor counters are in the history."""
+    """A customer of the vendor. Its PIN is stored as a hash; neither the hash nor the counters are in the history."""
 
     class Software(models.TextChoices):
         QUICKBOOKS_ONLINE = "quickbooks_online", "QuickBooks Online"
@@ -29,26 +29,26 @@ class Account(models.Model):
 
     class Meta:
         ordering = ["number"]
-        permissions = [("issue_pin", "Can have a new PIN issued and mailed to the Admin contacts")]
+        permissions = [("issue_pin", "Can issue a new PIN and email it to the Admin contacts")]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.name} ({self.number})"
 
     @property
-    def pin_state(self):
-        """Where the PIN stands, for staff: '' when it can be tried, else a sentence that says why not."""
+    def pin_state(self) -> str:
+        """A sentence for staff that says why the PIN can't be tried, or '' when it can."""
         if not self.pin_hash:
-            return "No PIN has been issued yet. A manager can issue one; it goes by mail to the Admin contacts."
+            return "No PIN has been issued yet. A manager can issue one. It is emailed to the Admin contacts."
         if self.pin_failures >= pins.LAST_TRY:
-            return f"Locked after {self.pin_failures} wrong tries. A manager has to issue a new PIN."
+            return f"Locked out after {self.pin_failures} wrong attempts. A manager has to issue a new PIN."
         if self.pin_locked_until and self.pin_locked_until > timezone.now():
             until = timezone.localtime(self.pin_locked_until)
-            return f"Locked after {self.pin_failures} wrong tries until {until:%-I:%M %p %Z}."
+            return f"Locked out after {self.pin_failures} wrong attempts, until {until:%-I:%M %p %Z}."
         return ""
 
 
 class Contact(models.Model):
-    """A person of an account. Consent links and PINs go to Admin contacts on file, to nobody else."""
+    """A person of an account. Consent links and PINs are sent to Admin contacts only."""
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="contacts")
     name = models.CharField(max_length=200)
@@ -66,9 +66,9 @@ class Contact(models.Model):
             models.UniqueConstraint(
                 fields=["account", "email"],
                 name="unlocks_contact_email_once",
-                violation_error_message="This account has a contact with this address already.",
+                violation_error_message="This account already has a contact with this address.",
             )
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.name} <{self.email}>"

@@ -21,19 +21,19 @@ class Selection(models.Model):
     class Meta:
         default_permissions = ()
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"Selection {self.pk}"
 
 
 class Act(models.Model):
-    """One act on a set of batches: who unlocked, locked again or marked as re-exported, and when.
+    """One act on a set of batches: who unlocked, relocked or marked as re-exported, and when.
 
     Its id is also on every history row that the act wrote.
     """
 
     class Kind(models.TextChoices):
         UNLOCK = "unlock", "Unlock"
-        RELOCK = "relock", "Lock again"
+        RELOCK = "relock", "Relock"
         RE_EXPORT = "re_export", "Mark as re-exported"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
@@ -43,20 +43,27 @@ class Act(models.Model):
     at = models.DateTimeField()
     why = models.TextField(blank=True)
 
+    # Set on what a verb returns: this call did nothing, for an earlier one with its key had done it.
+    repeated = False
+
     class Meta:
         ordering = ["-at"]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.get_kind_display()} at {self.at:%Y-%m-%d %H:%M:%S}"
 
 
 class Verdict(models.Model):
-    """What an act made of one batch: done ('' in `refusal`), or refused and why."""
+    """What an act made of one batch: done ('' in `refusal`), or refused and why.
+
+    `fingerprint` is the batch's as it was judged: a later edit blanks the batch's own.
+    """
 
     act = models.ForeignKey(Act, on_delete=models.PROTECT, related_name="verdicts", db_index=False)
     batch = models.ForeignKey(Batch, on_delete=models.PROTECT, related_name="+", db_index=False)
     line = models.ForeignKey(RequestedBatch, on_delete=models.PROTECT, null=True, related_name="+", db_index=False)
     refusal = models.CharField(max_length=30, blank=True)
+    fingerprint = models.CharField(max_length=64, blank=True)
 
     class Meta:
         constraints = [
@@ -67,5 +74,5 @@ class Verdict(models.Model):
             ),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.batch}: {self.refusal or 'done'}"

@@ -46,7 +46,7 @@ class Batch(models.Model):
         verbose_name_plural = "batches"
         permissions = [
             ("unlock_batch", "Can unlock batches"),
-            ("relock_batch", "Can lock unlocked batches again"),
+            ("relock_batch", "Can relock unlocked batches"),
             ("mark_re_exported_batch", "Can mark unlocked batches as re-exported"),
         ]
         indexes = [
@@ -57,7 +57,7 @@ class Batch(models.Model):
             models.UniqueConstraint(
                 fields=["account", "number"],
                 name="unlocks_batch_number_once",
-                violation_error_message="This account has a batch with this number already.",
+                violation_error_message="This account already has a batch with this number.",
             ),
             models.CheckConstraint(
                 condition=Q(status__in=["pending", "posted", "exported", "bypassed", "unlocked"]),
@@ -69,29 +69,32 @@ class Batch(models.Model):
                 & Q(unlocked_until__isnull=False)
                 | ~Q(status="unlocked") & Q(grant__isnull=True, unlocked_by__isnull=True, unlocked_until__isnull=True),
                 name="unlocks_batch_grant_iff_unlocked",
-                violation_error_message="A batch is unlocked exactly while it has a grant, an unlocker and an end.",
+                violation_error_message="A batch has a grant, an unlocker and an end exactly while it is unlocked.",
             ),
             models.CheckConstraint(
                 condition=~Q(status="exported") | Q(exported_on__isnull=False),
                 name="unlocks_batch_exported_has_day",
-                violation_error_message="An exported batch has the day it was exported.",
+                violation_error_message="An exported batch has an export date.",
             ),
             models.CheckConstraint(
                 condition=~Q(status__in=["bypassed", "unlocked"]) | Q(bypassed_on__isnull=False),
                 name="unlocks_batch_bypassed_has_day",
-                violation_error_message="A bypassed batch has the day it was bypassed.",
+                violation_error_message="A bypassed batch has a bypass date.",
             ),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.number
 
 
 class BatchItem(models.Model):
-    """One transaction of a batch. A non-empty `export_id` is a red flag: it may be in the books already.
+    """One transaction of a batch. A non-empty `export_id` is a warning: it may be in the books already.
 
-    `lines` is a list of objects with `sku`, `description`, `quantity`, `price`, `total`, `gl_account` (strings).
+    `lines` is the canonical JSON (`digest.canonical`) of a list of objects with the keys of LINE, all strings: kept as
+    text, so that the same lines give the same fingerprint on every database.
     """
+
+    LINE = ("sku", "description", "quantity", "price", "total", "gl_account")
 
     class Kind(models.TextChoices):
         INVOICE = "invoice", "Invoice"
@@ -112,7 +115,7 @@ class BatchItem(models.Model):
     amount = models.DecimalField(max_digits=14, decimal_places=2)
     memo = models.TextField(blank=True)
     export_id = models.CharField(max_length=80, blank=True)
-    lines = models.JSONField(default=list, blank=True)
+    lines = models.TextField(default="[]")
     disposition = models.CharField(max_length=40, blank=True)
 
     history = Tracked(no_db_index=["batch"])
@@ -120,5 +123,5 @@ class BatchItem(models.Model):
     class Meta:
         ordering = ["id"]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.number}"

@@ -5,10 +5,10 @@ from .consents import Consent
 
 
 class Certificate(models.Model):
-    """What proves a consent outside the desk: its facts as they stood when it was issued, signed.
+    """Proof of a consent for use outside the desk: its facts at the time of issue, signed.
 
     `content` is the JSON file and `pdf` the PDF file, byte for byte as they are downloaded, with the SHA-256 (hex) of
-    each. `upto` is the sequence of the case's newest ledger entry that it tells of. Interim: the case was still open.
+    each. `upto` is the sequence of the newest ledger entry it includes. An interim one was issued for an open case.
     """
 
     consent = models.ForeignKey(Consent, on_delete=models.PROTECT, related_name="certificates")
@@ -29,35 +29,35 @@ class Certificate(models.Model):
             models.UniqueConstraint(
                 fields=["consent", "ordinal"],
                 name="unlocks_certificate_numbered_once",
-                violation_error_message="This consent has a certificate with this number already.",
+                violation_error_message="This consent already has a certificate with this number.",
             ),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.number
 
     @property
-    def number(self):
+    def number(self) -> str:
         return f"{self.consent.reference}-{self.ordinal}"
 
 
-class CheckTry(models.Model):
-    """How often the public check page was used from one place in one stretch of time. No evidence; swept away."""
+class CheckAttempts(models.Model):
+    """How often the public check page was used from one network in one window of time. Not evidence; soon deleted."""
 
-    place = models.CharField(max_length=64)
-    since = models.DateTimeField()
+    network = models.CharField(max_length=64)
+    window_start = models.DateTimeField()
     count = models.PositiveIntegerField()
 
     class Meta:
         default_permissions = ()
-        verbose_name_plural = "check tries"
+        verbose_name_plural = "check attempts"
         constraints = [
             models.UniqueConstraint(
-                fields=["place", "since"],
-                name="unlocks_check_try_once",
-                violation_error_message="This stretch of time is counted already.",
+                fields=["network", "window_start"],
+                name="unlocks_check_attempts_once",
+                violation_error_message="This network and window are counted already.",
             ),
         ]
 
-    def __str__(self):
-        return f"{self.count} tries since {self.since}"
+    def __str__(self) -> str:
+        return f"{self.count} attempts since {self.window_start}"

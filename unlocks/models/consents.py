@@ -10,7 +10,7 @@ from .requests import RequestedBatch, UnlockRequest
 class ConsentTerms(models.Model):
     """A version of the text that customers agree to: a draft until it is published, then frozen.
 
-    `text` may hold the placeholders of `unlocks.wording`. `drafted_by` is whoever last changed it.
+    `text` may hold the placeholders of `unlocks.texts.wording`. `drafted_by` is who changed it last.
     """
 
     version = models.PositiveIntegerField(unique=True)
@@ -33,12 +33,12 @@ class ConsentTerms(models.Model):
             ("publish_terms", "Can publish consent terms"),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"Terms version {self.version}"
 
 
 class ConsentLink(models.Model):
-    """The address mailed to an Admin contact. Only the SHA-256 of its token is kept; it works once."""
+    """A link emailed to an Admin contact. It works once, and only the SHA-256 of its token is stored."""
 
     unlock_request = models.ForeignKey(UnlockRequest, on_delete=models.PROTECT, related_name="links")
     sent_to = models.ForeignKey(Contact, on_delete=models.PROTECT, related_name="+")
@@ -62,20 +62,20 @@ class ConsentLink(models.Model):
                 fields=["unlock_request"],
                 condition=Q(used_at__isnull=True, revoked_at__isnull=True),
                 name="unlocks_link_one_live_a_request",
-                violation_error_message="This request has a consent link already; revoke it first.",
+                violation_error_message="This request already has a consent link. Revoke it first.",
             ),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"Link sent to {self.email}"
 
 
 class Consent(models.Model):
-    """One act of the customer: agreed to, or declined, exactly the text and the batches that were shown.
+    """A customer's decision: agreed to, or declined, exactly the text and the batches that were shown.
 
-    `text` is all that was shown (or read out), word for word; `text_sha256` its SHA-256 in hex. `ticked` lists the
-    words beside the boxes that were ticked, `pressed` are those on the button. `contact_name` is the name on file then.
-    Never changed once written; what is empty was not recorded.
+    `text` is all that was shown or read to the customer, word for word, and `text_sha256` its SHA-256 in hex.
+    `ticked` lists the labels of the boxes that were checked, and `pressed` is the label of the button.
+    `contact_name` is the name that was on file. A row never changes; what is empty was not recorded.
     """
 
     class Decision(models.TextChoices):
@@ -84,7 +84,7 @@ class Consent(models.Model):
 
     class How(models.TextChoices):
         LINK = "link", "By the customer, through the consent link"
-        PHONE = "phone", "Taken down by staff (weaker)"
+        PHONE = "phone", "Recorded by phone (lower assurance)"
 
     unlock_request = models.ForeignKey(UnlockRequest, on_delete=models.PROTECT, related_name="consents")
     link = models.OneToOneField(ConsentLink, on_delete=models.PROTECT, null=True, blank=True, related_name="consent")
@@ -115,7 +115,7 @@ class Consent(models.Model):
     class Meta:
         ordering = ["-id"]
         permissions = [
-            ("record_phone_consent", "Can take a consent down for the customer (phone), where the policy allows it"),
+            ("record_phone_consent", "Can record a customer's consent by phone, where the policy allows it"),
         ]
         constraints = [
             models.CheckConstraint(
@@ -124,30 +124,30 @@ class Consent(models.Model):
                 & ~Q(signer_role="")
                 | Q(decision="declined", valid_until__isnull=True, batch_count=0),
                 name="unlocks_consent_agreed_is_signed",
-                violation_error_message="A consent that was agreed to has a signer, their role, batches and an end.",
+                violation_error_message="An agreed consent has a signer, a role, batches and an end.",
             ),
             models.CheckConstraint(
                 condition=Q(how="link", link__isnull=False, recorded_by__isnull=True)
                 | Q(how="phone", link__isnull=True, recorded_by__isnull=False),
                 name="unlocks_consent_how_matches",
-                violation_error_message="A consent comes by a link, or is taken down by a named member of staff.",
+                violation_error_message="A consent comes through a link, or is recorded by a named member of staff.",
             ),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.reference
 
     @property
-    def reference(self):
+    def reference(self) -> str:
         return f"CN-{self.pk:06d}"
 
     @property
-    def recorded_by_phone(self):
+    def recorded_by_phone(self) -> bool:
         return self.how == self.How.PHONE
 
 
 class ConsentedBatch(models.Model):
-    """A batch that a consent covers, as it stood when the consent was given, with the fingerprint of its content."""
+    """A batch that a consent covers, as it was when the consent was given, with the fingerprint of its content."""
 
     consent = models.ForeignKey(Consent, on_delete=models.PROTECT, related_name="batches")
     requested_batch = models.ForeignKey(RequestedBatch, on_delete=models.PROTECT, related_name="+")
@@ -164,16 +164,16 @@ class ConsentedBatch(models.Model):
             models.UniqueConstraint(
                 fields=["consent", "batch"],
                 name="unlocks_consented_once",
-                violation_error_message="This consent covers this batch already.",
+                violation_error_message="This consent already covers this batch.",
             ),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.batch} under {self.consent}"
 
 
 class ConsentWithdrawal(models.Model):
-    """The customer takes a consent back. The consent itself stays as it was given."""
+    """The withdrawal of a consent by the customer. The consent itself stays as it was given."""
 
     consent = models.OneToOneField(Consent, on_delete=models.PROTECT, related_name="withdrawal")
     at = models.DateTimeField()
@@ -181,12 +181,12 @@ class ConsentWithdrawal(models.Model):
     actor = models.CharField(max_length=200)
     why = models.TextField(max_length=2000)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.consent} withdrawn"
 
 
 class ResentReceipt(models.Model):
-    """A receipt mailed once more, with a link of its own. Only the SHA-256 of its token is kept."""
+    """A receipt that was emailed again, with a new link. Only the SHA-256 of its token is stored."""
 
     consent = models.ForeignKey(Consent, on_delete=models.PROTECT, related_name="resent_receipts")
     email = models.EmailField()
@@ -194,16 +194,16 @@ class ResentReceipt(models.Model):
     sent_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     sent_at = models.DateTimeField()
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"Receipt of {self.consent} sent again"
 
 
 class ConsentEvidence(models.Model):
-    """A signed paper or a mail that shows what the customer agreed to. The file is kept under its own SHA-256."""
+    """A signed paper or an email that shows what the customer agreed to. The file is stored by its SHA-256."""
 
     class What(models.TextChoices):
         SIGNED_PAPER = "signed_paper", "Signed paper"
-        MAIL = "mail", "Mail from the customer"
+        EMAIL = "email", "Email from the customer"
 
     consent = models.ForeignKey(Consent, on_delete=models.PROTECT, related_name="evidence")
     what = models.CharField(max_length=20, choices=What.choices)
@@ -221,9 +221,9 @@ class ConsentEvidence(models.Model):
             models.UniqueConstraint(
                 fields=["consent", "sha256"],
                 name="unlocks_evidence_once",
-                violation_error_message="This file is attached to this consent already.",
+                violation_error_message="This file is already attached to this consent.",
             ),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.get_what_display()}: {self.file_name}"

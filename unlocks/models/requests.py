@@ -9,7 +9,7 @@ from .tracking import Tracked
 
 
 class UnlockRequest(models.Model):
-    """A case: an account's Admin asks Support to unlock the bypassed batches that it names."""
+    """A request by an Admin of an account that Support unlock the bypassed batches it names."""
 
     class Channel(models.TextChoices):
         PHONE = "phone", "Phone"
@@ -20,8 +20,8 @@ class UnlockRequest(models.Model):
     class BypassReason(models.TextChoices):
         ALREADY_ENTERED = "already_entered", "Already in the accounting software"
         MIRRORS_MANUAL_CHANGE = "mirrors_manual_change", "Adjustment that mirrors a manual change there"
-        INVENTORY_ADJUSTMENT = "inventory_adjustment", "Inventory adjustment that need not go over"
-        NO_INTEGRATION = "no_integration", "No accounting integration then"
+        INVENTORY_ADJUSTMENT = "inventory_adjustment", "Inventory adjustment that does not need to be exported"
+        NO_INTEGRATION = "no_integration", "No accounting integration at the time"
         BY_MISTAKE = "by_mistake", "By mistake"
 
     class Advice(models.TextChoices):
@@ -38,10 +38,10 @@ class UnlockRequest(models.Model):
     class Resolution(models.TextChoices):
         RE_EXPORTED = "re_exported", "Re-exported"
         ENTERED_MANUALLY = "entered_manually", "Entered by hand"
-        RELOCKED_UNUSED = "relocked_unused", "Locked again unused"
+        RELOCKED_UNUSED = "relocked_unused", "Relocked unused"
         DECLINED = "declined", "Customer declined"
         WITHDRAWN = "withdrawn", "Consent withdrawn"
-        CANCELED = "canceled", "Cancelled"
+        CANCELED = "canceled", "Canceled"
         EXPIRED = "expired", "Expired"
         NOT_ELIGIBLE = "not_eligible", "Not eligible"
 
@@ -49,7 +49,7 @@ class UnlockRequest(models.Model):
         CUSTOMER = "customer", "by the customer"
         AGENT = "agent", "typed by an agent (lower assurance)"
 
-    # In the first two cases the items are in the books already: unlocking makes the duplicate that everybody fears.
+    # In these cases the items are in the books already, and unlocking leads to duplicates.
     DUPLICATE_LIKELY = (BypassReason.ALREADY_ENTERED, BypassReason.MIRRORS_MANUAL_CHANGE)
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="requests")
@@ -99,33 +99,33 @@ class UnlockRequest(models.Model):
                 condition=Q(status="closed", closed_at__isnull=False) & ~Q(resolution="")
                 | ~Q(status="closed") & Q(closed_at__isnull=True, resolution=""),
                 name="unlocks_request_closed_has_resolution",
-                violation_error_message="A request has a resolution and a closing time exactly when it is closed.",
+                violation_error_message="A request has a resolution and a closing time exactly while it is closed.",
             ),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return self.reference
 
     @property
-    def reference(self):
+    def reference(self) -> str:
         return f"UR-{self.pk:06d}"
 
     @property
-    def duplicate_likely(self):
+    def duplicate_likely(self) -> bool:
         return self.bypass_reason in self.DUPLICATE_LIKELY
 
-    def get_absolute_url(self):
+    def get_absolute_url(self) -> str:
         return reverse("admin:unlocks_unlockrequest_change", args=[self.pk])
 
 
 class RequestedBatch(models.Model):
-    """One batch in one request, and what became of it. `consented` is the consent that the line stands on."""
+    """One batch in one request, and its outcome. `consented` is the consent that covers it, if any."""
 
     class Outcome(models.TextChoices):
         WAITING = "waiting", "Not unlocked yet"
         UNLOCKED = "unlocked", "Unlocked"
         RE_EXPORTED = "re_exported", "Re-exported"
-        RELOCKED = "relocked", "Locked again"
+        RELOCKED = "relocked", "Relocked"
         NOT_UNLOCKED = "not_unlocked", "Never unlocked"
 
     OPEN = (Outcome.WAITING, Outcome.UNLOCKED)
@@ -146,20 +146,20 @@ class RequestedBatch(models.Model):
             models.UniqueConstraint(
                 fields=["unlock_request", "batch"],
                 name="unlocks_line_once_a_request",
-                violation_error_message="This batch is in this request already.",
+                violation_error_message="This batch is already in this request.",
             ),
             models.UniqueConstraint(
                 fields=["batch"],
                 condition=Q(outcome__in=["waiting", "unlocked"]),
                 name="unlocks_line_one_open_request",
-                violation_error_message="This batch is in another open request.",
+                violation_error_message="This batch is already in another open request.",
             ),
             models.CheckConstraint(
                 condition=Q(outcome__in=["waiting", "unlocked", "re_exported", "relocked", "not_unlocked"]),
                 name="unlocks_line_outcome_known",
-                violation_error_message="This outcome is not one of those known.",
+                violation_error_message="This is not a known outcome.",
             ),
         ]
 
-    def __str__(self):
+    def __str__(self) -> str:
         return f"{self.batch} in {self.unlock_request}"

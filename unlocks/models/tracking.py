@@ -1,3 +1,7 @@
+from collections.abc import Iterable
+from typing import Any
+from uuid import uuid4
+
 from django.db import models
 from simple_history.models import HistoricalRecords
 from simple_history.signals import pre_create_historical_record
@@ -11,7 +15,7 @@ class Recorded(models.Model):
 
     history_actor = models.CharField("by", max_length=200, blank=True)
     history_ip = models.GenericIPAddressField("from", null=True)
-    history_act = models.UUIDField("act", null=True)
+    history_act = models.UUIDField("act")
 
     class Meta:
         abstract = True
@@ -24,7 +28,7 @@ class Tracked(HistoricalRecords):
     the throughput. `no_db_index` names the foreign keys and indexed columns of the model.
     """
 
-    def __init__(self, *, no_db_index, excluded_fields=()):
+    def __init__(self, *, no_db_index: list[str], excluded_fields: Iterable[str] = ()) -> None:
         super().__init__(
             bases=[Recorded],
             history_id_field=models.BigAutoField(),
@@ -33,12 +37,12 @@ class Tracked(HistoricalRecords):
         )
 
 
-def _say_who(sender, instance, history_instance, **kwargs):
+def _say_who(sender: Any, instance: Any, history_instance: Any, **kwargs: Any) -> None:
     """Copy the acting person from the instance (`history.save` puts it there) onto the history row."""
     by = getattr(instance, "_history_by", None)
-    if by is not None:
-        for name, value in by.on_history().items():
-            setattr(history_instance, name, value)
+    # Saved past `history`: an act that no ledger entry tells of, so the audit names it.
+    for name, value in (by.on_history() if by else {"history_act": uuid4()}).items():
+        setattr(history_instance, name, value)
 
 
 pre_create_historical_record.connect(_say_who, dispatch_uid="unlocks.say_who")

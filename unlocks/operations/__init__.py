@@ -5,7 +5,7 @@ ledger, in this order), asks the rules, writes, and records history and ledger. 
 Refused with nothing written, except that a PIN try is kept whatever comes of it.
 """
 
-from ..texts.shown import shown_lines, shown_text, terms_in_force, text_to_read_out
+from .accounts import save_record
 from .certificate import issue_certificate
 from .consent import (
     decline_consent,
@@ -25,11 +25,12 @@ from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
 from .staff import change_own_password, change_staff
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
-from .unlock import mark_re_exported, relock, unlock
+from .unlock import ACTIONS, mark_re_exported, relock, unlock
 from .verbs import Refused
 from .withdrawal import withdraw_consent, withdraw_own_consent
 
 __all__ = [
+    "ACTIONS",
     "Refused",
     "add_note",
     "assign",
@@ -47,24 +48,21 @@ __all__ = [
     "link_seen",
     "link_state",
     "mark_re_exported",
-    "obstacle_to_publishing",
     "obstacle_to_phone_consent",
+    "obstacle_to_publishing",
     "open_consent_link",
     "open_request",
     "publish_terms",
     "receipt_for",
     "record_advice",
+    "record_phone_consent",
     "refuse_staff",
     "relock",
     "resend_receipt",
     "revoke_consent_link",
+    "save_record",
     "send_consent_link",
-    "shown_lines",
-    "shown_text",
-    "record_phone_consent",
-    "terms_in_force",
     "terms_seen",
-    "text_to_read_out",
     "unlock",
     "verify_customer_pin",
     "verify_pin",

@@ -1,20 +1,22 @@
 """Issuing the certificate of a consent."""
 
+from datetime import datetime
+
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.utils import timezone
 
+from ..actors import Actor
 from ..certificates import facts, keys, pdf, verify_certificate
 from ..digest import sha256
-from ..ledger import chain
-from ..models import Certificate, Consent, LedgerEntry, UnlockRequest
+from ..ledger import chain, events
+from ..models import Certificate, Consent, UnlockRequest
 from ..rules import Refusal
 from .verbs import Refused
 
 _ATTEMPTS = 3
 
 
-def issue_certificate(consent, *, by):
+def issue_certificate(consent: Consent, *, by: Actor) -> Certificate:
     """Return the consent's newest certificate, or a new one if anything happened in the case since it was issued.
 
     `by` is a member of staff who may see consents, or the customer. A closed case has certificates too.
@@ -23,6 +25,7 @@ def issue_certificate(consent, *, by):
     if by.user is not None and not by.may("unlocks.view_consent"):
         raise PermissionDenied(f"{by.name} may not issue certificates: it needs the permission unlocks.view_consent.")
     for _ in range(_ATTEMPTS):
+        by = by.begin()
         consent = _read(consent.pk)
         before = _stand(consent)
         newest = consent.certificates.first()
@@ -30,7 +33,7 @@ def issue_certificate(consent, *, by):
             return newest
         # Drawn before anything is locked: a long one takes seconds.
         try:
-            drawn = _draw(consent, newest.ordinal + 1 if newest else 1, *before)
+            drawn = _draw(consent, newest.ordinal + 1 if newest else 1, *before, issued_at=by.act.at)
         except verify_certificate.NotGenuine:
             if _stand(_read(consent.pk)) == before:
                 raise
@@ -42,21 +45,21 @@ def issue_certificate(consent, *, by):
     raise Refused.because(Refusal.BUSY)
 
 
-def _read(pk):
+def _read(pk: int) -> Consent:
     people = ("recorded_by", "unlock_request__opened_by", "link__sent_by")
     return Consent.objects.select_related("unlock_request__account", "unlock_request__requester", "terms", *people).get(
         pk=pk
     )
 
 
-def _stand(consent):
+def _stand(consent: Consent) -> tuple[int, bool]:
     """Return how far the case has come: its newest entry that certificates tell of, and whether it is open."""
-    newest = facts.told_of(consent.unlock_request).order_by("-sequence").values_list("sequence", flat=True).first()
-    return newest, consent.unlock_request.status != UnlockRequest.Status.CLOSED
+    newest = facts.told_of(consent.unlock_request).latest("sequence")
+    return newest.sequence, consent.unlock_request.status != UnlockRequest.Status.CLOSED
 
 
-def _draw(consent, ordinal, upto, interim):
-    certificate = Certificate(consent=consent, ordinal=ordinal, upto=upto, interim=interim, issued_at=timezone.now())
+def _draw(consent: Consent, ordinal: int, upto: int, interim: bool, issued_at: datetime) -> Certificate:
+    certificate = Certificate(consent=consent, ordinal=ordinal, upto=upto, interim=interim, issued_at=issued_at)
     certificate.code = keys.code(certificate.number, certificate.issued_at.isoformat())
     told = facts.facts(consent, number=certificate.number, code=certificate.code, issued_at=certificate.issued_at)
     certificate.content, certificate.pdf = keys.document(told), pdf.render(told)
@@ -67,18 +70,9 @@ def _draw(consent, ordinal, upto, interim):
     return certificate
 
 
-def _issue(certificate, by):
+def _issue(certificate: Certificate, by: Actor) -> Certificate:
     certificate.issued_by = by.user
     certificate.save(force_insert=True)
-    chain.note(
-        LedgerEntry.Kind.CERTIFIED,
-        unlock_request=certificate.consent.unlock_request,
-        by=by,
-        at=certificate.issued_at,
-        consent=certificate.consent_id,
-        certificate=certificate.number,
-        interim=certificate.interim,
-        sha256=certificate.sha256,
-        pdf_sha256=certificate.pdf_sha256,
-    )
+    issued = events.Certified.of(certificate, certificate=certificate.number)
+    chain.append(issued, by=by, unlock_request=certificate.consent.unlock_request)
     return certificate

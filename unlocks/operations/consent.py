@@ -1,18 +1,22 @@
 """Asking for the customer's consent, and recording the answer."""
 
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
 from django.conf import settings
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import F, OuterRef, Subquery
 from django.urls import reverse
-from django.utils import timezone
 
 from .. import history
 from ..actors import Actor
 from ..database import fingerprint
 from ..digest import sha256
-from ..ledger import chain, rows
-from ..models import Consent, ConsentedBatch, ConsentLink, Contact, LedgerEntry, RequestedBatch, UnlockRequest
+from ..ledger import chain, events
+from ..models import Consent, ConsentedBatch, ConsentLink, Contact, RequestedBatch, UnlockRequest
 from ..rules import Refusal
 from ..texts import wording
 from ..texts.shown import asked_for, shown_text, terms_in_force, text_to_read_out
@@ -27,7 +31,7 @@ from .verbs import Refused, customer_verb, locked, refuse_own_contacts, staff_ve
 
 @staff_verb("unlocks.send_consent_link")
 @transaction.atomic
-def send_consent_link(unlock_request, *, contact, by):
+def send_consent_link(unlock_request: UnlockRequest, *, contact: Contact, by: Actor) -> str:
     """Mail an Admin contact a link to the consent form and return its address; an older link stops working.
 
     The address is in nobody's hands afterwards but the reader's: only a hash of its token is kept. Whoever typed the
@@ -44,7 +48,7 @@ def send_consent_link(unlock_request, *, contact, by):
         raise Refused.because(Refusal.NO_PIN)
     history.lock(asked_for(unlock_request))
     fingerprint.take(asked_for(unlock_request))
-    at = timezone.now()
+    at = by.act.at
     _revoke(unlock_request, at)
     token = new_token()
     link = ConsentLink.objects.create(
@@ -53,27 +57,16 @@ def send_consent_link(unlock_request, *, contact, by):
         email=contact.email,
         terms=terms_in_force(),
         token_hash=hashed(token),
-        sent_by=by.user,
+        sent_by=by.member,
         sent_at=at,
         expires_at=at + settings.CONSENT_LINK_LIFETIME,
     )
-    shown = not knows_pin(unlock_request.account, by.user)
+    shown = not knows_pin(unlock_request.account, by.member)
     if unlock_request.status != UnlockRequest.Status.AWAITING_CONSENT:
         unlock_request.status = UnlockRequest.Status.AWAITING_CONSENT
         history.save(unlock_request, by=by, why="Consent link sent")
-    chain.note(
-        LedgerEntry.Kind.LINK_SENT,
-        unlock_request=unlock_request,
-        by=by,
-        at=at,
-        link=link.pk,
-        to=contact.email,
-        contact=contact.pk,
-        name=contact.name,
-        terms=link.terms.version,
-        expires=link.expires_at.isoformat(),
-        shown=shown,
-    )
+    sent = events.LinkSent.of(link, shown=shown, name=contact.name)
+    chain.append(sent, by=by, unlock_request=unlock_request)
     url = settings.PUBLIC_URL + reverse("consent_link", args=[token])
     emails.send(
         "consent_link",
@@ -90,21 +83,21 @@ def send_consent_link(unlock_request, *, contact, by):
 
 @staff_verb("unlocks.send_consent_link")
 @transaction.atomic
-def revoke_consent_link(unlock_request, *, by):
+def revoke_consent_link(unlock_request: UnlockRequest, *, by: Actor) -> None:
     """Make the request's consent link useless at once."""
     unlock_request = locked(unlock_request)
-    if not _revoke(unlock_request, timezone.now()):
+    if not _revoke(unlock_request, by.act.at):
         raise Refused.because(Refusal.NO_LINK)
-    chain.note(LedgerEntry.Kind.LINK_REVOKED, unlock_request=unlock_request, by=by)
+    chain.append(events.LinkRevoked(), by=by, unlock_request=unlock_request)
 
 
-def _revoke(unlock_request, at):
+def _revoke(unlock_request: UnlockRequest, at: datetime) -> int:
     return ConsentLink.objects.filter(unlock_request=unlock_request, used_at=None, revoked_at=None).update(
         revoked_at=at
     )
 
 
-def link_for(token):
+def link_for(token: str) -> ConsentLink | None:
     """Return the consent link with this token, or None."""
     links = ConsentLink.objects.select_related(
         "unlock_request__account", "unlock_request__requester", "sent_to", "terms"
@@ -114,34 +107,27 @@ def link_for(token):
 
 @customer_verb
 @transaction.atomic
-def open_consent_link(link, *, by):
+def open_consent_link(link: ConsentLink, *, by: Actor) -> ConsentLink:
     """Record when and from where the customer first opened the form."""
     unlock_request, link = live(link)
     if link.first_opened_at:
         return link
-    link.first_opened_at, link.first_opened_ip, link.first_opened_browser = timezone.now(), by.ip, by.browser
+    link.first_opened_at, link.first_opened_ip, link.first_opened_browser = by.act.at, by.ip, by.browser
     link.save(update_fields=["first_opened_at", "first_opened_ip", "first_opened_browser"])
-    chain.note(
-        LedgerEntry.Kind.LINK_OPENED,
-        unlock_request=unlock_request,
-        by=by,
-        link=link.pk,
-        browser=by.browser,
-        opened=_iso(link.first_opened_at),
-    )
+    chain.append(events.LinkOpened.of(link), by=by, unlock_request=unlock_request)
     return link
 
 
 @transaction.atomic
-def refuse_staff(found, *, by):
+def refuse_staff(found: Consent | ConsentLink, *, by: Actor) -> None:
     """Record that a logged-in member of staff stood on the customer's page of a link, or of a consent's receipt."""
     which = "consent" if isinstance(found, Consent) else "link"
-    chain.note(LedgerEntry.Kind.STAFF_REFUSED, unlock_request=found.unlock_request, by=by, **{which: found.pk})
+    chain.append(events.StaffRefused(**{which: found.pk}), by=by, unlock_request=found.unlock_request)
 
 
 @customer_verb
 @transaction.atomic
-def give_consent(link, *, name, role, shown, by):
+def give_consent(link: ConsentLink, *, name: str, role: str, shown: str, by: Actor) -> tuple[Consent, str]:
     """Record that the customer agreed to exactly `shown`; return the consent and the token of its receipt.
 
     Raises Refused: LINK_DEAD, NOT_OPENED, PIN_STALE, CHANGED_WHILE_READING.
@@ -165,14 +151,14 @@ def give_consent(link, *, name, role, shown, by):
     )
     unlock_request.pin_verified_at, unlock_request.pin_verified_by = link.pin_verified_at, None
     unlock_request.pin_typed_by = UnlockRequest.PinTypedBy.CUSTOMER
-    _make_ready(unlock_request, consent, LedgerEntry.Kind.CONSENTED, by=by, why="Consent given")
+    _make_ready(unlock_request, consent, events.Consented, by=by, why="Consent given")
     email_receipt(consent, token)
     return consent, token
 
 
 @customer_verb
 @transaction.atomic
-def decline_consent(link, *, name, role, why, shown, by):
+def decline_consent(link: ConsentLink, *, name: str, role: str, why: str, shown: str, by: Actor) -> tuple[Consent, str]:
     """Record that the customer declined, and close the case; return the consent record and its receipt's token."""
     unlock_request, link = opened(link)
     consent, token = _record(
@@ -182,10 +168,10 @@ def decline_consent(link, *, name, role, why, shown, by):
         role=role,
         shown=shown,
         pressed=wording.CONFIRM_DECLINE_BUTTON,
-        at=timezone.now(),
+        at=by.act.at,
         **_by_link(link, by),
     )
-    chain.note(LedgerEntry.Kind.DECLINED, unlock_request=unlock_request, by=by, why=why, **_facts(consent, by))
+    chain.append(events.Declined.of(consent, why=why), by=by, unlock_request=unlock_request)
     end(unlock_request, resolution=UnlockRequest.Resolution.DECLINED, by=by, why=why or "Customer declined")
     email_receipt(consent, token)
     return consent, token
@@ -193,7 +179,9 @@ def decline_consent(link, *, name, role, why, shown, by):
 
 @staff_verb("unlocks.record_phone_consent")
 @transaction.atomic
-def record_phone_consent(unlock_request, *, contact, name, role, shown, by):
+def record_phone_consent(
+    unlock_request: UnlockRequest, *, contact: Contact, name: str, role: str, shown: str, by: Actor
+) -> Consent:
     """Record what the customer agreed to on the phone, as a weaker kind of consent; another person has to unlock.
 
     Raises Refused: what `obstacle_to_phone_consent` says, NOT_AN_ADMIN, CHANGED_WHILE_READING.
@@ -222,16 +210,16 @@ def record_phone_consent(unlock_request, *, contact, name, role, shown, by):
         by=by,
     )
     if _revoke(unlock_request, consent.given_at):
-        chain.note(LedgerEntry.Kind.LINK_REVOKED, unlock_request=unlock_request, by=by)
+        chain.append(events.LinkRevoked(), by=by, unlock_request=unlock_request)
     if unlock_request.status != UnlockRequest.Status.AWAITING_CONSENT:
         unlock_request.status = UnlockRequest.Status.AWAITING_CONSENT
         history.save(unlock_request, by=by, why="Consent asked for on the phone")
-    _make_ready(unlock_request, consent, LedgerEntry.Kind.RECORDED_BY_PHONE, by=by, why="Consent taken down by staff")
+    _make_ready(unlock_request, consent, events.RecordedByPhone, by=by, why="Consent recorded by phone")
     email_receipt(consent, token)
     return consent
 
 
-def obstacle_to_phone_consent(unlock_request, user):
+def obstacle_to_phone_consent(unlock_request: UnlockRequest, user: User) -> str:
     """Say why this member of staff can't take a consent down for the request now; '' when they can."""
     by = Actor.staff(user)
     try:
@@ -243,7 +231,7 @@ def obstacle_to_phone_consent(unlock_request, user):
     return ""
 
 
-def _refuse_phone_consent(unlock_request, by):
+def _refuse_phone_consent(unlock_request: UnlockRequest, by: Actor) -> None:
     if not settings.PHONE_CONSENT:
         raise Refused.because(Refusal.PHONE_CONSENT_OFF)
     if unlock_request.status == UnlockRequest.Status.CLOSED:
@@ -253,11 +241,11 @@ def _refuse_phone_consent(unlock_request, by):
     if not unlock_request.advice:
         raise Refused.because(Refusal.ADVICE_FIRST)
     refuse_own_contacts(unlock_request.account, by)
-    if not verified_by(unlock_request, by.user):
+    if not verified_by(unlock_request, by.member):
         raise Refused.because(Refusal.PIN_NOT_BY_YOU)
 
 
-def _admin_now(contact, unlock_request, said):
+def _admin_now(contact: Contact, unlock_request: UnlockRequest, said: str) -> Contact:
     """Lock a contact and return it as it stands now. Raises Refused unless it is an Admin of the request's account."""
     contact = Contact.objects.select_for_update(no_key=True).get(pk=contact.pk)
     if contact.account_id != unlock_request.account_id or not contact.is_admin:
@@ -265,9 +253,9 @@ def _admin_now(contact, unlock_request, said):
     return contact
 
 
-def _by_link(link, by):
+def _by_link(link: ConsentLink, by: Actor) -> dict[str, Any]:
     """Use the link up, and return what a consent given through it holds."""
-    link.used_at = timezone.now()
+    link.used_at = by.act.at
     link.save(update_fields=["used_at"])
     return {
         "how": Consent.How.LINK,
@@ -281,10 +269,20 @@ def _by_link(link, by):
     }
 
 
-def _agree(unlock_request, given, *, name, role, shown, by, ticked=(), pressed=""):
+def _agree(
+    unlock_request: UnlockRequest,
+    given: dict[str, Any],
+    *,
+    name: str,
+    role: str,
+    shown: str,
+    by: Actor,
+    ticked: Iterable[str] = (),
+    pressed: str = "",
+) -> tuple[Consent, str]:
     """Record an agreement to what the request still asks for, each batch as it stands; the batches are locked."""
     fingerprint.take(asked_for(unlock_request))
-    at = timezone.now()
+    at = by.act.at
     waiting = RequestedBatch.objects.filter(unlock_request=unlock_request, outcome=RequestedBatch.Outcome.WAITING)
     consent, token = _record(
         unlock_request,
@@ -312,18 +310,21 @@ def _agree(unlock_request, given, *, name, role, shown, by, ticked=(), pressed="
         fingerprint=F("batch__fingerprint"),
     )
     covered = ConsentedBatch.objects.filter(consent=consent, requested_batch=OuterRef("pk")).values("pk")
-    history.update(waiting, by=by, why="Consent given", at=at, consented=Subquery(covered))
+    history.update(waiting, by=by, why="Consent given", consented=Subquery(covered))
     return consent, token
 
 
-def _make_ready(unlock_request, consent, kind, *, by, why):
+def _make_ready(
+    unlock_request: UnlockRequest, consent: Consent, event: type[events.Event], *, by: Actor, why: str
+) -> None:
     unlock_request.status = UnlockRequest.Status.CONSENTED
     history.save(unlock_request, by=by, why=why)
-    facts = {"batches": consent.batch_count, "covered": rows.covered(consent.pk)} | _facts(consent, by)
-    chain.note(kind, unlock_request=unlock_request, by=by, at=consent.given_at, **facts)
+    chain.append(event.of(consent), by=by, unlock_request=unlock_request)
 
 
-def _record(unlock_request, decision, *, name, role, shown, at, **given):
+def _record(
+    unlock_request: UnlockRequest, decision: str, *, name: str, role: str, shown: str, at: datetime, **given: Any
+) -> tuple[Consent, str]:
     token = new_token()
     consent = Consent.objects.create(
         unlock_request=unlock_request,
@@ -337,31 +338,3 @@ def _record(unlock_request, decision, *, name, role, shown, at, **given):
         **given,
     )
     return consent, token
-
-
-def _facts(consent, by):
-    """Return what the ledger is told of a consent: all that is recorded of it, the text by its hash."""
-    return {
-        "consent": consent.pk,
-        "link": consent.link_id,
-        "name": consent.signer_name,
-        "role": consent.signer_role,
-        "contact": consent.contact_id,
-        "contact_name": consent.contact_name,
-        "to": consent.email,
-        "text_sha256": consent.text_sha256,
-        "terms": consent.terms.version,
-        "ticked": consent.ticked,
-        "pressed": consent.pressed,
-        "pin_verified": _iso(consent.pin_verified_at),
-        "pin_typed_by": str(consent.pin_typed_by),
-        "link_used": _iso(consent.link and consent.link.used_at),
-        "receipt_sha256": consent.receipt_hash,
-        "given": _iso(consent.given_at),
-        "valid_until": _iso(consent.valid_until),
-        "browser": by.browser,
-    }
-
-
-def _iso(moment):
-    return moment and moment.isoformat()

@@ -1,38 +1,42 @@
-"""Mails to customers: sent once the act they tell of is committed, and noted in the ledger, sent or failed."""
+"""Emails to customers, sent once the transaction commits and recorded in the ledger, sent or failed."""
 
 import logging
 from smtplib import SMTPException
+from typing import Any
 
 from django.core.mail import EmailMessage
 from django.db import transaction
 from django.template.loader import render_to_string
 
 from ..actors import Actor
-from ..ledger import chain
-from ..models import LedgerEntry, UnlockRequest
+from ..ledger import chain, events
+from ..models import Account, UnlockRequest
 
 log = logging.getLogger(__name__)
 
 
-def send(template, to, *, about, **context):
-    """Mail `templates/unlocks/email/<template>.txt` (its first line is the subject) once the transaction commits.
+def send(template: str, to: str, *, about: UnlockRequest | Account, **context: Any) -> None:
+    """Email `templates/unlocks/email/<template>.txt` (its first line is the subject) once the transaction commits.
 
-    `about` is the request or account that the mail belongs to. A mail that fails stops nothing: the ledger says so.
+    `about` is the request or account that the email belongs to. A failure raises nothing and is recorded.
     """
     subject, _, body = render_to_string(f"unlocks/email/{template}.txt", context).partition("\n")
     message = EmailMessage(" ".join(subject.removeprefix("Subject:").split()), body.lstrip("\n"), to=[to])
-    told = {"consent": context["consent"].pk} if "consent" in context else {}
-    transaction.on_commit(lambda: _deliver(message, template, to, about, told))
+    consent = context["consent"].pk if "consent" in context else None
+    transaction.on_commit(lambda: _deliver(message, template, to, about, consent))
 
 
-def _deliver(message, template, to, about, told):
-    kind, facts = LedgerEntry.Kind.EMAIL_SENT, {"mail": template, "to": to, **told}
+def _deliver(
+    message: EmailMessage, template: str, to: str, about: UnlockRequest | Account, consent: int | None
+) -> None:
+    facts: dict[str, Any] = {"email": template, "to": to, "consent": consent}
     try:
         message.send()
+        event: events.Event = events.EmailSent(**facts)
     except (SMTPException, OSError, ValueError) as error:
         # Never the message itself: it may hold a link or a PIN.
-        log.error("A mail (%s) could not be sent: %s", template, type(error).__name__)
-        kind, facts = LedgerEntry.Kind.EMAIL_FAILED, facts | {"error": type(error).__name__}
-    which = {"unlock_request": about} if isinstance(about, UnlockRequest) else {"account": about}
+        log.error("An email (%s) could not be sent: %s", template, type(error).__name__)
+        event = events.EmailFailed(**facts, error=type(error).__name__)
+    which: dict[str, Any] = {"unlock_request" if isinstance(about, UnlockRequest) else "account": about}
     with transaction.atomic():
-        chain.note(kind, by=Actor.desk(), **which, **facts)
+        chain.append(event, by=Actor.desk(), **which)

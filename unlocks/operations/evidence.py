@@ -1,17 +1,17 @@
 """Attaching what shows that the customer agreed to a consent that staff took down."""
 
 from django.db import transaction
-from django.utils import timezone
 
 from .. import evidence, history
-from ..ledger import chain
-from ..models import ConsentEvidence, LedgerEntry, UnlockRequest
+from ..actors import Actor
+from ..ledger import chain, events
+from ..models import Consent, ConsentEvidence, UnlockRequest
 from ..rules import Refusal
 from .verbs import Refused, staff_verb
 
 
 @staff_verb("unlocks.record_phone_consent")
-def attach_evidence(consent, *, what, file_name, content, by):
+def attach_evidence(consent: Consent, *, what: str, file_name: str, content: bytes, by: Actor) -> ConsentEvidence:
     """Keep a signed paper or a mail (its bytes) with a consent that staff took down; a closed case takes it too.
 
     The file is kept before the row is written, so that no row ever names a file that isn't there.
@@ -39,19 +39,8 @@ def attach_evidence(consent, *, what, file_name, content, by):
             media_type=media_type,
             size=len(content),
             sha256=sha256,
-            attached_by=by.user,
-            attached_at=timezone.now(),
+            attached_by=by.member,
+            attached_at=by.act.at,
         )
-        chain.note(
-            LedgerEntry.Kind.EVIDENCE,
-            unlock_request=consent.unlock_request,
-            by=by,
-            at=attached.attached_at,
-            consent=consent.pk,
-            evidence=attached.pk,
-            what=what.value,
-            file_name=file_name,
-            size=attached.size,
-            sha256=sha256,
-        )
+        chain.append(events.EvidenceAttached.of(attached), by=by, unlock_request=consent.unlock_request)
     return attached

@@ -7,7 +7,7 @@ from ..rules import Refusal
 from .verbs import Refused
 
 
-def link_state(link):
+def link_state(link: ConsentLink) -> str:
     """Say where a consent link stands: 'live', 'used', 'revoked' or 'expired'."""
     if link.used_at:
         return "used"
@@ -18,12 +18,12 @@ def link_state(link):
     return "live"
 
 
-def _sent_elsewhere(link):
+def _sent_elsewhere(link: ConsentLink) -> bool:
     """Whoever it was sent to is no Admin any more, or has another address on file now."""
     return not link.sent_to.is_admin or link.sent_to.email != link.email
 
 
-def live(link):
+def live(link: ConsentLink) -> tuple[UnlockRequest, ConsentLink]:
     """Lock the request and the link and return both. Raises Refused unless the link can still be used."""
     unlock_request = (
         UnlockRequest.objects.select_for_update(of=("self",), no_key=True)
@@ -41,7 +41,7 @@ def live(link):
     return unlock_request, link
 
 
-def opened(link):
+def opened(link: ConsentLink) -> tuple[UnlockRequest, ConsentLink]:
     """Lock the request and the link and return both. Raises Refused unless the form behind it was opened."""
     unlock_request, link = live(link)
     if not link.first_opened_at:

@@ -4,16 +4,18 @@ A try is taken before the hash is looked at, in a transaction of its own: of 24 
 and no error afterwards gives a try back.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.contrib.auth.hashers import make_password
+from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
 from .. import history, pins
-from ..ledger import chain
+from ..actors import Actor
+from ..ledger import chain, events
 from ..models import Account, ConsentLink, LedgerEntry, UnlockRequest
 from ..rules import Refusal
 from . import emails
@@ -22,19 +24,19 @@ from .verbs import Refused, customer_verb, locked, refuse_own_contacts, staff_ve
 
 
 @staff_verb("unlocks.verify_pin")
-def verify_pin(unlock_request, *, pin, by):
+def verify_pin(unlock_request: UnlockRequest, *, pin: str, by: Actor) -> UnlockRequest:
     """Check a PIN that an agent types for the customer: lower assurance, and recorded as that.
 
     Raises Refused: LINK_SEEN before a try is taken, PIN_WRONG and PIN_LOCKED with the try kept.
     """
     with transaction.atomic():
         account = locked(unlock_request).account
-        if link_seen(unlock_request, by.user):
+        if link_seen(unlock_request, by.member):
             raise Refused.because(Refusal.LINK_SEEN)
     _try(account, pin, unlock_request=unlock_request, by=by)
     with transaction.atomic():
         unlock_request = locked(unlock_request)
-        unlock_request.pin_verified_at, unlock_request.pin_verified_by = timezone.now(), by.user
+        unlock_request.pin_verified_at, unlock_request.pin_verified_by = by.act.at, by.user
         unlock_request.pin_typed_by = UnlockRequest.PinTypedBy.AGENT
         history.save(unlock_request, by=by, why="PIN verified")
         _record_right(account, unlock_request, by)
@@ -42,7 +44,7 @@ def verify_pin(unlock_request, *, pin, by):
 
 
 @customer_verb
-def verify_customer_pin(link, *, pin, by):
+def verify_customer_pin(link: ConsentLink, *, pin: str, by: Actor) -> None:
     """Check the PIN that the customer types on the consent page; it counts for this link, 30 minutes.
 
     Raises Refused: LINK_DEAD and NOT_OPENED, when no try is taken; PIN_WRONG and PIN_LOCKED.
@@ -52,29 +54,29 @@ def verify_customer_pin(link, *, pin, by):
     _try(unlock_request.account, pin, unlock_request=unlock_request, by=by)
     with transaction.atomic():
         unlock_request, _ = opened(link)
-        ConsentLink.objects.filter(pk=link.pk).update(pin_verified_at=timezone.now())
+        ConsentLink.objects.filter(pk=link.pk).update(pin_verified_at=by.act.at)
         _record_right(unlock_request.account, unlock_request, by)
     link.refresh_from_db(fields=["pin_verified_at"])
 
 
-def _try(account, pin, *, unlock_request, by):
+def _try(account: Account, pin: str, *, unlock_request: UnlockRequest, by: Actor) -> None:
     """Take a try and judge it. Raises Refused with the try kept."""
     if not _take_attempt(account):
         with transaction.atomic():
-            chain.note(LedgerEntry.Kind.PIN_LOCKED, unlock_request=unlock_request, by=by)
+            chain.append(events.PinLocked(), by=by, unlock_request=unlock_request)
         account.refresh_from_db()
         raise Refused.because(Refusal.PIN_LOCKED, state=account.pin_state or "The PIN is locked; try again later.")
     account.refresh_from_db()
     if pins.matches(pin, account.pin_hash):
         return
     with transaction.atomic():
-        chain.note(LedgerEntry.Kind.PIN_WRONG, unlock_request=unlock_request, by=by, tries=account.pin_failures)
+        chain.append(events.PinWrong(tries=account.pin_failures), by=by, unlock_request=unlock_request)
     if account.pin_failures in (*pins.LOCKOUTS, pins.LAST_TRY) and account.pin_hash:
         raise Refused.because(Refusal.PIN_WRONG, left=account.pin_state)
     raise Refused.because(Refusal.PIN_WRONG, left="After five wrong tries it is locked for a while.")
 
 
-def _take_attempt(account):
+def _take_attempt(account: Account) -> int:
     now = timezone.now()
     with transaction.atomic(durable=True):
         return history.update_untracked(
@@ -89,16 +91,16 @@ def _take_attempt(account):
         )
 
 
-def _record_right(account, unlock_request, by):
+def _record_right(account: Account, unlock_request: UnlockRequest, by: Actor) -> None:
     """Give the tries back. Raises Refused when another PIN was issued since this one was typed."""
     same = Account.objects.filter(pk=account.pk, pin_hash=account.pin_hash)
     if not history.update_untracked(same, pin_failures=0, pin_locked_until=None):
-        raise Refused.because(Refusal.PIN_WRONG, left="A new one has been issued meanwhile.")
-    chain.note(LedgerEntry.Kind.PIN_VERIFIED, unlock_request=unlock_request, by=by)
+        raise Refused.because(Refusal.PIN_WRONG, left="A new one has been issued since.")
+    chain.append(events.PinVerified(), by=by, unlock_request=unlock_request)
 
 
 @staff_verb("unlocks.issue_pin")
-def issue_pin(account, *, by):
+def issue_pin(account: Account, *, by: Actor) -> None:
     """Have a new PIN drawn and mailed to the account's Admin contacts; nobody of staff sees it. Ends a lock-out."""
     admins = list(account.contacts.filter(is_admin=True))
     if not admins:
@@ -110,19 +112,19 @@ def issue_pin(account, *, by):
         history.update_untracked(
             Account.objects.filter(pk=account.pk),
             pin_hash=pin_hash,
-            pin_issued_at=timezone.now(),
+            pin_issued_at=by.act.at,
             pin_failures=0,
             pin_locked_until=None,
         )
         # What was verified with the old PIN counts no more.
         ConsentLink.objects.filter(unlock_request__account=account, used_at=None).update(pin_verified_at=None)
-        chain.note(LedgerEntry.Kind.PIN_ISSUED, account=account, by=by, to=[contact.pk for contact in admins])
+        chain.append(events.PinIssued(to=[contact.pk for contact in admins]), by=by, account=account)
         for contact in admins:
             emails.send("new_pin", contact.email, account=account, about=account, contact=contact, pin=pin)
     account.refresh_from_db()
 
 
-def link_seen(unlock_request, user):
+def link_seen(unlock_request: UnlockRequest, user: User) -> bool:
     """Say whether `user` was shown a consent link of the account that still works: then they may not type its PIN.
 
     With both, in one request or in two, they could agree for the customer.
@@ -131,15 +133,15 @@ def link_seen(unlock_request, user):
     return live.filter(unlock_request__account=unlock_request.account_id, sent_by=user).exists()
 
 
-def knows_pin(account, user):
+def knows_pin(account: Account, user: User) -> bool:
     """Say whether `user` has typed the PIN that the account has now."""
-    right = LedgerEntry.objects.filter(kind=LedgerEntry.Kind.PIN_VERIFIED, account=account, user=user)
+    right = LedgerEntry.objects.filter(kind=events.PinVerified.kind, account=account, user=user)
     return right.filter(at__gte=account.pin_issued_at).exists() if account.pin_issued_at else right.exists()
 
 
-def verified_by(unlock_request, user):
+def verified_by(unlock_request: UnlockRequest, user: User) -> bool:
     """Say whether `user` typed the PIN that the account has now for this request, not more than 30 minutes ago."""
-    right = LedgerEntry.objects.filter(kind=LedgerEntry.Kind.PIN_VERIFIED, unlock_request=unlock_request, user=user)
+    right = LedgerEntry.objects.filter(kind=events.PinVerified.kind, unlock_request=unlock_request, user=user)
     if issued := unlock_request.account.pin_issued_at:
         right = right.filter(at__gte=issued)
     return (
@@ -149,6 +151,6 @@ def verified_by(unlock_request, user):
     )
 
 
-def counts_still(verified_at, lifetime: timedelta):
+def counts_still(verified_at: datetime | None, lifetime: timedelta) -> bool:
     """Say whether a PIN verified at that time (or None) still counts."""
     return verified_at is not None and timezone.now() - verified_at <= lifetime

@@ -1,13 +1,15 @@
-"""The customer's copy: mailed with each consent, and once more when it was lost or came back."""
+"""The customer's copy of a consent: emailed when it is recorded, and again when it was lost or came back."""
+
+from typing import Any
 
 from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
 from django.urls import reverse
-from django.utils import timezone
 
-from ..ledger import chain
-from ..models import Consent, ConsentWithdrawal, LedgerEntry, RequestedBatch, ResentReceipt, UnlockRequest
+from ..actors import Actor
+from ..ledger import chain, events
+from ..models import Consent, ConsentWithdrawal, RequestedBatch, ResentReceipt, UnlockRequest
 from ..rules import Refusal
 from ..texts.formats import counted
 from . import emails
@@ -15,7 +17,7 @@ from .tokens import hashed, new_token
 from .verbs import Refused, refuse_own_contacts, staff_verb
 
 
-def receipt_for(token):
+def receipt_for(token: str) -> Consent | None:
     """Return the consent whose receipt has this token, or None."""
     consents = Consent.objects.select_related("unlock_request__account", "terms", "contact", "recorded_by")
     return consents.filter(
@@ -24,8 +26,8 @@ def receipt_for(token):
     ).first()
 
 
-def email_receipt(consent, token, to=""):
-    """Mail the customer's copy of a consent, as it stands now, with the link that the token makes."""
+def email_receipt(consent: Consent, token: str, to: str = "") -> None:
+    """Email the customer's copy of a consent as it stands now, with a link that holds the token."""
     withdrawal = ConsentWithdrawal.objects.filter(consent=consent).first()
     emails.send(
         _template(consent, withdrawal),
@@ -36,13 +38,13 @@ def email_receipt(consent, token, to=""):
         account=consent.unlock_request.account,
         url=settings.PUBLIC_URL + reverse("receipt_link", args=[token]),
         text=consent.text,
-        again=bool(to),
-        **(withdrawal and told_of_withdrawal(withdrawal)) or {},
+        resent=bool(to),
+        **(withdrawal_context(withdrawal) if withdrawal else {}),
     )
 
 
-def told_of_withdrawal(withdrawal):
-    """Return what a mail says of a withdrawal: itself, and in words what became of the case's batches."""
+def withdrawal_context(withdrawal: ConsentWithdrawal) -> dict[str, Any]:
+    """Return what an email says about a withdrawal: the row, and how many batches were relocked and exported."""
     lines = withdrawal.consent.unlock_request.lines
     counts = {
         name: lines.filter(outcome=outcome).count()
@@ -51,11 +53,11 @@ def told_of_withdrawal(withdrawal):
             ("exported", RequestedBatch.Outcome.RE_EXPORTED),
         )
     }
-    words = {name: counted(n, "batch", "batches") if n else "no batch" for name, n in counts.items()}
+    words = {name: counted(n, "batch", "batches") if n else "none" for name, n in counts.items()}
     return {"withdrawal": withdrawal} | words
 
 
-def _template(consent, withdrawal):
+def _template(consent: Consent, withdrawal: ConsentWithdrawal | None) -> str:
     if consent.decision == Consent.Decision.DECLINED:
         return "declined"
     if withdrawal:
@@ -65,10 +67,10 @@ def _template(consent, withdrawal):
 
 @staff_verb("unlocks.send_consent_link")
 @transaction.atomic
-def resend_receipt(consent, *, by):
-    """Mail a consent's receipt again, with a link of its own, to the address on file now; return what was sent.
+def resend_receipt(consent: Consent, *, by: Actor) -> ResentReceipt:
+    """Email a consent's receipt again, with a new link, to the address on file now; return the ResentReceipt.
 
-    Raises Refused: NOT_AN_ADMIN when the contact is none any more, OWN_CONTACT. A closed case makes no difference.
+    A closed case makes no difference. Raises Refused: NOT_AN_ADMIN, OWN_CONTACT.
     """
     unlock_request = UnlockRequest.objects.select_related("account").get(pk=consent.unlock_request_id)
     contact = consent.contact
@@ -76,20 +78,10 @@ def resend_receipt(consent, *, by):
     if not contact.is_admin:
         raise Refused.because(Refusal.NOT_AN_ADMIN, name=contact.name, admins="Receipts go to Admin contacts only.")
     refuse_own_contacts(unlock_request.account, by)
-    at, token = timezone.now(), new_token()
+    token = new_token()
     resent = ResentReceipt.objects.create(
-        consent=consent, email=contact.email, token_hash=hashed(token), sent_by=by.user, sent_at=at
+        consent=consent, email=contact.email, token_hash=hashed(token), sent_by=by.member, sent_at=by.act.at
     )
-    chain.note(
-        LedgerEntry.Kind.RECEIPT_RESENT,
-        unlock_request=unlock_request,
-        by=by,
-        at=at,
-        consent=consent.pk,
-        receipt=resent.pk,
-        receipt_sha256=resent.token_hash,
-        to=contact.email,
-        name=contact.name,
-    )
+    chain.append(events.ReceiptResent.of(resent, name=contact.name), by=by, unlock_request=unlock_request)
     email_receipt(consent, token, to=contact.email)
     return resent

@@ -1,12 +1,13 @@
 """Opening, advising on, assigning and closing a case."""
 
+from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Value
-from django.utils import timezone
+from django.db.models import QuerySet, Sum, Value
 
 from .. import history
-from ..ledger import chain
-from ..models import Account, Batch, ConsentLink, LedgerEntry, RequestedBatch, UnlockRequest
+from ..actors import Actor
+from ..ledger import chain, events
+from ..models import Account, Batch, ConsentLink, Contact, RequestedBatch, UnlockRequest
 from ..rules import Refusal, eligible, sentence
 from .verbs import Refused, locked, staff_verb
 
@@ -27,12 +28,20 @@ _NEEDS_OUTCOME = {
 
 @staff_verb("unlocks.open_request")
 @transaction.atomic
-def open_request(*, account, requester, channel, bypass_reason, reason, batches, by):
+def open_request(
+    *,
+    account: Account,
+    requester: Contact,
+    channel: str,
+    bypass_reason: str,
+    reason: str,
+    batches: QuerySet[Batch],
+    by: Actor,
+) -> UnlockRequest:
     """Open a case for the batches of a queryset and return it, assigned to whoever opened it.
 
     Raises Refused with one entry for each batch that can't be unlocked.
     """
-    at = timezone.now()
     if requester.account_id != account.pk or not requester.is_admin:
         raise Refused.because(Refusal.NOT_AN_ADMIN, name=requester.name, admins=_who_could(account))
     if not Account.objects.filter(pk=account.pk, active=True).exists():
@@ -55,7 +64,7 @@ def open_request(*, account, requester, channel, bypass_reason, reason, batches,
             reason=reason,
             assignee=by.user,
             opened_by=by.user,
-            opened_at=at,
+            opened_at=by.act.at,
         ),
         by=by,
         why="Opened",
@@ -65,7 +74,6 @@ def open_request(*, account, requester, channel, bypass_reason, reason, batches,
         chosen,
         by=by,
         why="Opened",
-        at=at,
         unlock_request_id=unlock_request.pk,
         batch_id=history.F("pk"),
         outcome=RequestedBatch.Outcome.WAITING.value,
@@ -73,21 +81,13 @@ def open_request(*, account, requester, channel, bypass_reason, reason, batches,
     )
     if not count:
         raise Refused.because(Refusal.NO_BATCHES)
-    chain.note(
-        LedgerEntry.Kind.OPENED,
-        unlock_request=unlock_request,
-        by=by,
-        at=at,
-        batches=count,
-        requester=requester.pk,
-        channel=channel,
-        bypass_reason=bypass_reason,
-        reason=reason,
-    )
+    amount = Batch.objects.filter(lines__unlock_request=unlock_request).aggregate(amount=Sum("total"))["amount"]
+    opened = events.Opened.of(unlock_request, batches=count, amount=amount)
+    chain.append(opened, by=by, unlock_request=unlock_request)
     return unlock_request
 
 
-def _who_could(account):
+def _who_could(account: Account) -> str:
     admins = list(account.contacts.filter(is_admin=True).values_list("name", flat=True)[:5])
     if not admins:
         return "The account has no Admin contact on file yet; add one first."
@@ -96,16 +96,16 @@ def _who_could(account):
 
 @staff_verb("unlocks.open_request")
 @transaction.atomic
-def record_advice(unlock_request, *, advice, by):
+def record_advice(unlock_request: UnlockRequest, *, advice: str, by: Actor) -> UnlockRequest:
     """Record what the customer chose when offered the safer route. Entering the items by hand closes the case."""
     unlock_request = locked(unlock_request)
     if unlock_request.status not in (UnlockRequest.Status.OPEN, UnlockRequest.Status.AWAITING_CONSENT):
         raise Refused.because(Refusal.ALREADY_RECORDED, names=unlock_request.get_advice_display() or "past that step")
     if unlock_request.advice == advice:
         raise Refused.because(Refusal.ALREADY_RECORDED, names=unlock_request.get_advice_display())
-    unlock_request.advice, unlock_request.advised_at = advice, timezone.now()
+    unlock_request.advice, unlock_request.advised_at = advice, by.act.at
     history.save(unlock_request, by=by, why="Safer route offered")
-    chain.note(LedgerEntry.Kind.ADVISED, unlock_request=unlock_request, by=by, advice=advice)
+    chain.append(events.Advised(advice=advice), by=by, unlock_request=unlock_request)
     if advice == UnlockRequest.Advice.MANUAL_ENTRY:
         end(
             unlock_request,
@@ -118,7 +118,7 @@ def record_advice(unlock_request, *, advice, by):
 
 @staff_verb("unlocks.open_request")
 @transaction.atomic
-def assign(unlock_request, *, to, by):
+def assign(unlock_request: UnlockRequest, *, to: User, by: Actor) -> UnlockRequest:
     """Hand a case to a member of staff who can work on it (take it, when that is oneself)."""
     unlock_request = locked(unlock_request)
     if not to.has_perm("unlocks.open_request"):
@@ -127,49 +127,50 @@ def assign(unlock_request, *, to, by):
         raise Refused.because(Refusal.ALREADY_RECORDED, names=f"assigned to {to}")
     unlock_request.assignee = to
     history.save(unlock_request, by=by, why="Assigned")
-    chain.note(LedgerEntry.Kind.ASSIGNED, unlock_request=unlock_request, by=by, to=to.pk, name=to.get_username())
+    assigned = events.Assigned(to=to.pk, name=to.get_username())
+    chain.append(assigned, by=by, unlock_request=unlock_request)
     return unlock_request
 
 
 @staff_verb("unlocks.open_request")
 @transaction.atomic
-def add_note(unlock_request, *, text, by):
+def add_note(unlock_request: UnlockRequest, *, text: str, by: Actor) -> None:
     """Put a note on the case's timeline; a closed case takes notes too."""
     unlock_request = UnlockRequest.objects.get(pk=unlock_request.pk)
-    chain.note(LedgerEntry.Kind.NOTE, unlock_request=unlock_request, by=by, text=text)
+    chain.append(events.Note(text=text), by=by, unlock_request=unlock_request)
 
 
 @staff_verb("unlocks.open_request")
 @transaction.atomic
-def close_request(unlock_request, *, resolution, why, by):
+def close_request(unlock_request: UnlockRequest, *, resolution: str, why: str, by: Actor) -> UnlockRequest:
     """Close a case; batches that were never unlocked leave it. Refused while one is unlocked."""
     unlock_request = locked(unlock_request)
-    needed = _NEEDS_OUTCOME.get(resolution)
+    needed = _NEEDS_OUTCOME.get(UnlockRequest.Resolution(resolution))
     if resolution not in CLOSABLE_AS or (needed and not unlock_request.lines.filter(outcome=needed).exists()):
         names = str(UnlockRequest.Resolution(resolution).label).lower()
         raise Refused.because(Refusal.WRONG_RESOLUTION, names=names)
     return end(unlock_request, resolution=resolution, by=by, why=why)
 
 
-def end(unlock_request, *, resolution, by, why):
+def end(unlock_request: UnlockRequest, *, resolution: str, by: Actor, why: str) -> UnlockRequest:
     """Close a locked case, inside a verb."""
     unlocked = unlock_request.lines.filter(outcome=RequestedBatch.Outcome.UNLOCKED)
     if names := list(unlocked.values_list("batch__number", flat=True)[:10]):
         raise Refused.because(Refusal.STILL_UNLOCKED, names=", ".join(names))
-    at = timezone.now()
     history.update(
         RequestedBatch.objects.filter(unlock_request=unlock_request, outcome=RequestedBatch.Outcome.WAITING),
         by=by,
         why=why,
-        at=at,
         outcome=Value(RequestedBatch.Outcome.NOT_UNLOCKED.value),
     )
-    ConsentLink.objects.filter(unlock_request=unlock_request, used_at=None, revoked_at=None).update(revoked_at=at)
+    ConsentLink.objects.filter(unlock_request=unlock_request, used_at=None, revoked_at=None).update(
+        revoked_at=by.act.at
+    )
     unlock_request.status, unlock_request.resolution, unlock_request.closed_at = (
         UnlockRequest.Status.CLOSED,
         resolution,
-        at,
+        by.act.at,
     )
     history.save(unlock_request, by=by, why=why)
-    chain.note(LedgerEntry.Kind.CLOSED, unlock_request=unlock_request, by=by, resolution=resolution, why=why)
+    chain.append(events.Closed.of(unlock_request, why=why), by=by, unlock_request=unlock_request)
     return unlock_request

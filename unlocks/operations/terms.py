@@ -1,15 +1,15 @@
 """The life of the consent terms: drafted, published by another person, then frozen."""
 
-import json
+from collections.abc import Iterable
 
-from django.contrib.auth import get_user_model
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
-from django.utils import timezone
 
+from .. import roles
 from ..actors import Actor
 from ..digest import sha256
-from ..ledger import chain
+from ..ledger import chain, events
 from ..models import ConsentTerms, LedgerEntry
 from ..rules import Refusal
 from ..texts import wording
@@ -21,9 +21,9 @@ PUBLISH = "unlocks.publish_terms"
 
 
 @staff_verb("unlocks.draft_terms")
-def draft_terms(*, by):
+def draft_terms(*, by: Actor) -> ConsentTerms:
     """Start the next version with the words of the one in force and return it; there is one draft at a time."""
-    newest = ConsentTerms.objects.select_related("drafted_by").first()
+    newest = ConsentTerms.objects.select_related("drafted_by").latest("version")
     if newest.published_at:
         try:
             with transaction.atomic():
@@ -36,7 +36,7 @@ def draft_terms(*, by):
 
 @staff_verb("unlocks.draft_terms")
 @transaction.atomic
-def edit_terms(terms, *, title, text, by, seen=None):
+def edit_terms(terms: ConsentTerms, *, title: str, text: str, by: Actor, seen: str | None = None) -> ConsentTerms:
     """Change a draft and return it; to save it as it stands changes nothing.
 
     `seen` is what `terms_seen` returned when the writer began. Raises Refused: TERMS_FROZEN, TERMS_CHANGED.
@@ -46,7 +46,7 @@ def edit_terms(terms, *, title, text, by, seen=None):
         return terms
     if seen is not None:
         _refuse_unless_seen(terms, seen)
-    terms.title, terms.text, terms.drafted_by, terms.drafted_at = title, text, by.user, timezone.now()
+    terms.title, terms.text, terms.drafted_by, terms.drafted_at = title, text, by.user, by.act.at
     ConsentTerms.objects.filter(pk=terms.pk).update(
         title=title, text=text, drafted_by=terms.drafted_by, drafted_at=terms.drafted_at
     )
@@ -56,7 +56,7 @@ def edit_terms(terms, *, title, text, by, seen=None):
 
 @staff_verb(PUBLISH)
 @transaction.atomic
-def publish_terms(terms, *, seen, by):
+def publish_terms(terms: ConsentTerms, *, seen: str, by: Actor) -> ConsentTerms:
     """Put a draft in force, for links sent from now on, and return it; from then on nobody changes it.
 
     `seen` is what `terms_seen` returned of the draft that the publisher read.
@@ -65,22 +65,13 @@ def publish_terms(terms, *, seen, by):
     terms = _locked_draft(terms)
     _refuse_unless_seen(terms, seen)
     _refuse_to_publish(terms, by)
-    terms.published_by, terms.published_at = by.user, timezone.now()
+    terms.published_by, terms.published_at = by.user, by.act.at
     ConsentTerms.objects.filter(pk=terms.pk).update(published_by=terms.published_by, published_at=terms.published_at)
-    chain.note(
-        LedgerEntry.Kind.TERMS_PUBLISHED,
-        by=by,
-        at=terms.published_at,
-        version=terms.version,
-        title=terms.title,
-        sha256=sha256(terms.text),
-        drafted_by=terms.drafted_by_id,
-        drafted_at=terms.drafted_at and terms.drafted_at.isoformat(),
-    )
+    chain.append(events.TermsPublished.of(terms), by=by)
     return terms
 
 
-def obstacle_to_publishing(terms, user):
+def obstacle_to_publishing(terms: ConsentTerms, user: User) -> str:
     """Say why this member of staff can't publish a draft as it stands; '' when they can."""
     by = Actor.staff(user)
     try:
@@ -92,35 +83,29 @@ def obstacle_to_publishing(terms, user):
     return ""
 
 
-def terms_seen(terms):
+def terms_seen(terms: ConsentTerms) -> str:
     """Return what proves which title and text somebody had before them: the SHA-256 (hex) of both."""
     return sha256(f"{terms.title}\n{terms.text}")
 
 
-def _started_from(newest, by):
+def _started_from(newest: ConsentTerms, by: Actor) -> ConsentTerms:
     terms = ConsentTerms.objects.create(
         version=newest.version + 1,
         title=newest.title,
         text=newest.text,
         drafted_by=by.user,
-        drafted_at=timezone.now(),
+        drafted_at=by.act.at,
     )
     _note_draft(terms, by)
     return terms
 
 
-def _note_draft(terms, by):
-    chain.note(
-        LedgerEntry.Kind.TERMS_DRAFTED,
-        by=by,
-        at=terms.drafted_at,
-        version=terms.version,
-        title=terms.title,
-        sha256=sha256(terms.text),
-    )
+def _note_draft(terms: ConsentTerms, by: Actor) -> None:
+    drafted = events.TermsDrafted.of(terms, title=terms.title, sha256=sha256(terms.text))
+    chain.append(drafted, by=by)
 
 
-def _locked_draft(terms):
+def _locked_draft(terms: ConsentTerms) -> ConsentTerms:
     terms = (
         ConsentTerms.objects.select_for_update(of=("self",), no_key=True).select_related("drafted_by").get(pk=terms.pk)
     )
@@ -129,35 +114,34 @@ def _locked_draft(terms):
     return terms
 
 
-def _refuse_unless_seen(terms, seen):
+def _refuse_unless_seen(terms: ConsentTerms, seen: str) -> None:
     if seen != terms_seen(terms):
         at = moment_with_seconds(terms.drafted_at) or "at an unknown time"
         raise Refused.because(Refusal.TERMS_CHANGED, name=_drafter(terms), at=at)
 
 
-def _refuse_to_publish(terms, by):
+def _refuse_to_publish(terms: ConsentTerms, by: Actor) -> None:
     if problem := wording.terms_problem(terms.text):
         raise Refused.because(Refusal.TERMS_FLAWED, problem=problem)
     in_force = terms_in_force()
     if (terms.title, terms.text) == (in_force.title, in_force.text):
         raise Refused.because(Refusal.TERMS_SAME, version=in_force.version)
     writers = _writers(terms)
-    if by.user.pk in writers and (names := _publishers(besides=writers)):
+    if by.member.pk in writers and (names := _publishers(besides=writers)):
         raise Refused.because(Refusal.OWN_DRAFT, names=names)
 
 
-def _writers(terms):
+def _writers(terms: ConsentTerms) -> set[int | None]:
     """Return the keys of all who wrote at a draft, as the ledger tells: whoever adds a blank takes no words over."""
-    drafted = LedgerEntry.objects.filter(kind=LedgerEntry.Kind.TERMS_DRAFTED).values_list("user", "body")
-    return {user for user, body in drafted if json.loads(body)["facts"]["version"] == terms.version}
+    drafted = LedgerEntry.objects.filter(kind=events.TermsDrafted.kind, about_id=terms.pk)
+    return set(drafted.values_list("user", flat=True))
 
 
-def _publishers(*, besides):
+def _publishers(*, besides: Iterable[int | None]) -> str:
     """Name some of those who could publish, superusers among them; '' when there is nobody else."""
-    able = get_user_model().objects.with_perm(PUBLISH, backend="django.contrib.auth.backends.ModelBackend")
-    others = able.filter(is_staff=True).exclude(pk__in=besides)
-    return " or ".join(other.get_username() for other in others.order_by("username")[:5])
+    others = roles.staff_who_may(PUBLISH).exclude(pk__in=besides)
+    return " or ".join(other.get_username() for other in others[:5])
 
 
-def _drafter(terms):
+def _drafter(terms: ConsentTerms) -> str:
     return terms.drafted_by.get_username() if terms.drafted_by else wording.NOT_RECORDED

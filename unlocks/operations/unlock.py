@@ -4,69 +4,71 @@ Every act costs the same number of statements whatever the size of its set: the 
 judging query and the writes select from the verdicts, so that what is written is what was judged.
 """
 
-import hashlib
 import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from itertools import groupby
+from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
-from django.db.models import F, OuterRef, Subquery, Value
+from django.db.models import F, OuterRef, QuerySet, Subquery, Value
 from django.utils import timezone
 
 from .. import history
+from ..actors import Actor
 from ..database import guards
-from ..ledger import chain
-from ..models import Act, Batch, LedgerEntry, RequestedBatch, UnlockRequest, Verdict
+from ..ledger import chain, events
+from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest, Verdict
 from ..rules import Refusal, judged, judged_unlocked
-from .verbs import Refused, staff_verb
+from .verbs import Refused, StaffVerb, staff_verb
 
-_NUMBERS_IN_AN_ENTRY = 50
 _ATTEMPTS = 3
 
 
 @dataclass(frozen=True)
-class _Way:
-    """What an act of one kind does: how it judges, what it makes of each batch and line, what it is called."""
+class BulkAction:
+    """What can be done to a set of batches: the verb, how it judges each, and what becomes of a batch and its line."""
 
-    kind: str
-    judge: callable
-    outcome: str
-    event: str
-    changes: callable
+    kind: Act.Kind
+    verb: StaffVerb[Any, Act]
+    judge: Callable
+    outcome: RequestedBatch.Outcome
+    event: type[events.Done]
+    changes: Callable
+
+    @property
+    def permission(self) -> str:
+        return self.verb.permission
 
 
-def _unlocked(by, at):
+def _unlocked(by: Actor, at: datetime) -> dict[str, Any]:
     waiting = RequestedBatch.objects.filter(batch=OuterRef("pk"), outcome=RequestedBatch.Outcome.WAITING)
     return {
         "status": Batch.Status.UNLOCKED.value,
         "grant": Subquery(waiting.order_by().values("consented")),
-        "unlocked_by": by.user.pk,
+        "unlocked_by": by.member.pk,
         "unlocked_until": at + settings.UNLOCK_WINDOW,
     }
 
 
-def _relocked(by, at):
+def _relocked(by: Actor, at: datetime) -> dict[str, Any]:
     return {"status": Batch.Status.BYPASSED.value, "grant": None, "unlocked_by": None, "unlocked_until": None}
 
 
-def _re_exported(by, at):
+def _re_exported(by: Actor, at: datetime) -> dict[str, Any]:
     return _relocked(by, at) | {
         "status": Batch.Status.EXPORTED.value,
         "exported_on": timezone.localdate(at),
     }
 
 
-_UNLOCK = _Way(Act.Kind.UNLOCK, judged, RequestedBatch.Outcome.UNLOCKED, LedgerEntry.Kind.UNLOCKED, _unlocked)
-_RELOCK = _Way(Act.Kind.RELOCK, judged_unlocked, RequestedBatch.Outcome.RELOCKED, LedgerEntry.Kind.RELOCKED, _relocked)
-_RE_EXPORT = _Way(
-    Act.Kind.RE_EXPORT, judged_unlocked, RequestedBatch.Outcome.RE_EXPORTED, LedgerEntry.Kind.RE_EXPORTED, _re_exported
-)
-
-
 @staff_verb("unlocks.unlock_batch")
-def unlock(batches, *, by, key=None):
+def unlock(batches: QuerySet[Batch], *, by: Actor, key: UUID | None = None) -> Act:
     """Unlock each batch of a queryset that may be unlocked; return the Act, whose verdicts say what became of each.
 
     `key` (a UUID) names the act: a second call with it does nothing and returns the first, marked `repeated`.
@@ -78,7 +80,7 @@ def unlock(batches, *, by, key=None):
 
 
 @staff_verb("unlocks.relock_batch")
-def relock(batches, *, why, by, key=None):
+def relock(batches: QuerySet[Batch], *, why: str, by: Actor, key: UUID | None = None) -> Act:
     """Lock each unlocked batch of a queryset again, for a reason."""
     if not why.strip():
         raise Refused.because(Refusal.NO_REASON)
@@ -86,26 +88,41 @@ def relock(batches, *, why, by, key=None):
 
 
 @staff_verb("unlocks.mark_re_exported_batch")
-def mark_re_exported(batches, *, by, key=None):
+def mark_re_exported(batches: QuerySet[Batch], *, by: Actor, key: UUID | None = None) -> Act:
     """Mark each unlocked batch of a queryset as really exported by the customer."""
     return _carry_out(_RE_EXPORT, batches, by=by, key=key)
 
 
-def relock_under(consents, *, by, why):
+_UNLOCK = BulkAction(Act.Kind.UNLOCK, unlock, judged, RequestedBatch.Outcome.UNLOCKED, events.Unlocked, _unlocked)
+_RELOCK = BulkAction(
+    Act.Kind.RELOCK, relock, judged_unlocked, RequestedBatch.Outcome.RELOCKED, events.Relocked, _relocked
+)
+_RE_EXPORT = BulkAction(
+    Act.Kind.RE_EXPORT,
+    mark_re_exported,
+    judged_unlocked,
+    RequestedBatch.Outcome.RE_EXPORTED,
+    events.ReExported,
+    _re_exported,
+)
+ACTIONS = {action.kind: action for action in (_UNLOCK, _RELOCK, _RE_EXPORT)}
+
+
+def relock_under(consents: list[Consent], *, by: Actor, why: str) -> None:
     """Lock again whatever is unlocked under the consents of one request, inside a verb that locked it."""
     under = Batch.objects.filter(status=Batch.Status.UNLOCKED, grant__consent__in=consents)
     if under.exists():
-        _attempt(_RELOCK, under, by=by, key=uuid.uuid4(), why=why)
+        _attempt(_RELOCK, under, by=by, why=why)
 
 
-def _carry_out(way, batches, *, by, key, why=""):
+def _carry_out(action: BulkAction, batches: QuerySet[Batch], *, by: Actor, key: UUID | None, why: str = "") -> Act:
     key = key or uuid.uuid4()
     for _ in range(_ATTEMPTS):
         if act := Act.objects.filter(pk=key).first():
-            return _repeated(act, way, by)
+            return _repeated(act, action, by)
         try:
             with transaction.atomic():
-                return _attempt(way, batches, by=by, key=key, why=why)
+                return _attempt(action, batches, by=by.begin(key), why=why)
         except history.ConcurrentChange:
             continue
         except IntegrityError:
@@ -115,38 +132,39 @@ def _carry_out(way, batches, *, by, key, why=""):
     raise Refused.because(Refusal.BUSY)
 
 
-def _repeated(act, way, by):
-    if act.by_id != by.user.pk or act.kind != way.kind:
-        raise PermissionDenied("This act is somebody else's.")
+def _repeated(act: Act, action: BulkAction, by: Actor) -> Act:
+    if act.by_id != by.member.pk or act.kind != action.kind:
+        raise PermissionDenied("This act is someone else's.")
     act.repeated = True
     return act
 
 
-def _attempt(way, batches, *, by, key, why):
+def _attempt(action: BulkAction, batches: QuerySet[Batch], *, by: Actor, why: str) -> Act:
+    """Carry out an act whose id is the one that `by` is in."""
     picked = batches.order_by().values("pk")
     chosen = Batch.objects.filter(pk__in=picked)
     open_lines = RequestedBatch.objects.filter(batch__in=picked, outcome__in=RequestedBatch.OPEN)
     history.lock(UnlockRequest.objects.filter(pk__in=open_lines.values("unlock_request")))
     history.lock(chosen)
 
-    at = timezone.now()
-    act = Act.objects.create(pk=key, kind=way.kind, by=by.user, actor=by.name, at=at, why=why)
-    act.repeated = False
+    at = by.act.at
+    act = Act.objects.create(pk=by.act.id, kind=action.kind, by=by.user, actor=by.name, at=at, why=why)
     history.insert_select(
         Verdict,
-        way.judge(chosen, by=by.user, at=at).order_by("pk"),
+        action.judge(chosen, by=by.user, at=at).order_by("pk"),
         act_id=act.pk,
         batch_id=F("pk"),
         line_id=F("line__id"),
         refusal=F("refusal"),
+        fingerprint=F("fingerprint"),
     )
     done = Verdict.objects.filter(act=act, refusal="")
-    recorded = {"by": by, "why": why or way.kind.label, "act": act.pk, "at": at}
-    written = history.update(Batch.objects.filter(pk__in=done.values("batch")), **recorded, **way.changes(by, at))
+    recorded: dict[str, Any] = {"by": by, "why": why or str(action.kind.label)}
+    written = history.update(Batch.objects.filter(pk__in=done.values("batch")), **recorded, **action.changes(by, at))
     history.update(
-        RequestedBatch.objects.filter(pk__in=done.values("line")), **recorded, outcome=Value(way.outcome.value)
+        RequestedBatch.objects.filter(pk__in=done.values("line")), **recorded, outcome=Value(action.outcome.value)
     )
-    if way is _UNLOCK:
+    if action is _UNLOCK:
         history.update(
             UnlockRequest.objects.filter(
                 pk__in=done.values("line__unlock_request"), status=UnlockRequest.Status.CONSENTED.value
@@ -156,34 +174,36 @@ def _attempt(way, batches, *, by, key, why):
         )
     if written != done.count():
         raise history.ConcurrentChange("The batches changed while they were being judged.")
-    chain.append(_entries(way, act, why), by=by, at=at)
+    chain.append_all(_entries(action, act, why), by=by)
     return act
 
 
-def _entries(way, act, why):
+def _entries(action: BulkAction, act: Act, why: str) -> Iterator[chain.Entry]:
     """Yield one ledger entry a request for what was done, and one for what was refused."""
     verdicts = (
         Verdict.objects.filter(act=act, line__isnull=False)
         .order_by("line__unlock_request_id", "batch_id")
-        .values_list("line__unlock_request_id", "batch__account_id", "refusal", "batch__number", "batch__fingerprint")
+        .values_list(
+            "line__unlock_request_id",
+            "batch__account_id",
+            "refusal",
+            "batch_id",
+            "batch__number",
+            "batch__total",
+            "fingerprint",
+        )
     )
-    for (unlock_request, account), rows in groupby(verdicts.iterator(chunk_size=2000), key=lambda row: row[:2]):
-        digest, numbers, count, refusals = hashlib.sha256(), [], 0, {}
-        for _, _, refusal, number, fingerprint in rows:
-            if refusal:
-                refusals[refusal] = refusals.get(refusal, 0) + 1
-                continue
-            count += 1
-            digest.update(f"{number}\t{fingerprint}\n".encode())
-            if count <= _NUMBERS_IN_AN_ENTRY:
-                numbers.append(number)
-        facts = {"act": str(act.pk), **({"why": why} if why else {})}
-        if count:
-            yield chain.Entry(
-                way.event,
-                unlock_request,
-                account,
-                facts | {"batches": count, "numbers": numbers, "sha256": digest.hexdigest()},
-            )
-        if refusals and way is _UNLOCK:
-            yield chain.Entry(LedgerEntry.Kind.REFUSED, unlock_request, account, facts | {"refusals": refusals})
+    for about, rows in groupby(verdicts.iterator(chunk_size=2000), key=lambda row: row[:2]):
+        refusals: Counter[str] = Counter()
+        done = events.sum_up(row[3:] for row in rows if not _counted(row[2], refusals))
+        if done["batches"]:
+            yield chain.Entry(action.event(why=why, **done), *about)
+        if refusals and action is _UNLOCK:
+            yield chain.Entry(events.UnlockRefused(refusals=dict(refusals)), *about)
+
+
+def _counted(refusal: str, refusals: Counter[str]) -> bool:
+    """Count a refusal ('' for none); say whether there was one."""
+    if refusal:
+        refusals[refusal] += 1
+    return bool(refusal)

@@ -1,63 +1,79 @@
+from collections.abc import Callable
 from functools import wraps
+from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast
 
 from django.core.exceptions import PermissionDenied
 
-from ..models import UnlockRequest
+from ..actors import Actor
+from ..models import Account, Batch, UnlockRequest
 from ..rules import Refusal, entered_by, sentence
+
+P = ParamSpec("P")
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 class Refused(Exception):
     """A verb was refused; nothing was written. `refusals` is a list of (Refusal, sentence), never empty."""
 
-    def __init__(self, *refusals):
+    def __init__(self, *refusals: tuple[Refusal, str]) -> None:
         self.refusals = list(refusals)
         super().__init__(" ".join(said for _, said in self.refusals))
 
     @classmethod
-    def because(cls, code, batch=None, **facts):
+    def because(cls, code: str, batch: Batch | None = None, **facts: Any) -> Self:
         return cls((Refusal(code), sentence(code, batch, **facts)))
 
     @property
-    def code(self):
+    def code(self) -> Refusal:
         return self.refusals[0][0]
 
 
-def staff_verb(permission):
+class StaffVerb(Protocol[P, T_co]):
+    """A verb that staff with `permission` may call."""
+
+    permission: str
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co: ...
+
+
+def staff_verb(permission: str) -> Callable[[Callable[P, T]], StaffVerb[P, T]]:
     """Let only an active member of staff with `permission` call the verb. Superusers pass no rule by this."""
 
-    def declared(verb):
+    def declared(verb: Callable[P, T]) -> StaffVerb[P, T]:
         @wraps(verb)
-        def called(*args, by, **kwargs):
+        def called(*args: Any, by: Actor, **kwargs: Any) -> T:
             if not by.may(permission):
                 raise PermissionDenied(f"{by.name} may not do this: it needs the permission {permission}.")
-            return verb(*args, by=by, **kwargs)
+            return cast(Any, verb)(*args, by=by.begin(), **kwargs)
 
-        called.permission = permission
-        return called
+        staff_only = cast("StaffVerb[P, T]", called)
+        staff_only.permission = permission
+        return staff_only
 
     return declared
 
 
-def customer_verb(verb):
-    """Let only a customer call the verb: nobody of staff can decide for one."""
+def customer_verb(verb: Callable[P, T]) -> Callable[P, T]:
+    """Let only a customer call the verb: no one on staff can decide for one."""
 
     @wraps(verb)
-    def called(*args, by, **kwargs):
+    def called(*args: Any, by: Actor, **kwargs: Any) -> T:
         if by.user is not None:
             raise PermissionDenied("Staff cannot act for the customer here.")
-        return verb(*args, by=by, **kwargs)
+        return cast(Any, verb)(*args, by=by.begin(), **kwargs)
 
-    return called
+    return cast("Callable[P, T]", called)
 
 
-def refuse_own_contacts(account, by):
+def refuse_own_contacts(account: Account, by: Actor) -> None:
     """Raise Refused when one of the account's Admins is of `by`'s own making: PINs and links go to all of them."""
     for admin in account.contacts.filter(is_admin=True):
-        if entered_by(admin, by.user):
+        if entered_by(admin, by.member):
             raise Refused.because(Refusal.OWN_CONTACT, name=admin.name)
 
 
-def locked(unlock_request):
+def locked(unlock_request: UnlockRequest) -> UnlockRequest:
     """Lock a request for the rest of the transaction and return it as it stands now. Raises Refused when closed."""
     unlock_request = (
         UnlockRequest.objects.select_for_update(of=("self",), no_key=True)

@@ -1,20 +1,20 @@
 """Taking a consent back. What is unlocked under it is locked again in the same act."""
 
 from django.db import transaction
-from django.utils import timezone
 
-from ..ledger import chain
-from ..models import Consent, ConsentWithdrawal, LedgerEntry, RequestedBatch, UnlockRequest
+from ..actors import Actor
+from ..ledger import chain, events
+from ..models import Consent, ConsentWithdrawal, RequestedBatch, UnlockRequest
 from ..rules import Refusal
 from . import emails
-from .receipts import told_of_withdrawal
+from .receipts import withdrawal_context
 from .requests import end
 from .unlock import relock_under
 from .verbs import Refused, customer_verb, locked, staff_verb
 
 
 @staff_verb("unlocks.withdraw_consent")
-def withdraw_consent(consent, *, why, by):
+def withdraw_consent(consent: Consent, *, why: str, by: Actor) -> None:
     """Record that the customer takes a consent back, as staff were told; it ends the case.
 
     Raises Refused: NO_REASON, CONSENT_OVER, CLOSED.
@@ -25,7 +25,7 @@ def withdraw_consent(consent, *, why, by):
 
 
 @customer_verb
-def withdraw_own_consent(consent, *, why, by):
+def withdraw_own_consent(consent: Consent, *, why: str, by: Actor) -> None:
     """Take a consent back, as the customer who has its receipt; a reason ('' for none) is theirs to give.
 
     Raises Refused: CONSENT_OVER, CLOSED.
@@ -34,33 +34,24 @@ def withdraw_own_consent(consent, *, why, by):
 
 
 @transaction.atomic
-def _withdraw(consent, *, why, said, by):
+def _withdraw(consent: Consent, *, why: str, said: str, by: Actor) -> None:
     """Take back all that stands of the case's consents: whoever takes one back wants nothing unlocked under another."""
     unlock_request = locked(consent.unlock_request)
     if consent.decision != Consent.Decision.AGREED:
         raise Refused.because(Refusal.CONSENT_OVER, names="the customer declined")
     if ConsentWithdrawal.objects.filter(consent=consent).exists():
-        raise Refused.because(Refusal.CONSENT_OVER, names="it was withdrawn already")
+        raise Refused.because(Refusal.CONSENT_OVER, names="it is already withdrawn")
     if not unlock_request.lines.filter(outcome__in=RequestedBatch.OPEN).exists():
-        raise Refused.because(Refusal.CONSENT_OVER, names="all its batches were exported or locked again already")
+        raise Refused.because(Refusal.CONSENT_OVER, names="all its batches are already exported or relocked")
     agreed = unlock_request.consents.filter(decision=Consent.Decision.AGREED, withdrawal=None).order_by("pk")
     standing = list(agreed.select_related("contact", "terms"))
     relock_under(standing, by=by, why=said)
-    at = timezone.now()
     withdrawals = [
-        ConsentWithdrawal.objects.create(consent=taken_back, at=at, by=by.user, actor=by.name, why=why)
-        for taken_back in standing
+        ConsentWithdrawal.objects.create(consent=withdrawn, at=by.act.at, by=by.user, actor=by.name, why=why)
+        for withdrawn in standing
     ]
-    for taken_back in standing:
-        chain.note(
-            LedgerEntry.Kind.WITHDRAWN,
-            unlock_request=unlock_request,
-            by=by,
-            at=at,
-            consent=taken_back.pk,
-            why=why,
-            withdrawn=at.isoformat(),
-        )
+    for withdrawal in withdrawals:
+        chain.append(events.Withdrawn.of(withdrawal), by=by, unlock_request=unlock_request)
     end(unlock_request, resolution=UnlockRequest.Resolution.WITHDRAWN, by=by, why=said)
     for withdrawal in withdrawals:
         emails.send(
@@ -70,5 +61,5 @@ def _withdraw(consent, *, why, said, by):
             consent=withdrawal.consent,
             unlock_request=unlock_request,
             account=unlock_request.account,
-            **told_of_withdrawal(withdrawal),
+            **withdrawal_context(withdrawal),
         )

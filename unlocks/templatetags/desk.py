@@ -1,4 +1,4 @@
-"""How the desk writes money, days, times and the values of a record."""
+"""How the desk writes amounts, dates, counts, tags and the values of a record."""
 
 import datetime
 import json
@@ -14,13 +14,32 @@ from django.utils.text import capfirst
 from django.utils.timesince import timesince
 
 from ..models import Consent, ConsentedBatch
+from ..texts import formats
 from ..texts.formats import day, moment, moment_with_seconds, money
 
 register = template.Library()
-for written in (money, day, moment, moment_with_seconds):
-    register.filter(written)
+for function in (money, day, moment, moment_with_seconds):
+    register.filter(function)
 
 NOTHING = "nothing"
+# The tag beside every consent that staff recorded by phone: it is lower-assurance.
+RECORDED_BY_PHONE = ("wait", "Recorded by phone")
+
+
+def tag(tone, text):
+    """Return a colored tag; `tone` is good, wait, bad, info or ''."""
+    return format_html('<span class="tag {}">{}</span>', tone, text)
+
+
+@register.simple_tag
+def recorded_by_phone():
+    return tag(*RECORDED_BY_PHONE)
+
+
+@register.filter
+def batches(count):
+    """Write a number of batches: 1 batch, 1,200 batches."""
+    return formats.counted(count, "batch", "batches")
 
 
 @register.filter
@@ -33,8 +52,8 @@ def ago(then, now=None):
 
 
 @register.filter
-def mail(address):
-    """Write a mail address so that it breaks after @ and dots, and not inside a word."""
+def email(address):
+    """Write an email address so that it breaks after @ and dots, and not inside a word."""
     return mark_safe(re.sub(r"([@.])", r"\1<wbr>", escape(address)))  # noqa: S308  escaped before
 
 
@@ -47,10 +66,10 @@ def blanks_marked(piece):
 
 
 @register.filter
-def said_yes(consent):
-    """Say how the customer agreed: through the link, or on the phone to whoever took it down."""
+def how_agreed(consent):
+    """Write how the customer agreed: through the link, or by phone to the member of staff who recorded it."""
     if consent.recorded_by_phone:
-        return f"Taken down by {consent.recorded_by}: {consent.signer_name} said yes on the phone"
+        return f"{consent.recorded_by} recorded by phone that {consent.signer_name} said yes"
     return f"Agreed by {consent.signer_name}"
 
 
@@ -61,14 +80,14 @@ def thousands(number):
 
 
 @register.filter
-def counted(paginator):
+def row_count(paginator):
     """Write how many rows a list has, as far as they were counted: 312, or 10,000+."""
     return f"{paginator.count:,}{'+' if paginator.capped else ''}"
 
 
 @register.filter
-def under(cells, headers):
-    """Name each cell of a list's row after its column, for the cards that rows become on a phone."""
+def labeled(cells, headers):
+    """Label each cell of a list's row with its column, for the cards that rows become on a phone."""
     for cell, header in zip(cells, headers, strict=False):
         if cell.startswith('<td class="field-'):
             cell = mark_safe(  # noqa: S308  both parts are escaped already
@@ -79,7 +98,7 @@ def under(cells, headers):
 
 @register.filter
 def chosen(choices):
-    """Return what a filter is set to; '' while it stands on its first choice, which lets everything through."""
+    """Return what a filter is set to; '' for its first choice, which lets everything through."""
     return next((choice["display"] for choice in choices[1:] if choice["selected"]), "")
 
 
@@ -90,9 +109,9 @@ def page_address(changelist, number):
 
 
 def shown(record, field):
-    """Write what a record holds in `field` as staff would say it: labels for choices, names for keys."""
+    """Write the value of `field` for staff: labels for choices, names for keys."""
     value = getattr(record, field.attname)
-    if value in (None, ""):
+    if value in (None, "", "[]"):  # the last: an item without lines
         return NOTHING
     if field.is_relation:
         return _named(getattr(record, field.name, None)) or f"no. {value}"

@@ -6,7 +6,7 @@ from django.conf import settings
 from ..texts import formats
 
 register = template.Library()
-for written in (formats.money, formats.day, formats.moment, formats.moment_with_seconds):
+for written in (formats.money, formats.day, formats.moment, formats.moment_with_seconds, formats.time_of_day):
     register.filter(written)
 
 

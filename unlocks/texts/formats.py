@@ -28,6 +28,11 @@ def moment_with_seconds(value: datetime | None) -> str:
     return _in_zone(value, "%M:%S")
 
 
+def time_of_day(value: datetime | None) -> str:
+    """Return a time without its day, such as "7:38 PM EST"; '' for None."""
+    return _clock(timezone.localtime(value), "%M") if value else ""
+
+
 def counted(count: int, one: str, many: str) -> str:
     """Return a number with its noun, such as "1 item" or "1,200 items"."""
     return f"{count:,} {one if count == 1 else many}"
@@ -37,4 +42,8 @@ def _in_zone(value: datetime | None, minutes: str) -> str:
     if not value:
         return ""
     local = timezone.localtime(value)
-    return f"{day(local)}, {local.hour % 12 or 12}:{local.strftime(minutes)} {local:%p %Z}"
+    return f"{day(local)}, {_clock(local, minutes)}"
+
+
+def _clock(local: datetime, minutes: str) -> str:
+    return f"{local.hour % 12 or 12}:{local.strftime(minutes)} {local:%p %Z}"

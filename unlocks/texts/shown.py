@@ -1,4 +1,4 @@
-"""The text that a customer is shown, or that is read out: all that the consent binds, as plain text, word for word."""
+"""The text that a customer is shown, or that is read to them: all that a consent binds, as plain text."""
 
 from ..database import fingerprint
 from ..models import Batch, ConsentTerms, RequestedBatch
@@ -7,7 +7,7 @@ from .formats import counted, day, money
 
 
 def asked_for(unlock_request):
-    """Return the batches that the request still waits to unlock."""
+    """Return the batches of the request that have not been unlocked yet."""
     lines = RequestedBatch.objects.filter(unlock_request=unlock_request, outcome=RequestedBatch.Outcome.WAITING)
     return Batch.objects.filter(pk__in=lines.values("batch"))
 
@@ -18,32 +18,32 @@ def terms_in_force():
 
 
 def shown_text(link):
-    """Return all that the customer is shown and agrees to or declines, as the batches stand now."""
+    """Return all that the customer is shown and agrees to or declines, with the batches as they are now."""
     return shown_lines(link.unlock_request, link.terms, _with_content(link.unlock_request))
 
 
 def text_to_read_out(unlock_request, terms=None):
-    """Return all that staff read out to the customer on the phone, as the batches stand now.
+    """Return all that staff read to the customer on the phone, with the batches as they are now.
 
-    `terms` are those in force, unless given.
+    `terms` default to those in force.
     """
     account, terms = unlock_request.account, terms or terms_in_force()
-    return _joined(
+    return _compose(
         unlock_request,
         terms,
         _with_content(unlock_request),
-        face=[wording.READ_OUT_FACE, ""],
+        notice=[wording.PHONE_NOTICE, ""],
         decision=[wording.READ_OUT_QUESTIONS_HEADING, *wording.read_out_questions(account, terms)],
     )
 
 
 def shown_lines(unlock_request, terms, batches):
-    """Return what `shown_text` does for any request, terms and list of batches, in the database or not.
+    """Return what `shown_text` does for a request, terms and batches that need not be in the database.
 
     Each batch has its fingerprint in `content`.
     """
     account = unlock_request.account
-    return _joined(
+    return _compose(
         unlock_request,
         terms,
         batches,
@@ -56,18 +56,18 @@ def shown_lines(unlock_request, terms, batches):
     )
 
 
-def _joined(unlock_request, terms, batches, *, decision, face=()):
+def _compose(unlock_request, terms, batches, *, decision, notice=()):
     account = unlock_request.account
     items, total = sum(batch.item_count for batch in batches), sum(batch.total for batch in batches)
     return "\n".join(
         [
             f"{wording.TITLE} ({unlock_request.reference})",
-            *face,
+            *notice,
             wording.asked(account),
             "",
             f"{wording.ACCOUNT_HEADING}: {account.name}, number {account.number}",
             f"{wording.BATCHES_HEADING}: {wording.batches_summary(len(batches), items, total)}",
-            *(_batch_in_words(batch) for batch in batches),
+            *(_batch_line(batch) for batch in batches),
             "",
             wording.ADVICE_HEADING,
             *wording.ADVICE,
@@ -84,7 +84,7 @@ def _with_content(unlock_request):
     return list(asked_for(unlock_request).annotate(content=fingerprint.expression("default")).order_by("number"))
 
 
-def _batch_in_words(batch):
+def _batch_line(batch):
     return (
         f"- {batch.number}, {batch.name or 'no name'}: "
         f"{counted(batch.item_count, 'item', 'items')}, {money(batch.total)}, "

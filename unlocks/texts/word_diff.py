@@ -10,41 +10,41 @@ _WORDS = re.compile(r"\{\w+\}|\w+(?:['’-]\w+)*|\s+|[^\w\s]")
 
 
 def differences(old, new):
-    """Return the pieces of both texts in reading order, as (what, piece): what is "same", "del" or "ins".
+    """Return the pieces of both texts in reading order, as (kind, piece): the kind is "same", "del" or "ins".
 
-    Without "ins" they are the old text, without "del" the new one, to the letter.
+    Without "ins" they are the old text, and without "del" the new one, character by character.
     """
     pieces = []
-    for same, gone, come in _compared(old, new, _PARAGRAPHS):
-        if same or not (gone and come):
-            pieces += [("same", same), ("del", gone), ("ins", come)]
+    for same, removed, added in _compared(old, new, _PARAGRAPHS):
+        if same or not (removed and added):
+            pieces += [("same", same), ("del", removed), ("ins", added)]
             continue
-        for same_words, gone_words, come_words in _compared(gone, come, _WORDS):
-            pieces += [("same", same_words), ("del", gone_words), ("ins", come_words)]
-    return _without_crumbs([(what, piece) for what, piece in pieces if piece])
+        for same_words, removed_words, added_words in _compared(removed, added, _WORDS):
+            pieces += [("same", same_words), ("del", removed_words), ("ins", added_words)]
+    return _with_phrases_joined([(kind, piece) for kind, piece in pieces if piece])
 
 
-def _compared(old, new, kind):
-    """Yield what both have, what only the old has and what only the new has; the first or the others are ''."""
-    before, after = kind.findall(old), kind.findall(new)
-    for what, i, j, k, m in SequenceMatcher(str.isspace, before, after).get_opcodes():
-        gone, come = "".join(before[i:j]), "".join(after[k:m])
-        yield (gone, "", "") if what == "equal" else ("", gone, come)
+def _compared(old, new, unit):
+    """Yield (same, removed, added) for each run of units: either the first is '', or both others are."""
+    before, after = unit.findall(old), unit.findall(new)
+    for operation, i, j, k, m in SequenceMatcher(str.isspace, before, after).get_opcodes():
+        removed, added = "".join(before[i:j]), "".join(after[k:m])
+        yield (removed, "", "") if operation == "equal" else ("", removed, added)
 
 
-def _without_crumbs(pieces):
-    """Take a blank between two changes into both, so that a changed phrase reads as one change."""
-    kinds = ["same", *(what for what, _ in pieces), "same"]
+def _with_phrases_joined(pieces):
+    """Make the blank between two changes a part of both, so that a changed phrase reads as one change."""
+    kinds = ["same", *(kind for kind, _ in pieces), "same"]
 
-    def changed(place):
-        what, piece = pieces[place]
-        crumb = piece.isspace() and "\n" not in piece and "same" not in (kinds[place], kinds[place + 2])
-        return what != "same" or crumb
+    def is_changed(index):
+        kind, piece = pieces[index]
+        is_between_changes = "same" not in (kinds[index], kinds[index + 2])
+        return kind != "same" or (piece.isspace() and "\n" not in piece and is_between_changes)
 
-    read = []
-    for is_changed, places in groupby(range(len(pieces)), changed):
-        run = [pieces[place] for place in places]
-        for what in ("del", "ins") if is_changed else ("same",):
-            if any(what == other for other, _ in run):
-                read.append((what, "".join(piece for other, piece in run if other in (what, "same"))))
-    return read
+    joined = []
+    for changed, indexes in groupby(range(len(pieces)), is_changed):
+        run = [pieces[index] for index in indexes]
+        for kind in ("del", "ins") if changed else ("same",):
+            if any(kind == other for other, _ in run):
+                joined.append((kind, "".join(piece for other, piece in run if other in (kind, "same"))))
+    return joined

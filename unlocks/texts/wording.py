@@ -1,4 +1,4 @@
-"""The words that customers are shown before they decide: kept once, so that the text kept is the text shown."""
+"""The words that customers are shown before they decide, defined once so that what is recorded is what was shown."""
 
 import re
 
@@ -13,13 +13,13 @@ ACCOUNT_HEADING = "Account"
 BATCHES_HEADING = "Batches to unlock"
 ADVICE_HEADING = "Before you decide"
 ADVICE = [
-    "The surest way to avoid duplicates is to enter the items of these batches into your accounting software by hand. "
-    "If you would rather do that, do not agree: the batches stay locked, and nothing else changes.",
-    "Once a batch is unlocked, it can be edited and exported. The export sends everything in the batch to your "
-    "accounting software. Whatever is in there already will then be in there twice, and no program will notice it.",
-    "So look first whether these items are in your accounting software. Its audit log, if it has one, shows them.",
-    "If your account puts invoices into batches automatically, they can move to a new batch within seconds of the "
-    "unlock.",
+    "The safest way to avoid duplicates is to enter the items in these batches into your accounting software by hand. "
+    "If you prefer to do that, do not agree. The batches stay locked, and nothing else changes.",
+    "Once a batch is unlocked, you can edit and export it. The export sends everything in the batch to your "
+    "accounting software. Anything that is already there will then be there twice, and no software will detect it.",
+    "Before you agree, check whether these items are already in your accounting software. Its audit log, if it has "
+    "one, shows them.",
+    "If your account batches invoices automatically, they can move to a new batch within seconds of the unlock.",
 ]
 DECISION_HEADING = "Your decision"
 
@@ -32,9 +32,9 @@ AGREE_BUTTON = "Agree and record my consent"
 DECLINE_BUTTON = "I do not agree"
 CONFIRM_DECLINE_BUTTON = "Record that I do not agree"
 
-READ_OUT_FACE = (
-    "TAKEN DOWN BY STAFF. Support reads this text out to you on the phone and writes your answer down; you press no "
-    "button and sign nothing. The long number after each batch identifies its content for the record and need not be "
+PHONE_NOTICE = (
+    "RECORDED BY PHONE. Support reads this text to you on the phone and records your answer. You press no button and "
+    "sign nothing. The long number after each batch identifies its content for the record and does not need to be "
     "read out."
 )
 READ_OUT_QUESTIONS_HEADING = "The questions"
@@ -48,17 +48,17 @@ def _books(account):
     return account.get_accounting_software_display()
 
 
-# What may stand in later versions of the terms, and what the customer reads in its place.
+# The placeholders that terms may hold, and what the customer reads in their place.
 PLACEHOLDERS = {
     "{vendor}": lambda account: settings.VENDOR_NAME,
     "{accounting_software}": _books,
 }
-_ALLOWED = f"Braces are for {' and '.join(PLACEHOLDERS)} only."
+_ALLOWED = f"Use braces only for {' and '.join(PLACEHOLDERS)}."
 _IN_BRACES = re.compile(r"\{[^{}]*\}")
 
 
 def asked(account):
-    """Say what the customer is asked, above everything else."""
+    """Return what the customer is asked, which is the first sentence of the text."""
     return (
         f"{settings.VENDOR_NAME} Support was asked to unlock the batches below, which were bypassed in the account of "
         f"{account.name}. Support unlocks them only if you agree."
@@ -70,22 +70,22 @@ def terms_heading(terms):
 
 
 def terms_text(terms, account):
-    """Return the terms as this account's customers read them: with each of PLACEHOLDERS filled in, once.
+    """Return the terms as customers of the account read them, with each of PLACEHOLDERS filled in.
 
-    What is filled in is never filled in again, and other braces stay as they are.
+    Text that was filled in is not searched for placeholders again, and other braces stay as they are.
     """
     return re.sub("|".join(map(re.escape, PLACEHOLDERS)), lambda found: PLACEHOLDERS[found[0]](account), terms.text)
 
 
 def terms_problem(text):
-    """Say what is wrong with the placeholders in a text of terms; '' when nothing is."""
+    """Return what is wrong with the placeholders in the text of terms, or ''."""
     names = [name for name in dict.fromkeys(_IN_BRACES.findall(text)) if name not in PLACEHOLDERS]
     if names:
         named = ", ".join(name[:40] for name in names[:5])
-        return f"{named} {'is no placeholder' if len(names) == 1 else 'are no placeholders'}. {_ALLOWED}"
+        return f"{named} {'is not a placeholder' if len(names) == 1 else 'are not placeholders'}. {_ALLOWED}"
     if lone := re.search("[{}]", _IN_BRACES.sub(lambda found: " " * len(found[0]), text)):
         near = " ".join(text[max(0, lone.start() - 15) : lone.end() + 15].split())
-        return f"The brace {lone[0]} near “{near}” has no other half. {_ALLOWED}"
+        return f"The brace {lone[0]} near “{near}” has no matching brace. {_ALLOWED}"
     return ""
 
 
@@ -98,7 +98,7 @@ def agree(terms):
 
 
 def read_out_questions(account, terms):
-    """Return the questions that staff put to the customer on the phone, after reading the rest out."""
+    """Return the questions that staff ask the customer on the phone, after reading the rest to them."""
     return [
         f"Are you authorized to decide this for {account.name}?",
         f"Do you agree to these terms (version {terms.version})?",
@@ -106,5 +106,5 @@ def read_out_questions(account, terms):
 
 
 def batches_summary(count, items, total):
-    """Say how much it is in all, such as "3 batches, 65 items, $17,504.50 in total"."""
+    """Return how much there is, such as "3 batches, 65 items, $17,504.50 in total"."""
     return f"{counted(count, 'batch', 'batches')}, {counted(items, 'item', 'items')}, {money(total)} in total"

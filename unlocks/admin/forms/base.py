@@ -26,7 +26,7 @@ class CaseForm(forms.Form):
     """One verb of a case: who may, when it makes sense, what is typed for it and what is said afterwards."""
 
     verb = title = button = permission = danger = ""
-    # The ledger's kinds of entry that the verb writes: one that is newer than the page means that it is done already.
+    # The events that the verb records: one that is newer than the page means that it is done already.
     writes = ()
     # Whether the verb has transactions of its own that must not be part of another one.
     by_itself = False
@@ -54,8 +54,8 @@ class CaseForm(forms.Form):
     def offered(cls, case, user):
         return user.has_perm(cls.permission) and cls.fits(case, user)
 
-    def same(self, facts):
-        """Say whether an entry that the verb wrote, with these facts, is what this form asks for once more."""
+    def same(self, event):
+        """Say whether an event that the verb recorded is what this form asks for once more."""
         return True
 
     def carry_out(self, by):

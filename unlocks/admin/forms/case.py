@@ -1,161 +1,28 @@
-"""What staff type at the request desk. A form of a case carries out one verb and says what it did."""
+"""The verbs of a case. Each form says who may, when it makes sense, what is typed for it and what it did."""
 
-import re
 import uuid
 
 from django import forms
-from django.contrib.admin.widgets import AutocompleteSelect
 from django.contrib.auth import get_user_model
-from django.db.models import Q
 
-from ... import operations
+from ... import operations, roles
 from ...customer.forms import PinField
-from ...models import Account, Act, Batch, Contact, LedgerEntry, RequestedBatch, UnlockRequest
+from ...ledger import events
+from ...models import Batch, Contact, UnlockRequest
 from ...rules import Refusal
 from .base import CaseForm, ContactField, text
 from .consents import AttachEvidenceForm, RecordByPhoneForm, ResendReceiptForm
 
-Kind = LedgerEntry.Kind
-
 LISTED_BATCHES = 50
 FEW_BATCHES = 3  # up to so many, each is ticked by itself
-MOST_NUMBERS = 10_000
-
-
-class AccountForm(forms.Form):
-    """The first step of opening a request: whose batches?"""
-
-    account = forms.ModelChoiceField(
-        queryset=Account.objects.filter(active=True),
-        help_text="Its number or name, or how it begins.",
-        error_messages=dict.fromkeys(["required", "invalid_choice"], "Choose one of the active accounts."),
-    )
-
-    def __init__(self, *args, site, **kwargs):
-        super().__init__(*args, label_suffix="", **kwargs)
-        field = UnlockRequest._meta.get_field("account")
-        attrs = {"data-width": "100%", "data-dropdown-parent": "#account-box"}
-        self.fields["account"].widget = AutocompleteSelect(field, site, attrs=attrs)
-        self.fields["account"].widget.choices = self.fields["account"].choices
-
-
-class OpenRequestForm(forms.Form):
-    """The second step: who asks, why, and for which batches of the account; in the order of the page.
-
-    `only_batches` leaves everything but the batches unasked: that is what "Check the batches" needs.
-    """
-
-    requester = ContactField(
-        label="Asked by",
-        queryset=Contact.objects.none(),
-        widget=forms.RadioSelect,
-        error_messages={"required": "Choose who asks for the unlock."},
-    )
-    bypass_reason = forms.ChoiceField(
-        label="Why were the batches bypassed?",
-        choices=UnlockRequest.BypassReason.choices,
-        widget=forms.RadioSelect,
-        error_messages={"required": "Choose why the batches were bypassed."},
-    )
-    channel = forms.ChoiceField(
-        label="How they reached us",
-        choices=UnlockRequest.Channel.choices,
-        widget=forms.RadioSelect,
-        error_messages={"required": "Choose how they reached us."},
-    )
-    reason = text(
-        "Reason for the unlock",
-        help_text="In the customer's words: what do they want to do with them?",
-        missing="Write down what the customer wants to do with the batches.",
-    )
-    numbers = forms.CharField(
-        label="Batch numbers",
-        required=False,
-        help_text="Paste as many as you like, with commas, semicolons, spaces or lines between them.",
-        widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false", "autocomplete": "off"}),
-    )
-    picked = forms.ModelMultipleChoiceField(
-        label="Bypassed batches", queryset=Batch.objects.none(), required=False, widget=forms.CheckboxSelectMultiple
-    )
-
-    def __init__(self, data=None, *args, account, only_batches=False, **kwargs):
-        super().__init__(data, *args, label_suffix="", **kwargs)
-        self.account = account
-        self.only_batches = only_batches
-        self.chosen = Batch.objects.none()
-        self.fields["requester"].queryset = account.contacts.all()
-        self.fields["picked"].queryset = self._pickable()
-        if only_batches:
-            for field in self.fields.values():
-                field.required = False
-
-    def _pickable(self):
-        """List the first bypassed batches that are in no open request, and whatever was ticked before."""
-        busy = RequestedBatch.objects.filter(outcome__in=RequestedBatch.OPEN, batch__account=self.account)
-        bypassed = self.account.batches.filter(status=Batch.Status.BYPASSED)
-        listed = set(bypassed.exclude(pk__in=busy.values("batch")).values_list("pk", flat=True)[: LISTED_BATCHES + 1])
-        self.more_to_pick = len(listed) > LISTED_BATCHES
-        if self.more_to_pick:
-            listed.remove(min(listed))
-        if self.is_bound:
-            ticked = self.data.getlist(self.add_prefix("picked"))[:MOST_NUMBERS]
-            listed |= {int(key) for key in ticked if re.fullmatch(r"[0-9]{1,18}", key)}
-        return self.account.batches.filter(pk__in=listed)
-
-    def pickable(self):
-        """Pair each tick box with its batch."""
-        return [(box, box.data["value"].instance) for box in self["picked"]]
-
-    def clean_numbers(self):
-        """Fold what was pasted into distinct numbers, in the order in which they came."""
-        numbers = list(dict.fromkeys(re.split(r"[,;\s]+", self.cleaned_data["numbers"].strip())))
-        if len(numbers) > MOST_NUMBERS:
-            raise forms.ValidationError(
-                f"{len(numbers):,} numbers are more than one request can take at once ({MOST_NUMBERS:,}).",
-                code="too_many",
-            )
-        return [number for number in numbers if number]
-
-    def clean(self):
-        cleaned = super().clean()
-        numbers = cleaned.get("numbers", [])
-        picked = [batch.pk for batch in cleaned.get("picked", [])]
-        self.chosen = self.account.batches.filter(Q(pk__in=picked) | Q(number__in=numbers))
-        if numbers:
-            self._refuse_unknown(numbers)
-        if not numbers and not picked and not self.errors.keys() & {"numbers", "picked"}:
-            self.add_error("numbers", "Tick a batch, or paste the number of one.")
-        return cleaned
-
-    def _refuse_unknown(self, numbers):
-        known = set(self.account.batches.filter(number__in=numbers).values_list("number", flat=True))
-        unknown = [number for number in numbers if number not in known]
-        if not unknown:
-            return
-        named = ", ".join(number[:60] for number in unknown[:100])
-        more = f" and {len(unknown) - 100:,} more" if len(unknown) > 100 else ""
-        said = "no batch with this number" if len(unknown) == 1 else f"no batches with these {len(unknown):,} numbers"
-        self.add_error("numbers", forms.ValidationError(f"{self.account} has {said}: {named}{more}.", code="unknown"))
-
-    def carry_out(self, by, batches):
-        """Open the request for `batches`, which are among those chosen."""
-        return operations.open_request(
-            account=self.account,
-            requester=self.cleaned_data["requester"],
-            channel=self.cleaned_data["channel"],
-            bypass_reason=self.cleaned_data["bypass_reason"],
-            reason=self.cleaned_data["reason"],
-            batches=batches,
-            by=by,
-        )
 
 
 class AdviseForm(CaseForm):
     verb = "advise"
     title = "Offer the safer route"
     button = "Record the answer"
-    permission = "unlocks.open_request"
-    writes = (Kind.ADVISED,)
+    permission = operations.record_advice.permission
+    writes = (events.Advised,)
 
     advice = forms.ChoiceField(
         label="What did the customer choose?",
@@ -179,8 +46,8 @@ class VerifyPinForm(CaseForm):
     verb = "verify_pin"
     title = "Verify the PIN for the customer"
     button = "Verify the PIN"
-    permission = "unlocks.verify_pin"
-    writes = (Kind.PIN_VERIFIED, Kind.PIN_WRONG, Kind.PIN_LOCKED)
+    permission = operations.verify_pin.permission
+    writes = (events.PinVerified, events.PinWrong, events.PinLocked)
     by_itself = True  # a try must stay taken whatever happens afterwards
 
     pin = PinField(
@@ -201,8 +68,8 @@ class IssuePinForm(CaseForm):
     verb = "issue_pin"
     title = "Have a new PIN issued"
     button = "Issue a new PIN"
-    permission = "unlocks.issue_pin"
-    writes = (Kind.PIN_ISSUED,)
+    permission = operations.issue_pin.permission
+    writes = (events.PinIssued,)
 
     @classmethod
     def fits(cls, case, user):
@@ -219,8 +86,8 @@ class SendLinkForm(CaseForm):
     verb = "send_link"
     title = "Send a consent link"
     button = "Send the consent link"
-    permission = "unlocks.send_consent_link"
-    writes = (Kind.LINK_SENT,)
+    permission = operations.send_consent_link.permission
+    writes = (events.LinkSent,)
 
     contact = ContactField(
         label="To which Admin?",
@@ -249,8 +116,8 @@ class RevokeLinkForm(CaseForm):
     verb = "revoke_link"
     title = "Revoke the consent link"
     button = "Revoke the link"
-    permission = "unlocks.send_consent_link"
-    writes = (Kind.LINK_REVOKED,)
+    permission = operations.revoke_consent_link.permission
+    writes = (events.LinkRevoked,)
 
     @classmethod
     def fits(cls, case, user):
@@ -267,7 +134,7 @@ class UnlockForm(CaseForm):
     verb = "unlock"
     title = "Unlock"
     button = "Unlock…"
-    permission = "unlocks.unlock_batch"
+    permission = operations.unlock.permission
 
     def prepare(self):
         self.button = f"Unlock {self.case.ready:,} batch{'' if self.case.ready == 1 else 'es'}…"
@@ -279,17 +146,17 @@ class UnlockForm(CaseForm):
 
 class RelockForm(CaseForm):
     verb = "relock"
-    title = "Lock again"
-    button = "Lock again"
-    permission = "unlocks.relock_batch"
+    title = "Relock"
+    button = "Relock"
+    permission = operations.relock.permission
     danger = "danger"
 
-    why = text("Why are they locked again?", rows=2, missing="Say why they are locked again: it stays with the record.")
+    why = text("Why are they relocked?", rows=2, missing="Give the reason. It stays with the record.")
     key = forms.UUIDField(widget=forms.HiddenInput)
 
     def prepare(self):
         self.fields["key"].initial = uuid.uuid4
-        self.button = f"Lock {self.case.unlocked:,} again"
+        self.button = f"Relock {self.case.unlocked:,}"
 
     @classmethod
     def fits(cls, case, user):
@@ -299,14 +166,14 @@ class RelockForm(CaseForm):
         self.act = operations.relock(
             self.case.unlocked_batches(), why=self.cleaned_data["why"], by=by, key=self.cleaned_data["key"]
         )
-        return "Locked again."
+        return "Relocked."
 
 
 class ReExportForm(CaseForm):
     verb = "mark_re_exported"
     title = "Mark as re-exported"
     button = "Mark as re-exported"
-    permission = "unlocks.mark_re_exported_batch"
+    permission = operations.mark_re_exported.permission
 
     all = forms.BooleanField(required=False)
     batches = forms.ModelMultipleChoiceField(
@@ -352,8 +219,8 @@ class NoteForm(CaseForm):
     verb = "note"
     title = "Add a note"
     button = "Add the note"
-    permission = "unlocks.open_request"
-    writes = (Kind.NOTE,)
+    permission = operations.add_note.permission
+    writes = (events.Note,)
 
     text = text(
         "Note",
@@ -365,8 +232,8 @@ class NoteForm(CaseForm):
     def fits(cls, case, user):
         return True
 
-    def same(self, facts):
-        return facts.get("text") == self.cleaned_data["text"]
+    def same(self, event):
+        return event.text == self.cleaned_data["text"]
 
     def carry_out(self, by):
         operations.add_note(self.unlock_request, text=self.cleaned_data["text"], by=by)
@@ -377,8 +244,8 @@ class TakeForm(CaseForm):
     verb = "take"
     title = "Take this request"
     button = "Take it"
-    permission = "unlocks.open_request"
-    writes = (Kind.ASSIGNED,)
+    permission = operations.assign.permission
+    writes = (events.Assigned,)
 
     @classmethod
     def fits(cls, case, user):
@@ -393,8 +260,8 @@ class HandOverForm(CaseForm):
     verb = "hand_over"
     title = "Hand over"
     button = "Hand over"
-    permission = "unlocks.open_request"
-    writes = (Kind.ASSIGNED,)
+    permission = operations.assign.permission
+    writes = (events.Assigned,)
 
     to = forms.ModelChoiceField(
         label="To",
@@ -404,13 +271,8 @@ class HandOverForm(CaseForm):
     )
 
     def prepare(self):
-        self.fields["to"].queryset = (
-            get_user_model()
-            .objects.with_perm(self.permission, backend="django.contrib.auth.backends.ModelBackend")
-            .filter(is_staff=True)
-            .exclude(pk=self.unlock_request.assignee_id)
-            .order_by("username")
-        )
+        able = roles.staff_who_may(self.permission)
+        self.fields["to"].queryset = able.exclude(pk=self.unlock_request.assignee_id)
 
     def carry_out(self, by):
         operations.assign(self.unlock_request, to=self.cleaned_data["to"], by=by)
@@ -421,8 +283,8 @@ class WithdrawForm(CaseForm):
     verb = "withdraw"
     title = "Withdraw the consent"
     button = "Withdraw the consent"
-    permission = "unlocks.withdraw_consent"
-    writes = (Kind.WITHDRAWN,)
+    permission = operations.withdraw_consent.permission
+    writes = (events.Withdrawn,)
     danger = "danger"
 
     why = text("What did the customer say?", rows=2, missing="Write down what the customer said.")
@@ -430,8 +292,8 @@ class WithdrawForm(CaseForm):
     def prepare(self):
         unlocked = self.case.unlocked
         locked = f"{unlocked:,} batch{' is' if unlocked == 1 else 'es are'}" if unlocked else ""
-        at_once = f"{locked} locked again at once, and the" if unlocked else "Nothing is unlocked under it. The"
-        self.fields["why"].help_text = f"{at_once} request is closed. This can't be taken back."
+        at_once = f"{locked} relocked right away, and the" if unlocked else "Nothing is unlocked under it. The"
+        self.fields["why"].help_text = f"{at_once} request is closed. This can't be undone."
 
     @classmethod
     def fits(cls, case, user):
@@ -450,8 +312,8 @@ class CloseForm(CaseForm):
     verb = "close"
     title = "Close"
     button = "Close the request"
-    permission = "unlocks.open_request"
-    writes = (Kind.CLOSED,)
+    permission = operations.close_request.permission
+    writes = (events.Closed,)
 
     resolution = forms.ChoiceField(
         label="How did it end?",
@@ -496,11 +358,11 @@ class CancelForm(CaseForm):
     verb = "cancel"
     title = "Cancel"
     button = "Cancel the request"
-    permission = "unlocks.open_request"
-    writes = (Kind.CLOSED,)
+    permission = operations.close_request.permission
+    writes = (events.Closed,)
     danger = "danger"
 
-    why = text("Why is it cancelled?", rows=2, missing="Say why it is cancelled: it stays with the record.")
+    why = text("Why is it canceled?", rows=2, missing="Give the reason. It stays with the record.")
 
     @classmethod
     def fits(cls, case, user):
@@ -510,7 +372,7 @@ class CancelForm(CaseForm):
         operations.close_request(
             self.unlock_request, resolution=UnlockRequest.Resolution.CANCELED, why=self.cleaned_data["why"], by=by
         )
-        return f"{self.unlock_request} is cancelled; its batches stay locked."
+        return f"{self.unlock_request} is canceled; its batches stay locked."
 
 
 CASE_FORMS = {
@@ -535,16 +397,3 @@ CASE_FORMS = {
         CancelForm,
     )
 }
-
-
-class ActForm(forms.Form):
-    """What confirms a bulk act: the key that makes a second submit the same act, and for a relock the reason."""
-
-    key = forms.UUIDField(widget=forms.HiddenInput)
-    why = text("Why are they locked again?", rows=2, missing="Say why they are locked again: it stays with the record.")
-
-    def __init__(self, *args, kind, key, **kwargs):
-        super().__init__(*args, label_suffix="", **kwargs)
-        self.fields["key"].initial = key
-        if kind != Act.Kind.RELOCK:
-            del self.fields["why"]

@@ -9,10 +9,10 @@ from ... import evidence, operations
 from ...certificates import facts
 from ...customer.forms import Line
 from ...digest import sha256
-from ...models import ConsentEvidence, Contact, LedgerEntry
+from ...ledger import events
+from ...models import ConsentEvidence, Contact
+from ...texts.shown import terms_in_force, text_to_read_out
 from .base import CaseForm, ContactField
-
-Kind = LedgerEntry.Kind
 
 CHANGED = (
     "What you read out has changed in the meantime: a batch or the terms. Nothing was recorded. "
@@ -27,7 +27,7 @@ class EvidenceField(forms.FileField):
 
     def __init__(self, **kwargs):
         size = settings.EVIDENCE_MAX_BYTES // (1024 * 1024)
-        kinds = "PDF, PNG, JPEG or a saved mail (.eml)"
+        kinds = "PDF, PNG, JPEG or a saved email (.eml)"
         super().__init__(**{"help_text": f"{kinds}, at most {size} MiB. It can't be removed afterwards."} | kwargs)
         self.error_messages["empty"] = "This file is empty. Choose another one."
 
@@ -72,9 +72,9 @@ class RecordByPhoneForm(CaseForm):
     """Leads to the page with the text to read out; what was answered is recorded there (`AnswersForm`)."""
 
     verb = "record_by_phone"
-    title = "Take the consent down on the phone"
-    button = "Take the consent down…"
-    permission = "unlocks.record_phone_consent"
+    title = "Record the consent by phone"
+    button = "Record the consent by phone…"
+    permission = operations.record_phone_consent.permission
 
     @classmethod
     def fits(cls, case, user):
@@ -86,9 +86,9 @@ class AnswersForm(WithFile, CaseForm):
 
     verb = "record"
     title = "What they answered"
-    button = "Record the consent as taken down by me"
-    permission = "unlocks.record_phone_consent"
-    writes = (Kind.RECORDED_BY_PHONE,)
+    button = "Record the consent"
+    permission = operations.record_phone_consent.permission
+    writes = (events.RecordedByPhone,)
 
     TICKS = ("read_out", "authorized", "agreed")
 
@@ -122,7 +122,7 @@ class AnswersForm(WithFile, CaseForm):
         error_messages={"required": "If they do not agree, record nothing: add a note or close the request."},
     )
     what = forms.ChoiceField(
-        label="Is there a signed paper or a mail already?",
+        label="Is there a signed paper or an email already?",
         choices=[("", "Not now; it can be attached later"), *ConsentEvidence.What.choices],
         required=False,
         widget=forms.RadioSelect,
@@ -138,12 +138,12 @@ class AnswersForm(WithFile, CaseForm):
         return [self[name] for name in self.TICKS]
 
     def prepare(self):
-        self.text = operations.text_to_read_out(self.unlock_request)
+        self.text = text_to_read_out(self.unlock_request)
         admins = self.unlock_request.account.contacts.filter(is_admin=True)
         self.fields["contact"].queryset = admins
         self.fields["contact"].initial = self.unlock_request.requester_id
         self.fields["authorized"].label += f" for {self.unlock_request.account.name}"
-        self.fields["agreed"].label += f" to the terms (version {operations.terms_in_force().version})"
+        self.fields["agreed"].label += f" to the terms (version {terms_in_force().version})"
 
     def clean(self):
         cleaned = super().clean()
@@ -177,16 +177,15 @@ class AnswersForm(WithFile, CaseForm):
         attached = bool(self.cleaned_data["file"]) and self.attach(consent, by)
         paper = f" {attached.file_name} is attached." if attached else ""
         return (
-            f"{consent.reference} is recorded as taken down by you: {consent.signer_name} said yes on the phone."
-            f"{paper} Another person unlocks."
+            f"{consent.reference} is recorded by phone: {consent.signer_name} said yes.{paper} Another person unlocks."
         )
 
 
 class AttachEvidenceForm(WithFile, ConsentForm):
     verb = "attach"
-    title = "Attach a signed paper or a mail"
+    title = "Attach a signed paper or an email"
     button = "Attach the file"
-    permission = "unlocks.record_phone_consent"
+    permission = operations.attach_evidence.permission
 
     what = forms.ChoiceField(
         label="What is it?",
@@ -209,8 +208,8 @@ class ResendReceiptForm(ConsentForm):
     verb = "resend_receipt"
     title = "Send the receipt again"
     button = "Send the receipt again"
-    permission = "unlocks.send_consent_link"
-    writes = (Kind.RECEIPT_RESENT,)
+    permission = operations.resend_receipt.permission
+    writes = (events.ReceiptResent,)
 
     @classmethod
     def fits(cls, case, user):
@@ -220,8 +219,8 @@ class ResendReceiptForm(ConsentForm):
         if self.case.consent:
             self.where = f"It goes to {self.case.consent.contact.name}, {self.case.consent.contact.email}."
 
-    def same(self, facts):
-        return facts.get("consent") == self.case.consent.pk
+    def same(self, event):
+        return event.consent == self.case.consent.pk
 
     def carry_out(self, by):
         resent = operations.resend_receipt(self.case.consent, by=by)

@@ -1,7 +1,5 @@
 """What is typed when consent terms are drafted, compared or looked at."""
 
-import unicodedata
-
 from django import forms
 
 from ...customer.forms import Line, Lines
@@ -14,10 +12,14 @@ LONGEST = 20_000
 class TermsForm(forms.Form):
     """The words of a draft. `seen` says which words its writer began with."""
 
+    # Two versions that differ in what nobody sees would look the same.
     title = Line(
-        help_text="It stands above the terms. No placeholders.", error_messages={"required": "Type the title."}
+        joiners=False,
+        help_text="Shown above the terms. No placeholders.",
+        error_messages={"required": "Type the title."},
     )
     text = Lines(
+        joiners=False,
         max_length=LONGEST,
         error_messages={"required": "Type the terms."},
         help_text=f"Placeholders: {' and '.join(wording.PLACEHOLDERS)}. A blank line begins a new paragraph.",
@@ -29,13 +31,13 @@ class TermsForm(forms.Form):
         super().__init__(*args, label_suffix="", **kwargs)
 
     def clean_title(self):
-        title = _in_plain_sight(self.cleaned_data["title"])
+        title = self.cleaned_data["title"]
         if "{" in title or "}" in title:
             raise forms.ValidationError("A title holds no braces: placeholders are for the text alone.")
         return title
 
     def clean_text(self):
-        text = _in_plain_sight(self.cleaned_data["text"])
+        text = self.cleaned_data["text"]
         if problem := wording.terms_problem(text):
             raise forms.ValidationError(problem)
         return text
@@ -67,13 +69,3 @@ class SoftwareForm(forms.Form):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, label_suffix="", **kwargs)
-
-
-def _in_plain_sight(text):
-    """Refuse marks that take no room, which come along when text is pasted: two versions would look the same."""
-    for place, character in enumerate(text):
-        if unicodedata.category(character) == "Cf":
-            near = " ".join(text[max(0, place - 20) : place].split())
-            name = unicodedata.name(character, "without a name").lower()
-            raise forms.ValidationError(f"A character that can't be seen ({name}) stands after “{near}”. Delete it.")
-    return text

@@ -296,7 +296,7 @@ GUARDS = [
         "AND p.id = {new}.contact_id AND p.is_admin AND p.email = {new}.email AND t.published_at IS NOT NULL "
         "AND e.kind = 'pin_verified' AND e.user_id = {new}.recorded_by_id AND e.at > {half_an_hour_ago} "
         "AND (a.pin_issued_at IS NULL OR e.at >= a.pin_issued_at)))",
-        "Whoever records a consent by phone has verified the PIN for this request within 30 minutes.",
+        "The person who records a consent by phone has verified the PIN for this request within 30 minutes.",
     ),
     Guard(
         "evidence_is_of_a_consent_recorded_by_phone",

@@ -7,9 +7,9 @@ from django.utils import timezone
 
 from ...ledger import anchors
 
-MAIL = (
-    "This is how far the ledger of Unlock Desk has come. Keep this mail: should the end of the ledger be cut off one "
-    "day, or an older database be put in its place, it shows against this.\nTo check: save this mail as a file, and "
+EMAIL = (
+    "This is how far the ledger of Unlock Desk has come. Keep this email: if the end of the ledger is ever cut "
+    "off, or an older database is put in its place, this shows it.\nTo check: save this email as a file, and "
     "run “manage.py verify_audit --anchor FILE” on the desk.\n\n{anchor}\n"
 )
 
@@ -29,16 +29,16 @@ class Command(BaseCommand):
             "overwritten; when an anchor that is in it does not fit the ledger any more, nothing is written and the "
             "command exits with 1. For each month or year a new file can be begun.",
         )
-        parser.add_argument("--mail", metavar="ADDRESS", help="a mailbox that the desk's database owner cannot empty")
+        parser.add_argument("--email", metavar="ADDRESS", help="a mailbox that the desk's database owner cannot empty")
 
-    def handle(self, *args, to, mail, **options):
-        if not (to or mail):
-            raise CommandError("Say where the anchor goes: --to FILE, --mail ADDRESS, or both.")
+    def handle(self, *args, to, email, **options):
+        if not (to or email):
+            raise CommandError("Say where the anchor goes: --to FILE, --email ADDRESS, or both.")
         anchor = anchors.now(timezone.now())
         if to:
             self._add(anchor, to)
-        if mail:
-            self._mail(anchor, mail, to)
+        if email:
+            self._email(anchor, email, to)
         self.stdout.write(f"Anchor: entry {anchor.sequence}, {anchor.hash}")
 
     def _add(self, anchor, path):
@@ -58,10 +58,10 @@ class Command(BaseCommand):
         except (anchors.NotAnchors, UnicodeDecodeError) as error:
             raise CommandError(f"Nothing was written: {path} is not a file of anchors: {error}.") from error
 
-    def _mail(self, anchor, address, path):
+    def _email(self, anchor, address, path):
         try:
-            send_mail(f"Unlock Desk anchor {anchor.sequence}", MAIL.format(anchor=anchor), None, [address])
+            send_mail(f"Unlock Desk anchor {anchor.sequence}", EMAIL.format(anchor=anchor), None, [address])
         except (OSError, ValueError) as error:  # SMTPException is an OSError
             written = f" It was written to {path}." if path else ""
             said = " ".join(str(error).split()) or type(error).__name__
-            raise CommandError(f"The anchor could not be mailed to {address}: {said}.{written}") from error
+            raise CommandError(f"The anchor could not be emailed to {address}: {said}.{written}") from error

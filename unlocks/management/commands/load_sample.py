@@ -9,12 +9,16 @@ from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
 from ... import history, operations
 from ...actors import Actor
+from ...digest import canonical
+from ...ledger import chain, events
 from ...models import Account, Batch, BatchItem, Contact, UnlockRequest
+from ...texts.shown import shown_text, text_to_read_out
 
 USERS = {
     "agent": ("Agent", "unlock-as-agent"),
@@ -73,11 +77,13 @@ class Command(BaseCommand):
             user.groups.add(Group.objects.get(name=group))
         get_user_model().objects.create_superuser("admin", password="unlock-as-admin")  # noqa: S106
         draw = Random(20261101)  # noqa: S311
-        accounts = [self._account(*row, draw) for row in ACCOUNTS]
+        desk = Actor.desk()
+        with transaction.atomic():
+            accounts = [self._account(*row, draw, desk) for row in ACCOUNTS]
+            chain.append(events.Imported(source="the sample data"), by=desk)
         self._cases(accounts)
 
-    def _account(self, number, name, software, admin, email, pin, draw):
-        desk = Actor.desk()
+    def _account(self, number, name, software, admin, email, pin, draw, desk):
         account = Account(number=number, name=name, accounting_software=software)
         if pin:
             account.pin_hash, account.pin_issued_at = make_password(pin), timezone.now()
@@ -96,10 +102,10 @@ class Command(BaseCommand):
             code, kind_name, kind = KINDS[place % len(KINDS)]
             day = today - timedelta(days=3 + place * 2)
             status = ["bypassed"] * 8 + ["exported", "posted", "bypassed", "pending"]
-            self._batch(account, f"{day:%Y%m%d}-{code}", kind_name, kind, status[place], day, place == 10, draw)
+            self._batch(account, f"{day:%Y%m%d}-{code}", kind_name, kind, status[place], day, place == 10, draw, desk)
         return account
 
-    def _batch(self, account, number, name, kind, status, day, period_closed, draw):
+    def _batch(self, account, number, name, kind, status, day, period_closed, draw, desk):
         items = [Decimal(draw.randint(4_500, 190_000)) / 100 for _ in range(draw.randint(3, 14))]
         batch = history.save(
             Batch(
@@ -114,10 +120,11 @@ class Command(BaseCommand):
                 exported_on=day + timedelta(days=1) if status == "exported" else None,
                 period_closed=period_closed,
             ),
-            by=Actor.desk(),
+            by=desk,
             why="Sample data",
         )
         for place, amount in enumerate(items, start=1):
+            line = {"sku": "SVC", "description": "Service call", "quantity": "1", "total": str(amount)}
             history.save(
                 BatchItem(
                     batch=batch,
@@ -128,9 +135,9 @@ class Command(BaseCommand):
                     amount=amount,
                     memo="",
                     export_id=f"QBO-{draw.randint(1000, 9999)}" if draw.random() < 0.02 else "",
-                    lines=[{"sku": "SVC", "description": "Service call", "quantity": "1", "total": str(amount)}],
+                    lines=canonical([line]),
                 ),
-                by=Actor.desk(),
+                by=desk,
                 why="Sample data",
             )
 
@@ -154,7 +161,7 @@ class Command(BaseCommand):
         self._agree(ready, self._ask(ready, agent), "730264", "Controller")
         # Ready too, on a consent that the agent took down on the phone: another person has to unlock.
         if settings.PHONE_CONSENT:
-            phoned = self._open(cedar, 2, agent, "by_mistake", "On the road, without mail; calls from the van.")
+            phoned = self._open(cedar, 2, agent, "by_mistake", "On the road, without email; calls from the van.")
             operations.record_advice(phoned, advice=UnlockRequest.Advice.WANTS_EXPORT, by=agent)
             self._record_by_phone(phoned, agent, "358291", "Owner")
         # Unlocked, to be exported by the customer.
@@ -192,7 +199,7 @@ class Command(BaseCommand):
         link = operations.open_consent_link(link, by=customer)
         operations.verify_customer_pin(link, pin=pin, by=customer)
         link = operations.link_for(url.rstrip("/").rsplit("/", 1)[-1])
-        operations.give_consent(link, name=link.sent_to.name, role=role, shown=operations.shown_text(link), by=customer)
+        operations.give_consent(link, name=link.sent_to.name, role=role, shown=shown_text(link), by=customer)
 
     def _record_by_phone(self, request, by, pin, role):
         operations.verify_pin(request, pin=pin, by=by)
@@ -202,7 +209,7 @@ class Command(BaseCommand):
             contact=request.requester,
             name=request.requester.name,
             role=role,
-            shown=operations.text_to_read_out(request),
+            shown=text_to_read_out(request),
             by=by,
         )
 
@@ -222,7 +229,7 @@ class Command(BaseCommand):
             say(f"  The account PIN of {ACCOUNTS[0][1]} is {ACCOUNTS[0][5]}.")
         say("")
         say(f"  Account PINs    {', '.join(f'{row[1]} {row[5]}' for row in ACCOUNTS if row[5])}")
-        say(f"  Mails are files in {settings.BASE_DIR / 'var' / 'mail'}")
+        say(f"  Emails are files in {settings.BASE_DIR / 'var' / 'mail'}")
         say("")
 
     def _fresh_link(self, number):

@@ -28,8 +28,8 @@ class Command(BaseCommand):
             type=Path,
             default=[],
             metavar="FILE",
-            help="what the ledger was once: a file of export_anchor, its mail, or the JSON of a certificate. Shows a "
-            "tail that was cut off, an older database put in place, a ledger written anew. Can be given several times.",
+            help="what the ledger was once: a file of export_anchor, its email, or the JSON of a certificate. Shows a "
+            "tail that was cut off, an older database put in place, a rewritten ledger. Can be given several times.",
         )
 
     def handle(self, *args, anchor, **options):

@@ -1,0 +1,1351 @@
+"""Each clause of each guard has a row here that is refused, or let through, because of that clause alone.
+
+A row is a generator over the scene. Up to its `yield` no guard is in place, so that whatever a guard relies on
+another for is tried as well; what follows meets one guard alone. `python -m tests.mutants` deletes the clauses one by
+one and sees whether a row notices.
+"""
+
+import re
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from unittest import mock
+
+import pytest
+from django.apps import apps
+from django.contrib.auth import get_user_model
+from django.db import DatabaseError, connection, transaction
+from django.utils import timezone
+
+from tests import factories
+from tests.attacks import (
+    as_shown,
+    evidence,
+    forge_consent,
+    grant,
+    ledger_entry,
+    line,
+    make_scene,
+    published_terms,
+    rows,
+    said_by,
+    sql,
+    unlock,
+    unlocked_under,
+    used_link,
+    write,
+)
+from unlocks.database import fingerprint, guards
+from unlocks.database.guards import declared
+from unlocks.models import (
+    Account,
+    Batch,
+    BatchItem,
+    Consent,
+    ConsentedBatch,
+    ConsentLink,
+    ConsentTerms,
+    ConsentWithdrawal,
+    Contact,
+    LedgerEntry,
+    RequestedBatch,
+    UnlockRequest,
+)
+
+pytestmark = pytest.mark.django_db
+User = get_user_model()
+
+
+@dataclass(frozen=True)
+class Row:
+    guard: str
+    name: str
+    steps: callable
+    refused: bool
+    only: str = ""
+
+
+ROWS = []
+
+
+def refuses(guard, name="", only=""):
+    return _listed(guard, name, only, refused=True)
+
+
+def allows(guard, name="", only=""):
+    return _listed(guard, name, only, refused=False)
+
+
+def _listed(guard, name, only, refused):
+    def listed(steps):
+        ROWS.append(Row(guard, name or steps.__name__, steps, refused, only))
+        return steps
+
+    return listed
+
+
+@pytest.fixture(scope="module")
+def scene(shared):
+    made = make_scene()
+    connection.check_constraints()  # PostgreSQL drops no trigger of a table with checks still to come
+    guards.remove()
+    return made
+
+
+@contextmanager
+def in_place(*names, keeping=False, blanking=False):
+    """Put these guards in place and no others; `keeping` and `blanking` stand for those that are declared by table."""
+    growing = declared.append_only_tables() if keeping else {}
+    with mock.patch.multiple(
+        declared,
+        GUARDS=[guard for guard in declared.GUARDS if guard.name in names],
+        NEVER_DELETED=declared.NEVER_DELETED if keeping else {},
+        BLANKED_BY=declared.BLANKED_BY if blanking else [],
+        append_only_tables=lambda: growing,
+    ):
+        guards.install()
+        yield
+
+
+def change(model, row, **columns):
+    """Change one row by one statement."""
+    assert rows(model, row).update(**columns) == 1
+
+
+# --- A batch ----------------------------------------------------------------------------------------------------------
+
+
+def in_status(scene, status):
+    """Return the columns of a batch of that status, as the constraints ask for them."""
+    held = {"grant": grant(scene.ready), "unlocked_by": scene.agent, "unlocked_until": timezone.now()}
+    days = {"bypassed_on": "2026-05-02", "exported_on": "2026-05-03"}
+    return {"status": status, **days, **(held if status == "unlocked" else dict.fromkeys(held))}
+
+
+for _status in ("pending", "posted", "exported", "bypassed"):
+
+    @allows("batch_starts_locked", f"starts_{_status}")
+    def _starts(scene, status=_status):
+        yield
+        write(Batch(account=scene.home, number="new", **in_status(scene, status)))
+
+
+@refuses("batch_starts_locked")
+def starts_unlocked(scene):
+    yield
+    write(Batch(account=scene.home, number="new", **in_status(scene, "unlocked")))
+
+
+@refuses("batch_starts_locked")
+def starts_with_a_fingerprint(scene):
+    yield
+    write(Batch(account=scene.home, number="new", fingerprint="f" * 64, **in_status(scene, "bypassed")))
+
+
+def in_outcome(scene, outcome):
+    return {"outcome": outcome}
+
+
+def at_stage(scene, status):
+    """Return the columns of a request of that status, as the constraints ask for them."""
+    closed = {"closed_at": timezone.now(), "resolution": "canceled"} if status == "closed" else {}
+    return {"status": status, "closed_at": None, "resolution": "", **closed}
+
+
+def _bare(scene):
+    return scene.bare
+
+
+def _waiting_line(scene):
+    return line(scene.awaiting)
+
+
+def _waiting_request(scene):
+    return scene.awaiting.unlock_request
+
+
+_MOVES = [
+    ("batch_moves_along_the_arrows", declared.BATCH_ARROWS, Batch, _bare, in_status),
+    ("line_moves_along_the_arrows", declared.LINE_ARROWS, RequestedBatch, _waiting_line, in_outcome),
+    ("request_moves_along_the_arrows", declared.REQUEST_ARROWS, UnlockRequest, _waiting_request, at_stage),
+]
+for _guard, _arrows, _model, _row, _columns in _MOVES:
+    _statuses = sorted({status for arrow in _arrows for status in arrow})
+    for _old, _new in [(_old, _new) for _old in _statuses for _new in _statuses]:
+        _list = allows if _old == _new or (_old, _new) in _arrows else refuses
+
+        @_list(_guard, f"{_old}_to_{_new}")
+        def _moves(scene, model=_model, row=_row, columns=_columns, old=_old, new=_new):
+            change(model, row(scene), **columns(scene, old))
+            yield
+            change(model, row(scene), **columns(scene, new))
+
+
+# What a row keeps, and another value for it.
+_KEPT = {
+    "batch_keeps_its_identity": (Batch, _bare, ["account_id", "number"]),
+    "line_keeps_its_identity": (RequestedBatch, _waiting_line, ["unlock_request_id", "batch_id"]),
+    "request_keeps_its_identity": (
+        UnlockRequest,
+        _waiting_request,
+        ["account_id", "requester_id", "opened_by_id", "opened_at"],
+    ),
+    "account_keeps_its_number": (Account, lambda scene: scene.emptyaccount, ["number"]),
+    "contact_keeps_its_account": (Contact, lambda scene: scene.stranger, ["account_id"]),
+    "item_keeps_its_key": (BatchItem, lambda scene: scene.bare.items.first(), []),
+    "terms_keep_their_key": (ConsentTerms, lambda scene: scene.draft, ["version"]),
+    "user_keeps_the_key": (User, lambda scene: scene.idle, ["username"]),
+    "link_goes_one_way": (
+        ConsentLink,
+        lambda scene: scene.awaiting.link,
+        ["unlock_request_id", "sent_to_id", "email", "terms_id", "token_hash", "sent_by_id", "sent_at"],
+    ),
+}
+_OTHER = {
+    "account_id": lambda scene: scene.neighbour.account.pk,
+    "number": lambda scene: "other",
+    "unlock_request_id": lambda scene: scene.neighbour.unlock_request.pk,
+    "batch_id": lambda scene: scene.bare.pk,
+    "requester_id": lambda scene: scene.neighbour.admin.pk,
+    "opened_by_id": lambda scene: scene.second.pk,
+    "opened_at": lambda scene: timezone.now(),
+    "version": lambda scene: 9,
+    "username": lambda scene: "other",
+    "sent_to_id": lambda scene: scene.neighbour.admin.pk,
+    "email": lambda scene: "elsewhere@example.com",
+    "terms_id": lambda scene: scene.draft.pk,
+    "token_hash": lambda scene: "f" * 64,
+    "sent_by_id": lambda scene: scene.second.pk,
+    "sent_at": lambda scene: timezone.now(),
+}
+for _guard, (_model, _row, _columns) in _KEPT.items():
+    # PostgreSQL refuses another key before it asks any guard.
+    @refuses(_guard, "another_id", only="sqlite")
+    def _another_id(scene, model=_model, row=_row):
+        yield
+        sql(f"UPDATE {model._meta.db_table} SET id = 999999 WHERE id = %s", row(scene).pk)
+
+    for _column in _columns:
+
+        @refuses(_guard, f"another_{_column}")
+        def _another_value(scene, model=_model, row=_row, column=_column):
+            yield
+            change(model, row(scene), **{column: _OTHER[column](scene)})
+
+
+# --- An unlock --------------------------------------------------------------------------------------------------------
+
+
+@allows("batch_unlocked_only_with_consent")
+def everything_is_as_it_should_be(scene):
+    yield
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+
+
+@allows("batch_unlocked_only_with_consent")
+def the_second_batch_of_an_unlocked_request(scene):
+    change(UnlockRequest, scene.ready.unlock_request, status="unlocked")
+    second = scene.ready.batches[1]
+    yield
+    unlock(second, grant(scene.ready, second), scene.agent)
+
+
+@allows("batch_unlocked_only_with_consent")
+def recorded_by_phone_and_unlocked_by_another(scene):
+    yield
+    unlock(scene.by_phone.batch, grant(scene.by_phone), scene.second)
+
+
+@allows("batch_unlocked_only_with_consent")
+def another_status_needs_no_consent(scene):
+    yield
+    change(Batch, scene.bare, status="exported", exported_on="2026-05-03")
+
+
+@allows("batch_unlocked_only_with_consent")
+def unlocked_as_before(scene):
+    change(RequestedBatch, line(scene.unlocked), outcome="relocked")
+    yield
+    change(Batch, scene.unlocked.batch, status="unlocked")
+
+
+@refuses("batch_unlocked_only_with_consent")
+def in_a_closed_period(scene):
+    change(Batch, scene.ready.batch, period_closed=True)
+    yield
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+
+
+for _column, _value in {
+    "number": "other",
+    "name": "Other",
+    "total": 1,
+    "item_count": 9,
+    "posted_on": "2026-05-09",
+    "bypassed_on": "2026-05-09",
+}.items():
+
+    @refuses("batch_unlocked_only_with_consent", f"with_another_{_column}")
+    def _changed(scene, column=_column, value=_value):
+        columns = unlocked_under(grant(scene.ready), scene.agent) | {column: value}
+        yield
+        change(Batch, scene.ready.batch, **columns)
+
+
+def withdraw(consent):
+    write(ConsentWithdrawal(consent=consent, at=timezone.now(), actor="raw", why="Raw"))
+
+
+def not_ready(spoil):
+    """List a row: the ready batch can't be unlocked once `spoil` has been at its grant and its line."""
+
+    @refuses("batch_unlocked_only_with_consent", spoil.__name__)
+    def steps(scene):
+        consented = grant(scene.ready)
+        spoil(scene, consented, line(scene.ready))
+        yield
+        unlock(scene.ready.batch, consented, scene.agent)
+
+    return spoil
+
+
+@not_ready
+def its_grant_is_of_another_batch(scene, consented, requested):
+    change(ConsentedBatch, consented, batch=scene.bare)
+
+
+@not_ready
+def its_line_is_of_another_batch(scene, consented, requested):
+    change(RequestedBatch, requested, batch=scene.bare)
+
+
+@not_ready
+def its_grant_is_of_another_line(scene, consented, requested):
+    change(ConsentedBatch, consented, requested_batch=line(scene.ready, scene.ready.batches[1]))
+
+
+@not_ready
+def its_line_names_no_consent(scene, consented, requested):
+    change(RequestedBatch, requested, consented=None)
+
+
+@not_ready
+def its_line_was_unlocked_before(scene, consented, requested):
+    change(RequestedBatch, requested, outcome="relocked")
+
+
+@not_ready
+def its_line_is_of_another_request(scene, consented, requested):
+    change(RequestedBatch, requested, unlock_request=scene.reasked.unlock_request)
+
+
+@not_ready
+def its_request_is_of_another_account(scene, consented, requested):
+    change(UnlockRequest, scene.ready.unlock_request, account=scene.neighbour.account)
+
+
+@not_ready
+def its_request_was_asked_again(scene, consented, requested):
+    change(UnlockRequest, scene.ready.unlock_request, status="awaiting_consent")
+
+
+@not_ready
+def its_account_is_not_active(scene, consented, requested):
+    change(Account, scene.home, active=False)
+
+
+@not_ready
+def its_consent_was_declined(scene, consented, requested):
+    # By what it says alone: a declined consent has no end and would be refused for that.
+    with constraint_lifted(Consent, "unlocks_consent_agreed_is_signed"):
+        change(Consent, scene.ready.consent, decision="declined")
+
+
+@not_ready
+def its_consent_has_expired(scene, consented, requested):
+    change(Consent, scene.ready.consent, valid_until=timezone.now() - timedelta(seconds=1))
+
+
+@not_ready
+def its_content_is_another_than_was_agreed(scene, consented, requested):
+    change(ConsentedBatch, consented, fingerprint="f" * 64)
+
+
+@not_ready
+def its_content_and_what_was_agreed_are_blank(scene, consented, requested):
+    change(ConsentedBatch, consented, fingerprint="")
+    change(Batch, scene.ready.batch, fingerprint="")
+
+
+@not_ready
+def its_consent_was_withdrawn(scene, consented, requested):
+    withdraw(scene.ready.consent)
+
+
+@refuses("batch_unlocked_only_with_consent")
+def under_a_grant_of_another_request(scene):
+    yield
+    unlock(scene.ready.batch, grant(scene.neighbour), scene.agent)
+
+
+@refuses("batch_unlocked_only_with_consent")
+def withdrawn_while_an_earlier_consent_of_the_request_stands(scene):
+    withdraw(scene.reasked.consent)
+    yield
+    unlock(scene.reasked.batch, grant(scene.reasked), scene.agent)
+
+
+@refuses("batch_unlocked_only_with_consent")
+def by_the_person_who_recorded_the_consent(scene):
+    yield
+    unlock(scene.by_phone.batch, grant(scene.by_phone), scene.agent)
+
+
+# --- While it is unlocked, and after ----------------------------------------------------------------------------------
+
+for _column, _value in {
+    "grant": lambda scene: grant(scene.ready),
+    "unlocked_until": lambda scene: timezone.now() + timedelta(days=3650),
+    "unlocked_by": lambda scene: scene.second,
+}.items():
+
+    @refuses("batch_grant_does_not_change", f"another_{_column}")
+    def _held_on(scene, column=_column, value=_value):
+        yield
+        change(Batch, scene.unlocked.batch, **{column: value(scene)})
+
+
+@allows("batch_grant_does_not_change")
+def the_same_as_before(scene):
+    held = rows(Batch, scene.unlocked.batch).values("grant", "unlocked_until", "unlocked_by").get()
+    yield
+    change(Batch, scene.unlocked.batch, **held)
+
+
+@allows("batch_grant_does_not_change")
+def unlocked(scene):
+    yield
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+
+
+@allows("batch_grant_does_not_change")
+def relocked(scene):
+    yield
+    change(Batch, scene.unlocked.batch, **in_status(scene, "bypassed"))
+
+
+@refuses("batch_grant_is_used_up")
+def relocked_while_its_line_waits(scene):
+    change(RequestedBatch, line(scene.unlocked), outcome="waiting")
+    yield
+    change(Batch, scene.unlocked.batch, **in_status(scene, "bypassed"))
+
+
+@allows("batch_grant_is_used_up")
+def relocked_while_its_line_is_unlocked(scene):
+    yield
+    change(Batch, scene.unlocked.batch, **in_status(scene, "bypassed"))
+
+
+@allows("batch_grant_is_used_up")
+def bypassed_without_having_been_unlocked(scene):
+    change(Batch, scene.bare, **in_status(scene, "posted"))
+    yield
+    change(Batch, scene.bare, **in_status(scene, "bypassed"))
+
+
+@allows("batch_grant_is_used_up")
+def still_unlocked_while_its_line_waits(scene):
+    change(RequestedBatch, line(scene.unlocked), outcome="waiting")
+    yield
+    change(Batch, scene.unlocked.batch, status="unlocked")
+
+
+# --- The fingerprint --------------------------------------------------------------------------------------------------
+
+
+@refuses("batch_fingerprint_is_true")
+def made_up(scene):
+    yield
+    change(Batch, scene.bare, fingerprint="f" * 64)
+
+
+@allows("batch_fingerprint_is_true")
+def blanked(scene):
+    yield
+    change(Batch, scene.ready.batch, fingerprint="")
+
+
+@allows("batch_fingerprint_is_true")
+def taken(scene):
+    yield
+    assert fingerprint.take(rows(Batch, scene.bare)) == 1
+
+
+@allows("batch_fingerprint_is_true")
+def written_over_itself(scene):
+    """It was judged when it came, and is not taken again for each later change of the row."""
+    change(Batch, scene.bare, fingerprint="f" * 64)
+    yield
+    change(Batch, scene.bare, fingerprint="f" * 64)
+
+
+# --- A line of a request ----------------------------------------------------------------------------------------------
+
+
+@allows("line_starts_waiting")
+def joins_an_open_request(scene):
+    yield
+    write(RequestedBatch(unlock_request=scene.ready.unlock_request, batch=scene.bare))
+
+
+@refuses("line_starts_waiting")
+def line_starts_unlocked(scene):
+    yield
+    write(RequestedBatch(unlock_request=scene.ready.unlock_request, batch=scene.bare, outcome="unlocked"))
+
+
+@refuses("line_starts_waiting")
+def line_starts_consented(scene):
+    yield
+    write(RequestedBatch(unlock_request=scene.ready.unlock_request, batch=scene.bare, consented=grant(scene.ready)))
+
+
+@refuses("line_starts_waiting")
+def joins_a_request_of_another_account(scene):
+    yield
+    write(RequestedBatch(unlock_request=scene.neighbour.unlock_request, batch=scene.bare))
+
+
+@refuses("line_starts_waiting")
+def joins_a_closed_request(scene):
+    yield
+    write(RequestedBatch(unlock_request=scene.withdrawn.unlock_request, batch=scene.bare))
+
+
+def _line_becomes(to, case="unlocked", batch_is="", **columns):
+    """Return steps: a line, changed as told, its batch in that status, comes to an outcome."""
+
+    def steps(scene):
+        requested = line(scene.cases[case])
+        if columns:
+            change(RequestedBatch, requested, **columns)
+        if batch_is:
+            change(Batch, requested.batch, **in_status(scene, batch_is))
+        yield
+        change(RequestedBatch, requested, outcome=to)
+
+    return steps
+
+
+for _name, _list, _steps in [
+    ("dropped", allows, _line_becomes("not_unlocked", "ready")),
+    ("dropped_without_a_consent", allows, _line_becomes("not_unlocked", "awaiting")),
+    ("dropped_while_unlocked_for_another", allows, _line_becomes("not_unlocked", outcome="waiting", consented=None)),
+    ("dropped_while_unlocked_for_it", refuses, _line_becomes("not_unlocked", outcome="waiting")),
+    ("unlocked", allows, _line_becomes("unlocked", outcome="waiting")),
+    ("unlocked_while_bypassed", refuses, _line_becomes("unlocked", "ready")),
+    ("unlocked_while_exported", refuses, _line_becomes("unlocked", "ready", batch_is="exported")),
+    ("unlocked_for_another", refuses, _line_becomes("unlocked", outcome="waiting", consented=None)),
+    ("re_exported", allows, _line_becomes("re_exported", batch_is="exported")),
+    ("re_exported_while_unlocked", refuses, _line_becomes("re_exported")),
+    ("re_exported_while_bypassed", refuses, _line_becomes("re_exported", batch_is="bypassed")),
+    ("relocked", allows, _line_becomes("relocked", batch_is="bypassed")),
+    ("relocked_while_unlocked", refuses, _line_becomes("relocked")),
+    ("relocked_while_exported", refuses, _line_becomes("relocked", batch_is="exported")),
+    ("waiting_as_before", allows, _line_becomes("waiting", "ready")),
+]:
+    _list("line_follows_its_batch", _name)(_steps)
+
+
+@refuses("line_follows_its_batch")
+def unlocked_under_a_grant_that_was_left_over(scene):
+    requested = line(scene.unlocked)
+    change(RequestedBatch, requested, outcome="waiting")
+    with constraint_lifted(Batch, "unlocks_batch_grant_iff_unlocked"):
+        change(Batch, requested.batch, status="bypassed")
+    yield
+    change(RequestedBatch, requested, outcome="unlocked")
+
+
+def _earlier(scene):
+    """Return the grant that an earlier consent gave to a line."""
+    return ConsentedBatch.objects.get(consent=scene.reasked.first, batch=scene.reasked.batch)
+
+
+@allows("line_names_its_own_consent")
+def another_consent_given_for_it(scene):
+    yield
+    change(RequestedBatch, line(scene.reasked), consented=_earlier(scene))
+
+
+@refuses("line_names_its_own_consent")
+def a_consent_given_for_another_line(scene):
+    yield
+    change(RequestedBatch, line(scene.reasked), consented=grant(scene.reasked, scene.reasked.batches[1]))
+
+
+@refuses("line_names_its_own_consent")
+def another_consent_once_it_is_unlocked(scene):
+    change(RequestedBatch, line(scene.reasked), outcome="unlocked")
+    yield
+    change(RequestedBatch, line(scene.reasked), consented=_earlier(scene))
+
+
+@allows("line_names_its_own_consent")
+def the_same_consent_once_it_is_unlocked(scene):
+    change(RequestedBatch, line(scene.reasked), outcome="unlocked")
+    yield
+    change(RequestedBatch, line(scene.reasked), consented=grant(scene.reasked))
+
+
+# --- A request --------------------------------------------------------------------------------------------------------
+
+
+def _open(scene, status):
+    opened = {"account": scene.home, "requester": scene.ready.admin, "opened_by": scene.agent}
+    write(UnlockRequest(**opened, opened_at=timezone.now(), status=status))
+
+
+@allows("request_starts_open")
+def starts_open(scene):
+    yield
+    _open(scene, "open")
+
+
+@refuses("request_starts_open")
+def starts_ready(scene):
+    yield
+    _open(scene, "consented")
+
+
+@refuses("request_keeps_its_identity")
+def a_closed_one_changes(scene):
+    yield
+    change(UnlockRequest, scene.withdrawn.unlock_request, resolution="re_exported")
+
+
+@allows("request_keeps_its_identity")
+def an_open_one_changes(scene):
+    yield
+    change(UnlockRequest, scene.awaiting.unlock_request, reason="Another")
+
+
+def _becomes_ready(case, status="awaiting_consent"):
+    def steps(scene):
+        unlock_request = scene.cases[case].unlock_request
+        change(UnlockRequest, unlock_request, **at_stage(scene, status))
+        yield
+        change(UnlockRequest, unlock_request, status="consented")
+
+    return steps
+
+
+allows("request_ready_only_with_consent", "agreed")(_becomes_ready("ready"))
+allows("request_ready_only_with_consent", "ready_as_before")(_becomes_ready("awaiting", "consented"))
+refuses("request_ready_only_with_consent", "not_agreed")(_becomes_ready("awaiting"))
+refuses("request_ready_only_with_consent", "declined")(_becomes_ready("declined"))
+refuses("request_ready_only_with_consent", "withdrawn")(_becomes_ready("withdrawn"))
+
+
+@allows("request_ready_only_with_consent")
+def another_status_without_consent(scene):
+    yield
+    change(UnlockRequest, scene.awaiting.unlock_request, status="open")
+
+
+def _closes(*outcomes):
+    def steps(scene):
+        unlock_request = scene.ready.unlock_request
+        for requested, outcome in zip(unlock_request.lines.order_by("pk"), outcomes, strict=True):
+            change(RequestedBatch, requested, outcome=outcome)
+        yield
+        change(UnlockRequest, unlock_request, **at_stage(scene, "closed"))
+
+    return steps
+
+
+allows("request_closed_without_open_batches", "all_done")(_closes("relocked", "re_exported"))
+refuses("request_closed_without_open_batches", "one_waits")(_closes("relocked", "waiting"))
+refuses("request_closed_without_open_batches", "one_is_unlocked")(_closes("relocked", "unlocked"))
+
+
+@allows("request_closed_without_open_batches")
+def another_status_while_batches_wait(scene):
+    yield
+    change(UnlockRequest, scene.awaiting.unlock_request, status="open")
+
+
+# --- Terms ------------------------------------------------------------------------------------------------------------
+
+
+def _new_terms(version, **fields):
+    write(ConsentTerms(version=version, title="New", text="New", **fields))
+
+
+@allows("terms_start_as_a_draft")
+def the_only_draft(scene):
+    rows(ConsentTerms, scene.draft).delete()
+    yield
+    _new_terms(9)
+
+
+@refuses("terms_start_as_a_draft")
+def a_second_draft(scene):
+    yield
+    _new_terms(9)
+
+
+@refuses("terms_start_as_a_draft")
+def published_at_once(scene):
+    rows(ConsentTerms, scene.draft).delete()
+    yield
+    _new_terms(9, published_at=timezone.now())
+
+
+@allows("terms_start_as_a_draft")
+def the_first_version_published_at_once(scene):
+    change(ConsentTerms, published_terms(), version=5)
+    yield
+    _new_terms(1, published_at=timezone.now())
+
+
+def _published(scene, **fields):
+    return {"published_at": timezone.now(), "published_by": scene.manager} | fields
+
+
+for _name, _fields in {
+    "by_nobody": {"published_by": None},
+    "with_another_title": {"title": "Other"},
+    "with_another_text": {"text": "Other"},
+}.items():
+
+    @refuses("terms_published_by_somebody", f"published_{_name}")
+    def _publishes(scene, fields=_fields):
+        yield
+        change(ConsentTerms, scene.draft, **_published(scene, **fields))
+
+
+@allows("terms_published_by_somebody")
+def published_as_drafted(scene):
+    yield
+    change(ConsentTerms, scene.draft, **_published(scene))
+
+
+@allows("terms_published_by_somebody")
+def a_draft_is_written_on(scene):
+    yield
+    change(ConsentTerms, scene.draft, title="Other", text="Other")
+
+
+@refuses("terms_frozen")
+def published_terms_are_written_on(scene):
+    yield
+    change(ConsentTerms, published_terms(), title="Other")
+
+
+@allows("terms_frozen")
+def a_draft_is_published(scene):
+    yield
+    change(ConsentTerms, scene.draft, **_published(scene))
+
+
+# --- A link -----------------------------------------------------------------------------------------------------------
+
+
+def _link_sent(name, listed, /, **fields):
+    @listed("link_goes_to_an_admin", name)
+    def steps(scene):
+        yield
+        used_link(scene, scene.awaiting, **{column: value(scene) for column, value in fields.items()})
+
+
+def _stranger(scene):
+    return scene.stranger
+
+
+def _strangers_address(scene):
+    return scene.stranger.email
+
+
+def _elsewhere(scene):
+    return "elsewhere@example.com"
+
+
+_link_sent("to_an_admin", allows)
+_link_sent(
+    "to_an_admin_of_another_account",
+    refuses,
+    sent_to=lambda scene: scene.neighbour.admin,
+    email=lambda scene: scene.neighbour.admin.email,
+)
+_link_sent("to_somebody_who_is_no_admin", refuses, sent_to=_stranger, email=_strangers_address)
+_link_sent("to_somebody_else_at_an_admins_address", refuses, sent_to=_stranger)
+_link_sent("to_an_address_not_on_file", refuses, email=_elsewhere)
+_link_sent("with_terms_never_published", refuses, terms=lambda scene: scene.draft)
+
+
+def _link_becomes(name, listed, after, /, **before):
+    """List a row: a link that stands as told changes."""
+
+    @listed("link_goes_one_way", name)
+    def steps(scene):
+        change(ConsentLink, scene.awaiting.link, **{"sent_at": _then - timedelta(hours=1)} | before)
+        yield
+        change(ConsentLink, scene.awaiting.link, **after)
+
+
+_then = timezone.now()
+_later = _then + timedelta(hours=1)
+_first = {"first_opened_ip": "192.0.2.1", "first_opened_browser": "A browser"}
+_link_becomes("lives_longer", refuses, {"expires_at": _then + timedelta(days=3650)})
+_link_becomes("lives_shorter", allows, {"expires_at": _later})
+_link_becomes("opened", allows, {"first_opened_at": _then, **_first})
+_link_becomes("verified", allows, {"pin_verified_at": _then})
+_link_becomes("used", allows, {"used_at": _then, "pin_verified_at": _then, "expires_at": _later})
+_link_becomes("revoked", allows, {"revoked_at": _then})
+_link_becomes("used_and_verified_later", refuses, {"pin_verified_at": _later}, used_at=_then, pin_verified_at=_then)
+_link_becomes("used_and_shortened", refuses, {"expires_at": _later}, used_at=_then)
+for _column, _value in _first.items():
+    _link_becomes(f"opened_and_with_another_{_column}", refuses, {_column: _value}, first_opened_at=_then)
+for _column in ("used_at", "revoked_at", "first_opened_at"):
+    _link_becomes(f"{_column}_unset", refuses, {_column: None}, **{_column: _then})
+    _link_becomes(f"{_column}_moved", refuses, {_column: _later}, **{_column: _then})
+
+
+# --- A consent by its link --------------------------------------------------------------------------------------------
+
+
+def _consent_by_link(name, listed, /, link=None, **fields):
+    """List a row: the waiting case gets a consent, its link or itself altered as told."""
+
+    @listed("consent_comes_by_its_link", name)
+    def steps(scene):
+        case, at = scene.awaiting, timezone.now()
+        used = {"first_opened_at": at, "pin_verified_at": at, "used_at": at}
+        change(ConsentLink, case.link, **used | {column: value(scene) for column, value in (link or {}).items()})
+        made = {"link": case.link} | {column: value(scene) for column, value in fields.items()}
+        yield
+        forge_consent(case, covers=False, **made)
+
+
+def _unset(scene):
+    return None
+
+
+def _in(hours):
+    return lambda scene: timezone.now() + timedelta(hours=hours)
+
+
+def _draft_now_published(scene):
+    change(ConsentTerms, scene.draft, **_published(scene))
+    return scene.draft
+
+
+_DECLINED = {"decision": lambda scene: "declined", "valid_until": _unset, "batch_count": lambda scene: 0}
+_consent_by_link("as_it_should_be", allows)
+_consent_by_link("declined_without_a_pin", allows, link={"pin_verified_at": _unset}, **_DECLINED)
+_consent_by_link("without_a_pin", refuses, link={"pin_verified_at": _unset})
+_consent_by_link("unopened", refuses, link={"first_opened_at": _unset})
+_consent_by_link("unused", refuses, link={"used_at": _unset})
+_consent_by_link("revoked", refuses, link={"revoked_at": _in(0)})
+_consent_by_link("dated_after_its_end", refuses, given_at=_in(24 * 365))
+_consent_by_link("after_its_end_and_backdated", refuses, link={"expires_at": _in(-1)}, given_at=_in(-2))
+_consent_by_link("under_other_terms", refuses, terms=_draft_now_published)
+_consent_by_link("in_the_name_of_somebody_else", refuses, contact=_stranger)
+_consent_by_link("from_another_address", refuses, email=_elsewhere)
+_consent_by_link("sent_to_an_address_not_on_file", refuses, link={"email": _elsewhere}, email=_elsewhere)
+_consent_by_link(
+    "sent_to_somebody_who_is_no_admin",
+    refuses,
+    link={"sent_to": _stranger, "email": _strangers_address},
+    contact=_stranger,
+    email=_strangers_address,
+)
+_consent_by_link("sent_to_somebody_else_at_an_admins_address", refuses, link={"sent_to": _stranger}, contact=_stranger)
+
+
+@refuses("consent_comes_by_its_link")
+def by_a_link_of_another_request(scene):
+    at = timezone.now()
+    change(ConsentLink, scene.awaiting.link, first_opened_at=at, pin_verified_at=at, used_at=at)
+    other = used_link(scene, scene.ready)
+    yield
+    forge_consent(scene.awaiting, covers=False, link=other)
+
+
+@allows("consent_comes_by_its_link")
+def recorded_by_phone_without_a_link(scene):
+    yield
+    record_by_phone(scene)
+
+
+# --- A consent recorded by phone --------------------------------------------------------------------------------------
+
+
+def record_by_phone(scene, case=None, by=None, **fields):
+    fields = {"link": None, "how": "phone", "recorded_by": by or scene.agent} | fields
+    forge_consent(case or scene.phoned, covers=False, **fields)
+
+
+def _verified(scene):
+    """Return the entry that says that the PIN was verified for the request of `phoned`."""
+    return LedgerEntry.objects.get(unlock_request=scene.phoned.unlock_request, kind="pin_verified")
+
+
+def _consent_by_phone(name, listed, /, spoil=None, **fields):
+    """List a row: `phoned` gets a consent recorded by phone, itself altered as told, once `spoil` was at its case."""
+
+    @listed("consent_recorded_by_phone_with_the_pin", name)
+    def steps(scene):
+        if spoil:
+            spoil(scene)
+        made = {column: value(scene) for column, value in fields.items()}
+        yield
+        record_by_phone(scene, **made)
+
+
+def _phoned_request(**columns):
+    return lambda scene: change(UnlockRequest, scene.phoned.unlock_request, **columns)
+
+
+def _pin_issued(at):
+    return lambda scene: change(Account, scene.phoned.account, pin_issued_at=at(scene))
+
+
+_consent_by_phone("as_it_should_be", allows)
+_consent_by_phone("with_a_pin_issued_nobody_knows_when", allows, _pin_issued(_unset))
+_consent_by_phone("with_a_pin_issued_since", refuses, _pin_issued(_in(0)))
+_consent_by_phone("declined", refuses, **_DECLINED)
+_consent_by_phone(
+    "for_a_closed_request", refuses, _phoned_request(status="closed", closed_at=_then, resolution="canceled")
+)
+_consent_by_phone(
+    "by_another_than_the_request_names",
+    refuses,
+    lambda scene: change(UnlockRequest, scene.phoned.unlock_request, pin_verified_by=scene.second),
+)
+_consent_by_phone(
+    "by_another_than_the_ledger_names",
+    refuses,
+    lambda scene: change(UnlockRequest, scene.phoned.unlock_request, pin_verified_by=scene.second),
+    by=lambda scene: scene.second,
+)
+_consent_by_phone("with_a_wrong_pin", refuses, lambda scene: change(LedgerEntry, _verified(scene), kind="pin_wrong"))
+_consent_by_phone(
+    "long_after_the_pin",
+    refuses,
+    lambda scene: (
+        change(LedgerEntry, _verified(scene), at=timezone.now() - timedelta(minutes=31)),
+        change(Account, scene.phoned.account, pin_issued_at=timezone.now() - timedelta(days=1)),
+    ),
+)
+_consent_by_phone(
+    "of_an_admin_of_another_account",
+    refuses,
+    lambda scene: change(Account, scene.neighbour.account, pin_issued_at=timezone.now() - timedelta(days=1)),
+    contact=lambda scene: scene.neighbour.admin,
+    email=lambda scene: scene.neighbour.admin.email,
+)
+_consent_by_phone(
+    "of_somebody_who_is_no_admin",
+    refuses,
+    contact=lambda scene: scene.phone_stranger,
+    email=lambda scene: scene.phone_stranger.email,
+)
+_consent_by_phone("of_somebody_else_at_an_admins_address", refuses, contact=lambda scene: scene.phone_stranger)
+_consent_by_phone("at_an_address_not_on_file", refuses, email=_elsewhere)
+_consent_by_phone("on_terms_never_published", refuses, terms=lambda scene: scene.draft)
+
+
+@refuses("consent_recorded_by_phone_with_the_pin")
+def with_a_pin_verified_for_another_request(scene):
+    other = factories.case_awaiting(scene.agent, account=scene.phoned.account)
+    yield
+    record_by_phone(scene, case=other)
+
+
+@refuses("consent_recorded_by_phone_with_the_pin")
+def with_a_pin_that_the_ledger_knows_of_another_request(scene):
+    other = factories.case_awaiting(scene.agent, account=scene.phoned.account)
+    change(UnlockRequest, other.unlock_request, pin_verified_by=scene.agent)
+    yield
+    record_by_phone(scene, case=other)
+
+
+@allows("consent_recorded_by_phone_with_the_pin")
+def by_a_link_without_the_phone(scene):
+    yield
+    forge_consent(scene.awaiting, covers=False)
+
+
+def _attach(case):
+    def steps(scene):
+        yield
+        write(evidence(scene, scene.cases[case].consent, sha256="2" * 64))
+
+    return steps
+
+
+allows("evidence_is_of_a_consent_recorded_by_phone", "by_phone")(_attach("by_phone"))
+refuses("evidence_is_of_a_consent_recorded_by_phone", "by_link")(_attach("ready"))
+
+
+# --- What a consent covers --------------------------------------------------------------------------------------------
+
+
+def _covers(name, listed, /, batch_count=9, **fields):
+    """List a row: a consent of the waiting case comes to cover its first batch, altered as told."""
+
+    @listed("consented_batch_is_of_its_request", name)
+    def steps(scene):
+        case = scene.awaiting
+        consent = forge_consent(case, covers=False, batch_count=batch_count)
+        fingerprint.take(Batch.objects.all())
+        covered = _covered(consent, line(case), case.batch) | {column: value(scene) for column, value in fields.items()}
+        yield
+        write(ConsentedBatch(**covered))
+
+
+def _covered(consent, requested, batch):
+    batch.refresh_from_db()
+    shown = as_shown(batch) | {"fingerprint": batch.fingerprint}
+    return {"consent": consent, "requested_batch": requested, "batch": batch} | shown
+
+
+_covers("as_it_stood", allows)
+_covers("with_another_fingerprint", refuses, fingerprint=lambda scene: "f" * 64)
+_covers("with_another_number", refuses, number=lambda scene: "other")
+_covers("with_another_name", refuses, name=lambda scene: "Other")
+_covers("with_another_total", refuses, total=lambda scene: 1)
+_covers("with_another_item_count", refuses, item_count=lambda scene: 9)
+_covers("another_batch_by_its_own_facts", refuses, batch=lambda scene: scene.awaiting.batches[1])
+_covers(
+    "by_the_line_of_another_batch",
+    refuses,
+    requested_batch=lambda scene: line(scene.awaiting, scene.awaiting.batches[1]),
+)
+
+
+@refuses("consented_batch_is_of_its_request")
+def a_batch_without_a_fingerprint(scene):
+    consent = forge_consent(scene.awaiting, covers=False, batch_count=9)
+    change(Batch, scene.awaiting.batch, fingerprint="")
+    covered = _covered(consent, line(scene.awaiting), scene.awaiting.batch)
+    yield
+    write(ConsentedBatch(**covered))
+
+
+@refuses("consented_batch_is_of_its_request")
+def a_batch_of_another_request(scene):
+    consent = forge_consent(scene.awaiting, covers=False, batch_count=9)
+    covered = _covered(consent, line(scene.ready), scene.ready.batch)
+    yield
+    write(ConsentedBatch(**covered))
+
+
+@refuses("consented_batch_is_of_its_request")
+def a_batch_that_no_line_asks_for(scene):
+    consent = forge_consent(scene.awaiting, covers=False, batch_count=9)
+    fingerprint.take(Batch.objects.all())
+    covered = _covered(consent, line(scene.awaiting), scene.bare)
+    yield
+    write(ConsentedBatch(**covered))
+
+
+@refuses("consented_batch_is_of_its_request")
+def more_batches_than_were_shown(scene):
+    consent = forge_consent(scene.awaiting, covers=False, batch_count=1)
+    fingerprint.take(Batch.objects.all())
+    first, second = [_covered(consent, line(scene.awaiting, batch), batch) for batch in scene.awaiting.batches]
+    write(ConsentedBatch(**first))
+    yield
+    write(ConsentedBatch(**second))
+
+
+@refuses("consented_batch_is_of_its_request")
+def by_a_consent_that_was_declined(scene):
+    """Another consent of the same request was agreed."""
+    first = scene.reasked.first
+    with constraint_lifted(Consent, "unlocks_consent_agreed_is_signed"):
+        change(Consent, first, decision="declined")
+    rows(ConsentedBatch, _earlier(scene)).delete()
+    covered = _covered(first, line(scene.reasked), scene.reasked.batch)
+    yield
+    write(ConsentedBatch(**covered))
+
+
+# --- A withdrawal, and the ledger -------------------------------------------------------------------------------------
+
+
+@allows("withdrawal_after_relock")
+def nothing_is_unlocked_under_it(scene):
+    yield
+    withdraw(scene.ready.consent)
+
+
+@allows("withdrawal_after_relock")
+def a_grant_was_left_over(scene):
+    with constraint_lifted(Batch, "unlocks_batch_grant_iff_unlocked"):
+        change(Batch, scene.unlocked.batch, status="bypassed")
+        change(Batch, scene.unlocked.batches[1], status="bypassed")
+    yield
+    withdraw(scene.unlocked.consent)
+
+
+@refuses("withdrawal_after_relock")
+def a_batch_is_unlocked_under_it(scene):
+    yield
+    withdraw(scene.unlocked.consent)
+
+
+def _appended(name, listed, /, alone=False, **fields):
+    """List a row: an entry is appended, the only one or after the newest, altered as told."""
+
+    @listed("ledger_is_a_chain", name)
+    def steps(scene):
+        newest = LedgerEntry.objects.first()
+        if alone:
+            LedgerEntry.objects.all().delete()
+        follows = {"sequence": newest.sequence + 1, "previous_hash": newest.hash, "hash": "f" * 64}
+        yield
+        write(ledger_entry(newest, **follows | {column: value(newest) for column, value in fields.items()}))
+
+
+_appended("the_next", allows)
+_appended("the_first", allows, alone=True, sequence=lambda newest: 1, previous_hash=lambda newest: "0" * 64)
+_appended("the_first_after_something", refuses, alone=True, sequence=lambda newest: 1)
+_appended("after_nothing_and_not_the_first", refuses, alone=True, previous_hash=lambda newest: "0" * 64)
+_appended("after_a_gap", refuses, sequence=lambda newest: newest.sequence + 2)
+_appended("after_another_hash", refuses, previous_hash=lambda newest: "e" * 64)
+
+
+# --- What stays, on SQLite: REPLACE deletes whatever is in its way without asking any trigger of DELETE ---------------
+
+# So that only what a row is about is in the way, and no partial index.
+_SETTLED = {"unlocks_requestedbatch": {"outcome": "'relocked'"}, "unlocks_consentlink": {"used_at": "sent_at"}}
+
+
+def _fresh(column):
+    """Return the SQL for another value than any row has."""
+    return f"CASE typeof({column}) WHEN 'integer' THEN {column} + 100000 ELSE 'x' || {column} END"
+
+
+def copied(table, key, **columns):
+    """Insert a copy of a row, with some of its columns from the SQL given, and replace whatever is in the way."""
+    model = next(model for model in apps.get_models() if model._meta.db_table == table)
+    values = {field.column: field.column for field in model._meta.concrete_fields} | columns
+    where = f"FROM {table} WHERE {model._meta.pk.column} = %s"
+    sql(f"INSERT OR REPLACE INTO {table} ({', '.join(values)}) SELECT {', '.join(values.values())} {where}", key)
+
+
+def keys(table):
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {_groups(table)[0][0]} FROM {table} ORDER BY 1")
+        return [key for (key,) in cursor.fetchall()]
+
+
+def _row_copied(table, name, listed, kept=()):
+    """List a row: a copy of a row keeps these columns, and has new values in all others that are unique."""
+    unique = {column for group in _groups(table) for column in group}
+
+    @listed(table, name, only="sqlite")
+    def steps(scene):
+        yield
+        other = {column: _fresh(column) for column in unique - set(kept)}
+        copied(table, keys(table)[0], **_SETTLED.get(table, {}) | other)
+
+
+def _groups(table):
+    """Return the columns of each thing that is unique in a table, its key first."""
+    key = "history_id" if "historical" in table else "id"
+    unique = (declared.append_only_tables() | declared.NEVER_DELETED)[table]
+    return [(key,), *[(columns,) if isinstance(columns, str) else columns for columns in unique]]
+
+
+for _table in [*declared.append_only_tables(), *declared.NEVER_DELETED]:
+    _row_copied(_table, "all_unique_columns_new", allows)
+    for _group in _groups(_table):
+        _row_copied(_table, f"in_the_way_by_{'_'.join(_group)}", refuses, kept=_group)
+        for _column in _group if len(_group) > 1 else ():
+            _row_copied(_table, f"the_same_{_column}_alone", allows, kept=(_column,))
+
+
+def _moved(table, group, column, name, listed, value):
+    """List a row: a second row, like the first in the rest of the group, gets a value made of the first one's."""
+
+    @listed(table, name, only="sqlite")
+    def steps(scene):
+        first, second = keys(table)[:2]
+        theirs = {other: f"(SELECT x.{other} FROM {table} x WHERE x.id = {first})" for other in group}
+        like = theirs | {column: _fresh(theirs[column])} | _SETTLED.get(table, {})
+        sql(f"UPDATE {table} SET {', '.join(f'{other} = {like[other]}' for other in like)} WHERE id = {second}")
+        yield
+        sql(f"UPDATE OR REPLACE {table} SET {column} = {value(theirs[column])} WHERE id = {second}")
+
+
+def _the_same(theirs):
+    return theirs
+
+
+def _another(theirs):
+    return _fresh(_fresh(theirs))
+
+
+for _table in declared.NEVER_DELETED:
+    for _group in _groups(_table)[1:]:
+        for _column in _group:
+            _moved(_table, _group, _column, f"moved_over_another_by_{_column}", refuses, _the_same)
+            _moved(_table, _group, _column, f"moved_to_a_new_{_column}", allows, _another)
+            _moved(_table, _group, _column, f"{_column}_as_before", allows, _fresh)
+
+
+def _second_open_line(name, listed, there="waiting", outcome="waiting", batch_id="batch_id"):
+    @listed("unlocks_requestedbatch", name, only="sqlite")
+    def steps(scene):
+        requested = line(scene.awaiting)
+        change(RequestedBatch, requested, outcome=there)
+        columns = {"id": "NULL", "unlock_request_id": _fresh("unlock_request_id"), "batch_id": batch_id}
+        yield
+        copied("unlocks_requestedbatch", requested.pk, outcome=f"'{outcome}'", **columns)
+
+
+_second_open_line("a_second_waits", refuses)
+_second_open_line("a_second_waits_beside_an_unlocked_one", refuses, there="unlocked")
+_second_open_line("a_second_is_unlocked", refuses, outcome="unlocked")
+_second_open_line("a_second_waits_beside_one_that_is_done", allows, there="relocked")
+_second_open_line("a_second_is_done", allows, outcome="relocked")
+_second_open_line("one_of_another_batch_waits", allows, batch_id=_fresh("batch_id"))
+
+
+def _second_live_link(name, listed, there=None, **columns):
+    @listed("unlocks_consentlink", name, only="sqlite")
+    def steps(scene):
+        link = scene.awaiting.link
+        if there:
+            change(ConsentLink, link, **{there: timezone.now()})
+        yield
+        same = {"used_at": "NULL", "revoked_at": "NULL", "id": "NULL", "token_hash": "'f'"}
+        copied("unlocks_consentlink", link.pk, **same | columns)
+
+
+_second_live_link("a_second_is_live", refuses)
+_second_live_link("a_second_is_live_beside_a_used_one", allows, there="used_at")
+_second_live_link("a_second_is_live_beside_a_revoked_one", allows, there="revoked_at")
+_second_live_link("a_second_is_used", allows, used_at="sent_at")
+_second_live_link("a_second_is_revoked", allows, revoked_at="sent_at")
+_second_live_link("one_of_another_request_is_live", allows, unlock_request_id=_fresh("unlock_request_id"))
+
+
+# --- The rows are tried -----------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def constraint_lifted(model, name):
+    """Let a constraint be broken: a clause that only says the same again must be tried without it."""
+    if connection.vendor == "sqlite":
+        connection.connection.execute("PRAGMA ignore_check_constraints = ON")
+        try:
+            yield
+        finally:
+            connection.connection.execute("PRAGMA ignore_check_constraints = OFF")
+    else:
+        sql(f"ALTER TABLE {model._meta.db_table} DROP CONSTRAINT {name}")
+        yield
+
+
+def _each():
+    for row in ROWS:
+        marks = [getattr(pytest.mark, row.only)] if row.only else []
+        yield pytest.param(row, id=f"{row.guard}-{row.name}", marks=marks)
+
+
+def test_every_guard_has_rows():
+    names = [(row.guard, row.name) for row in ROWS]
+    assert len(names) == len(set(names))
+    by_table = {*declared.append_only_tables(), *declared.NEVER_DELETED}
+    assert {row.guard for row in ROWS} == {guard.name for guard in declared.GUARDS} | by_table
+
+
+@pytest.mark.parametrize("row", list(_each()))
+def test_row(row, scene):
+    with transaction.atomic():
+        steps = row.steps(scene)
+        next(steps)
+        with in_place(row.guard, keeping=row.guard not in names_of_guards()):
+            if row.refused:
+                says = re.escape(said_by(row.guard))
+                with pytest.raises(DatabaseError, match=says), transaction.atomic():
+                    next(steps, None)
+            else:
+                next(steps, None)
+        transaction.set_rollback(True)
+
+
+def names_of_guards():
+    return {guard.name for guard in declared.GUARDS}
+
+
+_CHANGED = {
+    "number": "other",
+    "name": "Other",
+    "total": 1,
+    "amount": 1,
+    "item_count": 9,
+    "posted_on": "2026-05-09",
+    "bypassed_on": "2026-05-09",
+    "kind": "payment",
+    "date": "2026-05-09",
+    "customer": "Other",
+    "memo": "Other",
+    "export_id": "Other",
+    "lines": "[1]",
+}
+
+
+def _both(scene):
+    """Return two batches with their fingerprints taken."""
+    fingerprint.take(Batch.objects.all())
+    return scene.ready.batch, scene.bare
+
+
+def blank(*batches):
+    return [Batch.objects.get(pk=batch.pk).fingerprint == "" for batch in batches]
+
+
+@pytest.mark.parametrize("column", fingerprint.BATCH_CONTENT)
+def test_a_change_of_a_batch_blanks(scene, column):
+    batch, other = _both(scene)
+    with in_place(blanking=True):
+        change(Batch, batch, **{column: _CHANGED[column]})
+    assert blank(batch, other) == [True, False]
+
+
+@pytest.mark.parametrize("column", fingerprint.ITEM_CONTENT)
+def test_a_change_of_an_item_blanks(scene, column):
+    batch, other = _both(scene)
+    with in_place(blanking=True):
+        change(BatchItem, batch.items.first(), **{column: _CHANGED[column]})
+    assert blank(batch, other) == [True, False]
+
+
+def test_a_new_item_blanks(scene):
+    batch, other = _both(scene)
+    with in_place(blanking=True):
+        write(BatchItem(batch=batch, number="new", date="2026-05-01", amount=1))
+    assert blank(batch, other) == [True, False]
+
+
+def test_an_item_that_moves_blanks_both(scene):
+    batch, other = _both(scene)
+    with in_place(blanking=True):
+        change(BatchItem, batch.items.first(), batch=other)
+    assert blank(batch, other, scene.neighbour.batch) == [True, True, False]
+
+
+def test_what_is_no_content_blanks_nothing(scene):
+    batch, other = _both(scene)
+    with in_place(blanking=True):
+        change(Batch, batch, period_closed=True, name=batch.name)
+        change(BatchItem, batch.items.first(), disposition="Keyed in", memo=batch.items.first().memo)
+    assert blank(batch, other) == [False, False]

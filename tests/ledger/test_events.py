@@ -1,0 +1,173 @@
+"""What the ledger tells of: each kind is read back as it was written, today and from a file of the first release.
+
+The file `golden/ledger.jsonl` holds an entry of each kind. What is in it is never changed: entries like these stand in
+the ledgers of every desk. A new kind adds a line; the test that asks for it prints it.
+"""
+
+import dataclasses
+import json
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from unlocks.actors import Actor
+from unlocks.ledger import chain, events
+from unlocks.models import Act, LedgerEntry
+
+GOLDEN = Path(__file__).parent / "golden" / "ledger.jsonl"
+KEY = "golden-ledger-key"
+AT = datetime(2026, 11, 26, 9, 30, 0, 123456, tzinfo=UTC)
+TIMES = {"at", "appended_at"}
+
+# A value of each type that a fact may have.
+SAMPLES = {
+    int: 7,
+    int | None: 7,
+    str: "Ärger — “so” \U0001f980\n\ttab",
+    bool: True,
+    datetime: AT,
+    datetime | None: AT,
+    Decimal: Decimal("1234567.80"),
+    list[int]: [3, 5],
+    list[str]: ["B-1", "Ä-2"],
+    dict[str, int]: {"not_locked": 2},
+    dict[str, Any]: {"first_name": ["Åsa", ""]},
+}
+ANY = {
+    int: st.integers(0, 2**53),
+    int | None: st.none() | st.integers(0, 2**53),
+    str: st.text(st.characters(codec="utf-8")),
+    bool: st.booleans(),
+    datetime: st.datetimes(timezones=st.just(UTC)),
+    datetime | None: st.none() | st.datetimes(timezones=st.just(UTC)),
+    Decimal: st.decimals(0, 10**10, places=2),
+    list[int]: st.lists(st.integers(0, 2**53)),
+    list[str]: st.lists(st.text(st.characters(codec="utf-8"))),
+    dict[str, int]: st.dictionaries(st.text("abc_"), st.integers(0, 2**53)),
+    dict[str, Any]: st.dictionaries(st.text("abc_"), st.lists(st.none() | st.text() | st.booleans())),
+}
+
+
+def sample(cls):
+    return cls(about_id=42 if cls.about else None, **{f.name: SAMPLES[cls.types()[f.name]] for f in cls.declared()})
+
+
+def golden():
+    entries = {}
+    for line in GOLDEN.read_text().splitlines():
+        row = json.loads(line)
+        row |= {name: datetime.fromisoformat(row[name]) for name in TIMES}
+        entries[row["kind"]] = LedgerEntry(**row)
+    return entries
+
+
+def line(kind):
+    """Return the line of the golden file for a kind: its columns, sealed with KEY behind the empty ledger."""
+    by = Actor(name="agent", ip="203.0.113.7")
+    by.act.at = AT
+    (row,) = chain._sealed([chain.Entry(sample(events.KINDS[kind]), 11, 12)], by, 0, chain.GENESIS)
+    return json.dumps(row, ensure_ascii=False, default=str)
+
+
+def test_every_kind_has_a_golden_entry(settings):
+    settings.LEDGER_KEY = KEY
+    missing = [line(kind) for kind in events.KINDS if kind not in golden()]
+    assert not missing, "Add to golden/ledger.jsonl:\n" + "\n".join(missing)
+    assert set(golden()) == set(events.KINDS)
+
+
+@pytest.mark.parametrize("kind", events.KINDS)
+def test_a_golden_entry_fits_and_tells_what_it_told(settings, kind):
+    settings.LEDGER_KEY = KEY
+    assert chain.event_of(golden()[kind]) == sample(events.KINDS[kind])
+
+
+@pytest.mark.parametrize("kind", events.KINDS)
+def test_an_event_is_written_as_the_golden_entry_is(kind):
+    entry, event = golden()[kind], sample(events.KINDS[kind])
+    assert json.loads(entry.facts)["facts"] == event.facts(personal=False)
+    assert json.loads(entry.personal)["personal"] == event.facts(personal=True)
+
+
+@pytest.mark.parametrize("kind", events.KINDS)
+@given(data=st.data())
+def test_is_read_back_as_it_was_written(kind, data):
+    cls = events.KINDS[kind]
+    event = cls(**{f.name: data.draw(ANY[cls.types()[f.name]], f.name) for f in cls.declared()})
+    texts = {
+        name: json.dumps({name: event.facts(personal=name == "personal")}, ensure_ascii=False)
+        for name in ("facts", "personal")
+    }
+    assert events.read(LedgerEntry(kind=kind, **texts)) == event
+
+
+@pytest.mark.parametrize("kind", events.KINDS)
+def test_what_happened_reads_as_a_sentence(kind):
+    event = sample(events.KINDS[kind])
+    assert event.label
+    assert event.label[0].isupper()
+    assert event.rest == event.rest.rstrip()
+    assert not event.rest or event.rest.startswith((" ", ":", ",")), event.rest
+
+
+@pytest.mark.parametrize(
+    ("changed", "to"),
+    [
+        ("kind", "unheard_of"),
+        ("facts", "[]"),
+        ("facts", "no JSON"),
+        ("facts", '{"facts":{"unknown":1}}'),
+        ("personal", '{"personal":{}}'),
+        ("personal", '{"personal":null}'),
+    ],
+)
+def test_a_text_that_is_none_of_ours_is_altered(changed, to):
+    entry = golden()["note"]
+    setattr(entry, changed, to)
+    assert events.read(entry) == events.Altered()
+
+
+@pytest.mark.parametrize(
+    ("changed", "to"),
+    [
+        ("facts", '{"facts":{}}'),
+        ("personal", '{"personal":{"text":"Something else"}}'),
+        ("facts_salt", "0" * 32),
+        ("personal_salt", ""),
+        ("facts_hash", "0" * 64),
+        ("personal_hash", "0" * 64),
+        ("previous_hash", "1" * 64),
+        ("hash", "0" * 64),
+        ("sequence", 999),
+        ("appended_at", AT.replace(microsecond=0)),
+    ],
+)
+def test_what_the_hashes_cover(settings, changed, to):
+    settings.LEDGER_KEY = KEY
+    entry = golden()["note"]
+    assert chain.fits(entry)
+    setattr(entry, changed, to)
+    assert chain.event_of(entry) == events.Altered()
+
+
+def test_an_entry_without_its_personal_text_still_fits(settings):
+    """An erased entry keeps the chain, and tells nothing."""
+    settings.LEDGER_KEY = KEY
+    entry = golden()["note"]
+    entry.personal = entry.personal_salt = ""
+    assert (chain.fits(entry), chain.erased(entry), chain.event_of(entry)) == (True, True, events.Altered())
+
+
+def test_every_kind_that_is_about_a_row_names_columns_it_has():
+    for cls in events.KINDS.values():
+        if cls.about:
+            for declared in cls.declared():
+                path = declared.metadata["column"] or declared.metadata["digests"]
+                if path and cls.about is not Act:
+                    assert cls.about._meta.get_field(path.split("__")[0].removesuffix("_id")), (cls.kind, path)
+        assert {f.name for f in dataclasses.fields(cls)} == {"about_id"} | {f.name for f in cls.declared()}, cls.kind

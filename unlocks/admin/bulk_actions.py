@@ -1,0 +1,228 @@
+"""Bulk actions: what one would do to each batch of a selection, carrying it out, and the report of what it did."""
+
+import uuid
+from dataclasses import dataclass
+from datetime import timedelta
+
+from django.conf import settings
+from django.contrib import admin, messages
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.db.models import Count, Exists, F, Min, OuterRef, Q, Sum, Window
+from django.db.models.functions import RowNumber
+from django.http import Http404
+from django.shortcuts import get_object_or_404, redirect
+from django.urls import path
+
+from .. import operations, rules
+from ..actors import Actor
+from ..models import Act, Batch, Consent, ConsentedBatch, RequestedBatch, Selection, UnlockRequest
+from ..texts.formats import counted, moment_with_seconds
+from .forms.bulk_actions import BulkActionForm
+from .lists import ReadOnlyAdmin
+from .site import desk
+from .tags import with_recorded_by_phone
+
+OPEN_AT_FIRST = 10
+LISTED_PER_GROUP = 200
+ROWS_A_PAGE = 100
+
+
+@dataclass(frozen=True)
+class Words:
+    """How a bulk action is spoken of."""
+
+    question: str
+    button: str
+    done: str
+
+
+WORDS = {
+    Act.Kind.UNLOCK: Words("Unlock batches?", "Unlock {}", "unlocked"),
+    Act.Kind.RELOCK: Words("Relock batches?", "Relock {}", "relocked"),
+    Act.Kind.RE_EXPORT: Words("Mark batches as re-exported?", "Mark {} as re-exported", "marked as re-exported"),
+}
+
+
+@admin.register(Act, site=desk)
+class ActAdmin(ReadOnlyAdmin):
+    """The acts as a list, the preview that leads to one, and its report."""
+
+    footer_name = "Bulk actions"
+    list_display = ("what", "who", "at_when", "why")
+    list_display_links = ("what",)
+    list_filter = ("kind",)
+    search_fields = ("actor",)
+    search_help_text = "Who did it"
+
+    def get_ordering(self, request):
+        return ("-at",)
+
+    def changelist_view(self, request, extra_context=None):
+        return super().changelist_view(request, {"title": self.footer_name, **(extra_context or {})})
+
+    @admin.display(description="What")
+    def what(self, act):
+        return act.get_kind_display()
+
+    @admin.display(description="By")
+    def who(self, act):
+        return act.actor
+
+    @admin.display(description="When", ordering="at")
+    def at_when(self, act):
+        return moment_with_seconds(act.at)
+
+    # The pages
+
+    def get_urls(self):
+        admin_view = self.admin_site.admin_view
+        return [
+            path("selection/<uuid:pk>/<str:kind>/", admin_view(self.preview), name="selection_act"),
+            path("<uuid:pk>/", admin_view(self.report), name="act_report"),
+            *super().get_urls(),
+        ]
+
+    def change_view(self, request, object_id, form_url="", extra_context=None):
+        """Lead from the list to the report."""
+        try:
+            return redirect("admin:act_report", uuid.UUID(object_id))
+        except ValueError:
+            raise Http404("There is no such act.") from None
+
+    def preview(self, request, pk, kind):
+        """Show what an action would do to each batch of a selection; on POST do it, once however often submitted."""
+        if kind not in operations.ACTIONS:
+            raise Http404("There is no such action.")
+        action = operations.ACTIONS[kind]
+        if not request.user.has_perm(action.permission):
+            raise PermissionDenied
+        selection = get_object_or_404(Selection, pk=pk, made_by=request.user)
+        # One act of each kind a selection: whoever comes back to this page finds what it did.
+        key = uuid.uuid5(selection.pk, kind)
+        if request.method != "POST" and Act.objects.filter(pk=key).exists():
+            return _already_done(request, Act.objects.get(pk=key))
+        form = BulkActionForm(request.POST if request.method == "POST" else None, kind=kind, key=key)
+        if form.is_bound and form.is_valid():
+            batches = Batch.objects.filter(selections=selection)
+            try:
+                act = action.verb(batches, by=Actor.staff(request.user, request), **form.cleaned_data)
+            except operations.Refused as refused:
+                form.add_error(None, str(refused))
+            else:
+                return _already_done(request, act) if act.repeated else redirect("admin:act_report", act.pk)
+        groups = _grouped_by_verdict(selection, action, request.user)
+        ready = groups.pop("", {"n": 0, "amount": 0, "batches": [], "by_phone": 0})
+        words = WORDS[kind]
+        return desk.page(
+            request,
+            "admin/unlocks/act/preview.html",
+            status=422 if form.errors else 200,
+            title=words.question,
+            button=words.button.format(counted(ready["n"], "batch", "batches")),
+            words=words,
+            form=form,
+            selection=selection,
+            kind=kind,
+            ready=ready,
+            groups=groups.values(),
+            refused=sum(group["n"] for group in groups.values()),
+            window_hours=settings.UNLOCK_WINDOW // timedelta(hours=1),
+        )
+
+    def report(self, request, pk):
+        """Show what an act did to each of its batches."""
+        act = get_object_or_404(Act.objects.select_related("by"), pk=pk)
+        if act.by_id != request.user.pk and not request.user.has_perm("unlocks.view_act"):
+            raise PermissionDenied
+        counts = dict(act.verdicts.order_by().values_list("refusal").annotate(n=Count("pk")))
+        done, refused = counts.pop("", 0), sum(counts.values())
+        only = request.GET.get("only", "")
+        verdicts, shown = _verdicts(act), done + refused
+        if only == "done" or only in counts:
+            verdicts = verdicts.filter(refusal="" if only == "done" else only)
+            shown = counts.get(only, done)
+        paginator = Paginator(verdicts, ROWS_A_PAGE)
+        paginator.count = shown
+        page = paginator.get_page(request.GET.get("page"))
+        for verdict in page.object_list:
+            verdict.batch.open_request = verdict.line and verdict.line.unlock_request_id
+            verdict.sentence = _sentence(verdict, act, request.user)
+            verdict.unlock_request = verdict.line and UnlockRequest(pk=verdict.line.unlock_request_id)
+        lines = RequestedBatch.objects.filter(pk__in=act.verdicts.values("line"))
+        return desk.page(
+            request,
+            "admin/unlocks/act/report.html",
+            title=f"{act.get_kind_display()}: {done:,} of {done + refused:,} done",
+            act=act,
+            words=WORDS[act.kind],
+            done=done,
+            refused=refused,
+            groups=[(code, rules.short_name(code), n) for code, n in sorted(counts.items())],
+            only=only,
+            page=page,
+            pages=paginator.get_elided_page_range(page.number),
+            still=_still_unlocked(act),
+            requests=UnlockRequest.objects.filter(pk__in=lines.values("unlock_request")).select_related("account")[:20],
+        )
+
+
+def _already_done(request, act):
+    messages.warning(request, f"This was already done on {moment_with_seconds(act.at)}. Nothing was done twice.")
+    return redirect("admin:act_report", act.pk)
+
+
+def _grouped_by_verdict(selection, action, user):
+    """Group a selection by verdict, what may be done under '': two queries whatever its size."""
+    judged = with_recorded_by_phone(action.judge(Batch.objects.filter(selections=selection), by=user))
+    counts = (
+        judged.order_by()
+        .values("refusal")
+        .annotate(n=Count("pk"), amount=Sum("total"), by_phone=Count("pk", filter=Q(recorded_by_phone=True)))
+        .order_by("-n")
+    )
+    groups = {row["refusal"]: row | {"name": rules.short_name(row["refusal"]), "batches": []} for row in counts}
+    numbered = judged.annotate(
+        position=Window(RowNumber(), partition_by=F("refusal"), order_by=("account__number", "number", "pk"))
+    )
+    for batch in numbered.filter(position__lte=LISTED_PER_GROUP).select_related("account").order_by("position"):
+        batch.sentence = rules.sentence(batch.refusal, batch)
+        groups[batch.refusal]["batches"].append(batch)
+    for group in groups.values():
+        _fold(group)
+    return groups
+
+
+def _fold(group):
+    """Give the reason once where it is the same for all that are listed, and set apart what is shown at first."""
+    sentences = {batch.sentence for batch in group["batches"]}
+    group["sentence"] = sentences.pop() if len(sentences) == 1 else ""
+    group["first"], group["rest"] = group["batches"][:OPEN_AT_FIRST], group["batches"][OPEN_AT_FIRST:]
+    group["unlisted"] = group["n"] - len(group["batches"])
+
+
+def _verdicts(act):
+    by_phone = ConsentedBatch.objects.filter(pk=OuterRef("line__consented"), consent__how=Consent.How.PHONE)
+    return (
+        act.verdicts.annotate(recorded_by_phone=Exists(by_phone))
+        .order_by("-refusal", "batch__account__number", "batch__number", "pk")
+        .select_related("batch__account", "line")
+    )
+
+
+def _sentence(verdict, act, user):
+    """Return the sentence for a refusal; whoever reads it may not be the one whom it speaks to."""
+    if verdict.refusal == rules.Refusal.OWN_RECORDING and act.by_id != user.pk:
+        unlock_request = UnlockRequest(pk=verdict.line.unlock_request_id)
+        return f"{act.actor} recorded this consent by phone, so someone else must unlock ({unlock_request})."
+    return rules.sentence(verdict.refusal, verdict.batch)
+
+
+def _still_unlocked(act):
+    """Return how many batches an unlock's are unlocked yet, and until when; None for another kind of act."""
+    if act.kind != Act.Kind.UNLOCK:
+        return None
+    done = RequestedBatch.objects.filter(pk__in=act.verdicts.filter(refusal="").values("line"))
+    return done.filter(outcome=RequestedBatch.Outcome.UNLOCKED).aggregate(
+        n=Count("pk"), until=Min("batch__unlocked_until")
+    )

@@ -1,0 +1,91 @@
+"""The pages that show the history of a tracked record: who changed what, when, from where and why."""
+
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.core.paginator import Paginator
+from django.http import Http404
+from django.shortcuts import get_object_or_404
+from django.utils.decorators import method_decorator
+from django.utils.text import capfirst
+from django.views.decorators.http import require_safe
+from simple_history.admin import SimpleHistoryAdmin
+
+from .. import operations
+from ..actors import Actor
+from ..templatetags.desk import shown
+from .lists import Listed, is_key
+
+
+class DeskAdmin(Listed, SimpleHistoryAdmin):
+    """A tracked model: it is written through `history`, and its history can be read, never written."""
+
+    history_per_page = 50
+
+    def save_model(self, request, obj, form, change):
+        operations.save_record(obj, by=Actor.staff(request.user, request))
+
+    def save_formset(self, request, form, formset, change):
+        for obj in formset.save(commit=False):
+            operations.save_record(obj, by=Actor.staff(request.user, request))
+        formset.save_m2m()
+
+    @method_decorator(require_safe)
+    def history_view(self, request, object_id, extra_context=None):
+        """Show who changed what, when, from where and why; the newest first."""
+        obj = self.get_object(request, unquote(object_id))
+        if obj is None:
+            raise Http404("There is no such record.")
+        if not self.has_view_history_permission(request, obj):
+            raise PermissionDenied
+        page = Paginator(self._records(obj.pk), self.history_per_page).get_page(request.GET.get("p"))
+        return self.admin_site.page(
+            request,
+            "simple_history/object_history.html",
+            title=f"History of {self.opts.verbose_name} {obj}",
+            opts=self.opts,
+            list_name=self.list_name,
+            object=obj,
+            page=page,
+            entries=list(self._entries(page)),
+        )
+
+    @method_decorator(require_safe)
+    def history_form_view(self, request, object_id, version_id, extra_context=None):
+        """Show one version as it stood. Only ever show: simple-history's own view would write it back on POST."""
+        if not (is_key(object_id) and is_key(version_id)):
+            raise Http404("There is no such version.")
+        record = get_object_or_404(self._records(object_id), history_id=version_id)
+        if not self.has_view_history_permission(request, record.instance):
+            raise PermissionDenied
+        return self.admin_site.page(
+            request,
+            "simple_history/object_history_form.html",
+            title=f"{capfirst(self.opts.verbose_name)} {record.instance} as it stood",
+            opts=self.opts,
+            list_name=self.list_name,
+            object=record.instance,
+            record=record,
+            facts=[(capfirst(field.verbose_name), shown(record, field)) for field in self._fields()],
+        )
+
+    def _fields(self):
+        return [field for field in self.model.history.model.tracked_fields if not field.primary_key]
+
+    def _records(self, pk):
+        return (
+            self.model.history.filter(**{self.opts.pk.attname: pk})
+            .select_related(*(field.name for field in self._fields() if field.is_relation))
+            .order_by("-history_date", "-history_id")
+        )
+
+    def _entries(self, page):
+        """Pair each record of a page with what it changed in the one before it."""
+        records = list(page.object_list)
+        older = page.paginator.object_list[page.end_index() : page.end_index() + 1]
+        for record, before in zip(records, [*records[1:], *(older or [None])], strict=True):
+            changes = before and [
+                (capfirst(field.verbose_name), shown(before, field), shown(record, field))
+                for field in self._fields()
+                if getattr(before, field.attname) != getattr(record, field.attname)
+            ]
+            yield {"record": record, "first": before is None, "changes": changes or []}

@@ -1,0 +1,196 @@
+"""What every list of the desk has in common: a capped count, filters, an indexed search, selections; no deleting."""
+
+import re
+from datetime import timedelta
+
+from django.contrib import admin
+from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.core.exceptions import BadRequest
+from django.core.paginator import Paginator
+from django.db import transaction
+from django.db.models import CharField, F, Lookup, Q
+from django.db.models.lookups import StartsWith
+from django.http import Http404
+from django.urls import register_converter
+from django.urls.converters import IntConverter
+from django.utils import timezone
+from django.utils.dateparse import parse_date
+from django.utils.functional import cached_property
+from django.utils.text import capfirst
+
+from .. import history
+from ..models import Batch, Selection
+from ..texts.formats import day
+
+
+class KeyConverter(IntConverter):
+    """`<key:pk>` in an address: a number that a row's key can be. SQLite raises on one that is longer."""
+
+    regex = "[0-9]{1,18}"
+
+
+register_converter(KeyConverter, "key")
+
+
+def is_key(text):
+    """Say whether a piece of an address can be the key of a row."""
+    return re.fullmatch(KeyConverter.regex, text) is not None
+
+
+@CharField.register_lookup
+class Prefix(Lookup):
+    """`number__prefix="2026"`: starts with, by the column's index on both databases.
+
+    SQLite's LIKE reads the whole table. PostgreSQL has an index for LIKE, while its order of words knows no ranges.
+    """
+
+    lookup_name = "prefix"
+
+    def as_sql(self, compiler, connection):
+        return StartsWith(self.lhs, self.rhs).as_sql(compiler, connection)
+
+    def as_sqlite(self, compiler, connection):
+        column, params = self.process_lhs(compiler, connection)
+        return f"({column} >= %s AND {column} < %s)", [*params, self.rhs, *params, f"{self.rhs}\U0010ffff"]
+
+
+def starts_with(field, term):
+    """Return the condition that `field` starts with `term`, in any of the usual ways to write capitals."""
+    condition = Q()
+    for spelling in {term, term.lower(), term.upper(), term.title(), term[:1].upper() + term[1:]}:
+        condition |= Q(**{f"{field}__prefix": spelling})
+    return condition
+
+
+@transaction.atomic
+def freeze(request, batches):
+    """Keep the batches of a queryset as a new Selection of this user's, in one statement whatever their number."""
+    now = timezone.now()
+    Selection.objects.filter(made_by=request.user, made_at__lt=now - timedelta(days=1)).delete()
+    selection = Selection.objects.create(made_by=request.user, made_at=now)
+    history.insert_select(
+        Selection.batches.through,
+        Batch.objects.filter(pk__in=batches.order_by().values("pk")).order_by(),
+        selection=selection.pk,
+        batch=F("pk"),
+    )
+    return selection
+
+
+class CappedPaginator(Paginator):
+    """Count no further than anybody reads: a list of ten million rows opens like one of ten thousand."""
+
+    cap = 10_000
+
+    @cached_property
+    def _found(self):
+        return self.object_list.order_by().values("pk")[: self.cap + 1].count()
+
+    @property
+    def capped(self):
+        return self._found > self.cap
+
+    @cached_property
+    def count(self):
+        return min(self._found, self.cap)
+
+
+class OneClickFilter(admin.SimpleListFilter):
+    """A filter whose choices stand open above the list, one click each."""
+
+    template = "admin/filter_pills.html"
+
+
+class DayFilter(admin.SimpleListFilter):
+    """A filter in which a day is typed; a subclass says what that means in `narrow`."""
+
+    template = "admin/filter_day.html"
+
+    def lookups(self, request, model_admin):
+        return [(None, None)]  # any day can be typed
+
+    def choices(self, changelist):
+        return [
+            {
+                "name": self.parameter_name,
+                "value": self.value() or "",
+                "chosen": day(self.day),
+                "without": changelist.get_query_string(remove=[self.parameter_name]),
+                "others": [pair for pair in changelist.params.items() if pair[0] != self.parameter_name],
+            }
+        ]
+
+    @cached_property
+    def day(self):
+        """The day that was typed; None for none, and for one so far off that no clock counts to it."""
+        try:
+            typed = parse_date(self.value() or "")
+        except ValueError:
+            return None
+        return typed if typed and 1900 <= typed.year <= 9000 else None
+
+    def queryset(self, request, queryset):
+        return self.narrow(queryset, self.day) if self.day else queryset
+
+
+class Listed(admin.ModelAdmin):
+    """Lists that cost the same at a thousand rows and at a hundred thousand, of things that nobody deletes."""
+
+    paginator = CappedPaginator
+    list_per_page = 50
+    list_max_show_all = 50
+    show_full_result_count = False
+    show_facets = admin.ShowFacets.NEVER
+    empty_value_display = "–"
+    view_on_site = False
+    row_is = rows_are = ""  # what the foot of the list calls its rows, where that is not the model's name
+    list_name = ""  # what the list is called, where that is not the model's plural
+    footer_name = ""  # the name of the link to the list in the foot of every page
+
+    def has_delete_permission(self, request, obj=None):
+        return False
+
+    def lookup_allowed(self, lookup, value, request):
+        """Narrow a list by its own filters alone: asked about any column, it would spell out a PIN's hash."""
+        parameters = {getattr(listed, "parameter_name", listed) for listed in self.get_list_filter(request)}
+        allowed = {f"{name}{suffix}" for name in parameters for suffix in ("", "__exact", "__id__exact", "__isnull")}
+        # Longer numbers than any key has raise on SQLite.
+        return lookup in allowed and not re.search(r"\0|\d{19}", str(value))
+
+    def response_action(self, request, queryset):
+        if not all(is_key(key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)):
+            raise BadRequest("What was ticked names no row.")
+        return super().response_action(request, queryset)
+
+    def changelist_view(self, request, extra_context=None):
+        title = self.list_name or capfirst(self.opts.verbose_name_plural)
+        return super().changelist_view(request, {"title": title, "subtitle": None, **(extra_context or {})})
+
+    def get_search_results(self, request, queryset, search_term):
+        """Search with `matching`, as one term: words are not split, and only indexed columns are asked."""
+        term = search_term.replace("\0", "").strip()
+        return (queryset.filter(self.matching(term)) if term else queryset), False
+
+    def matching(self, term):
+        """Return the condition for a search: one of `search_fields` starts with the term."""
+        condition = Q()
+        for field in self.search_fields:
+            condition |= starts_with(field, term)
+        return condition
+
+
+class ReadOnly:
+    """Nobody adds or changes by hand, whoever they are: verbs do, and imports."""
+
+    def has_add_permission(self, request, obj=None):
+        return False
+
+    def has_change_permission(self, request, obj=None):
+        return False
+
+
+class ReadOnlyAdmin(ReadOnly, Listed):
+    """Evidence: to be looked at."""
+
+    def history_view(self, request, object_id, extra_context=None):
+        raise Http404("Evidence has no history: it never changes.")

@@ -1,0 +1,187 @@
+"""What comes next in a case, and who may do it."""
+
+from dataclasses import dataclass, replace
+
+from .. import roles
+from ..models import UnlockRequest
+from ..templatetags.desk import how_agreed
+from ..texts.formats import counted, moment
+from .forms.case import CASE_FORMS
+
+Status = UnlockRequest.Status
+
+NAMED_COLLEAGUES = 3
+
+# What to read for those who may not do it themselves.
+WHO_DOES_IT = {
+    "advise": "An agent offers it and records what the customer chooses.",
+    "send_link": "An agent sends the consent link.",
+    "issue_pin": "",  # said with the state of the PIN
+    "unlock": "An agent or a manager unlocks.",
+    "mark_re_exported": "An agent marks what the customer has exported.",
+    "relock": "An agent marks what the customer has exported; a manager relocks the rest.",
+    "hand_over": "",
+    "close": "An agent closes the request and says how it ended.",
+}
+
+
+@dataclass(frozen=True)
+class NextStep:
+    """The one next step: what to read, and the verb that does it or ''. `todo` is for those who may do it."""
+
+    tone: str
+    heading: str
+    sentence: str
+    todo: str = ""
+    verb: str = ""
+
+    @property
+    def text(self):
+        return f"{self.sentence} {self.todo}".strip()
+
+
+def next_step(case):
+    """Return the next step of a case, as its user sees it."""
+    step = {
+        Status.OPEN: _when_open,
+        Status.AWAITING_CONSENT: _when_awaiting_consent,
+        Status.CONSENTED: _when_consented,
+        Status.UNLOCKED: _when_unlocked,
+        Status.CLOSED: _when_closed,
+    }[Status(case.unlock_request.status)](case)
+    if step.verb and not case.user.has_perm(CASE_FORMS[step.verb].permission):
+        return replace(step, todo=WHO_DOES_IT[step.verb], verb="")
+    return step
+
+
+def _when_open(case):
+    unlock_request = case.unlock_request
+    if not unlock_request.advice:
+        if unlock_request.duplicate_likely:
+            return NextStep(
+                "bad",
+                "Unlocking would very likely create duplicates.",
+                f"Why bypassed: {unlock_request.get_bypass_reason_display()}.",
+                "Advise the customer to enter what is missing by hand, and record what they choose.",
+                "advise",
+            )
+        return NextStep(
+            "info",
+            "Offer the safer route first.",
+            "Entering the items by hand is the surest way to avoid duplicates.",
+            "Offer it, and record what the customer chooses.",
+            "advise",
+        )
+    if pin := unlock_request.account.pin_state:
+        text = f"{pin} The consent page asks for the PIN."
+        return NextStep("wait", "The customer can't agree right now.", text, verb="issue_pin")
+    return NextStep(
+        "info",
+        "Get the customer's consent.",
+        "The link is emailed to an Admin of the account, who reads the terms and agrees with the account PIN.",
+        verb="send_link",
+    )
+
+
+def _when_awaiting_consent(case):
+    link = case.link
+    if case.link_state != "live":
+        how = "has expired" if case.link_state == "expired" else "was revoked"
+        text = "The customer can't agree without a new one."
+        return NextStep("wait", f"The consent link {how}.", text, "Send a new one.", "send_link")
+    opened = f"opened {moment(link.first_opened_at)}" if link.first_opened_at else "not opened yet"
+    text = f"The link was sent to {link.sent_to.name} ({link.email}) {moment(link.sent_at)}; {opened}."
+    if pin := case.unlock_request.account.pin_state:
+        return NextStep("wait", "Waiting for the customer, who can't use the PIN.", f"{text} {pin}", verb="issue_pin")
+    return NextStep("wait", "Waiting for the customer.", f"{text} It is valid until {moment(link.expires_at)}.")
+
+
+def _when_consented(case):
+    consent = case.standing_consent
+    if case.own_recording and not case.ready:
+        return _for_the_recorder(case)
+    if not case.ready:
+        return NextStep(
+            "bad",
+            "No batch can be unlocked anymore.",
+            "The list below says why for each batch.",
+            "Send a new consent link to ask the customer again.",
+            "send_link",
+        )
+    if case.recorded_by_phone:
+        text = (
+            f"{how_agreed(consent)} to terms version {consent.terms.version}, for exactly these batches as they are "
+            f"now. Anyone but {consent.recorded_by} may unlock until {moment(consent.valid_until)}."
+        )
+    else:
+        text = (
+            f"{consent.signer_name} agreed to terms version {consent.terms.version} for exactly these batches as they "
+            f"are now. Valid until {moment(consent.valid_until)}."
+        )
+    return NextStep("good", "Ready to unlock.", text + _blocked(case), verb="unlock")
+
+
+def _for_the_recorder(case):
+    text = (
+        f"You recorded this consent by phone, so someone else must unlock. {_who_can_unlock(case)} "
+        f"Valid until {moment(case.standing_consent.valid_until)}."
+    )
+    mine = case.unlock_request.assignee_id == case.user.pk
+    return NextStep(
+        "wait",
+        f"Ready for someone else to unlock: {_batches(case.own_recording)}.",
+        text + _blocked(case),
+        "Hand the request over." if mine else "",
+        "hand_over" if mine else "",
+    )
+
+
+def _who_can_unlock(case):
+    assignee, unlock = case.unlock_request.assignee, CASE_FORMS["unlock"].permission
+    if assignee and assignee != case.user and assignee.has_perm(unlock):
+        return f"It is assigned to {assignee}."
+    able = roles.staff_who_may(unlock).exclude(pk=case.user.pk)
+    names = [user.get_username() for user in able[: NAMED_COLLEAGUES + 1]]
+    if not names:
+        return "No one else here may unlock: a superuser has to add someone to Agent or Manager."
+    if len(names) > NAMED_COLLEAGUES:
+        names[NAMED_COLLEAGUES:] = ["any other agent or manager"]
+    return f"Ask {' or '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}."
+
+
+def _when_unlocked(case):
+    if case.unlocked and case.window_end <= case.now:
+        return NextStep(
+            "bad",
+            f"{_batches(case.unlocked)} should be relocked by now.",
+            f"The window ended {moment(case.window_end)}.",
+            "Mark what was exported, or relock the rest.",
+            "relock" if case.user.has_perm(CASE_FORMS["relock"].permission) else "mark_re_exported",
+        )
+    if case.unlocked:
+        return NextStep(
+            "wait",
+            f"{_batches(case.unlocked)} unlocked until {moment(case.window_end)}.",
+            "",
+            "Tell the customer to edit and export now: auto-batching may batch invoices again within seconds.",
+            "mark_re_exported",
+        )
+    if case.ready:
+        return NextStep("good", "Ready to unlock.", f"{_batches(case.ready)} can still be unlocked.", verb="unlock")
+    if case.own_recording:
+        return _for_the_recorder(case)
+    return NextStep("info", "Nothing is unlocked anymore.", "", "Close the request, and say how it ended.", "close")
+
+
+def _when_closed(case):
+    unlock_request = case.unlock_request
+    text = f"{moment(unlock_request.closed_at)}. A closed request can't be changed."
+    return NextStep("", f"Closed: {unlock_request.get_resolution_display()}.", text)
+
+
+def _blocked(case):
+    return f" {_batches(case.blocked)} can't be unlocked." if case.blocked else ""
+
+
+def _batches(count):
+    return counted(count, "batch", "batches")

@@ -1,0 +1,775 @@
+"""What the ledger tells of: one class for each kind of event.
+
+A class names its kind and label, its facts with their types, and which of them are personal. `fact("column")` says
+that a fact repeats a column of the row that the event is about; the audit compares the two, in both directions
+(`unlocks.ledger.rows`). A new kind is one class here.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from functools import cache
+from inspect import get_annotations
+from typing import Any, ClassVar, Self, TypeVar, dataclass_transform, get_type_hints
+
+from django.contrib.auth.models import User
+from django.db.models import Count, Model, Q, QuerySet, Sum
+
+from ..digest import sha256
+from ..models import (
+    Account,
+    Act,
+    Certificate,
+    Consent,
+    ConsentedBatch,
+    ConsentEvidence,
+    ConsentLink,
+    ConsentTerms,
+    ConsentWithdrawal,
+    Contact,
+    LedgerEntry,
+    ResentReceipt,
+    UnlockRequest,
+    Verdict,
+)
+from ..rules import short_name
+from ..texts.formats import counted, moment
+
+KINDS: dict[str, type["Event"]] = {}
+E = TypeVar("E", bound="Event")
+
+
+def fact(column: str = "", *, personal: bool = False, digests: str = "", **options: Any) -> Any:
+    """Declare a fact. It repeats `column` of the row, and is the SHA-256 (hex) of the column `digests`."""
+    return field(metadata={"column": column, "personal": personal, "digests": digests}, **options)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """What happened. `about_id` is the key of the row it is about, if it is about one."""
+
+    kind: ClassVar[str] = ""
+    label: ClassVar[str] = ""
+    tone: ClassVar[str] = ""
+    about: ClassVar[type[Model] | None] = None
+    # What the row repeats of the entry itself, as {column of the row: column of the entry}.
+    columns: ClassVar[dict[str, str]] = {}
+    # What every row that such an event is about holds.
+    holds: ClassVar[dict[str, Any]] = {}
+    # Which rows have to have such an entry; None: none has to.
+    required: ClassVar[Q | None] = None
+
+    about_id: int | None = None
+
+    @classmethod
+    def of(cls, row: Model, **facts: Any) -> Self:
+        """Return the event about a row, with the facts that its columns hold and those given."""
+        read = {}
+        for declared in cls.declared():
+            if column := declared.metadata["column"]:
+                read[declared.name] = _column(row, column)
+            elif column := declared.metadata["digests"]:
+                read[declared.name] = sha256(_column(row, column))
+        return cls(about_id=row.pk, **read | facts)
+
+    @classmethod
+    @cache
+    def declared(cls) -> tuple[dataclasses.Field, ...]:
+        return tuple(declared for declared in dataclasses.fields(cls) if declared.metadata)
+
+    @classmethod
+    @cache
+    def types(cls) -> dict[str, Any]:
+        return get_type_hints(cls)
+
+    def facts(self, *, personal: bool) -> dict[str, Any]:
+        """Return the facts that are personal, or those that are not, as JSON values."""
+        return {
+            declared.name: _as_json(getattr(self, declared.name))
+            for declared in self.declared()
+            if declared.metadata["personal"] == personal
+        }
+
+    def recomputed(self, entry: LedgerEntry) -> dict[str, Any]:
+        """Return those facts that sum up a set of rows, as the rows have it now."""
+        return {}
+
+    @property
+    def rest(self) -> str:
+        """What follows the label in a sentence on the timeline."""
+        return ""
+
+    @property
+    def quote(self) -> str:
+        """What somebody wrote."""
+        return ""
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(fact,))
+def facts_of(cls: type[E]) -> type[E]:
+    """Make a frozen dataclass whose every annotation is a fact; for what several kinds share."""
+    for name in get_annotations(cls):
+        if name not in cls.__dict__:
+            setattr(cls, name, fact())
+    return dataclass(frozen=True, kw_only=True)(cls)
+
+
+@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(fact,))
+def event(
+    kind: str,
+    label: str,
+    *,
+    tone: str = "",
+    about: type[Model] | None = None,
+    columns: dict[str, str] | None = None,
+    holds: dict[str, Any] | None = None,
+    required: Q | None = None,
+) -> Callable[[type[E]], type[E]]:
+    """Register a class as a kind of event. `tone` is good, wait, bad, info or ''."""
+
+    def declare(cls: type[E]) -> type[E]:
+        cls = facts_of(cls)
+        cls.kind, cls.label, cls.tone, cls.about = kind, label, tone, about
+        cls.columns, cls.holds, cls.required = columns or {}, holds or {}, required
+        KINDS[kind] = cls
+        return cls
+
+    return declare
+
+
+def read(entry: LedgerEntry) -> Event:
+    """Return what an entry tells; `Altered` when its text is none of ours."""
+    try:
+        facts, personal = _parsed(entry.facts)["facts"], _parsed(entry.personal)["personal"]
+        cls = KINDS[entry.kind]
+        values = {name: _from_json(cls.types()[name], value) for name, value in (facts | personal).items()}
+        return cls(about_id=entry.about_id, **values)
+    except (ValueError, TypeError, LookupError, ArithmeticError):
+        return Altered()
+
+
+# Unlock requests
+
+
+@event(
+    "opened",
+    "Opened",
+    about=UnlockRequest,
+    columns={"account_id": "account_id", "opened_by_id": "user_id", "opened_at": "at"},
+    required=Q(),
+)
+class Opened(Event):
+    requester: int = fact("requester_id")
+    channel: str = fact("channel")
+    bypass_reason: str = fact("bypass_reason")
+    reason: str = fact("reason", personal=True)
+    batches: int
+    amount: Decimal
+
+    @property
+    def rest(self) -> str:
+        channel = _label(UnlockRequest.Channel, self.channel)
+        why = _label(UnlockRequest.BypassReason, self.bypass_reason)
+        return f" with {_batches(self.batches)}. Channel: {channel}. Why bypassed: {why}"
+
+    @property
+    def quote(self) -> str:
+        return self.reason
+
+
+@event("note", "Note")
+class Note(Event):
+    text: str = fact(personal=True)
+
+    @property
+    def quote(self) -> str:
+        return self.text
+
+
+@event("assigned", "Assigned")
+class Assigned(Event):
+    to: int
+    name: str = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f" to {self.name}"
+
+
+@event("advised", "Safer route offered")
+class Advised(Event):
+    advice: str
+
+    @property
+    def rest(self) -> str:
+        return f": {_label(UnlockRequest.Advice, self.advice)}"
+
+
+@event(
+    "closed",
+    "Closed",
+    about=UnlockRequest,
+    columns={"closed_at": "at"},
+    holds={"status": UnlockRequest.Status.CLOSED},
+    required=Q(status=UnlockRequest.Status.CLOSED),
+)
+class Closed(Event):
+    resolution: str = fact("resolution")
+    why: str = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f": {_label(UnlockRequest.Resolution, self.resolution)}"
+
+    @property
+    def quote(self) -> str:
+        return self.why
+
+
+# The PIN
+
+
+@event("pin_issued", "New PIN issued")
+class PinIssued(Event):
+    to: list[int]
+
+
+@event("pin_verified", "PIN verified", tone="good")
+class PinVerified(Event):
+    pass
+
+
+@event("pin_wrong", "Wrong PIN", tone="wait")
+class PinWrong(Event):
+    tries: int
+
+    @property
+    def rest(self) -> str:
+        return f", {self.tries} in a row"
+
+
+@event("pin_locked", "PIN attempt refused: locked", tone="bad")
+class PinLocked(Event):
+    pass
+
+
+# The consent link, and emails
+
+
+@event(
+    "link_sent",
+    "Consent link sent",
+    about=ConsentLink,
+    columns={"unlock_request_id": "unlock_request_id", "sent_by_id": "user_id", "sent_at": "at"},
+    required=Q(),
+)
+class LinkSent(Event):
+    contact: int = fact("sent_to_id")
+    terms: int = fact("terms__version")
+    expires: datetime = fact("expires_at")
+    shown: bool
+    to: str = fact("email", personal=True)
+    name: str = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f" to {self.name} <{self.to}>, terms version {self.terms}, works until {moment(self.expires)}"
+
+
+@event(
+    "link_opened",
+    "Consent link opened",
+    about=ConsentLink,
+    columns={"unlock_request_id": "unlock_request_id", "first_opened_ip": "ip"},
+    required=Q(first_opened_at__isnull=False),
+)
+class LinkOpened(Event):
+    opened: datetime = fact("first_opened_at")
+    browser: str = fact("first_opened_browser", personal=True)
+
+
+@event("link_revoked", "Consent link revoked")
+class LinkRevoked(Event):
+    pass
+
+
+@event("staff_refused", "Staff refused on the consent page", tone="bad")
+class StaffRefused(Event):
+    link: int | None = fact(default=None)
+    consent: int | None = fact(default=None)
+
+
+EMAILS = {
+    "consent_link": "the consent link",
+    "receipt": "the receipt of the consent",
+    "recorded_by_phone": "the receipt of the consent recorded by phone",
+    "declined": "the receipt of the refusal",
+    "withdrawn": "the confirmation of the withdrawal",
+    "new_pin": "a new PIN",
+}
+
+
+@facts_of
+class _Email(Event):
+    email: str
+    consent: int | None
+    to: str = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f": {EMAILS.get(self.email, self.email)} to {self.to}"
+
+
+@event("email_sent", "Email sent")
+class EmailSent(_Email):
+    pass
+
+
+@event("email_failed", "Email could not be sent", tone="bad")
+class EmailFailed(_Email):
+    error: str
+
+    @property
+    def rest(self) -> str:
+        return f"{super().rest} ({self.error})"
+
+
+# The consent
+
+
+def _covered(consent_id: int | None) -> str:
+    """Return the SHA-256 (hex) over the batches that a consent covers, a line each, in the order of their keys."""
+    digest = hashlib.sha256(b"unlock-desk consented batches/1\n")
+    columns = ("batch_id", "number", "name", "total", "item_count", "fingerprint")
+    rows = ConsentedBatch.objects.filter(consent=consent_id).order_by("requested_batch_id").values_list(*columns)
+    for row in rows.iterator(chunk_size=2000):
+        digest.update("\t".join(map(str, row)).encode() + b"\n")
+    return digest.hexdigest()
+
+
+_BY_LINK = {"unlock_request_id": "unlock_request_id", "ip": "ip"}
+_AGREED, _DECLINED = Consent.Decision.AGREED, Consent.Decision.DECLINED
+
+
+@facts_of
+class _Consent(Event):
+    """What was recorded of a customer's answer: all of it, the text by its hash."""
+
+    link: int | None = fact("link_id")
+    terms: int = fact("terms__version")
+    text_sha256: str = fact("text_sha256", digests="text")
+    contact: int = fact("contact_id")
+    ticked: list[str] = fact("ticked")
+    pressed: str = fact("pressed")
+    pin_verified: datetime | None = fact("pin_verified_at")
+    pin_typed_by: str = fact("pin_typed_by")
+    link_used: datetime | None = fact("link__used_at")
+    receipt_sha256: str = fact("receipt_hash")
+    given: datetime = fact("given_at")
+    valid_until: datetime | None = fact("valid_until")
+    name: str = fact("signer_name", personal=True)
+    role: str = fact("signer_role", personal=True)
+    contact_name: str = fact("contact_name", personal=True)
+    to: str = fact("email", personal=True)
+    browser: str = fact("browser", personal=True)
+
+    @property
+    def signer(self) -> str:
+        return ", ".join(filter(None, [self.name, self.role]))
+
+
+@facts_of
+class _Agreement(_Consent):
+    batches: int = fact("batch_count")
+    amount: Decimal
+    covered: str
+
+    @classmethod
+    def of(cls, row: Model, **facts: Any) -> Self:
+        amount = ConsentedBatch.objects.filter(consent=row.pk).aggregate(amount=Sum("total"))["amount"]
+        return super().of(row, amount=amount, covered=_covered(row.pk), **facts)
+
+    def recomputed(self, entry: LedgerEntry) -> dict[str, Any]:
+        return {"covered": _covered(entry.about_id)}
+
+
+@event(
+    "consented",
+    "Consent given",
+    tone="good",
+    about=Consent,
+    columns=_BY_LINK | {"given_at": "at"},
+    holds={"decision": _AGREED, "how": Consent.How.LINK},
+    required=Q(decision=_AGREED, how=Consent.How.LINK),
+)
+class Consented(_Agreement):
+    @property
+    def rest(self) -> str:
+        return f" by {self.signer}, for {_batches(self.batches)}, terms version {self.terms}"
+
+
+@event(
+    "recorded_by_phone",
+    "Consent recorded by phone",
+    tone="wait",
+    about=Consent,
+    columns={"unlock_request_id": "unlock_request_id", "recorded_by_id": "user_id", "given_at": "at"},
+    holds={"decision": _AGREED, "how": Consent.How.PHONE},
+    required=Q(decision=_AGREED, how=Consent.How.PHONE),
+)
+class RecordedByPhone(_Agreement):
+    @property
+    def rest(self) -> str:
+        return f": {self.signer}, said yes to {_batches(self.batches)}, terms version {self.terms}"
+
+
+@event(
+    "declined",
+    "Consent declined",
+    tone="bad",
+    about=Consent,
+    columns=_BY_LINK | {"given_at": "at"},
+    holds={"decision": _DECLINED, "how": Consent.How.LINK},
+    required=Q(decision=_DECLINED),
+)
+class Declined(_Consent):
+    why: str = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        by = f" by {self.signer}," if self.signer else ","
+        return f"{by} terms version {self.terms}"
+
+    @property
+    def quote(self) -> str:
+        return self.why
+
+
+@event(
+    "withdrawn",
+    "Consent withdrawn",
+    tone="bad",
+    about=ConsentWithdrawal,
+    columns={"actor": "actor", "by_id": "user_id", "at": "at"},
+    required=Q(),
+)
+class Withdrawn(Event):
+    consent: int = fact("consent_id")
+    why: str = fact("why", personal=True)
+
+    @property
+    def quote(self) -> str:
+        return self.why
+
+
+@event(
+    "evidence",
+    "Evidence attached",
+    tone="info",
+    about=ConsentEvidence,
+    columns={"attached_by_id": "user_id", "attached_at": "at"},
+    required=Q(),
+)
+class EvidenceAttached(Event):
+    consent: int = fact("consent_id")
+    what: str = fact("what")
+    size: int = fact("size")
+    sha256: str = fact("sha256")
+    file_name: str = fact("file_name", personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f": {_label(ConsentEvidence.What, self.what)}, {self.file_name} ({self.size:,} bytes)"
+
+
+@event(
+    "receipt_resent",
+    "Receipt sent again",
+    about=ResentReceipt,
+    columns={"sent_by_id": "user_id", "sent_at": "at"},
+    required=Q(),
+)
+class ReceiptResent(Event):
+    consent: int = fact("consent_id")
+    receipt_sha256: str = fact("token_hash")
+    to: str = fact("email", personal=True)
+    name: str = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f" to {self.name} <{self.to}>"
+
+
+@event(
+    "certified",
+    "Certificate issued",
+    tone="info",
+    about=Certificate,
+    columns={"issued_by_id": "user_id", "issued_at": "at"},
+    required=Q(),
+)
+class Certified(Event):
+    consent: int = fact("consent_id")
+    certificate: str
+    interim: bool = fact("interim")
+    sha256: str = fact("sha256", digests="content")
+    pdf_sha256: str = fact("pdf_sha256", digests="pdf")
+
+    @property
+    def rest(self) -> str:
+        return f": {self.certificate}{' (interim)' if self.interim else ''}"
+
+
+# What is done to batches. Such an event is about an act, which the entry names by its act id.
+
+NUMBERS_LISTED = 50
+
+
+def verdicts(act: Any, unlock_request: Any, *, refused: bool = False) -> QuerySet[Verdict]:
+    """Return what an act made of the batches of one request, in the order of their keys."""
+    of_request = Verdict.objects.filter(act=act, line__unlock_request=unlock_request)
+    return (of_request.exclude(refusal="") if refused else of_request.filter(refusal="")).order_by("batch_id")
+
+
+def sum_up(verdicts: Iterable[tuple[int, str, Decimal, str]]) -> dict[str, Any]:
+    """Return the facts that sum up verdicts, each given as its batch's key, number and total and its fingerprint."""
+    digest, numbers, count, amount = hashlib.sha256(b"unlock-desk batches/1\n"), [], 0, Decimal(0)
+    for batch, number, total, fingerprint in verdicts:
+        digest.update(f"{batch}\t{number}\t{fingerprint}\n".encode())
+        count, amount = count + 1, amount + total
+        if count <= NUMBERS_LISTED:
+            numbers.append(number)
+    return {"batches": count, "amount": amount, "numbers": numbers, "sha256": digest.hexdigest()}
+
+
+_OF_AN_ACT = {"at": "at", "actor": "actor", "by_id": "user_id"}
+
+
+@facts_of
+class Done(Event):
+    """What was done to the batches of one request in one act."""
+
+    batches: int
+    amount: Decimal
+    numbers: list[str]
+    sha256: str
+    why: str = fact("why", personal=True)
+
+    def recomputed(self, entry: LedgerEntry) -> dict[str, Any]:
+        rows = verdicts(entry.act, entry.unlock_request_id)
+        columns = rows.values_list("batch_id", "batch__number", "batch__total", "fingerprint")
+        again = sum_up(columns.iterator(chunk_size=2000))
+        return {name: again[name] for name in ("batches", "numbers", "sha256")}
+
+    @property
+    def rest(self) -> str:
+        shown = ", ".join(self.numbers[:5])
+        more = f" and {self.batches - 5:,} more" if self.batches > 5 else ""
+        return f": {_batches(self.batches)} ({shown}{more})"
+
+    @property
+    def quote(self) -> str:
+        return self.why
+
+
+@event("unlocked", "Unlocked", tone="good", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.UNLOCK})
+class Unlocked(Done):
+    pass
+
+
+@event("relocked", "Relocked", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.RELOCK})
+class Relocked(Done):
+    pass
+
+
+@event(
+    "re_exported",
+    "Marked as re-exported",
+    tone="good",
+    about=Act,
+    columns=_OF_AN_ACT,
+    holds={"kind": Act.Kind.RE_EXPORT},
+)
+class ReExported(Done):
+    pass
+
+
+@event("refused", "Unlock refused", tone="wait", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.UNLOCK})
+class UnlockRefused(Event):
+    refusals: dict[str, int]
+
+    def recomputed(self, entry: LedgerEntry) -> dict[str, Any]:
+        rows = verdicts(entry.act, entry.unlock_request_id, refused=True).order_by()
+        return {"refusals": dict(rows.values_list("refusal").annotate(n=Count("pk")))}
+
+    @property
+    def rest(self) -> str:
+        reasons = ", ".join(f"{n:,} {short_name(code).lower()}" for code, n in sorted(self.refusals.items()))
+        return f" for {_batches(sum(self.refusals.values()))}: {reasons}"
+
+
+# Accounts, contacts and staff
+
+STAFF_FIELDS = {
+    "username": "username",
+    "first_name": "first name",
+    "last_name": "last name",
+    "is_active": "can sign in",
+    "is_staff": "staff",
+    "is_superuser": "superuser",
+}
+
+
+@facts_of
+class _Changed(Event):
+    """`changed` holds [old, new] of each of `fields`; all old values are null where the record is new."""
+
+    fields: list[str]
+    name: str = fact(personal=True)
+    changed: dict[str, Any] = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        changes = "; ".join(_change(*change) for change in self.changed.items())
+        return f": {self.name} ({changes})"
+
+
+@event("account_changed", "Account changed", tone="wait", about=Account)
+class AccountChanged(_Changed):
+    pass
+
+
+@event("contact_changed", "Contact changed", tone="wait", about=Contact)
+class ContactChanged(_Changed):
+    pass
+
+
+@event("staff_changed", "Staff account changed", tone="wait", about=User)
+class StaffChanged(_Changed):
+    @property
+    def rest(self) -> str:
+        if self.changed.get("username", [""])[0] is not None:
+            return super().rest
+        groups = self.changed.get("groups", [None, []])[1]
+        may = ["may do everything"] * self.changed.get("is_superuser", [None, False])[1]
+        return f": {self.name} was added ({', '.join([*groups, *may]) or 'no group yet'})"
+
+
+# Consent terms, and the ledger itself
+
+
+@facts_of
+class _Terms(Event):
+    version: int = fact("version")
+    title: str
+    sha256: str
+
+    @property
+    def rest(self) -> str:
+        return f": version {self.version}"
+
+
+@event("terms_drafted", "Consent terms drafted", about=ConsentTerms)
+class TermsDrafted(_Terms):
+    pass
+
+
+@event(
+    "terms_published",
+    "Consent terms published",
+    tone="info",
+    about=ConsentTerms,
+    columns={"published_by_id": "user_id", "published_at": "at"},
+    required=Q(published_at__isnull=False, version__gt=1),
+)
+class TermsPublished(_Terms):
+    title: str = fact("title")
+    sha256: str = fact(digests="text")
+    drafted_by: int | None = fact("drafted_by_id")
+    drafted_at: datetime | None = fact("drafted_at")
+
+
+@event("imported", "Records imported")
+class Imported(Event):
+    """Records that came in from outside; the entry says how many history rows of each kind were written."""
+
+    source: str
+
+    @property
+    def rest(self) -> str:
+        return f" from {self.source}"
+
+
+@event("sealed", "History sealed")
+class Sealed(Event):
+    tables: dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Altered(Event):
+    """An entry that was altered: nothing it says counts."""
+
+    label = "Altered entry"
+    tone = "bad"
+
+    @property
+    def rest(self) -> str:
+        return ": its hash does not fit what it says. Run verify_audit"
+
+
+def _batches(count: int) -> str:
+    return counted(count, "batch", "batches")
+
+
+def _label(choices: Any, value: str) -> str:
+    return str(dict(choices.choices).get(value, value))
+
+
+def _change(name: str, change: Any) -> str:
+    shown = STAFF_FIELDS.get(name, name.replace("_", " "))
+    if name == "password":
+        return f"{shown} {change}"
+    old, new = (_value(value) for value in change)
+    return f"{shown}: {old} became {new}"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return (", ".join(value) if isinstance(value, list) else value) or "none"
+
+
+def _column(row: Any, path: str) -> Any:
+    for name in path.split("__"):
+        row = None if row is None else getattr(row, name)
+    return row
+
+
+def _as_json(value: Any) -> Any:
+    match value:
+        case datetime():
+            return value.isoformat()
+        case Decimal():
+            return f"{value:.2f}"
+        case str():
+            return str(value)  # a choice's value
+    return value
+
+
+def _from_json(declared: Any, value: Any) -> Any:
+    if value is None:
+        return None
+    if declared in (datetime, datetime | None):
+        return datetime.fromisoformat(value)
+    return Decimal(value) if declared is Decimal else value
+
+
+def _parsed(text: str) -> dict[str, Any]:
+    parsed = json.loads(text)
+    if not isinstance(parsed, dict):
+        raise TypeError("The text of an entry is an object.")
+    return parsed
