@@ -31,7 +31,7 @@ _WIDTH = LETTER[0] - 2 * _SIDE
 _GUTTER = 14
 _HALF = (_WIDTH - _GUTTER) / 2
 # Of a table's columns, by kind; columns of words share what is left.
-_WIDTHS = {"number": 42, "amount": 80, "short": 108, "time": 138, "code": 124}
+_WIDTHS = {"number": 48, "amount": 80, "short": 108, "time": 138, "code": 124}
 
 _INK, _MUTED, _ACCENT, _RULE, _FAINT = map(HexColor, ("#15202b", "#4f5d6b", "#0b5a6b", "#b9c3cc", "#dfe5ea"))
 _WAIT = tuple(map(HexColor, ("#7a4a00", "#fdf3dc", "#c98a1b")))  # a notice's ink, ground and edge
