@@ -57,7 +57,7 @@ lint: $(VENV)/dev.stamp ## Check style, settings and migrations.
 	@$(production) $(bin)/python manage.py makemigrations --check --dry-run
 
 mutants: $(VENV)/dev.stamp ## Delete each clause of each guard and of the rule in turn, and list what no test notices.
-	@env -u DATABASE_URL UNLOCK_DESK_TRIAL=1 $(bin)/python -m tests.mutants
+	@env -u DATABASE_URL UNLOCK_DESK_TRIAL=1 $(bin)/python -m tests.mutants $(if $(SAMPLE),--sample $(SAMPLE))
 
 long: mutants ## Run what takes too long for every change: the mutants, and the property tests with many examples.
 	@env -u DATABASE_URL UNLOCK_DESK_TRIAL=1 HYPOTHESIS_PROFILE=long $(bin)/pytest -n 2 -m "not browser" -k "stateful or fingerprint or hypothesis or words or word_diff" --ignore tests/browser

@@ -65,14 +65,16 @@ def media_type(file_name, content):
         raise Unfit(too_big(len(content)))
     extension = file_name.rpartition(".")[2].lower() if "." in file_name else ""
     found = next((kind for kind, is_one in _LOOKS_LIKE.items() if is_one(content)), None)
-    said = EXTENSIONS.get(extension)
-    if found is None and said is None:
+    claimed = EXTENSIONS.get(extension)
+    if found is None and claimed is None:
         raise Unfit(f"This kind of file is not taken: {TAKEN}.")
     if found is None:
-        if said == EXTENSIONS["eml"]:
-            raise Unfit(f"This is not {NAMES[said]}: an email starts with who wrote it and when (From, Date). {TAKEN}.")
-        raise Unfit(f"This is not {NAMES[said]}, whatever its name says, or it is broken. {TAKEN}.")
-    if found != said:
+        if claimed == EXTENSIONS["eml"]:
+            raise Unfit(
+                f"This is not {NAMES[claimed]}: an email starts with who wrote it and when (From, Date). {TAKEN}."
+            )
+        raise Unfit(f"This is not {NAMES[claimed]}, whatever its name says, or it is broken. {TAKEN}.")
+    if found != claimed:
         named = f"its name ends in .{extension}" if extension else "its name has no ending"
         raise Unfit(f"This is {NAMES[found]}, but {named}. Save it under its right name.")
     return found
@@ -163,8 +165,8 @@ def _is_mail(content):
         return False
     # As they stand there: what the parser makes of raw letters beyond ASCII is no string.
     headers = BytesHeaderParser().parsebytes(head).raw_items()
-    said = {name.lower() for name, value in headers if value.strip()}
-    return "from" in said and not said.isdisjoint({"date", "received"})
+    names = {name.lower() for name, value in headers if value.strip()}
+    return "from" in names and not names.isdisjoint({"date", "received"})
 
 
 _LOOKS_LIKE = {

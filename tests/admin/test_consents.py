@@ -253,7 +253,7 @@ def listed(client):
     rows = client.get(CONSENTS).context["cl"].result_list
     site_admin = desk.get_model_admin(Consent)
     cells = [
-        [getattr(site_admin, column)(row) for column in ("number", "decided", "how_many", "until")] for row in rows
+        [getattr(site_admin, column)(row) for column in ("number", "decided", "count_text", "until")] for row in rows
     ]
     return [[" ".join(strip_tags((cell or "–").replace("<br>", " ")).split()) for cell in row] for row in cells]
 

@@ -81,7 +81,16 @@ class JudgedList(ChangeList):
 
 @admin.register(Batch, site=desk)
 class BatchAdmin(ReadOnly, DeskAdmin):
-    list_display = ("number", "name", "on_account", "stands", "bypassed", "how_many", "worth", "may_it")
+    list_display = (
+        "number",
+        "name",
+        "on_account",
+        "status_tag",
+        "bypassed",
+        "count_text",
+        "money_text",
+        "verdict_text",
+    )
     list_display_links = ("number",)
     list_filter = (Stand, "period_closed", BypassedSince)
     sortable_by = ("number",)
@@ -106,7 +115,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
         return account_link(batch.account)
 
     @admin.display(description="Status", ordering="status")
-    def stands(self, batch):
+    def status_tag(self, batch):
         until = format_html('<span class="small muted">until {}</span>', moment(batch.unlocked_until))
         return format_html(
             "{}{}",
@@ -119,15 +128,15 @@ class BatchAdmin(ReadOnly, DeskAdmin):
         return format_html('<span class="nowrap">{}</span>', day(batch.bypassed_on)) if batch.bypassed_on else None
 
     @admin.display(description="Items")
-    def how_many(self, batch):
+    def count_text(self, batch):
         return f"{batch.item_count:,}"
 
     @admin.display(description="Total")
-    def worth(self, batch):
+    def money_text(self, batch):
         return money(batch.total)
 
     @admin.display(description="Verdict")
-    def may_it(self, batch):
+    def verdict_text(self, batch):
         return format_html(
             "{} {}{}",
             tag(*verdict(batch.refusal)),
@@ -205,17 +214,28 @@ class BatchAdmin(ReadOnly, DeskAdmin):
 class BatchItemAdmin(ReadOnly, DeskAdmin):
     """The page and the history of one transaction; staff come here from its batch."""
 
-    list_display = ("number", "kind", "batch", "date", "customer", "worth")
+    list_display = ("number", "kind", "batch", "date", "customer", "money_text")
     list_select_related = ("batch",)
     sortable_by = ()
     ordering = ("-id",)
-    fields = ("batch", "kind", "number", "date", "customer", "worth", "memo", "export_id", "content", "disposition")
+    fields = (
+        "batch",
+        "kind",
+        "number",
+        "date",
+        "customer",
+        "money_text",
+        "memo",
+        "export_id",
+        "content",
+        "disposition",
+    )
 
     def has_module_permission(self, request):
         return False
 
     @admin.display(description="Amount")
-    def worth(self, item):
+    def money_text(self, item):
         return money(item.amount)
 
     @admin.display(description="Lines")

@@ -42,7 +42,7 @@ BATCHES_A_PAGE = 100
 @admin.register(Consent, site=desk)
 class ConsentAdmin(ReadOnlyAdmin):
     footer_name = "Consents"
-    list_display = ("number", "decided", "in_request", "on_account", "signer", "how_many", "given", "until")
+    list_display = ("number", "decided", "in_request", "on_account", "signer", "count_text", "given", "until")
     list_display_links = ("number",)
     list_select_related = ("unlock_request__account", "withdrawal")
     list_filter = ("how", "decision")
@@ -85,7 +85,7 @@ class ConsentAdmin(ReadOnlyAdmin):
         return consent.signer_name or None
 
     @admin.display(description="Batches")
-    def how_many(self, consent):
+    def count_text(self, consent):
         return f"{consent.batch_count:,}" if consent.batch_count else None
 
     @admin.display(description="Given")

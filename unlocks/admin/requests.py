@@ -62,7 +62,7 @@ class UnlockRequestAdmin(DeskAdmin):
         "case",
         "in_account",
         "asked_by",
-        "stands",
+        "status_tag",
         "bypass_reason",
         "batch_count",
         "total",
@@ -124,7 +124,7 @@ class UnlockRequestAdmin(DeskAdmin):
         return obj.requester.name
 
     @admin.display(description="Status", ordering="status")
-    def stands(self, obj):
+    def status_tag(self, obj):
         status = tag(REQUEST_TONES[obj.status], obj.get_resolution_display() or obj.get_status_display())
         return format_html("{} {}", status, recorded_by_phone()) if obj.how == Consent.How.PHONE else status
 

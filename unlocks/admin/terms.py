@@ -109,8 +109,8 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
         except operations.Refused as refused:
             self.message_user(request, str(refused), messages.ERROR)
             return redirect("admin:unlocks_consentterms_changelist")
-        said = f"Version {terms.version} begins with the words in force. Nobody is shown it until it is published."
-        self.message_user(request, said, messages.SUCCESS)
+        message = f"Version {terms.version} begins with the words in force. Nobody is shown it until it is published."
+        self.message_user(request, message, messages.SUCCESS)
         return redirect("admin:unlocks_consentterms_change", terms.pk)
 
     def add_view(self, request, form_url="", extra_context=None):
@@ -137,8 +137,8 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
             saved = operations.edit_terms(terms, **form.cleaned_data, by=Actor.staff(request.user, request))
         except operations.Refused as refused:
             return self._not_saved(request, terms, form, refused)
-        said = "Saved." if saved.drafted_at != terms.drafted_at else "Nothing was changed, so nothing was saved."
-        self.message_user(request, said, messages.SUCCESS)
+        message = "Saved." if saved.drafted_at != terms.drafted_at else "Nothing was changed, so nothing was saved."
+        self.message_user(request, message, messages.SUCCESS)
         return redirect("admin:unlocks_consentterms_change", terms.pk)
 
     def _not_saved(self, request, terms, form, refused):
@@ -191,11 +191,11 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
             form = PublishForm(request.POST)
             try:
                 operations.publish_terms(terms, seen=form["seen"].data or "", by=Actor.staff(request.user, request))
-            except operations.Refused as said:
-                refused, terms = said, self._get(request, pk)
+            except operations.Refused as refusal:
+                refused, terms = refusal, self._get(request, pk)
             else:
-                said = f"Version {terms.version} is in force: consent links sent from now on show it."
-                self.message_user(request, said, messages.SUCCESS)
+                message = f"Version {terms.version} is in force: consent links sent from now on show it."
+                self.message_user(request, message, messages.SUCCESS)
                 return redirect("admin:unlocks_consentterms_change", terms.pk)
         if terms.published_at:
             if refused:

@@ -49,8 +49,8 @@ def now(at: datetime) -> Anchor:
 
 def read(text: str) -> list[Anchor]:
     """Return the anchors in a text: a file of them, a mail, or a certificate. Raises NotAnchors."""
-    if told := _told_by_a_certificate(text):
-        return [_anchor(piece) for piece in told]
+    if pieces := _anchors_of_certificate(text):
+        return [_anchor(piece) for piece in pieces]
     # Blanks mean nothing in an anchor, and mail programs put some in.
     packed = "".join(text.replace("\ufeff", "").split())
     found = [_anchor(_object(piece)) for piece in re.findall(r"\{[^{}]*\}", packed)]
@@ -61,10 +61,10 @@ def read(text: str) -> list[Anchor]:
     return found
 
 
-def _told_by_a_certificate(text: str) -> list[Any]:
+def _anchors_of_certificate(text: str) -> list[Any]:
     try:
-        told = json.loads(text)["certificate"]["ledger"]
-        return [*told["entries"], told["head"]]
+        ledger = json.loads(text)["certificate"]["ledger"]
+        return [*ledger["entries"], ledger["head"]]
     except (ValueError, KeyError, TypeError):
         return []
 
@@ -76,11 +76,11 @@ def _object(piece: str) -> Any:
         raise NotAnchors(f"{piece[:80]} is none") from None
 
 
-def _anchor(told: Any) -> Anchor:
-    told = told if isinstance(told, dict) else {}
-    sequence, head, at = told.get("sequence"), told.get("hash"), told.get("at", "")
+def _anchor(piece: Any) -> Anchor:
+    piece = piece if isinstance(piece, dict) else {}
+    sequence, head, at = piece.get("sequence"), piece.get("hash"), piece.get("at", "")
     if type(sequence) is not int or sequence < 0 or not re.fullmatch(r"[0-9a-f]{64}", str(head)):
-        raise NotAnchors(f"{json.dumps(told, separators=(',', ':'))[:80]} is none")
+        raise NotAnchors(f"{json.dumps(piece, separators=(',', ':'))[:80]} is none")
     return Anchor(sequence, head, str(at))
 
 

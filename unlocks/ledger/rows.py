@@ -59,16 +59,16 @@ def _differing(kind: type[events.Event], about: type[Model], entries: list[Ledge
     for entry in entries:
         if (key := _key(kind, entry)) is None:
             continue
-        told = events.read(entry)
+        event = events.read(entry)
         if (row := rows.get(key)) is None:
-            said = f"is about {named} {key}, which is not there any more"
-            yield f"{named} gone", f"Ledger entry {entry.sequence} {said}."
-        elif column := _column_that_differs(told, row, entry):
-            said = f"its column {column} differs from what ledger entry {entry.sequence} tells"
-            yield f"{named} differs", f"{named.capitalize()} {key}: {said}."
-        elif name := _sum_that_differs(told, entry):
-            said = f"the rows that ledger entry {entry.sequence} sums up ({name}) are different now"
-            yield f"{named} set differs", f"{named.capitalize()} {key}: {said}."
+            finding = f"is about {named} {key}, which is not there any more"
+            yield f"{named} gone", f"Ledger entry {entry.sequence} {finding}."
+        elif column := _column_that_differs(event, row, entry):
+            finding = f"its column {column} differs from what ledger entry {entry.sequence} tells"
+            yield f"{named} differs", f"{named.capitalize()} {key}: {finding}."
+        elif name := _sum_that_differs(event, entry):
+            finding = f"the rows that ledger entry {entry.sequence} sums up ({name}) are different now"
+            yield f"{named} set differs", f"{named.capitalize()} {key}: {finding}."
 
 
 def _key(kind: type[events.Event], entry: LedgerEntry) -> Any:
@@ -88,23 +88,23 @@ def _rows(kind: type[events.Event], about: type[Model], keys: set) -> dict[Any, 
     return rows
 
 
-def _column_that_differs(told: events.Event, row: dict[str, Any], entry: LedgerEntry) -> str | None:
-    for declared in told.declared():
+def _column_that_differs(event: events.Event, row: dict[str, Any], entry: LedgerEntry) -> str | None:
+    for declared in event.declared():
         for column in filter(None, (declared.metadata["column"], declared.metadata["digests"])):
-            if row[column] != getattr(told, declared.name):
+            if row[column] != getattr(event, declared.name):
                 return column
-    repeated = {column: getattr(entry, name) for column, name in told.columns.items()} | told.holds
+    repeated = {column: getattr(entry, name) for column, name in event.columns.items()} | event.holds
     return next((column for column, value in repeated.items() if row[column] != value), None)
 
 
-def _sum_that_differs(told: events.Event, entry: LedgerEntry) -> str | None:
-    return next((name for name, value in told.recomputed(entry).items() if value != getattr(told, name)), None)
+def _sum_that_differs(event: events.Event, entry: LedgerEntry) -> str | None:
+    return next((name for name, value in event.recomputed(entry).items() if value != getattr(event, name)), None)
 
 
 def _acts() -> Iterator[Fault]:
     """Compare the history with the acts that the ledger tells of: who, from where, when, and how many rows."""
     tables = [model for model in apps.get_app_config("unlocks").get_models() if hasattr(model, "history_object")]
-    streams = [_told_of_acts(), *(_history_of_acts(model) for model in tables)]
+    streams = [_entries_of_acts(), *(_history_of_acts(model) for model in tables)]
     # Acts come in no order that means anything: of each kind of fault the first row is named.
     found: dict[str, tuple[tuple[int, str], int]] = {}
     for _, of_act in groupby(merge(*streams, key=itemgetter(0)), key=itemgetter(0)):
@@ -118,7 +118,7 @@ def _acts() -> Iterator[Fault]:
 _Row = tuple[UUID, str, int, int, Any]
 
 
-def _told_of_acts() -> Iterator[_Row]:
+def _entries_of_acts() -> Iterator[_Row]:
     """Yield (act, '', sequence, 0, entry) of each entry, in the order of their acts."""
     for entry in LedgerEntry.objects.order_by("act", "sequence").iterator(chunk_size=_AT_ONCE):
         yield entry.act, "", entry.sequence, 0, entry
@@ -137,9 +137,9 @@ def _faults_of_act(rows: list[tuple[str, int, int, Any]]) -> Iterator[tuple[str,
     entries = [entry for table, *_, entry in rows if not table]
     if not all(chain.fits(entry) for entry in entries):
         return
-    told: Counter[str] = Counter()
+    counted_by_entries: Counter[str] = Counter()
     for entry in entries:
-        told += Counter(chain.rows_of(entry))
+        counted_by_entries += Counter(chain.rows_of(entry))
     found: Counter[str] = Counter()
     for table, first, count, identity in rows:
         if not table:
@@ -148,15 +148,15 @@ def _faults_of_act(rows: list[tuple[str, int, int, Any]]) -> Iterator[tuple[str,
         if not entries:
             yield f"{table} untold", first, f"History in {table}, row {first}: no ledger entry tells of its act."
         elif differs := next((entry for entry in entries if _who(entry) != identity), None):
-            said = f"ledger entry {differs.sequence} tells of another person, address or time"
-            yield f"{table} differs", first, f"History in {table}, row {first}: {said}."
-    for table in sorted(told | found) if entries else ():
-        if told[table] != found[table]:
-            said = f"{_rows_counted(told[table])} of the act of ledger entry {entries[0].sequence}"
+            finding = f"ledger entry {differs.sequence} tells of another person, address or time"
+            yield f"{table} differs", first, f"History in {table}, row {first}: {finding}."
+    for table in sorted(counted_by_entries | found) if entries else ():
+        if counted_by_entries[table] != found[table]:
+            finding = f"{_rows_counted(counted_by_entries[table])} of the act of ledger entry {entries[0].sequence}"
             yield (
                 f"{table} count",
                 entries[0].sequence,
-                f"History in {table}: {said} should be there, and {found[table]:,} are.",
+                f"History in {table}: {finding} should be there, and {found[table]:,} are.",
             )
 
 
@@ -186,7 +186,7 @@ def _unlocked() -> Iterator[Fault]:
 def _done(case: int, act: UUID, user: int) -> set[int]:
     """Return the keys of the batches that an act of `user` unlocked in a case; none if the ledger tells otherwise."""
     kind, entries = events.Unlocked, LedgerEntry.objects.filter(unlock_request=case, act=act, user=user)
-    told = [events.read(entry) for entry in entries.filter(kind=kind.kind) if chain.fits(entry)]
+    told_events = [events.read(entry) for entry in entries.filter(kind=kind.kind) if chain.fits(entry)]
     done = set(events.verdicts(act, case).values_list("batch", flat=True))
-    numbers = [event.batches for event in told if isinstance(event, kind)]
+    numbers = [event.batches for event in told_events if isinstance(event, kind)]
     return done if numbers == [len(done)] else set()

@@ -40,8 +40,8 @@ def _firsts(name: str, faults: Iterable[tuple[str, str]]) -> dict[str, tuple[str
             first, count = firsts.get(kind, (sentence, 0))
             firsts[kind] = first, count + 1
     except Exception as error:
-        said = " ".join(str(error).split())
-        firsts["broke off"] = f"The check of {name} broke off: {type(error).__name__}: {said}.", 1
+        reason = " ".join(str(error).split())
+        firsts["broke off"] = f"The check of {name} broke off: {type(error).__name__}: {reason}.", 1
     return firsts
 
 

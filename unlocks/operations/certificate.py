@@ -61,8 +61,8 @@ def _stand(consent: Consent) -> tuple[int, bool]:
 def _draw(consent: Consent, ordinal: int, upto: int, interim: bool, issued_at: datetime) -> Certificate:
     certificate = Certificate(consent=consent, ordinal=ordinal, upto=upto, interim=interim, issued_at=issued_at)
     certificate.code = keys.code(certificate.number, certificate.issued_at.isoformat())
-    told = facts.facts(consent, number=certificate.number, code=certificate.code, issued_at=certificate.issued_at)
-    certificate.content, certificate.pdf = keys.document(told), pdf.render(told)
+    stated = facts.facts(consent, number=certificate.number, code=certificate.code, issued_at=certificate.issued_at)
+    certificate.content, certificate.pdf = keys.document(stated), pdf.render(stated)
     # What does not hold together has to show here, not in a dispute.
     verify_certificate.verify(certificate.content.encode(), keys.public_key())
     certificate.sha256 = sha256(certificate.content)

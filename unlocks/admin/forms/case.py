@@ -343,8 +343,8 @@ class CloseForm(CaseForm):
 
     def clean(self):
         cleaned = super().clean()
-        said = cleaned.get("resolution") == UnlockRequest.Resolution.RE_EXPORTED or cleaned.get("why", "").strip()
-        if not said and not self.errors.keys() & {"resolution", "why"}:
+        explained = cleaned.get("resolution") == UnlockRequest.Resolution.RE_EXPORTED or cleaned.get("why", "").strip()
+        if not explained and not self.errors.keys() & {"resolution", "why"}:
             self.add_error("why", "Say why: it stays with the record.")
         return cleaned
 

@@ -126,8 +126,12 @@ class OpenRequestForm(forms.Form):
             return
         named = ", ".join(number[:60] for number in unknown[:100])
         more = f" and {len(unknown) - 100:,} more" if len(unknown) > 100 else ""
-        said = "no batch with this number" if len(unknown) == 1 else f"no batches with these {len(unknown):,} numbers"
-        self.add_error("numbers", forms.ValidationError(f"{self.account} has {said}: {named}{more}.", code="unknown"))
+        finding = (
+            "no batch with this number" if len(unknown) == 1 else f"no batches with these {len(unknown):,} numbers"
+        )
+        self.add_error(
+            "numbers", forms.ValidationError(f"{self.account} has {finding}: {named}{more}.", code="unknown")
+        )
 
     def carry_out(self, by, batches):
         """Open the request for `batches`, which are among those chosen."""

@@ -63,5 +63,5 @@ class Command(BaseCommand):
             send_mail(f"Unlock Desk anchor {anchor.sequence}", EMAIL.format(anchor=anchor), None, [address])
         except (OSError, ValueError) as error:  # SMTPException is an OSError
             written = f" It was written to {path}." if path else ""
-            said = " ".join(str(error).split()) or type(error).__name__
-            raise CommandError(f"The anchor could not be emailed to {address}: {said}.{written}") from error
+            reason = " ".join(str(error).split()) or type(error).__name__
+            raise CommandError(f"The anchor could not be emailed to {address}: {reason}.{written}") from error

@@ -42,8 +42,8 @@ class Command(BaseCommand):
             "every guard is in place."
         )
         if rows := seals.unsealed():
-            said = f"{seals.counted(rows)} of history and evidence"
-            self.stdout.write(f"Not sealed yet: {said}. “manage.py seal_history” does it.")
+            unsealed = f"{seals.counted(rows)} of history and evidence"
+            self.stdout.write(f"Not sealed yet: {unsealed}. “manage.py seal_history” does it.")
 
     def _heads(self, path):
         try:
