@@ -55,6 +55,12 @@ def test_text_is_shown_as_it_stands():
     assert "<b>& so" not in markup
 
 
+def test_lines_of_a_reason_stay_lines():
+    facts = samples.interim()
+    facts["case"]["reason"] = "first <b>\nsecond"
+    assert "first &lt;b&gt;<br>second" in page(facts)
+
+
 def _marked_up(value):
     """Return facts in which every text that somebody may have typed ends in markup."""
     if isinstance(value, dict):

@@ -116,12 +116,12 @@ def _long(value):
     facts["signer"] |= {"name": value[:120], "role": value[:120]}
     facts["withdrawal"]["why"] = value
     facts["consent"] |= {"text": value, "browser": value[:400]}
-    facts["batches"][0] |= {"name": value[:200], "number": value[:40]}
-    facts["batches"][1]["outcome"] = "unlocked"
+    facts["batches"][1] |= {"name": value[:200], "number": value[:40]}
+    facts["batches"][0]["outcome"] = "unlocked"
     facts["batches"][2]["ended_by"] = value[:150]
     facts["evidence"] = samples.recorded_by_phone()["evidence"]
     facts["evidence"][0]["file_name"] = value[:200]
-    facts["ledger"]["entries"][0]["actor"] = value[:200]
+    facts["ledger"]["entries"][0]["actor"] = value[:100]
     return facts
 
 

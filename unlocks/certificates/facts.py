@@ -75,7 +75,7 @@ def facts(consent, *, number, code, issued_at):
     }
 
 
-def told_of(unlock_request):
+def entries_of(unlock_request):
     """Return the ledger entries that ask for a new certificate of their case: all but those of certificates."""
     return LedgerEntry.objects.filter(unlock_request=unlock_request).exclude(kind=events.Certified.kind)
 
@@ -103,7 +103,7 @@ def _consent(consent, entries):
 
 def _why(consent, entries):
     declined = consent.decision == consent.Decision.DECLINED
-    return (declined and _told(entries, events.Declined, consent).why) or None
+    return (declined and _recorded(entries, events.Declined, consent).why) or None
 
 
 def _case(unlock_request):
@@ -129,7 +129,7 @@ def _link(link, entries):
     return link and {
         "sent_at": _time(link.sent_at),
         "sent_by": _user(link.sent_by),
-        "shown_to": _user(link.sent_by) if _told(entries, events.LinkSent, link).shown else None,
+        "shown_to": _user(link.sent_by) if _recorded(entries, events.LinkSent, link).shown else None,
         "expires_at": _time(link.expires_at),
         "first_opened_at": _time(link.first_opened_at),
         "first_opened_ip": link.first_opened_ip,
@@ -193,7 +193,7 @@ def _batch(covered, done):
     }
 
 
-def _told(entries, kind, row):
+def _recorded(entries, kind, row):
     """Return the event of that kind about a row."""
     return next(events.read(entry) for entry in entries if entry.kind == kind.kind and entry.about_id == row.pk)
 

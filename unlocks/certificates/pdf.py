@@ -31,7 +31,7 @@ _WIDTH = LETTER[0] - 2 * _SIDE
 _GUTTER = 14
 _HALF = (_WIDTH - _GUTTER) / 2
 # Of a table's columns, by kind; columns of words share what is left.
-_WIDTHS = {"number": 42, "amount": 80, "short": 108, "time": 138, "code": 124}
+_WIDTHS = {"number": 48, "amount": 80, "short": 108, "time": 138, "code": 124}
 
 _INK, _MUTED, _ACCENT, _RULE, _FAINT = map(HexColor, ("#15202b", "#4f5d6b", "#0b5a6b", "#b9c3cc", "#dfe5ea"))
 _WAIT = tuple(map(HexColor, ("#7a4a00", "#fdf3dc", "#c98a1b")))  # a notice's ink, ground and edge
@@ -188,12 +188,17 @@ def _style(*commands):
 
 def _section(section, width):
     total = f": {section.table.total}" if section.table and section.table.total else ""
-    parts = [CondPageBreak(56)] if width == _WIDTH else []
-    parts += [Spacer(0, 7), _Text(section.heading + total, _HEADING)]
+    parts = [Spacer(0, 7), _Text(section.heading + total, _HEADING)]
     parts += [HRFlowable(width="100%", thickness=0.6, color=_RULE, spaceBefore=1, spaceAfter=2.5)]
     parts += [_Text(paragraph, _NOTE) for paragraph in section.paragraphs]
+    room = 56  # for the heading and some of what follows
     if section.table:
-        parts += [_table(section.table), Spacer(0, 3)]
+        table = _table(section.table)
+        table.wrap(_WIDTH, LETTER[1])
+        room += sum(table._rowHeights[:3])  # heads and first row, which is cut where it has no room
+        parts += [table, Spacer(0, 3)]
+    if width == _WIDTH:
+        parts.insert(0, CondPageBreak(min(room, LETTER[1] - _TOP - _BOTTOM)))
     for fact in section.facts:
         parts += _fact(fact.label, fact.value, fact.code, 88 if width == _HALF else 60)
     if section.text:

@@ -10,9 +10,11 @@ import unicodedata
 from arabic_reshaper import ArabicReshaper
 from bidi.algorithm import get_display  # the package's own get_display leaves brackets as they are
 
-_HIDDEN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")  # what has no shape of its own, and could mislead
-_HIDDEN_TOO = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x2800, 0x3164, 0xFFA0}
-_HIDDEN_TOO |= set(range(0xFE00, 0xFE10))
+from ..texts.invisible import is_invisible
+
+# Fillers and variation selectors, which Unicode counts as letters and marks: they show nothing either.
+_SHAPELESS = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x2800, 0x3164, 0xFFA0}
+_SHAPELESS |= set(range(0xFE00, 0xFE10))
 _JOINING = ArabicReshaper({"delete_harakat": False, "ARABIC LIGATURE ALLAH": False})
 _DIRECTIONS = {"L": "L", "R": "R", "AL": "R", "NSM": "m"}
 _BRACKETS = ("()", "[]", "{}", "«»")
@@ -35,7 +37,7 @@ def _printed(char, glyphs):
     if char == "\t":
         return "    "
     # Beyond U+FFFF ReportLab writes a wrong number for what is copied from the PDF.
-    if number > 0xFFFF or number not in glyphs or number in _HIDDEN_TOO or unicodedata.category(char) in _HIDDEN:
+    if number > 0xFFFF or number not in glyphs or number in _SHAPELESS or is_invisible(char):
         return f"[U+{number:04X}]"
     return char
 

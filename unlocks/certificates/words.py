@@ -561,7 +561,7 @@ class _Wording:
         for batch in batches:
             done.setdefault(_OUTCOMES[batch["outcome"]], set()).add(self._done(batch))
         if all(len(ways) == 1 for ways in done.values()):
-            paragraphs += [f"{outcome}: {way}." for outcome, [way] in done.items() if way]
+            paragraphs += [f"{_capitalized(outcome)}: {way}." for outcome, [way] in done.items() if way]
         else:
             columns.append(Column("What was done", under=True))
             cells = [[*row, self._done(batch)] for row, batch in zip(cells, batches, strict=True)]

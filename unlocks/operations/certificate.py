@@ -55,7 +55,7 @@ def _read(pk: int) -> Consent:
 
 def _stand(consent: Consent) -> tuple[int, bool]:
     """Return how far the case has come: its newest entry that certificates tell of, and whether it is open."""
-    newest = facts.told_of(consent.unlock_request).latest("sequence")
+    newest = facts.entries_of(consent.unlock_request).latest("sequence")
     return newest.sequence, consent.unlock_request.status != UnlockRequest.Status.CLOSED
 
 

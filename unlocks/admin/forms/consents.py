@@ -238,7 +238,7 @@ class CertificateForm(ConsentForm):
         newest = self.case.consent.certificates.defer("content", "pdf").first()
         if newest is None:
             return
-        upto = facts.told_of(self.unlock_request).order_by("-sequence").values_list("sequence", flat=True).first()
+        upto = facts.entries_of(self.unlock_request).order_by("-sequence").values_list("sequence", flat=True).first()
         if (newest.upto, newest.interim) == (upto, self.case.is_open):
             self.title = self.button = f"Show {newest.number}"
             self.where = "Nothing has happened in the case since it was issued, so it still says it all."
