@@ -239,7 +239,7 @@ def unlock(batch, consented, by):
 
 def _stand_on(case, consent):
     """Write what stands between a consent and an unlock, for each batch of a case."""
-    for requested in case.unlock_request.lines.select_related("batch"):
+    for position, requested in enumerate(case.unlock_request.lines.select_related("batch"), start=1):
         fingerprint.take(rows(Batch, requested.batch))
         requested.batch.refresh_from_db()
         covered = ConsentedBatch(
@@ -247,14 +247,14 @@ def _stand_on(case, consent):
             requested_batch=requested,
             batch=requested.batch,
             fingerprint=requested.batch.fingerprint,
-            **as_shown(requested.batch),
+            **as_shown(requested.batch, position),
         )
         RequestedBatch.objects.filter(pk=requested.pk).update(consented=write(covered))
     rows(UnlockRequest, case.unlock_request).update(status="consented")
 
 
-def as_shown(batch):
-    return {name: getattr(batch, name) for name in ("number", "name", "total", "item_count")}
+def as_shown(batch, position=1):
+    return {name: getattr(batch, name) for name in ("number", "name", "total", "item_count")} | {"position": position}
 
 
 def _change_an_item(batch):
@@ -276,7 +276,7 @@ def sql_update_under_a_grant_of_another_batch(scene):
     )
 
 
-@attack("unlocks_batch_grant_iff_unlocked", needs_guards=False)
+@attack("unlocks_batch_grant_iff_unlocked", "batch_unlocked_only_with_consent", needs_guards=False)
 def sql_update_of_the_status_alone(scene):
     sql("UPDATE unlocks_batch SET status = 'unlocked' WHERE id = %s", scene.bare.pk)
 
@@ -387,7 +387,7 @@ def turn_exported_into_bypassed(scene):
     rows(Batch, exported).update(status="bypassed")
 
 
-@attack("unlocks_batch_status_known", needs_guards=False)
+@attack("unlocks_batch_status_known", "batch_moves_along_the_arrows", needs_guards=False)
 def a_status_that_is_almost_unlocked(scene):
     rows(Batch, scene.ready.batch).update(status="Unlocked")
 
@@ -718,7 +718,7 @@ def forge_consent(case, covers=True, **changes):
     return consent
 
 
-@attack("unlocks_consent_how_matches", needs_guards=False)
+@attack("unlocks_consent_how_matches", "consent_comes_by_its_link", needs_guards=False)
 def consent_without_a_link(scene):
     forge_by(scene, None)
 
@@ -845,7 +845,7 @@ def consent_covers_another_batch_than_its_line(scene):
             requested_batch=known.requested_batch,
             batch=scene.bare,
             fingerprint=known.fingerprint,
-            **as_shown(scene.bare),
+            **as_shown(scene.bare, position=9),
         )
     )
 
@@ -873,6 +873,16 @@ def batch_added_to_a_consent_afterwards(scene):
     fingerprint.take(rows(Batch, scene.bare))
     taken = Batch.objects.get(pk=scene.bare.pk).fingerprint
     covered = {"consent": scene.ready.consent, "requested_batch": requested, "batch": scene.bare}
+    after_the_last = as_shown(scene.bare, scene.ready.consent.batch_count + 1)
+    write(ConsentedBatch(**covered, fingerprint=taken, **after_the_last))
+
+
+@attack("unlocks_consentedbatch", "unlocks_consented_position", needs_guards=False)
+def batch_added_to_a_consent_in_the_place_of_another(scene):
+    requested = write(RequestedBatch(unlock_request=scene.ready.unlock_request, batch=scene.bare))
+    fingerprint.take(rows(Batch, scene.bare))
+    taken = Batch.objects.get(pk=scene.bare.pk).fingerprint
+    covered = {"consent": scene.ready.consent, "requested_batch": requested, "batch": scene.bare}
     write(ConsentedBatch(**covered, fingerprint=taken, **as_shown(scene.bare)))
 
 
@@ -880,7 +890,7 @@ def batch_added_to_a_consent_afterwards(scene):
 def consent_covers_a_batch_as_it_never_stood(scene):
     requested = line(scene.changed)
     fields = {"consent": scene.changed.consent, "requested_batch": requested, "batch": scene.bare}
-    write(ConsentedBatch(**fields, fingerprint="0" * 64, **as_shown(scene.bare)))
+    write(ConsentedBatch(**fields, fingerprint="0" * 64, **as_shown(scene.bare, position=3)))
 
 
 @attack("consented_batch_is_of_its_request")
@@ -1010,7 +1020,7 @@ def recorded_by_phone_and_unlocked_by_the_same_person(scene):
     unlock(scene.phoned.batch, recorded_by_phone(scene.phoned, scene.agent), scene.agent)
 
 
-@attack("unlocks_consent_how_matches", needs_guards=False)
+@attack("unlocks_consent_how_matches", "consent_recorded_by_phone_with_the_pin", needs_guards=False)
 def recorded_by_phone_by_nobody(scene):
     unlock_as_recorded_by_phone(scene, None)
 

@@ -30,6 +30,24 @@ def guards_in_place(app_configs, **kwargs):
 
 
 @register(deploy=True)
+def desk_has_no_power(app_configs, **kwargs):
+    """Refuse a deployment whose desk runs as a role that could take the guards away, or get round them."""
+    try:
+        powers = guards.powers()
+    except DatabaseError:
+        return []  # said by guards_in_place
+    if not powers:
+        return []
+    return [
+        Error(
+            f"The desk's database role {', '.join(powers)}.",
+            hint="Run the desk as a role of its own, as “The database and its two roles” in docs/production.md says.",
+            id="unlocks.E005",
+        )
+    ]
+
+
+@register(deploy=True)
 def evidence_place(app_configs, **kwargs):
     """Refuse a deployment whose staff take consents down and that could not keep a paper that the customer signed."""
     if settings.PHONE_CONSENT and (trouble := evidence.trouble_with_place()):

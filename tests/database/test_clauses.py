@@ -1022,6 +1022,9 @@ _covers("with_another_number", refuses, number=lambda scene: "other")
 _covers("with_another_name", refuses, name=lambda scene: "Other")
 _covers("with_another_total", refuses, total=lambda scene: 1)
 _covers("with_another_item_count", refuses, item_count=lambda scene: 9)
+_covers("at_the_last_position", allows, position=lambda scene: 9)
+_covers("after_the_last_position", refuses, position=lambda scene: 10)
+_covers("before_the_first_position", refuses, position=lambda scene: 0)
 _covers("another_batch_by_its_own_facts", refuses, batch=lambda scene: scene.awaiting.batches[1])
 _covers(
     "by_the_line_of_another_batch",
@@ -1056,14 +1059,6 @@ def a_batch_that_no_line_asks_for(scene):
     write(ConsentedBatch(**covered))
 
 
-@refuses("consented_batch_is_of_its_request")
-def more_batches_than_were_shown(scene):
-    consent = forge_consent(scene.awaiting, covers=False, batch_count=1)
-    fingerprint.take(Batch.objects.all())
-    first, second = [_covered(consent, line(scene.awaiting, batch), batch) for batch in scene.awaiting.batches]
-    write(ConsentedBatch(**first))
-    yield
-    write(ConsentedBatch(**second))
 
 
 @refuses("consented_batch_is_of_its_request")
@@ -1170,8 +1165,8 @@ for _table in [*declared.append_only_tables(), *declared.NEVER_DELETED]:
     _row_copied(_table, "all_unique_columns_new", allows)
     for _group in _groups(_table):
         _row_copied(_table, f"in_the_way_by_{'_'.join(_group)}", refuses, kept=_group)
-        for _column in _group if len(_group) > 1 else ():
-            _row_copied(_table, f"the_same_{_column}_alone", allows, kept=(_column,))
+    for _column in sorted({column for group in _groups(_table) if len(group) > 1 for column in group}):
+        _row_copied(_table, f"the_same_{_column}_alone", allows, kept=(_column,))
 
 
 def _moved(table, group, column, name, listed, value):

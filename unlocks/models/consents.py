@@ -157,10 +157,17 @@ class ConsentedBatch(models.Model):
     total = models.DecimalField(max_digits=14, decimal_places=2, null=True)
     item_count = models.PositiveIntegerField("items", null=True)
     fingerprint = models.CharField(max_length=64)
+    # From 1 to the consent's batch_count, so that nothing joins a consent later.
+    position = models.PositiveIntegerField()
 
     class Meta:
         verbose_name_plural = "consented batches"
         constraints = [
+            models.UniqueConstraint(
+                fields=["consent", "position"],
+                name="unlocks_consented_position",
+                violation_error_message="This consent already has a batch at this position.",
+            ),
             models.UniqueConstraint(
                 fields=["consent", "batch"],
                 name="unlocks_consented_once",

@@ -8,7 +8,8 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import F, OuterRef, Subquery
+from django.db.models import F, OuterRef, Subquery, Window
+from django.db.models.functions import RowNumber
 from django.urls import reverse
 
 from .. import history
@@ -308,8 +309,10 @@ def _agree(
         total=F("batch__total"),
         item_count=F("batch__item_count"),
         fingerprint=F("batch__fingerprint"),
+        position=Window(RowNumber(), order_by="pk"),
     )
-    covered = ConsentedBatch.objects.filter(consent=consent, requested_batch=OuterRef("pk")).values("pk")
+    # By the columns of a unique index: with those of another, PostgreSQL may read the whole consent for each row.
+    covered = ConsentedBatch.objects.filter(consent=consent, batch=OuterRef("batch")).values("pk")
     history.update(waiting, by=by, why="Consent given", consented=Subquery(covered))
     return consent, token
 

@@ -315,9 +315,7 @@ GUARDS = [
         "WHERE c.id = {new}.consent_id AND c.decision = 'agreed' AND l.id = {new}.requested_batch_id "
         "AND b.id = {new}.batch_id AND {new}.fingerprint <> '' AND b.fingerprint = {new}.fingerprint "
         "AND b.number = {new}.number AND b.name = {new}.name AND b.total = {new}.total "
-        "AND b.item_count = {new}.item_count) "
-        "OR (SELECT count(*) FROM unlocks_consentedbatch x WHERE x.consent_id = {new}.consent_id) "
-        "> (SELECT c.batch_count FROM unlocks_consent c WHERE c.id = {new}.consent_id)",
+        "AND b.item_count = {new}.item_count AND {new}.position BETWEEN 1 AND c.batch_count)",
         "A consent covers the batches of its own request as they stood, and no more of them than were shown.",
     ),
     Guard(
@@ -377,7 +375,7 @@ BLANKED_BY = [
 
 APPEND_ONLY = {
     "unlocks_consent": ("link_id", "receipt_hash"),
-    "unlocks_consentedbatch": (("consent_id", "batch_id"),),
+    "unlocks_consentedbatch": (("consent_id", "batch_id"), ("consent_id", "position")),
     "unlocks_consentwithdrawal": ("consent_id",),
     "unlocks_consentevidence": (("consent_id", "sha256"),),
     "unlocks_resentreceipt": ("token_hash",),

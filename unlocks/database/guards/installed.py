@@ -1,7 +1,7 @@
 """Put the guards in place, and say what of them is missing.
 
 They are installed after every migrate; `missing()` compares what is stored with what should be, and `unlock` refuses
-while anything differs.
+while anything differs or is there that nobody expects.
 """
 
 from contextlib import contextmanager
@@ -14,10 +14,22 @@ _DIALECTS = {"sqlite": sqlite, "postgresql": postgresql}
 
 
 def missing(using="default"):
-    """Return the names of the guards that are absent, disabled or altered, sorted. Empty: the promise is kept."""
+    """Return the names of what keeps the promise and is absent, disabled or altered, and of what could blind it, sorted.
+
+    These are the guards, the constraints of the models, and whatever else the database runs or asks on a change that
+    the desk did not put there. Empty: the promise is kept.
+    """
     connection = connections[using]
-    wanted, stored = expected(using), _DIALECTS[connection.vendor].stored(connection)
-    return sorted(name for name in wanted if stored.get(name) != wanted[name])
+    dialect = _DIALECTS[connection.vendor]
+    wanted, stored = dialect.expected(connection), dialect.stored(connection)
+    differ = {name for name in wanted.keys() | stored.keys() if wanted.get(name) != stored.get(name)}
+    return sorted(differ.union(dialect.missing_constraints(connection)))
+
+
+def powers(using="default"):
+    """Return, as sentences, what the connection's role may do that a desk in production must not."""
+    connection = connections[using]
+    return _DIALECTS[connection.vendor].powers(connection)
 
 
 def expected(using="default"):

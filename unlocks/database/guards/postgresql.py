@@ -5,10 +5,11 @@ A plan kept from an update of one row would compare each of a hundred thousand w
 Compiling that plan (JIT) would take a second, more than ten thousand rows do.
 """
 
+import re
 from typing import NamedTuple
 
 from .. import fingerprint
-from . import declared
+from . import constraints, declared
 
 _NAMES = {
     "new": "n",
@@ -37,6 +38,65 @@ _LOCKS = {
   PERFORM 1 FROM unlocks_consent c WHERE c.id IN (SELECT consent_id FROM new_rows) ORDER BY c.id FOR UPDATE;""",
 }
 
+_HERE = "to_regnamespace(current_schema())"
+_NO_EXTENSIONS = "NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = {oid} AND d.deptype = 'e')"
+# All triggers but those of foreign keys that are on; the words have to be those of `expected`.
+_TRIGGERS = f"""
+SELECT t.tgname, c.relname, t.tgtype::text, t.tgenabled, coalesce(t.tgoldtable, ''), coalesce(t.tgnewtable, ''),
+  CASE WHEN t.tgqual IS NULL AND t.tgattr = '' AND t.tgnargs = 0 AND t.tgconstraint = 0 AND p.proname = t.tgname
+    THEN 'plain trigger' ELSE 'altered trigger' END,
+  CASE WHEN p.prosecdef AND p.provolatile = 'v' AND l.lanname = 'plpgsql' AND p.proowner = c.relowner
+      AND p.pronamespace = c.relnamespace AND p.proacl IS NOT NULL
+      AND NOT EXISTS (SELECT 1 FROM aclexplode(p.proacl) a WHERE a.grantee <> p.proowner)
+    THEN 'plpgsql function of the table''s owner, for nobody else' ELSE 'altered function' END,
+  array_to_string(p.proconfig, E'\n'), p.prosrc
+FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid
+  JOIN pg_language l ON l.oid = p.prolang
+WHERE c.relnamespace = {_HERE} AND NOT (t.tgisinternal AND t.tgenabled = 'O')"""
+_FOREIGN = f"""
+SELECT format('rule %s on %s', r.rulename, c.relname) FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
+  WHERE c.relnamespace = {_HERE} AND {_NO_EXTENSIONS.format(oid="c.oid")}
+UNION ALL SELECT format('policy %s on %s', p.polname, c.relname) FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
+  WHERE c.relnamespace = {_HERE}
+UNION ALL SELECT format('row security on %s', c.relname) FROM pg_class c
+  WHERE c.relnamespace = {_HERE} AND (c.relrowsecurity OR c.relforcerowsecurity)
+UNION ALL SELECT format('table %s inherits from %s', i.inhrelid::regclass, c.relname)
+  FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhparent WHERE c.relnamespace = {_HERE} AND c.relkind = 'r'
+UNION ALL SELECT format('%s on %s granted to %s', lower(a.privilege_type), c.relname,
+    CASE a.grantee WHEN 0 THEN 'PUBLIC' ELSE pg_get_userbyid(a.grantee) END)
+  FROM pg_class c CROSS JOIN aclexplode(c.relacl) a WHERE c.relnamespace = {_HERE} AND c.relkind = 'r'
+  AND a.grantee <> c.relowner AND a.privilege_type IN ('TRUNCATE', 'TRIGGER', 'REFERENCES')
+UNION ALL SELECT format('%s owned by %s', c.relname, pg_get_userbyid(c.relowner)) FROM pg_class c
+  WHERE c.relnamespace = {_HERE} AND c.relkind = 'r' AND {_NO_EXTENSIONS.format(oid="c.oid")}
+  AND c.relowner <> (SELECT b.relowner FROM pg_class b WHERE b.relname = 'unlocks_batch' AND b.relnamespace = {_HERE})
+UNION ALL SELECT format('function %s', p.oid::regprocedure) FROM pg_proc p
+  WHERE p.pronamespace = {_HERE} AND {_NO_EXTENSIONS.format(oid="p.oid")} AND NOT EXISTS (SELECT 1 FROM pg_trigger t
+    WHERE t.tgfoid = p.oid AND t.tgname = p.proname)
+UNION ALL SELECT format('operator %s', o.oid::regoperator) FROM pg_operator o
+  WHERE o.oprnamespace = {_HERE} AND {_NO_EXTENSIONS.format(oid="o.oid")}
+UNION ALL SELECT format('cast from %s to %s', k.castsource::regtype, k.casttarget::regtype) FROM pg_cast k
+  WHERE k.oid >= 16384 AND {_NO_EXTENSIONS.format(oid="k.oid")}"""
+_CONSTRAINTS = f"""
+SELECT c.relname, k.conname, pg_get_constraintdef(k.oid) FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
+  WHERE c.relnamespace = {_HERE} AND k.contype IN ('c', 'u') AND k.convalidated AND NOT k.condeferrable
+UNION ALL SELECT c.relname, i.relname, pg_get_indexdef(x.indexrelid) FROM pg_index x
+  JOIN pg_class c ON c.oid = x.indrelid JOIN pg_class i ON i.oid = x.indexrelid
+  WHERE c.relnamespace = {_HERE} AND x.indisunique AND x.indisvalid AND x.indpred IS NOT NULL
+UNION ALL SELECT c.relname, format('unique %s.%s', c.relname, a.attname), 'unique ()' FROM pg_index x
+  JOIN pg_class c ON c.oid = x.indrelid JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = x.indkey[0]
+  WHERE c.relnamespace = {_HERE} AND x.indisunique AND x.indisvalid AND x.indpred IS NULL AND x.indexprs IS NULL
+  AND x.indimmediate AND x.indnkeyatts = 1"""
+_POWERS = f"""
+SELECT 'is a superuser' FROM pg_roles WHERE rolname = current_user AND rolsuper
+UNION ALL SELECT format('owns %s, or is a member of the role that does', min(c.relname)) FROM pg_class c
+  WHERE c.relnamespace = {_HERE} AND c.relkind = 'r' AND pg_has_role(current_user, c.relowner, 'MEMBER')
+  HAVING count(*) > 0
+UNION ALL SELECT format('may create in the schema %s', current_schema())
+  WHERE has_schema_privilege(current_user, current_schema(), 'CREATE')
+UNION ALL SELECT 'may create temporary tables'
+  WHERE has_database_privilege(current_user, current_database(), 'TEMPORARY')
+UNION ALL SELECT 'may create schemas' WHERE has_database_privilege(current_user, current_database(), 'CREATE')"""
+
 
 class _Function(NamedTuple):
     """A trigger function, and the trigger of the same name that calls it."""
@@ -52,33 +112,65 @@ class _Function(NamedTuple):
         return sum(_BITS[word] for word in [self.timing, *self.events])
 
     @property
+    def names_of_transition_tables(self):
+        """Return the names of the rows before and after, '' for those that the trigger does not see."""
+        after = "new_rows" if self.timing == "AFTER" else ""
+        return ("old_rows" if after and self.events == ["UPDATE"] else "", after)
+
+    @property
     def transition_tables(self):
-        if self.timing == "BEFORE":
-            return ""
-        before = "OLD TABLE AS old_rows " if self.events == ["UPDATE"] else ""
-        return f"REFERENCING {before}NEW TABLE AS new_rows"
+        before, after = self.names_of_transition_tables
+        tables = [f"{word} TABLE AS {name}" for word, name in (("OLD", before), ("NEW", after)) if name]
+        return f"REFERENCING {' '.join(tables)}" if tables else ""
 
 
 def expected(connection):
     """Return {name: what the catalogs say} of the triggers that should be there."""
-    settings = [f"search_path={_search_path(connection)}", "jit=off"]
+    settings = f"search_path={_search_path(connection)}\njit=off"
     return {
-        function.name: (function.table, function.bits, "A", True, settings, f"\n{function.body}\n")
+        function.name: [
+            function.table,
+            str(function.bits),
+            "A",
+            *function.names_of_transition_tables,
+            "plain trigger",
+            "plpgsql function of the table's owner, for nobody else",
+            settings,
+            f"\n{function.body}\n",
+        ]
         for function in _functions(connection)
     }
 
 
 def stored(connection):
-    """Return {name: what the catalogs say} of the triggers that are there."""
+    """Return {name: what the catalogs say} of the triggers that are there, and of all that could get round them."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT t.tgname, c.relname, t.tgtype, t.tgenabled, p.prosecdef, p.proconfig, p.prosrc "
-            "FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid = t.tgfoid "
-            "WHERE NOT t.tgisinternal AND t.tgqual IS NULL AND t.tgattr = '' AND p.proname = t.tgname "
-            "AND p.pronamespace = c.relnamespace AND p.provolatile = 'v' "
-            "AND c.relnamespace = to_regnamespace(current_schema())"
-        )
-        return {name: tuple(rest) for name, *rest in cursor.fetchall()}
+        cursor.execute(_TRIGGERS)
+        found = {}
+        for name, table, *said in cursor.fetchall():
+            # Two tables can have a trigger of one name.
+            known = name.startswith(f"unlocks_guard_{table}_")
+            found[name if known else f"trigger {name} on {table}"] = [table, *said]
+        cursor.execute(_FOREIGN)
+        return found | dict.fromkeys((name for (name,) in cursor.fetchall()), "foreign")
+
+
+def missing_constraints(connection):
+    """Return the names of those that are absent, not valid or altered."""
+    with connection.cursor() as cursor:
+        cursor.execute(_CONSTRAINTS)
+        there = {(table, name): _words(definition) for table, name, definition in cursor.fetchall()}
+    return [
+        name
+        for name, table, definition in constraints.declared(connection)
+        if there.get((table, name)) != ([] if name.startswith("unique ") else _words(definition))
+    ]
+
+
+def powers(connection):
+    with connection.cursor() as cursor:
+        cursor.execute(_POWERS)
+        return [power for (power,) in cursor.fetchall()]
 
 
 def removals(connection):
@@ -102,6 +194,9 @@ def statements(connection):
             f"CREATE TRIGGER {name} {function.timing} {' OR '.join(function.events)} ON {table} "
             f"{function.transition_tables} FOR EACH STATEMENT EXECUTE FUNCTION {name}()",
             f"ALTER TABLE {table} ENABLE ALWAYS TRIGGER {name}",
+            # Whoever may execute it can hang it on a table of their own, and run code of theirs as the owner. Triggers
+            # fire all the same.
+            f"REVOKE EXECUTE ON FUNCTION {name}() FROM PUBLIC",
         ]
     return statements
 
@@ -189,6 +284,16 @@ def _staying():
 
 def _refuse(says):
     return f"BEGIN\n  RAISE EXCEPTION USING ERRCODE = '23514', MESSAGE = {_quoted(says)};\nEND"
+
+
+def _words(definition):
+    """Return the names, texts, numbers and comparisons of an SQL definition, sorted.
+
+    PostgreSQL writes a definition back in its own way: `IN ('a', 'b')` as `= ANY (ARRAY['a'::text, 'b'::text])`.
+    """
+    plain = re.sub(r"::(character varying|timestamp with time zone|\w+)(\(\d+\))?(\[\])?", "", definition)
+    words = re.findall(r"'(?:[^']|'')*'|\w+|[<>!~]=?|<>", plain[plain.index("(") :].replace('"', ""))
+    return sorted(word.lower() for word in words if word.lower() not in ("in", "any", "array"))
 
 
 def _quoted(says):

@@ -1,11 +1,14 @@
-"""The guards of SQLite: a trigger a guard, judged row by row."""
+"""The guards of SQLite: a trigger a guard, judged row by row before it is written.
+
+A trigger of somebody else that says RAISE(IGNORE) would end what comes after it, so that none judges after the fact.
+"""
 
 from itertools import chain
 
 from django.apps import apps
 
 from .. import fingerprint
-from . import declared
+from . import constraints, declared
 
 _NAMES = {
     "new": "NEW",
@@ -25,10 +28,30 @@ def expected(connection):
 
 
 def stored(connection):
-    """Return {name: SQL} of the triggers that are there."""
+    """Return {name: SQL} of the triggers that are there, whoever made them."""
     with connection.cursor() as cursor:
-        cursor.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'")
+        cursor.execute(
+            "SELECT name, sql FROM sqlite_master WHERE type = 'trigger' "
+            "UNION ALL SELECT 'temporary trigger ' || name, sql FROM sqlite_temp_master WHERE type = 'trigger'"
+        )
         return dict(cursor.fetchall())
+
+
+def missing_constraints(connection):
+    """Return the names of those that are absent or altered."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT tbl_name, sql FROM sqlite_master WHERE type IN ('table', 'index') AND sql IS NOT NULL")
+        there = cursor.fetchall()
+    return [
+        name
+        for name, table, definition in constraints.declared(connection)
+        if not any(definition in sql for of, sql in there if of == table)
+    ]
+
+
+def powers(connection):
+    """Return nothing: there are no roles, and whoever opens the file owns it."""
+    return []
 
 
 def removals(connection):
@@ -56,7 +79,7 @@ def _raise(says):
 def _judging():
     for guard in declared.GUARDS:
         then = _raise(guard.says)
-        yield _trigger(guard.name, guard.table, "AFTER", guard.event, then, guard.condition(**_NAMES), guard.of)
+        yield _trigger(guard.name, guard.table, "BEFORE", guard.event, then, guard.condition(**_NAMES), guard.of)
 
 
 def _blanking():
