@@ -162,7 +162,7 @@ def test_a_number_that_no_row_has_is_not_found(superuser_client, consented, addr
 # The page
 
 
-def test_all_that_was_recorded_stands_there(agent, agent_client, consented):
+def test_page_shows_everything_that_was_recorded(agent, agent_client, consented):
     page = shown(agent_client, consented)
     consent, link = consented.consent, consented.link
     for piece in (
@@ -207,7 +207,7 @@ def test_what_is_unknown_is_said_to_be_so(agent, agent_client, consented):
     assert page.count('data-label="Total"><span class="muted">not recorded</span>') == 2
 
 
-def test_the_weaker_kind_says_so(agent_client, recorded_by_phone):
+def test_a_consent_recorded_by_phone_is_marked_as_such(agent_client, recorded_by_phone):
     page = shown(agent_client, recorded_by_phone)
     assert (
         f"<b>agent recorded by phone that {recorded_by_phone.admin.name} said yes.</b> This is a lower-assurance"
@@ -220,7 +220,7 @@ def test_the_weaker_kind_says_so(agent_client, recorded_by_phone):
     assert "Agreed" not in page
 
 
-def test_a_withdrawal_stands_on_top(agent, agent_client, recorded_by_phone):
+def test_a_withdrawal_is_shown_first(agent, agent_client, recorded_by_phone):
     operations.withdraw_consent(recorded_by_phone.consent, why="Changed their mind.", by=factories.acting(agent))
     page = shown(agent_client, recorded_by_phone)
     assert "by agent.</b> “Changed their mind.” Nothing can be unlocked under it any more." in page
@@ -241,7 +241,7 @@ def test_a_refusal_covers_nothing(agent, agent_client):
     assert listed(agent_client)[0] == [case.consent.reference, "Declined", "–", "–"]
 
 
-def test_what_is_wrong_stands_on_top_and_its_form_stays_open(agent_client, recorded_by_phone):
+def test_errors_are_listed_first_and_their_form_stays_open(agent_client, recorded_by_phone):
     response = post(agent_client, recorded_by_phone, "attach")
     page = " ".join(response.content.decode().split())
     assert "<title>Error: " in page
@@ -254,14 +254,14 @@ def test_what_is_wrong_stands_on_top_and_its_form_stays_open(agent_client, recor
     assert 'id="id_attach_what_0"' in page
 
 
-def test_the_recorded_text_stands_there_to_the_letter(agent_client, consented, recorded_by_phone):
+def test_the_recorded_text_is_shown_unchanged(agent_client, consented, recorded_by_phone):
     for case in (consented, recorded_by_phone):
         page = agent_client.get(consent_page(case)).content.decode()
         recorded = re.search('<div class="recorded">(.*?)</div>', page, re.DOTALL)[1]
         assert html.unescape(re.sub("<[^>]+>", "", recorded)) == case.consent.text
 
 
-def test_batches_stand_in_the_order_of_their_numbers(agent, agent_client):
+def test_batches_are_sorted_by_number(agent, agent_client):
     account = factories.make_account()
     batches = [factories.make_batch(account=account, number=number) for number in ("C-3", "A-1", "B-2")]
     case = factories.case_unlocked(agent, batches=batches)
@@ -276,7 +276,7 @@ def test_batches_stand_in_the_order_of_their_numbers(agent, agent_client):
     ] == [["A-1", "B-2", "C-3"]] * 3
 
 
-def test_an_older_consent_says_what_stands_under_a_later_one(agent, agent_client, consented):
+def test_an_older_consent_says_what_a_later_one_covers(agent, agent_client, consented):
     first = consented.consent
     item = consented.batch.items.first()
     item.memo = "Changed afterwards"
@@ -546,7 +546,7 @@ def test_a_second_click_finds_the_first_certificate(agent_client, consented):
     assert Certificate.objects.count() == 1
 
 
-def test_interim_and_final_are_told_apart(agent, agent_client, consented):
+def test_interim_and_final_certificates_are_distinguished(agent, agent_client, consented):
     assert "is open, it is marked INTERIM" in shown(agent_client, consented)
     assert offered(agent_client, consented) == ("Issue a certificate", "")
     post(agent_client, consented, "certify")

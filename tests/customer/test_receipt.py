@@ -590,7 +590,7 @@ def test_other_names_are_no_files(client, case, name):
     assert client.get(f"/receipt/certificate/1/{name}").status_code == 404
 
 
-def test_a_case_that_does_not_stand_still_says_so(client, case, monkeypatch):
+def test_a_case_that_keeps_changing_gets_no_certificate(client, case, monkeypatch):
     hold(client, case)
 
     def busy(*args, **kwargs):
