@@ -18,6 +18,7 @@ from django.db.models import Count, Exists, F, Min, Model, OuterRef, QuerySet, S
 from ..digest import sha256
 from ..models import Act, Batch, ConsentTerms, LedgerEntry
 from ..texts import first_terms
+from ..texts.formats import counted
 from . import chain, events
 
 _AT_ONCE = 500  # SQLite takes no more than 999 parameters in a statement
@@ -152,16 +153,9 @@ def _faults_of_act(rows: list[tuple[str, int, int, Any]]) -> Iterator[tuple[str,
             yield f"{table} differs", first, f"History in {table}, row {first}: {finding}."
     for table in sorted(counted_by_entries | found) if entries else ():
         if counted_by_entries[table] != found[table]:
-            finding = f"{_rows_counted(counted_by_entries[table])} of the act of ledger entry {entries[0].sequence}"
-            yield (
-                f"{table} count",
-                entries[0].sequence,
-                f"History in {table}: {finding} should be there, and {found[table]:,} are.",
-            )
-
-
-def _rows_counted(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
+            sequence, rows_due = entries[0].sequence, counted(counted_by_entries[table], "row", "rows")
+            finding = f"{rows_due} of the act of ledger entry {sequence} should be there, and {found[table]:,} are"
+            yield f"{table} count", sequence, f"History in {table}: {finding}."
 
 
 def _who(entry: LedgerEntry) -> tuple[int | None, str, str | None, datetime]:

@@ -21,6 +21,7 @@ from ..actors import Actor
 from ..database.guards import declared
 from ..digest import sha256
 from ..models import Act, ConsentLink, LedgerEntry, Verdict
+from ..texts.formats import counted
 from . import chain, events
 
 MARKS = 256  # at most, for a seal of a table: they narrow down where rows differ
@@ -82,11 +83,6 @@ def faults() -> Iterator[tuple[str, str]]:
                 yield table, fault
 
 
-def first_fault() -> str:
-    """Recompute the seals; return a sentence on the first that does not fit, or ''."""
-    return next((sentence for _, sentence in faults()), "")
-
-
 def _fault(model: type[Model], sealed: dict[str, Any], sequence: int) -> str:
     columns = sealed["columns"]
     if gone := [column for column in columns if not _has(model, column)]:
@@ -108,11 +104,7 @@ def _fault(model: type[Model], sealed: dict[str, Any], sequence: int) -> str:
 def _became(then: int, now: int) -> str:
     if then == now:
         return "was altered"
-    return f"lost {counted(then - now)}" if now < then else f"gained {counted(now - then)}"
-
-
-def counted(rows: int) -> str:
-    return "1 row" if rows == 1 else f"{rows} rows"
+    return f"{'lost' if now < then else 'gained'} {counted(abs(now - then), 'row', 'rows')}"
 
 
 def _has(model: type[Model], column: str) -> bool:
