@@ -1,6 +1,5 @@
 """The consents: what each of them holds, what proves it, and the files that go with it."""
 
-import json
 import logging
 import re
 
@@ -8,20 +7,17 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Exists, OuterRef, Q
-from django.http import Http404, HttpResponse, HttpResponseBadRequest
+from django.http import Http404, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, redirect
-from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
-from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_safe
 
 from .. import evidence
 from ..actors import Actor
-from ..certificates import batch_list
-from ..certificates.words import paper
+from ..customer import certificates
 from ..models import Certificate, Consent, ConsentEvidence, RequestedBatch
 from ..templatetags.desk import recorded_by_phone, tag
 from ..texts.formats import moment
@@ -114,9 +110,7 @@ class ConsentAdmin(ReadOnlyAdmin):
         return [
             page("evidence/<key:file>/", self.evidence_view, "consent_evidence"),
             page("certificates/<key:ordinal>/", self.certificate_view, "certificate"),
-            page("certificates/<key:ordinal>/pdf/", self.certificate_pdf_view, "certificate_pdf"),
-            page("certificates/<key:ordinal>/json/", self.certificate_json_view, "certificate_json"),
-            page("certificates/<key:ordinal>/batches/", self.certificate_batches_view, "certificate_batches"),
+            page("certificates/<key:ordinal>/<str:name>", self.certificate_file_view, "certificate_file"),
             *super().get_urls(),
         ]
 
@@ -179,7 +173,7 @@ class ConsentAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         kept = get_object_or_404(ConsentEvidence.objects.select_related("consent__unlock_request"), pk=file, consent=pk)
         try:
-            return _download(kept.file_name, evidence.read(kept.sha256))
+            return certificates.attachment(kept.file_name, evidence.read(kept.sha256))
         except evidence.Damaged as damaged:
             log.error("Evidence %s of %s: %s", kept.pk, kept.consent, damaged)
             return desk.page(
@@ -194,33 +188,14 @@ class ConsentAdmin(ReadOnlyAdmin):
     @method_decorator(require_safe)
     def certificate_view(self, request, pk, ordinal):
         """Show a certificate as it was issued."""
-        certificate = self._certificate(request, pk, ordinal)
-        facts = json.loads(certificate.content)["certificate"]
-        context = {
-            "facts": facts,
-            "paper": paper(facts),
-            "pdf_url": reverse("admin:certificate_pdf", args=[pk, ordinal]),
-            "json_url": reverse("admin:certificate_json", args=[pk, ordinal]),
-            "csv_url": reverse("admin:certificate_batches", args=[pk, ordinal]),
-            "back_url": reverse("admin:unlocks_consent_change", args=[pk]),
-        }
-        return TemplateResponse(request, "unlocks/certificate.html", context, headers={"Cache-Control": "no-store"})
+        address = reverse("admin:certificate", args=[pk, ordinal])
+        back = reverse("admin:unlocks_consent_change", args=[pk])
+        return certificates.page(request, self._certificate(request, pk, ordinal), address=address, back=back)
 
     @method_decorator(require_safe)
-    def certificate_pdf_view(self, request, pk, ordinal):
-        certificate = self._certificate(request, pk, ordinal)
-        return _download(f"{certificate.number}.pdf", bytes(certificate.pdf), "application/pdf")
-
-    @method_decorator(require_safe)
-    def certificate_json_view(self, request, pk, ordinal):
-        certificate = self._certificate(request, pk, ordinal)
-        return _download(f"{certificate.number}.json", certificate.content.encode(), "application/json")
-
-    @method_decorator(require_safe)
-    def certificate_batches_view(self, request, pk, ordinal):
-        """Hand out the batches of a certificate as CSV."""
-        facts = json.loads(self._certificate(request, pk, ordinal).content)["certificate"]
-        return _download(batch_list.file_name(facts), batch_list.content(facts), "text/csv; charset=utf-8")
+    def certificate_file_view(self, request, pk, ordinal, name):
+        """Send a file of a certificate."""
+        return certificates.file(self._certificate(request, pk, ordinal), name)
 
     def _certificate(self, request, pk, ordinal):
         if not self.has_view_permission(request):
@@ -256,15 +231,3 @@ def _case(object_id, user):
     case = Case(consent.unlock_request, user)
     case.consent = consent
     return case
-
-
-def _download(file_name, content, media_type="application/octet-stream"):
-    return HttpResponse(
-        content,
-        content_type=media_type,
-        headers={
-            "Content-Disposition": content_disposition_header(True, file_name),
-            "X-Content-Type-Options": "nosniff",
-            "Cache-Control": "no-store",
-        },
-    )

@@ -1,9 +1,7 @@
 """The customer's receipt: what was recorded and done since, the withdrawal of a consent, and its certificate."""
 
-import json
 from collections import Counter
 
-from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -11,11 +9,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from .. import operations
 from ..actors import Actor
-from ..certificates import batch_list, words
 from ..ledger import chain, events
 from ..models import Certificate, Consent, RequestedBatch, UnlockRequest
 from ..texts import wording
 from ..texts.formats import counted
+from . import certificates
 from .access import (
     RECEIPT_COOKIE,
     consent_of_receipt,
@@ -115,37 +113,17 @@ def certificate(request, ordinal):
     issued = _issued(request, ordinal)
     if issued is None:
         return _receipt(request, None)
-    facts, addresses = json.loads(issued.content)["certificate"], _addresses(request)
-    file = f"{addresses['certificate']}{ordinal}/{issued.number}"
-    context = {
-        "facts": facts,
-        "paper": words.paper(facts),
-        "pdf_url": f"{file}.pdf",
-        "json_url": f"{file}.json",
-        "csv_url": f"{addresses['certificate']}{ordinal}/{batch_list.file_name(facts)}",
-        "back": addresses["receipt"],
-    }
-    return render(request, "unlocks/certificate.html", context)
+    addresses = _addresses(request)
+    address = f"{addresses['certificate']}{ordinal}/"
+    return certificates.page(request, issued, address=address, back=addresses["receipt"])
 
 
 @customer_page(staff_may_view=True)
 @require_safe
 def certificate_file(request, ordinal, name):
-    """Send the PDF or JSON of a certificate, byte for byte as it was issued, or its batches as CSV."""
+    """Send a file of an issued certificate to the holder of its consent's receipt."""
     issued = _issued(request, ordinal)
-    if issued is None:
-        return _receipt(request, None)
-    facts = json.loads(issued.content)["certificate"]
-    files = {
-        f"{issued.number}.pdf": ("application/pdf", issued.pdf),
-        f"{issued.number}.json": ("application/json", issued.content.encode()),
-        batch_list.file_name(facts): ("text/csv; charset=utf-8", batch_list.content(facts)),
-    }
-    if name not in files:
-        raise Http404
-    media_type, content = files[name]
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return HttpResponse(bytes(content), content_type=media_type, headers=headers)
+    return _receipt(request, None) if issued is None else certificates.file(issued, name)
 
 
 def _customer(request, consent):

@@ -66,7 +66,7 @@ def append_all(entries: Iterable[Entry], *, by: Actor) -> int:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         sealed, appended = _sealed(entries, by, *head()), 0
         fields = [field for field in LedgerEntry._meta.concrete_fields if not field.primary_key]
-        columns, values = ", ".join(field.column for field in fields), ", ".join(["%s"] * len(fields))
+        columns, values = ", ".join(field.attname for field in fields), ", ".join(["%s"] * len(fields))
         while rows := list(islice(sealed, _AT_ONCE)):
             cursor.executemany(
                 f"INSERT INTO unlocks_ledgerentry ({columns}) VALUES ({values})",
