@@ -1,6 +1,7 @@
 """The batch list with its verdicts and bulk actions, and the page of a batch. Nobody edits a status in a form."""
 
 import json
+from functools import partial
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
@@ -15,9 +16,10 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_safe
 
 from .. import operations, rules
-from ..models import Account, Act, Batch, BatchItem, RequestedBatch, UnlockRequest
+from ..models import Account, Batch, BatchItem, RequestedBatch, UnlockRequest
 from ..templatetags.desk import recorded_by_phone, tag
 from ..texts.formats import day, moment, money
+from .bulk_actions import WORDS
 from .histories import DeskAdmin
 from .lists import DayFilter, OneClickFilter, ReadOnly, freeze, is_key, starts_with
 from .site import desk
@@ -96,7 +98,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
     sortable_by = ("number",)
     search_fields = ("number",)
     search_help_text = "Batch number or the start of one, or a whole account number"
-    actions = ("unlock_selected", "relock_selected", "mark_selected_re_exported", "open_a_request")
+    actions = ("open_a_request",)
 
     def get_changelist(self, request, **kwargs):
         return JudgedList
@@ -144,31 +146,19 @@ class BatchAdmin(ReadOnly, DeskAdmin):
             format_html('<span class="small">{}</span>', rules.sentence(batch.refusal, batch)) if batch.refusal else "",
         )
 
-    # The bulk actions. Each keeps the picked set as it is now; the page that follows shows and acts on just that.
-
-    def has_unlock_permission(self, request):
-        return request.user.has_perm(operations.unlock.permission)
-
-    def has_relock_permission(self, request):
-        return request.user.has_perm(operations.relock.permission)
-
-    def has_mark_re_exported_permission(self, request):
-        return request.user.has_perm(operations.mark_re_exported.permission)
+    # The actions. Each keeps the picked set as it is now; the page that follows shows and acts on just that.
 
     def has_open_request_permission(self, request):
         return request.user.has_perm(operations.open_request.permission)
 
-    @admin.action(description="Unlock selected batches", permissions=["unlock"])
-    def unlock_selected(self, request, queryset):
-        return redirect("admin:selection_act", freeze(request, queryset).pk, Act.Kind.UNLOCK)
-
-    @admin.action(description="Lock selected batches again", permissions=["relock"])
-    def relock_selected(self, request, queryset):
-        return redirect("admin:selection_act", freeze(request, queryset).pk, Act.Kind.RELOCK)
-
-    @admin.action(description="Mark selected batches as re-exported", permissions=["mark_re_exported"])
-    def mark_selected_re_exported(self, request, queryset):
-        return redirect("admin:selection_act", freeze(request, queryset).pk, Act.Kind.RE_EXPORT)
+    def get_actions(self, request):
+        """Offer each bulk action to whoever may carry it out."""
+        bulk = {
+            f"{kind}_selected": (partial(_preview, kind), f"{kind}_selected", WORDS[kind].choice)
+            for kind, action in operations.ACTIONS.items()
+            if request.user.has_perm(action.permission)
+        }
+        return bulk | super().get_actions(request)
 
     @admin.action(description="Open a request for selected batches", permissions=["open_request"])
     def open_a_request(self, request, queryset):
@@ -242,6 +232,10 @@ class BatchItemAdmin(ReadOnly, DeskAdmin):
     def content(self, item):
         lines = [" · ".join(filter(None, map(line.get, item.LINE))) for line in json.loads(item.lines)]
         return "\n".join(lines) or self.get_empty_value_display()
+
+
+def _preview(kind, model_admin, request, queryset):
+    return redirect("admin:selection_act", freeze(request, queryset).pk, kind)
 
 
 def account_link(account):

@@ -30,17 +30,37 @@ ROWS_A_PAGE = 100
 
 @dataclass(frozen=True)
 class Words:
-    """How a bulk action is spoken of."""
+    """What the screens say about a bulk action. `why` asks for the reason, where its verb needs one."""
 
+    choice: str
     question: str
     button: str
     done: str
+    then: str = ""
+    why: str = ""
 
 
 WORDS = {
-    Act.Kind.UNLOCK: Words("Unlock batches?", "Unlock {}", "unlocked"),
-    Act.Kind.RELOCK: Words("Relock batches?", "Relock {}", "relocked"),
-    Act.Kind.RE_EXPORT: Words("Mark batches as re-exported?", "Mark {} as re-exported", "marked as re-exported"),
+    Act.Kind.UNLOCK: Words(
+        choice="Unlock selected batches",
+        question="Unlock batches?",
+        button="Unlock {}",
+        done="unlocked",
+        then="They stay unlocked for {hours} hours, for the customer to edit and export.",
+    ),
+    Act.Kind.RELOCK: Words(
+        choice="Relock selected batches",
+        question="Relock batches?",
+        button="Relock {}",
+        done="relocked",
+        why="Why are they relocked?",
+    ),
+    Act.Kind.RE_EXPORT: Words(
+        choice="Mark selected batches as re-exported",
+        question="Mark batches as re-exported?",
+        button="Mark {} as re-exported",
+        done="marked as re-exported",
+    ),
 }
 
 
@@ -48,18 +68,12 @@ WORDS = {
 class ActAdmin(ReadOnlyAdmin):
     """The acts as a list, the preview that leads to one, and its report."""
 
-    footer_name = "Bulk actions"
+    list_name = footer_name = "Bulk actions"
     list_display = ("what", "who", "at_when", "why")
     list_display_links = ("what",)
     list_filter = ("kind",)
     search_fields = ("actor",)
     search_help_text = "Who did it"
-
-    def get_ordering(self, request):
-        return ("-at",)
-
-    def changelist_view(self, request, extra_context=None):
-        return super().changelist_view(request, {"title": self.footer_name, **(extra_context or {})})
 
     @admin.display(description="What")
     def what(self, act):
@@ -102,7 +116,8 @@ class ActAdmin(ReadOnlyAdmin):
         key = uuid.uuid5(selection.pk, kind)
         if request.method != "POST" and Act.objects.filter(pk=key).exists():
             return _already_done(request, Act.objects.get(pk=key))
-        form = BulkActionForm(request.POST if request.method == "POST" else None, kind=kind, key=key)
+        words = WORDS[kind]
+        form = BulkActionForm(request.POST if request.method == "POST" else None, why=words.why, key=key)
         if form.is_bound and form.is_valid():
             batches = Batch.objects.filter(selections=selection)
             try:
@@ -113,7 +128,6 @@ class ActAdmin(ReadOnlyAdmin):
                 return _already_done(request, act) if act.repeated else redirect("admin:act_report", act.pk)
         groups = _grouped_by_verdict(selection, action, request.user)
         ready = groups.pop("", {"n": 0, "amount": 0, "batches": [], "by_phone": 0})
-        words = WORDS[kind]
         return desk.page(
             request,
             "admin/unlocks/act/preview.html",
@@ -127,7 +141,7 @@ class ActAdmin(ReadOnlyAdmin):
             ready=ready,
             groups=groups.values(),
             refused=sum(group["n"] for group in groups.values()),
-            window_hours=settings.UNLOCK_WINDOW // timedelta(hours=1),
+            then=words.then.format(hours=settings.UNLOCK_WINDOW // timedelta(hours=1)),
         )
 
     def report(self, request, pk):

@@ -13,11 +13,11 @@ from django.utils.html import format_html
 from .. import history, operations
 from ..actors import Actor
 from ..ledger import chain, events
-from ..models import Act, LedgerEntry, UnlockRequest
+from ..models import LedgerEntry, UnlockRequest
 from ..texts.formats import counted, moment_with_seconds
 from .bulk_actions import WORDS
 from .case import Case
-from .forms.case import CASE_FORMS, SendLinkForm, UnlockForm
+from .forms.case import CASE_FORMS, PreviewForm, SendLinkForm
 from .forms.consents import RecordByPhoneForm
 from .lists import freeze
 from .next_step import next_step
@@ -37,9 +37,8 @@ def request_page(request, object_id):
         return HttpResponseBadRequest("There is no such verb.")
     if not request.user.has_perm(form_class.permission):
         raise PermissionDenied
-    if form_class is UnlockForm:
-        selection = freeze(request, case.waiting_batches())
-        return redirect("admin:selection_act", selection.pk, Act.Kind.UNLOCK)
+    if issubclass(form_class, PreviewForm):
+        return redirect("admin:selection_act", freeze(request, form_class.picked(case)).pk, form_class.kind)
     if form_class is RecordByPhoneForm:
         return redirect("admin:record_by_phone", case.unlock_request.pk)
     form = form_class(request.POST, request.FILES, case=case, user=request.user)
@@ -133,6 +132,7 @@ def _show(request, case, bound=None):
         next=step,
         next_form=forms.pop(step.verb, None),
         forms=forms,
+        batch_forms=[form for form in forms.values() if form.card == "batches"],
         bound=bound,
         link_url=request.session.pop(_shown_once(case), "") if request.method == "GET" else "",
     )

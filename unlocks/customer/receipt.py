@@ -44,11 +44,6 @@ OUTCOMES = {
     RequestedBatch.Outcome.NOT_UNLOCKED: "Never unlocked",
 }
 UNDER_A_LATER_CONSENT = "Under a later consent"
-SENTENCES = {
-    events.Unlocked.kind: "Support unlocked {batches}",
-    events.Relocked.kind: "Relocked: {batches}",
-    events.ReExported.kind: "Exported: {batches}",
-}
 BUSY = "Support is working on this request right now, so no certificate was issued. Please try again."
 
 
@@ -219,9 +214,13 @@ def _batch(consented, line, batch):
 
 def _events(consent):
     """Return what was done in the case since a consent: times, and sentences for the customer."""
-    entries = consent.unlock_request.entries.filter(kind__in=SENTENCES, at__gte=consent.given_at).order_by("sequence")
-    counts = [_count_batches(chain.event_of(entry).batches) for entry in entries]
-    return [(entry.at, SENTENCES[entry.kind].format(batches=n)) for entry, n in zip(entries, counts, strict=True)]
+    entries = consent.unlock_request.entries.filter(at__gte=consent.given_at).order_by("sequence")
+    done = [(entry.at, chain.event_of(entry)) for entry in entries]
+    return [
+        (at, event.on_receipt.format(batches=_count_batches(event.batches)))
+        for at, event in done
+        if isinstance(event, events.Done)
+    ]
 
 
 def _count_batches(number):

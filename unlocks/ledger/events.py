@@ -535,7 +535,9 @@ _OF_AN_ACT = {"at": "at", "actor": "actor", "by_id": "user_id"}
 
 @facts_of
 class Done(Event):
-    """What was done to the batches of one request in one act."""
+    """What was done to the batches of one request in one act; `on_receipt` says so to the customer."""
+
+    on_receipt: ClassVar[str] = ""
 
     batches: int
     amount: Decimal
@@ -558,12 +560,12 @@ class Done(Event):
 
 @event("unlocked", "Unlocked", tone="good", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.UNLOCK})
 class Unlocked(Done):
-    pass
+    on_receipt = "Support unlocked {batches}"
 
 
 @event("relocked", "Relocked", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.RELOCK})
 class Relocked(Done):
-    pass
+    on_receipt = "Relocked: {batches}"
 
 
 @event(
@@ -575,7 +577,7 @@ class Relocked(Done):
     holds={"kind": Act.Kind.RE_EXPORT},
 )
 class ReExported(Done):
-    pass
+    on_receipt = "Exported: {batches}"
 
 
 @event("refused", "Unlock refused", tone="wait", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.UNLOCK})

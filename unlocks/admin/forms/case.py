@@ -8,9 +8,10 @@ from django.contrib.auth import get_user_model
 from ... import operations, roles
 from ...customer.forms import PinField
 from ...ledger import events
-from ...models import Batch, Contact, UnlockRequest
+from ...models import Act, Batch, Contact, UnlockRequest
 from ...rules import Refusal
-from .base import CaseForm, ContactField, text
+from ...texts.formats import counted
+from .base import CaseForm, ContactField, reason, text
 from .consents import AttachEvidenceForm, RecordByPhoneForm, ResendReceiptForm
 
 LISTED_BATCHES = 50
@@ -128,16 +129,30 @@ class RevokeLinkForm(CaseForm):
         return "The consent link is revoked: it opens nothing any more."
 
 
-class UnlockForm(CaseForm):
-    """Leads to the preview; the unlock itself is confirmed there."""
+class PreviewForm(CaseForm):
+    """Leads to the preview of a bulk action (`kind`), where it is confirmed."""
 
+    kind = ""
+    card = "batches"
+
+    @classmethod
+    def picked(cls, case):
+        """Return the batches of the case that it is about."""
+        raise NotImplementedError
+
+
+class UnlockForm(PreviewForm):
     verb = "unlock"
+    kind = Act.Kind.UNLOCK
     title = "Unlock"
-    button = "Unlock…"
     permission = operations.unlock.permission
 
     def prepare(self):
-        self.button = f"Unlock {self.case.ready:,} batch{'' if self.case.ready == 1 else 'es'}…"
+        self.button = f"Unlock {counted(self.case.ready, 'batch', 'batches')}…"
+
+    @classmethod
+    def picked(cls, case):
+        return case.waiting_batches()
 
     @classmethod
     def fits(cls, case, user):
@@ -146,12 +161,13 @@ class UnlockForm(CaseForm):
 
 class RelockForm(CaseForm):
     verb = "relock"
+    card = "batches"
     title = "Relock"
     button = "Relock"
     permission = operations.relock.permission
     danger = "danger"
 
-    why = text("Why are they relocked?", rows=2, missing="Give the reason. It stays with the record.")
+    why = reason("Why are they relocked?")
     key = forms.UUIDField(widget=forms.HiddenInput)
 
     def prepare(self):
@@ -171,6 +187,7 @@ class RelockForm(CaseForm):
 
 class ReExportForm(CaseForm):
     verb = "mark_re_exported"
+    card = "batches"
     title = "Mark as re-exported"
     button = "Mark as re-exported"
     permission = operations.mark_re_exported.permission
@@ -362,7 +379,7 @@ class CancelForm(CaseForm):
     writes = (events.Closed,)
     danger = "danger"
 
-    why = text("Why is it canceled?", rows=2, missing="Give the reason. It stays with the record.")
+    why = reason("Why is it canceled?")
 
     @classmethod
     def fits(cls, case, user):
