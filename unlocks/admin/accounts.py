@@ -2,7 +2,6 @@
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.http import Http404
 from django.shortcuts import redirect
 from django.urls import path
 from django.utils.decorators import method_decorator
@@ -71,9 +70,7 @@ class AccountAdmin(DeskAdmin):
         """Ask whether a new PIN shall be issued and mailed; on POST have it done."""
         if not self.has_issue_pin_permission(request):
             raise PermissionDenied
-        account = self.get_object(request, str(pk))
-        if account is None:
-            raise Http404("There is no such account.")
+        account = self.found(request, pk)
         if request.method == "POST":
             try:
                 operations.issue_pin(account, by=Actor.staff(request.user, request))

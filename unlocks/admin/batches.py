@@ -5,10 +5,8 @@ from functools import partial
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Q
-from django.http import Http404
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.decorators import method_decorator
@@ -17,11 +15,11 @@ from django.views.decorators.http import require_safe
 
 from .. import operations, rules
 from ..models import Account, Batch, BatchItem, RequestedBatch, UnlockRequest
-from ..templatetags.desk import recorded_by_phone, tag
+from ..templatetags.desk import nowrap, recorded_by_phone, tag, thousands
 from ..texts.formats import day, moment, money
 from .bulk_actions import WORDS
 from .histories import DeskAdmin
-from .lists import DayFilter, OneClickFilter, ReadOnly, freeze, is_key, starts_with
+from .lists import DayFilter, OneClickFilter, ReadOnly, column, freeze, starts_with
 from .site import desk
 from .tags import BATCH_TONES, verdict, with_recorded_by_phone
 
@@ -81,6 +79,15 @@ class JudgedList(ChangeList):
         self.result_list = [judged.get(batch.pk, batch) for batch in rows]
 
 
+def account_link(account):
+    return format_html(
+        '<a href="{}">{}</a> <span class="muted nowrap">{}</span>',
+        reverse("admin:unlocks_account_change", args=[account.pk]),
+        account.name,
+        account.number,
+    )
+
+
 @admin.register(Batch, site=desk)
 class BatchAdmin(ReadOnly, DeskAdmin):
     list_display = (
@@ -112,9 +119,10 @@ class BatchAdmin(ReadOnly, DeskAdmin):
         found = starts_with("number", term)
         return found | Q(account=account) if account else found
 
-    @admin.display(description="Account")
-    def on_account(self, batch):
-        return account_link(batch.account)
+    on_account = column("Account", "account", account_link)
+    bypassed = column("Bypassed on", "bypassed_on", lambda on: nowrap(day(on)))
+    count_text = column("Items", "item_count", thousands)
+    money_text = column("Total", "total", money)
 
     @admin.display(description="Status", ordering="status")
     def status_tag(self, batch):
@@ -124,18 +132,6 @@ class BatchAdmin(ReadOnly, DeskAdmin):
             tag(BATCH_TONES[batch.status], batch.get_status_display()),
             until if batch.unlocked_until else "",
         )
-
-    @admin.display(description="Bypassed on")
-    def bypassed(self, batch):
-        return format_html('<span class="nowrap">{}</span>', day(batch.bypassed_on)) if batch.bypassed_on else None
-
-    @admin.display(description="Items")
-    def count_text(self, batch):
-        return f"{batch.item_count:,}"
-
-    @admin.display(description="Total")
-    def money_text(self, batch):
-        return money(batch.total)
 
     @admin.display(description="Verdict")
     def verdict_text(self, batch):
@@ -172,15 +168,8 @@ class BatchAdmin(ReadOnly, DeskAdmin):
     @method_decorator(require_safe)
     def change_view(self, request, object_id, form_url="", extra_context=None):
         """Show the batch, the verdict on it, its items and its requests."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        batch = is_key(object_id) and (
-            rules.judged(Batch.objects.filter(pk=object_id), by=request.user)
-            .select_related("account", "unlocked_by", "grant__consent")
-            .first()
-        )
-        if not batch:
-            raise Http404("There is no such batch.")
+        judged = rules.judged(Batch.objects.filter(pk=self.found(request, object_id).pk), by=request.user)
+        batch = judged.select_related("account", "unlocked_by", "grant__consent").get()
         lines = batch.lines.select_related("unlock_request", "consented__consent__recorded_by").order_by("-id")
         lines = list(lines.defer("consented__consent__text")[:LISTED_REQUESTS])
         under = [line.consented.consent for line in lines if line.outcome in RequestedBatch.OPEN and line.consented]
@@ -224,9 +213,7 @@ class BatchItemAdmin(ReadOnly, DeskAdmin):
     def has_module_permission(self, request):
         return False
 
-    @admin.display(description="Amount")
-    def money_text(self, item):
-        return money(item.amount)
+    money_text = column("Amount", "amount", money)
 
     @admin.display(description="Lines")
     def content(self, item):
@@ -236,12 +223,3 @@ class BatchItemAdmin(ReadOnly, DeskAdmin):
 
 def _preview(kind, model_admin, request, queryset):
     return redirect("admin:selection_act", freeze(request, queryset).pk, kind)
-
-
-def account_link(account):
-    return format_html(
-        '<a href="{}">{}</a> <span class="muted nowrap">{}</span>',
-        reverse("admin:unlocks_account_change", args=[account.pk]),
-        account.name,
-        account.number,
-    )

@@ -19,7 +19,7 @@ from ..actors import Actor
 from ..models import Act, Batch, Consent, ConsentedBatch, RequestedBatch, Selection, UnlockRequest
 from ..texts.formats import counted, moment_with_seconds
 from .forms.bulk_actions import BulkActionForm
-from .lists import ReadOnlyAdmin
+from .lists import ReadOnlyAdmin, column
 from .site import desk
 from .tags import with_recorded_by_phone
 
@@ -75,17 +75,9 @@ class ActAdmin(ReadOnlyAdmin):
     search_fields = ("actor",)
     search_help_text = "Who did it"
 
-    @admin.display(description="What")
-    def what(self, act):
-        return act.get_kind_display()
-
-    @admin.display(description="By")
-    def who(self, act):
-        return act.actor
-
-    @admin.display(description="When", ordering="at")
-    def at_when(self, act):
-        return moment_with_seconds(act.at)
+    what = column("What", "get_kind_display", lambda label: label())
+    who = column("By", "actor")
+    at_when = column("When", "at", moment_with_seconds, ordering="at")
 
     # The pages
 

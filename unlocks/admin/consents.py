@@ -19,12 +19,12 @@ from .. import evidence
 from ..actors import Actor
 from ..customer import certificates
 from ..models import Certificate, Consent, ConsentEvidence, RequestedBatch
-from ..templatetags.desk import recorded_by_phone, tag
+from ..templatetags.desk import nowrap, recorded_by_phone, tag
 from ..texts.formats import moment
 from .batches import account_link
 from .case import Case, why_over
 from .forms.consents import CONSENT_FORMS, CertificateForm
-from .lists import ReadOnlyAdmin, is_key
+from .lists import ReadOnlyAdmin, column, is_key
 from .phone_consent import lines_of
 from .receipts import receipts_of_case
 from .request_page import carry_out
@@ -54,13 +54,13 @@ class ConsentAdmin(ReadOnlyAdmin):
     def matching(self, term):
         found = Q(unlock_request__account__number=term)
         if reference := re.fullmatch(r"(?:(CN|UR)-?)?0*([0-9]{1,15})", term, re.IGNORECASE):
-            column = "unlock_request" if (reference[1] or "").upper() == "UR" else "pk"
-            found |= Q(**{column: int(reference[2])})
+            key = "unlock_request" if (reference[1] or "").upper() == "UR" else "pk"
+            found |= Q(**{key: int(reference[2])})
         return found
 
-    @admin.display(description="Reference", ordering="-id")
-    def number(self, consent):
-        return format_html('<span class="nowrap">{}</span>', consent.reference)
+    number = column("Reference", "reference", nowrap, ordering="-id")
+    on_account = column("Account", "unlock_request.account", account_link)
+    given = column("Given", "given_at", lambda at: nowrap(moment(at)))
 
     @admin.display(description="Answer")
     def decided(self, consent):
@@ -72,10 +72,6 @@ class ConsentAdmin(ReadOnlyAdmin):
             '<a class="nowrap" href="{}">{}</a>', consent.unlock_request.get_absolute_url(), consent.unlock_request
         )
 
-    @admin.display(description="Account")
-    def on_account(self, consent):
-        return account_link(consent.unlock_request.account)
-
     @admin.display(description="By", empty_value="not recorded")
     def signer(self, consent):
         return consent.signer_name or None
@@ -84,17 +80,13 @@ class ConsentAdmin(ReadOnlyAdmin):
     def count_text(self, consent):
         return f"{consent.batch_count:,}" if consent.batch_count else None
 
-    @admin.display(description="Given")
-    def given(self, consent):
-        return format_html('<span class="nowrap">{}</span>', moment(consent.given_at))
-
     @admin.display(description="Valid until")
     def until(self, consent):
         if not consent.valid_until:
             return None
         over = why_over(consent, consent.unlock_request.status, consent.waits, timezone.now())
         if not over:
-            return format_html('<span class="nowrap">{}</span>', moment(consent.valid_until))
+            return nowrap(moment(consent.valid_until))
         return format_html(
             '<span class="muted nowrap">was {}</span><br><span class="muted small">{}</span>',
             moment(consent.valid_until),

@@ -2,10 +2,11 @@
 
 import re
 from datetime import timedelta
+from operator import attrgetter
 
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.core.exceptions import BadRequest
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.db.models import CharField, F, Lookup, Q
@@ -133,6 +134,17 @@ class DayFilter(admin.SimpleListFilter):
         return self.narrow(queryset, self.day) if self.day else queryset
 
 
+def column(description, path, write=None, **options):
+    """Return a column of a list: the attribute at a dotted `path` of each row, written by the function `write`."""
+
+    @admin.display(description=description, **options)
+    def column(model_admin, row):
+        value = attrgetter(path)(row)
+        return write(value) if write and value is not None else value
+
+    return column
+
+
 class Listed(admin.ModelAdmin):
     """Lists that cost the same at a thousand rows and at a hundred thousand, of things that nobody deletes."""
 
@@ -156,6 +168,14 @@ class Listed(admin.ModelAdmin):
         allowed = {f"{name}{suffix}" for name in parameters for suffix in ("", "__exact", "__id__exact", "__isnull")}
         # Longer numbers than any key has raise on SQLite.
         return lookup in allowed and not re.search(r"\0|\d{19}", str(value))
+
+    def found(self, request, object_id):
+        """Return the row that an address names, for whoever may view it. Raises PermissionDenied, Http404."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        if (row := self.get_object(request, str(object_id))) is None:
+            raise Http404(f"There is no such {self.row_is or self.opts.verbose_name}.")
+        return row
 
     def response_action(self, request, queryset):
         if not all(is_key(key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)):

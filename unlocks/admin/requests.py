@@ -15,10 +15,10 @@ from django.views.decorators.debug import sensitive_post_parameters
 from .. import operations
 from ..actors import Actor
 from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest
-from ..templatetags.desk import ago, recorded_by_phone, tag
+from ..templatetags.desk import ago, nowrap, recorded_by_phone, tag, thousands
 from ..texts.formats import moment, money
 from .histories import DeskAdmin
-from .lists import OneClickFilter, freeze
+from .lists import OneClickFilter, column, freeze
 from .opening import open_request
 from .phone_consent import record_by_phone_page
 from .request_page import request_page
@@ -111,30 +111,16 @@ class UnlockRequestAdmin(DeskAdmin):
             found |= Q(pk=int(reference[1]))
         return found
 
-    @admin.display(description="Reference", ordering="-id")
-    def case(self, obj):
-        return format_html('<span class="nowrap">{}</span>', obj.reference)
-
-    @admin.display(description="Account", ordering="account__number")
-    def in_account(self, obj):
-        return obj.account
-
-    @admin.display(description="Asked by")
-    def asked_by(self, obj):
-        return obj.requester.name
+    case = column("Reference", "reference", nowrap, ordering="-id")
+    in_account = column("Account", "account", ordering="account__number")
+    asked_by = column("Asked by", "requester.name")
+    batch_count = column("Batches", "batches", thousands)
+    total = column("Total", "amount", money)
 
     @admin.display(description="Status", ordering="status")
     def status_tag(self, obj):
         status = tag(REQUEST_TONES[obj.status], obj.get_resolution_display() or obj.get_status_display())
         return format_html("{} {}", status, recorded_by_phone()) if obj.how == Consent.How.PHONE else status
-
-    @admin.display(description="Batches")
-    def batch_count(self, obj):
-        return f"{obj.batches:,}"
-
-    @admin.display(description="Total")
-    def total(self, obj):
-        return money(obj.amount)
 
     @admin.display(description="Assigned to", empty_value="Nobody")
     def assigned_to(self, obj):

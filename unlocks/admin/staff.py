@@ -11,7 +11,7 @@ from django.forms import CheckboxSelectMultiple
 from .. import operations
 from ..actors import Actor
 from ..texts.formats import moment
-from .lists import Listed, ReadOnlyAdmin
+from .lists import Listed, ReadOnlyAdmin, column
 from .site import desk
 
 NAME_STAYS = (
@@ -80,9 +80,7 @@ class StaffAdmin(Listed, UserAdmin):
     def signed_in(self, user):
         return moment(user.last_login) or "never"
 
-    @admin.display(description="On the desk since")
-    def joined(self, user):
-        return moment(user.date_joined)
+    joined = column("On the desk since", "date_joined", moment)
 
 
 @admin.register(Group, site=desk)
