@@ -309,7 +309,7 @@ def test_batches_stand_in_the_order_of_their_numbers(agent, agent_client):
     act = Act.objects.get()
     of_case = agent_client.get(page_of(case)).context["case"].verdicts
     of_consent = agent_client.get(consent_page(case)).context["batches"]
-    of_act = agent_client.get(reverse("admin:act_report", args=[act.pk])).context["page"]
+    of_act = agent_client.get(reverse("admin:unlocks_act_change", args=[act.pk])).context["page"]
     assert [
         [row["batch"].number for row in of_case],
         [row.number for row in of_consent],

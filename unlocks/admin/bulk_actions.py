@@ -85,16 +85,8 @@ class ActAdmin(ReadOnlyAdmin):
         admin_view = self.admin_site.admin_view
         return [
             path("selection/<uuid:pk>/<str:kind>/", admin_view(self.preview), name="selection_act"),
-            path("<uuid:pk>/", admin_view(self.report), name="act_report"),
             *super().get_urls(),
         ]
-
-    def change_view(self, request, object_id, form_url="", extra_context=None):
-        """Lead from the list to the report."""
-        try:
-            return redirect("admin:act_report", uuid.UUID(object_id))
-        except ValueError:
-            raise Http404("There is no such act.") from None
 
     def preview(self, request, pk, kind):
         """Show what an action would do to each batch of a selection; on POST do it, once however often submitted."""
@@ -117,7 +109,7 @@ class ActAdmin(ReadOnlyAdmin):
             except operations.Refused as refused:
                 form.add_error(None, str(refused))
             else:
-                return _already_done(request, act) if act.repeated else redirect("admin:act_report", act.pk)
+                return _already_done(request, act) if act.repeated else redirect("admin:unlocks_act_change", act.pk)
         groups = _grouped_by_verdict(selection, action, request.user)
         ready = groups.pop("", {"n": 0, "amount": 0, "batches": [], "by_phone": 0})
         return desk.page(
@@ -136,9 +128,11 @@ class ActAdmin(ReadOnlyAdmin):
             then=words.then.format(hours=settings.UNLOCK_WINDOW // timedelta(hours=1)),
         )
 
-    def report(self, request, pk):
-        """Show what an act did to each of its batches."""
-        act = get_object_or_404(Act.objects.select_related("by"), pk=pk)
+    def change_view(self, request, object_id, form_url="", extra_context=None):
+        """Report what an act did to each of its batches."""
+        act = self.get_object(request, object_id)
+        if act is None:
+            raise Http404("There is no such act.")
         if act.by_id != request.user.pk and not request.user.has_perm("unlocks.view_act"):
             raise PermissionDenied
         counts = dict(act.verdicts.order_by().values_list("refusal").annotate(n=Count("pk")))
@@ -175,7 +169,7 @@ class ActAdmin(ReadOnlyAdmin):
 
 def _already_done(request, act):
     messages.warning(request, f"This was already done on {moment_with_seconds(act.at)}. Nothing was done twice.")
-    return redirect("admin:act_report", act.pk)
+    return redirect("admin:unlocks_act_change", act.pk)
 
 
 def _grouped_by_verdict(selection, action, user):

@@ -7,7 +7,6 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Exists, OuterRef, Q
-from django.http import Http404, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import path, reverse
 from django.utils import timezone
@@ -24,10 +23,10 @@ from ..texts.formats import moment
 from .batches import account_link
 from .case import Case, why_over
 from .forms.consents import CONSENT_FORMS, CertificateForm
-from .lists import ReadOnlyAdmin, column, is_key
+from .lists import ReadOnlyAdmin, column
 from .phone_consent import lines_of
 from .receipts import receipts_of_case
-from .request_page import carry_out
+from .request_page import carry_out, form_of
 from .site import desk
 
 log = logging.getLogger(__name__)
@@ -108,21 +107,14 @@ class ConsentAdmin(ReadOnlyAdmin):
 
     def change_view(self, request, object_id, form_url="", extra_context=None):
         """Show all that a consent holds; on POST carry out the verb that the form names."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        case = _case(object_id, request.user)
+        case = _case(self.found(request, object_id), request.user)
         if request.method != "POST":
             return self._page(request, case)
-        form_class = CONSENT_FORMS.get(request.POST.get("verb"))
-        if form_class is None:
-            return HttpResponseBadRequest("No such verb.")
-        if not request.user.has_perm(form_class.permission):
-            raise PermissionDenied
-        form = form_class(request.POST, request.FILES, case=case, user=request.user)
+        form = form_of(request, CONSENT_FORMS)(request.POST, request.FILES, case=case, user=request.user)
         message = carry_out(form, Actor.staff(request.user, request)) if form.is_valid() else None
         if message is None:
-            return self._page(request, _case(object_id, request.user), form)
-        if form_class is CertificateForm:
+            return self._page(request, _case(self.found(request, object_id), request.user), form)
+        if isinstance(form, CertificateForm):
             return redirect("admin:certificate", case.consent.pk, form.issued.ordinal)
         messages.success(request, message)
         return redirect("admin:unlocks_consent_change", case.consent.pk)
@@ -204,22 +196,8 @@ def answer(consent):
     return "" if consent.recorded_by_phone else "good", "Agreed"
 
 
-def _case(object_id, user):
-    """Return the case of a consent, as standing on that consent. Raises Http404."""
-    related = (
-        "unlock_request__account",
-        "unlock_request__requester",
-        "unlock_request__assignee",
-        "terms",
-        "contact",
-        "recorded_by",
-        "link__sent_by",
-        "link__sent_to",
-        "withdrawal",
-    )
-    consents = Consent.objects.select_related(*related)
-    if not is_key(object_id) or not (consent := consents.filter(pk=object_id).first()):
-        raise Http404("There is no such consent.")
+def _case(consent, user):
+    """Return the case of a consent, with that consent in place of the latest one."""
     case = Case(consent.unlock_request, user)
     case.consent = consent
     return case

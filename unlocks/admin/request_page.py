@@ -2,10 +2,10 @@
 
 from django.contrib import messages
 from django.contrib.admin.utils import unquote
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.db import transaction
 from django.db.models import Q
-from django.http import Http404, HttpResponseBadRequest
+from django.http import Http404
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html
@@ -13,7 +13,7 @@ from django.utils.html import format_html
 from .. import history, operations
 from ..actors import Actor
 from ..ledger import chain, events
-from ..models import LedgerEntry, UnlockRequest
+from ..models import Act, LedgerEntry, UnlockRequest
 from ..texts.formats import counted, moment_with_seconds
 from .bulk_actions import WORDS
 from .case import Case
@@ -32,23 +32,29 @@ def request_page(request, object_id):
     )
     if request.method != "POST":
         return _show(request, case)
-    form_class = CASE_FORMS.get(request.POST.get("verb"))
-    if form_class is None:
-        return HttpResponseBadRequest("There is no such verb.")
-    if not request.user.has_perm(form_class.permission):
-        raise PermissionDenied
+    form_class = form_of(request, CASE_FORMS)
     if issubclass(form_class, PreviewForm):
         return redirect("admin:selection_act", freeze(request, form_class.picked(case)).pk, form_class.kind)
     if form_class is RecordByPhoneForm:
         return redirect("admin:record_by_phone", case.unlock_request.pk)
     form = form_class(request.POST, request.FILES, case=case, user=request.user)
-    message = carry_out(form, Actor.staff(request.user, request)) if form.is_valid() else None
-    if message is None:
+    done = carry_out(form, Actor.staff(request.user, request)) if form.is_valid() else None
+    if done is None:
         return _show(request, Case(find_request(object_id), request.user), form)
-    messages.success(request, _what_was_done(form.act) if form.act else message)
+    messages.success(request, _what_was_done(done) if isinstance(done, Act) else done)
     if isinstance(form, SendLinkForm):
         request.session[_shown_once(case)] = form.link_url
     return redirect(case.unlock_request)
+
+
+def form_of(request, forms):
+    """Return the class of the form that a POST names. Raises BadRequest, PermissionDenied."""
+    form_class = forms.get(request.POST.get("verb"))
+    if form_class is None:
+        raise BadRequest("There is no such verb.")
+    if not request.user.has_perm(form_class.permission):
+        raise PermissionDenied
+    return form_class
 
 
 def find_request(object_id):
@@ -61,7 +67,7 @@ def find_request(object_id):
 
 
 def carry_out(form, by):
-    """Call the form's verb and return the message for it, or put the refusal on the form and return None."""
+    """Call the form's verb and return what it returns, or put the refusal on the form and return None."""
     try:
         if form.by_itself:
             return _once(form, by)
@@ -106,7 +112,7 @@ def _what_was_done(act):
         f"This was already done on {moment_with_seconds(act.at)}: " if act.repeated else "",
         counted(act.verdicts.filter(refusal="").count(), "batch", "batches"),
         WORDS[act.kind].done,
-        reverse("admin:act_report", args=[act.pk]),
+        reverse("admin:unlocks_act_change", args=[act.pk]),
     )
 
 

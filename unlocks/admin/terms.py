@@ -27,7 +27,7 @@ from ..templatetags.desk import tag, thousands
 from ..texts.formats import day
 from ..texts.shown import shown_lines, terms_in_force
 from ..texts.word_diff import differences
-from .forms.terms import CompareForm, PublishForm, SoftwareForm, TermsForm
+from .forms.terms import CompareForm, SoftwareForm, TermsForm
 from .lists import ReadOnlyAdmin, column
 from .site import desk
 
@@ -146,9 +146,6 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
         return self._show(request, terms, form, status=422, **context)
 
     def _show(self, request, terms, form, status=200, **context):
-        open_links = ConsentLink.objects.filter(
-            terms=terms, used_at=None, revoked_at=None, expires_at__gt=timezone.now()
-        )
         return self._page(
             request,
             "change_form",
@@ -158,7 +155,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
             refused=form,
             may_publish=self.has_publish_permission(request),
             obstacle=_obstacle(terms, request.user),
-            open_link_count=open_links.count(),
+            open_link_count=_open_links().filter(terms=terms).count(),
             compare=_compare_form(terms),
             **context,
         )
@@ -183,9 +180,9 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
         terms = self.found(request, pk)
         refused = None
         if request.method == "POST":
-            form = PublishForm(request.POST)
+            seen = request.POST.get("seen", "")
             try:
-                operations.publish_terms(terms, seen=form["seen"].data or "", by=Actor.staff(request.user, request))
+                operations.publish_terms(terms, seen=seen, by=Actor.staff(request.user, request))
             except operations.Refused as refusal:
                 refused, terms = refusal, self.found(request, pk)
             else:
@@ -203,12 +200,10 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
             terms,
             title=f"Publish version {terms.version}?",
             status=422 if refused else 200,
-            form=PublishForm(initial={"seen": operations.terms_seen(terms)}),
+            seen=operations.terms_seen(terms),
             refused=refused if refused and refused.code == Refusal.TERMS_CHANGED else None,
             obstacle=_obstacle(terms, request.user),
-            open_link_count=ConsentLink.objects.filter(
-                used_at=None, revoked_at=None, expires_at__gt=timezone.now()
-            ).count(),
+            open_link_count=_open_links().count(),
             **_between(in_force, terms),
         )
 
@@ -299,6 +294,10 @@ def _compare_form(terms, chosen=None):
 
 def _draft():
     return ConsentTerms.objects.filter(published_at=None).select_related("drafted_by").first()
+
+
+def _open_links():
+    return ConsentLink.objects.filter(used_at=None, revoked_at=None, expires_at__gt=timezone.now())
 
 
 def _obstacle(terms, user):

@@ -45,7 +45,6 @@ class CaseForm(forms.Form):
         self.case = case
         self.user = user
         self.unlock_request = case.unlock_request
-        self.act = None
         self.fields["seen"].initial = case.ledger_head
         self.prepare()
 
@@ -66,5 +65,8 @@ class CaseForm(forms.Form):
         return True
 
     def carry_out(self, by):
-        """Call the verb and return the message that says what happened; in one transaction, unless `by_itself`."""
+        """Call the verb and return the message that says what happened, or the Act that does.
+
+        It runs in one transaction, unless `by_itself`.
+        """
         raise NotImplementedError

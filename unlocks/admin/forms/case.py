@@ -159,35 +159,38 @@ class UnlockForm(PreviewForm):
         return case.ready > 0
 
 
-class RelockForm(CaseForm):
-    verb = "relock"
+class ActForm(CaseForm):
+    """A bulk action on unlocked batches of the case; `key` makes a second submit the same act."""
+
     card = "batches"
+
+    key = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
+
+    @classmethod
+    def fits(cls, case, user):
+        return case.unlocked > 0
+
+
+class RelockForm(ActForm):
+    verb = "relock"
     title = "Relock"
     button = "Relock"
     permission = operations.relock.permission
     danger = "danger"
 
     why = reason("Why are they relocked?")
-    key = forms.UUIDField(widget=forms.HiddenInput)
 
     def prepare(self):
-        self.fields["key"].initial = uuid.uuid4
         self.button = f"Relock {self.case.unlocked:,}"
 
-    @classmethod
-    def fits(cls, case, user):
-        return case.unlocked > 0
-
     def carry_out(self, by):
-        self.act = operations.relock(
+        return operations.relock(
             self.case.unlocked_batches(), why=self.cleaned_data["why"], by=by, key=self.cleaned_data["key"]
         )
-        return "Relocked."
 
 
-class ReExportForm(CaseForm):
+class ReExportForm(ActForm):
     verb = "mark_re_exported"
-    card = "batches"
     title = "Mark as re-exported"
     button = "Mark as re-exported"
     permission = operations.mark_re_exported.permission
@@ -199,10 +202,8 @@ class ReExportForm(CaseForm):
         required=False,
         widget=forms.CheckboxSelectMultiple,
     )
-    key = forms.UUIDField(widget=forms.HiddenInput)
 
     def prepare(self):
-        self.fields["key"].initial = uuid.uuid4
         unlocked = self.case.unlocked_batches().order_by("number")
         self.fields["all"].label = f"All {self.case.unlocked:,} that are unlocked"
         if self.case.unlocked > LISTED_BATCHES:
@@ -214,10 +215,6 @@ class ReExportForm(CaseForm):
         if self.case.unlocked <= FEW_BATCHES:
             del self.fields["all"]
 
-    @classmethod
-    def fits(cls, case, user):
-        return case.unlocked > 0
-
     def clean(self):
         cleaned = super().clean()
         if not cleaned.get("all") and not cleaned.get("batches") and "batches" not in self.errors:
@@ -228,8 +225,7 @@ class ReExportForm(CaseForm):
 
     def carry_out(self, by):
         batches = self.case.unlocked_batches() if self.cleaned_data.get("all") else self.cleaned_data["batches"]
-        self.act = operations.mark_re_exported(batches, by=by, key=self.cleaned_data["key"])
-        return "Marked as re-exported."
+        return operations.mark_re_exported(batches, by=by, key=self.cleaned_data["key"])
 
 
 class NoteForm(CaseForm):
@@ -343,7 +339,7 @@ class CloseForm(CaseForm):
     def prepare(self):
         resolutions = UnlockRequest.Resolution
         fitting = [resolutions.ENTERED_MANUALLY, resolutions.NOT_ELIGIBLE, resolutions.EXPIRED]
-        if self.case.was_unlocked:
+        if self.case.ever_unlocked:
             fitting = []
             if self.case.re_exported:
                 fitting.append(resolutions.RE_EXPORTED)
@@ -383,7 +379,7 @@ class CancelForm(CaseForm):
 
     @classmethod
     def fits(cls, case, user):
-        return case.is_open and not case.was_unlocked
+        return case.is_open and not case.ever_unlocked
 
     def carry_out(self, by):
         operations.close_request(

@@ -78,7 +78,7 @@ class RecordByPhoneForm(CaseForm):
 
     @classmethod
     def fits(cls, case, user):
-        return case.may_record_by_phone
+        return case.obstacle_to_phone_consent == ""
 
 
 class AnswersForm(WithFile, CaseForm):

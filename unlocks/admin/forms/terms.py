@@ -43,12 +43,6 @@ class TermsForm(forms.Form):
         return text
 
 
-class PublishForm(forms.Form):
-    """The last question before terms are published. `seen` says which words stood on the page."""
-
-    seen = forms.CharField(widget=forms.HiddenInput)
-
-
 class CompareForm(forms.Form):
     """Which version to compare with."""
 
