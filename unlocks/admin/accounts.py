@@ -1,4 +1,4 @@
-"""Accounts and their contacts; and having a new PIN issued, which staff never see."""
+"""Accounts and their contacts, and issuing a new PIN, which staff never see."""
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
@@ -67,7 +67,7 @@ class AccountAdmin(DeskAdmin):
 
     @method_decorator(require_http_methods(["GET", "HEAD", "POST"]))
     def issue_pin(self, request, pk):
-        """Ask whether a new PIN shall be issued and mailed; on POST have it done."""
+        """Ask for a confirmation before a new PIN is issued and emailed; on POST issue it."""
         if not self.has_issue_pin_permission(request):
             raise PermissionDenied
         account = self.found(request, pk)

@@ -1,4 +1,4 @@
-"""The batch list with its verdicts and bulk actions, and the page of a batch. Nobody edits a status in a form."""
+"""The batch list with its verdicts and bulk actions, and the page of a batch. No form edits a status."""
 
 import json
 from functools import partial
@@ -27,8 +27,8 @@ ITEMS_A_PAGE = 100
 LISTED_REQUESTS = 20
 
 
-class Stand(OneClickFilter):
-    title = "where they stand"
+class StatusFilter(OneClickFilter):
+    title = "status"
     parameter_name = "show"
 
     def lookups(self, request, model_admin):
@@ -101,7 +101,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
         "verdict_text",
     )
     list_display_links = ("number",)
-    list_filter = (Stand, "period_closed", BypassedSince)
+    list_filter = (StatusFilter, "period_closed", BypassedSince)
     sortable_by = ("number",)
     search_fields = ("number",)
     search_help_text = "Batch number or the start of one, or a whole account number"

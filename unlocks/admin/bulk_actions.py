@@ -96,7 +96,7 @@ class ActAdmin(ReadOnlyAdmin):
         if not request.user.has_perm(action.permission):
             raise PermissionDenied
         selection = get_object_or_404(Selection, pk=pk, made_by=request.user)
-        # One act of each kind a selection: whoever comes back to this page finds what it did.
+        # One act of each kind a selection: a second visit to this page finds what it did.
         key = uuid.uuid5(selection.pk, kind)
         if request.method != "POST" and Act.objects.filter(pk=key).exists():
             return _already_done(request, Act.objects.get(pk=key))
@@ -211,7 +211,7 @@ def _verdicts(act):
 
 
 def _sentence(verdict, act, user):
-    """Return the sentence for a refusal; whoever reads it may not be the one whom it speaks to."""
+    """Return the sentence for a refusal, in words for readers other than the person who acted, too."""
     if verdict.refusal == rules.Refusal.OWN_RECORDING and act.by_id != user.pk:
         unlock_request = UnlockRequest(pk=verdict.line.unlock_request_id)
         return f"{act.actor} recorded this consent by phone, so someone else must unlock ({unlock_request})."

@@ -97,7 +97,7 @@ class Case:
 
     @property
     def own_recording(self):
-        """How many could be unlocked by anybody else: `user` took their consent down."""
+        """How many only someone else may unlock: `user` recorded their consent by phone."""
         return self._verdict_counts.get(rules.Refusal.OWN_RECORDING, 0)
 
     @property
@@ -173,12 +173,12 @@ class Case:
 
     @property
     def recorded_by_phone(self):
-        """Whether the answer that the case stands on was taken down by staff: the weaker kind."""
+        """Whether the latest answer was recorded by phone, which is lower assurance."""
         return self.consent is not None and self.consent.recorded_by_phone
 
     @property
     def consent_text(self):
-        """What the customer was shown, unless it lists more batches than anybody reads here."""
+        """What the customer was shown, unless it lists too many batches for this page."""
         return self.consent.text if self.consent and self.consent.batch_count <= LISTED_BATCHES else ""
 
     @property
@@ -204,7 +204,7 @@ class Case:
 
     @cached_property
     def receipt_failed(self):
-        """The mail with the latest receipt, when it could not be sent and none went out since; else None."""
+        """The latest receipt if its email could not be sent and none was sent since; otherwise None."""
         receipts = receipts_of_case(self.unlock_request)
         return receipts[0] if receipts and receipts[0].failed else None
 
@@ -214,7 +214,7 @@ class Case:
 
     @cached_property
     def obstacle_to_phone_consent(self):
-        """Why `user` can't take the consent down now, in a sentence; '' when they can, None when it is no question."""
+        """Why `user` can't record the consent by phone, in a sentence; '' if they can, None if it is not an option."""
         if not settings.PHONE_CONSENT or not self.user.has_perm("unlocks.record_phone_consent"):
             return None
         if not self.is_open or not self.unlock_request.advice or not self.asks_for_consent or self.ever_unlocked:
@@ -225,7 +225,7 @@ class Case:
 
     @cached_property
     def link_seen(self):
-        """Why `user` may not type the PIN: they were shown a link that is still out; '' when that is no question."""
+        """Why `user` may not type the PIN: they were shown a link that still works; '' otherwise."""
         if not self.before_consent or not self.user.has_perm(operations.verify_pin.permission):
             return ""
         if not operations.link_seen(self.unlock_request, self.user):
@@ -257,7 +257,7 @@ class Case:
         )
         return dict(rows)
 
-    # Where it stands
+    # The steps
 
     @cached_property
     def steps(self):
@@ -328,7 +328,7 @@ class Case:
 
     @cached_property
     def window_end(self):
-        """The first time at which one of its unlocked batches has to be exported or locked again."""
+        """The first time at which one of its unlocked batches has to be exported or relocked."""
         if not self.unlocked:
             return None
         return self.unlocked_batches().order_by().aggregate(end=Min("unlocked_until"))["end"]

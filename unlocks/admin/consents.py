@@ -188,7 +188,7 @@ class ConsentAdmin(ReadOnlyAdmin):
 
 
 def answer(consent):
-    """Return the tone and the words for what a consent says: agreed, declined or withdrawn. The weaker is no green."""
+    """Return the tone and the words for what a consent says: agreed, declined or withdrawn."""
     if consent.decision == Consent.Decision.DECLINED:
         return "bad", "Declined"
     if hasattr(consent, "withdrawal"):

@@ -48,7 +48,7 @@ class DeskAdmin(Listed, SimpleHistoryAdmin):
 
     @method_decorator(require_safe)
     def history_form_view(self, request, object_id, version_id, extra_context=None):
-        """Show one version as it stood. Only ever show: simple-history's own view would write it back on POST."""
+        """Show one version. Safe methods only: simple-history's own view would write it back on POST."""
         if not (is_key(object_id) and is_key(version_id)):
             raise Http404("There is no such version.")
         record = get_object_or_404(self._records(object_id), history_id=version_id)

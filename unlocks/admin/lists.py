@@ -79,7 +79,7 @@ def freeze(request, batches):
 
 
 class CappedPaginator(Paginator):
-    """Count no further than anybody reads: a list of ten million rows opens like one of ten thousand."""
+    """Count up to `cap` rows, so that a list of ten million rows opens as fast as one of ten thousand."""
 
     cap = 10_000
 
@@ -97,7 +97,7 @@ class CappedPaginator(Paginator):
 
 
 class OneClickFilter(admin.SimpleListFilter):
-    """A filter whose choices stand open above the list, one click each."""
+    """A filter whose choices are shown above the list, one click each."""
 
     template = "admin/filter_pills.html"
 
@@ -146,7 +146,7 @@ def column(description, path, write=None, **options):
 
 
 class Listed(admin.ModelAdmin):
-    """Lists that cost the same at a thousand rows and at a hundred thousand, of things that nobody deletes."""
+    """Lists that cost the same at a thousand rows and at a hundred thousand, of rows that are never deleted."""
 
     paginator = CappedPaginator
     list_per_page = 50
@@ -200,7 +200,7 @@ class Listed(admin.ModelAdmin):
 
 
 class ReadOnly:
-    """Nobody adds or changes by hand, whoever they are: verbs do, and imports."""
+    """Refuse adding and changing in forms, to superusers as well: verbs and imports do it."""
 
     def has_add_permission(self, request, obj=None):
         return False
@@ -210,7 +210,7 @@ class ReadOnly:
 
 
 class ReadOnlyAdmin(ReadOnly, Listed):
-    """Evidence: to be looked at."""
+    """Evidence, which is only shown."""
 
     def history_view(self, request, object_id, extra_context=None):
         raise Http404("Evidence has no history: it never changes.")

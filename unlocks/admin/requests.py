@@ -28,10 +28,10 @@ from .tags import REQUEST_TONES, how_consented
 Status = UnlockRequest.Status
 
 
-class Stand(OneClickFilter):
-    """Where the requests stand, in one click."""
+class StatusFilter(OneClickFilter):
+    """The requests by status, in one click."""
 
-    title = "where they stand"
+    title = "status"
     parameter_name = "show"
 
     def lookups(self, request, model_admin):
@@ -71,12 +71,12 @@ class UnlockRequestAdmin(DeskAdmin):
     )
     list_display_links = ("case",)
     list_select_related = ("account", "requester", "assignee")
-    list_filter = (Stand,)
+    list_filter = (StatusFilter,)
     search_fields = ("account__number",)
     search_help_text = "Reference (UR-000123), account number or batch number"
     actions = ("unlock_their_batches", "take")
 
-    # Who may: nobody edits a request by hand, verbs do.
+    # Permissions. Requests are changed by verbs, never in a form.
 
     def has_add_permission(self, request):
         return request.user.has_perm(operations.open_request.permission)

@@ -1,4 +1,4 @@
-"""Staff and groups. Nobody deletes a member of staff: their acts would lose their name. Deactivate them instead."""
+"""Staff and groups. Staff accounts are deactivated, never deleted: their acts would lose their name."""
 
 from functools import partial
 
@@ -22,7 +22,7 @@ NAME_STAYS = (
 
 @admin.register(User, site=desk)
 class StaffAdmin(Listed, UserAdmin):
-    """What somebody may do comes from their groups alone, so that three lists say it all."""
+    """Staff accounts. Permissions come from groups alone, so that three lists show them all."""
 
     footer_name = "Staff"
     rows_are = "members of staff"

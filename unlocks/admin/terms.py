@@ -109,7 +109,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
         return redirect("admin:unlocks_consentterms_change", terms.pk)
 
     def add_view(self, request, form_url="", extra_context=None):
-        """Lead whoever typed this address to the list, where a version is started."""
+        """Redirect to the list, where a version is started."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         return redirect("admin:unlocks_consentterms_changelist")
@@ -137,7 +137,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
         return redirect("admin:unlocks_consentterms_change", terms.pk)
 
     def _not_saved(self, request, terms, form, refused):
-        """Show what stands there now, and keep what was typed: whoever saves it next has seen both."""
+        """Show the draft as it is now beside what was typed, so that the next save is made with both in view."""
         terms, typed = self.found(request, terms.pk), form.cleaned_data
         form = TermsForm({**typed, "seen": operations.terms_seen(terms)})
         form.add_error(None, str(refused))
@@ -234,7 +234,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
 
 
 def state(terms):
-    """Return the tone and the words for where an annotated version stands."""
+    """Return the tone and the words for the state of an annotated version."""
     if not terms.published_at:
         return "wait", "Draft"
     if terms.replaced_at:

@@ -90,7 +90,7 @@ def withdraw(request):
 @customer_page()
 @require_POST
 def get_certificate(request):
-    """Issue a certificate of the case as it stands, unless the newest one is still up to date."""
+    """Issue a certificate of the case as it is now, unless the newest one is up to date."""
     consent = consent_of_receipt(request)
     if refusal := _refusal(request, consent):
         return refusal

@@ -83,7 +83,7 @@ def head() -> tuple[int, str]:
 
 
 def _sealed(entries: Iterable[Entry], by: Actor, sequence: int, previous: str) -> Iterator[dict[str, Any]]:
-    """Yield the columns of each entry. The history rows of the act are told by the first."""
+    """Yield the columns of each entry. The first one counts the history rows of the act."""
     appended_at = timezone.now()
     ip = LedgerEntry._meta.get_field("ip").get_prep_value(by.ip)  # as the column will hold it
     for entry in entries:
@@ -180,12 +180,12 @@ def erased(entry: LedgerEntry) -> bool:
 
 
 def event_of(entry: LedgerEntry) -> Event:
-    """Return what an entry tells; `events.Altered` when its hashes do not fit what it says."""
+    """Return the event of an entry; `events.Altered` when its hashes do not fit its texts."""
     return events.read(entry) if fits(entry) else events.Altered()
 
 
 def rows_of(entry: LedgerEntry) -> dict[str, int]:
-    """Return how many history rows an entry tells of, by table."""
+    """Return how many history rows an entry records, by table."""
     return json.loads(entry.facts)["rows"]
 
 

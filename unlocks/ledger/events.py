@@ -1,4 +1,4 @@
-"""What the ledger tells of: one class for each kind of event.
+"""The events that the ledger records, one class for each kind.
 
 A class names its kind and label, its facts with their types, and which of them are personal. `fact("column")` says
 that a fact repeats a column of the row that the event is about; the audit compares the two, in both directions
@@ -146,7 +146,7 @@ def event(
 
 
 def read(entry: LedgerEntry) -> Event:
-    """Return what an entry tells; `Altered` when its text is none of ours."""
+    """Return the event of an entry; `Altered` when its texts can't be read."""
     try:
         facts, personal = _parsed(entry.facts)["facts"], _parsed(entry.personal)["personal"]
         cls = KINDS[entry.kind]

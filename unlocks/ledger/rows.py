@@ -1,6 +1,6 @@
-"""Rows and entries: what the ledger tells of is there and says the same, and nothing is there untold.
+"""Rows and entries: each row that an entry is about agrees with it, and no change is without its entry.
 
-This holds from the moment an entry is written, before any seal covers the row.
+This holds as soon as an entry is written, before any seal covers the row.
 """
 
 from collections import Counter
@@ -30,7 +30,7 @@ def faults() -> Iterator[Fault]:
     """Compare entries with the rows they are about; yield (kind of fault, a sentence) for each that differs."""
     entries = LedgerEntry.objects.order_by("sequence").iterator(chunk_size=_AT_ONCE)
     while some := list(islice(entries, _AT_ONCE)):
-        # An entry that was altered is the chain's to report, and tells of nothing.
+        # The chain reports an altered entry; nothing is compared with it.
         intact = [entry for entry in some if chain.fits(entry)]
         for kind in events.KINDS.values():
             if kind.about:
@@ -103,7 +103,7 @@ def _sum_that_differs(event: events.Event, entry: LedgerEntry) -> str | None:
 
 
 def _acts() -> Iterator[Fault]:
-    """Compare the history with the acts that the ledger tells of: who, from where, when, and how many rows."""
+    """Compare the history with the acts in the ledger: who, from where, when, and how many rows."""
     tables = [model for model in apps.get_app_config("unlocks").get_models() if hasattr(model, "history_object")]
     streams = [_entries_of_acts(), *(_history_of_acts(model) for model in tables)]
     # Acts come in no order that means anything: of each kind of fault the first row is named.
@@ -163,7 +163,7 @@ def _who(entry: LedgerEntry) -> tuple[int | None, str, str | None, datetime]:
 
 
 def _unlocked() -> Iterator[Fault]:
-    """Compare each unlocked batch with the act that unlocked it, as the ledger tells of that act in its case."""
+    """Compare each unlocked batch with the act that unlocked it, as the ledger records that act in its case."""
     acts = Batch.history.filter(id=OuterRef("pk")).order_by("-history_id").values("history_act")[:1]
     unlocked = Batch.objects.filter(status=Batch.Status.UNLOCKED).annotate(
         act=Subquery(acts), case=F("grant__consent__unlock_request")

@@ -49,7 +49,7 @@ class VerifyPinForm(CaseForm):
     button = "Verify the PIN"
     permission = operations.verify_pin.permission
     writes = (events.PinVerified, events.PinWrong, events.PinLocked)
-    by_itself = True  # a try must stay taken whatever happens afterwards
+    by_itself = True  # an attempt has to stay counted if a later step fails
 
     pin = PinField(
         label="Account PIN",

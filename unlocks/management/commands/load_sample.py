@@ -221,7 +221,7 @@ class Command(BaseCommand):
         say(f"  Emails are files in {settings.BASE_DIR / 'var' / 'mail'}\n")
 
     def _fresh_link(self, number):
-        """Send the waiting sample case a new link: the old one's address is in nobody's hands."""
+        """Send the waiting sample case a new link: the address of the old one was not stored."""
         waiting = UnlockRequest.objects.filter(
             account__number=number, status=UnlockRequest.Status.AWAITING_CONSENT
         ).first()
