@@ -186,7 +186,9 @@ def _context(request, consent):
         "resolution": RESOLUTIONS.get(case.resolution),
         "other_consents": list(others.order_by("pk")) if can_withdraw else [],
         "batches": batches,
-        "counts": {outcome.value: _count_batches(counts[outcome]) for outcome in OUTCOMES if counts[outcome]},
+        "counts": {
+            outcome.value: counted(counts[outcome], "batch", "batches") for outcome in OUTCOMES if counts[outcome]
+        },
         "unlocked_until": min((batch["until"] for batch in batches if batch["until"]), default=None),
         "events": _events(consent) if any(batch["outcome"] for batch in batches) else [],
         "certificates": consent.certificates.defer("content", "pdf"),
@@ -217,14 +219,10 @@ def _events(consent):
     entries = consent.unlock_request.entries.filter(at__gte=consent.given_at).order_by("sequence")
     done = [(entry.at, chain.event_of(entry)) for entry in entries]
     return [
-        (at, event.on_receipt.format(batches=_count_batches(event.batches)))
+        (at, event.on_receipt.format(batches=counted(event.batches, "batch", "batches")))
         for at, event in done
         if isinstance(event, events.Done)
     ]
-
-
-def _count_batches(number):
-    return counted(number, "batch", "batches")
 
 
 def _addresses(request):

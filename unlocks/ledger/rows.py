@@ -164,7 +164,9 @@ def _who(entry: LedgerEntry) -> tuple[int | None, str, str | None, datetime]:
 
 def _unlocked() -> Iterator[Fault]:
     """Compare each unlocked batch with the act that unlocked it, as the ledger records that act in its case."""
-    acts = Batch.history.filter(id=OuterRef("pk")).order_by("-history_id").values("history_act")[:1]
+    # The first act under the present grant: later ones may have changed the batch while it was unlocked.
+    under_grant = Batch.history.filter(id=OuterRef("pk"), grant=OuterRef("grant"))
+    acts = under_grant.order_by("history_id").values("history_act")[:1]
     unlocked = Batch.objects.filter(status=Batch.Status.UNLOCKED).annotate(
         act=Subquery(acts), case=F("grant__consent__unlock_request")
     )
