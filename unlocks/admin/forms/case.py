@@ -174,7 +174,6 @@ class ActForm(CaseForm):
 class RelockForm(ActForm):
     verb = "relock"
     title = "Relock"
-    button = "Relock"
     permission = operations.relock.permission
     danger = "danger"
 
