@@ -268,7 +268,7 @@ def test_batches_are_sorted_by_number(agent, agent_client):
     act = Act.objects.get()
     of_case = agent_client.get(page_of(case)).context["case"].verdicts
     of_consent = agent_client.get(consent_page(case)).context["batches"]
-    of_act = agent_client.get(reverse("admin:act_report", args=[act.pk])).context["page"]
+    of_act = agent_client.get(reverse("admin:unlocks_act_change", args=[act.pk])).context["page"]
     assert [
         [row["batch"].number for row in of_case],
         [row.number for row in of_consent],
@@ -491,6 +491,11 @@ def test_an_auditor_sends_and_attaches_nothing(auditor_client, recorded_by_phone
 # Certificates
 
 
+def file_of(case, name):
+    name = name.format(f"{case.consent}-1")
+    return reverse("admin:certificate_file", args=[case.consent.pk, 1, name])
+
+
 def offered(client, case):
     form = client.get(consent_page(case)).context["forms"]["certify"]
     return form.button, getattr(form, "where", "")
@@ -500,7 +505,7 @@ def test_looking_issues_none(agent_client, consented):
     before = state(consented)
     agent_client.get(consent_page(consented))
     assert agent_client.get(reverse("admin:certificate", args=[consented.consent.pk, 1])).status_code == 404
-    assert agent_client.get(reverse("admin:certificate_pdf", args=[consented.consent.pk, 1])).status_code == 404
+    assert agent_client.get(file_of(consented, "{}.pdf")).status_code == 404
     assert state(consented) == before
 
 
@@ -570,15 +575,14 @@ def test_every_role_issues_and_reads_certificates(request, role, consented):
     client = request.getfixturevalue(f"{role}_client")
     response = post(client, consented, "certify")
     assert response.status_code == 302
-    assert client.get(reverse("admin:certificate_pdf", args=[consented.consent.pk, 1])).status_code == 200
+    assert client.get(file_of(consented, "{}.pdf")).status_code == 200
+    assert client.get(file_of(consented, "other.pdf")).status_code == 404
 
 
 def test_others_read_no_certificate(client, agent, consented):
     operations.issue_certificate(consented.consent, by=factories.acting(agent))
-    addresses = [
-        reverse(f"admin:{name}", args=[consented.consent.pk, 1])
-        for name in ("certificate", "certificate_pdf", "certificate_json", "certificate_batches")
-    ]
+    files = [file_of(consented, name) for name in ("{}.pdf", "{}.json", "{}-batches.csv")]
+    addresses = [reverse("admin:certificate", args=[consented.consent.pk, 1]), *files]
     assert [client.get(address).status_code for address in addresses] == [302] * 4
     client.force_login(factories.make_user("newcomer"))
     assert [client.get(address).status_code for address in addresses] == [403] * 4
