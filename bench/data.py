@@ -119,8 +119,8 @@ def fill(batches):
 
 def assert_sound():
     """Raise RuntimeError unless the ledger and every invariant hold."""
-    faults = [chain.first_fault(), *(wrong for wrong, rows in invariants.offenders() if rows.exists())]
-    if faults := list(filter(None, faults)):
+    wrong = (wrong for wrong, rows in invariants.offenders() if rows.exists())
+    if faults := [*(sentence for _, sentence in chain.faults()), *wrong]:
         raise RuntimeError(f"The bench data is not sound: {faults}")
 
 

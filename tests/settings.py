@@ -25,6 +25,8 @@ STORAGES["evidence"]["OPTIONS"]["location"] = str(SCRATCH / "evidence")
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 # Hashing is slow on purpose, and a run types PINs a thousand times. The real cost has a test of its own.
 PASSWORD_HASHERS = ["tests.hashing.QuickHasher"]
+# Static files are found when they are asked for. Listing them all takes 30 ms, which each test's first request pays.
+WHITENOISE_AUTOREFRESH = True
 
 if DATABASES["default"]["ENGINE"] == "unlocks.database.sqlite":
     # A file, not memory: threads and the live server open it too.

@@ -67,7 +67,7 @@ def test_attack_is_refused(attack, scene, tmp_path):
 
         assert difference(scene.before, snapshot(), may_grow=result is not None) == []
         assert set(Batch.objects.filter(status="unlocked")) == set(scene.unlocked.rows)
-        assert chain.first_fault() == ""
+        assert list(chain.faults()) == []
         transaction.set_rollback(True)
 
 

@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 import pytest
 import time_machine
 from django.db import DatabaseError, connection, connections, transaction
+from django.test import Client
 
 from tests.attacks import unlock as unlock_raw
+from tests.customer.test_receipt import BOTH, hold, pressed
 from tests.factories import (
     acting,
     case_awaiting,
@@ -66,7 +68,7 @@ def at_once(*calls):
 
 
 def holds():
-    assert chain.first_fault() == ""
+    assert list(chain.faults()) == []
     assert [(wrong, list(rows)) for wrong, rows in invariants.offenders() if rows.exists()] == []
 
 
@@ -290,7 +292,7 @@ def test_the_ledger_is_one_chain_whoever_writes(agent):
         ]
     )
     assert LedgerEntry.objects.filter(kind="note").count() == 20
-    assert chain.first_fault() == ""
+    assert list(chain.faults()) == []
 
 
 def test_the_customer_withdraws_while_staff_unlock(agent):
@@ -374,3 +376,22 @@ def test_of_24_checks_of_certificates_at_once_as_many_are_free_as_there_are(sett
     until = datetime(2026, 11, 23, 14, 10, tzinfo=UTC)
     assert sorted(came, key=str) == [until] * 19 + [None] * 5
     assert CheckAttempts.objects.get().count == 24
+
+
+def test_four_tabs_withdraw_once(agent):
+    case = case_unlocked(agent)
+    browsers = [hold(Client(), case, place) for place in BOTH * 2]
+
+    def send(browser, place):
+        try:
+            return browser.post(f"{place}withdraw/", pressed(case))["Location"]
+        finally:
+            connections.close_all()
+
+    came = at_once(*[lambda b=b, p=p: send(b, p) for b, p in zip(browsers, BOTH * 2, strict=True)])
+    assert sorted("?again" in str(where) for where in came) == [False, True, True, True], came
+    assert ConsentWithdrawal.objects.count() == 1
+    assert [batch.status for batch in case.refresh().batches] == ["bypassed"] * 2
+    entries = case.unlock_request.entries
+    assert entries.filter(kind="withdrawn").count() == entries.filter(kind="closed").count() == 1
+    holds()

@@ -1,6 +1,6 @@
-"""Files that show what a customer agreed to, each kept under its own SHA-256 and never overwritten.
+"""Files that show what a customer agreed to, each stored under its own SHA-256 and never overwritten.
 
-They lie in `storages["evidence"]`, outside what a web server serves. What is handed out was read back and checked.
+They are in `storages["evidence"]`, outside what a web server serves, and are checked each time they are read.
 """
 
 import os
@@ -31,18 +31,18 @@ NAMES = {
     "image/jpeg": "a JPEG picture",
     "message/rfc822": "a saved email (.eml)",
 }
-# What programs leave before a mail's first line: a byte order mark, blank lines, an mbox's "From " line.
+# What programs put before an email's first line: a byte order mark, blank lines, an mbox's "From " line.
 _BEFORE_THE_HEAD = rb"\A(?:\xef\xbb\xbf)?[ \t\r\n]*(?:>?From [^\r\n]*[\r\n]+)*"
 _MAIL_HEAD = 1024 * 1024
 TAKEN = "PDF, PNG, JPEG and saved emails (.eml) are accepted"
 
 
 class Unfit(Exception):
-    """This file is not taken as evidence; says why, in a sentence. Nothing was kept."""
+    """This file is not accepted as evidence; says why, in a sentence. Nothing was stored."""
 
 
 class Damaged(Exception):
-    """The file that is kept is not the one that was attached: missing or altered; says so, in a sentence."""
+    """The stored file is missing or not the one that was attached; says so, in a sentence."""
 
 
 def clean_name(file_name):
@@ -86,12 +86,12 @@ def too_big(size):
 
 
 def keep(content):
-    """Keep the content under its SHA-256 and return that. What is there already stays as it is; raises Damaged."""
+    """Store content under its SHA-256 and return that. A file that exists is checked, not replaced; raises Damaged."""
     digest = sha256(content)
     place = _place(digest)
     if not place.exists():
         place.parent.mkdir(parents=True, exist_ok=True)
-        # Under its own name only once it is whole, so that nobody ever finds half a file there.
+        # Renamed once it is complete, so that no one reads half a file.
         arriving = place.with_name(f"{place.name}.{secrets.token_hex(8)}")
         with arriving.open("xb") as file:
             file.write(content)
@@ -103,7 +103,7 @@ def keep(content):
 
 
 def read(digest):
-    """Return the content that is kept under this SHA-256. Raises Damaged when it is missing or altered."""
+    """Return the content stored under this SHA-256. Raises Damaged when it is missing or altered."""
     if not re.fullmatch(r"[0-9a-f]{64}", digest):
         raise Damaged("What the database holds of it is no hash.")
     try:
@@ -127,7 +127,7 @@ def faults():
 
 
 def trouble_with_place():
-    """Try to write where evidence is kept; return what went wrong, or ''."""
+    """Try to write where evidence is stored; return what went wrong, or ''."""
     place = Path(storages["evidence"].path(f"trial-{secrets.token_hex(8)}"))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
@@ -159,7 +159,7 @@ def _is_jpeg(content):
 
 
 def _is_mail(content):
-    """A saved mail says in its head who wrote it, and when; it has none of the bytes that only other files have."""
+    """Return whether this is a saved email: its headers say who wrote it and when, and it has no null bytes."""
     head = re.sub(_BEFORE_THE_HEAD, b"", content[:_MAIL_HEAD])
     if b"\x00" in content or not re.match(rb"[!-9;-~]+:", head):
         return False

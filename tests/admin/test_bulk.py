@@ -112,7 +112,7 @@ def test_unknown_selections_and_acts_are_not_found(agent, agent_client):
     selection = select(agent, [factories.make_batch()])
     assert agent_client.get(address(selection, "delete")).status_code == 404
     assert agent_client.get(f"/desk/selection/{uuid.uuid4()}/unlock/").status_code == 404
-    assert agent_client.get(f"/desk/unlocks/act/{uuid.uuid4()}/").status_code == 404
+    assert agent_client.get(f"/desk/unlocks/act/{uuid.uuid4()}/change/").status_code == 404
 
 
 # The act
@@ -124,7 +124,7 @@ def test_unlocking_does_what_was_shown_and_reports_each(agent, agent_client):
     stranger = factories.make_batch()
     response = confirm(agent_client, select(agent, [*case.batches, stranger]))
     act = Act.objects.get()
-    assert response.url == reverse("admin:act_report", args=[act.pk])
+    assert response.url == reverse("admin:unlocks_act_change", args=[act.pk])
     assert statuses([*case.batches, stranger]) == ["bypassed", "unlocked", "unlocked", "bypassed"]
     report = agent_client.get(response.url)
     page = report.content.decode()
@@ -224,14 +224,14 @@ def test_a_refused_verb_is_said_on_the_preview(monkeypatch, agent, agent_client)
 def test_the_report_is_its_makers_and_of_who_may_see_acts(agent, agent_client, auditor_client, client):
     case = factories.case_consented(agent)
     act = operations.unlock(case.rows, by=factories.acting(agent))
-    report = reverse("admin:act_report", args=[act.pk])
+    report = reverse("admin:unlocks_act_change", args=[act.pk])
     nobody = factories.make_user("nobody-yet")
     assert client.get(report).status_code == 302
     client.force_login(nobody)
     assert client.get(report).status_code == 403
     for allowed in (agent_client, auditor_client):
         assert allowed.get(report).status_code == 200
-    assert auditor_client.get(f"/desk/unlocks/act/{act.pk}/change/").url == report
+    assert auditor_client.get(f"/desk/unlocks/act/{act.pk}/").url == report
     assert "Unlock" in auditor_client.get("/desk/unlocks/act/").content.decode()
 
 
@@ -239,7 +239,7 @@ def test_the_report_is_paged_and_filtered(agent, agent_client):
     case = factories.case_consented(agent, batches=factories.make_batches(n=101))
     changed(case.batch)
     act = operations.unlock(case.rows, by=factories.acting(agent))
-    report = reverse("admin:act_report", args=[act.pk])
+    report = reverse("admin:unlocks_act_change", args=[act.pk])
     assert len(agent_client.get(report).context["page"].object_list) == 100
     assert len(agent_client.get(report, {"page": "2"}).context["page"].object_list) == 1
     refused = agent_client.get(report, {"only": "changed"})

@@ -148,7 +148,7 @@ def test_batches_are_found_by_number_or_account(agent_client):
 ACTIONS = {
     "unlock_selected": "unlock",
     "relock_selected": "relock",
-    "mark_selected_re_exported": "re_export",
+    "re_export_selected": "re_export",
 }
 
 
@@ -197,12 +197,12 @@ def test_selections_of_yesterday_are_thrown_away(manager_client, manager, time_m
 @pytest.mark.parametrize(
     ("role", "offered"),
     [
-        ("agent_client", {"unlock_selected", "mark_selected_re_exported", "open_a_request"}),
-        ("manager_client", {"unlock_selected", "relock_selected", "mark_selected_re_exported", "open_a_request"}),
+        ("agent_client", {"unlock_selected", "re_export_selected", "open_a_request"}),
+        ("manager_client", {"unlock_selected", "relock_selected", "re_export_selected", "open_a_request"}),
         ("auditor_client", set()),
         (
             "superuser_client",
-            {"unlock_selected", "relock_selected", "mark_selected_re_exported", "open_a_request"},
+            {"unlock_selected", "relock_selected", "re_export_selected", "open_a_request"},
         ),
     ],
 )

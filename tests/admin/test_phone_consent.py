@@ -491,7 +491,7 @@ def test_the_audit_log_marks_it(manager_client, recorded_by_phone):
 
 def test_somebody_elses_report_does_not_say_you(agent, agent_client, manager_client, recorded_by_phone):
     act = operations.unlock(recorded_by_phone.rows, by=factories.acting(agent))
-    report = reverse("admin:act_report", args=[act.pk])
+    report = reverse("admin:unlocks_act_change", args=[act.pk])
     own = rules.sentence("own_recording", unlock_request=recorded_by_phone.unlock_request)
     assert escape(own) in agent_client.get(report).content.decode()
     for_others = "agent recorded this consent by phone, so someone else must unlock"

@@ -397,7 +397,7 @@ def test_no_batch_is_ticked_as_re_exported_beforehand(agent, agent_client):
 def test_more_than_can_be_listed_are_marked_by_one_tick(agent, agent_client):
     case = factories.case_unlocked(agent, batches=factories.make_batches(n=51))
     form = offered(agent_client, case)["mark_re_exported"]
-    assert list(form.fields) == ["seen", "all", "key"]
+    assert list(form.fields) == ["seen", "key", "all"]
     key = "11111111-2222-4333-8444-555555555558"
     assert post(agent_client, case, "mark_re_exported", key=key).status_code == 422
     assert "51 batches marked as re-exported." in done(agent_client, case, "mark_re_exported", key=key, all="on")

@@ -115,6 +115,12 @@ def test_what_happened_reads_as_a_sentence(kind):
     assert not event.rest or event.rest.startswith((" ", ":", ",")), event.rest
 
 
+def test_what_someone_wrote_is_quoted():
+    quoting = {kind for kind, cls in events.KINDS.items() if sample(cls).quote}
+    writing = {"opened", "note", "closed", "declined", "withdrawn", "unlocked", "relocked", "re_exported"}
+    assert quoting == writing
+
+
 @pytest.mark.parametrize(
     ("changed", "to"),
     [

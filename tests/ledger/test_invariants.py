@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.utils import timezone
 
 from tests.attacks import forge_consent, write
@@ -17,9 +17,10 @@ from tests.factories import (
     make_batch,
     open_case,
 )
-from unlocks import operations
+from unlocks import history, operations
+from unlocks.actors import Actor
 from unlocks.database import guards
-from unlocks.ledger import invariants
+from unlocks.ledger import chain, events, invariants, verify
 from unlocks.models import (
     Batch,
     Certificate,
@@ -282,3 +283,11 @@ def test_a_wholly_forged_case_shows(agent):
     } <= found().keys()
     assert RequestedBatch.objects.filter(consented__isnull=False).count() == 2
     assert timedelta(0) < Consent.objects.get().valid_until - timezone.now()
+
+
+def test_a_batch_that_was_changed_while_it_is_unlocked_is_no_finding(agent):
+    case, by = case_unlocked(agent), Actor.desk().begin()
+    history.update(Batch.objects.filter(pk=case.batch.pk), by=by, name="Edited by the customer")
+    with transaction.atomic():
+        chain.append(events.Imported(source="the product"), by=by)
+    assert (Batch.objects.get(pk=case.batch.pk).status, verify.findings()) == ("unlocked", [])

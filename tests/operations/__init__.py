@@ -23,7 +23,7 @@ def refused(*codes, says=None, writes=()):
     if says is not None:
         assert str(caught.value) == says
     assert difference(before, snapshot()) == list(writes)
-    assert chain.first_fault() == ""
+    assert list(chain.faults()) == []
 
 
 def only_for(groups, verb):

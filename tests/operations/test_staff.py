@@ -46,7 +46,7 @@ def test_a_change_is_told_with_what_was_there_before(superuser, agent, field, ol
     assert recorded() == [entry(agent, **{field: [old, new]})]
     event = LedgerEntry.objects.get()
     assert (event.user, event.actor, event.about, event.about_id) == (superuser, "superuser", "user", agent.pk)
-    assert chain.first_fault() == ""
+    assert list(chain.faults()) == []
 
 
 def test_groups_and_permissions_are_told_by_name(superuser, agent):

@@ -1,8 +1,7 @@
-"""Accounts and their contacts; and having a new PIN issued, which staff never see."""
+"""Accounts and their contacts, and issuing a new PIN, which staff never see."""
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.http import Http404
 from django.shortcuts import redirect
 from django.urls import path
 from django.utils.decorators import method_decorator
@@ -49,9 +48,6 @@ class AccountAdmin(DeskAdmin):
     def get_readonly_fields(self, request, obj=None):
         return ("number",) if obj else ()
 
-    def has_issue_pin_permission(self, request):
-        return request.user.has_perm(operations.issue_pin.permission)
-
     def get_urls(self):
         issue = self.admin_site.admin_view(self.issue_pin)
         return [path("<int:pk>/issue-pin/", issue, name="unlocks_account_issue_pin"), *super().get_urls()]
@@ -62,18 +58,16 @@ class AccountAdmin(DeskAdmin):
                 "batches": obj.batches.order_by("-id")[:LISTED],
                 "requests": obj.requests.select_related("requester").order_by("-id")[:LISTED],
                 "may_open": request.user.has_perm(operations.open_request.permission),
-                "may_issue_pin": self.has_issue_pin_permission(request),
+                "may_issue_pin": request.user.has_perm(operations.issue_pin.permission),
             }
         return super().render_change_form(request, context, add, change, form_url, obj)
 
     @method_decorator(require_http_methods(["GET", "HEAD", "POST"]))
     def issue_pin(self, request, pk):
-        """Ask whether a new PIN shall be issued and mailed; on POST have it done."""
-        if not self.has_issue_pin_permission(request):
+        """Ask for a confirmation before a new PIN is issued and emailed; on POST issue it."""
+        if not request.user.has_perm(operations.issue_pin.permission):
             raise PermissionDenied
-        account = self.get_object(request, str(pk))
-        if account is None:
-            raise Http404("There is no such account.")
+        account = self.found(request, pk)
         if request.method == "POST":
             try:
                 operations.issue_pin(account, by=Actor.staff(request.user, request))

@@ -6,10 +6,7 @@ from datetime import datetime, time, timedelta
 from operator import itemgetter
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.db.models import Q
-from django.http import Http404
-from django.template.response import TemplateResponse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
@@ -17,9 +14,10 @@ from django.views.decorators.http import require_safe
 
 from ..ledger import chain, events
 from ..models import LedgerEntry
-from ..templatetags.desk import tag
+from ..templatetags.desk import nowrap, tag
 from ..texts.formats import moment_with_seconds
-from .lists import DayFilter, ReadOnlyAdmin, is_key
+from .lists import DayFilter, ReadOnlyAdmin, column
+from .site import desk
 
 
 class KindFilter(admin.SimpleListFilter):
@@ -71,7 +69,7 @@ def _named(event):
     return ""
 
 
-@admin.register(LedgerEntry)
+@admin.register(LedgerEntry, site=desk)
 class LedgerEntryAdmin(ReadOnlyAdmin):
     list_display = ("sequence", "at_the_second", "what", "about_what", "actor", "from_where")
     list_select_related = ("unlock_request", "account")
@@ -88,9 +86,8 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
             return Q(unlock_request=int(reference[1]))
         return Q(actor__icontains=term)
 
-    @admin.display(description="When", ordering="sequence")
-    def at_the_second(self, entry):
-        return format_html('<span class="nowrap">{}</span>', moment_with_seconds(entry.at))
+    at_the_second = column("When", "at", lambda at: nowrap(moment_with_seconds(at)), ordering="sequence")
+    from_where = column("From", "ip")
 
     @admin.display(description="What")
     def what(self, entry):
@@ -105,35 +102,20 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
             )
         return _named(chain.event_of(entry)) or entry.account
 
-    @admin.display(description="From")
-    def from_where(self, entry):
-        return entry.ip
-
     @method_decorator(require_safe)
     def change_view(self, request, object_id, form_url="", extra_context=None):
         """Show an entry with all that its hash covers."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        entry = (
-            is_key(object_id)
-            and self.get_queryset(request).select_related("unlock_request", "account").filter(pk=object_id).first()
-        )
-        if not entry:
-            raise Http404("There is no such entry.")
+        entry = self.found(request, object_id)
         event = chain.event_of(entry)
-        return TemplateResponse(
+        return desk.page(
             request,
             "admin/unlocks/ledgerentry/change_form.html",
-            {
-                **self.admin_site.each_context(request),
-                "title": f"{event.label}: entry {entry.sequence:,}",
-                "opts": self.opts,
-                "entry": entry,
-                "event": event,
-                "named": _named(event),
-                "facts": _readable(entry.facts),
-                "personal": _readable(entry.personal),
-                "older": LedgerEntry.objects.filter(sequence=entry.sequence - 1).first(),
-                "newer": LedgerEntry.objects.filter(sequence=entry.sequence + 1).first(),
-            },
+            title=f"{event.label}: entry {entry.sequence:,}",
+            entry=entry,
+            event=event,
+            named=_named(event),
+            facts=_readable(entry.facts),
+            personal=_readable(entry.personal),
+            older=LedgerEntry.objects.filter(sequence=entry.sequence - 1).first(),
+            newer=LedgerEntry.objects.filter(sequence=entry.sequence + 1).first(),
         )

@@ -1,13 +1,12 @@
-"""The batch list with its verdicts and bulk actions, and the page of a batch. Nobody edits a status in a form."""
+"""The batch list with its verdicts and bulk actions, and the page of a batch. No form edits a status."""
 
 import json
+from functools import partial
 
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
-from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Q
-from django.http import Http404
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.decorators import method_decorator
@@ -15,11 +14,12 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_safe
 
 from .. import operations, rules
-from ..models import Account, Act, Batch, BatchItem, RequestedBatch, UnlockRequest
-from ..templatetags.desk import recorded_by_phone, tag
+from ..models import Account, Batch, BatchItem, RequestedBatch, UnlockRequest
+from ..templatetags.desk import nowrap, recorded_by_phone, tag, thousands
 from ..texts.formats import day, moment, money
+from .bulk_actions import WORDS
 from .histories import DeskAdmin
-from .lists import DayFilter, OneClickFilter, ReadOnly, freeze, is_key, starts_with
+from .lists import DayFilter, OneClickFilter, ReadOnly, column, freeze, starts_with
 from .site import desk
 from .tags import BATCH_TONES, verdict, with_recorded_by_phone
 
@@ -27,8 +27,8 @@ ITEMS_A_PAGE = 100
 LISTED_REQUESTS = 20
 
 
-class Stand(OneClickFilter):
-    title = "where they stand"
+class StatusFilter(OneClickFilter):
+    title = "status"
     parameter_name = "show"
 
     def lookups(self, request, model_admin):
@@ -79,6 +79,15 @@ class JudgedList(ChangeList):
         self.result_list = [judged.get(batch.pk, batch) for batch in rows]
 
 
+def account_link(account):
+    return format_html(
+        '<a href="{}">{}</a> <span class="muted nowrap">{}</span>',
+        reverse("admin:unlocks_account_change", args=[account.pk]),
+        account.name,
+        account.number,
+    )
+
+
 @admin.register(Batch, site=desk)
 class BatchAdmin(ReadOnly, DeskAdmin):
     list_display = (
@@ -92,11 +101,11 @@ class BatchAdmin(ReadOnly, DeskAdmin):
         "verdict_text",
     )
     list_display_links = ("number",)
-    list_filter = (Stand, "period_closed", BypassedSince)
+    list_filter = (StatusFilter, "period_closed", BypassedSince)
     sortable_by = ("number",)
     search_fields = ("number",)
     search_help_text = "Batch number or the start of one, or a whole account number"
-    actions = ("unlock_selected", "relock_selected", "mark_selected_re_exported", "open_a_request")
+    actions = ("open_a_request",)
 
     def get_changelist(self, request, **kwargs):
         return JudgedList
@@ -110,9 +119,10 @@ class BatchAdmin(ReadOnly, DeskAdmin):
         found = starts_with("number", term)
         return found | Q(account=account) if account else found
 
-    @admin.display(description="Account")
-    def on_account(self, batch):
-        return account_link(batch.account)
+    on_account = column("Account", "account", account_link)
+    bypassed = column("Bypassed on", "bypassed_on", lambda on: nowrap(day(on)))
+    count_text = column("Items", "item_count", thousands)
+    money_text = column("Total", "total", money)
 
     @admin.display(description="Status", ordering="status")
     def status_tag(self, batch):
@@ -123,18 +133,6 @@ class BatchAdmin(ReadOnly, DeskAdmin):
             until if batch.unlocked_until else "",
         )
 
-    @admin.display(description="Bypassed on")
-    def bypassed(self, batch):
-        return format_html('<span class="nowrap">{}</span>', day(batch.bypassed_on)) if batch.bypassed_on else None
-
-    @admin.display(description="Items")
-    def count_text(self, batch):
-        return f"{batch.item_count:,}"
-
-    @admin.display(description="Total")
-    def money_text(self, batch):
-        return money(batch.total)
-
     @admin.display(description="Verdict")
     def verdict_text(self, batch):
         return format_html(
@@ -144,31 +142,19 @@ class BatchAdmin(ReadOnly, DeskAdmin):
             format_html('<span class="small">{}</span>', rules.sentence(batch.refusal, batch)) if batch.refusal else "",
         )
 
-    # The bulk actions. Each keeps the picked set as it is now; the page that follows shows and acts on just that.
-
-    def has_unlock_permission(self, request):
-        return request.user.has_perm(operations.unlock.permission)
-
-    def has_relock_permission(self, request):
-        return request.user.has_perm(operations.relock.permission)
-
-    def has_mark_re_exported_permission(self, request):
-        return request.user.has_perm(operations.mark_re_exported.permission)
+    # The actions. Each keeps the picked set as it is now; the page that follows shows and acts on just that.
 
     def has_open_request_permission(self, request):
         return request.user.has_perm(operations.open_request.permission)
 
-    @admin.action(description="Unlock selected batches", permissions=["unlock"])
-    def unlock_selected(self, request, queryset):
-        return redirect("admin:selection_act", freeze(request, queryset).pk, Act.Kind.UNLOCK)
-
-    @admin.action(description="Lock selected batches again", permissions=["relock"])
-    def relock_selected(self, request, queryset):
-        return redirect("admin:selection_act", freeze(request, queryset).pk, Act.Kind.RELOCK)
-
-    @admin.action(description="Mark selected batches as re-exported", permissions=["mark_re_exported"])
-    def mark_selected_re_exported(self, request, queryset):
-        return redirect("admin:selection_act", freeze(request, queryset).pk, Act.Kind.RE_EXPORT)
+    def get_actions(self, request):
+        """Offer each bulk action to whoever may carry it out."""
+        bulk = {
+            f"{kind}_selected": (partial(_preview, kind), f"{kind}_selected", WORDS[kind].choice)
+            for kind, action in operations.ACTIONS.items()
+            if request.user.has_perm(action.permission)
+        }
+        return bulk | super().get_actions(request)
 
     @admin.action(description="Open a request for selected batches", permissions=["open_request"])
     def open_a_request(self, request, queryset):
@@ -182,15 +168,8 @@ class BatchAdmin(ReadOnly, DeskAdmin):
     @method_decorator(require_safe)
     def change_view(self, request, object_id, form_url="", extra_context=None):
         """Show the batch, the verdict on it, its items and its requests."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        batch = is_key(object_id) and (
-            rules.judged(Batch.objects.filter(pk=object_id), by=request.user)
-            .select_related("account", "unlocked_by", "grant__consent")
-            .first()
-        )
-        if not batch:
-            raise Http404("There is no such batch.")
+        judged = rules.judged(Batch.objects.filter(pk=self.found(request, object_id).pk), by=request.user)
+        batch = judged.select_related("account", "unlocked_by", "grant__consent").get()
         lines = batch.lines.select_related("unlock_request", "consented__consent__recorded_by").order_by("-id")
         lines = list(lines.defer("consented__consent__text")[:LISTED_REQUESTS])
         under = [line.consented.consent for line in lines if line.outcome in RequestedBatch.OPEN and line.consented]
@@ -234,9 +213,7 @@ class BatchItemAdmin(ReadOnly, DeskAdmin):
     def has_module_permission(self, request):
         return False
 
-    @admin.display(description="Amount")
-    def money_text(self, item):
-        return money(item.amount)
+    money_text = column("Amount", "amount", money)
 
     @admin.display(description="Lines")
     def content(self, item):
@@ -244,10 +221,5 @@ class BatchItemAdmin(ReadOnly, DeskAdmin):
         return "\n".join(lines) or self.get_empty_value_display()
 
 
-def account_link(account):
-    return format_html(
-        '<a href="{}">{}</a> <span class="muted nowrap">{}</span>',
-        reverse("admin:unlocks_account_change", args=[account.pk]),
-        account.name,
-        account.number,
-    )
+def _preview(kind, model_admin, request, queryset):
+    return redirect("admin:selection_act", freeze(request, queryset).pk, kind)

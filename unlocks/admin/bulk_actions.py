@@ -19,7 +19,7 @@ from ..actors import Actor
 from ..models import Act, Batch, Consent, ConsentedBatch, RequestedBatch, Selection, UnlockRequest
 from ..texts.formats import counted, moment_with_seconds
 from .forms.bulk_actions import BulkActionForm
-from .lists import ReadOnlyAdmin
+from .lists import ReadOnlyAdmin, column
 from .site import desk
 from .tags import with_recorded_by_phone
 
@@ -30,17 +30,37 @@ ROWS_A_PAGE = 100
 
 @dataclass(frozen=True)
 class Words:
-    """How a bulk action is spoken of."""
+    """What the screens say about a bulk action. `why` asks for the reason, where its verb needs one."""
 
+    choice: str
     question: str
     button: str
     done: str
+    then: str = ""
+    why: str = ""
 
 
 WORDS = {
-    Act.Kind.UNLOCK: Words("Unlock batches?", "Unlock {}", "unlocked"),
-    Act.Kind.RELOCK: Words("Relock batches?", "Relock {}", "relocked"),
-    Act.Kind.RE_EXPORT: Words("Mark batches as re-exported?", "Mark {} as re-exported", "marked as re-exported"),
+    Act.Kind.UNLOCK: Words(
+        choice="Unlock selected batches",
+        question="Unlock batches?",
+        button="Unlock {}",
+        done="unlocked",
+        then="They stay unlocked for {hours} hours, for the customer to edit and export.",
+    ),
+    Act.Kind.RELOCK: Words(
+        choice="Relock selected batches",
+        question="Relock batches?",
+        button="Relock {}",
+        done="relocked",
+        why="Why are they relocked?",
+    ),
+    Act.Kind.RE_EXPORT: Words(
+        choice="Mark selected batches as re-exported",
+        question="Mark batches as re-exported?",
+        button="Mark {} as re-exported",
+        done="marked as re-exported",
+    ),
 }
 
 
@@ -48,30 +68,16 @@ WORDS = {
 class ActAdmin(ReadOnlyAdmin):
     """The acts as a list, the preview that leads to one, and its report."""
 
-    footer_name = "Bulk actions"
+    list_name = footer_name = "Bulk actions"
     list_display = ("what", "who", "at_when", "why")
     list_display_links = ("what",)
     list_filter = ("kind",)
     search_fields = ("actor",)
     search_help_text = "Who did it"
 
-    def get_ordering(self, request):
-        return ("-at",)
-
-    def changelist_view(self, request, extra_context=None):
-        return super().changelist_view(request, {"title": self.footer_name, **(extra_context or {})})
-
-    @admin.display(description="What")
-    def what(self, act):
-        return act.get_kind_display()
-
-    @admin.display(description="By")
-    def who(self, act):
-        return act.actor
-
-    @admin.display(description="When", ordering="at")
-    def at_when(self, act):
-        return moment_with_seconds(act.at)
+    what = column("What", "get_kind_display", lambda label: label())
+    who = column("By", "actor")
+    at_when = column("When", "at", moment_with_seconds, ordering="at")
 
     # The pages
 
@@ -79,16 +85,8 @@ class ActAdmin(ReadOnlyAdmin):
         admin_view = self.admin_site.admin_view
         return [
             path("selection/<uuid:pk>/<str:kind>/", admin_view(self.preview), name="selection_act"),
-            path("<uuid:pk>/", admin_view(self.report), name="act_report"),
             *super().get_urls(),
         ]
-
-    def change_view(self, request, object_id, form_url="", extra_context=None):
-        """Lead from the list to the report."""
-        try:
-            return redirect("admin:act_report", uuid.UUID(object_id))
-        except ValueError:
-            raise Http404("There is no such act.") from None
 
     def preview(self, request, pk, kind):
         """Show what an action would do to each batch of a selection; on POST do it, once however often submitted."""
@@ -98,11 +96,12 @@ class ActAdmin(ReadOnlyAdmin):
         if not request.user.has_perm(action.permission):
             raise PermissionDenied
         selection = get_object_or_404(Selection, pk=pk, made_by=request.user)
-        # One act of each kind a selection: whoever comes back to this page finds what it did.
+        # One act of each kind a selection: a second visit to this page finds what it did.
         key = uuid.uuid5(selection.pk, kind)
         if request.method != "POST" and Act.objects.filter(pk=key).exists():
             return _already_done(request, Act.objects.get(pk=key))
-        form = BulkActionForm(request.POST if request.method == "POST" else None, kind=kind, key=key)
+        words = WORDS[kind]
+        form = BulkActionForm(request.POST if request.method == "POST" else None, why=words.why, key=key)
         if form.is_bound and form.is_valid():
             batches = Batch.objects.filter(selections=selection)
             try:
@@ -110,10 +109,9 @@ class ActAdmin(ReadOnlyAdmin):
             except operations.Refused as refused:
                 form.add_error(None, str(refused))
             else:
-                return _already_done(request, act) if act.repeated else redirect("admin:act_report", act.pk)
+                return _already_done(request, act) if act.repeated else redirect("admin:unlocks_act_change", act.pk)
         groups = _grouped_by_verdict(selection, action, request.user)
         ready = groups.pop("", {"n": 0, "amount": 0, "batches": [], "by_phone": 0})
-        words = WORDS[kind]
         return desk.page(
             request,
             "admin/unlocks/act/preview.html",
@@ -127,12 +125,14 @@ class ActAdmin(ReadOnlyAdmin):
             ready=ready,
             groups=groups.values(),
             refused=sum(group["n"] for group in groups.values()),
-            window_hours=settings.UNLOCK_WINDOW // timedelta(hours=1),
+            then=words.then.format(hours=settings.UNLOCK_WINDOW // timedelta(hours=1)),
         )
 
-    def report(self, request, pk):
-        """Show what an act did to each of its batches."""
-        act = get_object_or_404(Act.objects.select_related("by"), pk=pk)
+    def change_view(self, request, object_id, form_url="", extra_context=None):
+        """Report what an act did to each of its batches."""
+        act = self.get_object(request, object_id)
+        if act is None:
+            raise Http404("There is no such act.")
         if act.by_id != request.user.pk and not request.user.has_perm("unlocks.view_act"):
             raise PermissionDenied
         counts = dict(act.verdicts.order_by().values_list("refusal").annotate(n=Count("pk")))
@@ -169,7 +169,7 @@ class ActAdmin(ReadOnlyAdmin):
 
 def _already_done(request, act):
     messages.warning(request, f"This was already done on {moment_with_seconds(act.at)}. Nothing was done twice.")
-    return redirect("admin:act_report", act.pk)
+    return redirect("admin:unlocks_act_change", act.pk)
 
 
 def _grouped_by_verdict(selection, action, user):
@@ -211,7 +211,7 @@ def _verdicts(act):
 
 
 def _sentence(verdict, act, user):
-    """Return the sentence for a refusal; whoever reads it may not be the one whom it speaks to."""
+    """Return the sentence for a refusal, in words for readers other than the person who acted, too."""
     if verdict.refusal == rules.Refusal.OWN_RECORDING and act.by_id != user.pk:
         unlock_request = UnlockRequest(pk=verdict.line.unlock_request_id)
         return f"{act.actor} recorded this consent by phone, so someone else must unlock ({unlock_request})."

@@ -10,10 +10,9 @@ from django.utils import timezone
 from .. import operations, rules
 from ..ledger import chain, events
 from ..models import Batch, Consent, RequestedBatch, UnlockRequest
-from ..templatetags.desk import ago, how_agreed
+from ..templatetags.desk import how_agreed
 from .receipts import receipts_of_case
 from .tags import OUTCOME_TONES, verdict
-from .timeline import line
 
 LISTED_BATCHES = 100
 LISTED_ENTRIES = 50
@@ -22,6 +21,11 @@ Status = UnlockRequest.Status
 Outcome = RequestedBatch.Outcome
 # Only another answer of the customer helps these.
 ASK_AGAIN = (rules.Refusal.NOT_COVERED, rules.Refusal.CONSENT_EXPIRED, rules.Refusal.CHANGED)
+
+
+def _count_of(outcome):
+    """Return a property of a Case: how many of its batches have this outcome."""
+    return property(lambda case: case._outcomes.get(outcome, {"n": 0})["n"])
 
 
 class Case:
@@ -42,10 +46,6 @@ class Case:
         return self.unlock_request.status != Status.CLOSED
 
     @property
-    def opened_ago(self):
-        return ago(self.unlock_request.opened_at, self.now)
-
-    @property
     def before_consent(self):
         return self.unlock_request.status in (Status.OPEN, Status.AWAITING_CONSENT)
 
@@ -64,29 +64,14 @@ class Case:
     def total(self):
         return sum(row["total"] for row in self._outcomes.values())
 
-    def _count(self, outcome):
-        return self._outcomes[outcome]["n"] if outcome in self._outcomes else 0
+    waiting = _count_of(Outcome.WAITING)
+    unlocked = _count_of(Outcome.UNLOCKED)
+    re_exported = _count_of(Outcome.RE_EXPORTED)
+    relocked = _count_of(Outcome.RELOCKED)
 
     @property
-    def unlocked(self):
-        return self._count(Outcome.UNLOCKED)
-
-    @property
-    def waiting(self):
-        return self._count(Outcome.WAITING)
-
-    @property
-    def re_exported(self):
-        return self._count(Outcome.RE_EXPORTED)
-
-    @property
-    def relocked(self):
-        return self._count(Outcome.RELOCKED)
-
-    @property
-    def was_unlocked(self):
-        """Whether any batch of it was ever unlocked."""
-        return self._ever_unlocked > 0
+    def ever_unlocked(self):
+        return self.unlocked + self.re_exported + self.relocked
 
     def waiting_batches(self):
         return self._batches(Outcome.WAITING)
@@ -112,7 +97,7 @@ class Case:
 
     @property
     def own_recording(self):
-        """How many could be unlocked by anybody else: `user` took their consent down."""
+        """How many only someone else may unlock: `user` recorded their consent by phone."""
         return self._verdict_counts.get(rules.Refusal.OWN_RECORDING, 0)
 
     @property
@@ -188,12 +173,12 @@ class Case:
 
     @property
     def recorded_by_phone(self):
-        """Whether the answer that the case stands on was taken down by staff: the weaker kind."""
+        """Whether the latest answer was recorded by phone, which is lower assurance."""
         return self.consent is not None and self.consent.recorded_by_phone
 
     @property
     def consent_text(self):
-        """What the customer was shown, unless it lists more batches than anybody reads here."""
+        """What the customer was shown, unless it lists too many batches for this page."""
         return self.consent.text if self.consent and self.consent.batch_count <= LISTED_BATCHES else ""
 
     @property
@@ -219,7 +204,7 @@ class Case:
 
     @cached_property
     def receipt_failed(self):
-        """The mail with the latest receipt, when it could not be sent and none went out since; else None."""
+        """The latest receipt if its email could not be sent and none was sent since; otherwise None."""
         receipts = receipts_of_case(self.unlock_request)
         return receipts[0] if receipts and receipts[0].failed else None
 
@@ -229,10 +214,10 @@ class Case:
 
     @cached_property
     def obstacle_to_phone_consent(self):
-        """Why `user` can't take the consent down now, in a sentence; '' when they can, None when it is no question."""
+        """Why `user` can't record the consent by phone, in a sentence; '' if they can, None if it is not an option."""
         if not settings.PHONE_CONSENT or not self.user.has_perm("unlocks.record_phone_consent"):
             return None
-        if not self.is_open or not self.unlock_request.advice or not self.asks_for_consent or self.was_unlocked:
+        if not self.is_open or not self.unlock_request.advice or not self.asks_for_consent or self.ever_unlocked:
             return None
         obstacle = operations.obstacle_to_phone_consent(self.unlock_request, self.user)
         verify_first = obstacle == rules.sentence(rules.Refusal.PIN_NOT_BY_YOU)
@@ -240,7 +225,7 @@ class Case:
 
     @cached_property
     def link_seen(self):
-        """Why `user` may not type the PIN: they were shown a link that is still out; '' when that is no question."""
+        """Why `user` may not type the PIN: they were shown a link that still works; '' otherwise."""
         if not self.before_consent or not self.user.has_perm(operations.verify_pin.permission):
             return ""
         if not operations.link_seen(self.unlock_request, self.user):
@@ -249,25 +234,15 @@ class Case:
         where = "" if here else ", which is of another request of the account,"
         return f"{rules.sentence(rules.Refusal.LINK_SEEN)} Or revoke the link{where} first."
 
-    @property
-    def may_record_by_phone(self):
-        return self.obstacle_to_phone_consent == ""
-
     @cached_property
-    def _lines(self):
-        return [line(entry) for entry in self.unlock_request.entries.order_by("-sequence")[: LISTED_ENTRIES + 1]]
-
-    @property
-    def last_entry(self):
-        return self._lines[0].entry if self._lines else None
-
-    @property
     def latest_entries(self):
-        return self._lines[:LISTED_ENTRIES]
+        """List the newest ledger entries of the case, each with its event."""
+        entries = self.unlock_request.entries.order_by("-sequence")[:LISTED_ENTRIES]
+        return [(entry, chain.event_of(entry)) for entry in entries]
 
     @property
     def more_entries(self):
-        return len(self._lines) > LISTED_ENTRIES
+        return self.unlock_request.entries.count() > LISTED_ENTRIES
 
     @cached_property
     def ledger_head(self):
@@ -282,7 +257,7 @@ class Case:
         )
         return dict(rows)
 
-    # Where it stands
+    # The steps
 
     @cached_property
     def steps(self):
@@ -312,12 +287,8 @@ class Case:
             return "now"
         if not at or (now is not None and position > now):
             return ""
-        done = {3: self._ever_unlocked, 4: self.re_exported}.get(position, self.batch_count)
+        done = {3: self.ever_unlocked, 4: self.re_exported}.get(position, self.batch_count)
         return "done" if done == self.batch_count else "part"
-
-    @property
-    def _ever_unlocked(self):
-        return self.unlocked + self.re_exported + self.relocked
 
     @property
     def _consented_at(self):
@@ -343,12 +314,12 @@ class Case:
             if self.own_recording and not self.ready:
                 return f"{self.own_recording:,} of {self.waiting:,} ready for someone else"
             return f"{self.ready:,} of {self.waiting:,} ready"
-        done = self._ever_unlocked
+        done = self.ever_unlocked
         return f"{done:,} of {self.batch_count:,} unlocked" if done else ""
 
     @property
     def _export_remark(self):
-        exported = self._count(Outcome.RE_EXPORTED)
+        exported = self.re_exported
         if exported:
             return f"{exported:,} of {self.batch_count:,} re-exported"
         if self.unlocked and self.window_end:
@@ -357,7 +328,7 @@ class Case:
 
     @cached_property
     def window_end(self):
-        """The first time at which one of its unlocked batches has to be exported or locked again."""
+        """The first time at which one of its unlocked batches has to be exported or relocked."""
         if not self.unlocked:
             return None
         return self.unlocked_batches().order_by().aggregate(end=Min("unlocked_until"))["end"]

@@ -1,6 +1,5 @@
 """The consents: what each of them holds, what proves it, and the files that go with it."""
 
-import json
 import logging
 import re
 
@@ -8,30 +7,26 @@ from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Exists, OuterRef, Q
-from django.http import Http404, HttpResponse, HttpResponseBadRequest
 from django.shortcuts import get_object_or_404, redirect
-from django.template.response import TemplateResponse
 from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
-from django.utils.http import content_disposition_header
 from django.views.decorators.http import require_safe
 
 from .. import evidence
 from ..actors import Actor
-from ..certificates import batch_list
-from ..certificates.words import paper
+from ..customer import certificates
 from ..models import Certificate, Consent, ConsentEvidence, RequestedBatch
-from ..templatetags.desk import recorded_by_phone, tag
+from ..templatetags.desk import nowrap, recorded_by_phone, tag
 from ..texts.formats import moment
 from .batches import account_link
 from .case import Case, why_over
 from .forms.consents import CONSENT_FORMS, CertificateForm
-from .lists import ReadOnlyAdmin, is_key
+from .lists import ReadOnlyAdmin, column
 from .phone_consent import lines_of
 from .receipts import receipts_of_case
-from .request_page import carry_out
+from .request_page import carry_out, form_of
 from .site import desk
 
 log = logging.getLogger(__name__)
@@ -58,13 +53,13 @@ class ConsentAdmin(ReadOnlyAdmin):
     def matching(self, term):
         found = Q(unlock_request__account__number=term)
         if reference := re.fullmatch(r"(?:(CN|UR)-?)?0*([0-9]{1,15})", term, re.IGNORECASE):
-            column = "unlock_request" if (reference[1] or "").upper() == "UR" else "pk"
-            found |= Q(**{column: int(reference[2])})
+            key = "unlock_request" if (reference[1] or "").upper() == "UR" else "pk"
+            found |= Q(**{key: int(reference[2])})
         return found
 
-    @admin.display(description="Reference", ordering="-id")
-    def number(self, consent):
-        return format_html('<span class="nowrap">{}</span>', consent.reference)
+    number = column("Reference", "reference", nowrap, ordering="-id")
+    on_account = column("Account", "unlock_request.account", account_link)
+    given = column("Given", "given_at", lambda at: nowrap(moment(at)))
 
     @admin.display(description="Answer")
     def decided(self, consent):
@@ -76,10 +71,6 @@ class ConsentAdmin(ReadOnlyAdmin):
             '<a class="nowrap" href="{}">{}</a>', consent.unlock_request.get_absolute_url(), consent.unlock_request
         )
 
-    @admin.display(description="Account")
-    def on_account(self, consent):
-        return account_link(consent.unlock_request.account)
-
     @admin.display(description="By", empty_value="not recorded")
     def signer(self, consent):
         return consent.signer_name or None
@@ -88,17 +79,13 @@ class ConsentAdmin(ReadOnlyAdmin):
     def count_text(self, consent):
         return f"{consent.batch_count:,}" if consent.batch_count else None
 
-    @admin.display(description="Given")
-    def given(self, consent):
-        return format_html('<span class="nowrap">{}</span>', moment(consent.given_at))
-
     @admin.display(description="Valid until")
     def until(self, consent):
         if not consent.valid_until:
             return None
         over = why_over(consent, consent.unlock_request.status, consent.waits, timezone.now())
         if not over:
-            return format_html('<span class="nowrap">{}</span>', moment(consent.valid_until))
+            return nowrap(moment(consent.valid_until))
         return format_html(
             '<span class="muted nowrap">was {}</span><br><span class="muted small">{}</span>',
             moment(consent.valid_until),
@@ -114,29 +101,20 @@ class ConsentAdmin(ReadOnlyAdmin):
         return [
             page("evidence/<key:file>/", self.evidence_view, "consent_evidence"),
             page("certificates/<key:ordinal>/", self.certificate_view, "certificate"),
-            page("certificates/<key:ordinal>/pdf/", self.certificate_pdf_view, "certificate_pdf"),
-            page("certificates/<key:ordinal>/json/", self.certificate_json_view, "certificate_json"),
-            page("certificates/<key:ordinal>/batches/", self.certificate_batches_view, "certificate_batches"),
+            page("certificates/<key:ordinal>/<str:name>", self.certificate_file_view, "certificate_file"),
             *super().get_urls(),
         ]
 
     def change_view(self, request, object_id, form_url="", extra_context=None):
         """Show all that a consent holds; on POST carry out the verb that the form names."""
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        case = _case(object_id, request.user)
+        case = _case(self.found(request, object_id), request.user)
         if request.method != "POST":
             return self._page(request, case)
-        form_class = CONSENT_FORMS.get(request.POST.get("verb"))
-        if form_class is None:
-            return HttpResponseBadRequest("No such verb.")
-        if not request.user.has_perm(form_class.permission):
-            raise PermissionDenied
-        form = form_class(request.POST, request.FILES, case=case, user=request.user)
+        form = form_of(request, CONSENT_FORMS)(request.POST, request.FILES, case=case, user=request.user)
         message = carry_out(form, Actor.staff(request.user, request)) if form.is_valid() else None
         if message is None:
-            return self._page(request, _case(object_id, request.user), form)
-        if form_class is CertificateForm:
+            return self._page(request, _case(self.found(request, object_id), request.user), form)
+        if isinstance(form, CertificateForm):
             return redirect("admin:certificate", case.consent.pk, form.issued.ordinal)
         messages.success(request, message)
         return redirect("admin:unlocks_consent_change", case.consent.pk)
@@ -179,7 +157,7 @@ class ConsentAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         kept = get_object_or_404(ConsentEvidence.objects.select_related("consent__unlock_request"), pk=file, consent=pk)
         try:
-            return _download(kept.file_name, evidence.read(kept.sha256))
+            return certificates.attachment(kept.file_name, evidence.read(kept.sha256))
         except evidence.Damaged as damaged:
             log.error("Evidence %s of %s: %s", kept.pk, kept.consent, damaged)
             return desk.page(
@@ -194,33 +172,14 @@ class ConsentAdmin(ReadOnlyAdmin):
     @method_decorator(require_safe)
     def certificate_view(self, request, pk, ordinal):
         """Show a certificate as it was issued."""
-        certificate = self._certificate(request, pk, ordinal)
-        facts = json.loads(certificate.content)["certificate"]
-        context = {
-            "facts": facts,
-            "paper": paper(facts),
-            "pdf_url": reverse("admin:certificate_pdf", args=[pk, ordinal]),
-            "json_url": reverse("admin:certificate_json", args=[pk, ordinal]),
-            "csv_url": reverse("admin:certificate_batches", args=[pk, ordinal]),
-            "back_url": reverse("admin:unlocks_consent_change", args=[pk]),
-        }
-        return TemplateResponse(request, "unlocks/certificate.html", context, headers={"Cache-Control": "no-store"})
+        address = reverse("admin:certificate", args=[pk, ordinal])
+        back = reverse("admin:unlocks_consent_change", args=[pk])
+        return certificates.page(request, self._certificate(request, pk, ordinal), address=address, back=back)
 
     @method_decorator(require_safe)
-    def certificate_pdf_view(self, request, pk, ordinal):
-        certificate = self._certificate(request, pk, ordinal)
-        return _download(f"{certificate.number}.pdf", bytes(certificate.pdf), "application/pdf")
-
-    @method_decorator(require_safe)
-    def certificate_json_view(self, request, pk, ordinal):
-        certificate = self._certificate(request, pk, ordinal)
-        return _download(f"{certificate.number}.json", certificate.content.encode(), "application/json")
-
-    @method_decorator(require_safe)
-    def certificate_batches_view(self, request, pk, ordinal):
-        """Hand out the batches of a certificate as CSV."""
-        facts = json.loads(self._certificate(request, pk, ordinal).content)["certificate"]
-        return _download(batch_list.file_name(facts), batch_list.content(facts), "text/csv; charset=utf-8")
+    def certificate_file_view(self, request, pk, ordinal, name):
+        """Send a file of a certificate."""
+        return certificates.file(self._certificate(request, pk, ordinal), name)
 
     def _certificate(self, request, pk, ordinal):
         if not self.has_view_permission(request):
@@ -229,7 +188,7 @@ class ConsentAdmin(ReadOnlyAdmin):
 
 
 def answer(consent):
-    """Return the tone and the words for what a consent says: agreed, declined or withdrawn. The weaker is no green."""
+    """Return the tone and the words for what a consent says: agreed, declined or withdrawn."""
     if consent.decision == Consent.Decision.DECLINED:
         return "bad", "Declined"
     if hasattr(consent, "withdrawal"):
@@ -237,34 +196,8 @@ def answer(consent):
     return "" if consent.recorded_by_phone else "good", "Agreed"
 
 
-def _case(object_id, user):
-    """Return the case of a consent, as standing on that consent. Raises Http404."""
-    related = (
-        "unlock_request__account",
-        "unlock_request__requester",
-        "unlock_request__assignee",
-        "terms",
-        "contact",
-        "recorded_by",
-        "link__sent_by",
-        "link__sent_to",
-        "withdrawal",
-    )
-    consents = Consent.objects.select_related(*related)
-    if not is_key(object_id) or not (consent := consents.filter(pk=object_id).first()):
-        raise Http404("There is no such consent.")
+def _case(consent, user):
+    """Return the case of a consent, with that consent in place of the latest one."""
     case = Case(consent.unlock_request, user)
     case.consent = consent
     return case
-
-
-def _download(file_name, content, media_type="application/octet-stream"):
-    return HttpResponse(
-        content,
-        content_type=media_type,
-        headers={
-            "Content-Disposition": content_disposition_header(True, file_name),
-            "X-Content-Type-Options": "nosniff",
-            "Cache-Control": "no-store",
-        },
-    )

@@ -1,6 +1,5 @@
 """The pages that show the history of a tracked record: who changed what, when, from where and why."""
 
-from django.contrib.admin.utils import unquote
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.http import Http404
@@ -32,9 +31,7 @@ class DeskAdmin(Listed, SimpleHistoryAdmin):
     @method_decorator(require_safe)
     def history_view(self, request, object_id, extra_context=None):
         """Show who changed what, when, from where and why; the newest first."""
-        obj = self.get_object(request, unquote(object_id))
-        if obj is None:
-            raise Http404("There is no such record.")
+        obj = self.found(request, object_id)
         if not self.has_view_history_permission(request, obj):
             raise PermissionDenied
         page = Paginator(self._records(obj.pk), self.history_per_page).get_page(request.GET.get("p"))
@@ -51,7 +48,7 @@ class DeskAdmin(Listed, SimpleHistoryAdmin):
 
     @method_decorator(require_safe)
     def history_form_view(self, request, object_id, version_id, extra_context=None):
-        """Show one version as it stood. Only ever show: simple-history's own view would write it back on POST."""
+        """Show one version. Safe methods only: simple-history's own view would write it back on POST."""
         if not (is_key(object_id) and is_key(version_id)):
             raise Http404("There is no such version.")
         record = get_object_or_404(self._records(object_id), history_id=version_id)

@@ -2,10 +2,11 @@
 
 import re
 from datetime import timedelta
+from operator import attrgetter
 
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
-from django.core.exceptions import BadRequest
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import transaction
 from django.db.models import CharField, F, Lookup, Q
@@ -78,7 +79,7 @@ def freeze(request, batches):
 
 
 class CappedPaginator(Paginator):
-    """Count no further than anybody reads: a list of ten million rows opens like one of ten thousand."""
+    """Count up to `cap` rows, so that a list of ten million rows opens as fast as one of ten thousand."""
 
     cap = 10_000
 
@@ -96,7 +97,7 @@ class CappedPaginator(Paginator):
 
 
 class OneClickFilter(admin.SimpleListFilter):
-    """A filter whose choices stand open above the list, one click each."""
+    """A filter whose choices are shown above the list, one click each."""
 
     template = "admin/filter_pills.html"
 
@@ -133,8 +134,19 @@ class DayFilter(admin.SimpleListFilter):
         return self.narrow(queryset, self.day) if self.day else queryset
 
 
+def column(description, path, write=None, **options):
+    """Return a column of a list: the attribute at a dotted `path` of each row, written by the function `write`."""
+
+    @admin.display(description=description, **options)
+    def column(model_admin, row):
+        value = attrgetter(path)(row)
+        return write(value) if write and value is not None else value
+
+    return column
+
+
 class Listed(admin.ModelAdmin):
-    """Lists that cost the same at a thousand rows and at a hundred thousand, of things that nobody deletes."""
+    """Lists that cost the same at a thousand rows and at a hundred thousand, of rows that are never deleted."""
 
     paginator = CappedPaginator
     list_per_page = 50
@@ -156,6 +168,14 @@ class Listed(admin.ModelAdmin):
         allowed = {f"{name}{suffix}" for name in parameters for suffix in ("", "__exact", "__id__exact", "__isnull")}
         # Longer numbers than any key has raise on SQLite.
         return lookup in allowed and not re.search(r"\0|\d{19}", str(value))
+
+    def found(self, request, object_id):
+        """Return the row that an address names, for whoever may view it. Raises PermissionDenied, Http404."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        if (row := self.get_object(request, str(object_id))) is None:
+            raise Http404(f"There is no such {self.row_is or self.opts.verbose_name}.")
+        return row
 
     def response_action(self, request, queryset):
         if not all(is_key(key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)):
@@ -180,7 +200,7 @@ class Listed(admin.ModelAdmin):
 
 
 class ReadOnly:
-    """Nobody adds or changes by hand, whoever they are: verbs do, and imports."""
+    """Refuse adding and changing in forms, to superusers as well: verbs and imports do it."""
 
     def has_add_permission(self, request, obj=None):
         return False
@@ -190,7 +210,7 @@ class ReadOnly:
 
 
 class ReadOnlyAdmin(ReadOnly, Listed):
-    """Evidence: to be looked at."""
+    """Evidence, which is only shown."""
 
     def history_view(self, request, object_id, extra_context=None):
         raise Http404("Evidence has no history: it never changes.")

@@ -40,7 +40,7 @@ def open_request(request):
 
 
 def _account_asked_for(request):
-    """Return the form's data, or None. The widget would ask the database for whatever stands in the address."""
+    """Return the form's data, or None. The widget would query the database for any value in the address."""
     if "account" not in request.GET:
         return None
     asked = request.GET["account"]

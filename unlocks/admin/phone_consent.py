@@ -1,4 +1,4 @@
-"""Taking a consent down on the phone: the text to read out in plain sight, and beside it what they answered."""
+"""Recording a consent by phone: the text to read out and, beside it, the customer's answers."""
 
 import re
 

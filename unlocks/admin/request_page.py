@@ -2,10 +2,10 @@
 
 from django.contrib import messages
 from django.contrib.admin.utils import unquote
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.db import transaction
 from django.db.models import Q
-from django.http import Http404, HttpResponseBadRequest
+from django.http import Http404
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.html import format_html
@@ -17,7 +17,7 @@ from ..models import Act, LedgerEntry, UnlockRequest
 from ..texts.formats import counted, moment_with_seconds
 from .bulk_actions import WORDS
 from .case import Case
-from .forms.case import CASE_FORMS, SendLinkForm, UnlockForm
+from .forms.case import CASE_FORMS, PreviewForm, SendLinkForm
 from .forms.consents import RecordByPhoneForm
 from .lists import freeze
 from .next_step import next_step
@@ -32,24 +32,29 @@ def request_page(request, object_id):
     )
     if request.method != "POST":
         return _show(request, case)
-    form_class = CASE_FORMS.get(request.POST.get("verb"))
-    if form_class is None:
-        return HttpResponseBadRequest("There is no such verb.")
-    if not request.user.has_perm(form_class.permission):
-        raise PermissionDenied
-    if form_class is UnlockForm:
-        selection = freeze(request, case.waiting_batches())
-        return redirect("admin:selection_act", selection.pk, Act.Kind.UNLOCK)
+    form_class = form_of(request, CASE_FORMS)
+    if issubclass(form_class, PreviewForm):
+        return redirect("admin:selection_act", freeze(request, form_class.picked(case)).pk, form_class.kind)
     if form_class is RecordByPhoneForm:
         return redirect("admin:record_by_phone", case.unlock_request.pk)
     form = form_class(request.POST, request.FILES, case=case, user=request.user)
-    message = carry_out(form, Actor.staff(request.user, request)) if form.is_valid() else None
-    if message is None:
+    done = carry_out(form, Actor.staff(request.user, request)) if form.is_valid() else None
+    if done is None:
         return _show(request, Case(find_request(object_id), request.user), form)
-    messages.success(request, _what_was_done(form.act) if form.act else message)
+    messages.success(request, _what_was_done(done) if isinstance(done, Act) else done)
     if isinstance(form, SendLinkForm):
         request.session[_shown_once(case)] = form.link_url
     return redirect(case.unlock_request)
+
+
+def form_of(request, forms):
+    """Return the class of the form that a POST names. Raises BadRequest, PermissionDenied."""
+    form_class = forms.get(request.POST.get("verb"))
+    if form_class is None:
+        raise BadRequest("There is no such verb.")
+    if not request.user.has_perm(form_class.permission):
+        raise PermissionDenied
+    return form_class
 
 
 def find_request(object_id):
@@ -62,7 +67,7 @@ def find_request(object_id):
 
 
 def carry_out(form, by):
-    """Call the form's verb and return the message for it, or put the refusal on the form and return None."""
+    """Call the form's verb and return what it returns, or put the refusal on the form and return None."""
     try:
         if form.by_itself:
             return _once(form, by)
@@ -107,7 +112,7 @@ def _what_was_done(act):
         f"This was already done on {moment_with_seconds(act.at)}: " if act.repeated else "",
         counted(act.verdicts.filter(refusal="").count(), "batch", "batches"),
         WORDS[act.kind].done,
-        reverse("admin:act_report", args=[act.pk]),
+        reverse("admin:unlocks_act_change", args=[act.pk]),
     )
 
 
@@ -133,6 +138,7 @@ def _show(request, case, bound=None):
         next=step,
         next_form=forms.pop(step.verb, None),
         forms=forms,
+        batch_forms=[form for form in forms.values() if form.card == "batches"],
         bound=bound,
         link_url=request.session.pop(_shown_once(case), "") if request.method == "GET" else "",
     )

@@ -15,10 +15,10 @@ from django.views.decorators.debug import sensitive_post_parameters
 from .. import operations
 from ..actors import Actor
 from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest
-from ..templatetags.desk import ago, recorded_by_phone, tag
+from ..templatetags.desk import ago, nowrap, recorded_by_phone, tag, thousands
 from ..texts.formats import moment, money
 from .histories import DeskAdmin
-from .lists import OneClickFilter, freeze
+from .lists import OneClickFilter, column, freeze
 from .opening import open_request
 from .phone_consent import record_by_phone_page
 from .request_page import request_page
@@ -28,10 +28,10 @@ from .tags import REQUEST_TONES, how_consented
 Status = UnlockRequest.Status
 
 
-class Stand(OneClickFilter):
-    """Where the requests stand, in one click."""
+class StatusFilter(OneClickFilter):
+    """The requests by status, in one click."""
 
-    title = "where they stand"
+    title = "status"
     parameter_name = "show"
 
     def lookups(self, request, model_admin):
@@ -71,12 +71,12 @@ class UnlockRequestAdmin(DeskAdmin):
     )
     list_display_links = ("case",)
     list_select_related = ("account", "requester", "assignee")
-    list_filter = (Stand,)
+    list_filter = (StatusFilter,)
     search_fields = ("account__number",)
     search_help_text = "Reference (UR-000123), account number or batch number"
     actions = ("unlock_their_batches", "take")
 
-    # Who may: nobody edits a request by hand, verbs do.
+    # Permissions. Requests are changed by verbs, never in a form.
 
     def has_add_permission(self, request):
         return request.user.has_perm(operations.open_request.permission)
@@ -111,30 +111,16 @@ class UnlockRequestAdmin(DeskAdmin):
             found |= Q(pk=int(reference[1]))
         return found
 
-    @admin.display(description="Reference", ordering="-id")
-    def case(self, obj):
-        return format_html('<span class="nowrap">{}</span>', obj.reference)
-
-    @admin.display(description="Account", ordering="account__number")
-    def in_account(self, obj):
-        return obj.account
-
-    @admin.display(description="Asked by")
-    def asked_by(self, obj):
-        return obj.requester.name
+    case = column("Reference", "reference", nowrap, ordering="-id")
+    in_account = column("Account", "account", ordering="account__number")
+    asked_by = column("Asked by", "requester.name")
+    batch_count = column("Batches", "batches", thousands)
+    total = column("Total", "amount", money)
 
     @admin.display(description="Status", ordering="status")
     def status_tag(self, obj):
         status = tag(REQUEST_TONES[obj.status], obj.get_resolution_display() or obj.get_status_display())
         return format_html("{} {}", status, recorded_by_phone()) if obj.how == Consent.How.PHONE else status
-
-    @admin.display(description="Batches")
-    def batch_count(self, obj):
-        return f"{obj.batches:,}"
-
-    @admin.display(description="Total")
-    def total(self, obj):
-        return money(obj.amount)
 
     @admin.display(description="Assigned to", empty_value="Nobody")
     def assigned_to(self, obj):

@@ -83,7 +83,7 @@ class Desk(admin.AdminSite):
     # The queue
 
     def index(self, request, extra_context=None):
-        """Show what waits for somebody: mine first, then the customer's turn, then ours."""
+        """Show the requests that wait for someone, by whose turn it is."""
         sections = self._queue(request.user) if self._shows(request, UnlockRequest) else []
         return self.page(
             request,

@@ -1,4 +1,4 @@
-"""Staff and groups. Nobody deletes a member of staff: their acts would lose their name. Deactivate them instead."""
+"""Staff and groups. Staff accounts are deactivated, never deleted: their acts would lose their name."""
 
 from functools import partial
 
@@ -11,7 +11,7 @@ from django.forms import CheckboxSelectMultiple
 from .. import operations
 from ..actors import Actor
 from ..texts.formats import moment
-from .lists import Listed, ReadOnlyAdmin
+from .lists import Listed, ReadOnlyAdmin, column
 from .site import desk
 
 NAME_STAYS = (
@@ -22,7 +22,7 @@ NAME_STAYS = (
 
 @admin.register(User, site=desk)
 class StaffAdmin(Listed, UserAdmin):
-    """What somebody may do comes from their groups alone, so that three lists say it all."""
+    """Staff accounts. Permissions come from groups alone, so that three lists show them all."""
 
     footer_name = "Staff"
     rows_are = "members of staff"
@@ -80,9 +80,7 @@ class StaffAdmin(Listed, UserAdmin):
     def signed_in(self, user):
         return moment(user.last_login) or "never"
 
-    @admin.display(description="On the desk since")
-    def joined(self, user):
-        return moment(user.date_joined)
+    joined = column("On the desk since", "date_joined", moment)
 
 
 @admin.register(Group, site=desk)

@@ -23,12 +23,12 @@ from ..customer.forms import DecisionForm
 from ..digest import sha256
 from ..models import Account, Batch, Consent, ConsentLink, ConsentTerms, Contact, UnlockRequest
 from ..rules import Refusal
-from ..templatetags.desk import tag
+from ..templatetags.desk import tag, thousands
 from ..texts.formats import day
 from ..texts.shown import shown_lines, terms_in_force
 from ..texts.word_diff import differences
-from .forms.terms import CompareForm, PublishForm, SoftwareForm, TermsForm
-from .lists import ReadOnlyAdmin, is_key
+from .forms.terms import CompareForm, SoftwareForm, TermsForm
+from .lists import ReadOnlyAdmin, column
 from .site import desk
 
 SHOW_OR_SUBMIT = method_decorator(require_http_methods(["GET", "HEAD", "POST"]))
@@ -71,13 +71,8 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
     def published(self, terms):
         return _by(terms.published_by, terms.published_at)
 
-    @admin.display(description="Links")
-    def links(self, terms):
-        return f"{terms.link_count:,}"
-
-    @admin.display(description="Consents")
-    def consents(self, terms):
-        return f"{terms.consent_count:,}"
+    links = column("Links", "link_count", thousands)
+    consents = column("Consents", "consent_count", thousands)
 
     def has_draft_permission(self, request):
         return request.user.has_perm(operations.draft_terms.permission)
@@ -114,7 +109,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
         return redirect("admin:unlocks_consentterms_change", terms.pk)
 
     def add_view(self, request, form_url="", extra_context=None):
-        """Lead whoever typed this address to the list, where a version is started."""
+        """Redirect to the list, where a version is started."""
         if not self.has_view_permission(request):
             raise PermissionDenied
         return redirect("admin:unlocks_consentterms_changelist")
@@ -122,7 +117,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
     @SHOW_OR_SUBMIT
     def change_view(self, request, object_id, form_url="", extra_context=None):
         """Show a version; on POST change the draft."""
-        terms = self._get(request, object_id)
+        terms = self.found(request, object_id)
         if request.method == "POST":
             return self._edit(request, terms)
         return self._show(request, terms, TermsForm(initial=_words(terms)))
@@ -142,8 +137,8 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
         return redirect("admin:unlocks_consentterms_change", terms.pk)
 
     def _not_saved(self, request, terms, form, refused):
-        """Show what stands there now, and keep what was typed: whoever saves it next has seen both."""
-        terms, typed = self._get(request, terms.pk), form.cleaned_data
+        """Show the draft as it is now beside what was typed, so that the next save is made with both in view."""
+        terms, typed = self.found(request, terms.pk), form.cleaned_data
         form = TermsForm({**typed, "seen": operations.terms_seen(terms)})
         form.add_error(None, str(refused))
         context = {"title_difference": differences(terms.title, typed["title"])}
@@ -151,9 +146,6 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
         return self._show(request, terms, form, status=422, **context)
 
     def _show(self, request, terms, form, status=200, **context):
-        open_links = ConsentLink.objects.filter(
-            terms=terms, used_at=None, revoked_at=None, expires_at__gt=timezone.now()
-        )
         return self._page(
             request,
             "change_form",
@@ -163,7 +155,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
             refused=form,
             may_publish=self.has_publish_permission(request),
             obstacle=_obstacle(terms, request.user),
-            open_link_count=open_links.count(),
+            open_link_count=_open_links().filter(terms=terms).count(),
             compare=_compare_form(terms),
             **context,
         )
@@ -171,7 +163,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
     @method_decorator(require_safe)
     def compare_view(self, request, pk):
         """Show what differs between this version and another, word by word."""
-        terms = self._get(request, pk)
+        terms = self.found(request, pk)
         compare = _compare_form(terms, request.GET)
         if compare is None:
             raise Http404("There is no other version to compare with.")
@@ -185,14 +177,14 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
         """Show what would change for customers and ask once more; on POST publish the draft."""
         if not self.has_publish_permission(request):
             raise PermissionDenied
-        terms = self._get(request, pk)
+        terms = self.found(request, pk)
         refused = None
         if request.method == "POST":
-            form = PublishForm(request.POST)
+            seen = request.POST.get("seen", "")
             try:
-                operations.publish_terms(terms, seen=form["seen"].data or "", by=Actor.staff(request.user, request))
+                operations.publish_terms(terms, seen=seen, by=Actor.staff(request.user, request))
             except operations.Refused as refusal:
-                refused, terms = refusal, self._get(request, pk)
+                refused, terms = refusal, self.found(request, pk)
             else:
                 message = f"Version {terms.version} is in force: consent links sent from now on show it."
                 self.message_user(request, message, messages.SUCCESS)
@@ -208,19 +200,17 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
             terms,
             title=f"Publish version {terms.version}?",
             status=422 if refused else 200,
-            form=PublishForm(initial={"seen": operations.terms_seen(terms)}),
+            seen=operations.terms_seen(terms),
             refused=refused if refused and refused.code == Refusal.TERMS_CHANGED else None,
             obstacle=_obstacle(terms, request.user),
-            open_link_count=ConsentLink.objects.filter(
-                used_at=None, revoked_at=None, expires_at__gt=timezone.now()
-            ).count(),
+            open_link_count=_open_links().count(),
             **_between(in_force, terms),
         )
 
     @method_decorator(require_safe)
     def preview_view(self, request, pk):
         """Show the customer's own page with these terms, for a made-up account; nothing can be done there."""
-        terms = self._get(request, pk)
+        terms = self.found(request, pk)
         asked = SoftwareForm(request.GET)
         software = asked.cleaned_data["software"] if asked.is_valid() else Account.Software.QUICKBOOKS_ONLINE
         link, batches = example(terms, software)
@@ -238,21 +228,13 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
             },
         )
 
-    def _get(self, request, pk):
-        if not self.has_view_permission(request):
-            raise PermissionDenied
-        terms = self.get_queryset(request).filter(pk=pk).first() if is_key(str(pk)) else None
-        if terms is None:
-            raise Http404("There is no such version.")
-        return terms
-
     def _page(self, request, template, terms, status=200, **context):
         context = {"title": str(terms), "terms": terms, "state": state(terms), "sha256": sha256(terms.text), **context}
         return desk.page(request, f"admin/unlocks/consentterms/{template}.html", status=status, **context)
 
 
 def state(terms):
-    """Return the tone and the words for where an annotated version stands."""
+    """Return the tone and the words for the state of an annotated version."""
     if not terms.published_at:
         return "wait", "Draft"
     if terms.replaced_at:
@@ -312,6 +294,10 @@ def _compare_form(terms, chosen=None):
 
 def _draft():
     return ConsentTerms.objects.filter(published_at=None).select_related("drafted_by").first()
+
+
+def _open_links():
+    return ConsentLink.objects.filter(used_at=None, revoked_at=None, expires_at__gt=timezone.now())
 
 
 def _obstacle(terms, user):

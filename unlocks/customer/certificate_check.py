@@ -12,7 +12,7 @@ from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOper
 from django.core.files.uploadedfile import InMemoryUploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, StopUpload
 from django.db.models import Q
-from django.http import HttpResponse, UnreadablePostError
+from django.http import UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
 from django.utils import timezone
@@ -26,6 +26,7 @@ from ..digest import sha256
 from ..ledger import chain, events
 from ..models import Certificate, LedgerEntry
 from . import rate_limit
+from .certificates import attachment
 from .forms import FileForm, NumberForm
 
 # The largest size of what a form adds to its file: names, boundaries, the CSRF token.
@@ -49,11 +50,7 @@ def check(request):
 def script(request):
     """Send the script that checks a certificate's JSON file offline."""
     source = Path(verify_certificate.__file__).read_bytes()
-    return HttpResponse(
-        source,
-        content_type="text/x-python; charset=utf-8",
-        headers={"Content-Disposition": 'attachment; filename="verify_certificate.py"'},
-    )
+    return attachment("verify_certificate.py", source, "text/x-python; charset=utf-8")
 
 
 class OneFile(FileUploadHandler):

@@ -105,6 +105,16 @@ class DecisionForm(CustomerForm):
         self.fields["agree"].label = wording.agree(link.terms)
 
 
+def optional_reason(label):
+    return Lines(
+        label=label,
+        required=False,
+        max_length=2000,
+        help_text="Support reads this.",
+        widget=forms.Textarea(attrs={"rows": 4}),
+    )
+
+
 class DeclineForm(CustomerForm):
     """The confirmation that the customer does not agree. Name, role and reason are optional."""
 
@@ -118,25 +128,13 @@ class DeclineForm(CustomerForm):
         required=False,
         widget=forms.TextInput(attrs={"autocomplete": "organization-title"}),
     )
-    why = Lines(
-        label="Why not (optional)",
-        required=False,
-        max_length=2000,
-        help_text="Support reads this.",
-        widget=forms.Textarea(attrs={"rows": 4}),
-    )
+    why = optional_reason("Why not (optional)")
 
 
 class WithdrawForm(CustomerForm):
     """The withdrawal of a consent. Withdrawing is the safe direction, so that only an optional reason is asked."""
 
-    why = Lines(
-        label="Why (optional)",
-        required=False,
-        max_length=2000,
-        help_text="Support reads this.",
-        widget=forms.Textarea(attrs={"rows": 4}),
-    )
+    why = optional_reason("Why (optional)")
 
 
 class FileForm(CustomerForm):

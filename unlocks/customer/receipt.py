@@ -1,9 +1,7 @@
 """The customer's receipt: what was recorded and done since, the withdrawal of a consent, and its certificate."""
 
-import json
 from collections import Counter
 
-from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
 from django.utils import timezone
@@ -11,11 +9,11 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from .. import operations
 from ..actors import Actor
-from ..certificates import batch_list, words
 from ..ledger import chain, events
 from ..models import Certificate, Consent, RequestedBatch, UnlockRequest
 from ..texts import wording
 from ..texts.formats import counted
+from . import certificates
 from .access import (
     RECEIPT_COOKIE,
     consent_of_receipt,
@@ -46,11 +44,6 @@ OUTCOMES = {
     RequestedBatch.Outcome.NOT_UNLOCKED: "Never unlocked",
 }
 UNDER_A_LATER_CONSENT = "Under a later consent"
-SENTENCES = {
-    events.Unlocked.kind: "Support unlocked {batches}",
-    events.Relocked.kind: "Relocked: {batches}",
-    events.ReExported.kind: "Exported: {batches}",
-}
 BUSY = "Support is working on this request right now, so no certificate was issued. Please try again."
 
 
@@ -97,7 +90,7 @@ def withdraw(request):
 @customer_page()
 @require_POST
 def get_certificate(request):
-    """Issue a certificate of the case as it stands, unless the newest one is still up to date."""
+    """Issue a certificate of the case as it is now, unless the newest one is up to date."""
     consent = consent_of_receipt(request)
     if refusal := _refusal(request, consent):
         return refusal
@@ -115,37 +108,17 @@ def certificate(request, ordinal):
     issued = _issued(request, ordinal)
     if issued is None:
         return _receipt(request, None)
-    facts, addresses = json.loads(issued.content)["certificate"], _addresses(request)
-    file = f"{addresses['certificate']}{ordinal}/{issued.number}"
-    context = {
-        "facts": facts,
-        "paper": words.paper(facts),
-        "pdf_url": f"{file}.pdf",
-        "json_url": f"{file}.json",
-        "csv_url": f"{addresses['certificate']}{ordinal}/{batch_list.file_name(facts)}",
-        "back": addresses["receipt"],
-    }
-    return render(request, "unlocks/certificate.html", context)
+    addresses = _addresses(request)
+    address = f"{addresses['certificate']}{ordinal}/"
+    return certificates.page(request, issued, address=address, back=addresses["receipt"])
 
 
 @customer_page(staff_may_view=True)
 @require_safe
 def certificate_file(request, ordinal, name):
-    """Send the PDF or JSON of a certificate, byte for byte as it was issued, or its batches as CSV."""
+    """Send a file of an issued certificate to the holder of its consent's receipt."""
     issued = _issued(request, ordinal)
-    if issued is None:
-        return _receipt(request, None)
-    facts = json.loads(issued.content)["certificate"]
-    files = {
-        f"{issued.number}.pdf": ("application/pdf", issued.pdf),
-        f"{issued.number}.json": ("application/json", issued.content.encode()),
-        batch_list.file_name(facts): ("text/csv; charset=utf-8", batch_list.content(facts)),
-    }
-    if name not in files:
-        raise Http404
-    media_type, content = files[name]
-    headers = {"Content-Disposition": f'attachment; filename="{name}"'}
-    return HttpResponse(bytes(content), content_type=media_type, headers=headers)
+    return _receipt(request, None) if issued is None else certificates.file(issued, name)
 
 
 def _customer(request, consent):
@@ -213,7 +186,9 @@ def _context(request, consent):
         "resolution": RESOLUTIONS.get(case.resolution),
         "other_consents": list(others.order_by("pk")) if can_withdraw else [],
         "batches": batches,
-        "counts": {outcome.value: _count_batches(counts[outcome]) for outcome in OUTCOMES if counts[outcome]},
+        "counts": {
+            outcome.value: counted(counts[outcome], "batch", "batches") for outcome in OUTCOMES if counts[outcome]
+        },
         "unlocked_until": min((batch["until"] for batch in batches if batch["until"]), default=None),
         "events": _events(consent) if any(batch["outcome"] for batch in batches) else [],
         "certificates": consent.certificates.defer("content", "pdf"),
@@ -241,13 +216,13 @@ def _batch(consented, line, batch):
 
 def _events(consent):
     """Return what was done in the case since a consent: times, and sentences for the customer."""
-    entries = consent.unlock_request.entries.filter(kind__in=SENTENCES, at__gte=consent.given_at).order_by("sequence")
-    counts = [_count_batches(chain.event_of(entry).batches) for entry in entries]
-    return [(entry.at, SENTENCES[entry.kind].format(batches=n)) for entry, n in zip(entries, counts, strict=True)]
-
-
-def _count_batches(number):
-    return counted(number, "batch", "batches")
+    entries = consent.unlock_request.entries.filter(at__gte=consent.given_at).order_by("sequence")
+    done = [(entry.at, chain.event_of(entry)) for entry in entries]
+    return [
+        (at, event.on_receipt.format(batches=counted(event.batches, "batch", "batches")))
+        for at, event in done
+        if isinstance(event, events.Done)
+    ]
 
 
 def _addresses(request):

@@ -1,7 +1,7 @@
 """Anchors: the ledger's head, written down where the database's owner does not reach. Against one a cut tail shows.
 
-A file of anchors holds one JSON object after the other, oldest first, and whatever text stands around them. A
-customer's certificate (JSON) is an anchor too: it tells of its case's entries and of the head.
+A file of anchors holds one JSON object after the other, oldest first, and any text around them. A
+customer's certificate (JSON) is an anchor too: it names its case's entries and the head.
 """
 
 import json
@@ -43,12 +43,12 @@ class Anchor:
 
 
 def now(at: datetime) -> Anchor:
-    """Return the anchor of the ledger as it stands."""
+    """Return the anchor of the ledger's present head."""
     return Anchor(*chain.head(), at.isoformat())
 
 
 def read(text: str) -> list[Anchor]:
-    """Return the anchors in a text: a file of them, a mail, or a certificate. Raises NotAnchors."""
+    """Return the anchors in a text: a file of them, an email, or a certificate. Raises NotAnchors."""
     if pieces := _anchors_of_certificate(text):
         return [_anchor(piece) for piece in pieces]
     # Blanks mean nothing in an anchor, and mail programs put some in.

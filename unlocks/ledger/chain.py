@@ -31,28 +31,6 @@ BACKWARDS = timedelta(seconds=5)  # how far the clocks of two machines may be ap
 _AT_ONCE = 10_000  # entries a statement: an act on any number of requests stays within some 15 MiB
 _LOCK = 7_014_401  # the advisory lock that orders appends on PostgreSQL; any number nobody else uses
 
-_COLUMNS = (
-    "sequence",
-    "appended_at",
-    "unlock_request_id",
-    "account_id",
-    "kind",
-    "about",
-    "about_id",
-    "act",
-    "at",
-    "user_id",
-    "actor",
-    "ip",
-    "facts",
-    "facts_salt",
-    "facts_hash",
-    "personal",
-    "personal_salt",
-    "personal_hash",
-    "previous_hash",
-    "hash",
-)
 # What the columns repeat of the two texts.
 _IN_FACTS = ("about", "about_id", "account_id", "act", "at", "kind", "unlock_request_id", "user_id")
 _IN_PERSONAL = ("actor", "ip")
@@ -87,15 +65,12 @@ def append_all(entries: Iterable[Entry], *, by: Actor) -> int:
         if connection.vendor == "postgresql":
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         sealed, appended = _sealed(entries, by, *head()), 0
-        fields: list[Any] = [LedgerEntry._meta.get_field(name) for name in _COLUMNS]
-        adapt = [field.get_db_prep_save for field in fields]
+        fields = [field for field in LedgerEntry._meta.concrete_fields if not field.primary_key]
+        columns, values = ", ".join(field.attname for field in fields), ", ".join(["%s"] * len(fields))
         while rows := list(islice(sealed, _AT_ONCE)):
             cursor.executemany(
-                f"INSERT INTO unlocks_ledgerentry ({', '.join(_COLUMNS)}) VALUES ({', '.join(['%s'] * len(_COLUMNS))})",
-                [
-                    [prepare(row[name], connection) for prepare, name in zip(adapt, _COLUMNS, strict=True)]
-                    for row in rows
-                ],
+                f"INSERT INTO unlocks_ledgerentry ({columns}) VALUES ({values})",
+                [[field.get_db_prep_save(row[field.attname], connection) for field in fields] for row in rows],
             )
             appended += len(rows)
     return appended
@@ -108,7 +83,7 @@ def head() -> tuple[int, str]:
 
 
 def _sealed(entries: Iterable[Entry], by: Actor, sequence: int, previous: str) -> Iterator[dict[str, Any]]:
-    """Yield the columns of each entry. The history rows of the act are told by the first."""
+    """Yield the columns of each entry. The first one counts the history rows of the act."""
     appended_at = timezone.now()
     ip = LedgerEntry._meta.get_field("ip").get_prep_value(by.ip)  # as the column will hold it
     for entry in entries:
@@ -162,11 +137,6 @@ def seal(previous: str, sequence: int, appended_at: datetime, facts_hash: str, p
     return hmac.new(settings.LEDGER_KEY.encode(), message, hashlib.sha256).hexdigest()
 
 
-def first_fault() -> str:
-    """Recompute the chain from its beginning; return a sentence on the first entry that differs, or ''."""
-    return next((sentence for _, sentence in faults()), "")
-
-
 def faults() -> Iterator[tuple[str, str]]:
     """Recompute the chain from its beginning; yield (kind of fault, a sentence) for each entry that differs.
 
@@ -210,12 +180,12 @@ def erased(entry: LedgerEntry) -> bool:
 
 
 def event_of(entry: LedgerEntry) -> Event:
-    """Return what an entry tells; `events.Altered` when its hashes do not fit what it says."""
+    """Return the event of an entry; `events.Altered` when its hashes do not fit its texts."""
     return events.read(entry) if fits(entry) else events.Altered()
 
 
 def rows_of(entry: LedgerEntry) -> dict[str, int]:
-    """Return how many history rows an entry tells of, by table."""
+    """Return how many history rows an entry records, by table."""
     return json.loads(entry.facts)["rows"]
 
 

@@ -1,4 +1,4 @@
-"""What the ledger tells of: one class for each kind of event.
+"""The events that the ledger records, one class for each kind.
 
 A class names its kind and label, its facts with their types, and which of them are personal. `fact("column")` says
 that a fact repeats a column of the row that the event is about; the audit compares the two, in both directions
@@ -43,9 +43,13 @@ KINDS: dict[str, type["Event"]] = {}
 E = TypeVar("E", bound="Event")
 
 
-def fact(column: str = "", *, personal: bool = False, digests: str = "", **options: Any) -> Any:
-    """Declare a fact. It repeats `column` of the row, and is the SHA-256 (hex) of the column `digests`."""
-    return field(metadata={"column": column, "personal": personal, "digests": digests}, **options)
+def fact(column: str = "", *, personal: bool = False, quoted: bool = False, digests: str = "", **options: Any) -> Any:
+    """Declare a fact. It repeats `column` of the row, or is the SHA-256 (hex) of the column `digests`.
+
+    A `quoted` one is what someone wrote; the timeline quotes it.
+    """
+    metadata = {"column": column, "personal": personal, "quoted": quoted, "digests": digests}
+    return field(metadata=metadata, **options)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,8 +109,8 @@ class Event:
 
     @property
     def quote(self) -> str:
-        """What somebody wrote."""
-        return ""
+        """What someone wrote."""
+        return next((getattr(self, declared.name) for declared in self.declared() if declared.metadata["quoted"]), "")
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(fact,))
@@ -142,7 +146,7 @@ def event(
 
 
 def read(entry: LedgerEntry) -> Event:
-    """Return what an entry tells; `Altered` when its text is none of ours."""
+    """Return the event of an entry; `Altered` when its texts can't be read."""
     try:
         facts, personal = _parsed(entry.facts)["facts"], _parsed(entry.personal)["personal"]
         cls = KINDS[entry.kind]
@@ -166,7 +170,7 @@ class Opened(Event):
     requester: int = fact("requester_id")
     channel: str = fact("channel")
     bypass_reason: str = fact("bypass_reason")
-    reason: str = fact("reason", personal=True)
+    reason: str = fact("reason", personal=True, quoted=True)
     batches: int
     amount: Decimal
 
@@ -176,18 +180,10 @@ class Opened(Event):
         why = _label(UnlockRequest.BypassReason, self.bypass_reason)
         return f" with {_batches(self.batches)}. Channel: {channel}. Why bypassed: {why}"
 
-    @property
-    def quote(self) -> str:
-        return self.reason
-
 
 @event("note", "Note")
 class Note(Event):
-    text: str = fact(personal=True)
-
-    @property
-    def quote(self) -> str:
-        return self.text
+    text: str = fact(personal=True, quoted=True)
 
 
 @event("assigned", "Assigned")
@@ -219,15 +215,11 @@ class Advised(Event):
 )
 class Closed(Event):
     resolution: str = fact("resolution")
-    why: str = fact(personal=True)
+    why: str = fact(personal=True, quoted=True)
 
     @property
     def rest(self) -> str:
         return f": {_label(UnlockRequest.Resolution, self.resolution)}"
-
-    @property
-    def quote(self) -> str:
-        return self.why
 
 
 # The PIN
@@ -437,16 +429,12 @@ class RecordedByPhone(_Agreement):
     required=Q(decision=_DECLINED),
 )
 class Declined(_Consent):
-    why: str = fact(personal=True)
+    why: str = fact(personal=True, quoted=True)
 
     @property
     def rest(self) -> str:
         by = f" by {self.signer}," if self.signer else ","
         return f"{by} terms version {self.terms}"
-
-    @property
-    def quote(self) -> str:
-        return self.why
 
 
 @event(
@@ -459,11 +447,7 @@ class Declined(_Consent):
 )
 class Withdrawn(Event):
     consent: int = fact("consent_id")
-    why: str = fact("why", personal=True)
-
-    @property
-    def quote(self) -> str:
-        return self.why
+    why: str = fact("why", personal=True, quoted=True)
 
 
 @event(
@@ -551,13 +535,15 @@ _OF_AN_ACT = {"at": "at", "actor": "actor", "by_id": "user_id"}
 
 @facts_of
 class Done(Event):
-    """What was done to the batches of one request in one act."""
+    """What was done to the batches of one request in one act; `on_receipt` says so to the customer."""
+
+    on_receipt: ClassVar[str] = ""
 
     batches: int
     amount: Decimal
     numbers: list[str]
     sha256: str
-    why: str = fact("why", personal=True)
+    why: str = fact("why", personal=True, quoted=True)
 
     def recomputed(self, entry: LedgerEntry) -> dict[str, Any]:
         rows = verdicts(entry.act, entry.unlock_request_id)
@@ -571,19 +557,15 @@ class Done(Event):
         more = f" and {self.batches - 5:,} more" if self.batches > 5 else ""
         return f": {_batches(self.batches)} ({shown}{more})"
 
-    @property
-    def quote(self) -> str:
-        return self.why
-
 
 @event("unlocked", "Unlocked", tone="good", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.UNLOCK})
 class Unlocked(Done):
-    pass
+    on_receipt = "Support unlocked {batches}"
 
 
 @event("relocked", "Relocked", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.RELOCK})
 class Relocked(Done):
-    pass
+    on_receipt = "Relocked: {batches}"
 
 
 @event(
@@ -595,7 +577,7 @@ class Relocked(Done):
     holds={"kind": Act.Kind.RE_EXPORT},
 )
 class ReExported(Done):
-    pass
+    on_receipt = "Exported: {batches}"
 
 
 @event("refused", "Unlock refused", tone="wait", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.UNLOCK})

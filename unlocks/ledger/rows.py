@@ -1,6 +1,6 @@
-"""Rows and entries: what the ledger tells of is there and says the same, and nothing is there untold.
+"""Rows and entries: each row that an entry is about agrees with it, and no change is without its entry.
 
-This holds from the moment an entry is written, before any seal covers the row.
+This holds as soon as an entry is written, before any seal covers the row.
 """
 
 from collections import Counter
@@ -18,6 +18,7 @@ from django.db.models import Count, Exists, F, Min, Model, OuterRef, QuerySet, S
 from ..digest import sha256
 from ..models import Act, Batch, ConsentTerms, LedgerEntry
 from ..texts import first_terms
+from ..texts.formats import counted
 from . import chain, events
 
 _AT_ONCE = 500  # SQLite takes no more than 999 parameters in a statement
@@ -29,7 +30,7 @@ def faults() -> Iterator[Fault]:
     """Compare entries with the rows they are about; yield (kind of fault, a sentence) for each that differs."""
     entries = LedgerEntry.objects.order_by("sequence").iterator(chunk_size=_AT_ONCE)
     while some := list(islice(entries, _AT_ONCE)):
-        # An entry that was altered is the chain's to report, and tells of nothing.
+        # The chain reports an altered entry; nothing is compared with it.
         intact = [entry for entry in some if chain.fits(entry)]
         for kind in events.KINDS.values():
             if kind.about:
@@ -102,7 +103,7 @@ def _sum_that_differs(event: events.Event, entry: LedgerEntry) -> str | None:
 
 
 def _acts() -> Iterator[Fault]:
-    """Compare the history with the acts that the ledger tells of: who, from where, when, and how many rows."""
+    """Compare the history with the acts in the ledger: who, from where, when, and how many rows."""
     tables = [model for model in apps.get_app_config("unlocks").get_models() if hasattr(model, "history_object")]
     streams = [_entries_of_acts(), *(_history_of_acts(model) for model in tables)]
     # Acts come in no order that means anything: of each kind of fault the first row is named.
@@ -152,16 +153,9 @@ def _faults_of_act(rows: list[tuple[str, int, int, Any]]) -> Iterator[tuple[str,
             yield f"{table} differs", first, f"History in {table}, row {first}: {finding}."
     for table in sorted(counted_by_entries | found) if entries else ():
         if counted_by_entries[table] != found[table]:
-            finding = f"{_rows_counted(counted_by_entries[table])} of the act of ledger entry {entries[0].sequence}"
-            yield (
-                f"{table} count",
-                entries[0].sequence,
-                f"History in {table}: {finding} should be there, and {found[table]:,} are.",
-            )
-
-
-def _rows_counted(count: int) -> str:
-    return "1 row" if count == 1 else f"{count:,} rows"
+            sequence, rows_due = entries[0].sequence, counted(counted_by_entries[table], "row", "rows")
+            finding = f"{rows_due} of the act of ledger entry {sequence} should be there, and {found[table]:,} are"
+            yield f"{table} count", sequence, f"History in {table}: {finding}."
 
 
 def _who(entry: LedgerEntry) -> tuple[int | None, str, str | None, datetime]:
@@ -169,8 +163,10 @@ def _who(entry: LedgerEntry) -> tuple[int | None, str, str | None, datetime]:
 
 
 def _unlocked() -> Iterator[Fault]:
-    """Compare each unlocked batch with the act that unlocked it, as the ledger tells of that act in its case."""
-    acts = Batch.history.filter(id=OuterRef("pk")).order_by("-history_id").values("history_act")[:1]
+    """Compare each unlocked batch with the act that unlocked it, as the ledger records that act in its case."""
+    # The first act under the present grant: later ones may have changed the batch while it was unlocked.
+    under_grant = Batch.history.filter(id=OuterRef("pk"), grant=OuterRef("grant"))
+    acts = under_grant.order_by("history_id").values("history_act")[:1]
     unlocked = Batch.objects.filter(status=Batch.Status.UNLOCKED).annotate(
         act=Subquery(acts), case=F("grant__consent__unlock_request")
     )

@@ -21,6 +21,7 @@ from ..actors import Actor
 from ..database.guards import declared
 from ..digest import sha256
 from ..models import Act, ConsentLink, LedgerEntry, Verdict
+from ..texts.formats import counted
 from . import chain, events
 
 MARKS = 256  # at most, for a seal of a table: they narrow down where rows differ
@@ -45,14 +46,14 @@ def sealed_columns() -> dict[type[Model], list[str]]:
 def seal_history(*, by: Actor) -> int:
     """Seal the rows of history and evidence written since the last seal; return how many they are.
 
-    Nobody is held up while rows are read: what is up to the last id is final once its writers are done.
+    No one waits while rows are read: rows up to the last id are final once their writers are done.
     Raises OperationalError when they are not after 20 seconds; nothing is sealed then.
     """
     last, tables = _last_seals(), {}
     for model, columns in sealed_columns().items():
         table = model._meta.db_table
         after, covered = last.get(table, (0, columns))
-        # A migration brought other columns: the table is sealed anew from its first row.
+        # A migration changed the columns: seal the table again from its first row.
         after = after if covered == columns else 0
         to = _written_to(model) or 0
         if to > after:
@@ -82,11 +83,6 @@ def faults() -> Iterator[tuple[str, str]]:
                 yield table, fault
 
 
-def first_fault() -> str:
-    """Recompute the seals; return a sentence on the first that does not fit, or ''."""
-    return next((sentence for _, sentence in faults()), "")
-
-
 def _fault(model: type[Model], sealed: dict[str, Any], sequence: int) -> str:
     columns = sealed["columns"]
     if gone := [column for column in columns if not _has(model, column)]:
@@ -108,11 +104,7 @@ def _fault(model: type[Model], sealed: dict[str, Any], sequence: int) -> str:
 def _became(then: int, now: int) -> str:
     if then == now:
         return "was altered"
-    return f"lost {counted(then - now)}" if now < then else f"gained {counted(now - then)}"
-
-
-def counted(rows: int) -> str:
-    return "1 row" if rows == 1 else f"{rows} rows"
+    return f"{'lost' if now < then else 'gained'} {counted(abs(now - then), 'row', 'rows')}"
 
 
 def _has(model: type[Model], column: str) -> bool:
@@ -190,7 +182,7 @@ def _exact(value: Any) -> str:
 
 
 def _written_to(model: type[Model]) -> int | None:
-    """Return the last id of a table, once whoever may have drawn a lower one has committed or given up.
+    """Return the last id of a table, once all transactions with a lower one have committed or rolled back.
 
     Holding one table at a time, and nothing else, this can't come into a deadlock with a verb. On SQLite there is
     one writer, and what it has not committed cannot be seen.

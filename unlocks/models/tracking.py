@@ -1,8 +1,10 @@
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 from uuid import uuid4
 
 from django.db import models
+from simple_history.manager import HistoryManager
 from simple_history.models import HistoricalRecords
 from simple_history.signals import pre_create_historical_record
 
@@ -21,6 +23,15 @@ class Recorded(models.Model):
         abstract = True
 
 
+class _HistoryManager(HistoryManager):
+    """simple-history's manager, put together once: as it is, each `.history` builds the class anew (0.3 ms)."""
+
+    @classmethod
+    @cache
+    def from_queryset(cls, queryset_class: Any, class_name: Any = None) -> Any:
+        return super().from_queryset(queryset_class, class_name)
+
+
 class Tracked(HistoricalRecords):
     """HistoricalRecords as this project keeps them: `Recorded` columns, 64-bit ids, and four indexes a table.
 
@@ -31,6 +42,7 @@ class Tracked(HistoricalRecords):
     def __init__(self, *, no_db_index: list[str], excluded_fields: Iterable[str] = ()) -> None:
         super().__init__(
             bases=[Recorded],
+            history_manager=_HistoryManager,
             history_id_field=models.BigAutoField(),
             no_db_index=no_db_index,
             excluded_fields=list(excluded_fields),

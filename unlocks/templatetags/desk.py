@@ -31,6 +31,11 @@ def tag(tone, text):
     return format_html('<span class="tag {}">{}</span>', tone, text)
 
 
+def nowrap(text):
+    """Keep a text on one line."""
+    return format_html('<span class="nowrap">{}</span>', text)
+
+
 @register.simple_tag
 def recorded_by_phone():
     return tag(*RECORDED_BY_PHONE)

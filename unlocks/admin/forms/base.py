@@ -15,6 +15,11 @@ def text(label, *, missing="", rows=3, help_text="", max_length=2000):
     )
 
 
+def reason(label):
+    """Return the field for a reason that has to be given."""
+    return text(label, rows=2, missing="Give the reason. It stays with the record.")
+
+
 class ContactField(forms.ModelChoiceField):
     """A contact of one account; says of each whether they are an Admin."""
 
@@ -26,6 +31,8 @@ class CaseForm(forms.Form):
     """One verb of a case: who may, when it makes sense, what is typed for it and what is said afterwards."""
 
     verb = title = button = permission = danger = ""
+    # The card of the request page that lists the form; '' for one that a template puts in a place of its own.
+    card = ""
     # The events that the verb records: one that is newer than the page means that it is done already.
     writes = ()
     # Whether the verb has transactions of its own that must not be part of another one.
@@ -38,7 +45,6 @@ class CaseForm(forms.Form):
         self.case = case
         self.user = user
         self.unlock_request = case.unlock_request
-        self.act = None
         self.fields["seen"].initial = case.ledger_head
         self.prepare()
 
@@ -59,5 +65,8 @@ class CaseForm(forms.Form):
         return True
 
     def carry_out(self, by):
-        """Call the verb and return the message that says what happened; in one transaction, unless `by_itself`."""
+        """Call the verb and return the message that says what happened, or the Act that does.
+
+        It runs in one transaction, unless `by_itself`.
+        """
         raise NotImplementedError

@@ -8,9 +8,10 @@ from django.contrib.auth import get_user_model
 from ... import operations, roles
 from ...customer.forms import PinField
 from ...ledger import events
-from ...models import Batch, Contact, UnlockRequest
+from ...models import Act, Batch, Contact, UnlockRequest
 from ...rules import Refusal
-from .base import CaseForm, ContactField, text
+from ...texts.formats import counted
+from .base import CaseForm, ContactField, reason, text
 from .consents import AttachEvidenceForm, RecordByPhoneForm, ResendReceiptForm
 
 LISTED_BATCHES = 50
@@ -48,7 +49,7 @@ class VerifyPinForm(CaseForm):
     button = "Verify the PIN"
     permission = operations.verify_pin.permission
     writes = (events.PinVerified, events.PinWrong, events.PinLocked)
-    by_itself = True  # a try must stay taken whatever happens afterwards
+    by_itself = True  # an attempt has to stay counted if a later step fails
 
     pin = PinField(
         label="Account PIN",
@@ -128,48 +129,66 @@ class RevokeLinkForm(CaseForm):
         return "The consent link is revoked: it opens nothing any more."
 
 
-class UnlockForm(CaseForm):
-    """Leads to the preview; the unlock itself is confirmed there."""
+class PreviewForm(CaseForm):
+    """Leads to the preview of a bulk action (`kind`), where it is confirmed."""
 
+    kind = ""
+    card = "batches"
+
+    @classmethod
+    def picked(cls, case):
+        """Return the batches of the case that it is about."""
+        raise NotImplementedError
+
+
+class UnlockForm(PreviewForm):
     verb = "unlock"
+    kind = Act.Kind.UNLOCK
     title = "Unlock"
-    button = "Unlock…"
     permission = operations.unlock.permission
 
     def prepare(self):
-        self.button = f"Unlock {self.case.ready:,} batch{'' if self.case.ready == 1 else 'es'}…"
+        self.button = f"Unlock {counted(self.case.ready, 'batch', 'batches')}…"
+
+    @classmethod
+    def picked(cls, case):
+        return case.waiting_batches()
 
     @classmethod
     def fits(cls, case, user):
         return case.ready > 0
 
 
-class RelockForm(CaseForm):
-    verb = "relock"
-    title = "Relock"
-    button = "Relock"
-    permission = operations.relock.permission
-    danger = "danger"
+class ActForm(CaseForm):
+    """A bulk action on unlocked batches of the case; `key` makes a second submit the same act."""
 
-    why = text("Why are they relocked?", rows=2, missing="Give the reason. It stays with the record.")
-    key = forms.UUIDField(widget=forms.HiddenInput)
+    card = "batches"
 
-    def prepare(self):
-        self.fields["key"].initial = uuid.uuid4
-        self.button = f"Relock {self.case.unlocked:,}"
+    key = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
 
     @classmethod
     def fits(cls, case, user):
         return case.unlocked > 0
 
+
+class RelockForm(ActForm):
+    verb = "relock"
+    title = "Relock"
+    permission = operations.relock.permission
+    danger = "danger"
+
+    why = reason("Why are they relocked?")
+
+    def prepare(self):
+        self.button = f"Relock {self.case.unlocked:,}"
+
     def carry_out(self, by):
-        self.act = operations.relock(
+        return operations.relock(
             self.case.unlocked_batches(), why=self.cleaned_data["why"], by=by, key=self.cleaned_data["key"]
         )
-        return "Relocked."
 
 
-class ReExportForm(CaseForm):
+class ReExportForm(ActForm):
     verb = "mark_re_exported"
     title = "Mark as re-exported"
     button = "Mark as re-exported"
@@ -182,10 +201,8 @@ class ReExportForm(CaseForm):
         required=False,
         widget=forms.CheckboxSelectMultiple,
     )
-    key = forms.UUIDField(widget=forms.HiddenInput)
 
     def prepare(self):
-        self.fields["key"].initial = uuid.uuid4
         unlocked = self.case.unlocked_batches().order_by("number")
         self.fields["all"].label = f"All {self.case.unlocked:,} that are unlocked"
         if self.case.unlocked > LISTED_BATCHES:
@@ -197,10 +214,6 @@ class ReExportForm(CaseForm):
         if self.case.unlocked <= FEW_BATCHES:
             del self.fields["all"]
 
-    @classmethod
-    def fits(cls, case, user):
-        return case.unlocked > 0
-
     def clean(self):
         cleaned = super().clean()
         if not cleaned.get("all") and not cleaned.get("batches") and "batches" not in self.errors:
@@ -211,8 +224,7 @@ class ReExportForm(CaseForm):
 
     def carry_out(self, by):
         batches = self.case.unlocked_batches() if self.cleaned_data.get("all") else self.cleaned_data["batches"]
-        self.act = operations.mark_re_exported(batches, by=by, key=self.cleaned_data["key"])
-        return "Marked as re-exported."
+        return operations.mark_re_exported(batches, by=by, key=self.cleaned_data["key"])
 
 
 class NoteForm(CaseForm):
@@ -326,7 +338,7 @@ class CloseForm(CaseForm):
     def prepare(self):
         resolutions = UnlockRequest.Resolution
         fitting = [resolutions.ENTERED_MANUALLY, resolutions.NOT_ELIGIBLE, resolutions.EXPIRED]
-        if self.case.was_unlocked:
+        if self.case.ever_unlocked:
             fitting = []
             if self.case.re_exported:
                 fitting.append(resolutions.RE_EXPORTED)
@@ -362,11 +374,11 @@ class CancelForm(CaseForm):
     writes = (events.Closed,)
     danger = "danger"
 
-    why = text("Why is it canceled?", rows=2, missing="Give the reason. It stays with the record.")
+    why = reason("Why is it canceled?")
 
     @classmethod
     def fits(cls, case, user):
-        return case.is_open and not case.was_unlocked
+        return case.is_open and not case.ever_unlocked
 
     def carry_out(self, by):
         operations.close_request(

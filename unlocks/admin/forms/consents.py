@@ -1,4 +1,4 @@
-"""What staff type about a consent: taking one down on the phone, its evidence, its receipt and its certificate."""
+"""The forms about a consent: recording one by phone, its evidence, its receipt and its certificate."""
 
 from django import forms
 from django.conf import settings
@@ -21,7 +21,7 @@ CHANGED = (
 
 
 class EvidenceField(forms.FileField):
-    """A signed paper or a mail. Whether it is taken is judged before anything is recorded; its bytes are `content`."""
+    """A signed paper or an email, validated before anything is recorded; its bytes are `content`."""
 
     widget = forms.FileInput(attrs={"accept": ",".join(f".{extension}" for extension in evidence.EXTENSIONS)})
 
@@ -46,7 +46,7 @@ class EvidenceField(forms.FileField):
 
 
 class WithFile:
-    """A form that takes a file. Browsers send none twice, so that one that was sent in vain has to be chosen anew."""
+    """A form with a file, which has to be chosen again after an error: browsers do not send it twice."""
 
     @property
     def choose_again(self):
@@ -78,7 +78,7 @@ class RecordByPhoneForm(CaseForm):
 
     @classmethod
     def fits(cls, case, user):
-        return case.may_record_by_phone
+        return case.obstacle_to_phone_consent == ""
 
 
 class AnswersForm(WithFile, CaseForm):
@@ -232,7 +232,7 @@ class CertificateForm(ConsentForm):
     title = "Issue a certificate"
     button = "Issue a certificate"
     permission = "unlocks.view_consent"
-    by_itself = True  # drawing a long one takes seconds, in which nobody should wait for it
+    by_itself = True  # a long PDF takes seconds, which is too long to hold locks
 
     def prepare(self):
         newest = self.case.consent.certificates.defer("content", "pdf").first()

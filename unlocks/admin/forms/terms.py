@@ -12,7 +12,7 @@ LONGEST = 20_000
 class TermsForm(forms.Form):
     """The words of a draft. `seen` says which words its writer began with."""
 
-    # Two versions that differ in what nobody sees would look the same.
+    # Versions that differ in invisible characters alone would look the same.
     title = Line(
         joiners=False,
         help_text="Shown above the terms. No placeholders.",
@@ -41,12 +41,6 @@ class TermsForm(forms.Form):
         if problem := wording.terms_problem(text):
             raise forms.ValidationError(problem)
         return text
-
-
-class PublishForm(forms.Form):
-    """The last question before terms are published. `seen` says which words stood on the page."""
-
-    seen = forms.CharField(widget=forms.HiddenInput)
 
 
 class CompareForm(forms.Form):

@@ -76,38 +76,35 @@ class Command(BaseCommand):
             user = get_user_model().objects.create_user(username, password=password, is_staff=True)
             user.groups.add(Group.objects.get(name=group))
         get_user_model().objects.create_superuser("admin", password="unlock-as-admin")  # noqa: S106
-        draw = Random(20261101)  # noqa: S311
-        desk = Actor.desk()
+        self.draw, self.desk = Random(20261101), Actor.desk()  # noqa: S311
         with transaction.atomic():
-            accounts = [self._account(*row, draw, desk) for row in ACCOUNTS]
-            chain.append(events.Imported(source="the sample data"), by=desk)
+            accounts = [self._account(*row) for row in ACCOUNTS]
+            chain.append(events.Imported(source="the sample data"), by=self.desk)
         self._cases(accounts)
 
-    def _account(self, number, name, software, admin, email, pin, draw, desk):
+    def _save(self, row):
+        return history.save(row, by=self.desk, why="Sample data")
+
+    def _account(self, number, name, software, admin, email, pin):
         account = Account(number=number, name=name, accounting_software=software)
         if pin:
             account.pin_hash, account.pin_issued_at = make_password(pin), timezone.now()
-        history.save(account, by=desk, why="Sample data")
-        for contact, address, is_admin in [
-            (admin, email, True),
-            ("Front Desk", f"office@{email.partition('@')[2]}", False),
-        ]:
-            history.save(
-                Contact(account=account, name=contact, email=address, phone="(555) 010-0100", is_admin=is_admin),
-                by=desk,
-                why="Sample data",
-            )
-        today = timezone.localdate()
-        for place in range(12):
-            code, kind_name, kind = KINDS[place % len(KINDS)]
-            day = today - timedelta(days=3 + place * 2)
-            status = ["bypassed"] * 8 + ["exported", "posted", "bypassed", "pending"]
-            self._batch(account, f"{day:%Y%m%d}-{code}", kind_name, kind, status[place], day, place == 10, draw, desk)
+        self._save(account)
+        office = f"office@{email.partition('@')[2]}"
+        for contact, address, is_admin in [(admin, email, True), ("Front Desk", office, False)]:
+            phone = "(555) 010-0100"
+            self._save(Contact(account=account, name=contact, email=address, phone=phone, is_admin=is_admin))
+        statuses = ["bypassed"] * 8 + ["exported", "posted", "bypassed", "pending"]
+        for index, status in enumerate(statuses):
+            code, kind_name, kind = KINDS[index % len(KINDS)]
+            day = timezone.localdate() - timedelta(days=3 + index * 2)
+            self._batch(account, f"{day:%Y%m%d}-{code}", kind_name, kind, status, day, period_closed=index == 10)
         return account
 
-    def _batch(self, account, number, name, kind, status, day, period_closed, draw, desk):
+    def _batch(self, account, number, name, kind, status, day, *, period_closed):
+        draw = self.draw
         items = [Decimal(draw.randint(4_500, 190_000)) / 100 for _ in range(draw.randint(3, 14))]
-        batch = history.save(
+        batch = self._save(
             Batch(
                 account=account,
                 number=number,
@@ -119,26 +116,22 @@ class Command(BaseCommand):
                 bypassed_on=day + timedelta(days=1) if status == "bypassed" else None,
                 exported_on=day + timedelta(days=1) if status == "exported" else None,
                 period_closed=period_closed,
-            ),
-            by=desk,
-            why="Sample data",
+            )
         )
-        for place, amount in enumerate(items, start=1):
+        for position, amount in enumerate(items, start=1):
             line = {"sku": "SVC", "description": "Service call", "quantity": "1", "total": str(amount)}
-            history.save(
+            self._save(
                 BatchItem(
                     batch=batch,
                     kind=kind,
-                    number=f"{number[2:8]}{place:03d}",
+                    number=f"{number[2:8]}{position:03d}",
                     date=day - timedelta(days=1),
                     customer=draw.choice(CUSTOMERS),
                     amount=amount,
                     memo="",
                     export_id=f"QBO-{draw.randint(1000, 9999)}" if draw.random() < 0.02 else "",
                     lines=canonical([line]),
-                ),
-                by=desk,
-                why="Sample data",
+                )
             )
 
     def _cases(self, accounts):
@@ -159,7 +152,7 @@ class Command(BaseCommand):
         # Ready to unlock.
         ready = self._open(blue_ridge, 4, agent, "by_mistake", "Bypassed by a new bookkeeper.")
         self._agree(ready, self._ask(ready, agent), "730264", "Controller")
-        # Ready too, on a consent that the agent took down on the phone: another person has to unlock.
+        # Ready too, on a consent that the agent recorded by phone: another person has to unlock.
         if settings.PHONE_CONSENT:
             phoned = self._open(cedar, 2, agent, "by_mistake", "On the road, without email; calls from the van.")
             operations.record_advice(phoned, advice=UnlockRequest.Advice.WANTS_EXPORT, by=agent)
@@ -214,26 +207,21 @@ class Command(BaseCommand):
         )
 
     def _say(self):
-        say, number = self.stdout.write, ACCOUNTS[0][0]
-        say("")
-        say("  TRIAL RUN: sample data, passwords that everybody knows, one machine. Not for real customers.")
-        say("")
-        say(f"  The desk        {settings.PUBLIC_URL}{reverse('admin:index')}")
+        say, (number, name, *_, pin) = self.stdout.write, ACCOUNTS[0]
+        say("\n  TRIAL RUN: sample data, passwords that everybody knows, one machine. Not for real customers.")
+        say(f"\n  The desk        {settings.PUBLIC_URL}{reverse('admin:index')}")
         for username, (group, password) in USERS.items():
             say(f"  {group:<14}  {username} / {password}")
         say("  Administrator   admin / unlock-as-admin")
         if url := self._fresh_link(number):
-            say("")
-            say("  As the customer, in another browser or a private window:")
+            say("\n  As the customer, in another browser or a private window:")
             say(f"  {url}")
-            say(f"  The account PIN of {ACCOUNTS[0][1]} is {ACCOUNTS[0][5]}.")
-        say("")
-        say(f"  Account PINs    {', '.join(f'{row[1]} {row[5]}' for row in ACCOUNTS if row[5])}")
-        say(f"  Emails are files in {settings.BASE_DIR / 'var' / 'mail'}")
-        say("")
+            say(f"  The account PIN of {name} is {pin}.")
+        say(f"\n  Account PINs    {', '.join(f'{row[1]} {row[5]}' for row in ACCOUNTS if row[5])}")
+        say(f"  Emails are files in {settings.BASE_DIR / 'var' / 'mail'}\n")
 
     def _fresh_link(self, number):
-        """Send the waiting sample case a new link: the old one's address is in nobody's hands."""
+        """Send the waiting sample case a new link: the address of the old one was not stored."""
         waiting = UnlockRequest.objects.filter(
             account__number=number, status=UnlockRequest.Status.AWAITING_CONSENT
         ).first()

@@ -3,6 +3,7 @@ from django.db import OperationalError
 
 from ...actors import Actor
 from ...ledger import seals
+from ...texts.formats import counted
 
 
 class Command(BaseCommand):
@@ -18,4 +19,5 @@ class Command(BaseCommand):
             raise CommandError(
                 f"Nothing was sealed: the database was busy ({' '.join(str(error).split())}). Run it again."
             ) from error
-        self.stdout.write(f"Sealed {seals.counted(rows)} of history and evidence." if rows else "Nothing new to seal.")
+        sealed = f"Sealed {counted(rows, 'row', 'rows')} of history and evidence."
+        self.stdout.write(sealed if rows else "Nothing new to seal.")

@@ -3,6 +3,7 @@ from pathlib import Path
 from django.core.management.base import BaseCommand, CommandError
 
 from ...ledger import anchors, chain, seals, verify
+from ...texts.formats import counted
 
 NEXT = (
     "What to do now: stop unlocking and keep this database as it is (copy it, change nothing). Then compare it with "
@@ -42,8 +43,8 @@ class Command(BaseCommand):
             "every guard is in place."
         )
         if rows := seals.unsealed():
-            unsealed = f"{seals.counted(rows)} of history and evidence"
-            self.stdout.write(f"Not sealed yet: {unsealed}. “manage.py seal_history” does it.")
+            unsealed = counted(rows, "row", "rows")
+            self.stdout.write(f"Not sealed yet: {unsealed} of history and evidence. “manage.py seal_history” does it.")
 
     def _heads(self, path):
         try:
