@@ -1059,8 +1059,6 @@ def a_batch_that_no_line_asks_for(scene):
     write(ConsentedBatch(**covered))
 
 
-
-
 @refuses("consented_batch_is_of_its_request")
 def by_a_consent_that_was_declined(scene):
     """Another consent of the same request was agreed."""

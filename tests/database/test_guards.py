@@ -146,7 +146,10 @@ class TestMissing:
                     "CREATE FUNCTION yes(varchar, varchar) RETURNS bool LANGUAGE sql AS 'SELECT true'",
                     "CREATE OPERATOR = (LEFTARG = varchar, RIGHTARG = varchar, FUNCTION = yes)",
                 ],
-                ["function yes(character varying,character varying)", "operator =(character varying,character varying)"],
+                [
+                    "function yes(character varying,character varying)",
+                    "operator =(character varying,character varying)",
+                ],
             ),
             (
                 ["ALTER TABLE unlocks_batch DROP CONSTRAINT unlocks_batch_grant_iff_unlocked"],
@@ -161,7 +164,10 @@ class TestMissing:
                 ["unlocks_batch_exported_has_day"],
             ),
             (["DROP INDEX unlocks_line_one_open_request"], ["unlocks_line_one_open_request"]),
-            (["ALTER TABLE unlocks_account DROP CONSTRAINT unlocks_account_number_key"], ["unique unlocks_account.number"]),
+            (
+                ["ALTER TABLE unlocks_account DROP CONSTRAINT unlocks_account_number_key"],
+                ["unique unlocks_account.number"],
+            ),
         ],
     )
     def test_names_what_blinds_them_on_postgresql(self, statements, named):
@@ -315,10 +321,17 @@ class TestTheDesksRole:
         """A guard on a table of one's own would cast its column, with a cast of one's own, as the guard's owner."""
         run("RESET ROLE")
         if power == "TEMPORARY":
-            run(f"GRANT TEMPORARY ON DATABASE {connection.settings_dict['NAME']} TO test_desk", "SET LOCAL ROLE test_desk")
+            run(
+                f"GRANT TEMPORARY ON DATABASE {connection.settings_dict['NAME']} TO test_desk",
+                "SET LOCAL ROLE test_desk",
+            )
             run("CREATE TEMP TABLE bait (id bigint)")
         else:
-            run("GRANT CREATE ON SCHEMA public TO test_desk", "SET LOCAL ROLE test_desk", "CREATE TABLE bait (id bigint)")
+            run(
+                "GRANT CREATE ON SCHEMA public TO test_desk",
+                "SET LOCAL ROLE test_desk",
+                "CREATE TABLE bait (id bigint)",
+            )
         with pytest.raises(DatabaseError, match="permission denied for function"), transaction.atomic():
             run(
                 "CREATE TRIGGER hung AFTER UPDATE ON bait REFERENCING NEW TABLE AS new_rows OLD TABLE AS old_rows "
