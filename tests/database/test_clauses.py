@@ -1260,7 +1260,10 @@ def test_every_guard_has_rows():
     names = [(row.guard, row.name) for row in ROWS]
     assert len(names) == len(set(names))
     by_table = {*declared.append_only_tables(), *declared.NEVER_DELETED}
-    assert {row.guard for row in ROWS} == {guard.name for guard in declared.GUARDS} | by_table
+    guarded = names_of_guards() | by_table
+    without = guarded - {row.guard for row in ROWS}
+    assert not without, f"Add rows above, a @refuses and an @allows for each clause, for {', '.join(without)}."
+    assert {row.guard for row in ROWS} == guarded
 
 
 @pytest.mark.parametrize("row", list(_each()))
