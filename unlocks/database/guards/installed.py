@@ -14,7 +14,7 @@ _DIALECTS = {"sqlite": sqlite, "postgresql": postgresql}
 
 
 def missing(using="default"):
-    """Return the names of what keeps the promise and is absent, disabled or altered, and of what could blind it, sorted.
+    """Return the names of what keeps the promise and is absent or altered, and of what could blind it, sorted.
 
     These are the guards, the constraints of the models, and whatever else the database runs or asks on a change that
     the desk did not put there. Empty: the promise is kept.
