@@ -7,7 +7,7 @@ bin = $(VENV)/bin
 desk = http://127.0.0.1:$(PORT)
 trial = UNLOCK_DESK_TRIAL=1 PHONE_CONSENT=1 DATABASE_URL=sqlite:///var/desk.sqlite3 PUBLIC_URL=$(desk)
 # Made-up values in the shape of production's, so that the deployment checks judge the settings that production gets.
-production = env -u UNLOCK_DESK_TRIAL -u DEBUG DATABASE_URL=sqlite://:memory: ALLOWED_HOSTS=desk.example \
+production = env -u UNLOCK_DESK_TRIAL -u DEBUG DATABASE_URL=sqlite:///var/check.sqlite3 ALLOWED_HOSTS=desk.example \
 	PUBLIC_URL=https://desk.example EMAIL_URL=smtp+tls://mail.example:587 LEDGER_KEY=made-up-for-this-check \
 	SECRET_KEY=made-up-for-this-check-0123456789-abcdefghijklmnopqrstuvwxyz
 # A database of its own beside this one, test_unlock_desk, is made and dropped.
@@ -53,6 +53,8 @@ lint: $(VENV)/dev.stamp ## Check style, settings and migrations.
 	@$(bin)/ruff format --check --quiet . || { echo "Unformatted Python: run make format."; exit 1; }
 	@$(bin)/djlint --lint --quiet templates
 	@UNLOCK_DESK_TRIAL=1 $(bin)/mypy --no-error-summary
+	@mkdir -p var && rm -f var/check.sqlite3*
+	@$(production) $(bin)/python manage.py migrate --verbosity 0
 	@$(production) $(bin)/python manage.py check --deploy --fail-level WARNING
 	@$(production) $(bin)/python manage.py makemigrations --check --dry-run
 

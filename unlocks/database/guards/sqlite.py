@@ -21,10 +21,8 @@ _NAMES = {
 
 
 def expected(connection):
-    """Return {name: SQL} of the triggers that should be there, for the tables that are there."""
-    tables = set(connection.introspection.table_names())
-    triggers = chain(_judging(), _blanking(), _growing(), _staying())
-    return {name: sql for name, table, sql in triggers if table in tables}
+    """Return {name: SQL} of the triggers that should be there."""
+    return {name: sql for name, _, sql in _triggers()}
 
 
 def stored(connection):
@@ -59,7 +57,12 @@ def removals(connection):
 
 
 def statements(connection):
-    return [*removals(connection), *expected(connection).values()]
+    tables = set(connection.introspection.table_names())  # not all of them, after migrating to zero
+    return [*removals(connection), *(sql for _, table, sql in _triggers() if table in tables)]
+
+
+def _triggers():
+    return chain(_judging(), _blanking(), _growing(), _staying())
 
 
 def _trigger(name, table, timing, event, then, when="", of=()):
