@@ -315,7 +315,7 @@ GUARDS = [
         "WHERE c.id = {new}.consent_id AND c.decision = 'agreed' AND l.id = {new}.requested_batch_id "
         "AND b.id = {new}.batch_id AND {new}.fingerprint <> '' AND b.fingerprint = {new}.fingerprint "
         "AND b.number = {new}.number AND b.name = {new}.name AND b.total = {new}.total "
-        "AND b.item_count = {new}.item_count AND {new}.position BETWEEN 1 AND c.batch_count)",
+        "AND b.item_count = {new}.item_count AND {new}.position > 0 AND {new}.position <= c.batch_count)",
         "A consent covers the batches of its own request as they stood, and no more of them than were shown.",
     ),
     Guard(
