@@ -133,7 +133,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
             until if batch.unlocked_until else "",
         )
 
-    @admin.display(description="Verdict")
+    @admin.display(description="Can it be unlocked?")
     def verdict_text(self, batch):
         return format_html(
             "{} {}{}",

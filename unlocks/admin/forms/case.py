@@ -255,7 +255,7 @@ class NoteForm(CaseForm):
 class TakeForm(CaseForm):
     verb = "take"
     title = "Take this request"
-    button = "Take it"
+    button = "Assign to me"
     permission = operations.assign.permission
     writes = (events.Assigned,)
 
