@@ -44,8 +44,9 @@ CONSENT_LINK_LIFETIME = timedelta(hours=env.int("CONSENT_LINK_HOURS", default=72
 CONSENT_LIFETIME = timedelta(hours=env.int("CONSENT_HOURS", default=72))
 UNLOCK_WINDOW = timedelta(hours=env.int("UNLOCK_WINDOW_HOURS", default=24))
 PIN_VERIFICATION_LIFETIME = timedelta(minutes=30)
-# The vendor's policy: may staff take a consent down on the phone? It is the weaker kind, and says so everywhere.
+# The vendor's policy: may staff record a consent by phone, and see the consent link that they send?
 PHONE_CONSENT = env.bool("PHONE_CONSENT", default=False)
+SHOW_CONSENT_LINK = env.bool("SHOW_CONSENT_LINK", default=False)
 EVIDENCE_MAX_BYTES = 10 * 1024 * 1024
 # The public check page: the largest file, and how many checks one network may make in how long.
 CHECK_MAX_BYTES = 20 * 1024 * 1024

@@ -1041,7 +1041,10 @@ def recorded_by_phone_against_the_policy(scene):
 
 @attack(Refusal.LINK_SEEN, needs_guards=False)
 def pin_typed_for_one_request_with_the_link_of_another_in_hand(scene):
-    """With both, one agent could agree for the customer. The agent was shown the link of the awaiting case."""
+    """With both, one agent could agree for the customer."""
+    by, case = factories.acting(scene.agent), scene.awaiting
+    with override_settings(SHOW_CONSENT_LINK=True):
+        operations.send_consent_link(case.unlock_request, contact=case.admin, by=by)
     operations.verify_pin(scene.ready.unlock_request, pin=factories.PIN, by=factories.acting(scene.agent))
 
 

@@ -196,13 +196,17 @@ def case_awaiting(agent, **fields):
     """Open a request whose consent link has been sent; its address is the case's `url`."""
     case = open_case(agent, **fields)
     operations.record_advice(case.unlock_request, advice="wants_export", by=acting(agent))
-    case.url = operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent))
+    case.url = operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent)).url
     return case.refresh()
 
 
 def case_consented(agent, *, pin=PIN, **fields):
     """Walk a request up to the customer's consent, given through the link with the account's PIN."""
-    case = case_awaiting(agent, **fields)
+    return agree(case_awaiting(agent, **fields), pin=pin)
+
+
+def agree(case, *, pin=PIN):
+    """Have the customer agree through the case's link."""
     link, by = case.link, customer(case.admin)
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin=pin, by=by)

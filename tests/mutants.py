@@ -262,6 +262,7 @@ _RULE = {
     "eligible",
     "judged",
     "judged_unlocked",
+    "_could_have_agreed",
     "entered_by",
     "has_possible_duplicates",
 }

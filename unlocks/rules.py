@@ -20,7 +20,17 @@ from django.db.models import (
 )
 from django.utils import timezone
 
-from .models import Account, Batch, BatchItem, ConsentWithdrawal, Contact, RequestedBatch, UnlockRequest
+from .models import (
+    Account,
+    Batch,
+    BatchItem,
+    ConsentLink,
+    ConsentWithdrawal,
+    Contact,
+    LedgerEntry,
+    RequestedBatch,
+    UnlockRequest,
+)
 from .texts import formats
 
 
@@ -51,6 +61,11 @@ class Refusal(TextChoices):
     OWN_RECORDING = (
         "own_recording",
         "You recorded this consent yourself, so another person has to unlock ({unlock_request}).",
+    )
+    OWN_CUSTOMER = (
+        "own_customer",
+        "You were shown a consent link of this request or typed a PIN for it, so another person has to unlock "
+        "({unlock_request}).",
     )
     NOT_UNLOCKED = "not_unlocked", "Not unlocked."
 
@@ -131,9 +146,23 @@ class Refusal(TextChoices):
     BUSY = "busy", "Someone else was changing the same batches. Nothing was changed. Try again."
 
 
+# What a colleague may do all the same.
+BY_ANOTHER_PERSON = (Refusal.OWN_RECORDING, Refusal.OWN_CUSTOMER)
+
 # Subqueries, not joins: PostgreSQL plans at most eight joined tables well, and would otherwise judge every batch.
 _INACTIVE = Exists(Account.objects.filter(pk=OuterRef("account"), active=False))
 _WITHDRAWN = Exists(ConsentWithdrawal.objects.filter(consent=OuterRef("line__consented__consent")))
+
+# Kinds of ledger entries that say that somebody typed a PIN.
+PIN_TRIES = ("pin_verified", "pin_wrong")
+
+
+def _could_have_agreed(user: User) -> Q:
+    """Whether `user` held the customer's link, or typed a PIN: alone they could have agreed for the customer."""
+    seen = ConsentLink.objects.filter(unlock_request=OuterRef("line__unlock_request"), shown_to=user)
+    tried = LedgerEntry.objects.filter(unlock_request=OuterRef("line__unlock_request"), user=user, kind__in=PIN_TRIES)
+    return Q(Exists(seen)) | Q(Exists(tried))
+
 
 _STATUS = [
     When(status=Batch.Status.EXPORTED, then=Value(Refusal.EXPORTED)),
@@ -175,6 +204,7 @@ def judged(batches: QuerySet[Batch], *, by: User, at: datetime | None = None) ->
             When(line__consented__consent__valid_until__lte=at, then=Value(Refusal.CONSENT_EXPIRED)),
             When(~Q(fingerprint=F("line__consented__fingerprint")), then=Value(Refusal.CHANGED)),
             When(line__consented__consent__recorded_by=by, then=Value(Refusal.OWN_RECORDING)),
+            When(_could_have_agreed(by), then=Value(Refusal.OWN_CUSTOMER)),
         ),
         open_request=F("line__unlock_request_id"),
     )
@@ -202,8 +232,8 @@ def sentence(code: str, batch: Batch | None = None, **facts: Any) -> str:
 
 def short_name(code: str) -> str:
     """Name a refusal in a word or two, for a group of batches, such as "Period closed"."""
-    if code == Refusal.OWN_RECORDING:
-        return "Recorded by the same person"
+    if code in BY_ANOTHER_PERSON:
+        return "Someone else must unlock"
     known = Refusal(code).name if code in Refusal.values else code
     return known.replace("_", " ").capitalize()
 

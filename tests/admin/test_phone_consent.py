@@ -76,7 +76,10 @@ def kinds(case):
 # The way there
 
 
-def test_who_was_shown_the_link_is_told_why_they_type_no_pin(agent, second_agent_client, agent_client, advised):
+def test_who_was_shown_the_link_sees_why_they_type_no_pin(
+    agent, second_agent_client, agent_client, advised, settings
+):
+    settings.SHOW_CONSENT_LINK = True
     operations.send_consent_link(advised.unlock_request, contact=advised.admin, by=factories.acting(agent))
     page = agent_client.get(page_of(advised)).content.decode()
     assert 'name="verb" value="verify_pin"' not in page
@@ -93,7 +96,8 @@ def test_who_was_shown_the_link_is_told_why_they_type_no_pin(agent, second_agent
     assert 'name="verb" value="verify_pin"' in agent_client.get(page_of(advised)).content.decode()
 
 
-def test_a_pin_typed_all_the_same_is_refused_on_top(agent, agent_client, advised):
+def test_a_pin_typed_all_the_same_is_refused_on_top(agent, agent_client, advised, settings):
+    settings.SHOW_CONSENT_LINK = True
     operations.send_consent_link(advised.unlock_request, contact=advised.admin, by=factories.acting(agent))
     response = post(agent_client, advised, "verify_pin", pin=factories.PIN)
     assert response.status_code == 422
@@ -412,7 +416,7 @@ def test_whoever_took_it_down_unlocks_nothing(agent, agent_client, recorded_by_p
     response = post(agent_client, recorded_by_phone, "unlock")
     preview = agent_client.get(response.url)
     assert preview.context["ready"]["n"] == 0
-    assert [group["name"] for group in preview.context["groups"]] == ["Recorded by the same person"]
+    assert [group["name"] for group in preview.context["groups"]] == ["Someone else must unlock"]
     agent_client.post(response.url, {"key": preview.context["form"]["key"].value()})
     assert {batch.status for batch in recorded_by_phone.refresh().batches} == {"bypassed"}
 

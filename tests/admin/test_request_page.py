@@ -81,7 +81,7 @@ def test_the_next_action_follows_the_case(agent, agent_client, case):
     assert next_verb(agent_client, case) == "advise"
     operations.record_advice(case.unlock_request, advice="wants_export", by=by)
     assert next_verb(agent_client, case) == "send_link"
-    case.url = operations.send_consent_link(case.unlock_request, contact=case.admin, by=by)
+    case.url = operations.send_consent_link(case.unlock_request, contact=case.admin, by=by).url
     assert next_verb(agent_client, case) is None
     operations.revoke_consent_link(case.unlock_request, by=by)
     assert next_verb(agent_client, case) == "send_link"
@@ -169,7 +169,12 @@ def test_a_double_click_takes_one_try_of_the_pin(agent_client, advised):
     assert advised.account.pin_failures == 1
 
 
-def test_the_consent_link_is_shown_once(agent_client, advised, mailoutbox):
+def test_the_consent_link_is_not_shown(agent_client, advised):
+    assert "consent-link" not in done(agent_client, advised, "send_link", contact=advised.admin.pk)
+
+
+def test_the_consent_link_is_shown_once(agent_client, advised, settings):
+    settings.SHOW_CONSENT_LINK = True
     page = done(agent_client, advised, "send_link", contact=advised.admin.pk)
     link = advised.refresh().link
     assert 'readonly value="http' in page
@@ -404,7 +409,10 @@ def test_more_than_can_be_listed_are_marked_by_one_tick(agent, agent_client):
 
 
 def test_each_batch_says_whether_it_can_be_unlocked_also_once_unlocked(agent, agent_client):
-    assert '<th scope="col">Can it be unlocked?</th>' in agent_client.get(page_of(factories.case_unlocked(agent))).content.decode()
+    assert (
+        '<th scope="col">Can it be unlocked?</th>'
+        in agent_client.get(page_of(factories.case_unlocked(agent))).content.decode()
+    )
 
 
 def test_an_onlooker_is_told_whose_step_is_next(agent, auditor_client):

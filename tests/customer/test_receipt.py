@@ -272,7 +272,7 @@ def test_a_second_click_changes_nothing_and_says_so(client, case):
 def test_an_earlier_consent_of_the_request_withdraws_the_later_one_too_and_says_so_first(client, agent):
     case = factories.case_consented(agent)
     first, receipt = case.consent, case.receipt
-    url = operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent))
+    url = operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent)).url
     by = factories.customer(case.admin)
     link = operations.open_consent_link(case.link, by=by)
     operations.verify_customer_pin(link, pin=factories.PIN, by=by)

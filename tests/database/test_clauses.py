@@ -397,8 +397,48 @@ def withdrawn_while_an_earlier_consent_of_the_request_stands(scene):
 
 @refuses("batch_unlocked_only_with_consent")
 def by_the_person_who_recorded_the_consent(scene):
+    # By what the consent says alone: they typed the PIN as well.
+    LedgerEntry.objects.filter(user=scene.agent).update(user=scene.second)
     yield
     unlock(scene.by_phone.batch, grant(scene.by_phone), scene.agent)
+
+
+@not_ready
+def by_the_person_who_was_shown_the_link(scene, consented, requested):
+    change(ConsentLink, scene.ready.consent.link, shown_to=scene.agent)
+
+
+for _kind in ("pin_verified", "pin_wrong"):
+
+    @refuses("batch_unlocked_only_with_consent", f"by_the_person_of_{_kind}")
+    def _by_the_person_who_typed_a_pin(scene, kind=_kind):
+        entry_like(scene, kind, scene.ready, scene.agent)
+        yield
+        unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+
+
+def entry_like(scene, kind, case, user):
+    """Write a ledger entry of that kind, about that case and by that person."""
+    newest = LedgerEntry.objects.order_by("-sequence").first()
+    follows = {"sequence": newest.sequence + 1, "previous_hash": newest.hash, "hash": "f" * 64}
+    write(ledger_entry(newest, kind=kind, unlock_request_id=case.unlock_request.pk, user_id=user.pk, **follows))
+
+
+@allows("batch_unlocked_only_with_consent", "by_another_than_who_typed_a_pin")
+def _by_another(scene):
+    entry_like(scene, "pin_wrong", scene.ready, scene.second)
+    entry_of_another_kind = LedgerEntry.objects.filter(kind="opened", unlock_request=scene.ready.unlock_request)
+    assert entry_of_another_kind.filter(user=scene.agent).exists()
+    yield
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+
+
+@allows("batch_unlocked_only_with_consent", "by_who_typed_a_pin_for_another_request")
+def _for_another_request(scene):
+    entry_like(scene, "pin_wrong", scene.neighbour, scene.agent)
+    change(ConsentLink, scene.neighbour.consent.link, shown_to=scene.agent)
+    yield
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
 
 
 # --- While it is unlocked, and after ----------------------------------------------------------------------------------

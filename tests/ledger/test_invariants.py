@@ -200,6 +200,15 @@ def _null_against_a_value(agent):
     Batch.objects.filter(pk=make_batch().pk).update(bypassed_on=None, status="posted")
 
 
+def _shown_the_link(agent):
+    ConsentLink.objects.filter(unlock_request=case_unlocked(agent).unlock_request).update(shown_to=agent)
+
+
+def _typed_a_pin(agent):
+    case = case_unlocked(agent)
+    LedgerEntry.objects.filter(kind="pin_verified", unlock_request=case.unlock_request).update(user=agent)
+
+
 def _opening_unrecorded(agent):
     case_awaiting(agent).unlock_request.links.update(first_opened_at=timezone.now())
 
@@ -216,6 +225,8 @@ OFFENCES = {
     "unlocked without an agreed consent of its account for this batch": [_without_consent],
     "unlocked under a withdrawn consent": [_withdrawn],
     "unlocked by the person who recorded the consent by phone": [_own_recording],
+    "unlocked by a person who was shown a consent link of the request": [_shown_the_link],
+    "unlocked by a person who typed a PIN for the request": [_typed_a_pin],
     "unlocked, but no open request shows it": [_no_line],
     "shown as unlocked, but its batch is not": [_line_alone],
     "fingerprint does not fit the content": [_fingerprint],

@@ -111,7 +111,7 @@ def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
         "link": {
             "sent_at": iso(link.sent_at),
             "sent_by": "agent",
-            "shown_to": "agent",
+            "shown_to": None,
             "expires_at": iso(link.expires_at),
             "first_opened_at": iso(link.first_opened_at),
             "first_opened_ip": None,

@@ -1,8 +1,20 @@
 """Staff can not agree for a customer: by no contact of their own making, nor with PIN and link in one hand."""
 
+from contextlib import suppress
+
 import pytest
 
-from tests.factories import PIN, acting, case_awaiting, customer, make_account, make_contact, open_case
+from tests.factories import (
+    PIN,
+    acting,
+    agree,
+    case_awaiting,
+    case_consented,
+    customer,
+    make_account,
+    make_contact,
+    open_case,
+)
 from unlocks import history, operations
 from unlocks.models import Consent, ConsentLink
 from unlocks.operations import Refused
@@ -44,15 +56,50 @@ def test_whoever_changed_only_the_phone_may(agent, manager):
     assert operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(manager))
 
 
-def test_whoever_typed_the_pin_is_not_shown_the_link(agent, second_agent):
+def shown_to(case, user):
+    return operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(user)).shown_to
+
+
+def test_no_one_is_shown_the_link(agent):
+    assert shown_to(advised(agent), agent) is None
+
+
+@pytest.mark.parametrize("pin", [PIN, "000000"])
+def test_whoever_typed_a_pin_is_not_shown_the_link(agent, second_agent, settings, pin):
+    settings.SHOW_CONSENT_LINK = True
     case = advised(agent)
-    operations.verify_pin(case.unlock_request, pin=PIN, by=acting(agent))
+    with suppress(Refused):
+        operations.verify_pin(case.unlock_request, pin=pin, by=acting(agent))
 
-    assert operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent)) == ""
-    assert operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(second_agent)) != ""
+    assert (shown_to(case, agent), shown_to(case, second_agent)) == (None, second_agent)
 
 
-def test_whoever_was_shown_the_link_types_no_pin(agent, second_agent):
+def test_whoever_was_shown_the_link_unlocks_nothing(agent, second_agent, settings):
+    settings.SHOW_CONSENT_LINK = True
+    case = case_consented(agent)
+
+    assert refusals(case, agent) == {Refusal.OWN_CUSTOMER}
+    assert refusals(case, second_agent) == {""}
+
+
+@pytest.mark.parametrize("pin", [PIN, "000000"])
+def test_whoever_typed_a_pin_for_the_request_unlocks_nothing(agent, second_agent, pin):
+    case = advised(agent)
+    with suppress(Refused):
+        operations.verify_pin(case.unlock_request, pin=pin, by=acting(agent))
+    case.url = operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent)).url
+    agree(case)
+
+    assert refusals(case, agent) == {Refusal.OWN_CUSTOMER}
+    assert refusals(case, second_agent) == {""}
+
+
+def refusals(case, user):
+    return set(operations.unlock(case.rows, by=acting(user)).verdicts.values_list("refusal", flat=True))
+
+
+def test_whoever_was_shown_the_link_types_no_pin(agent, second_agent, settings):
+    settings.SHOW_CONSENT_LINK = True
     case = case_awaiting(agent)
 
     with pytest.raises(Refused) as refused:
@@ -62,7 +109,8 @@ def test_whoever_was_shown_the_link_types_no_pin(agent, second_agent):
     assert operations.verify_pin(case.unlock_request, pin=PIN, by=acting(second_agent)).pin_typed_by == "agent"
 
 
-def test_a_link_of_another_request_of_the_account_counts_as_well(agent, second_agent):
+def test_a_link_of_another_request_of_the_account_counts_as_well(agent, second_agent, settings):
+    settings.SHOW_CONSENT_LINK = True
     shown = case_awaiting(agent)
     other = open_case(agent, account=shown.account)
 

@@ -265,13 +265,13 @@ def test_a_link_that_is_out_ends_with_it(agent, second_agent):
     assert operations.link_state(case.link) == "revoked"
 
 
-def test_a_second_time_replaces_the_first(agent, second_agent):
+def test_a_second_time_replaces_the_first(agent, second_agent, manager):
     case = case_recorded_by_phone(agent)
     first = case.consent
     record_by_phone(case, second_agent)
     assert [line.consented.consent for line in case.unlock_request.lines.all()] == [case.consent, case.consent]
     assert first != case.consent
-    act = operations.unlock(case.rows, by=acting(agent))
+    act = operations.unlock(case.rows, by=acting(manager))
     assert set(act.verdicts.values_list("refusal", flat=True)) == {""}
 
 

@@ -96,13 +96,13 @@ class Case:
         return self._verdict_counts.get("", 0)
 
     @property
-    def own_recording(self):
-        """How many only someone else may unlock: `user` recorded their consent by phone."""
-        return self._verdict_counts.get(rules.Refusal.OWN_RECORDING, 0)
+    def for_another_person(self):
+        """How many only someone else may unlock: `user` recorded the consent, or could have agreed for the customer."""
+        return sum(self._verdict_counts.get(refusal, 0) for refusal in rules.BY_ANOTHER_PERSON)
 
     @property
     def blocked(self):
-        return self.waiting - self.ready - self.own_recording
+        return self.waiting - self.ready - self.for_another_person
 
     @cached_property
     def verdict_summary(self):
@@ -230,7 +230,7 @@ class Case:
             return ""
         if not operations.link_seen(self.unlock_request, self.user):
             return ""
-        here = self.link_state == "live" and self.link.sent_by_id == self.user.pk
+        here = self.link_state == "live" and self.link.shown_to_id == self.user.pk
         where = "" if here else ", which is of another request of the account,"
         return f"{rules.sentence(rules.Refusal.LINK_SEEN)} Or revoke the link{where} first."
 
@@ -311,8 +311,8 @@ class Case:
     @property
     def _unlock_remark(self):
         if self.unlock_request.status == Status.CONSENTED:
-            if self.own_recording and not self.ready:
-                return f"{self.own_recording:,} of {self.waiting:,} ready for someone else"
+            if self.for_another_person and not self.ready:
+                return f"{self.for_another_person:,} of {self.waiting:,} ready for someone else"
             return f"{self.ready:,} of {self.waiting:,} ready"
         done = self.ever_unlocked
         return f"{done:,} of {self.batch_count:,} unlocked" if done else ""

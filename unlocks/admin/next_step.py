@@ -98,8 +98,8 @@ def _when_awaiting_consent(case):
 
 def _when_consented(case):
     consent = case.standing_consent
-    if case.own_recording and not case.ready:
-        return _for_the_recorder(case)
+    if case.for_another_person and not case.ready:
+        return _for_another_person(case)
     if not case.ready:
         return NextStep(
             "bad",
@@ -121,15 +121,18 @@ def _when_consented(case):
     return NextStep("good", "Ready to unlock.", text + _blocked(case), verb="unlock")
 
 
-def _for_the_recorder(case):
+def _for_another_person(case):
+    own = "recorded this consent by phone"
+    if case.standing_consent.recorded_by_id != case.user.pk:
+        own = "were shown the consent link or typed a PIN for this request"
     text = (
-        f"You recorded this consent by phone, so someone else must unlock. {_who_can_unlock(case)} "
+        f"You {own}, so someone else must unlock. {_who_can_unlock(case)} "
         f"Valid until {moment(case.standing_consent.valid_until)}."
     )
     mine = case.unlock_request.assignee_id == case.user.pk
     return NextStep(
         "wait",
-        f"Ready for someone else to unlock: {_batches(case.own_recording)}.",
+        f"Ready for someone else to unlock: {_batches(case.for_another_person)}.",
         text + _blocked(case),
         "Hand the request over." if mine else "",
         "hand_over" if mine else "",
@@ -168,8 +171,8 @@ def _when_unlocked(case):
         )
     if case.ready:
         return NextStep("good", "Ready to unlock.", f"{_batches(case.ready)} can still be unlocked.", verb="unlock")
-    if case.own_recording:
-        return _for_the_recorder(case)
+    if case.for_another_person:
+        return _for_another_person(case)
     return NextStep("info", "Nothing is unlocked anymore.", "", "Close the request, and say how it ended.", "close")
 
 

@@ -3,7 +3,7 @@
 from django.db.models import Exists, OuterRef, Subquery
 
 from ..models import Batch, Consent, RequestedBatch, UnlockRequest
-from ..rules import Refusal
+from ..rules import BY_ANOTHER_PERSON, Refusal
 
 REQUEST_TONES = {
     UnlockRequest.Status.OPEN: "info",
@@ -36,7 +36,7 @@ def verdict(refusal):
         return "good", "Yes"
     if refusal == Refusal.ALREADY_UNLOCKED:
         return "info", "Unlocked"
-    if refusal == Refusal.OWN_RECORDING:
+    if refusal in BY_ANOTHER_PERSON:
         return "wait", "Someone else must unlock"
     return ("wait", "Not yet") if refusal in NOT_YET else ("bad", "No")
 

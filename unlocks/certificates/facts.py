@@ -129,7 +129,7 @@ def _link(link, entries):
     return link and {
         "sent_at": _time(link.sent_at),
         "sent_by": _user(link.sent_by),
-        "shown_to": _user(link.sent_by) if _recorded(entries, events.LinkSent, link).shown else None,
+        "shown_to": _user(link.shown_to) if link.shown_to else None,
         "expires_at": _time(link.expires_at),
         "first_opened_at": _time(link.first_opened_at),
         "first_opened_ip": link.first_opened_ip,

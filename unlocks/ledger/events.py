@@ -263,7 +263,7 @@ class LinkSent(Event):
     contact: int = fact("sent_to_id")
     terms: int = fact("terms__version")
     expires: datetime = fact("expires_at")
-    shown: bool
+    shown_to: int | None = fact("shown_to_id")
     to: str = fact("email", personal=True)
     name: str = fact(personal=True)
 

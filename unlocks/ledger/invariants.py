@@ -12,7 +12,17 @@ from django.db.models import Count, Exists, F, Field, OuterRef, Q, QuerySet, Sub
 from django.db.models.expressions import RawSQL
 
 from ..database import fingerprint
-from ..models import Batch, Certificate, Consent, ConsentedBatch, LedgerEntry, RequestedBatch, UnlockRequest
+from ..models import (
+    Batch,
+    Certificate,
+    Consent,
+    ConsentedBatch,
+    ConsentLink,
+    LedgerEntry,
+    RequestedBatch,
+    UnlockRequest,
+)
+from ..rules import PIN_TRIES
 from . import events, rows
 
 Unlocked, Line = Batch.Status.UNLOCKED, RequestedBatch.Outcome
@@ -34,6 +44,11 @@ def offenders() -> Iterator[tuple[str, QuerySet]]:
         "unlocked by the person who recorded the consent by phone",
         unlocked.filter(grant__consent__recorded_by=F("unlocked_by")),
     )
+    of_its_request = {"unlock_request": OuterRef("grant__consent__unlock_request")}
+    seen = ConsentLink.objects.filter(**of_its_request, shown_to=OuterRef("unlocked_by"))
+    yield "unlocked by a person who was shown a consent link of the request", unlocked.filter(Exists(seen))
+    tried = LedgerEntry.objects.filter(**of_its_request, kind__in=PIN_TRIES, user=OuterRef("unlocked_by"))
+    yield "unlocked by a person who typed a PIN for the request", unlocked.filter(Exists(tried))
     yield (
         "unlocked, but no open request shows it",
         unlocked.exclude(

@@ -46,6 +46,9 @@ class ConsentLink(models.Model):
     terms = models.ForeignKey(ConsentTerms, on_delete=models.PROTECT, related_name="+")
     token_hash = models.CharField(max_length=64, unique=True, editable=False)
     sent_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
+    shown_to = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, db_index=False, related_name="+"
+    )
     sent_at = models.DateTimeField()
     expires_at = models.DateTimeField()
     first_opened_at = models.DateTimeField(null=True, blank=True)
@@ -54,6 +57,8 @@ class ConsentLink(models.Model):
     pin_verified_at = models.DateTimeField(null=True, blank=True)
     used_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
+    # Only in the process that sends it.
+    url: str = ""
 
     class Meta:
         ordering = ["-id"]

@@ -32,11 +32,12 @@ from .verbs import Refused, customer_verb, locked, refuse_own_contacts, staff_ve
 
 @staff_verb("unlocks.send_consent_link")
 @transaction.atomic
-def send_consent_link(unlock_request: UnlockRequest, *, contact: Contact, by: Actor) -> str:
-    """Mail an Admin contact a link to the consent form and return its address; an older link stops working.
+def send_consent_link(unlock_request: UnlockRequest, *, contact: Contact, by: Actor) -> ConsentLink:
+    """Email an Admin contact a link to the consent form and return it; an older link stops working.
 
-    The address is in nobody's hands afterwards but the reader's: only a hash of its token is kept. Whoever typed the
-    account's PIN gets '' instead: with link and PIN together they could agree for the customer.
+    Only a hash of its token is kept, so `url` is known here and to the reader of the email. `shown_to` says whether
+    `by` may see it: that takes SHOW_CONSENT_LINK, and a person who never typed the account's PIN. With link and PIN
+    together they could agree for the customer.
     """
     unlock_request = locked(unlock_request)
     if unlock_request.status == UnlockRequest.Status.UNLOCKED:
@@ -59,16 +60,15 @@ def send_consent_link(unlock_request: UnlockRequest, *, contact: Contact, by: Ac
         terms=terms_in_force(),
         token_hash=hashed(token),
         sent_by=by.member,
+        shown_to=by.member if settings.SHOW_CONSENT_LINK and not knows_pin(unlock_request.account, by.member) else None,
         sent_at=at,
         expires_at=at + settings.CONSENT_LINK_LIFETIME,
     )
-    shown = not knows_pin(unlock_request.account, by.member)
     if unlock_request.status != UnlockRequest.Status.AWAITING_CONSENT:
         unlock_request.status = UnlockRequest.Status.AWAITING_CONSENT
         history.save(unlock_request, by=by, why="Consent link sent")
-    sent = events.LinkSent.of(link, shown=shown, name=contact.name)
-    chain.append(sent, by=by, unlock_request=unlock_request)
-    url = settings.PUBLIC_URL + reverse("consent_link", args=[token])
+    chain.append(events.LinkSent.of(link, name=contact.name), by=by, unlock_request=unlock_request)
+    link.url = settings.PUBLIC_URL + reverse("consent_link", args=[token])
     emails.send(
         "consent_link",
         contact.email,
@@ -76,10 +76,10 @@ def send_consent_link(unlock_request: UnlockRequest, *, contact: Contact, by: Ac
         link=link,
         unlock_request=unlock_request,
         account=unlock_request.account,
-        url=url,
+        url=link.url,
         expires=link.expires_at,
     )
-    return url if shown else ""
+    return link
 
 
 @staff_verb("unlocks.send_consent_link")

@@ -17,7 +17,7 @@ from .. import history, pins
 from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Account, ConsentLink, LedgerEntry, UnlockRequest
-from ..rules import Refusal
+from ..rules import PIN_TRIES, Refusal
 from . import emails
 from .links import opened
 from .verbs import Refused, customer_verb, locked, refuse_own_contacts, staff_verb
@@ -130,13 +130,13 @@ def link_seen(unlock_request: UnlockRequest, user: User) -> bool:
     With both, in one request or in two, they could agree for the customer.
     """
     live = ConsentLink.objects.filter(used_at=None, revoked_at=None, expires_at__gt=timezone.now())
-    return live.filter(unlock_request__account=unlock_request.account_id, sent_by=user).exists()
+    return live.filter(unlock_request__account=unlock_request.account_id, shown_to=user).exists()
 
 
 def knows_pin(account: Account, user: User) -> bool:
-    """Say whether `user` has typed the PIN that the account has now."""
-    right = LedgerEntry.objects.filter(kind=events.PinVerified.kind, account=account, user=user)
-    return right.filter(at__gte=account.pin_issued_at).exists() if account.pin_issued_at else right.exists()
+    """Say whether `user` typed a PIN since the account has its present one: a wrong try may be a slip on purpose."""
+    tries = LedgerEntry.objects.filter(kind__in=PIN_TRIES, account=account, user=user)
+    return tries.filter(at__gte=account.pin_issued_at).exists() if account.pin_issued_at else tries.exists()
 
 
 def verified_by(unlock_request: UnlockRequest, user: User) -> bool:

@@ -108,9 +108,9 @@ class SendLinkForm(CaseForm):
         return sendable and bool(case.unlock_request.advice) and bool(case.unlock_request.account.pin_hash)
 
     def carry_out(self, by):
-        self.link_url = operations.send_consent_link(self.unlock_request, contact=self.cleaned_data["contact"], by=by)
-        hidden = "" if self.link_url else " You know the account's PIN, so its address is not shown to you."
-        return f"The consent link is on its way to {self.cleaned_data['contact']}.{hidden}"
+        link = operations.send_consent_link(self.unlock_request, contact=self.cleaned_data["contact"], by=by)
+        self.link_url = link.url if link.shown_to else ""
+        return f"The consent link is on its way to {self.cleaned_data['contact']}."
 
 
 class RevokeLinkForm(CaseForm):

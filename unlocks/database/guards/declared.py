@@ -77,6 +77,10 @@ _GRANT_HOLDS = """EXISTS (
     AND a.id = {new}.account_id AND a.active
     AND c.decision = 'agreed' AND c.valid_until > {now}
     AND (c.recorded_by_id IS NULL OR c.recorded_by_id <> {new}.unlocked_by_id)
+    AND NOT EXISTS (SELECT 1 FROM unlocks_consentlink k
+      WHERE k.unlock_request_id = r.id AND k.shown_to_id = {new}.unlocked_by_id)
+    AND NOT EXISTS (SELECT 1 FROM unlocks_ledgerentry e WHERE e.unlock_request_id = r.id
+      AND e.user_id = {new}.unlocked_by_id AND e.kind IN ('pin_verified', 'pin_wrong'))
     AND cb.fingerprint = {new}.fingerprint AND cb.fingerprint <> ''
     AND NOT EXISTS (SELECT 1 FROM unlocks_consentwithdrawal w WHERE w.consent_id = c.id))"""
 
@@ -262,7 +266,19 @@ GUARDS = [
         "link_goes_one_way",
         "unlocks_consentlink",
         "UPDATE",
-        _changes(["id", "unlock_request_id", "sent_to_id", "email", "terms_id", "token_hash", "sent_by_id", "sent_at"])
+        _changes(
+            [
+                "id",
+                "unlock_request_id",
+                "sent_to_id",
+                "email",
+                "terms_id",
+                "token_hash",
+                "sent_by_id",
+                "shown_to_id",
+                "sent_at",
+            ]
+        )
         + " OR {new}.expires_at > {old}.expires_at"
         + f" OR ({{old}}.first_opened_at IS NOT NULL AND ({_changes(['first_opened_ip', 'first_opened_browser'])}))"
         + f" OR ({{old}}.used_at IS NOT NULL AND ({_changes(['pin_verified_at', 'expires_at'])}))"

@@ -184,7 +184,7 @@ class Command(BaseCommand):
 
     def _ask(self, request, by):
         operations.record_advice(request, advice=UnlockRequest.Advice.WANTS_EXPORT, by=by)
-        return operations.send_consent_link(request, contact=request.requester, by=by)
+        return operations.send_consent_link(request, contact=request.requester, by=by).url
 
     def _agree(self, request, url, pin, role):
         link = operations.link_for(url.rstrip("/").rsplit("/", 1)[-1])
@@ -228,4 +228,4 @@ class Command(BaseCommand):
         if waiting is None:
             return ""
         agent = Actor.staff(get_user_model().objects.get(username="agent"))
-        return operations.send_consent_link(waiting, contact=waiting.requester, by=agent)
+        return operations.send_consent_link(waiting, contact=waiting.requester, by=agent).url
