@@ -76,9 +76,7 @@ def kinds(case):
 # The way there
 
 
-def test_who_was_shown_the_link_sees_why_they_type_no_pin(
-    agent, second_agent_client, agent_client, advised, settings
-):
+def test_who_was_shown_the_link_sees_why_they_type_no_pin(agent, second_agent_client, agent_client, advised, settings):
     settings.SHOW_CONSENT_LINK = True
     operations.send_consent_link(advised.unlock_request, contact=advised.admin, by=factories.acting(agent))
     page = agent_client.get(page_of(advised)).content.decode()

@@ -18,22 +18,26 @@ def written(facts):
     lines = [whole.title, whole.subtitle, f"{whole.number} | {whole.code} | {whole.issued} | {whole.issuer}"]
     lines += [f"{notice.name}: {notice.mark}: {notice.text}" for notice in (*whole.notices, whole.status)]
     lines += ["", *whole.summary]
-    for section in whole.sections:
-        lines += ["", f"# {section.heading}", *section.paragraphs]
-        if section.table:
-            lines += [" | ".join(column.heading for column in section.table.columns)]
-            lines += [" | ".join(row) for row in section.table.rows]
-            lines += [f"In all: {section.table.total}"] if section.table.total else []
-        lines += [f"{fact.label}: {fact.value}" for fact in section.facts]
-        if section.text:
+    for part in whole.sections:
+        lines += ["", f"# {part.heading}", *part.paragraphs]
+        if part.table:
+            lines += [" | ".join(column.heading for column in part.table.columns)]
+            lines += [" | ".join(row) for row in part.table.rows]
+            lines += [f"In all: {part.table.total}"] if part.table.total else []
+        lines += [f"{fact.label}: {fact.value}" for fact in part.facts]
+        if part.text:
             lines[-1] = lines[-1].replace(facts["consent"]["text_sha256"], "(of the text)")
-            assert section.text == facts["consent"]["text"]
+            assert part.text == facts["consent"]["text"]
             lines.append("(the text)")
     return "\n".join(lines) + "\n"
 
 
 def sentences(facts):
     return paper(facts).summary
+
+
+def section(facts, name):
+    return next(part for part in paper(facts).sections if part.name == name)
 
 
 @pytest.mark.parametrize("kind", samples.EVERY_KIND)
@@ -159,7 +163,7 @@ def test_no_sentence_begins_with_a_user_name(kind):
 
 
 def batches(facts):
-    return paper(facts).section("batches")
+    return section(facts, "batches")
 
 
 def test_fingerprints_that_the_text_does_not_name_are_listed():
@@ -217,7 +221,7 @@ def _unlockers(*names, sent_by="agent", facts=None):
 
 
 def _duties(facts):
-    return next(fact.value for fact in paper(facts).section("case").facts if fact.label == "Separation of duties")
+    return next(fact.value for fact in section(facts, "case").facts if fact.label == "Separation of duties")
 
 
 def test_separation_of_duties_is_said_plainly():
@@ -253,13 +257,13 @@ def test_withdrawn_before_any_unlock():
         "It was withdrawn on Nov 23, 2026, 10:30:00 AM EST through the receipt emailed to Dana Whitfield, before any "
         "batch was unlocked.",
     ]
-    assert paper(facts).section("decision").facts[-1] == words.Fact("Why withdrawn", "no reason given")
+    assert section(facts, "decision").facts[-1] == words.Fact("Why withdrawn", "no reason given")
 
 
 def test_another_browser_for_the_decision_is_told():
     facts = samples.interim()
     facts["consent"]["browser"] = "Mozilla/5.0 (X11)"
-    assert words.Fact("Browser", "Mozilla/5.0 (X11)") in paper(facts).section("decision").facts
+    assert words.Fact("Browser", "Mozilla/5.0 (X11)") in section(facts, "decision").facts
 
 
 def test_who_typed_the_pin():
@@ -268,7 +272,7 @@ def test_who_typed_the_pin():
         for who in ("customer", "agent", None):
             facts = kind()
             facts["identity"]["pin_typed_by"] = who
-            typed[kind.__name__, who] = (sentences(facts)[1], paper(facts).section("identity").facts[1].value)
+            typed[kind.__name__, who] = (sentences(facts)[1], section(facts, "identity").facts[1].value)
     linked = (
         "They used the link emailed to d.whitfield@northwind.example and shown on screen to "
         "ServiceTitan Support (agent)"

@@ -1,8 +1,10 @@
 """The facts of a consent as a certificate holds them: what was recorded, as JSON values; null is "not recorded"."""
 
-from datetime import UTC
+from datetime import UTC, datetime
+from decimal import Decimal
 
 from django.conf import settings
+from django.contrib.auth.models import AbstractBaseUser
 from django.urls import reverse
 
 from ..ledger import chain, events
@@ -26,48 +28,29 @@ def facts(consent, *, number, code, issued_at):
         "format": FORMAT,
         "number": number,
         "code": code,
-        "issued_at": _time(issued_at),
+        "issued_at": _value(issued_at),
         "interim": unlock_request.status != unlock_request.Status.CLOSED,
         "vendor": settings.VENDOR_NAME,
         "check_at": settings.PUBLIC_URL + reverse("check"),
         "time_zone": settings.TIME_ZONE,
         "consent": _consent(consent, entries),
         "case": _case(unlock_request),
-        "signer": {
-            "name": consent.signer_name or None,
-            "role": consent.signer_role or None,
-            "contact_name": consent.contact_name or None,
-            "email": consent.email,
-        },
-        "identity": {
-            "pin_verified_at": _time(consent.pin_verified_at),
-            "pin_typed_by": consent.pin_typed_by or None,
-            "pin_verified_by": _user(consent.recorded_by) if consent.pin_verified_at else None,
-        },
-        "link": _link(consent.link, entries),
+        "signer": _columns(consent, "contact_name", "email", name=consent.signer_name, role=consent.signer_role),
+        "identity": _identity(consent),
+        "link": consent.link and _link(consent.link),
         "batches": _batches(consent, acts),
-        "acts": _acts(acts),
+        "acts": [
+            _columns(act, "at", kind=act.get_kind_display(), by=act.actor, batches=len(lines)) | {"why": act.why}
+            for act, lines in acts
+        ],
         "withdrawal": _withdrawal(consent),
         "evidence": [
-            {
-                "what": evidence.get_what_display(),
-                "file_name": evidence.file_name,
-                "size": evidence.size,
-                "sha256": evidence.sha256,
-                "attached_by": _user(evidence.attached_by),
-                "attached_at": _time(evidence.attached_at),
-            }
-            for evidence in consent.evidence.select_related("attached_by")
+            _columns(kept, "file_name", "size", "sha256", "attached_by", "attached_at", what=kept.get_what_display())
+            for kept in consent.evidence.select_related("attached_by")
         ],
         "ledger": {
             "entries": [
-                {
-                    "sequence": entry.sequence,
-                    "at": _time(entry.at),
-                    "what": events.KINDS[entry.kind].label,
-                    "actor": entry.actor,
-                    "hash": entry.hash,
-                }
+                _columns(entry, "sequence", "at", "actor", "hash", what=events.KINDS[entry.kind].label)
                 for entry in entries
             ],
             "head": {"sequence": sequence, "hash": head},
@@ -80,80 +63,70 @@ def entries_of(unlock_request):
     return LedgerEntry.objects.filter(unlock_request=unlock_request).exclude(kind=events.Certified.kind)
 
 
+def _columns(row, *names, **others):
+    """Return these columns of a row, and other values that are about it, as JSON values."""
+    values = {name: getattr(row, name) for name in names} | others
+    return {name: _value(value) for name, value in values.items()}
+
+
+def _value(value):
+    """Return a value as JSON holds it: null if it is empty, which means that it was not recorded."""
+    if isinstance(value, datetime):
+        return value.astimezone(UTC).isoformat()
+    if isinstance(value, AbstractBaseUser):
+        return value.get_username()
+    if isinstance(value, Decimal):
+        return f"{value:.2f}"
+    return None if value == "" else value
+
+
 def _consent(consent, entries):
-    return {
-        "reference": consent.reference,
-        "decision": consent.decision,
-        "how": consent.how,
-        "recorded_by": _user(consent.recorded_by),
-        "decided_at": _time(consent.given_at),
-        "valid_until": _time(consent.valid_until),
-        "terms_version": consent.terms.version,
-        "terms_title": consent.terms.title,
-        "terms_published_at": _time(consent.terms.published_at),
-        "text": consent.text,
-        "text_sha256": consent.text_sha256,
-        "ticked": consent.ticked,
-        "pressed": consent.pressed or None,
-        "why": _why(consent, entries),
-        "ip": consent.ip,
-        "browser": consent.browser or None,
-    }
-
-
-def _why(consent, entries):
-    declined = consent.decision == consent.Decision.DECLINED
-    return (declined and _recorded(entries, events.Declined, consent).why) or None
+    terms, declined = consent.terms, consent.decision == consent.Decision.DECLINED
+    columns = ("reference", "decision", "how", "recorded_by", "valid_until", "ticked", "pressed", "ip", "browser")
+    return _columns(
+        consent,
+        *columns,
+        decided_at=consent.given_at,
+        terms_version=terms.version,
+        terms_title=terms.title,
+        terms_published_at=terms.published_at,
+        text_sha256=consent.text_sha256,
+        why=_recorded(entries, events.Declined, consent).why if declined else None,
+    ) | {"text": consent.text}
 
 
 def _case(unlock_request):
-    return {
-        "reference": unlock_request.reference,
-        "account_number": unlock_request.account.number,
-        "account_name": unlock_request.account.name,
-        "accounting_software": unlock_request.account.get_accounting_software_display(),
-        "channel": unlock_request.get_channel_display(),
-        "opened_at": _time(unlock_request.opened_at),
-        "opened_by": _user(unlock_request.opened_by),
-        "requester": unlock_request.requester.name,
-        "bypass_reason": unlock_request.get_bypass_reason_display(),
-        "reason": unlock_request.reason,
-        "advice": unlock_request.get_advice_display() or None,
-        "advised_at": _time(unlock_request.advised_at),
-        "resolution": unlock_request.get_resolution_display() or None,
-        "closed_at": _time(unlock_request.closed_at),
-    }
+    account = unlock_request.account
+    return _columns(
+        unlock_request,
+        *("reference", "opened_at", "opened_by", "reason", "advised_at", "closed_at"),
+        account_number=account.number,
+        account_name=account.name,
+        accounting_software=account.get_accounting_software_display(),
+        channel=unlock_request.get_channel_display(),
+        requester=unlock_request.requester.name,
+        bypass_reason=unlock_request.get_bypass_reason_display(),
+        advice=unlock_request.get_advice_display(),
+        resolution=unlock_request.get_resolution_display(),
+    )
 
 
-def _link(link, entries):
-    return link and {
-        "sent_at": _time(link.sent_at),
-        "sent_by": _user(link.sent_by),
-        "shown_to": _user(link.shown_to) if link.shown_to else None,
-        "expires_at": _time(link.expires_at),
-        "first_opened_at": _time(link.first_opened_at),
-        "first_opened_ip": link.first_opened_ip,
-        "first_opened_browser": link.first_opened_browser or None,
-        "used_at": _time(link.used_at),
-    }
+def _identity(consent):
+    verified_by = consent.recorded_by if consent.pin_verified_at else None
+    return _columns(consent, "pin_verified_at", "pin_typed_by", pin_verified_by=verified_by)
+
+
+def _link(link):
+    columns = ("sent_at", "sent_by", "shown_to", "expires_at", "first_opened_at", "first_opened_ip")
+    return _columns(link, *columns, "first_opened_browser", "used_at")
 
 
 def _withdrawal(consent):
     withdrawal = ConsentWithdrawal.objects.filter(consent=consent).first()
-    return withdrawal and {
-        "at": _time(withdrawal.at),
-        "by": withdrawal.actor,
-        "through": "staff" if withdrawal.by_id else "receipt",
-        "contact": consent.contact_name or None,
-        "why": withdrawal.why or None,
-    }
-
-
-def _acts(acts):
-    return [
-        {"kind": act.get_kind_display(), "at": _time(act.at), "by": act.actor, "batches": len(lines), "why": act.why}
-        for act, lines in acts
-    ]
+    through = "staff" if withdrawal and withdrawal.by_id else "receipt"
+    return withdrawal and _columns(
+        withdrawal, "at", "why", by=withdrawal.actor, through=through, contact=consent.contact_name
+    )
 
 
 def _acts_of(unlock_request, entries):
@@ -169,38 +142,28 @@ def _batches(consent, acts):
     done = {}
     for act, lines in acts:
         for line in lines:
-            done.setdefault(line, {})[act.kind] = (act.at, act.actor)
+            done.setdefault(line, {})[act.kind] = act
     covered = consent.batches.select_related("requested_batch", "batch").order_by("number", "pk")
-    return [_batch(line, done.get(line.requested_batch_id, {})) for line in covered]
+    return [_batch(batch, done.get(batch.requested_batch_id, {})) for batch in covered]
 
 
 def _batch(covered, done):
     line = covered.requested_batch
     under_this = line.consented_id == covered.pk
-    unlocked = done.get(Act.Kind.UNLOCK) if under_this else None
-    ended = (done.get(Act.Kind.RE_EXPORT) or done.get(Act.Kind.RELOCK)) if under_this else None
-    return {
-        "number": covered.number or covered.batch.number,
-        "name": covered.name or None,
-        "total": None if covered.total is None else f"{covered.total:.2f}",
-        "item_count": covered.item_count,
-        "fingerprint": covered.fingerprint,
-        "outcome": line.outcome if under_this else "later_consent",
-        "unlocked_at": unlocked and _time(unlocked[0]),
-        "unlocked_by": unlocked and unlocked[1],
-        "ended_at": ended and _time(ended[0]),
-        "ended_by": ended and ended[1],
-    }
+    acts = done if under_this else {}
+    unlocked, ended = acts.get(Act.Kind.UNLOCK), acts.get(Act.Kind.RE_EXPORT) or acts.get(Act.Kind.RELOCK)
+    return _columns(
+        covered,
+        *("name", "total", "item_count", "fingerprint"),
+        number=covered.number or covered.batch.number,
+        outcome=line.outcome if under_this else "later_consent",
+        unlocked_at=unlocked and unlocked.at,
+        unlocked_by=unlocked and unlocked.actor,
+        ended_at=ended and ended.at,
+        ended_by=ended and ended.actor,
+    )
 
 
 def _recorded(entries, kind, row):
     """Return the event of that kind about a row."""
     return next(events.read(entry) for entry in entries if entry.kind == kind.kind and entry.about_id == row.pk)
-
-
-def _time(moment):
-    return moment and moment.astimezone(UTC).isoformat()
-
-
-def _user(user):
-    return user and user.get_username()

@@ -17,7 +17,9 @@ _SHAPELESS = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x
 _SHAPELESS |= set(range(0xFE00, 0xFE10))
 _JOINING = ArabicReshaper({"delete_harakat": False, "ARABIC LIGATURE ALLAH": False})
 _DIRECTIONS = {"L": "L", "R": "R", "AL": "R", "NSM": "m"}
-_BRACKETS = ("()", "[]", "{}", "«»")
+_BRACKETED = re.compile(r"[(\[{«][^()\[\]{}«»]*[)\]}»]")
+_CODE = r"\[U\+[0-9A-F]{4,6}\]"
+_JOINER = "\u2060"  # before a blank that is none: a line may break there; printable text has no other
 
 
 def printable(text, glyphs):
@@ -42,29 +44,29 @@ def _printed(char, glyphs):
     return char
 
 
+def breakable(text):
+    """Let a line of printable text break before and after a code, so that it never breaks within one."""
+    text = re.sub(rf"(?<=[^ ]){_CODE}", rf"{_JOINER} \g<0>", text)
+    return re.sub(rf"{_CODE}(?=[^ {_JOINER}])", rf"\g<0>{_JOINER} ", text)
+
+
 def from_left(line):
-    """Return the characters of a printable line in the order of its glyphs from left to right.
+    """Return the characters of a line in the order of its glyphs from left to right, where it did not break joined.
 
     A right-to-left run is set apart from what surrounds it, as Unicode's isolates are, so that an amount after a name
     stays after it.
     """
+    line = re.sub(f"{_JOINER} ?", "", line)
     if line.isascii():
         return line
     kinds = "".join(_DIRECTIONS.get(unicodedata.bidirectional(char), "o") for char in line)
+    for pair in _BRACKETED.finditer(line):  # brackets belong to the run that they hold
+        start, end, inside = pair.start(), pair.end(), kinds[pair.start() + 1 : pair.end() - 1]
+        if "R" in inside and "L" not in inside:
+            kinds = f"{kinds[:start]}R{inside}R{kinds[end:]}"
     parts, done = [], 0
     for run in re.finditer("R[^L]*", kinds):
-        start, end = _with_brackets(line, run.start(), run.start() + len(run[0].rstrip("o")))
+        start, end = run.start(), run.start() + len(run[0].rstrip("o"))
         parts += [line[done:start], get_display(line[start:end], base_dir="R")]
         done = end
     return "".join([*parts, line[done:]])
-
-
-def _with_brackets(line, start, end):
-    """Return where a run begins and ends with the brackets around it whose other halves are in it."""
-    for opening, closing in _BRACKETS:
-        run = line[start:end]
-        if line[end : end + 1] == closing and run.count(opening) > run.count(closing):
-            end += 1
-        elif line[start - 1 : start] == opening and run.count(closing) > run.count(opening):
-            start -= 1
-    return start, end

@@ -41,35 +41,16 @@ class UnknownFormat(NotGenuine):
     """The file names a format that is not known here, so nothing in it was checked."""
 
 
-def read(data):
-    """Return the facts in a certificate (the bytes of its JSON file) after all checks but those of the signature.
-
-    Anybody could have written what this returns: `verify` is what tells. Raises NotGenuine.
-    """
-    facts = _read(data)[0]
-    _check_facts(facts)
-    return facts
-
-
 def verify(data, key=None):
-    """Return the facts in a certificate whose signature fits them, made with `key` (hex) if one is given.
+    """Return the facts in a certificate (the bytes of its JSON file) whose signature fits them.
 
-    Raises NotGenuine.
+    With `key` (hex), it has to be made with that one. Raises NotGenuine.
     """
     return _verified(data, key)[0]
 
 
 def _verified(data, key):
-    facts, signature, signed = _read(data)
-    if key is not None and signature["key"] != key.lower():
-        raise NotGenuine("It was signed with another key than the one given.")
-    if not fits(bytes.fromhex(signature["key"]), signed, bytes.fromhex(signature["value"])):
-        raise NotGenuine("The signature does not match: something was changed after it was signed, or it was made up.")
-    _check_facts(facts)
-    return facts, signature["key"]
-
-
-def _read(data):
+    """Return the facts, and the key (hex) that they are signed with."""
     content = _parsed(data)
     _check_shape(content, {"certificate": _shape_of(content), "signature": SIGNATURE}, "The file")
     facts, signature = content["certificate"], content["signature"]
@@ -77,7 +58,12 @@ def _read(data):
         signed = message(facts)
     except UnicodeEncodeError:
         raise NotGenuine("It holds half a character (a lone surrogate), which no certificate does.") from None
-    return facts, signature, signed
+    if key is not None and signature["key"] != key.lower():
+        raise NotGenuine("It was signed with another key than the one given.")
+    if not fits(bytes.fromhex(signature["key"]), signed, bytes.fromhex(signature["value"])):
+        raise NotGenuine("The signature does not match: something was changed after it was signed, or it was made up.")
+    _check_facts(facts)
+    return facts, signature["key"]
 
 
 def message(facts):
@@ -163,26 +149,6 @@ def _matching(name, pattern):
     return Kind(name, lambda value: type(value) is str and matches(value) is not None)
 
 
-def _is_time(value):
-    if type(value) is not str or not _TIME(value):
-        return False
-    try:
-        datetime.fromisoformat(value)
-    except ValueError:
-        return False
-    return True
-
-
-_TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{6})?\+00:00").fullmatch
-
-TEXT = Kind("text", lambda value: type(value) is str)
-WHOLE = Kind("a whole number", lambda value: type(value) is int)
-YES_NO = Kind("true or false", lambda value: type(value) is bool)
-TIME = Kind("a time in UTC", _is_time)
-MONEY = _matching("an amount of money", r"-?[0-9]{1,18}\.[0-9]{2}")
-DIGEST = _matching("64 hexadecimal digits", r"[0-9a-f]{64}")
-
-
 def _or_null(kind):
     return Kind(kind.name + " or null", lambda value: value is None or kind.fits(value))
 
@@ -191,6 +157,29 @@ def _only(*words):
     return Kind(" or ".join(map(repr, words)), lambda value: value in words)
 
 
+def _all(kind, keys):
+    """Return the shape of an object whose keys all hold the same kind of value."""
+    return dict.fromkeys(keys.split(), kind)
+
+
+def _is_time(value):
+    if not _LIKE_A_TIME.fits(value):
+        return False
+    try:
+        datetime.fromisoformat(value)
+    except ValueError:
+        return False
+    return True
+
+
+_LIKE_A_TIME = _matching("a time", r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{6})?\+00:00")
+TEXT = Kind("text", lambda value: type(value) is str)
+WHOLE = Kind("a whole number", lambda value: type(value) is int)
+YES_NO = Kind("true or false", lambda value: type(value) is bool)
+TIME = Kind("a time in UTC", _is_time)
+MONEY = _matching("an amount of money", r"-?[0-9]{1,18}\.[0-9]{2}")
+DIGEST = _matching("64 hexadecimal digits", r"[0-9a-f]{64}")
+MAYBE_TEXT, MAYBE_WHOLE, MAYBE_TIME, MAYBE_MONEY, MAYBE_DIGEST = map(_or_null, (TEXT, WHOLE, TIME, MONEY, DIGEST))
 OUTCOME = _only("waiting", "unlocked", "re_exported", "relocked", "not_unlocked", "later_consent")
 
 # A dict: an object with exactly these keys. A tuple: such an object, or null. A list: any number of these.
@@ -200,118 +189,64 @@ FACTS_1 = {
     "code": _matching("the code of a certificate", r"[0-9A-HJKMNP-TV-Z]{4}(?:-[0-9A-HJKMNP-TV-Z]{4}){2}"),
     "issued_at": TIME,
     "interim": YES_NO,
-    "vendor": TEXT,
-    "check_at": TEXT,
-    "time_zone": TEXT,
+    **_all(TEXT, "vendor check_at time_zone"),
     "consent": {
-        "reference": TEXT,
         "decision": _only("agreed", "declined"),
         "how": _only("link", "phone"),
-        "recorded_by": _or_null(TEXT),
         "decided_at": TIME,
-        "valid_until": _or_null(TIME),
-        "terms_version": _or_null(WHOLE),
-        "terms_title": _or_null(TEXT),
-        "terms_published_at": _or_null(TIME),
-        "text": TEXT,
         "text_sha256": DIGEST,
         "ticked": [TEXT],
-        "pressed": _or_null(TEXT),
-        "why": _or_null(TEXT),
-        "ip": _or_null(TEXT),
-        "browser": _or_null(TEXT),
+        "terms_version": MAYBE_WHOLE,
+        **_all(TEXT, "reference text"),
+        **_all(MAYBE_TEXT, "recorded_by terms_title pressed why ip browser"),
+        **_all(MAYBE_TIME, "valid_until terms_published_at"),
     },
     "case": {
         "reference": TEXT,
-        "account_number": _or_null(TEXT),
-        "account_name": _or_null(TEXT),
-        "accounting_software": _or_null(TEXT),
-        "channel": _or_null(TEXT),
-        "opened_at": _or_null(TIME),
-        "opened_by": _or_null(TEXT),
-        "requester": _or_null(TEXT),
-        "bypass_reason": _or_null(TEXT),
-        "reason": _or_null(TEXT),
-        "advice": _or_null(TEXT),
-        "advised_at": _or_null(TIME),
-        "resolution": _or_null(TEXT),
-        "closed_at": _or_null(TIME),
+        **_all(MAYBE_TEXT, "account_number account_name accounting_software channel opened_by requester"),
+        **_all(MAYBE_TEXT, "bypass_reason reason advice resolution"),
+        **_all(MAYBE_TIME, "opened_at advised_at closed_at"),
     },
-    "signer": {
-        "name": _or_null(TEXT),
-        "role": _or_null(TEXT),
-        "contact_name": _or_null(TEXT),
-        "email": _or_null(TEXT),
-    },
+    "signer": _all(MAYBE_TEXT, "name role contact_name email"),
     "identity": {
-        "pin_verified_at": _or_null(TIME),
+        "pin_verified_at": MAYBE_TIME,
         "pin_typed_by": _or_null(_only("customer", "agent")),
-        "pin_verified_by": _or_null(TEXT),
+        "pin_verified_by": MAYBE_TEXT,
     },
     "link": (
         {
-            "sent_at": _or_null(TIME),
-            "sent_by": _or_null(TEXT),
-            "shown_to": _or_null(TEXT),
-            "expires_at": _or_null(TIME),
-            "first_opened_at": _or_null(TIME),
-            "first_opened_ip": _or_null(TEXT),
-            "first_opened_browser": _or_null(TEXT),
-            "used_at": _or_null(TIME),
+            **_all(MAYBE_TIME, "sent_at expires_at first_opened_at used_at"),
+            **_all(MAYBE_TEXT, "sent_by shown_to first_opened_ip first_opened_browser"),
         },
     ),
     "batches": [
         {
-            "number": _or_null(TEXT),
-            "name": _or_null(TEXT),
-            "total": _or_null(MONEY),
-            "item_count": _or_null(WHOLE),
-            "fingerprint": _or_null(DIGEST),
+            "total": MAYBE_MONEY,
+            "item_count": MAYBE_WHOLE,
+            "fingerprint": MAYBE_DIGEST,
             "outcome": _or_null(OUTCOME),
-            "unlocked_at": _or_null(TIME),
-            "unlocked_by": _or_null(TEXT),
-            "ended_at": _or_null(TIME),
-            "ended_by": _or_null(TEXT),
+            **_all(MAYBE_TEXT, "number name unlocked_by ended_by"),
+            **_all(MAYBE_TIME, "unlocked_at ended_at"),
         }
     ],
-    "acts": [
-        {
-            "kind": TEXT,
-            "at": _or_null(TIME),
-            "by": _or_null(TEXT),
-            "batches": _or_null(WHOLE),
-            "why": _or_null(TEXT),
-        }
-    ],
+    "acts": [{"kind": TEXT, "at": MAYBE_TIME, "batches": MAYBE_WHOLE, **_all(MAYBE_TEXT, "by why")}],
     "withdrawal": (
         {
-            "at": _or_null(TIME),
-            "by": _or_null(TEXT),
+            "at": MAYBE_TIME,
             "through": _or_null(_only("receipt", "staff")),
-            "contact": _or_null(TEXT),
-            "why": _or_null(TEXT),
+            **_all(MAYBE_TEXT, "by contact why"),
         },
     ),
     "evidence": [
         {
-            "what": _or_null(TEXT),
-            "file_name": _or_null(TEXT),
-            "size": _or_null(WHOLE),
+            "size": MAYBE_WHOLE,
             "sha256": DIGEST,
-            "attached_by": _or_null(TEXT),
-            "attached_at": _or_null(TIME),
+            "attached_at": MAYBE_TIME,
+            **_all(MAYBE_TEXT, "what file_name attached_by"),
         }
     ],
     "ledger": {
-        "entries": [
-            {
-                "sequence": WHOLE,
-                "at": _or_null(TIME),
-                "what": _or_null(TEXT),
-                "actor": _or_null(TEXT),
-                "hash": DIGEST,
-            }
-        ],
+        "entries": [{"sequence": WHOLE, "at": MAYBE_TIME, "hash": DIGEST, **_all(MAYBE_TEXT, "what actor")}],
         "head": {"sequence": WHOLE, "hash": DIGEST},
     },
 }
@@ -360,54 +295,40 @@ def _check_shape(value, shape, where):
 
 
 def _check_facts(facts):
-    consent, batches = facts["consent"], facts["batches"]
+    for holds, otherwise in _claims(facts):
+        if not holds:
+            raise NotGenuine(otherwise)
+
+
+def _claims(facts):
+    """Yield what has to hold, each with what is wrong if it does not."""
+    consent, batches, link = facts["consent"], facts["batches"], facts["link"]
     agreed, by_phone = consent["decision"] == "agreed", consent["how"] == "phone"
-    _hold(
-        hashlib.sha256(consent["text"].encode()).hexdigest() == consent["text_sha256"],
-        "The text does not match its SHA-256.",
-    )
-    _hold(
-        facts["number"].rpartition("-")[0] == consent["reference"],
-        "The certificate number does not belong to this consent.",
-    )
-    _hold(
-        facts["interim"] is (facts["case"]["closed_at"] is None),
-        "It says both that the case is closed and that it is not.",
-    )
-    _hold(bool(batches) is agreed, "The list of batches does not match the decision.")
-    _hold((consent["valid_until"] is not None) is agreed, "The end of the consent does not match the decision.")
-    _hold(agreed or facts["withdrawal"] is None, "A declined consent cannot have been withdrawn.")
-    _hold((facts["link"] is None) is by_phone, "The consent link does not match how the consent was given.")
-    _hold((consent["recorded_by"] is not None) is by_phone, "Who recorded it does not match how the consent was given.")
-    _check_batches(consent, batches)
-    _check_ledger(**facts["ledger"])
-
-
-def _check_batches(consent, batches):
+    text, closed_at = consent["text"], facts["case"]["closed_at"]
+    yield hashlib.sha256(text.encode()).hexdigest() == consent["text_sha256"], "The text does not match its SHA-256."
+    numbered = facts["number"].rpartition("-")[0]
+    yield numbered == consent["reference"], "The certificate number does not belong to this consent."
+    yield facts["interim"] is (closed_at is None), "It says both that the case is closed and that it is not."
+    yield bool(batches) is agreed, "The list of batches does not match the decision."
+    yield (consent["valid_until"] is not None) is agreed, "The end of the consent does not match the decision."
+    yield agreed or facts["withdrawal"] is None, "A declined consent cannot have been withdrawn."
+    yield (link is None) is by_phone, "The consent link does not match how the consent was given."
+    yield (consent["recorded_by"] is not None) is by_phone, "Who recorded it does not match how the consent was given."
     numbers = [batch["number"] for batch in batches if batch["number"] is not None]
-    _hold(len(set(numbers)) == len(numbers), "A batch is listed twice.")
-    if consent["how"] == "link":
-        named = set(re.findall("[0-9a-f]{64}", consent["text"]))
-        missing = [batch for batch in batches if batch["fingerprint"] and batch["fingerprint"] not in named]
-        _hold(not missing, "A batch is listed that the text does not name with this content.")
+    yield len(set(numbers)) == len(numbers), "A batch is listed twice."
+    named = set(re.findall("[0-9a-f]{64}", text)) | {None}
+    in_text = by_phone or named.issuperset(batch["fingerprint"] for batch in batches)
+    yield in_text, "A batch is listed that the text does not name with this content."
+    yield from _claims_of_ledger(**facts["ledger"])
 
 
-def _check_ledger(entries, head):
-    last = None
-    for entry in entries:
-        _hold(last is None or entry["sequence"] > last["sequence"], "The ledger entries are out of order.")
-        last = entry
-    if last is not None:
-        _hold(last["sequence"] <= head["sequence"], "A ledger entry is newer than the newest one there was.")
-        _hold(
-            last["sequence"] < head["sequence"] or last["hash"] == head["hash"],
-            "The newest ledger entry has two different hashes.",
-        )
-
-
-def _hold(holds, otherwise):
-    if not holds:
-        raise NotGenuine(otherwise)
+def _claims_of_ledger(entries, head):
+    sequences = [entry["sequence"] for entry in entries]
+    yield sequences == sorted(set(sequences)), "The ledger entries are out of order."
+    last = entries[-1] if entries else head
+    yield last["sequence"] <= head["sequence"], "A ledger entry is newer than the newest one there was."
+    same = last["sequence"] < head["sequence"] or last["hash"] == head["hash"]
+    yield same, "The newest ledger entry has two different hashes."
 
 
 # --- Ed25519: the verification of RFC 8032, section 5.1.7 ------------------------------------------------------------
@@ -488,44 +409,36 @@ BASE = _point((4 * pow(5, -1, P) % P).to_bytes(32, "little"))
 
 def summary(facts, key, key_given):
     """Return what a certificate says, in a few lines for people."""
-    consent, case, signer = facts["consent"], facts["case"], facts["signer"]
-    who = ", ".join(filter(None, [signer["name"], signer["role"]])) or "not recorded"
+    consent, case, signer, withdrawal = facts["consent"], facts["case"], facts["signer"], facts["withdrawal"]
+    how = "by the customer, through the consent link"
     if consent["how"] == "phone":
         how = (
             f"recorded by phone by {consent['recorded_by']}, a staff member: a lower-assurance consent. The customer "
             "did not press anything themselves."
         )
-    else:
-        how = "by the customer, through the consent link"
-    lines = [
-        "GENUINE: signed with the key given, and nothing has been changed since."
-        if key_given
-        else "UNALTERED: nothing has been changed since it was signed with the key below.",
-        "",
-        ("Certificate", facts["number"]),
-        ("Issued", f"{_utc(facts['issued_at'])} by {facts['vendor']} Support"),
-        (
-            "State",
-            "INTERIM: the case was still open, so more may have happened since."
-            if facts["interim"]
-            else f"final: the case was closed on {_utc(facts['case']['closed_at'])}.",
-        ),
-        ("Decision", f"{consent['decision']} on {_utc(consent['decided_at'])}"),
-        ("Who", who),
-        ("Account", f"{case['account_name'] or 'not recorded'}, number {case['account_number'] or 'not recorded'}"),
-        ("How", how),
-        ("Batches", str(len(facts["batches"]))),
-    ]
-    if facts["withdrawal"]:
-        at = facts["withdrawal"]["at"]
-        lines.append(("Withdrawn", _utc(at) if at else "yes, when is not recorded"))
-    lines.append(("Signed with", key))
+    state = "INTERIM: the case was still open, so more may have happened since."
+    if not facts["interim"]:
+        state = f"final: the case was closed on {_utc(case['closed_at'])}."
+    rows = {
+        "Certificate": facts["number"],
+        "Issued": f"{_utc(facts['issued_at'])} by {facts['vendor']} Support",
+        "State": state,
+        "Decision": f"{consent['decision']} on {_utc(consent['decided_at'])}",
+        "Who": ", ".join(filter(None, [signer["name"], signer["role"]])) or "not recorded",
+        "Account": f"{case['account_name'] or 'not recorded'}, number {case['account_number'] or 'not recorded'}",
+        "How": how,
+        "Batches": len(facts["batches"]),
+    }
+    if withdrawal:
+        rows["Withdrawn"] = _utc(withdrawal["at"]) if withdrawal["at"] else "yes, when is not recorded"
+    rows["Signed with"] = key
+    first, last = "GENUINE: signed with the key given, and nothing has been changed since.", []
     if not key_given:
-        lines += [
-            "",
-            f"Now compare this key with the one on {facts['check_at']} : anyone can sign with a key of their own.",
-        ]
-    return "\n".join(_shown(line if type(line) is str else f"{line[0]:<13}{line[1]}") for line in lines) + "\n"
+        first = "UNALTERED: nothing has been changed since it was signed with the key below."
+        page = facts["check_at"]
+        last = ["", f"Now compare this key with the one on {page} : anyone can sign with a key of their own."]
+    lines = [first, "", *(f"{label:<13}{value}" for label, value in rows.items()), *last]
+    return "".join(f"{_shown(line)}\n" for line in lines)
 
 
 def _utc(time):
@@ -560,18 +473,16 @@ def main():
     try:
         facts, key = _verified(data, given.key)
     except NotJson:
-        sys.stdout.write(
-            "NOT CHECKED: this script checks the JSON file; check the PDF on the page that is named at its foot.\n"
-        )
-        return 2
+        said = "this script checks the JSON file; check the PDF on the page that is named at its foot."
+        status, said = 2, f"NOT CHECKED: {said}\n"
     except UnknownFormat as reason:
-        sys.stdout.write(f"NOT CHECKED: {reason}\n")
-        return 2
+        status, said = 2, f"NOT CHECKED: {reason}\n"
     except NotGenuine as reason:
-        sys.stdout.write(f"NOT GENUINE: {reason}\n")
-        return 1
-    sys.stdout.write(summary(facts, key, given.key is not None))
-    return 0
+        status, said = 1, f"NOT GENUINE: {reason}\n"
+    else:
+        status, said = 0, summary(facts, key, given.key is not None)
+    sys.stdout.write(said)
+    return status
 
 
 if __name__ == "__main__":

@@ -9,8 +9,10 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
+from django.utils import timezone
+
 from ..texts import wording
-from ..texts.formats import counted, day, money
+from ..texts.formats import counted, day, moment_with_seconds, money
 from . import batch_list, keys
 
 _OUTCOMES = {
@@ -29,6 +31,11 @@ _ENDS = {
     "relocked": "{number} {were} relocked",
     "unlocked": "{number} {were} still unlocked when this was issued",
     None: "what happened to {number} is not recorded",
+}
+_PIN_TYPED_BY = {  # after "They used the link emailed to ..."
+    "customer": ", and typed the account PIN on its page.",
+    "agent": ". A staff member had typed the account PIN for them.",
+    None: ". The account PIN was verified; who typed it is not recorded.",
 }
 _NONE = "–"
 _FINGERPRINTS = "{} the SHA-256 of the batch and its items when they were consented to, and of nothing else."
@@ -128,19 +135,20 @@ class Paper:
     summary: list
     sections: list
 
-    def section(self, name):
-        return next(section for section in self.sections if section.name == name)
-
 
 def paper(facts):
     """Return the certificate with these facts in words."""
-    written = _Wording(facts)
+    with timezone.override(_zone(facts["time_zone"])):
+        return _paper(_Wording(facts), facts)
+
+
+def _paper(written, facts):
     return Paper(
         title=written.title(),
         subtitle=f"Unlocking bypassed batches for {written.account()}",
         number=facts["number"],
         code=facts["code"],
-        issued=written.time(facts["issued_at"]),
+        issued=_time(facts["issued_at"]),
         issuer=written.support,
         check_at=facts["check_at"],
         interim=facts["interim"],
@@ -168,33 +176,13 @@ class _Wording:
 
     def __init__(self, facts):
         self.facts = facts
-        self.zone = _zone(facts["time_zone"])
         self.support = f"{facts['vendor']} Support"
         self.agreed = facts["consent"]["decision"] == "agreed"
         self.by_phone = facts["consent"]["how"] == "phone"
         self.unlocked = [batch for batch in facts["batches"] if batch["unlocked_at"] or batch["unlocked_by"]]
+        self.unlockers = {batch["unlocked_by"] for batch in self.unlocked}
 
     # Values.
-
-    def time(self, moment):
-        """Write a time such as "Nov 23, 2026, 8:44:31 AM EST"; one that is not known is said to be so."""
-        if moment is None:
-            return wording.NOT_RECORDED
-        local = datetime.fromisoformat(moment).astimezone(self.zone)
-        name = local.tzname()
-        name = f"UTC{name}" if name[0] in "+-" else name
-        return f"{self.day(moment)}, {local.hour % 12 or 12}:{local:%M:%S} {'AM' if local.hour < 12 else 'PM'} {name}"
-
-    def day(self, moment):
-        """Write the day of a time, such as "Nov 23, 2026"."""
-        local = datetime.fromisoformat(moment).astimezone(self.zone)
-        return day(local)
-
-    def time_by(self, moment, who):
-        """Write when and by whom; where nothing of it is known, that once."""
-        if moment is None and who is None:
-            return wording.NOT_RECORDED
-        return f"{self.time(moment)} {_by(who)}"
 
     def staff(self, *names):
         """Name members of staff: "ServiceTitan Support (agent and agent2)"."""
@@ -261,7 +249,7 @@ class _Wording:
                 Notice(
                     "withdrawn",
                     "WITHDRAWN",
-                    f"This consent was withdrawn on {self.time(withdrawal['at'])}. No batch can be unlocked under it "
+                    f"This consent was withdrawn on {_time(withdrawal['at'])}. No batch can be unlocked under it "
                     "anymore.",
                 )
             )
@@ -282,7 +270,7 @@ class _Wording:
         return list(filter(None, parts))
 
     def _decided(self):
-        at = self.time(self.facts["consent"]["decided_at"])
+        at = _time(self.facts["consent"]["decided_at"])
         if not self.agreed:
             return self._declined(at)
         what = f"agreed that {self.support} may unlock {self.batches_in_all()}"
@@ -310,23 +298,19 @@ class _Wording:
 
     def _identified(self):
         identity = self.facts["identity"]
+        verified, typed_by = identity["pin_verified_at"] is not None, identity["pin_typed_by"]
+        if self.by_phone and not verified:
+            return "How the customer was identified is not recorded."
+        if self.by_phone and typed_by != "agent":
+            return "The account PIN was verified; how is described below."
         if self.by_phone:
-            if identity["pin_verified_at"] is None:
-                return "How the customer was identified is not recorded."
-            if identity["pin_typed_by"] != "agent":
-                return "The account PIN was verified; how is described below."
-            staff = self.staff(identity["pin_verified_by"])
-            return f"{staff} typed the account PIN given by phone, and it was correct."
+            return (
+                f"{self.staff(identity['pin_verified_by'])} typed the account PIN given by phone, and it was correct."
+            )
         if not self.agreed:
             return ""
-        used = f"They used {self._link_emailed()}"
-        if identity["pin_verified_at"] is None:
-            return f"{used}. How they were identified is not recorded."
-        if identity["pin_typed_by"] == "customer":
-            return f"{used}, and typed the account PIN on its page."
-        if identity["pin_typed_by"] == "agent":
-            return f"{used}. A staff member had typed the account PIN for them."
-        return f"{used}. The account PIN was verified; who typed it is not recorded."
+        how = _PIN_TYPED_BY[typed_by] if verified else ". How they were identified is not recorded."
+        return f"They used {self._link_emailed()}{how}"
 
     def _unlocked(self):
         if not self.agreed:
@@ -340,18 +324,12 @@ class _Wording:
             what = f"{len(self.unlocked):,} of the {len(batches):,} batches"
         else:
             what = {1: "the batch", 2: "both batches"}.get(len(batches), f"all {len(batches):,} batches")
-        names = {batch["unlocked_by"] for batch in self.unlocked}
-        who = self.staff(*([None] if None in names else sorted(names)))
+        who = self.staff(*([None] if None in self.unlockers else sorted(self.unlockers)))
         times = sorted({batch["unlocked_at"] for batch in self.unlocked if batch["unlocked_at"]})
         if not times:
             return f"{who} unlocked {what}; the time is not recorded."
-        first, last = self.time(times[0]), self.time(times[-1])
+        first, last = _time(times[0]), _time(times[-1])
         return f"{who} unlocked {what} {f'on {first}' if first == last else f'between {first} and {last}'}."
-
-    def _unlockers(self):
-        """Name who unlocked; '' unless all of them are known."""
-        names = {batch["unlocked_by"] for batch in self.unlocked}
-        return "" if None in names else _listed(sorted(names))
 
     def _unlocking_unknown(self):
         """Say whether batches were, or may have been, unlocked without its being recorded when and by whom."""
@@ -362,7 +340,7 @@ class _Wording:
         """Say what happened to what was unlocked; with a withdrawal, that follows it."""
         if not self.unlocked or self.facts["withdrawal"]:
             return ""
-        return _sentence(_listed(self._ends("re_exported", "relocked", "unlocked", None)))
+        return f"{_capitalized(_listed(self._ends('re_exported', 'relocked', 'unlocked', None)))}."
 
     def _ends(self, *outcomes):
         """Say how many of what was unlocked came to each of these ends, such as "both were relocked"."""
@@ -390,7 +368,7 @@ class _Wording:
 
     def _how_withdrawn(self):
         withdrawal = self.facts["withdrawal"]
-        at, through = self.time(withdrawal["at"]), withdrawal["through"]
+        at, through = _time(withdrawal["at"]), withdrawal["through"]
         if through == "staff":
             why = f" (“{_short(withdrawal['why'])}”)" if withdrawal["why"] else ""
             return f"{self.staff(withdrawal['by'])} recorded on {at} that the customer withdrew it{why}"
@@ -406,7 +384,7 @@ class _Wording:
         terms = wording.NOT_RECORDED
         if consent["terms_version"] is not None:
             terms = f"{_known(consent['terms_title'])}, version {consent['terms_version']}"
-            terms = f"{terms}, published {self.time(consent['terms_published_at'])}"
+            terms = f"{terms}, published {_time(consent['terms_published_at'])}"
         answer = "the boxes checked are" if self.agreed else "the answer is"
         form = f"The form as it was shown, before it was filled in; {answer} under “The decision”."
         return Section(
@@ -445,36 +423,24 @@ class _Wording:
                 Fact(f"Name, {how}", signer["name"] or unknown),
                 Fact(f"Role, {how}", signer["role"] or unknown),
                 Fact("Admin contact on file", _both(signer["contact_name"], signer["email"])),
-                Fact("Account", _both(case["account_name"], case["account_number"], "number ")),
+                Fact("Account", _both(case["account_name"], case["account_number"], ", number ")),
                 Fact("Accounting software", _known(case["accounting_software"])),
             ),
         )
 
     def identity(self):
-        identity = self.facts["identity"]
-        if self._no_pin_needed():
-            return Section(
-                "identity",
-                "How they were identified",
-                facts=(Fact("Account PIN", "not asked for: declining does not require it"),),
-            )
-        typed = {
-            "customer": "the customer, on the consent page",
-            "agent": ", ".join(filter(None, [identity["pin_verified_by"], "a staff member (lower assurance)"])),
-            None: wording.NOT_RECORDED,
-        }[identity["pin_typed_by"]]
-        paragraphs = ()
-        if identity["pin_typed_by"] == "agent":
+        identity, paragraphs = self.facts["identity"], ()
+        verified_at, typed_by = identity["pin_verified_at"], identity["pin_typed_by"]
+        typed = wording.NOT_RECORDED
+        if typed_by == "customer":
+            typed = "the customer, on the consent page"
+        elif typed_by == "agent":
+            typed = ", ".join(filter(None, [identity["pin_verified_by"], "a staff member (lower assurance)"]))
             paragraphs = ("A PIN typed by staff proves less than one the customer types: staff heard it.",)
-        return Section(
-            "identity",
-            "How they were identified",
-            paragraphs,
-            facts=(Fact("Account PIN verified", self.time(identity["pin_verified_at"])), Fact("Typed by", typed)),
-        )
-
-    def _no_pin_needed(self):
-        return not self.agreed and not self.by_phone and self.facts["identity"]["pin_verified_at"] is None
+        facts = Fact("Account PIN verified", _time(verified_at)), Fact("Typed by", typed)
+        if not self.agreed and not self.by_phone and verified_at is None:
+            facts = (Fact("Account PIN", "not asked for: declining does not require it"),)
+        return Section("identity", "How they were identified", paragraphs, facts=facts)
 
     def link(self):
         link = self.facts["link"]
@@ -486,21 +452,21 @@ class _Wording:
             "The consent link",
             (f"The link was also shown on screen to {shown_to}.",) if shown_to else (),
             facts=(
-                Fact("Sent", self.time_by(link["sent_at"], link["sent_by"])),
+                Fact("Sent", _time_by(link["sent_at"], link["sent_by"])),
                 Fact("To", _known(self.facts["signer"]["email"])),
-                Fact("Valid until", self.time(link["expires_at"])),
-                Fact("First opened", self.time(link["first_opened_at"])),
+                Fact("Valid until", _time(link["expires_at"])),
+                Fact("First opened", _time(link["first_opened_at"])),
                 Fact("IP address", _known(link["first_opened_ip"])),
                 Fact("Browser", _known(link["first_opened_browser"])),
-                Fact("Used to answer", self.time(link["used_at"])),
+                Fact("Used to answer", _time(link["used_at"])),
             ),
         )
 
     def decision(self):
         consent = self.facts["consent"]
-        facts = [Fact("Agreed" if self.agreed else "Declined", self.time(consent["decided_at"]))]
+        facts = [Fact("Agreed" if self.agreed else "Declined", _time(consent["decided_at"]))]
         if self.agreed:
-            facts.append(Fact("Valid until", self.time(consent["valid_until"])))
+            facts.append(Fact("Valid until", _time(consent["valid_until"])))
         if self.by_phone:
             facts += [
                 Fact("Recorded by phone", _known(consent["recorded_by"])),
@@ -522,7 +488,7 @@ class _Wording:
             facts.append(Fact("Evidence", "none attached"))
         if withdrawal := self.facts["withdrawal"]:
             facts += [
-                Fact("Withdrawn", self.time_by(withdrawal["at"], withdrawal["by"])),
+                Fact("Withdrawn", _time_by(withdrawal["at"], withdrawal["by"])),
                 Fact("Why withdrawn", withdrawal["why"] or "no reason given"),
             ]
         return Section("decision", "The decision", facts=tuple(facts))
@@ -533,11 +499,8 @@ class _Wording:
 
     def batches(self):
         if not self.agreed:
-            return Section(
-                "batches",
-                "Batches",
-                ("None: this consent was declined. The batches it was about are named in the text.",),
-            )
+            none = "None: this consent was declined. The batches it was about are named in the text."
+            return Section("batches", "Batches", (none,))
         return self._batches_by_day() if len(self.facts["batches"]) > _LISTED else self._batches_listed()
 
     def _batches_listed(self):
@@ -545,34 +508,26 @@ class _Wording:
 
         What was done is said above the list where it is the same for all batches of an outcome.
         """
-        batches, paragraphs = self.facts["batches"], []
-        columns = [
-            Column("Number", "short"),
-            Column("Name"),
-            Column("Items", "number"),
-            Column("Total", "amount"),
-            Column("Outcome", "short"),
-        ]
-        cells = [
-            [_known(batch["number"]), _known(batch["name"]), *_items_and_total([batch]), _OUTCOMES[batch["outcome"]]]
-            for batch in batches
-        ]
-        done = {}
+        batches, done, paragraphs = self.facts["batches"], {}, []
+        cells = {
+            Column("Number", "short"): [_known(batch["number"]) for batch in batches],
+            Column("Name"): [_known(batch["name"]) for batch in batches],
+            Column("Items", "number"): [_items(batch) for batch in batches],
+            Column("Total", "amount"): [_total(batch) for batch in batches],
+            Column("Outcome", "short"): [_OUTCOMES[batch["outcome"]] for batch in batches],
+        }
         for batch in batches:
             done.setdefault(_OUTCOMES[batch["outcome"]], set()).add(self._done(batch))
         if all(len(ways) == 1 for ways in done.values()):
             paragraphs += [f"{_capitalized(outcome)}: {way}." for outcome, [way] in done.items() if way]
         else:
-            columns.append(Column("What was done", under=True))
-            cells = [[*row, self._done(batch)] for row, batch in zip(cells, batches, strict=True)]
+            cells[Column("What was done", under=True)] = [self._done(batch) for batch in batches]
         if self._fingerprints_in_text():
             paragraphs.append(_FINGERPRINTS.format("The fingerprint of each, in the text below, is"))
         else:
-            columns.append(Column("Fingerprint", "code", under=True))
-            cells = [[*row, _known(batch["fingerprint"])] for row, batch in zip(cells, batches, strict=True)]
             paragraphs.append(_FINGERPRINTS.format("Fingerprint:"))
-        table = Table(tuple(columns), [tuple(row) for row in cells], total=self.batches_in_all())
-        return Section("batches", "Batches", tuple(paragraphs), table)
+            cells[Column("Fingerprint", "code", under=True)] = [_known(batch["fingerprint"]) for batch in batches]
+        return Section("batches", "Batches", tuple(paragraphs), _table(cells, total=self.batches_in_all()))
 
     def _fingerprints_in_text(self):
         """Say whether the text names the fingerprint of each batch."""
@@ -583,7 +538,7 @@ class _Wording:
         """Say what was done to a batch, such as "unlocked ... by agent, re-exported ... by agent2"."""
         outcome, done = batch["outcome"], []
         if outcome in _WAS_UNLOCKED or batch["unlocked_at"] or batch["unlocked_by"]:
-            done.append(f"unlocked {self.time_by(batch['unlocked_at'], batch['unlocked_by'])}")
+            done.append(f"unlocked {_time_by(batch['unlocked_at'], batch['unlocked_by'])}")
         if outcome in _HAS_ENDED or batch["ended_at"] or batch["ended_by"]:
             ended = {"re_exported": "re-exported", "relocked": "relocked"}.get(outcome, "ended")
             done.append(f"{ended} {self._ended_by(batch)}")
@@ -592,36 +547,30 @@ class _Wording:
     def _ended_by(self, batch):
         """Write when and by whom a batch's unlock ended: the customer ends it by a withdrawal, described elsewhere."""
         if batch["ended_at"] and (batch["ended_by"] or "").startswith(_BY_EMAIL):
-            return f"{self.time(batch['ended_at'])} by withdrawal"
-        return self.time_by(batch["ended_at"], batch["ended_by"])
+            return f"{_time(batch['ended_at'])} by withdrawal"
+        return _time_by(batch["ended_at"], batch["ended_by"])
 
     def _batches_by_day(self):
         """Add up the batches by outcome and days."""
-        columns = (
-            Column("Outcome"),
-            Column("Unlocked on"),
-            Column("Ended on"),
-            Column("Batches", "amount"),
-            Column("Items", "amount"),
-            Column("Total", "amount"),
-        )
-        days = {}
+        days, name = {}, batch_list.file_name(self.facts)
         for batch in sorted(
-            self.facts["batches"], key=lambda batch: (batch["unlocked_at"] or "", batch["ended_at"] or "")
+            self.facts["batches"], key=lambda each: (each["unlocked_at"] or "", each["ended_at"] or "")
         ):
             days.setdefault(self._days(batch), []).append(batch)
-        rows = [(*day, f"{len(batches):,}", *_items_and_total(batches)) for day, batches in days.items()]
-        name = batch_list.file_name(self.facts)
-        return Section(
-            "batches",
-            "Batches",
-            (
-                f"More than {_LISTED} batches are added up by day. Each of them is in the text below, in the JSON "
-                f"file and in the file {name}.",
-            ),
-            Table(columns, rows, total=self.batches_in_all()),
-            (Fact(f"SHA-256 of {name}", batch_list.sha256(self.facts), code=True),),
+        cells = {
+            Column("Outcome"): [outcome for outcome, _, _ in days],
+            Column("Unlocked on"): [unlocked for _, unlocked, _ in days],
+            Column("Ended on"): [ended for _, _, ended in days],
+            Column("Batches", "amount"): [f"{len(batches):,}" for batches in days.values()],
+            Column("Items", "amount"): [_items(*batches) for batches in days.values()],
+            Column("Total", "amount"): [_total(*batches) for batches in days.values()],
+        }
+        where = (
+            f"More than {_LISTED} batches are added up by day. Each of them is in the text below, in the JSON file and "
+            f"in the file {name}."
         )
+        sha256 = Fact(f"SHA-256 of {name}", batch_list.sha256(self.facts), code=True)
+        return Section("batches", "Batches", (where,), _table(cells, total=self.batches_in_all()), (sha256,))
 
     def _days(self, batch):
         """Return a batch's outcome, and the days on which its unlock began and ended."""
@@ -630,8 +579,8 @@ class _Wording:
         ended = wording.NOT_RECORDED if outcome in _HAS_ENDED else _NONE
         return (
             _OUTCOMES[outcome],
-            self.day(batch["unlocked_at"]) if batch["unlocked_at"] else unlocked,
-            self.day(batch["ended_at"]) if batch["ended_at"] else ended,
+            _day(batch["unlocked_at"]) if batch["unlocked_at"] else unlocked,
+            _day(batch["ended_at"]) if batch["ended_at"] else ended,
         )
 
     def _separate(self):
@@ -642,29 +591,25 @@ class _Wording:
         did = "recorded the consent" if self.by_phone else "sent the link"
         if not self.unlocked and not self._unlocking_unknown():
             return f"No one has unlocked under this consent, so there is no one to compare with whoever {did}."
-        if obtained and obtained in {batch["unlocked_by"] for batch in self.unlocked}:
+        if obtained and obtained in self.unlockers:
             return f"Not different people: {obtained} {did} and also unlocked."
-        if obtained is None or not self._unlockers():
+        if obtained is None or not self.unlocked or None in self.unlockers:
             return f"Whether whoever {did} also unlocked is not recorded."
-        return f"Different people: {obtained} {did}, {self._unlockers()} unlocked."
+        return f"Different people: {obtained} {did}, {_listed(sorted(self.unlockers))} unlocked."
 
     def case(self):
         case = self.facts["case"]
-        closed = "not yet" if self.facts["interim"] else f"{self.time(case['closed_at'])}: {_known(case['resolution'])}"
-        advice = (
-            wording.NOT_RECORDED
-            if case["advice"] is None and case["advised_at"] is None
-            else f"{self.time(case['advised_at'])}: {_known(case['advice'])}"
-        )
+        closed = "not yet" if self.facts["interim"] else f"{_time(case['closed_at'])}: {_known(case['resolution'])}"
+        advised_at = case["advised_at"] and _time(case["advised_at"])
         return Section(
             "case",
             f"The case {case['reference']}",
             facts=(
-                Fact("Opened", self.time_by(case["opened_at"], case["opened_by"])),
+                Fact("Opened", _time_by(case["opened_at"], case["opened_by"])),
                 Fact("Requested by", f"{_known(case['requester'])}; channel: {_known(case['channel'])}"),
                 Fact("Why it was bypassed", _known(case["bypass_reason"])),
                 Fact("Reason for the unlock", _known(case["reason"])),
-                Fact("Safer route offered", advice),
+                Fact("Safer route offered", _both(advised_at, case["advice"], ": ")),
                 *(Fact(act["kind"], self._act(act)) for act in self.facts["acts"]),
                 Fact("Separation of duties", self._separate()),
                 Fact("Closed", closed),
@@ -674,7 +619,7 @@ class _Wording:
     def _act(self, act):
         count = act["batches"]
         batches = wording.NOT_RECORDED if count is None else counted(count, "batch", "batches")
-        done = f"{self.time_by(act['at'], act['by'])}, {batches}"
+        done = f"{_time_by(act['at'], act['by'])}, {batches}"
         why, withdrawal = act["why"] or "", self.facts["withdrawal"]
         if withdrawal and withdrawal["why"]:
             why = why.removesuffix(withdrawal["why"]).rstrip(": ")  # stands under The decision
@@ -682,50 +627,32 @@ class _Wording:
 
     def evidence(self):
         """Yield the section on papers and emails, where there are any."""
-        if not self.facts["evidence"]:
-            return
-        rows = [
-            (
-                _known(kept["what"]),
-                _known(kept["file_name"]),
-                wording.NOT_RECORDED if kept["size"] is None else f"{kept['size']:,} bytes",
-                self.time_by(kept["attached_at"], kept["attached_by"]),
-                _known(kept["sha256"]),
-            )
-            for kept in self.facts["evidence"]
-        ]
-        columns = (
-            Column("What", "short"),
-            Column("File"),
-            Column("Size", "amount"),
-            Column("Attached", "time"),
-            Column("SHA-256 of the file", "code", under=True),
-        )
-        yield Section("evidence", "Evidence attached", table=Table(columns, rows))
+        if files := self.facts["evidence"]:
+            cells = {
+                Column("What", "short"): [_known(file["what"]) for file in files],
+                Column("File"): [_known(file["file_name"]) for file in files],
+                Column("Size", "amount"): [_size(file["size"]) for file in files],
+                Column("Attached", "time"): [_time_by(file["attached_at"], file["attached_by"]) for file in files],
+                Column("SHA-256 of the file", "code", under=True): [_known(file["sha256"]) for file in files],
+            }
+            yield Section("evidence", "Evidence attached", table=_table(cells))
 
     def ledger(self):
         entries, head = self.facts["ledger"]["entries"], self.facts["ledger"]["head"]
-        rows = [
-            (str(e["sequence"]), self.time(e["at"]), _known(e["what"]), _known(e["actor"]), e["hash"][:24])
-            for e in entries
-        ]
-        columns = (
-            Column("Entry", "number"),
-            Column("When", "time"),
-            Column("What", "short"),
-            Column("Who"),
-            Column("Hash, first 24 digits", "code"),
+        cells = {
+            Column("Entry", "number"): [str(entry["sequence"]) for entry in entries],
+            Column("When", "time"): [_time(entry["at"]) for entry in entries],
+            Column("What", "short"): [_known(entry["what"]) for entry in entries],
+            Column("Who"): [_known(entry["actor"]) for entry in entries],
+            Column("Hash, first 24 digits", "code"): [entry["hash"][:24] for entry in entries],
+        }
+        covers = (
+            "Each hash covers the entry before it, so none can be changed or removed unnoticed. Missing numbers belong "
+            "to other cases."
         )
-        return Section(
-            "ledger",
-            "The case in the ledger",
-            (
-                "Each hash covers the entry before it, so none can be changed or removed unnoticed. Missing numbers "
-                "belong to other cases.",
-            ),
-            Table(columns, rows) if rows else None,
-            facts=(Fact(f"Newest entry in the whole ledger: {head['sequence']}", head["hash"], code=True),),
-        )
+        newest = Fact(f"Newest entry in the whole ledger: {head['sequence']}", head["hash"], code=True)
+        table = _table(cells) if entries else None
+        return Section("ledger", "The case in the ledger", (covers,), table, (newest,))
 
     def check(self):
         number, code, page = self.facts["number"], self.facts["code"], self.facts["check_at"]
@@ -743,13 +670,41 @@ class _Wording:
         )
 
 
-def _items_and_total(batches):
-    """Write how many items these batches have, and their total."""
-    items, totals = [batch["item_count"] for batch in batches], [batch["total"] for batch in batches]
-    return (
-        wording.NOT_RECORDED if None in items else f"{sum(items):,}",
-        wording.NOT_RECORDED if None in totals else money(sum(map(Decimal, totals))),
-    )
+def _table(cells, total=""):
+    """Make a table of the cells of each column."""
+    return Table(tuple(cells), list(zip(*cells.values(), strict=True)), total)
+
+
+def _items(*batches):
+    counts = [batch["item_count"] for batch in batches]
+    return wording.NOT_RECORDED if None in counts else f"{sum(counts):,}"
+
+
+def _total(*batches):
+    totals = [batch["total"] for batch in batches]
+    return wording.NOT_RECORDED if None in totals else money(sum(map(Decimal, totals)))
+
+
+def _time(moment):
+    """Write a time such as "Nov 23, 2026, 8:44:31 AM EST"; one that is not known is said to be so."""
+    written = moment_with_seconds(moment and datetime.fromisoformat(moment))
+    return re.sub(r"(?=[+-]\d+$)", "UTC", written) or wording.NOT_RECORDED  # some zones have no name but "-03"
+
+
+def _time_by(moment, who):
+    """Write when and by whom; where nothing of it is known, that once."""
+    if moment is None and who is None:
+        return wording.NOT_RECORDED
+    return f"{_time(moment)} {_by(who)}"
+
+
+def _day(moment):
+    """Write the day of a time, such as "Nov 23, 2026"."""
+    return day(timezone.localtime(datetime.fromisoformat(moment)))
+
+
+def _size(count):
+    return wording.NOT_RECORDED if count is None else f"{count:,} bytes"
 
 
 def _zone(name):
@@ -776,19 +731,15 @@ def _short(words):
     return words if len(words) <= 200 else f"{words[:199]}…"
 
 
-def _sentence(words):
-    return f"{_capitalized(words)}."
-
-
 def _capitalized(words):
     return f"{words[:1].upper()}{words[1:]}"
 
 
-def _both(first, second, before=""):
+def _both(first, second, between=", "):
     """Write two values that belong together; where neither is known, that once."""
     if not first and not second:
         return wording.NOT_RECORDED
-    return f"{_known(first)}, {before}{_known(second)}"
+    return f"{_known(first)}{between}{_known(second)}"
 
 
 def _listed(words):
