@@ -160,11 +160,11 @@ class Command(BaseCommand):
         # Unlocked, to be exported by the customer.
         unlocked = self._open(harbor, 2, manager, "no_integration", "QuickBooks is connected since Monday.")
         self._agree(unlocked, self._ask(unlocked, manager), "195538", "Owner")
-        operations.unlock(Batch.objects.filter(lines__unlock_request=unlocked), by=manager)
+        operations.unlock(Batch.objects.filter(lines__unlock_request=unlocked), by=agent)
         # Done and closed.
         closed = self._open(summit, 2, agent, "by_mistake", "Wrong filter on the export screen.")
         self._agree(closed, self._ask(closed, agent), "604817", "Accounting manager")
-        operations.unlock(Batch.objects.filter(lines__unlock_request=closed), by=agent)
+        operations.unlock(Batch.objects.filter(lines__unlock_request=closed), by=manager)
         operations.mark_re_exported(Batch.objects.filter(lines__unlock_request=closed), by=agent)
         operations.close_request(
             closed, resolution=UnlockRequest.Resolution.RE_EXPORTED, why="The customer sees them in Intacct.", by=agent

@@ -1,0 +1,28 @@
+"""The sample data of `make run`: a case of each kind, made by the verbs, and nothing the audit finds."""
+
+import pytest
+from django.core.management import call_command
+
+from unlocks.ledger import verify
+from unlocks.models import Batch, UnlockRequest
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_loads_a_case_of_each_kind_once(settings, capsys, shown):
+    settings.PHONE_CONSENT, settings.SHOW_CONSENT_LINK = True, shown
+    call_command("load_sample")
+    call_command("load_sample")
+
+    assert list(UnlockRequest.objects.order_by("pk").values_list("status", flat=True)) == [
+        "open",
+        "awaiting_consent",
+        "consented",
+        "consented",
+        "unlocked",
+        "closed",
+    ]
+    assert Batch.objects.filter(status="unlocked").count() == 2
+    assert "/consent/" in capsys.readouterr().out
+    assert verify.findings() == []
