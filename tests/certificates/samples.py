@@ -255,19 +255,16 @@ def withdrawn_by_phone():
     return facts
 
 
-def many(count):
-    """A closed case of `count` batches."""
-    facts = closed()
-    rows = [
-        (f"INV-2026{i:06d}", f"Invoices, Service dept. {i}", f"{100 + i * 37 % 9000}.{i % 100:02d}", i % 60 + 1)
-        for i in range(1, count + 1)
-    ]
-    batches = [
-        _batch(*row, outcome="re_exported") | {"ended_at": "2026-11-24T09:12:06.000111+00:00", "ended_by": "agent2"}
-        for row in rows
-    ]
-    text = shown_text(batches)
-    facts["batches"] = batches
+def many(count, kind=closed):
+    """The same case with `count` batches, whose outcomes are those of the few."""
+    facts = kind()
+    few, facts["batches"] = facts["batches"], []
+    for i in range(1, count + 1):
+        row = (f"INV-2026{i:06d}", f"Invoices, Service dept. {i}", f"{100 + i * 37 % 9000}.{i % 100:02d}", i % 60 + 1)
+        like = few[i % len(few)]
+        done = {key: like[key] for key in ("unlocked_at", "unlocked_by", "ended_at", "ended_by")}
+        facts["batches"].append(_batch(*row, outcome=like["outcome"]) | done)
+    text = shown_text(facts["batches"])
     facts["consent"] |= {"text": text, "text_sha256": digest(text)}
     for act in facts["acts"]:
         act["batches"] = count

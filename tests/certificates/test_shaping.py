@@ -32,6 +32,22 @@ def test_nothing_is_dropped(text, printable):
     assert shaping.printable(text, GLYPHS) == printable
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("a [U+4E2D] b", ["a", "[U+4E2D]", "b"]),
+        ("a[U+4E2D][U+1F600]b", ["a|", "[U+4E2D]|", "[U+1F600]|", "b"]),
+        ("[U+4E2D]", ["[U+4E2D]"]),
+        ("[U+4E2D] [U+4E2D]x", ["[U+4E2D]", "[U+4E2D]|", "x"]),
+        ("[ ] [U+12] [x]y", ["[", "]", "[U+12]", "[x]y"]),
+    ],
+)
+def test_line_breaks_around_a_code_and_never_in_it(text, words):
+    broken = shaping.breakable(text).split(" ")
+    assert [word.replace("\u2060", "|") for word in broken] == words
+    assert shaping.from_left(" ".join(broken)) == text
+
+
 def test_character_with_a_glyph_but_no_shape_is_written_as_its_code():
     assert shaping.printable("\u202e\u115f\u2800\ufe00", set(range(0x10000))) == "[U+202E][U+115F][U+2800][U+FE00]"
 

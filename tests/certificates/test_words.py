@@ -193,6 +193,10 @@ def test_what_was_done_is_told_once_for_an_outcome_and_for_each_batch_where_it_d
     )
 
 
+def test_as_many_batches_as_are_listed():
+    assert [len(batches(samples.many(count)).table.rows) for count in (500, 501)] == [500, 1]
+
+
 def test_many_batches_are_added_up_by_day():
     facts = samples.many(501)
     facts["batches"][7] |= {"outcome": "relocked", "ended_at": "2026-11-25T04:30:00+00:00"}

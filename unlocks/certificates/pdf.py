@@ -21,37 +21,27 @@ from reportlab.platypus import CondPageBreak, HRFlowable, LongTable, Paragraph, 
 
 from . import shaping, words
 
-_FONTS = Path(__file__).parent / "fonts"
 _PLAIN, _BOLD, _MONO = "DejaVuSansCondensed", "DejaVuSansCondensed-Bold", "DejaVuSansMono"
+_SIDE, _END = 36, 33  # the margins; stamps, head and foot stand in those at the ends
+_WIDTH = LETTER[0] - 2 * _SIDE
+_LEFT = 240  # of two columns the left one, with the gutter; the right one has the longer facts
 
-_MARGIN = 36  # stamps, head and foot stand in it
-_WIDTH, _HEIGHT = (side - 2 * _MARGIN for side in LETTER)
-_GUTTER = 14
-_LEFT = 226  # the columns beside each other; the right one has the longer facts
-_RIGHT = _WIDTH - _GUTTER - _LEFT
-
-_INK, _MUTED, _ACCENT, _RULE, _FAINT = map(HexColor, ("#15202b", "#4f5d6b", "#0b5a6b", "#b9c3cc", "#dfe5ea"))
+_INK, _MUTED, _ACCENT, _RULE = map(HexColor, ("#15202b", "#4f5d6b", "#0b5a6b", "#b9c3cc"))
 _WAIT = tuple(map(HexColor, ("#7a4a00", "#fdf3dc", "#c98a1b")))  # a notice's ink, ground and edge
 _GOOD = tuple(map(HexColor, ("#0a6237", "#eaf6ef", "#4c9a70")))
 _BAD = tuple(map(HexColor, ("#981b1b", "#fcecea", "#c65b52")))
 _TINTS = {"interim": _WAIT, "final": _GOOD}
 
-_BODY = ParagraphStyle("body", None, fontName=_PLAIN, fontSize=8.5, leading=10, textColor=_INK, spaceShrinkage=0)
+_BODY = ParagraphStyle("body", None, fontName=_PLAIN, fontSize=8.5, leading=9.9, textColor=_INK, spaceShrinkage=0)
 _NOTE = ParagraphStyle("note", _BODY, textColor=_MUTED, spaceAfter=1)
 _AMOUNT = ParagraphStyle("amount", _BODY, alignment=TA_RIGHT)
-_CODE = ParagraphStyle("code", _BODY, fontName=_MONO)
-_HEADING = ParagraphStyle("heading", _BODY, fontName=_BOLD, fontSize=10, leading=12, textColor=_ACCENT, spaceBefore=6)
+_HEADING = ParagraphStyle("heading", _BODY, fontName=_BOLD, fontSize=10, leading=12, textColor=_ACCENT, spaceBefore=5)
 _TITLE = ParagraphStyle("title", _BODY, fontName=_BOLD, fontSize=15, leading=19)
 _NUMBER = ParagraphStyle("number", _AMOUNT, fontName=_BOLD, fontSize=10.5, spaceAfter=8)
 _SUMMARY = ParagraphStyle("summary", _BODY, fontSize=9, leading=11.4, spaceBefore=7)
-_HEAD = ParagraphStyle("head", _BODY, fontName=_BOLD, textColor=_MUTED)
-_HEAD_RIGHT = ParagraphStyle("head right", _HEAD, alignment=TA_RIGHT)
 _FACT = ParagraphStyle("fact", _BODY, bulletFontName=_PLAIN, bulletFontSize=8.5, bulletColor=_MUTED, spaceAfter=0.8)
-_NOTICE = ParagraphStyle("notice", _FACT, bulletFontName=_BOLD, bulletIndent=8, borderWidth=0.6)
-_NOTICE.spaceBefore, _NOTICE.spaceAfter = 8, 3
-_HEADS = {"number": _HEAD_RIGHT, "amount": _HEAD_RIGHT}  # of a table's columns, by kind
-_CELLS = {"number": _AMOUNT, "amount": _AMOUNT, "code": _CODE}
-
+_NOTICE = ParagraphStyle("notice", _FACT, bulletFontName=_BOLD, bulletIndent=8, borderWidth=0.6, spaceBefore=8)
+_CELLS = {"number": _AMOUNT, "amount": _AMOUNT, "code": ParagraphStyle("code", _BODY, fontName=_MONO)}
 _BARE = [  # a table's style: no padding, everything at the top, no font of ReportLab's own
     *((f"{side}PADDING", (0, 0), (-1, -1), 0) for side in ("LEFT", "RIGHT", "TOP", "BOTTOM")),
     ("VALIGN", (0, 0), (-1, -1), "TOP"),
@@ -68,7 +58,8 @@ def render(facts):
         document = SimpleDocTemplate(
             file,
             pagesize=LETTER,
-            **dict.fromkeys(("leftMargin", "rightMargin", "topMargin", "bottomMargin"), _MARGIN - 6),  # and a frame's 6
+            **dict.fromkeys(("leftMargin", "rightMargin"), _SIDE - 6),  # and the 6 of ReportLab's frame
+            **dict.fromkeys(("topMargin", "bottomMargin"), _END - 6),
             title=f"{paper.title} {paper.number}",
             author=paper.issuer,
             subject=paper.subtitle,
@@ -78,15 +69,14 @@ def render(facts):
             invariant=1,
             initialFontName=_PLAIN,
         )
-        issued_at = datetime.fromisoformat(facts["issued_at"])
-        document.build(_story(paper), canvasmaker=partial(_Pages, paper=paper, issued_at=issued_at))
+        document.build(list(_story(paper)), canvasmaker=partial(_Pages, paper, facts["issued_at"]))
     return file.getvalue()
 
 
 @cache
 def _register_fonts():
     for name in (_PLAIN, _BOLD, _MONO):
-        pdfmetrics.registerFont(TTFont(name, str(_FONTS / f"{name}.ttf")))
+        pdfmetrics.registerFont(TTFont(name, str(Path(__file__).parent / "fonts" / f"{name}.ttf")))
 
 
 class _Text(Paragraph):
@@ -98,10 +88,7 @@ class _Text(Paragraph):
             # Put in here and not parsed: nothing in it is markup, and the whole stays one fragment.
             glyphs = pdfmetrics.getFont(style.fontName).face.charToGlyph
             self.frags[0].text = shaping.breakable(shaping.printable(text, glyphs))
-
-    def length(self):
-        """Return how wide it is on one line."""
-        return pdfmetrics.stringWidth(self.frags[0].text, self.style.fontName, self.style.fontSize)
+            self.length = pdfmetrics.stringWidth(self.frags[0].text, style.fontName, style.fontSize)
 
     def draw(self):
         self.blPara.lines = [(spare, [shaping.from_left(" ".join(words))]) for spare, words in self.blPara.lines]
@@ -125,10 +112,15 @@ def _lines(text):
 
 def _story(paper):
     named = {section.name: section for section in paper.sections}
-    columns = [[named.pop(name) for name in names] for names in words.COLUMNS]
-    notices = map(_notice, (*paper.notices, paper.status))
-    summary = _Text(" ".join(paper.summary), _SUMMARY)
-    return [_top(paper), *notices, summary, _beside_each_other(*columns), *_sections(named.values(), _WIDTH)]
+    beside = [[part for name in names for part in _section(named.pop(name), indent=88)] for names in words.COLUMNS]
+    style = [*_BARE, ("RIGHTPADDING", (0, 0), (0, 0), 14)]
+    yield _top(paper)
+    yield from map(_notice, (*paper.notices, paper.status))
+    yield _Text(" ".join(paper.summary), _SUMMARY)
+    yield Table([beside], [_LEFT, _WIDTH - _LEFT], style=style, spaceBefore=6, splitInRow=1)
+    for section in named.values():
+        yield CondPageBreak(110 if section.table else 56)  # the heading and some of what follows stay together
+        yield from _section(section, indent=60)
 
 
 def _top(paper):
@@ -138,48 +130,31 @@ def _top(paper):
     return Table([[title, [_Text(paper.number, _NUMBER), code, issued]]], [_WIDTH - 170, 170], style=style)
 
 
-def _beside_each_other(left, right):
-    style = [*_BARE, ("RIGHTPADDING", (0, 0), (0, 0), _GUTTER)]
-    cells = [[_sections(left, _LEFT), _sections(right, _RIGHT)]]
-    return Table(cells, [_LEFT + _GUTTER, _RIGHT], style=style, spaceBefore=6, splitInRow=1)
-
-
 def _notice(notice):
     ink, ground, edge = _TINTS.get(notice.name, _BAD)
-    style = ParagraphStyle("notice", _NOTICE, bulletColor=ink, backColor=ground, borderColor=edge)
+    style = ParagraphStyle("notice", _NOTICE, bulletColor=ink, backColor=ground, borderColor=edge, spaceAfter=3)
     style.leftIndent = pdfmetrics.stringWidth(notice.mark, _BOLD, 8.5) + 20
     style.borderPadding = (2.5, 0, 3.5, style.leftIndent)
     return _Text(notice.text, style, notice.mark)
 
 
-def _sections(listed, width):
-    return [part for section in listed for part in _section(section, width)]
-
-
-def _section(section, width):
+def _section(section, indent):
     total = f": {section.table.total}" if section.table and section.table.total else ""
-    parts = [_Text(section.heading + total, _HEADING)]
-    parts += [HRFlowable(width="100%", thickness=0.6, color=_RULE, spaceBefore=0.5, spaceAfter=2)]
-    parts += [_Text(paragraph, _NOTE) for paragraph in section.paragraphs]
-    room = 56  # for the heading and some of what follows
+    yield _Text(section.heading + total, _HEADING)
+    yield HRFlowable(width="100%", thickness=0.6, color=_RULE, spaceBefore=0.5, spaceAfter=2)
+    yield from (_Text(paragraph, _NOTE) for paragraph in section.paragraphs)
     if section.table:
-        table = _table(section.table)
-        table.wrap(_WIDTH, _HEIGHT)
-        room += sum(table._rowHeights[:3])  # heads and first row, which is cut where it has no room
-        parts += [table, Spacer(0, 2)]
-    if width == _WIDTH:
-        parts.insert(0, CondPageBreak(min(room, _HEIGHT)))
+        yield _table(section.table)
     for fact in section.facts:
-        parts += _fact(fact.label, fact.value, fact.code, 60 if width == _WIDTH else 88)
+        yield from _fact(fact.label, fact.value, fact.code, indent)
     if section.text:
-        parts += [Spacer(0, 3), *_shown(section)]
-    return parts
+        yield Spacer(0, 3)
+        yield from _shown(section)
 
 
 def _fact(label, value, code=False, indent=0):
     style = ParagraphStyle("fact", _FACT, fontName=_MONO if code else _PLAIN, leftIndent=indent)
-    first, *others = _lines(value)
-    return [_Text(first, style, label), *(_Text(line, style) for line in others)]
+    return [_Text(line, style, label if number == 0 else None) for number, line in enumerate(_lines(value))]
 
 
 def _shown(section):
@@ -189,31 +164,29 @@ def _shown(section):
         style = ParagraphStyle("quoted", _BODY, leftIndent=10 + hanging, firstLineIndent=-hanging)
         if line in section.headings:
             style.fontName, style.keepWithNext = _BOLD, True
-        style.leading = 4 if line == "\xa0" else 10
+        style.leading = 3 if line == "\xa0" else _BODY.leading
         yield _Quoted(line, style)
 
 
 def _table(table):
     """Lay out a table: its heads on every page, a rule below each row."""
-    rows = [[_Text(column.heading, _HEADS.get(column.kind, _HEAD)) for column in table.beside()]]
-    style = [*_BARE, ("RIGHTPADDING", (0, 0), (-2, -1), 8), ("BOTTOMPADDING", (0, 0), (-1, 0), 1)]
-    style.append(("LINEBELOW", (0, 0), (-1, 0), 0.6, _RULE))
+    beside = [(column.heading, _CELLS.get(column.kind, _BODY)) for column in table.beside()]
+    heads = [_Text(head, ParagraphStyle("head", of, fontName=_BOLD, textColor=_MUTED)) for head, of in beside]
+    rows, style = [heads], [*_BARE, ("RIGHTPADDING", (0, 0), (-2, -1), 8), ("BOTTOMPADDING", (0, 0), (-1, -1), 1.3)]
     for cells, under in table.cells():
         first = len(rows)
         rows.append([_Text(" ".join(_lines(cell)), _CELLS.get(column.kind, _BODY)) for column, cell in cells])
         for column, cell in under:
             style.append(("SPAN", (0, len(rows)), (-1, len(rows))))
             rows.append(_fact(column.heading, " ".join(_lines(cell)), column.kind == "code"))
-        last = len(rows) - 1
-        style += [("TOPPADDING", (0, first), (-1, first), 0.2), ("BOTTOMPADDING", (0, last), (-1, last), 1.2)]
-        style += [("NOSPLIT", (0, first), (-1, last)), ("LINEBELOW", (0, last), (-1, last), 0.4, _FAINT)]
-    return LongTable(rows, _widths(rows), repeatRows=1, splitInRow=1, style=style)
+        style += [("LINEABOVE", (0, first), (-1, first), 0.4, _RULE), ("NOSPLIT", (0, first), (-1, len(rows) - 1))]
+    return LongTable(rows, _widths(rows), repeatRows=1, splitInRow=1, style=style, spaceAfter=2)
 
 
 def _widths(rows):
     """Give each column the width of its longest cell, as far as all columns fit; the shortest come first."""
     beside = [row for row in rows if len(row) == len(rows[0])]
-    lengths = [max(cell.length() for cell in column) + 8.5 for column in zip(*beside, strict=True)]
+    lengths = [max(cell.length for cell in column) + 8.5 for column in zip(*beside, strict=True)]
     widths, left = {}, _WIDTH
     for number in sorted(range(len(lengths)), key=lengths.__getitem__):
         widths[number] = min(lengths[number], left / (len(lengths) - len(widths)))
@@ -224,11 +197,11 @@ def _widths(rows):
 class _Pages(Canvas):
     """Hold the pages back until their number is known, then draw on each what is on every page."""
 
-    def __init__(self, *args, paper, issued_at, **kwargs):
+    def __init__(self, paper, issued_at, *args, **kwargs):
         super().__init__(*args, **kwargs)
         # The file's ID, which would otherwise depend on the environment (SOURCE_DATE_EPOCH).
         self._doc.signature = sha256(f"{paper.number} {paper.code}".encode())
-        self.setDateFormatter(lambda *_: f"D:{issued_at:%Y%m%d%H%M%S}+00'00'")
+        self.setDateFormatter(lambda *_: f"D:{datetime.fromisoformat(issued_at):%Y%m%d%H%M%S}+00'00'")
         self._paper, self._held = paper, []
 
     def showPage(self):
@@ -239,19 +212,19 @@ class _Pages(Canvas):
         held, paper = self._held, self._paper
         for number, page in enumerate(held, 1):
             self.__dict__ = page
-            self._draw_margins(paper, f"Page {number} of {len(held)}", number > 1)
+            self._draw_head_and_foot(paper, number, len(held))
             super().showPage()
         super().save()
 
-    def _draw_margins(self, paper, page, title):
-        left, right = _MARGIN, _MARGIN + _WIDTH
+    def _draw_head_and_foot(self, paper, number, of):
+        right = _SIDE + _WIDTH
         self.setFont(_PLAIN, 8)
         self.setFillColor(_MUTED)
-        self.drawString(left, 22, f"{paper.number}  ·  code {paper.code}  ·  check at {paper.check_at}")
-        self.drawRightString(right, 22, page)
-        if title:
-            self.drawString(left, 767, f"{paper.title} {paper.number}")
-        if paper.stamps:
+        self.drawString(_SIDE, 22, f"{paper.number}  ·  code {paper.code}  ·  check at {paper.check_at}")
+        self.drawRightString(right, 22, f"Page {number} of {of}")
+        self.drawString(_SIDE, 767, f"{paper.title} {paper.number}" if number > 1 else "")
+        for stamp in reversed(paper.stamps):
             self.setFont(_BOLD, 10)
-            self.setFillColor(_TINTS.get(paper.stamps[0].name, _BAD)[0])
-            self.drawRightString(right, 767, "  ·  ".join(stamp.mark for stamp in paper.stamps))
+            self.setFillColor(_TINTS.get(stamp.name, _BAD)[0])
+            self.drawRightString(right, 767, stamp.mark)
+            right -= pdfmetrics.stringWidth(stamp.mark, _BOLD, 10) + 14

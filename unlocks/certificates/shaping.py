@@ -57,16 +57,13 @@ def from_left(line):
     stays after it.
     """
     line = re.sub(f"{_JOINER} ?", "", line)
-    if line.isascii():
-        return line
     kinds = "".join(_DIRECTIONS.get(unicodedata.bidirectional(char), "o") for char in line)
     for pair in _BRACKETED.finditer(line):  # brackets belong to the run that they hold
         start, end, inside = pair.start(), pair.end(), kinds[pair.start() + 1 : pair.end() - 1]
         if "R" in inside and "L" not in inside:
             kinds = f"{kinds[:start]}R{inside}R{kinds[end:]}"
     parts, done = [], 0
-    for run in re.finditer("R[^L]*", kinds):
-        start, end = run.start(), run.start() + len(run[0].rstrip("o"))
-        parts += [line[done:start], get_display(line[start:end], base_dir="R")]
-        done = end
+    for run in re.finditer("R(?:[^L]*[Rm])?", kinds):
+        parts += [line[done : run.start()], get_display(line[run.start() : run.end()], base_dir="R")]
+        done = run.end()
     return "".join([*parts, line[done:]])
