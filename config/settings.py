@@ -69,6 +69,7 @@ INSTALLED_APPS = [
     "unlocks",
 ]
 MIDDLEWARE = [
+    "unlocks.health.answer_health",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
