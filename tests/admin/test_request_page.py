@@ -404,7 +404,10 @@ def test_more_than_can_be_listed_are_marked_by_one_tick(agent, agent_client):
 
 
 def test_each_batch_says_whether_it_can_be_unlocked_also_once_unlocked(agent, agent_client):
-    assert '<th scope="col">Can it be unlocked?</th>' in agent_client.get(page_of(factories.case_unlocked(agent))).content.decode()
+    assert (
+        '<th scope="col">Can it be unlocked?</th>'
+        in agent_client.get(page_of(factories.case_unlocked(agent))).content.decode()
+    )
 
 
 def test_an_onlooker_is_told_whose_step_is_next(agent, auditor_client):
