@@ -70,6 +70,8 @@ INSTALLED_APPS = [
     "unlocks",
 ]
 MIDDLEWARE = [
+    "config.bodies.read_to_the_end",
+    "unlocks.health.answer_health",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",

@@ -1,5 +1,8 @@
 import pytest
+from django.db import connection
+from django.test import Client
 
+from tests.attacks import snapshot
 from unlocks.database import guards
 
 pytestmark = pytest.mark.django_db
@@ -16,6 +19,41 @@ def test_is_not_well_without_the_guards_and_names_none(client):
         answer = client.get("/health/")
 
     assert (answer.status_code, answer.json()) == (503, {"well": False})
+
+
+@pytest.mark.parametrize("asked", [{"HTTP_HOST": "10.0.0.7:8000", "secure": True}, {"HTTP_HOST": "desk.example"}])
+def test_answers_by_any_address_and_without_tls(settings, asked):
+    settings.ALLOWED_HOSTS, settings.SECURE_SSL_REDIRECT = ["desk.example"], True
+    answer = Client().get("/health/", **asked)
+
+    assert (answer.status_code, answer.json()) == (200, {"well": True})
+    elsewhere = Client().get("/desk/login/", **asked)
+    assert elsewhere.status_code == (400 if "secure" in asked else 301)
+
+
+@pytest.fixture
+def nothing_can_be_written(transactional_db):
+    """A database that answers and takes nothing: a standby, a read-only file."""
+    switch = {"sqlite": "PRAGMA query_only = {}", "postgresql": "SET default_transaction_read_only = {}"}
+    with connection.cursor() as cursor:
+        cursor.execute(switch[connection.vendor].format("on"))
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute(switch[connection.vendor].format("off"))
+
+
+def test_is_not_well_while_nothing_can_be_written(client, nothing_can_be_written):
+    answer = client.get("/health/")
+
+    assert (answer.status_code, answer.json()) == (503, {"well": False})
+
+
+def test_writes_the_same_row_however_often_it_is_asked(client):
+    client.get("/health/")
+    before = snapshot()
+    client.get("/health/")
+
+    assert snapshot() == before
 
 
 def test_only_answers(client):

@@ -1,15 +1,18 @@
 """History written by sets says the same as history written by one row."""
 
+from datetime import date
+from decimal import Decimal
+
 import pytest
-from django.db import connection
+from django.db import DatabaseError, connection, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Concat
 from django.test.utils import CaptureQueriesContext
 
-from tests.factories import acting, make_account, make_batch, make_batches
+from tests.factories import acting, make_account, make_batch, make_batches, make_item
 from unlocks import history
 from unlocks.actors import Actor
-from unlocks.models import Account, Batch, Contact
+from unlocks.models import Account, Batch, BatchItem, Contact
 
 pytestmark = pytest.mark.django_db
 
@@ -65,6 +68,26 @@ def test_a_set_costs_two_statements(agent):
     with CaptureQueriesContext(connection) as captured:
         history.update(rows(), by=acting(agent), name="Same")
     assert [query["sql"].split(" ")[0] for query in captured if "SAVEPOINT" not in query["sql"]] == ["INSERT", "UPDATE"]
+
+
+@pytest.mark.parametrize("amount", ["1000000000000.00", "9999999999999.99", "-1000000000000.00"])
+def test_an_amount_that_is_too_long_is_refused(manager_client, agent, amount):
+    largest = Decimal("999999999999.99")
+    batch = make_batch(total=largest, number="BIG")
+    make_item(batch=batch, amount=-largest)
+    for record in (Batch(account=batch.account, number="NEW", total=Decimal(amount)), _item(batch, amount)):
+        with pytest.raises(DatabaseError), transaction.atomic():
+            history.save(record, by=acting(agent))
+    for change in ({"total": Decimal(amount)}, {"total": F("total") * 100}):
+        with pytest.raises(DatabaseError), transaction.atomic():
+            history.update(rows(), by=acting(agent), **change)
+    pages = ["/desk/unlocks/batch/", f"/desk/unlocks/batch/{batch.pk}/change/", "/desk/unlocks/batchitem/"]
+    assert [manager_client.get(page).status_code for page in pages] == [200, 200, 200]
+    assert "$999,999,999,999.99" in manager_client.get(pages[0]).content.decode()
+
+
+def _item(batch, amount):
+    return BatchItem(batch=batch, number="NEW", date=date(2026, 11, 1), amount=Decimal(amount))
 
 
 @pytest.mark.parametrize("nothing", [Batch.objects.none(), Batch.objects.filter(pk=0)])

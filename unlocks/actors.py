@@ -1,6 +1,7 @@
 """Who acts: a member of staff, a customer or the desk itself. Every verb takes one as `by`."""
 
 import ipaddress
+import re
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -101,7 +102,11 @@ def client_ip(request: HttpRequest) -> str | None:
 
 
 def _address(text: str | None) -> str | None:
+    """Return the address in what a proxy or the server wrote, or None. Some proxies write the port behind it."""
+    with_port = re.fullmatch(r"\[(.+)\](?::[0-9]+)?|([0-9.]+):[0-9]+", text or "")
+    bare = (with_port[1] or with_port[2]) if with_port else text or ""
     try:
-        return str(ipaddress.ip_address((text or "").partition("%")[0]))
+        address = ipaddress.ip_address(bare.partition("%")[0])
     except ValueError:
         return None
+    return str(getattr(address, "ipv4_mapped", None) or address)

@@ -10,6 +10,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
 from tests import factories
+from tests.attacks import difference, snapshot
 from unlocks import history
 from unlocks.admin.site import desk
 from unlocks.models import Account, Batch, BatchItem, Contact, LedgerEntry, Selection, UnlockRequest
@@ -605,6 +606,40 @@ def test_a_number_that_no_row_has_breaks_no_page(superuser_client, number):
     ticked = {"action": "unlock_selected", "_selected_action": [batch.pk, number], "index": 0}
     assert superuser_client.post(BATCHES, ticked).status_code == 400
     assert Selection.objects.count() == 0
+
+
+NO_KEY = ["9" * 19, "9" * 30, "9" * 5000, "1e5", "1.5", "-1", "0x10", "²", "x", ""]
+
+
+@pytest.mark.parametrize("key", NO_KEY)
+def test_a_form_that_names_no_row_breaks_no_page(superuser_client, manager_client, agent, manager, key):
+    case = factories.case_unlocked(agent)
+    page, user = case.unlock_request.get_absolute_url(), f"/desk/auth/user/{agent.pk}/change/"
+    contact, opening = "/desk/unlocks/contact/add/", f"/desk/unlocks/unlockrequest/add/?account={case.account.pk}"
+    before = snapshot()
+    answers = [
+        superuser_client.post(user, {"is_active": "on", "is_staff": "on", "groups": [key]}),
+        superuser_client.post("/desk/auth/user/add/", {"username": "new", "groups": [key]}),
+        manager_client.post(contact, {"name": "New", "email": "new@customer.example", "account": key}),
+        manager_client.get(contact, {"account": key}),
+        manager_client.post(page, {"verb": "mark_re_exported", "batches": [key], "key": str(uuid.uuid4())}),
+        manager_client.post(page, {"verb": "hand_over", "to": key}),
+        manager_client.post(opening, {"picked": [key], "requester": key, "numbers": key}),
+    ]
+    assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 422, 422, 422]
+    assert difference(before, snapshot()) == []
+
+
+@pytest.mark.parametrize(
+    "address", [f"{ACCOUNTS}1/change/", f"{ACCOUNTS}add/", "/desk/auth/user/1/change/", "{contact}"]
+)
+def test_no_record_is_copied(superuser_client, superuser, address):
+    contact = factories.make_account().contacts.get()
+    typed = {"_saveasnew": "1", "name": "Copy", "email": "a@customer.example", "account": contact.account_id}
+    before = snapshot()
+    address = address.format(contact=f"/desk/unlocks/contact/{contact.pk}/change/")
+    assert superuser_client.post(address, typed).status_code == 400
+    assert difference(before, snapshot()) == []
 
 
 def test_an_address_that_nobody_types_breaks_no_list(manager_client):

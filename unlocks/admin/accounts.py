@@ -1,6 +1,7 @@
 """Accounts and their contacts, and issuing a new PIN, which staff never see."""
 
 from django.contrib import admin, messages
+from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import PermissionDenied
 from django.shortcuts import redirect
 from django.urls import path
@@ -50,7 +51,7 @@ class AccountAdmin(DeskAdmin):
 
     def get_urls(self):
         issue = self.admin_site.admin_view(self.issue_pin)
-        return [path("<int:pk>/issue-pin/", issue, name="unlocks_account_issue_pin"), *super().get_urls()]
+        return [path("<key:pk>/issue-pin/", issue, name="unlocks_account_issue_pin"), *super().get_urls()]
 
     def render_change_form(self, request, context, add=False, change=False, form_url="", obj=None):
         if obj:
@@ -85,6 +86,13 @@ class AccountAdmin(DeskAdmin):
         )
 
 
+class AccountSelect(AutocompleteSelect):
+    """Django's own widget asks the database for whatever was sent, which fails at what can't be a key."""
+
+    def optgroups(self, name, value, attr=None):
+        return super().optgroups(name, [key for key in value if is_key(str(key))], attr)
+
+
 @admin.register(Contact, site=desk)
 class ContactAdmin(DeskAdmin):
     """The page and the history of one contact; staff come here from its account."""
@@ -96,9 +104,9 @@ class ContactAdmin(DeskAdmin):
     fields = ("account", "name", "email", "phone", "is_admin")
     autocomplete_fields = ("account",)
 
-    def get_changeform_initial_data(self, request):
-        asked = super().get_changeform_initial_data(request)
-        return {name: value for name, value in asked.items() if name != "account" or is_key(value)}
+    def formfield_for_foreignkey(self, db_field, request, **kwargs):
+        widget = AccountSelect(db_field, self.admin_site)
+        return super().formfield_for_foreignkey(db_field, request, **{"widget": widget} | kwargs)
 
     def get_readonly_fields(self, request, obj=None):
         return ("account",) if obj else ()

@@ -9,8 +9,8 @@ from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import transaction
-from django.db.models import CharField, F, Lookup, Q
-from django.db.models.lookups import StartsWith
+from django.db.models import CharField, F, IntegerField, Lookup, Q
+from django.db.models.lookups import In, StartsWith
 from django.http import Http404
 from django.urls import register_converter
 from django.urls.converters import IntConverter
@@ -53,6 +53,15 @@ class Prefix(Lookup):
     def as_sqlite(self, compiler, connection):
         column, params = self.process_lhs(compiler, connection)
         return f"({column} >= %s AND {column} < %s)", [*params, self.rhs, *params, f"{self.rhs}\U0010ffff"]
+
+
+@IntegerField.register_lookup
+class InRange(In):
+    """`pk__in=[...]` without the numbers that no column holds, which forms ask for unread: SQLite raises on them."""
+
+    def get_prep_lookup(self):
+        values = super().get_prep_lookup()
+        return [value for value in values if abs(value) < 2**63] if self.rhs_is_direct_value() else values
 
 
 def starts_with(field, term):
@@ -181,6 +190,12 @@ class Listed(admin.ModelAdmin):
         if not all(is_key(key) for key in request.POST.getlist(ACTION_CHECKBOX_NAME)):
             raise BadRequest("What was ticked names no row.")
         return super().response_action(request, queryset)
+
+    def changeform_view(self, request, object_id=None, form_url="", extra_context=None):
+        """Refuse a copy of a record, which Django makes of any POST that says so, whatever `save_as`."""
+        if "_saveasnew" in request.POST:
+            raise BadRequest("No record is copied here.")
+        return super().changeform_view(request, object_id, form_url, extra_context)
 
     def changelist_view(self, request, extra_context=None):
         title = self.list_name or capfirst(self.opts.verbose_name_plural)

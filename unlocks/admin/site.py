@@ -2,12 +2,13 @@
 
 import re
 from functools import partial
+from urllib.parse import urlsplit
 
 from django.contrib import admin
 from django.db.models import OuterRef, Subquery
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.urls import path, reverse
+from django.urls import Resolver404, path, resolve, reverse
 
 from .. import operations
 from ..actors import Actor
@@ -19,6 +20,13 @@ Status = UnlockRequest.Status
 
 LISTED = 6  # rows of a section of the queue
 HITS = 20  # of a kind, in the search
+NO_PAGES = (
+    "logout",
+    "jsi18n",
+    "autocomplete",
+    "view_on_site",
+    "unlocks_consentterms_new",
+)  # nothing to see after signing in
 
 
 class Desk(admin.AdminSite):
@@ -39,6 +47,11 @@ class Desk(admin.AdminSite):
     def page(self, request, template, *, status=200, **context):
         """Answer with a page of the desk: `context`, and what every page has."""
         return TemplateResponse(request, template, {**self.each_context(request), **context}, status=status)
+
+    def login(self, request, extra_context=None):
+        """Sign in, and go on to the page that was asked for, or to the queue when there is no such page."""
+        response = super().login(request, extra_context)
+        return response if response.status_code != 302 or _is_page(response["Location"]) else redirect("admin:index")
 
     def password_change(self, request, extra_context=None):
         if request.method != "POST":
@@ -185,6 +198,15 @@ def role(user):
         return ""
     groups = ", ".join(group.name for group in user.groups.all())
     return ", ".join(filter(None, ["Superuser" if user.is_superuser else "", groups])) or "No role yet"
+
+
+def _is_page(address):
+    """Say whether an address leads to a page of the desk; no row is ever deleted, so those of rows stay good."""
+    try:
+        match = resolve(urlsplit(address).path)
+    except Resolver404:
+        return False
+    return match.namespace == "admin" and match.url_name not in (None, *NO_PAGES)
 
 
 def _section(title, show, tone, rows, empty):

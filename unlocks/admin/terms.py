@@ -86,9 +86,9 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
 
         return [
             at("new/", self.start_view, "new"),
-            at("<int:pk>/preview/", self.preview_view, "preview"),
-            at("<int:pk>/publish/", self.publish_view, "publish"),
-            at("<int:pk>/compare/", self.compare_view, "compare"),
+            at("<key:pk>/preview/", self.preview_view, "preview"),
+            at("<key:pk>/publish/", self.publish_view, "publish"),
+            at("<key:pk>/compare/", self.compare_view, "compare"),
             *super().get_urls(),
         ]
 

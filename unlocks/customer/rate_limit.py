@@ -38,8 +38,6 @@ def network_of(ip):
     address = ipaddress.ip_address(ip)
     if address.version == 4:
         return str(address)
-    if address.ipv4_mapped:
-        return str(address.ipv4_mapped)
     return str(ipaddress.ip_network((address, 64), strict=False))
 
 

@@ -1461,6 +1461,22 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddConstraint(
+            model_name="batch",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("total__gt", -1000000000000), ("total__lt", 1000000000000)),
+                name="unlocks_batch_total_fits",
+                violation_error_message="A total has at most twelve digits before the point.",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="batchitem",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("amount__gt", -1000000000000), ("amount__lt", 1000000000000)),
+                name="unlocks_item_amount_fits",
+                violation_error_message="An amount has at most twelve digits before the point.",
+            ),
+        ),
+        migrations.AddConstraint(
             model_name="consentevidence",
             constraint=models.UniqueConstraint(
                 fields=("consent", "sha256"),

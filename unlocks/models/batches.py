@@ -5,6 +5,8 @@ from django.db.models import Q
 from .accounts import Account
 from .tracking import Tracked
 
+MONEY_ENDS = 10**12  # SQLite would keep a longer amount than the column has digits for, and fail to read it
+
 
 class Batch(models.Model):
     """A batch of an account's transactions, as the vendor's product holds it.
@@ -72,6 +74,11 @@ class Batch(models.Model):
                 violation_error_message="A batch has a grant, an unlocker and an end exactly while it is unlocked.",
             ),
             models.CheckConstraint(
+                condition=Q(total__gt=-MONEY_ENDS, total__lt=MONEY_ENDS),
+                name="unlocks_batch_total_fits",
+                violation_error_message="A total has at most twelve digits before the point.",
+            ),
+            models.CheckConstraint(
                 condition=~Q(status="exported") | Q(exported_on__isnull=False),
                 name="unlocks_batch_exported_has_day",
                 violation_error_message="An exported batch has an export date.",
@@ -122,6 +129,13 @@ class BatchItem(models.Model):
 
     class Meta:
         ordering = ["id"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(amount__gt=-MONEY_ENDS, amount__lt=MONEY_ENDS),
+                name="unlocks_item_amount_fits",
+                violation_error_message="An amount has at most twelve digits before the point.",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} {self.number}"
