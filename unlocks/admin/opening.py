@@ -15,6 +15,7 @@ from .. import operations
 from ..actors import Actor
 from ..models import Account, Batch, Selection, UnlockRequest
 from ..rules import Refusal, eligible, sentence
+from ..texts import normalize
 from ..texts.formats import counted
 from .forms.opening import AccountForm, OpenRequestForm
 from .lists import starts_with
@@ -32,7 +33,7 @@ def open_request(request):
     choice = AccountForm(_account_asked_for(request), site=desk)
     if choice.is_valid():
         return _ask_the_rest(request, choice.cleaned_data["account"], selection)
-    accounts = _accounts_of(selection) if selection else _found(request.GET.get("q", "").replace("\0", "").strip())
+    accounts = _accounts_of(selection) if selection else _found(normalize.plain(request.GET.get("q", "")))
     if selection and len(accounts) == 1 and not choice.is_bound:
         return redirect(f"{request.path}?{urlencode({'account': accounts[0].pk, 'selection': selection.pk})}")
     q = request.GET.get("q", "")
@@ -65,7 +66,7 @@ def _accounts_of(selection):
 def _found(term):
     if not term:
         return []
-    found = Account.objects.filter(starts_with("number", term) | starts_with("name", term), active=True)
+    found = Account.objects.filter(starts_with("number_plain", term) | starts_with("name_plain", term), active=True)
     return list(found[:LISTED_ACCOUNTS])
 
 

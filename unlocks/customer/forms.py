@@ -20,6 +20,7 @@ class Line(forms.CharField):
     """One line of text that reads as it is stored: no invisible characters, single spaces, and a letter in it."""
 
     multiline = False
+    needs_letter = True
 
     def __init__(self, *, joiners=True, **kwargs):
         super().__init__(**{"max_length": 200} | kwargs)
@@ -38,7 +39,7 @@ class Line(forms.CharField):
             raise forms.ValidationError(
                 "This holds characters that can't be seen. Type it instead of pasting it.", code="invisible"
             )
-        if value and not any(map(str.isalpha, value)):
+        if value and self.needs_letter and not any(map(str.isalpha, value)):
             raise forms.ValidationError("Use at least one letter.", code="no_letter")
 
 
