@@ -5,7 +5,7 @@ import uuid
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Sum
 from django.http import Http404
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
@@ -59,8 +59,9 @@ def _selection(request):
 
 
 def _accounts_of(selection):
-    chosen = Q(batches__selections=selection)
-    return list(Account.objects.annotate(chosen=Count("batches", filter=chosen)).filter(chosen)[: LISTED_ACCOUNTS + 1])
+    # Filtered first: a count beside a filter would join the batches twice and count each with each.
+    of_batches = Account.objects.filter(batches__selections=selection)
+    return list(of_batches.annotate(chosen=Count("batches"))[: LISTED_ACCOUNTS + 1])
 
 
 def _found(term):
@@ -71,14 +72,11 @@ def _found(term):
 
 
 def _ask_the_rest(request, account, selection):
-    initial = {"numbers": request.GET.get("batches", "")}
-    if selection:
-        numbers = account.batches.filter(selections=selection).order_by("number").values_list("number", flat=True)
-        initial["numbers"] = "\n".join(numbers)
     if request.method != "POST":
-        form = OpenRequestForm(account=account, initial=initial)
-        return _page(request, "open.html", form=form, account=account)
-    form = OpenRequestForm(request.POST, account=account, only_batches="check" in request.POST)
+        form = OpenRequestForm(account=account, selection=selection, initial={"picked": request.GET.getlist("picked")})
+        return _page(request, "open.html", form=form, account=account, checked=Checked(form.chosen))
+    only_batches = "check" in request.POST
+    form = OpenRequestForm(request.POST, account=account, selection=selection, only_batches=only_batches)
     complete = form.is_valid()
     checked = Checked(form.chosen)
     if complete and "check" not in request.POST:
