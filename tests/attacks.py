@@ -1184,7 +1184,7 @@ def truncate(table, scene):
 
 def replace_row(table, scene):
     word = _WORDS.get(table, "history_change_reason")
-    columns = [column.column for column in _model(table)._meta.concrete_fields]
+    columns = [column.column for column in _model(table)._meta.concrete_fields if not column.generated]
     values = [
         "'not_unlocked'" if column == "outcome" else "'forged'" if column == word else column for column in columns
     ]

@@ -16,7 +16,7 @@ FLOORS = [
         "certificates.verify_certificate",
         "texts.word_diff",
         "texts.first_terms",
-        "texts.invisible",
+        "texts.normalize",
         "digest",
         "database.sqlite",
     },

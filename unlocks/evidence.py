@@ -15,7 +15,7 @@ from django.core.files.storage import storages
 
 from .digest import sha256
 from .models import ConsentEvidence
-from .texts.invisible import is_invisible
+from .texts.normalize import is_invisible
 
 NAME_LENGTH = 200
 EXTENSIONS = {

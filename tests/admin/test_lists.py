@@ -11,7 +11,8 @@ from django.urls import reverse
 
 from tests import factories
 from tests.attacks import difference, snapshot
-from unlocks import history
+from unlocks import history, operations
+from unlocks.admin.lists import starts_with
 from unlocks.admin.site import desk
 from unlocks.models import Account, Batch, BatchItem, Contact, LedgerEntry, Selection, UnlockRequest
 
@@ -355,6 +356,47 @@ def test_one_address_belongs_to_one_contact_of_an_account(manager_client):
     assert other.email != contact.email
 
 
+@pytest.mark.parametrize("spelled", [str.upper, "{}\u200b".format, "\u00a0{}".format])
+def test_one_mailbox_belongs_to_one_contact_however_it_is_spelled(manager_client, spelled):
+    account = factories.make_account()
+    new = {
+        "contacts-TOTAL_FORMS": 2,
+        "contacts-1-id": "",
+        "contacts-1-account": account.pk,
+        "contacts-1-name": "Dana W.",
+        "contacts-1-email": spelled(account.contacts.get().email),
+    }
+    response = manager_client.post(f"/desk/unlocks/account/{account.pk}/change/", account_form(account, **new))
+    assert (response.status_code, account.contacts.count()) == (200, 1)
+
+
+def test_an_address_keeps_nothing_hidden_and_a_link_survives_other_capitals(agent, manager_client):
+    case = factories.case_awaiting(agent)
+    email = case.admin.email
+    other = f"{email.title()}\u200b"
+    form = account_form(case.account, **{"contacts-0-email": other})
+    assert manager_client.post(f"/desk/unlocks/account/{case.account.pk}/change/", form).status_code == 302
+    case.admin.refresh_from_db()
+    assert (case.admin.email, operations.link_state(case.link)) == (email, "live")
+
+
+@pytest.mark.parametrize("field", ["name", "contacts-0-name", "contacts-0-phone"])
+@pytest.mark.parametrize("value", ["\u3164", "Da\u00adna", "Dana\u200b"])
+def test_a_record_holds_nothing_that_can_not_be_seen(manager_client, field, value):
+    account = factories.make_account()
+    before = Account.objects.get(pk=account.pk).history.count(), account.contacts.get().history.count()
+    form = account_form(account, **{field: value})
+    assert manager_client.post(f"/desk/unlocks/account/{account.pk}/change/", form).status_code == 200
+    assert (account.history.count(), account.contacts.get().history.count()) == before
+
+
+def test_a_new_account_has_its_number_as_it_is_compared(manager_client):
+    form = {"number": "\u200bA\u20117 ", "name": "Blue", "accounting_software": "none", "active": "on"}
+    form |= {"contacts-TOTAL_FORMS": 0, "contacts-INITIAL_FORMS": 0}
+    assert manager_client.post("/desk/unlocks/account/add/", form).status_code == 302
+    assert Account.objects.get().number == "A-7"
+
+
 def test_accounts_are_found_by_number_or_name(agent_client):
     for number, name in [("4711", "Northwind Heating"), ("4802", "Blue Ridge Plumbing")]:
         factories.make_account(number=number, name=name)
@@ -512,6 +554,51 @@ def test_a_single_hit_is_opened_at_once(agent_client, agent):
         f" {case.account.name[:9]} ": account,
     }
     assert {term: agent_client.get(SEARCH, {"q": term}).get("Location") for term in hits} == hits
+
+
+@pytest.mark.parametrize(
+    ("term", "name"),
+    [
+        ("mcdonald", "McDonald Heating"),
+        ("MCDONALD", "McDonald Heating"),
+        ("abc heating", "ABC Heating & Air"),
+        ("deluca", "deLuca Plumbing"),
+        ("o'brien's", "O’Brien’s Drains"),
+        ("O’BRIEN", "O'Brien's Drains"),
+        ("\u200bJose\u0301", "JOSÉ Roofing"),
+        ("josé", "José Roofing"),
+        ("smith \u2013 sons", "Smith - Sons"),
+    ],
+)
+def test_a_customer_is_found_in_any_capitals(agent_client, agent, term, name):
+    account = factories.make_account(name=name, number="B-7")
+    case = factories.open_case(agent, account=account)
+    box = {"app_label": "unlocks", "model_name": "unlockrequest", "field_name": "account"}
+    found = agent_client.get("/desk/autocomplete/", box | {"term": term}).json()["results"]
+    assert agent_client.get(SEARCH, {"q": term}).url == f"/desk/unlocks/account/{account.pk}/change/"
+    assert [hit["id"] for hit in found] == [str(account.pk)]
+    for address in ("/desk/unlocks/unlockrequest/", "/desk/unlocks/batch/"):
+        assert agent_client.get(address, {"q": "\u200bb\u20117"}).context["cl"].result_count > 0, address
+    assert case.batch.account == account
+
+
+def test_a_colleague_is_found_in_any_capitals(superuser_client):
+    pk = factories.make_user("delacruz", last_name="de la Cruz").pk
+    found = superuser_client.get("/desk/auth/user/", {"q": "DE LA CRUZ"}).context["cl"].result_list
+    assert [user.pk for user in found] == [pk]
+
+
+@pytest.mark.parametrize("field", ["number_plain", "name_plain"])
+def test_a_search_in_any_capitals_reads_an_index(db, field):
+    accounts = Account.objects.filter(starts_with(field, "mcdonald")).order_by()
+    if connection.vendor == "sqlite":
+        plan = accounts.explain()
+    else:  # it would read a small table whole
+        with connection.cursor() as cursor:
+            cursor.execute("SET LOCAL enable_seqscan = off")
+        plan = accounts.explain()
+    assert f"unlocks_account_{field}" in plan
+    assert "SCAN unlocks_account" not in plan
 
 
 def test_several_hits_are_listed(agent_client):

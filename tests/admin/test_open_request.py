@@ -6,12 +6,15 @@ from functools import wraps
 
 import pytest
 from django.db import connection
+from django.http import QueryDict
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.utils.html import escape
+from django.utils.http import urlencode
 
 from tests import factories
 from unlocks import operations
+from unlocks.admin.forms.opening import OpenRequestForm
 from unlocks.admin.lists import freeze
 from unlocks.models import Batch, LedgerEntry, RequestedBatch, UnlockRequest
 
@@ -109,15 +112,47 @@ def test_a_selection_fills_in_its_numbers(agent, agent_client, account):
     selection = select(agent, batches)
     response = agent_client.get(ADD, {"selection": selection.pk})
     assert response.status_code == 302
-    form = agent_client.get(response.url).context["form"]
-    assert form["numbers"].value().split() == sorted(batch.number for batch in batches)
+    page = agent_client.get(response.url)
+    assert set(page.context["form"].chosen) == set(batches)
+    assert "2 batches ticked in the list." in page.content.decode()
+    assert "2 can · $" in page.content.decode()
+
+
+@pytest.mark.parametrize("number", ["INV 2026-11", "12,345", "a;b", "Ünï – code"])
+def test_what_was_ticked_is_opened_whatever_its_number(agent, agent_client, account, admin, number):
+    for part in ("12", "345", "a", "b", "INV"):
+        factories.make_batch(account=account, number=part)
+    ticked = factories.make_batch(account=account, number=number)
+    listed = {"action": "open_a_request", "_selected_action": [ticked.pk], "select_across": "0", "index": "0"}
+    address = agent_client.post("/desk/unlocks/batch/", listed).url
+    address = agent_client.get(address).url
+    assert agent_client.post(address, typed(admin)).status_code == 302
+    assert list(UnlockRequest.objects.get().lines.values_list("batch", flat=True)) == [ticked.pk]
+
+
+def test_ticked_picked_and_pasted_are_opened_together(agent, agent_client, account, admin):
+    ticked, picked, pasted, _ = batches = factories.make_batches(account=account, n=4)
+    foreign = factories.make_batch()
+    address = form_of(account, select(agent, [ticked, foreign]))
+    agent_client.post(address, typed(admin, picked=[picked.pk], numbers=pasted.number))
+    assert set(UnlockRequest.objects.get().lines.values_list("batch", flat=True)) == {b.pk for b in batches[:3]}
+
+
+def test_the_page_of_a_batch_leads_to_a_request_for_it(agent_client, account):
+    batch = factories.make_batch(account=account, number="12,345")
+    for _ in range(51):
+        factories.make_batch(account=account, items=0)
+    page = agent_client.get(f"/desk/unlocks/batch/{batch.pk}/change/").content.decode()
+    address = re.search(rf'href="({ADD}[^"]*)"', page)[1].replace("&amp;", "&")
+    boxes = agent_client.get(address).context["form"].pickable()
+    assert [b.pk for box, b in boxes if "checked" in box.tag()] == [batch.pk]
 
 
 def test_a_selection_of_two_accounts_is_opened_one_by_one(agent, agent_client, account):
-    batches = [factories.make_batch(account=account), *factories.make_batches(n=2)]
+    batches = [*factories.make_batches(account=account, n=3), *factories.make_batches(n=2)]
     page = agent_client.get(ADD, {"selection": select(agent, batches).pk}).content.decode()
     assert "of 2 accounts" in page
-    assert re.search(rf"account={account.pk}&amp;selection=[0-9a-f-]+\">[^<]+</a> <span[^>]*>1 batch<", page)
+    assert re.search(rf"account={account.pk}&amp;selection=[0-9a-f-]+\">[^<]+</a> <span[^>]*>3 batches<", page)
 
 
 def test_a_selection_belongs_to_its_maker(second_agent, agent_client, account):
@@ -155,6 +190,56 @@ def test_picked_and_pasted_batches_are_opened(agent, agent_client, account, admi
         "phone",
     )
     assert f"{unlock_request} is open, for 3 batches." in agent_client.get(response.url).content.decode()
+
+
+def chosen(account, pasted):
+    form = OpenRequestForm(QueryDict(urlencode({"numbers": pasted})), account=account, only_batches=True)
+    form.is_valid()
+    return sorted(form.chosen.values_list("number", flat=True)), form.errors.get("numbers", [])
+
+
+@pytest.mark.parametrize(
+    ("pasted", "numbers"),
+    [
+        ("INV 2026-11", ["INV 2026-11"]),
+        ("inv 2026-11\r\n000123", ["000123", "INV 2026-11"]),
+        ("INV 2026-11; 000123", ["000123", "INV 2026-11"]),
+        ("\u200b20261104-INV\t000123", ["000123", "20261104-INV"]),
+        ("20261104\u2011INV", ["20261104-INV"]),
+        ("20261104\u2013INV", ["20261104-INV"]),
+        ('"20261104-INV","000123"', ["000123", "20261104-INV"]),
+        ("\u201c20261104-INV\u201d", ["20261104-INV"]),
+        ("20261104-inv 000123", ["000123", "20261104-INV"]),
+        ("mixed-case", ["Mixed-casE"]),
+        ("100,200", ["100", "200"]),
+    ],
+)
+def test_what_is_pasted_is_found_whatever_it_was_copied_from(account, pasted, numbers):
+    for number in ("INV 2026-11", "000123", "20261104-INV", "Mixed-casE", "100", "200", "INV"):
+        factories.make_batch(account=account, number=number, items=0)
+    assert chosen(account, pasted) == (numbers, [])
+
+
+@pytest.mark.parametrize("pasted", ["12,345", "7; 12,345", "7,12,345", "\u200b12,345\n7"])
+def test_a_comma_that_may_part_one_number_is_asked_about(account, pasted):
+    for number in ("12", "345", "12345", "7"):
+        factories.make_batch(account=account, number=number, items=0)
+    assert chosen(account, pasted)[1] == [
+        "“12,345” may be the batch 12345, or several: 12, 345. Write 12345, or each on a line of its own."
+    ]
+    assert chosen(account, "12\n345") == (["12", "345"], [])
+    assert chosen(account, "12345") == (["12345"], [])
+
+
+@pytest.mark.parametrize(
+    ("pasted", "meant"),
+    [("123", "000123"), ("00000123", "000123"), ("ab", "AB or aB"), ("124", "")],
+)
+def test_an_unknown_number_is_answered_with_the_nearest(account, pasted, meant):
+    for number in ("000123", "AB", "aB"):
+        factories.make_batch(account=account, number=number, items=0)
+    also = f" (did you mean {meant}?)" if meant else ""
+    assert chosen(account, pasted) == ([], [f"{account} has no batch with this number: {pasted}{also}."])
 
 
 def test_five_hundred_pasted_numbers(agent_client, account, admin):

@@ -120,6 +120,15 @@ def test_a_new_account_is_one_entry(superuser_client):
     assert (again.status_code, entries()) == (200, [expected])
 
 
+@pytest.mark.parametrize("username", ["\u3164", "dana\uffa0"])
+def test_a_username_can_be_seen(superuser_client, username):
+    typed = {"username": username, "usable_password": "false", "is_staff": "on"}
+    response = superuser_client.post(f"{STAFF}add/", typed)
+    assert list(response.context["errors"]) == [
+        ["This holds characters that can't be seen. Type it instead of pasting it."]
+    ]
+
+
 def test_a_password_that_somebody_else_sets_is_told_without_it(superuser_client, dana):
     address = f"{STAFF}{dana.pk}/password/"
     assert superuser_client.post(address, {"password1": SECOND, "password2": "typed wrong"}).status_code == 200

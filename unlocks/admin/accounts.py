@@ -12,6 +12,7 @@ from .. import operations
 from ..actors import Actor
 from ..models import Account, Contact
 from ..templatetags.desk import tag
+from .forms.records import RECORD_FIELDS, AccountRecordForm
 from .histories import DeskAdmin
 from .lists import is_key
 from .site import desk
@@ -24,6 +25,7 @@ class ContactInline(admin.StackedInline):
     extra = 0
     fields = [("name", "email", "phone", "is_admin")]
     show_change_link = True
+    formfield_overrides = RECORD_FIELDS
 
     def has_delete_permission(self, request, obj=None):
         return False
@@ -31,11 +33,12 @@ class ContactInline(admin.StackedInline):
 
 @admin.register(Account, site=desk)
 class AccountAdmin(DeskAdmin):
+    form = AccountRecordForm
     list_display = ("number", "name", "accounting_software", "active", "pin")
     list_display_links = ("number", "name")
     list_filter = ("active", "accounting_software")
     sortable_by = ("number", "name")
-    search_fields = ("number", "name")
+    search_fields = ("number_plain", "name_plain")
     search_help_text = "Number, or the start of the number or name"
     fields = ("number", "name", "accounting_software", "active")
     inlines = (ContactInline,)

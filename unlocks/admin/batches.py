@@ -16,6 +16,7 @@ from django.views.decorators.http import require_safe
 from .. import operations, rules
 from ..models import Account, Batch, BatchItem, RequestedBatch, UnlockRequest
 from ..templatetags.desk import nowrap, recorded_by_phone, tag, thousands
+from ..texts import normalize
 from ..texts.formats import day, moment, money
 from .bulk_actions import WORDS
 from .histories import DeskAdmin
@@ -115,7 +116,9 @@ class BatchAdmin(ReadOnly, DeskAdmin):
         return ("number", "-id") if request.GET.get("q") else ("-id",)
 
     def matching(self, term):
-        account = Account.objects.filter(number=term).values_list("pk", flat=True).first()
+        account = (
+            Account.objects.filter(number_plain__in=normalize.spellings(term)).values_list("pk", flat=True).first()
+        )
         found = starts_with("number", term)
         return found | Q(account=account) if account else found
 

@@ -19,6 +19,7 @@ from ..actors import Actor
 from ..customer import certificates
 from ..models import Certificate, Consent, ConsentEvidence, RequestedBatch
 from ..templatetags.desk import nowrap, recorded_by_phone, tag
+from ..texts import normalize
 from ..texts.formats import moment
 from .batches import account_link
 from .case import Case, why_over
@@ -51,7 +52,7 @@ class ConsentAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).defer("text").annotate(waits=Exists(waits))
 
     def matching(self, term):
-        found = Q(unlock_request__account__number=term)
+        found = Q(unlock_request__account__number_plain__in=normalize.spellings(term))
         if reference := re.fullmatch(r"(?:(CN|UR)-?)?0*([0-9]{1,15})", term, re.IGNORECASE):
             key = "unlock_request" if (reference[1] or "").upper() == "UR" else "pk"
             found |= Q(**{key: int(reference[2])})

@@ -21,7 +21,9 @@ from django.utils.text import capfirst
 
 from .. import history
 from ..models import Batch, Selection
+from ..texts import normalize
 from ..texts.formats import day
+from .forms.records import RECORD_FIELDS
 
 
 class KeyConverter(IntConverter):
@@ -65,9 +67,12 @@ class InRange(In):
 
 
 def starts_with(field, term):
-    """Return the condition that `field` starts with `term`, in any of the usual ways to write capitals."""
+    """Return the condition that `field` starts with `term`, in any of the usual ways to write capitals.
+
+    A `..._plain` column holds capitals only, so that there it is any way at all.
+    """
     condition = Q()
-    for spelling in {term, term.lower(), term.upper(), term.title(), term[:1].upper() + term[1:]}:
+    for spelling in normalize.spellings(term):
         condition |= Q(**{f"{field}__prefix": spelling})
     return condition
 
@@ -164,6 +169,7 @@ class Listed(admin.ModelAdmin):
     show_facets = admin.ShowFacets.NEVER
     empty_value_display = "–"
     view_on_site = False
+    formfield_overrides = RECORD_FIELDS
     row_is = rows_are = ""  # what the foot of the list calls its rows, where that is not the model's name
     list_name = ""  # what the list is called, where that is not the model's plural
     footer_name = ""  # the name of the link to the list in the foot of every page
@@ -203,7 +209,7 @@ class Listed(admin.ModelAdmin):
 
     def get_search_results(self, request, queryset, search_term):
         """Search with `matching`, as one term: words are not split, and only indexed columns are asked."""
-        term = search_term.replace("\0", "").strip()
+        term = normalize.plain(search_term)
         return (queryset.filter(self.matching(term)) if term else queryset), False
 
     def matching(self, term):

@@ -5,7 +5,7 @@ import uuid
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, Q, Sum
+from django.db.models import Count, Sum
 from django.http import Http404
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
@@ -15,6 +15,7 @@ from .. import operations
 from ..actors import Actor
 from ..models import Account, Batch, Selection, UnlockRequest
 from ..rules import Refusal, eligible, sentence
+from ..texts import normalize
 from ..texts.formats import counted
 from .forms.opening import AccountForm, OpenRequestForm
 from .lists import starts_with
@@ -32,7 +33,7 @@ def open_request(request):
     choice = AccountForm(_account_asked_for(request), site=desk)
     if choice.is_valid():
         return _ask_the_rest(request, choice.cleaned_data["account"], selection)
-    accounts = _accounts_of(selection) if selection else _found(request.GET.get("q", "").replace("\0", "").strip())
+    accounts = _accounts_of(selection) if selection else _found(normalize.plain(request.GET.get("q", "")))
     if selection and len(accounts) == 1 and not choice.is_bound:
         return redirect(f"{request.path}?{urlencode({'account': accounts[0].pk, 'selection': selection.pk})}")
     q = request.GET.get("q", "")
@@ -58,26 +59,24 @@ def _selection(request):
 
 
 def _accounts_of(selection):
-    chosen = Q(batches__selections=selection)
-    return list(Account.objects.annotate(chosen=Count("batches", filter=chosen)).filter(chosen)[: LISTED_ACCOUNTS + 1])
+    # Filtered first: a count beside a filter would join the batches twice and count each with each.
+    of_batches = Account.objects.filter(batches__selections=selection)
+    return list(of_batches.annotate(chosen=Count("batches"))[: LISTED_ACCOUNTS + 1])
 
 
 def _found(term):
     if not term:
         return []
-    found = Account.objects.filter(starts_with("number", term) | starts_with("name", term), active=True)
+    found = Account.objects.filter(starts_with("number_plain", term) | starts_with("name_plain", term), active=True)
     return list(found[:LISTED_ACCOUNTS])
 
 
 def _ask_the_rest(request, account, selection):
-    initial = {"numbers": request.GET.get("batches", "")}
-    if selection:
-        numbers = account.batches.filter(selections=selection).order_by("number").values_list("number", flat=True)
-        initial["numbers"] = "\n".join(numbers)
     if request.method != "POST":
-        form = OpenRequestForm(account=account, initial=initial)
-        return _page(request, "open.html", form=form, account=account)
-    form = OpenRequestForm(request.POST, account=account, only_batches="check" in request.POST)
+        form = OpenRequestForm(account=account, selection=selection, initial={"picked": request.GET.getlist("picked")})
+        return _page(request, "open.html", form=form, account=account, checked=Checked(form.chosen))
+    only_batches = "check" in request.POST
+    form = OpenRequestForm(request.POST, account=account, selection=selection, only_batches=only_batches)
     complete = form.is_valid()
     checked = Checked(form.chosen)
     if complete and "check" not in request.POST:

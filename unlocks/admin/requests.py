@@ -16,6 +16,7 @@ from .. import operations
 from ..actors import Actor
 from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest
 from ..templatetags.desk import ago, nowrap, recorded_by_phone, tag, thousands
+from ..texts import normalize
 from ..texts.formats import moment, money
 from .histories import DeskAdmin
 from .lists import OneClickFilter, column, freeze
@@ -105,8 +106,9 @@ class UnlockRequestAdmin(DeskAdmin):
         )
 
     def matching(self, term):
-        lines = RequestedBatch.objects.filter(batch__number=term)
-        found = Q(account__number=term) | Q(pk__in=lines.values("unlock_request"))
+        spellings = normalize.spellings(term)
+        lines = RequestedBatch.objects.filter(batch__number__in=spellings)
+        found = Q(account__number_plain__in=spellings) | Q(pk__in=lines.values("unlock_request"))
         if reference := re.fullmatch(r"(?:UR-?)?0*([0-9]{1,15})", term, re.IGNORECASE):
             found |= Q(pk=int(reference[1]))
         return found

@@ -13,6 +13,7 @@ from django.urls import Resolver404, path, resolve, reverse
 from .. import operations
 from ..actors import Actor
 from ..models import Account, Batch, Consent, LedgerEntry, UnlockRequest
+from ..texts import normalize
 from .lists import CappedPaginator, starts_with
 from .tags import how_consented, with_recorded_by_phone
 
@@ -152,7 +153,7 @@ class Desk(admin.AdminSite):
 
     def search(self, request):
         """Find a request, consent, batch or account; a single hit is opened, several are listed."""
-        term = request.GET.get("q", "").replace("\0", "").strip()[:200]
+        term = normalize.plain(request.GET.get("q", "")[:200])
         hits = self._hits(request, term) if term else {}
         found = [hit for rows in hits.values() for hit in rows]
         if len(found) == 1:
@@ -174,7 +175,7 @@ class Desk(admin.AdminSite):
         accounts = Account.objects.all() if self._shows(request, Account) else Account.objects.none()
         exact = {"Accounts": accounts.filter(number=term), "Batches": batches.filter(number=term)}
         begins = {
-            "Accounts": accounts.filter(starts_with("number", term) | starts_with("name", term)),
+            "Accounts": accounts.filter(starts_with("number_plain", term) | starts_with("name_plain", term)),
             "Batches": batches.filter(starts_with("number", term)),
         }
         for wanted in (exact, begins):

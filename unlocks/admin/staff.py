@@ -6,11 +6,13 @@ from django.contrib import admin
 from django.contrib.admin.utils import unquote
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group, User
+from django.db.models import Q
 from django.forms import CheckboxSelectMultiple
 
 from .. import operations
 from ..actors import Actor
 from ..texts.formats import moment
+from .forms.records import NewColleagueForm
 from .lists import Listed, ReadOnlyAdmin, column
 from .site import desk
 
@@ -24,6 +26,7 @@ NAME_STAYS = (
 class StaffAdmin(Listed, UserAdmin):
     """Staff accounts. Permissions come from groups alone, so that three lists show them all."""
 
+    add_form = NewColleagueForm
     footer_name = "Staff"
     rows_are = "members of staff"
     list_display = ("username", "first_name", "last_name", "email", "in_groups", "is_active", "is_superuser")
@@ -44,6 +47,9 @@ class StaffAdmin(Listed, UserAdmin):
 
     def get_queryset(self, request):
         return super().get_queryset(request).prefetch_related("groups")
+
+    def matching(self, term):
+        return Q(username__istartswith=term) | Q(last_name__istartswith=term)
 
     def get_readonly_fields(self, request, obj=None):
         return (*self.readonly_fields, "username") if obj else self.readonly_fields

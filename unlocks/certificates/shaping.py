@@ -10,7 +10,7 @@ import unicodedata
 from arabic_reshaper import ArabicReshaper
 from bidi.algorithm import get_display  # the package's own get_display leaves brackets as they are
 
-from ..texts.invisible import is_invisible
+from ..texts.normalize import is_invisible
 
 # Fillers and variation selectors, which Unicode counts as letters and marks: they show nothing either.
 _SHAPELESS = {0x034F, 0x115F, 0x1160, 0x17B4, 0x17B5, 0x180B, 0x180C, 0x180D, 0x2800, 0x3164, 0xFFA0}

@@ -8,24 +8,23 @@ from django import forms
 from django.conf import settings
 from django.core import signing
 
-from ..texts import wording
-from ..texts.invisible import JOINERS, is_invisible
+from ..texts import normalize, wording
 
 CERTIFICATE_NUMBER = re.compile(r"CN-?([0-9]{1,12})-([0-9]{1,6})")
-DASHES = re.compile(r"[‐-―−]")
 # Certificate codes have no letters that look like digits, but a reader may type one for the other.
 LOOKALIKES = str.maketrans("OIL", "011")
 CODE_LENGTH = 12
 
 
 class Line(forms.CharField):
-    """One line of text that reads as it is stored: no invisible characters, single spaces."""
+    """One line of text that reads as it is stored: no invisible characters, single spaces, and a letter in it."""
 
     multiline = False
+    needs_letter = True
 
     def __init__(self, *, joiners=True, **kwargs):
         super().__init__(**{"max_length": 200} | kwargs)
-        self.allowed = (JOINERS if joiners else "") + ("\n\t" if self.multiline else "")
+        self.joiners = joiners
 
     def to_python(self, value):
         value = unicodedata.normalize("NFC", super().to_python(value))
@@ -35,11 +34,12 @@ class Line(forms.CharField):
 
     def validate(self, value):
         super().validate(value)
-        if any(is_invisible(character) and character not in self.allowed for character in value):
+        seen = re.sub(r"[\n\t]", " ", value) if self.multiline else value
+        if normalize.hides(seen, joiners=self.joiners):
             raise forms.ValidationError(
                 "This holds characters that can't be seen. Type it instead of pasting it.", code="invisible"
             )
-        if value and not any(character.isalnum() for character in value):
+        if value and self.needs_letter and not any(map(str.isalpha, value)):
             raise forms.ValidationError("Use at least one letter.", code="no_letter")
 
 
@@ -58,7 +58,7 @@ class PinField(forms.CharField):
         super().__init__(**{"max_length": 64, "widget": forms.PasswordInput(attrs=attrs, render_value=False)} | kwargs)
 
     def to_python(self, value):
-        return "".join(super().to_python(value).split())
+        return normalize.pin(super().to_python(value))
 
 
 class CustomerForm(forms.Form):
@@ -172,14 +172,14 @@ class NumberForm(CustomerForm):
 
     def clean_number(self):
         """Return the primary key of the consent and the ordinal of its certificate."""
-        number = DASHES.sub("-", re.sub(r"\s", "", self.cleaned_data["number"])).upper()
+        number = normalize.number(self.cleaned_data["number"]).replace(" ", "").upper()
         if found := CERTIFICATE_NUMBER.fullmatch(number):
             return int(found[1]), int(found[2])
         raise forms.ValidationError("A number looks like CN-000012-1. Enter it as it is printed on the certificate.")
 
     def clean_code(self):
         """Return the code as it is issued: in capitals, in groups of four."""
-        code = re.sub(r"[\W_]", "", self.cleaned_data["code"]).upper().translate(LOOKALIKES)
+        code = normalize.pin(self.cleaned_data["code"]).upper().translate(LOOKALIKES)
         if len(code) != CODE_LENGTH or not code.isascii():
             raise forms.ValidationError(
                 "A code has twelve letters and digits. Enter it as it is printed on the certificate."

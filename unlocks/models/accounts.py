@@ -1,10 +1,21 @@
 from django.db import models
+from django.db.models import F, Q, Value
+from django.db.models.functions import Lower, Replace, Upper
 from django.utils import timezone
 
 from .. import pins
 from .tracking import Tracked
 
 PIN_FIELDS = ("pin_hash", "pin_issued_at", "pin_failures", "pin_locked_until")
+
+
+def _plain(column: str) -> models.GeneratedField:
+    """Return a column as a search compares it: in capitals, quotes and dashes as on our keys; indexed."""
+    text: F | Replace = F(column)
+    for typed, ours in {"\u2018": "'", "\u2019": "'", "\u2013": "-", "\u2014": "-"}.items():
+        text = Replace(text, Value(typed), Value(ours))
+    field = models.CharField(max_length=400)
+    return models.GeneratedField(expression=Upper(text), output_field=field, db_persist=True, db_index=True)
 
 
 class Account(models.Model):
@@ -20,12 +31,14 @@ class Account(models.Model):
     name = models.CharField(max_length=200, db_index=True)
     accounting_software = models.CharField(max_length=20, choices=Software.choices, default=Software.QUICKBOOKS_ONLINE)
     active = models.BooleanField(default=True)
+    number_plain = _plain("number")
+    name_plain = _plain("name")
     pin_hash = models.CharField(max_length=200, blank=True, editable=False)
     pin_issued_at = models.DateTimeField(null=True, blank=True, editable=False)
     pin_failures = models.PositiveSmallIntegerField(default=0, editable=False)
     pin_locked_until = models.DateTimeField(null=True, blank=True, editable=False)
 
-    history = Tracked(no_db_index=["name", "number"], excluded_fields=PIN_FIELDS)
+    history = Tracked(no_db_index=["name", "number"], excluded_fields=[*PIN_FIELDS, "number_plain", "name_plain"])
 
     class Meta:
         ordering = ["number"]
@@ -67,7 +80,12 @@ class Contact(models.Model):
                 fields=["account", "email"],
                 name="unlocks_contact_email_once",
                 violation_error_message="This account already has a contact with this address.",
-            )
+            ),
+            models.CheckConstraint(
+                condition=Q(email=Lower("email")),
+                name="unlocks_contact_email_small",
+                violation_error_message="An address is kept in small letters.",
+            ),
         ]
 
     def __str__(self) -> str:

@@ -9,6 +9,7 @@ from django.db.models import Q
 from ... import operations
 from ...models import Account, Batch, Contact, RequestedBatch, UnlockRequest
 from .base import ContactField, text
+from .pasted import NAMED, Pasted
 
 LISTED_BATCHES = 50
 MOST_NUMBERS = 10_000
@@ -34,7 +35,8 @@ class AccountForm(forms.Form):
 class OpenRequestForm(forms.Form):
     """The second step: who asks, why, and for which batches of the account; in the order of the page.
 
-    `only_batches` leaves everything but the batches unasked: that is what "Check the batches" needs.
+    `selection` holds what was ticked in a list. `only_batches` leaves everything but the batches unasked: that is what
+    "Check the batches" needs.
     """
 
     requester = ContactField(
@@ -63,18 +65,20 @@ class OpenRequestForm(forms.Form):
     numbers = forms.CharField(
         label="Batch numbers",
         required=False,
-        help_text="Paste as many as you like, with commas, semicolons, spaces or lines between them.",
+        help_text="Paste as many as you like, with commas, semicolons, spaces or lines between them. "
+        "A number that has spaces in it goes on a line of its own.",
         widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false", "autocomplete": "off"}),
     )
     picked = forms.ModelMultipleChoiceField(
         label="Bypassed batches", queryset=Batch.objects.none(), required=False, widget=forms.CheckboxSelectMultiple
     )
 
-    def __init__(self, data=None, *args, account, only_batches=False, **kwargs):
+    def __init__(self, data=None, *args, account, selection=None, only_batches=False, **kwargs):
         super().__init__(data, *args, label_suffix="", **kwargs)
         self.account = account
         self.only_batches = only_batches
-        self.chosen = Batch.objects.none()
+        self.selected = account.batches.filter(selections=selection) if selection else Batch.objects.none()
+        self.chosen = self.selected
         self.fields["requester"].queryset = account.contacts.all()
         self.fields["picked"].queryset = self._pickable()
         if only_batches:
@@ -89,9 +93,8 @@ class OpenRequestForm(forms.Form):
         self.more_to_pick = len(listed) > LISTED_BATCHES
         if self.more_to_pick:
             listed.remove(min(listed))
-        if self.is_bound:
-            ticked = self.data.getlist(self.add_prefix("picked"))[:MOST_NUMBERS]
-            listed |= {int(key) for key in ticked if re.fullmatch(r"[0-9]{1,18}", key)}
+        ticked = self.data.getlist("picked")[:MOST_NUMBERS] if self.is_bound else self.initial.get("picked", [])
+        listed |= {int(key) for key in ticked if re.fullmatch(r"[0-9]{1,18}", key)}
         return self.account.batches.filter(pk__in=listed)
 
     def pickable(self):
@@ -99,39 +102,37 @@ class OpenRequestForm(forms.Form):
         return [(box, box.data["value"].instance) for box in self["picked"]]
 
     def clean_numbers(self):
-        """Fold what was pasted into distinct numbers, in the order in which they came."""
-        numbers = list(dict.fromkeys(re.split(r"[,;\s]+", self.cleaned_data["numbers"].strip())))
-        if len(numbers) > MOST_NUMBERS:
+        """Return the numbers of the account's batches that were pasted, in the order in which they came."""
+        pasted = Pasted(self.cleaned_data["numbers"], self.account.batches)
+        if (count := len(pasted.found) + len(pasted.unknown)) > MOST_NUMBERS:
             raise forms.ValidationError(
-                f"{len(numbers):,} numbers are more than one request can take at once ({MOST_NUMBERS:,}).",
-                code="too_many",
+                f"{count:,} numbers are more than one request can take at once ({MOST_NUMBERS:,}).", code="too_many"
             )
-        return [number for number in numbers if number]
+        for run, whole in list(pasted.doubtful.items())[:NAMED]:
+            self.add_error("numbers", forms.ValidationError(_doubt(run, whole), code="doubtful"))
+        if pasted.unknown:
+            self.add_error("numbers", forms.ValidationError(self._unknown(pasted), code="unknown"))
+        return pasted.found
 
     def clean(self):
         cleaned = super().clean()
         numbers = cleaned.get("numbers", [])
         picked = [batch.pk for batch in cleaned.get("picked", [])]
-        self.chosen = self.account.batches.filter(Q(pk__in=picked) | Q(number__in=numbers))
-        if numbers:
-            self._refuse_unknown(numbers)
-        if not numbers and not picked and not self.errors.keys() & {"numbers", "picked"}:
+        selected = self.selected.order_by().values("pk")
+        self.chosen = self.account.batches.filter(Q(pk__in=picked) | Q(number__in=numbers) | Q(pk__in=selected))
+        named = numbers or picked or selected.exists()
+        if not named and not self.errors.keys() & {"numbers", "picked"}:
             self.add_error("numbers", "Tick a batch, or paste the number of one.")
         return cleaned
 
-    def _refuse_unknown(self, numbers):
-        known = set(self.account.batches.filter(number__in=numbers).values_list("number", flat=True))
-        unknown = [number for number in numbers if number not in known]
-        if not unknown:
-            return
-        named = ", ".join(number[:60] for number in unknown[:100])
-        more = f" and {len(unknown) - 100:,} more" if len(unknown) > 100 else ""
-        finding = (
-            "no batch with this number" if len(unknown) == 1 else f"no batches with these {len(unknown):,} numbers"
+    def _unknown(self, pasted):
+        count = len(pasted.unknown)
+        named = ", ".join(
+            word[:60] + (f" (did you mean {' or '.join(meant)}?)" if meant else "") for word, meant in pasted.meant()
         )
-        self.add_error(
-            "numbers", forms.ValidationError(f"{self.account} has {finding}: {named}{more}.", code="unknown")
-        )
+        more = f" and {count - NAMED:,} more" if count > NAMED else ""
+        finding = "no batch with this number" if count == 1 else f"no batches with these {count:,} numbers"
+        return f"{self.account} has {finding}: {named}{more}."
 
     def carry_out(self, by, batches):
         """Open the request for `batches`, which are among those chosen."""
@@ -144,3 +145,8 @@ class OpenRequestForm(forms.Form):
             batches=batches,
             by=by,
         )
+
+
+def _doubt(run, whole):
+    parts = run.replace(",", ", ")
+    return f"“{run}” may be the batch {whole}, or several: {parts}. Write {whole}, or each on a line of its own."

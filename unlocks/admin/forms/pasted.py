@@ -1,0 +1,98 @@
+"""Reading the batch numbers that somebody pasted: which batches of the account they name, and which may name others."""
+
+import re
+
+from django.db.models import F
+from django.db.models.functions import Upper
+
+from ...texts import normalize
+
+LONGEST = 40
+NAMED = 100
+AT_ONCE = 30_000  # SQLite takes 32,766 parameters
+
+
+class Pasted:
+    """The numbers in a text: a line of its own, what stands between commas, semicolons and tabs, or single words.
+
+    The first of these that is a number of the account counts. `found` are such numbers, `unknown` what is none, and
+    `doubtful` pairs the numbers that a comma parts ("12,345") with the one that they may be.
+    """
+
+    def __init__(self, text, batches):
+        self._batches = batches
+        lines = list(filter(None, map(_Line, re.split(r"[\r\n]+", text))))
+        self._known = {}
+        self._learn({reading for line in lines for reading in line.readings})
+        left = {reading for line in lines if self._unknown_in(line) for reading in line.readings}
+        if left:
+            self._learn(left, in_any_capitals=True)
+        self.found = list(dict.fromkeys(number for line in lines for number in self._found_in(line)))
+        self.unknown = list(dict.fromkeys(word for line in lines for word in self._unknown_in(line)))
+        self.doubtful = {run: whole for line in lines for run, whole in self._doubtful_in(line)}
+
+    def _learn(self, readings, *, in_any_capitals=False):
+        """Note which readings are numbers of the account. In any capitals, that reads all the account has."""
+        asked = sorted({reading.upper() for reading in readings} if in_any_capitals else readings)
+        batches = self._batches.order_by().annotate(asked=Upper("number") if in_any_capitals else F("number"))
+        for start in range(0, len(asked), AT_ONCE):
+            for number in batches.filter(asked__in=asked[start : start + AT_ONCE]).values_list("number", flat=True):
+                self._known.setdefault(number.upper(), set()).add(number)
+
+    def _number(self, reading):
+        alike = self._known.get(reading.upper(), set())
+        return reading if reading in alike else next(iter(alike)) if len(alike) == 1 else None
+
+    def _parts(self, line):
+        if self._number(line.whole):
+            return [line.whole]
+        return [part for field in line.fields for part in ([field] if self._number(field) else field.split())]
+
+    def _found_in(self, line):
+        return [number for part in self._parts(line) if (number := self._number(part))]
+
+    def _unknown_in(self, line):
+        return [part for part in self._parts(line) if not self._number(part)]
+
+    def _doubtful_in(self, line):
+        if not self._number(line.whole):
+            yield from ((run, whole) for run, whole in line.grouped.items() if self._number(whole))
+
+    def meant(self):
+        """Pair unknown numbers with those of the account that differ from them by capitals or leading zeros alone."""
+        zeros = {word: _other_zeros(word) for word in self.unknown[:NAMED] if word.isdigit()}
+        asked = {number for numbers in zeros.values() for number in numbers}
+        there = set(self._batches.order_by().filter(number__in=asked).values_list("number", flat=True)) if asked else ()
+        for word in self.unknown[:NAMED]:
+            meant = [number for number in zeros.get(word, ()) if number in there]
+            yield word, sorted(self._known.get(word.upper(), ())) + meant
+
+
+class _Line:
+    """A line that was pasted, and how it may be read. `grouped` are runs of digits that may be one number in groups."""
+
+    def __init__(self, text):
+        self.whole = normalize.number(text)
+        self.fields = list(filter(None, map(normalize.number, re.split(r"[,;\t]", text))))
+        self.grouped = {run: run.replace(",", "") for run in _grouped(normalize.plain(text))}
+        words = {word for field in self.fields for word in field.split()}
+        self.readings = {self.whole, *self.fields, *words, *self.grouped.values()}
+
+    def __bool__(self):
+        return bool(self.fields)
+
+
+def _grouped(text):
+    """Find "12,345" and the like, in longer runs as well."""
+    for run in re.findall(r"(?<![^\s;\"'])[0-9]+(?:,[0-9]+)+(?![^\s;\"'])", text):
+        parts = run.split(",")
+        for start, first in enumerate(parts):
+            end = start + 1
+            while len(first) <= 3 and end < len(parts) and len(parts[end]) == 3 and (end - start) * 4 < LONGEST:
+                end += 1
+                yield ",".join(parts[start:end])
+
+
+def _other_zeros(digits):
+    bare = digits.lstrip("0")
+    return [bare.zfill(length) for length in range(len(bare), LONGEST + 1) if length != len(digits)] if bare else []

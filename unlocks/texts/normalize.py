@@ -1,0 +1,72 @@
+"""What is typed or pasted, as it is stored and compared: numbers, PINs, emails, names, terms of a search."""
+
+import re
+import unicodedata
+
+_CATEGORIES = {
+    "Cc",  # controls
+    "Cf",  # format marks, such as those that change the direction of writing
+    "Cn",  # unassigned
+    "Co",  # private use
+    "Cs",  # surrogates
+    "Zl",  # line and paragraph separators
+    "Zp",
+}
+# Letters, marks and a symbol to Unicode, but blank: fillers, the grapheme joiner, variation selectors, empty Braille.
+_BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]")
+# What Persian and other scripts, ideographs and emoji need; after a letter of ours it would only hide.
+_JOINED = re.compile(
+    "(?<=[\u0600-\U0010ffff])(?:[\ufe00-\ufe0f\U000e0100-\U000e01ef]|[\u200c\u200d](?=[\u0600-\U0010ffff]))"
+)
+
+_PLAIN = str.maketrans(
+    dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u00b4`", "'")
+    | dict.fromkeys("\u201c\u201d\u201e\u201f\u2033\u00ab\u00bb", '"')
+    | {"\u2212": "-"}
+)
+
+
+def is_invisible(character: str) -> bool:
+    """Return whether a character shows nothing, line breaks included; spaces are visible."""
+    return unicodedata.category(character) in _CATEGORIES or bool(_BLANK.match(character))
+
+
+def hides(text: str, *, joiners: bool = True) -> bool:
+    """Return whether something in `text` can't be seen, line breaks included, and joiners that join nothing."""
+    return any(map(is_invisible, _JOINED.sub("", text) if joiners else text))
+
+
+def plain(text: str) -> str:
+    """Return one line as it is compared: nothing invisible, single spaces; digits, hyphens, quotes as on our keys."""
+    return " ".join("".join(map(_plain, unicodedata.normalize("NFC", text))).split()).translate(_PLAIN)
+
+
+def _plain(character: str) -> str:
+    if unicodedata.decomposition(character).startswith(("<wide>", "<narrow>", "<noBreak>")):
+        character = unicodedata.normalize("NFKC", character)
+    if (digit := unicodedata.decimal(character, None)) is not None:
+        return str(digit)
+    if unicodedata.category(character) == "Pd":
+        return "-"
+    return "" if is_invisible(character) and not character.isspace() else character
+
+
+def number(text: str) -> str:
+    """Return the number of an account or batch, or a reference, out of the quotes that a CSV or a letter puts on it."""
+    return plain(text).strip("\"' ")
+
+
+def pin(text: str) -> str:
+    """Return a PIN without what it was grouped or quoted with."""
+    return re.sub(r"[\W_]", "", plain(text))
+
+
+def email(text: str) -> str:
+    """Return an address as it is stored, in small letters: nobody has two mailboxes that differ by capitals."""
+    return plain(text).replace(" ", "").lower()
+
+
+def spellings(term: str) -> set[str]:
+    """Return a term in the usual ways to write capitals, and in those a database without Unicode makes of them."""
+    usual = {term, term.lower(), term.upper(), term.title(), term[:1].upper() + term[1:]}
+    return usual | {re.sub("[a-z]+", lambda letters: letters[0].upper(), spelling) for spelling in usual}
