@@ -85,8 +85,8 @@ ROWS = {
     ),
     ConsentedBatch: (
         100,
-        "id, consent_id, requested_batch_id, batch_id, number, name, total, item_count, fingerprint",
-        "id, (id + 9) / 10, id, id, "
+        "id, consent_id, requested_batch_id, batch_id, position, number, name, total, item_count, fingerprint",
+        "id, (id + 9) / 10, id, id, (id - 1) %% 10 + 1, "
         + ", ".join(
             f"(SELECT b.{column} FROM unlocks_batch b WHERE b.id = n.id)"
             for column in ("number", "name", "total", "item_count", "fingerprint")
