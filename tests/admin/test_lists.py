@@ -1,8 +1,10 @@
 """The lists: as many queries at 30 rows as at 1, found by what staff type, and only for who may see them."""
 
+import re
 import uuid
 from datetime import date
 from decimal import Decimal
+from html import unescape
 
 import pytest
 from django.db import connection
@@ -323,6 +325,109 @@ def test_an_account_is_changed_through_history(manager_client, manager):
     assert (latest.history_user, latest.history_actor, latest.history_ip) == (manager, "manager", "127.0.0.1")
     contact = account.contacts.get()
     assert (contact.name, contact.history.latest().history_actor) == ("Dana Whitfield", "manager")
+
+
+def as_sent(page):
+    """What a browser sends back of a page's form, untouched."""
+    form = {}
+    for admin_form in [page.context["adminform"].form, *page.context["inline_admin_formsets"][0].formset.forms]:
+        for bound in admin_form:
+            value = bound.value()
+            if value not in (None, False):
+                form[bound.html_name] = "on" if value is True else value
+            if bound.field.show_hidden_initial:
+                (tag,) = re.findall(rf'<input[^>]*name="{bound.html_initial_name}"[^>]*>', page.content.decode())
+                form[bound.html_initial_name] = unescape("".join(re.findall(r'value="([^"]*)"', tag)))
+    formset = page.context["inline_admin_formsets"][0].formset
+    return form | {bound.html_name: bound.value() for bound in formset.management_form}
+
+
+@pytest.fixture
+def stale(manager_client):
+    """An account, the address of its page, and what that sent back before somebody else saved it."""
+    account = factories.make_account(name="Northwind Heeting")
+    address = f"/desk/unlocks/account/{account.pk}/change/"
+    return account, address, as_sent(manager_client.get(address))
+
+
+def test_an_older_page_puts_nothing_back_that_it_never_touched(superuser_client, manager_client, stale):
+    account, address, old = stale
+    contact = account.contacts.get()
+    now = {name: value for name, value in old.items() if name not in ("contacts-0-is_admin", "active")}
+    superuser_client.post(address, now | {"contacts-0-email": "new@northwind.example"})
+    assert manager_client.post(address, old | {"name": "Northwind", "contacts-0-phone": "1"}).status_code == 302
+    account.refresh_from_db()
+    contact.refresh_from_db()
+    assert (account.name, account.active) == ("Northwind", False)
+    assert (contact.email, contact.is_admin, contact.phone) == ("new@northwind.example", False, "1")
+    assert account.history.latest().history_actor == "manager"
+
+
+def test_what_somebody_else_changed_meanwhile_is_refused_and_what_was_typed_is_kept(
+    superuser_client, manager_client, stale
+):
+    account, address, old = stale
+    without = {name: value for name, value in old.items() if name != "contacts-0-is_admin"}
+    superuser_client.post(address, without | {"name": "Northwind Air"})
+    entries = LedgerEntry.objects.count()
+    response = manager_client.post(address, old | {"name": "Northwind Heating", "contacts-0-phone": "1"})
+    form = response.context["adminform"].form
+    said = "superuser changed this to “Northwind Air” meanwhile. Save once more to put what is here in its place."
+    account.refresh_from_db()
+    assert (response.status_code, form.errors, form["name"].value()) == (200, {"name": [said]}, "Northwind Heating")
+    assert (account.name, LedgerEntry.objects.count()) == ("Northwind Air", entries)
+    assert manager_client.post(address, as_sent(response)).status_code == 302
+    account.refresh_from_db()
+    contact = account.contacts.get()
+    assert (account.name, contact.phone, contact.is_admin) == ("Northwind Heating", "1", False)
+
+
+def test_the_same_change_from_two_pages_is_one(superuser_client, manager_client, stale):
+    account, address, old = stale
+    for client in (superuser_client, manager_client):
+        assert client.post(address, old | {"name": "Northwind Heating"}).status_code == 302
+    assert account.history.count() == 2
+
+
+def test_a_contact_changed_meanwhile_names_who_and_to_what(superuser_client, manager_client, stale):
+    account, address, old = stale
+    superuser_client.post(address, {name: value for name, value in old.items() if name != "contacts-0-is_admin"})
+    email = account.contacts.get().email
+    manager_client.post(address, old | {"contacts-0-email": "a@northwind.example"})
+    response = superuser_client.post(address, old | {"contacts-0-email": "b@northwind.example"})
+    (form,) = response.context["inline_admin_formsets"][0].formset.forms
+    assert form.errors == {
+        "email": [
+            "manager changed this to “a@northwind.example” meanwhile. Save once more to put what is here in its place."
+        ]
+    }
+    assert email != account.contacts.get().email == "a@northwind.example"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"contacts-0-email": "other@northwind.example"}, {"contacts-0-is_admin": ""}], ids=["address", "flag"]
+)
+def test_a_link_that_ended_with_its_contact_stays_ended(agent, manager_client, changes):
+    case, closed = factories.case_awaiting(agent), factories.case_awaiting(agent)
+    address = f"/desk/unlocks/account/{case.account.pk}/change/"
+    before = account_form(case.account)
+    operations.close_request(closed.unlock_request, resolution="canceled", why="Case", by=factories.acting(agent))
+    manager_client.post(address, account_form(case.account, **changes))
+    revoked_at = case.link.revoked_at
+    manager_client.post(address, before)
+    case.admin.refresh_from_db()
+    assert (case.admin.email, case.admin.is_admin) == (before["contacts-0-email"], True)
+    assert (operations.link_state(case.link), case.link.revoked_at) == ("revoked", revoked_at)
+    assert revoked_at is not None
+    kinds = LedgerEntry.objects.filter(user__username="manager").order_by("sequence").values_list("kind", flat=True)
+    assert list(kinds) == ["contact_changed", "link_revoked", "contact_changed"]
+
+
+def test_a_change_of_name_leaves_the_link_alone(agent, manager_client):
+    case = factories.case_awaiting(agent)
+    form = account_form(case.account, **{"contacts-0-name": "Dana W."})
+    manager_client.post(f"/desk/unlocks/account/{case.account.pk}/change/", form)
+    assert operations.link_state(case.link) == "live"
 
 
 def test_the_number_of_an_account_stays(manager_client):

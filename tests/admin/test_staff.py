@@ -70,6 +70,41 @@ def test_a_change_is_one_entry_of_the_audit_log(superuser_client, dana):
     assert list(chain.faults()) == []
 
 
+def as_shown(user):
+    """What the page of an account sends back of what it showed."""
+    shown = {f"initial-{name}": str(getattr(user, name)) for name in ("first_name", "last_name", "email")}
+    shown |= {f"initial-{name}": str(getattr(user, name)) for name in ("is_active", "is_staff", "is_superuser")}
+    return shown | {"initial-groups": [group.pk for group in user.groups.all()]}
+
+
+def test_an_older_page_gives_nobody_back_what_was_taken(superuser_client, dana):
+    newcomer = factories.make_user("newcomer")
+    old = {user: form(user) | as_shown(user) for user in (dana, newcomer)}
+    taken = {name: value for name, value in old[dana].items() if name not in ("is_active", "groups")}
+    superuser_client.post(page(dana), taken)
+    superuser_client.post(page(newcomer), old[newcomer] | {"groups": [group("Agent")]})
+    dana.refresh_from_db()
+    dana.set_password("another one")
+    dana.save()
+    for user in (dana, newcomer):
+        assert superuser_client.post(page(user), old[user] | {"last_name": "W."}).status_code == 302
+        user.refresh_from_db()
+    assert (dana.last_name, dana.is_active, list(dana.groups.all())) == ("W.", False, [])
+    assert (newcomer.last_name, [g.name for g in newcomer.groups.all()]) == ("W.", ["Agent"])
+    assert dana.check_password("another one")
+
+
+def test_groups_that_somebody_else_changed_meanwhile_are_refused(superuser_client, dana):
+    old = form(dana) | as_shown(dana)
+    superuser_client.post(page(dana), old | {"groups": [group("Auditor")]})
+    response = superuser_client.post(page(dana), old | {"groups": [group("Manager")], "is_superuser": "on"})
+    dana.refresh_from_db()
+    assert response.context["adminform"].form.errors == {
+        "groups": ["superuser changed this to “Auditor” meanwhile. Save once more to put what is here in its place."]
+    }
+    assert ([g.name for g in dana.groups.all()], dana.is_superuser) == (["Auditor"], False)
+
+
 def test_deactivating_somebody_is_told(superuser_client, dana):
     superuser_client.post(page(dana), form(dana, is_active="", last_name="Whitfield"))
     assert entries() == [entry(dana, last_name=["", "Whitfield"], is_active=[True, False])]

@@ -1170,7 +1170,7 @@ def _fresh(column):
 def copied(table, key, **columns):
     """Insert a copy of a row, with some of its columns from the SQL given, and replace whatever is in the way."""
     model = next(model for model in apps.get_models() if model._meta.db_table == table)
-    values = {field.column: field.column for field in model._meta.concrete_fields} | columns
+    values = {field.column: field.column for field in model._meta.concrete_fields if not field.generated} | columns
     where = f"FROM {table} WHERE {model._meta.pk.column} = %s"
     sql(f"INSERT OR REPLACE INTO {table} ({', '.join(values)}) SELECT {', '.join(values.values())} {where}", key)
 

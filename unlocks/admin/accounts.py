@@ -12,7 +12,7 @@ from .. import operations
 from ..actors import Actor
 from ..models import Account, Contact
 from ..templatetags.desk import tag
-from .forms.records import RECORD_FIELDS, AccountRecordForm
+from .forms.records import RECORD_FIELDS, AccountRecordForm, RecordForm
 from .histories import DeskAdmin
 from .lists import is_key
 from .site import desk
@@ -22,6 +22,7 @@ LISTED = 20
 
 class ContactInline(admin.StackedInline):
     model = Contact
+    form = RecordForm
     extra = 0
     fields = [("name", "email", "phone", "is_admin")]
     show_change_link = True
@@ -100,6 +101,7 @@ class AccountSelect(AutocompleteSelect):
 class ContactAdmin(DeskAdmin):
     """The page and the history of one contact; staff come here from its account."""
 
+    form = RecordForm
     list_display = ("name", "email", "account", "is_admin")
     list_select_related = ("account",)
     sortable_by = ()

@@ -12,7 +12,7 @@ from django.forms import CheckboxSelectMultiple
 from .. import operations
 from ..actors import Actor
 from ..texts.formats import moment
-from .forms.records import NewColleagueForm
+from .forms.records import ColleagueForm, NewColleagueForm
 from .lists import Listed, ReadOnlyAdmin, column
 from .site import desk
 
@@ -26,6 +26,7 @@ NAME_STAYS = (
 class StaffAdmin(Listed, UserAdmin):
     """Staff accounts. Permissions come from groups alone, so that three lists show them all."""
 
+    form = ColleagueForm
     add_form = NewColleagueForm
     footer_name = "Staff"
     rows_are = "members of staff"

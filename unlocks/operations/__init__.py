@@ -5,7 +5,7 @@ ledger, in this order), asks the rules, writes, and records history and ledger. 
 Refused with nothing written, except that a PIN try is kept whatever comes of it.
 """
 
-from .accounts import save_record
+from .accounts import hold, last_changed_by, save_record
 from .certificate import issue_certificate
 from .consent import (
     decline_consent,
@@ -42,8 +42,10 @@ __all__ = [
     "draft_terms",
     "edit_terms",
     "give_consent",
+    "hold",
     "issue_certificate",
     "issue_pin",
+    "last_changed_by",
     "link_for",
     "link_seen",
     "link_state",

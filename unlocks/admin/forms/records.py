@@ -1,10 +1,12 @@
 """What staff type into a record: an account, a contact, a colleague."""
 
 from django import forms
-from django.contrib.auth.forms import AdminUserCreationForm, UsernameField
+from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm, UsernameField
 from django.db import models
 
+from ... import operations
 from ...customer.forms import Line
+from ...templatetags.desk import NOTHING, shown
 from ...texts import normalize
 
 
@@ -36,9 +38,68 @@ class VisibleUsernameField(UsernameField, RecordLine):
 RECORD_FIELDS = {models.CharField: {"form_class": RecordLine}, models.EmailField: {"form_class": AddressField}}
 
 
-class AccountRecordForm(forms.ModelForm):
+class RecordForm(forms.ModelForm):
+    """Writes what was touched on its page, and nothing over what somebody else changed there meanwhile.
+
+    The page sends back each value as it was shown: what differs from that was touched.
+    """
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        told = not self.is_bound or any(name.startswith(self.add_initial_prefix("")) for name in self.data)
+        for field in self.fields.values():
+            field.show_hidden_initial = told and self.instance.pk is not None and not field.disabled
+
+    def clean(self):
+        cleaned = super().clean()
+        if self.instance.pk is None:
+            return cleaned
+        now = operations.hold(self.instance)
+        for field in self.instance._meta.get_fields():
+            if field.name in self.fields:
+                self._keep(field, now)
+            elif field.concrete and not field.many_to_many and not field.generated:
+                setattr(self.instance, field.attname, getattr(now, field.attname))
+        return self.cleaned_data
+
+    def _keep(self, field, now):
+        """Keep a value that was not touched as it is `now`; refuse one that was, if it is not now what was shown."""
+        name, form_field = field.name, self.fields[field.name]
+        current = form_field.prepare_value(field.value_from_object(now))
+        if name not in self.changed_data:
+            self.cleaned_data[name] = field.value_from_object(now) if field.many_to_many else getattr(now, name)
+        elif form_field.show_hidden_initial and name in self.cleaned_data:
+            typed = form_field.prepare_value(self.cleaned_data[name])
+            if self._differs(name, current) and form_field.has_changed(current, typed):
+                self.add_error(name, self._changed_meanwhile(field, now))
+                self._show(name, current)
+
+    def _differs(self, name, current):
+        """Say whether a value is another one now than the page showed."""
+        field = self.fields[name]
+        was = field.hidden_widget().value_from_datadict(self.data, self.files, self.add_initial_prefix(name))
+        return field.has_changed(field.prepare_value(field.to_python(was)), current)
+
+    def _show(self, name, current):
+        """Take the value as it is now for what the page showed: who saves once more has read of it."""
+        self.data = self.data.copy()
+        values = current if isinstance(current, list) else ["" if current is None else current]
+        self.data.setlist(self.add_initial_prefix(name), [str(value) for value in values])
+
+    def _changed_meanwhile(self, field, now):
+        who = operations.last_changed_by(now, field.name) or "Somebody else"
+        groups = ", ".join(map(str, field.value_from_object(now))) if field.many_to_many else ""
+        what = groups or (NOTHING if field.many_to_many else shown(now, field))
+        return f"{who} changed this to “{what}” meanwhile. Save once more to put what is here in its place."
+
+
+class AccountRecordForm(RecordForm):
     class Meta:
         field_classes = {"number": NumberField}
+
+
+class ColleagueForm(RecordForm, UserChangeForm):
+    """A colleague's account, on the same terms."""
 
 
 class NewColleagueForm(AdminUserCreationForm):
