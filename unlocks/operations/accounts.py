@@ -27,7 +27,7 @@ def save_record(record: R, *, by: Actor) -> R:
     permission = f"unlocks.{'add' if adding else 'change'}_{model._meta.model_name}"
     if not by.may(permission):
         raise PermissionDenied(f"{by.name} may not do this: it needs the permission {permission}.")
-    before: R | None = None if adding else hold(record)
+    before: Any = None if adding else hold(record)
     names = [field.name for field in model.history.model.tracked_fields if field.name not in ("id", "account")]
     changed = {
         name: [before and getattr(before, name), getattr(record, name)]
@@ -37,20 +37,19 @@ def save_record(record: R, *, by: Actor) -> R:
     if changed:
         history.save(record, by=by)
         event = _EVENTS[model](about_id=record.pk, fields=sorted(changed), name=record.name, changed=changed)
-        ended = _end_links(record, changed, by) if isinstance(record, Contact) and before else []
         account_id = record.pk if isinstance(record, Account) else record.account_id
-        chain.append_all([chain.Entry(event, account_id=account_id), *ended], by=by)
+        chain.append_all([chain.Entry(event, account_id=account_id), *_ended_links(record, changed, by)], by=by)
     return record
 
 
-def _end_links(contact: Contact, changed: dict[str, Any], by: Actor) -> list[chain.Entry]:
-    """Revoke what was sent to someone who is no Admin now, or elsewhere; return an entry for each link."""
-    if "email" not in changed and (contact.is_admin or "is_admin" not in changed):
+def _ended_links(record: Account | Contact, changed: dict[str, Any], by: Actor) -> list[chain.Entry]:
+    """Revoke what was sent to a contact whose address or Admin flag changed; return an entry for each link."""
+    if isinstance(record, Account) or not changed.keys() & {"email", "is_admin"}:
         return []
-    links = ConsentLink.objects.filter(sent_to=contact, used_at=None, revoked_at=None).order_by("pk")
+    links = ConsentLink.objects.filter(sent_to=record, used_at=None, revoked_at=None).order_by("pk")
     ended = dict(links.exclude(unlock_request__status=CLOSED).values_list("pk", "unlock_request"))
     ConsentLink.objects.filter(pk__in=ended).update(revoked_at=by.act.at)
-    return [chain.Entry(events.LinkRevoked(), unlock_request, contact.account_id) for unlock_request in ended.values()]
+    return [chain.Entry(events.LinkRevoked(), unlock_request, record.account_id) for unlock_request in ended.values()]
 
 
 def hold(record: K) -> K:
