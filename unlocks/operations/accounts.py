@@ -27,9 +27,9 @@ def save_record(record: R, *, by: Actor) -> R:
     permission = f"unlocks.{'add' if adding else 'change'}_{model._meta.model_name}"
     if not by.may(permission):
         raise PermissionDenied(f"{by.name} may not do this: it needs the permission {permission}.")
-    before: Any = None if adding else hold(record)
+    before = None if adding else hold(record)
     names = [field.name for field in model.history.model.tracked_fields if field.name not in ("id", "account")]
-    changed = {
+    changed: dict[str, Any] = {
         name: [before and getattr(before, name), getattr(record, name)]
         for name in names
         if before is None or getattr(before, name) != getattr(record, name)
