@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import resource
 import threading
 from pathlib import Path
 
@@ -57,18 +58,18 @@ NO_MAIL = f"This is not a saved email (.eml): an email starts with who wrote it 
         ("mail.pdf", MAIL, "This is a saved email (.eml), but its name ends in .pdf. Save it under its right name."),
         ("signed.pdf", b"MZ\x90\x00", f"This is not a PDF, whatever its name says, or it is broken. {TAKEN}."),
         ("signed.pdf", b"%PDF-1.7 cut off", f"This is not a PDF, whatever its name says, or it is broken. {TAKEN}."),
-        ("signed.pdf", b"x" + PDF, f"This is not a PDF, whatever its name says, or it is broken. {TAKEN}."),
+        ("signed.pdf", b"x" * 2000 + PDF, f"This is not a PDF, whatever its name says, or it is broken. {TAKEN}."),
         ("a.png", PNG[:-4], f"This is not a PNG picture, whatever its name says, or it is broken. {TAKEN}."),
         ("a.jpg", JPEG[:-2], f"This is not a JPEG picture, whatever its name says, or it is broken. {TAKEN}."),
         ("a.eml", b"Hello", NO_MAIL),
         ("a.eml", b"From: x@y.example\n\nno date", NO_MAIL),
         ("a.eml", b"Date: today\nReceived: from x\n\nFrom: only in the text", NO_MAIL),
         ("a.eml", b"From: \nDate: today\n\nempty", NO_MAIL),
-        ("a.eml", b"From: x@y.example\nDate: today\n\n\x00\x01", NO_MAIL),
         ("a.eml", b"<html>From: x\nDate: y\n\n", NO_MAIL),
         ("a.eml", b"From x@y.example today\n", NO_MAIL),
         ("a.eml", b"\xef\xbb\xbf\r\n\r\n", NO_MAIL),
-        ("a.eml", "From: x\nDate: y\n\n".encode("utf-16"), NO_MAIL),
+        ("a.eml", "Hello\nDate: y\n\n".encode("utf-16"), NO_MAIL),
+        ("signed.pdf", b"<html>%PDF</html>", f"This is not a PDF, whatever its name says, or it is broken. {TAKEN}."),
         ("outlook.eml", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + b"\x00" * 512, NO_MAIL),
         ("outlook.msg", b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", f"This kind of file is not taken: {TAKEN}."),
     ],
@@ -106,11 +107,29 @@ RAW_NAME = MAIL.replace(b"Dana Whitfield", "Jörg Müller".encode("latin-1"))
         pytest.param(MAIL.replace(b"From: ", b"From:\r\n "), id="folded"),
         pytest.param(b"To: " + b"a@b.example,\r\n " * 20_000 + b"c@d.example\r\n" + MAIL, id="many receivers"),
         pytest.param(MAIL.replace(b"\r\n\r\n", b"\r\nMIME-Version: 1.0\r\n\r\n\xff\xfe\x80\r\n"), id="8-bit text"),
+        pytest.param(MAIL + b"\x00\x01", id="NUL"),
+        pytest.param(MAIL.decode().encode("utf-16"), id="UTF-16"),
+        pytest.param(b"\xfe\xff" + MAIL.decode().encode("utf-16-be"), id="UTF-16, the other way round"),
+        pytest.param(MAIL + PDF, id="a PDF as it is"),
         pytest.param(MAIL + b"JVBERi0xLjQK\r\n" * (10 * MIB // 14 - 20), id="attachment"),
     ],
 )
 def test_mails_are_taken_however_programs_save_them(content):
     assert evidence.media_type("answer.eml", content) == "message/rfc822"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        pytest.param(b"\xef\xbb\xbf" + PDF, id="byte order mark"),
+        pytest.param(b"\r\n" + PDF, id="empty line"),
+        pytest.param(b"-" * 98 + b"\r\n" + PDF, id="a form's head"),
+        pytest.param(PDF + b"\x00" * 5000, id="zeros behind"),
+        pytest.param(PDF + b"</body></html>" * 500, id="a page behind"),
+    ],
+)
+def test_papers_are_taken_that_readers_open(content):
+    assert evidence.media_type("signed.pdf", content) == "application/pdf"
 
 
 def test_ten_megabytes_are_taken_and_a_byte_more_is_not(settings):
@@ -178,6 +197,18 @@ def test_the_same_file_from_many_at_once_is_one_file(evidence_place):
         thread.join()
     assert kept == [hashlib.sha256(PNG).hexdigest()] * 8
     assert files(evidence_place) == [kept_as(PNG)]
+
+
+def test_a_full_disk_leaves_no_half_of_a_file(evidence_place):
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (64 * 1024, hard))
+    try:
+        with pytest.raises(evidence.NotStored, match=r"^File too large$"):
+            evidence.keep(PDF + b" " * MIB)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert files(evidence_place) == []
+    assert evidence.keep(PDF + b" " * MIB) == hashlib.sha256(PDF + b" " * MIB).hexdigest()
 
 
 def test_a_file_that_was_altered_is_not_healed_by_attaching_it_again(evidence_place):

@@ -3,6 +3,7 @@
 They are in `storages["evidence"]`, outside what a web server serves, and are checked each time they are read.
 """
 
+import codecs
 import os
 import re
 import secrets
@@ -43,6 +44,10 @@ class Unfit(Exception):
 
 class Damaged(Exception):
     """The stored file is missing or not the one that was attached; says so, in a sentence."""
+
+
+class NotStored(Exception):
+    """The file could not be written, on a full disk for example; says why, in the system's words. Nothing is left."""
 
 
 def clean_name(file_name):
@@ -86,20 +91,35 @@ def too_big(size):
 
 
 def keep(content):
-    """Store content under its SHA-256 and return that. A file that exists is checked, not replaced; raises Damaged."""
+    """Store content under its SHA-256 and return that. A file that exists is checked, not replaced.
+
+    Raises Damaged, NotStored.
+    """
     digest = sha256(content)
     place = _place(digest)
     if not place.exists():
-        place.parent.mkdir(parents=True, exist_ok=True)
-        # Renamed once it is complete, so that no one reads half a file.
-        arriving = place.with_name(f"{place.name}.{secrets.token_hex(8)}")
+        try:
+            _write(place, content)
+        except OSError as error:
+            why = error.strerror or type(error).__name__
+            raise NotStored(why) from None
+    read(digest)
+    return digest
+
+
+def _write(place, content):
+    """Write a file that is there when it is complete, or not at all."""
+    place.parent.mkdir(parents=True, exist_ok=True)
+    arriving = place.with_name(f"{place.name}.{secrets.token_hex(8)}")
+    try:
         with arriving.open("xb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
         arriving.replace(place)
-    read(digest)
-    return digest
+    except OSError:
+        arriving.unlink(missing_ok=True)
+        raise
 
 
 def read(digest):
@@ -147,7 +167,8 @@ def _mib(size):
 
 
 def _is_pdf(content):
-    return content.startswith(b"%PDF-") and b"%%EOF" in content[-2048:]
+    """Return whether readers open it: they look for its head in the first 1,024 bytes, and whatever follows its end."""
+    return b"%PDF-" in content[:1024] and b"%%EOF" in content
 
 
 def _is_png(content):
@@ -159,9 +180,12 @@ def _is_jpeg(content):
 
 
 def _is_mail(content):
-    """Return whether this is a saved email: its headers say who wrote it and when, and it has no null bytes."""
-    head = re.sub(_BEFORE_THE_HEAD, b"", content[:_MAIL_HEAD])
-    if b"\x00" in content or not re.match(rb"[!-9;-~]+:", head):
+    """Return whether this is a saved email: its headers say who wrote it and when."""
+    head = content[:_MAIL_HEAD]
+    if head.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        head = head.decode("utf-16", "replace").encode()
+    head = re.sub(_BEFORE_THE_HEAD, b"", head)
+    if not re.match(rb"[!-9;-~]+:", head):
         return False
     # As they stand there: what the parser makes of raw letters beyond ASCII is no string.
     headers = BytesHeaderParser().parsebytes(head).raw_items()
@@ -169,9 +193,10 @@ def _is_mail(content):
     return "from" in names and not names.isdisjoint({"date", "received"})
 
 
+# In this order: a mail or a picture may hold a PDF.
 _LOOKS_LIKE = {
-    "application/pdf": _is_pdf,
     "image/png": _is_png,
     "image/jpeg": _is_jpeg,
     "message/rfc822": _is_mail,
+    "application/pdf": _is_pdf,
 }

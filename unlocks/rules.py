@@ -138,6 +138,10 @@ class Refusal(TextChoices):
         "Nothing was attached. A file with the same content was attached before, and the stored copy is damaged. "
         "{why} Tell an administrator, who has to restore the evidence from a backup.",
     )
+    NOT_STORED = (
+        "not_stored",
+        "Nothing was attached: the file could not be stored ({why}). Tell the people who run this desk.",
+    )
     GUARDS_MISSING = (
         "guards_missing",
         "Nothing was unlocked: the database's guards are missing or altered ({names}). "

@@ -545,6 +545,20 @@ def test_a_manager_has_a_new_pin_issued_after_a_confirmation(
     assert [mail.to for mail in mailoutbox] == [[account.contacts.get().email]]
 
 
+def test_a_double_click_issues_one_pin(manager_client, mailoutbox, django_capture_on_commit_callbacks):
+    account = factories.make_account()
+    address = reverse("admin:unlocks_account_issue_pin", args=[account.pk])
+
+    def click(seen):
+        with django_capture_on_commit_callbacks(execute=True):
+            page = manager_client.post(address, {"seen": seen}, follow=True).content.decode()
+        return "Nothing was done twice." in page, LedgerEntry.objects.filter(kind="pin_issued").count(), len(mailoutbox)
+
+    first = manager_client.get(address).context["seen"]
+    assert [click(first), click(first)] == [(False, 1, 1), (True, 1, 1)]
+    assert click(manager_client.get(address).context["seen"]) == (False, 2, 2)
+
+
 def test_without_an_admin_contact_no_pin_is_issued(manager_client):
     account = factories.make_account(admin=False)
     address = reverse("admin:unlocks_account_issue_pin", args=[account.pk])

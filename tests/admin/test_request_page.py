@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests import factories
+from tests.operations import recorded
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.admin.forms.case import CASE_FORMS
@@ -261,6 +262,15 @@ def test_a_manager_locks_again_with_a_reason(agent, manager_client):
     assert "2 batches relocked." in page
     assert [batch.status for batch in case.refresh().batches] == ["bypassed", "bypassed"]
     assert "This was already done on " in done(manager_client, case, "relock", key=key, why="Nobody answers.")
+
+
+@pytest.mark.parametrize(("last", "status"), [("x" * 20, 302), ("x" * 21, 422)])
+def test_a_line_break_of_a_note_counts_once(agent_client, case, last, status):
+    lines = [*["x" * 98] * 20, last]
+    answer = agent_client.post(page_of(case), {"verb": "note", "text": "\r\n".join(lines)})
+    assert answer.status_code == status
+    notes = [facts["text"] for kind, facts in recorded(case.unlock_request) if kind == "note"]
+    assert notes == (["\n".join(lines)] if status == 302 else [])
 
 
 def test_a_note_is_kept_once(agent_client, case):

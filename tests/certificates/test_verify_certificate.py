@@ -180,6 +180,7 @@ def test_layout_and_order_of_keys_mean_nothing():
         json.dumps(turned),
         json.dumps(turned, indent="\t").replace("\n", "\r\n"),
         json.dumps(turned, separators=(",", ":"), ensure_ascii=False),
+        "\ufeff" + json.dumps(turned).replace("\n", "\r\n"),
     ):
         assert verify(laid_out.encode()) == samples.closed()
 
@@ -328,10 +329,7 @@ FILES = {
         "The file does not have the keys of a certificate.",
     ),
     "two files": (WHOLE.encode() * 2, "It is not a JSON file, or only part of one."),
-    "byte order mark": (
-        b"\xef\xbb\xbf" + WHOLE.encode(),
-        "It begins with a byte order mark, which an editor must have added.",
-    ),
+    "two byte order marks": (b"\xef\xbb\xbf" * 2 + WHOLE.encode(), "It is not a JSON file, or only part of one."),
     "UTF-16": (WHOLE.encode("utf-16"), "It is not UTF-8 text, as certificates are."),
     "UTF-16 without mark": (WHOLE.encode("utf-16-le"), "It is not a JSON file, or only part of one."),
     "UTF-32": (WHOLE.encode("utf-32"), "It is not UTF-8 text, as certificates are."),

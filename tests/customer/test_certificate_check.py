@@ -168,8 +168,9 @@ def test_a_final_certificate_says_so_and_the_interim_one_before_it_stays_genuine
         lambda text: json.dumps(dict(reversed(json.loads(text).items()))),
         lambda text: text.replace("\n", "\r\n"),
         lambda text: f"\n {text}\n\n",
+        lambda text: f"\ufeff{text}",
     ],
-    ids=["one line", "indented", "other order", "line ends", "blanks around it"],
+    ids=["one line", "indented", "other order", "line ends", "blanks around it", "byte order mark"],
 )
 def test_a_json_file_that_is_laid_out_differently_is_still_genuine(client, issued, relay):
     assert answer(upload(client, relay(issued.content).encode())) == genuine(issued, OTHER_LAYOUT)
@@ -330,7 +331,9 @@ FILES = {
     "a string of backslashes": lambda one: b'{"' + b"\\" * 2_000_001,
     "UTF-16": lambda one: one.content.encode("utf-16"),
     "UTF-32": lambda one: one.content.encode("utf-32"),
-    "a byte order mark": lambda one: b"\xef\xbb\xbf" + one.content.encode(),
+    "changed behind a byte order mark": lambda one: (
+        b"\xef\xbb\xbf" + one.content.encode().replace(b"agreed", b"agreeD", 1)
+    ),
     "lone surrogates": lambda one: after(one.content, '"vendor": "', r'"vendor": "\ud800'),
     "surrogates as bytes": lambda one: one.content.encode().replace(b"Unlock", b"\xed\xa0\x80nlock"),
     "Latin-1": lambda one: '{"é": 1}'.encode("latin-1"),
@@ -602,17 +605,23 @@ def test_a_body_that_is_no_form_of_ours_gets_a_clear_answer(client, db, body, ki
 # --- Size -------------------------------------------------------------------------------------------------------------
 
 
-class NeverRead:
-    def read(self, *args):
-        raise AssertionError("The body was read.")
+class InPieces:
+    """A body that may only be read in small pieces, as whoever throws it away does."""
+
+    left = 21 << 20
+
+    def read(self, size=-1):
+        assert 0 < size <= 64 * 1024
+        self.left -= size
+        return b"x" * size
 
     readline = read
 
 
-def test_21_megabytes_are_refused_before_they_are_read(client, db, settings):
+def test_21_megabytes_are_refused_and_thrown_away_piece_by_piece(client, db, settings):
     settings.FILE_UPLOAD_TEMP_DIR = "/nowhere"
     announced = str(21 << 20)
-    page = client.generic("POST", "/check/", b"", BOUNDARY, **{"wsgi.input": NeverRead(), "CONTENT_LENGTH": announced})
+    page = client.generic("POST", "/check/", b"", BOUNDARY, **{"wsgi.input": InPieces(), "CONTENT_LENGTH": announced})
     assert answer(page) == TOO_LARGE
     assert answer(upload(client, bytes(21 << 20))) == TOO_LARGE
 

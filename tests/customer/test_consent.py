@@ -180,7 +180,7 @@ def test_the_pin_field_is_for_digits_and_remembers_nothing(client, case):
     assert {name: attributes.get(name) for name in ("type", "inputmode", "autocomplete", "value")} == {
         "type": "password",
         "inputmode": "numeric",
-        "autocomplete": "off",
+        "autocomplete": "one-time-code",
         "value": None,
     }
 

@@ -106,6 +106,14 @@ def test_a_damaged_file_is_not_taken_for_the_new_one(agent, evidence_place):
         attach(second, acting(agent))
 
 
+def test_a_file_that_cannot_be_stored_is_not_attached(agent, evidence_place):
+    case = case_recorded_by_phone(agent)
+    evidence_place.write_text("not a folder")
+    says = "Nothing was attached: the file could not be stored (Not a directory). Tell the people who run this desk."
+    with refused(Refusal.NOT_STORED, says=says):
+        attach(case, acting(agent))
+
+
 def test_a_closed_case_takes_papers_too(agent):
     case = case_recorded_by_phone(agent)
     operations.close_request(case.unlock_request, resolution="canceled", why="Called off.", by=acting(agent))

@@ -3,18 +3,21 @@
 from django.contrib import admin, messages
 from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import PermissionDenied
+from django.db import transaction
 from django.shortcuts import redirect
 from django.urls import path
 from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_http_methods
 
-from .. import operations
+from .. import history, operations
 from ..actors import Actor
-from ..models import Account, Contact
+from ..ledger import chain, events
+from ..models import Account, Contact, LedgerEntry
 from ..templatetags.desk import tag
 from .forms.records import RECORD_FIELDS, AccountRecordForm, RecordForm
 from .histories import DeskAdmin
 from .lists import is_key
+from .request_page import already_done
 from .site import desk
 
 LISTED = 20
@@ -75,11 +78,9 @@ class AccountAdmin(DeskAdmin):
         account = self.found(request, pk)
         if request.method == "POST":
             try:
-                operations.issue_pin(account, by=Actor.staff(request.user, request))
+                self.message_user(request, _issue_once(account, request), messages.SUCCESS)
             except operations.Refused as refused:
                 self.message_user(request, str(refused), messages.ERROR)
-            else:
-                self.message_user(request, "A new PIN is on its way to the Admin contacts.", messages.SUCCESS)
             return redirect("admin:unlocks_account_change", account.pk)
         return desk.page(
             request,
@@ -87,7 +88,20 @@ class AccountAdmin(DeskAdmin):
             title="Issue a new PIN?",
             account=account,
             admins=account.contacts.filter(is_admin=True),
+            seen=chain.head()[0],
         )
+
+
+@transaction.atomic
+def _issue_once(account, request):
+    """Issue a PIN, unless one was issued since the page was made (a double click); return what happened."""
+    history.lock(Account.objects.filter(pk=account.pk))
+    seen = request.POST.get("seen", "")
+    issued = LedgerEntry.objects.filter(kind=events.PinIssued.kind, account=account)
+    if is_key(seen) and (done := issued.filter(sequence__gt=seen).first()):
+        return already_done(done)
+    operations.issue_pin(account, by=Actor.staff(request.user, request))
+    return "A new PIN is on its way to the Admin contacts."
 
 
 class AccountSelect(AutocompleteSelect):

@@ -85,11 +85,9 @@ def _parsed(data):
     if data.startswith(b"%PDF"):
         raise NotJson("This is a PDF. What can be checked here is the JSON file of the same certificate.")
     try:
-        text = data.decode("utf-8")
+        text = data.decode("utf-8-sig")  # an editor may have put a byte order mark before it
     except UnicodeDecodeError:
         raise _unread(data, "It is not UTF-8 text, as certificates are.") from None
-    if text.startswith("\ufeff"):
-        raise NotGenuine("It begins with a byte order mark, which an editor must have added.")
     _check_size(text)
     try:
         return json.loads(

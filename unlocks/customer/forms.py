@@ -54,7 +54,7 @@ class PinField(forms.CharField):
     """The account PIN: typed each time, and never sent back to the browser."""
 
     def __init__(self, **kwargs):
-        attrs = {"inputmode": "numeric", "autocomplete": "off"}
+        attrs = {"inputmode": "numeric", "autocomplete": "one-time-code"}
         super().__init__(**{"max_length": 64, "widget": forms.PasswordInput(attrs=attrs, render_value=False)} | kwargs)
 
     def to_python(self, value):

@@ -15,7 +15,7 @@ def attach_evidence(consent: Consent, *, what: str, file_name: str, content: byt
     """Keep a signed paper or a mail (its bytes) with a consent that staff took down; a closed case takes it too.
 
     The file is kept before the row is written, so that no row ever names a file that isn't there.
-    Raises Refused: NOT_BY_PHONE, UNFIT_FILE, SAME_FILE, DAMAGED_FILE.
+    Raises Refused: NOT_BY_PHONE, UNFIT_FILE, SAME_FILE, DAMAGED_FILE, NOT_STORED.
     """
     what = ConsentEvidence.What(what)
     if not consent.recorded_by_phone:
@@ -28,6 +28,8 @@ def attach_evidence(consent: Consent, *, what: str, file_name: str, content: byt
         raise Refused.because(Refusal.UNFIT_FILE, why=str(unfit)) from None
     except evidence.Damaged as damaged:
         raise Refused.because(Refusal.DAMAGED_FILE, why=str(damaged)) from None
+    except evidence.NotStored as failed:
+        raise Refused.because(Refusal.NOT_STORED, why=str(failed)) from None
     with transaction.atomic():
         history.lock(UnlockRequest.objects.filter(pk=consent.unlock_request_id))
         if there := ConsentEvidence.objects.filter(consent=consent, sha256=sha256).first():

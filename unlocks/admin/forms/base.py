@@ -3,9 +3,16 @@
 from django import forms
 
 
+class Text(forms.CharField):
+    """Text of several lines, in which a line break counts once, as for the browser that limits what is typed."""
+
+    def to_python(self, value):
+        return super().to_python(value).replace("\r\n", "\n")
+
+
 def text(label, *, missing="", rows=3, help_text="", max_length=2000):
     """Return a field of several lines; `missing` is what is said when it is left empty, '' when it may be."""
-    return forms.CharField(
+    return Text(
         label=label,
         required=bool(missing),
         max_length=max_length,

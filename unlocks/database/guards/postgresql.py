@@ -293,7 +293,8 @@ def _words(definition):
     PostgreSQL writes a definition back in its own way: `IN ('a', 'b')` as `= ANY (ARRAY['a'::text, 'b'::text])`.
     """
     plain = re.sub(r"::(character varying|timestamp with time zone|\w+)(\(\d+\))?(\[\])?", "", definition)
-    words = re.findall(r"'(?:[^']|'')*'|\w+|[<>!~]=?|<>", plain[plain.index("(") :].replace('"', ""))
+    plain = re.sub(r"'(-?[0-9]+)'", r"\1", plain)  # as it quotes a number of more than 32 bits
+    words = re.findall(r"'(?:[^']|'')*'|-?\w+|[<>!~]=?|<>", plain[plain.index("(") :].replace('"', ""))
     return sorted(word.lower() for word in words if word.lower() not in ("in", "any", "array"))
 
 
