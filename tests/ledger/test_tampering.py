@@ -1174,7 +1174,7 @@ def test_with_another_key_nothing_fits_and_the_key_is_named(scene, settings):
 
 def test_before_migrate_nothing_is_checked_and_it_says_what_to_run_first(scene, taken_back):
     sql("DELETE FROM django_migrations WHERE app = 'unlocks' AND name = '0002_first_terms'")
-    with pytest.raises(CommandError, match="^Nothing was checked: run migrate first") as caught:
+    with pytest.raises(CommandError, match="run migrate first") as caught:
         call_command("verify_audit")
     assert caught.value.returncode == 2
 
