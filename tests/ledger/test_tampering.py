@@ -1126,6 +1126,7 @@ def test_faults_of_every_kind_are_told_in_one_run_and_the_advice_once(scene, tak
         SEALED.format("History", "historicalcontact", "lost 1 row", "1").format(**n),
         TOLD.format("Consent", "done_consent", "signer_role", "done_consented").format(**n) + " 5 more like it.",
         f"History in unlocks_historicalcontact: 1 row of the act of ledger entry {made} should be there, and 0 are.",
+        f"Contact {first.pk}: its column phone differs from what ledger entry {n['contact_entry']} tells.",
         f"Contact {first} (id {first.pk}): contact: the newest history row tells something else. "
         f"{Contact.objects.count() - 1} more like it.",
         verify_audit.NEXT,
