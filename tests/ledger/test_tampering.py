@@ -4,12 +4,13 @@ Each tampering is carried out on real cases, and the audit has to say exactly wh
 where, and nothing else.
 """
 
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
 from uuid import UUID
 
 import pytest
+from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 from django.test import override_settings
@@ -26,6 +27,7 @@ from unlocks.models import (
     Batch,
     ConsentedBatch,
     ConsentEvidence,
+    ConsentTerms,
     Contact,
     LedgerEntry,
     RequestedBatch,
@@ -47,6 +49,11 @@ GONE = "Ledger entry {{{0}}} is about {1}, which is not there any more."
 
 UNLOCKED_BY_NOBODY = (
     "Batch {half_number} (id {half_batch}) is unlocked by no act that the ledger tells of. 2 more like it."
+)
+USERNAME = "User {agent}: its username differs from what ledger entry {agent_first} tells."
+OUTCOME = (
+    "Requested batch {relocked_number} in UR-{relocked:06} (id {relocked_line}): its outcome is not what the newest "
+    "act made of it."
 )
 UNTOLD = "History in unlocks_historical{0}, row {{{1}}}: no ledger entry tells of its act."
 LOST = "History in unlocks_historicalbatch: 1 row of the act of ledger entry {{{0}}} should be there, and 0 are."
@@ -103,6 +110,8 @@ def make_scene():
     certificate = operations.issue_certificate(done.consent, by=by)
     seals.seal_history(by=Actor.desk())
     heads.append(anchors.now(timezone.now() - timedelta(days=1)))
+    _staff_and_records(agent, done)
+    _what_goes_on(agent, cases)
     half = cases["half"] = factories.case_consented(agent)
     operations.unlock(half.rows.filter(pk=half.batch.pk), by=by)
     fresh = cases["fresh"] = factories.case_unlocked(agent)
@@ -112,6 +121,44 @@ def make_scene():
     heads.append(anchors.now(timezone.now()))
     connection.check_constraints()
     return Scene(agent, cases, _numbers(cases, certificate, heads), heads)
+
+
+def _staff_and_records(agent, case):
+    """Have a superuser make an agent and a colleague, and change account and contact of a case."""
+    root = factories.acting(factories.make_user("root", is_superuser=True))
+    for name in ("colleague", "newcomer"):
+        user = User(username=name, is_staff=True)
+
+        def write(user=user):
+            user.save()
+            user.groups.add(Group.objects.get(name="Agent"))
+
+        operations.change_staff(user, write, by=root)
+    case.account.refresh_from_db()
+    case.account.name, case.admin.phone = "Renamed", "(555) 010-0123"
+    case.admin.email = "renamed@customer.example"
+    operations.save_record(case.account, by=root)
+    operations.save_record(case.admin, by=root)
+    operations.draft_terms(by=root)
+
+
+def _what_goes_on(agent, cases):
+    """Send and revoke links, let the customer type a PIN, rightly and wrongly."""
+    by = factories.acting(agent)
+    revoked = cases["revoked"] = factories.case_awaiting(agent)
+    operations.revoke_consent_link(revoked.unlock_request, by=by)
+    typed = cases["typed"] = factories.case_awaiting(agent)
+    operations.open_consent_link(typed.link, by=factories.customer(typed.admin))
+    operations.verify_customer_pin(typed.link, pin=factories.PIN, by=factories.customer(typed.admin))
+    wrong = cases["wrong"] = factories.case_awaiting(agent)
+    operations.open_consent_link(wrong.link, by=factories.customer(wrong.admin))
+    for _ in range(5):
+        with suppress(operations.Refused):
+            operations.verify_customer_pin(wrong.link, pin="000000", by=factories.customer(wrong.admin).begin())
+    relocked = cases["relocked"] = factories.case_unlocked(agent)
+    manager = factories.make_user("manager", group="Manager")
+    operations.relock(relocked.rows, why="Not used", by=factories.acting(manager))
+    operations.close_request(relocked.unlock_request, resolution="relocked_unused", why="", by=by)
 
 
 def _numbers(cases, certificate, heads):
@@ -140,6 +187,7 @@ def _numbers(cases, certificate, heads):
         for name in ("fresh_consented", "fresh_unlocked", "done_unlocked")
     )
     second, first = (Batch.history.get(history_id=numbers[f"historicalbatch_{name}"]) for name in ("second", "first"))
+    colleague, draft = User.objects.get(username="colleague"), ConsentTerms.objects.get(version=2)
     return numbers | {
         "act": act,
         "unlock_act": done.act,
@@ -164,10 +212,30 @@ def _numbers(cases, certificate, heads):
         "item": cases["done"].batch.items.earliest("pk").pk,
         "line": cases["done"].unlock_request.lines.earliest("pk").pk,
         "contact": cases["fresh"].admin.pk,
+        "agent": cases["done"].agent.pk,
+        "agent_first": LedgerEntry.objects.filter(user=cases["done"].agent).earliest("sequence").sequence,
+        "colleague": colleague.pk,
+        "colleague_staff": _about("staff_changed", colleague),
+        "draft": draft.pk,
+        "draft_entry": _about("terms_drafted", draft),
+        "fresh_line": cases["fresh"].unlock_request.lines.get(batch=cases["fresh"].batch).pk,
+        "relocked_line": cases["relocked"].unlock_request.lines.earliest("pk").pk,
+        **{f"{name}_link": cases[name].link.pk for name in ("revoked", "typed", "wrong")},
+        "wrong_account": cases["wrong"].account.pk,
+        "wrong_pin_wrong": LedgerEntry.objects.filter(kind="pin_wrong").latest("sequence").sequence,
+        "changed_contact": cases["done"].admin.pk,
+        "changed_account": cases["done"].account.pk,
+        "contact_entry": _about("contact_changed", cases["done"].admin),
+        "account_entry": _about("account_changed", cases["done"].account),
+        "changed_contact_history": cases["done"].admin.history.latest("history_id").history_id,
         "batches_less_one": Batch.objects.count() - 1,
         "after_opened": heads[1].sequence - numbers["fresh_opened"],
         "after_note": heads[1].sequence - numbers["fresh_note"] + 1,
     }
+
+
+def _about(kind, row):
+    return LedgerEntry.objects.filter(kind=kind, about_id=row.pk).latest("sequence").sequence
 
 
 def _first(model, entry):
@@ -349,6 +417,11 @@ def made_up_history(act):
         made_up.save(force_insert=True)
 
     return tamper
+
+
+def made_up_and_sealed(scene):
+    made_up_history(None)(scene)
+    seals.seal_history(by=Actor.desk())
 
 
 def unlocked_the_other_one(scene):
@@ -629,6 +702,7 @@ TAMPERINGS = [
     tampering(
         "outcome",
         "UPDATE unlocks_requestedbatch SET outcome = 'not_unlocked' WHERE id = {line}",
+        "Requested batch {done_number} in UR-{done:06} (id {line}): its outcome is not what the newest act made of it.",
         "Requested batch {done_number} in UR-{done:06} (id {line}): requested batch: the newest history row tells "
         "something else.",
     ),
@@ -657,6 +731,141 @@ TAMPERINGS = [
         "(SELECT history_act FROM unlocks_historicalbatch WHERE id = {fresh_batch} AND status = 'unlocked')",
         "Act {fresh_act}: the rows that ledger entry {fresh_unlocked} sums up (batches) are different now.",
         "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
+        "Requested batch {fresh_number} in UR-{fresh:06} (id {fresh_line}): its outcome is not what the newest act "
+        "made of it.",
+    ),
+    # What may change, against the newest entry about it.
+    tampering("username", "UPDATE auth_user SET username = 'x' WHERE username = 'agent'", USERNAME),
+    tampering(
+        "usernames_swapped",
+        (
+            "UPDATE auth_user SET username = 'x' WHERE username = 'agent'",
+            "UPDATE auth_user SET username = 'agent' WHERE username = 'manager'",
+            "UPDATE auth_user SET username = 'manager' WHERE username = 'x'",
+        ),
+        USERNAME + " 1 more like it.",
+    ),
+    *(
+        tampering(
+            name,
+            f"UPDATE auth_user SET {name} = {value} WHERE username = 'colleague'",
+            TOLD.format("User", "colleague", name, "colleague_staff"),
+        )
+        for name, value in (("is_superuser", "true"), ("is_active", "false"), ("is_staff", "false"), ("email", "'x'"))
+    ),
+    tampering(
+        "group_of_a_user",
+        "UPDATE auth_user_groups SET group_id = (SELECT id FROM auth_group WHERE name = 'Manager') "
+        "WHERE user_id = {colleague}",
+        TOLD.format("User", "colleague", "groups", "colleague_staff"),
+    ),
+    tampering(
+        "permission_of_a_user",
+        "INSERT INTO auth_user_user_permissions (user_id, permission_id) "
+        "SELECT {colleague}, id FROM auth_permission WHERE codename = 'unlock_batch'",
+        TOLD.format("User", "colleague", "permissions", "colleague_staff"),
+    ),
+    tampering(
+        "permission_of_a_group",
+        "INSERT INTO auth_group_permissions (group_id, permission_id) SELECT g.id, p.id FROM auth_group g, "
+        "auth_permission p WHERE g.name = 'Agent' AND p.codename = 'issue_pin'",
+        "Group Agent: its permissions are not those that the desk gives it.",
+    ),
+    tampering(
+        "link_pin_verified",
+        "UPDATE unlocks_consentlink SET pin_verified_at = sent_at WHERE id = {wrong_link}",
+        TOLD.format("Consent link", "wrong_link", "pin_verified_at", "wrong_link_sent"),
+    ),
+    tampering(
+        "link_pin_verified_later",
+        "UPDATE unlocks_consentlink SET pin_verified_at = '2036-01-01 00:00:00' WHERE id = {typed_link}",
+        TOLD.format("Consent link", "typed_link", "pin_verified_at", "typed_pin_verified"),
+    ),
+    tampering(
+        "link_works_again",
+        "UPDATE unlocks_consentlink SET revoked_at = NULL WHERE id = {revoked_link}",
+        TOLD.format("Consent link", "revoked_link", "revoked_at", "revoked_link_revoked"),
+    ),
+    tampering(
+        "link_revoked_by_nobody",
+        "UPDATE unlocks_consentlink SET revoked_at = sent_at WHERE id = {typed_link}",
+        TOLD.format("Consent link", "typed_link", "revoked_at", "typed_link_sent"),
+    ),
+    *(
+        tampering(
+            f"draft_of_terms_{column}",
+            f"UPDATE unlocks_consentterms SET {column} = {value} WHERE version = 2",
+            TOLD.format("Consent terms", "draft", column, "draft_entry"),
+        )
+        for column, value in (
+            ("title", "'Other'"),
+            ("text", "'Other'"),
+            ("drafted_by_id", "{colleague}"),
+            ("drafted_at", "'2020-01-01 00:00:00'"),
+        )
+    ),
+    tampering(
+        "pin_tries_given_back",
+        "UPDATE unlocks_account SET pin_failures = 0, pin_locked_until = NULL WHERE id = {wrong_account}",
+        "Account {wrong_account}: its column pin_failures allows more tries than ledger entry {wrong_pin_wrong} tells.",
+    ),
+    tampering(
+        "pin_unlocked",
+        "UPDATE unlocks_account SET pin_locked_until = NULL WHERE id = {wrong_account}",
+        "Account {wrong_account}: its column pin_locked_until allows more tries than ledger entry {wrong_pin_wrong} "
+        "tells.",
+    ),
+    tampering(
+        "used_consent_made_usable_again",
+        (
+            "UPDATE unlocks_requestedbatch SET outcome = 'waiting' WHERE id = {relocked_line}",
+            "UPDATE unlocks_historicalrequestedbatch SET outcome = 'waiting' WHERE id = {relocked_line}",
+        ),
+        "Unlock request UR-{relocked:06} (id {relocked}): closed with batches still open in it.",
+        OUTCOME,
+    ),
+    tampering(
+        "relocked_shown_as_re_exported",
+        (
+            "UPDATE unlocks_requestedbatch SET outcome = 're_exported' WHERE id = {relocked_line}",
+            "UPDATE unlocks_historicalrequestedbatch SET outcome = 're_exported' WHERE id = {relocked_line}",
+        ),
+        OUTCOME,
+    ),
+    tampering(
+        "closed_with_another_resolution",
+        (
+            "UPDATE unlocks_unlockrequest SET resolution = 're_exported' WHERE id = {relocked}",
+            "UPDATE unlocks_historicalunlockrequest SET resolution = 're_exported' WHERE id = {relocked}",
+        ),
+        TOLD.format("Unlock request", "relocked", "resolution", "relocked_closed"),
+    ),
+    *(
+        tampering(
+            f"{table}_{column}",
+            (
+                f"UPDATE unlocks_{table} SET {column} = 'x@example.com' WHERE id = {{{key}}}",
+                f"UPDATE unlocks_historical{table} SET {column} = 'x@example.com' WHERE id = {{{key}}} AND "
+                f"history_id = (SELECT max(history_id) FROM unlocks_historical{table} WHERE id = {{{key}}})",
+            ),
+            TOLD.format(table.capitalize(), key, column, f"{table}_entry"),
+        )
+        for table, column, key in (("contact", "email", "changed_contact"), ("account", "name", "changed_account"))
+    ),
+    tampering(
+        "who_entered_a_contact",
+        "UPDATE unlocks_historicalcontact SET history_user_id = {colleague}, history_actor = 'colleague' "
+        "WHERE history_id = (SELECT max(history_id) FROM unlocks_historicalcontact WHERE id = {changed_contact})",
+        "History in unlocks_historicalcontact, row {changed_contact_history}: ledger entry {contact_entry} tells of "
+        "another person, address or time.",
+    ),
+    tampering(
+        "history_made_up_and_sealed",
+        made_up_and_sealed,
+        "History in unlocks_historicalcontact: 0 rows of the act of ledger entry {fresh_opened} should be there, and 1 "
+        "are.",
+        "History in unlocks_historicalcontact, row {made_up}: ledger entry {fresh_opened} tells of another person, "
+        "address or time.",
     ),
     # A consent, sealed ("done", "staff", "back") and not yet sealed ("fresh").
     tampering(
@@ -915,9 +1124,11 @@ def test_faults_of_every_kind_are_told_in_one_run_and_the_advice_once(scene, tak
         FORGED.format("fresh_note").format(**n),
         SEALED.format("Evidence", "consent", "was altered", "1").format(**n),
         SEALED.format("History", "historicalcontact", "lost 1 row", "1").format(**n),
-        TOLD.format("Consent", "done_consent", "signer_role", "done_consented").format(**n) + " 4 more like it.",
+        TOLD.format("Consent", "done_consent", "signer_role", "done_consented").format(**n) + " 5 more like it.",
         f"History in unlocks_historicalcontact: 1 row of the act of ledger entry {made} should be there, and 0 are.",
-        f"Contact {first} (id {first.pk}): contact: the newest history row tells something else. 5 more like it.",
+        f"Contact {first.pk}: its column phone differs from what ledger entry {n['contact_entry']} tells.",
+        f"Contact {first} (id {first.pk}): contact: the newest history row tells something else. "
+        f"{Contact.objects.count() - 1} more like it.",
         verify_audit.NEXT,
     ]
     assert caught.value.returncode == 1
@@ -960,3 +1171,19 @@ def test_with_another_key_nothing_fits_and_the_key_is_named(scene, settings):
         "or the whole ledger was rewritten.",
         UNLOCKED_BY_NOBODY.format(**scene.numbers),
     ]
+
+
+def test_before_migrate_nothing_is_checked_and_it_says_what_to_run_first(scene, taken_back):
+    sql("DELETE FROM django_migrations WHERE app = 'unlocks' AND name = '0002_first_terms'")
+    with pytest.raises(CommandError, match="run migrate first") as caught:
+        call_command("verify_audit")
+    assert caught.value.returncode == 2
+
+
+@pytest.mark.parametrize("text", [None, "no anchor"], ids=["no file", "another file"])
+def test_what_could_not_be_checked_exits_with_2(scene, tmp_path, text):
+    if text:
+        (tmp_path / "file").write_text(text)
+    with pytest.raises(CommandError) as caught:
+        call_command("verify_audit", anchor=[tmp_path / "file"])
+    assert caught.value.returncode == 2

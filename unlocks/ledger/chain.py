@@ -154,7 +154,7 @@ def faults() -> Iterator[tuple[str, str]]:
             yield "order", f"Ledger entry {entry.sequence} does not follow entry {entry.sequence - 1}."
         elif not fits(entry):
             yield "hash", f"Ledger entry {entry.sequence} was altered or forged: its hash does not fit its content."
-        elif (differs := _column_that_differs(entry)) is not None:
+        elif (differs := column_that_differs(entry)) is not None:
             why = f"its column {differs} differs from what was sealed."
             yield "column", f"Ledger entry {entry.sequence} was altered: {why}"
         elif erased(entry):
@@ -195,7 +195,8 @@ def _missing(first: int, found: int) -> str:
     return f"Ledger entries {first} to {found - 1} are missing: entry {found} comes next."
 
 
-def _column_that_differs(entry: LedgerEntry) -> str | None:
+def column_that_differs(entry: LedgerEntry) -> str | None:
+    """Return the first column that differs from what the texts repeat of it, or None."""
     texts = [(_IN_FACTS, entry.facts)] + ([] if erased(entry) else [(_IN_PERSONAL, entry.personal)])
     for names, text in texts:
         sealed = json.loads(text)

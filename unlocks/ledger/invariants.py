@@ -13,6 +13,7 @@ from django.db.models.expressions import RawSQL
 
 from ..database import fingerprint
 from ..models import (
+    Act,
     Batch,
     Certificate,
     Consent,
@@ -21,6 +22,7 @@ from ..models import (
     LedgerEntry,
     RequestedBatch,
     UnlockRequest,
+    Verdict,
 )
 from ..rules import PIN_TRIES
 from . import events, rows
@@ -98,12 +100,24 @@ def offenders() -> Iterator[tuple[str, QuerySet]]:
         "closed with batches still open in it",
         UnlockRequest.objects.filter(status=UnlockRequest.Status.CLOSED, lines__outcome__in=RequestedBatch.OPEN),
     )
+    yield "its outcome is not what the newest act made of it", _other_outcomes()
     for model in apps.get_app_config("unlocks").get_models():
         if hasattr(model, "history"):
             yield (
                 f"{model._meta.verbose_name}: the newest history row tells something else",
                 _differs_from_history(model),
             )
+
+
+def _other_outcomes() -> QuerySet:
+    """Requested batches that show something else than their newest verdict."""
+    acts = Verdict.objects.filter(line=OuterRef("pk"), refusal="").order_by("-pk")
+    made = {Act.Kind.UNLOCK: Line.UNLOCKED, Act.Kind.RELOCK: Line.RELOCKED, Act.Kind.RE_EXPORT: Line.RE_EXPORTED}
+    fits = Q(newest=None, outcome__in=[Line.WAITING, Line.NOT_UNLOCKED])
+    for kind, outcome in made.items():
+        fits |= Q(newest=kind, outcome=outcome)
+    lines = RequestedBatch.objects.annotate(newest=Subquery(acts.values("act__kind")[:1]))
+    return RequestedBatch.objects.exclude(pk__in=lines.filter(fits).values("pk"))
 
 
 def _sha256_of(table: str, column: str) -> RawSQL:

@@ -1,6 +1,8 @@
 from pathlib import Path
 
 from django.core.management.base import BaseCommand, CommandError
+from django.db import DatabaseError, connection
+from django.db.migrations.executor import MigrationExecutor
 
 from ...ledger import anchors, chain, seals, verify
 from ...texts.formats import counted
@@ -18,7 +20,8 @@ NEXT_FOR_GUARDS = (
 class Command(BaseCommand):
     help = (
         "Recompute the ledger, its seals and what it tells of, and check every invariant, evidence file and guard. "
-        "Names the first offender of each kind, says how many more there are, and exits with 1; with 0 when all holds. "
+        "Names the first offender of each kind, says how many more there are, and exits with 1; with 0 when all holds, "
+        "and with 2 when it could not check. "
         "It changes nothing and can run while the desk is in use."
     )
 
@@ -34,6 +37,7 @@ class Command(BaseCommand):
         )
 
     def handle(self, *args, anchor, **options):
+        self._refuse_before_migrate()
         if found := verify.findings([head for path in anchor for head in self._heads(path)]):
             only_guards = all(sentence.startswith(verify.GUARDS) for sentence in found)
             raise CommandError("\n".join([*found, NEXT_FOR_GUARDS if only_guards else NEXT]))
@@ -46,10 +50,20 @@ class Command(BaseCommand):
             unsealed = counted(rows, "row", "rows")
             self.stdout.write(f"Not sealed yet: {unsealed} of history and evidence. “manage.py seal_history” does it.")
 
+    def _refuse_before_migrate(self):
+        try:
+            executor = MigrationExecutor(connection)
+            behind = executor.migration_plan(executor.loader.graph.leaf_nodes())
+        except DatabaseError as error:
+            reason = " ".join(str(error).split())
+            raise CommandError(f"Nothing was checked: the database can't be read ({reason}).", returncode=2) from error
+        if behind:
+            raise CommandError("Nothing was checked: run migrate first (“manage.py migrate”).", returncode=2)
+
     def _heads(self, path):
         try:
             return anchors.read(path.read_text())
         except OSError as error:
-            raise CommandError(f"{path} could not be read: {error.strerror}.") from error
+            raise CommandError(f"{path} could not be read: {error.strerror}.", returncode=2) from error
         except (anchors.NotAnchors, UnicodeDecodeError) as error:
-            raise CommandError(f"{path} is not an anchor: {error}.") from error
+            raise CommandError(f"{path} is not an anchor: {error}.", returncode=2) from error

@@ -1,0 +1,185 @@
+"""The present: what may change in a row is what the entries, read in their order, made of it last."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib.auth.models import Group, Permission, User
+from django.db.models import F, Model
+
+from .. import pins, roles
+from ..digest import sha256
+from ..models import Account, ConsentLink, ConsentTerms, LedgerEntry, UnlockRequest
+from . import chain, events
+
+_AT_ONCE = 500  # SQLite takes no more than 999 parameters in a statement
+# A wrong try that is judged beside a right one may be told after it, though its count is from before.
+_BESIDE = timedelta(seconds=10)
+_KINDS = (
+    events.StaffChanged,
+    events.AccountChanged,
+    events.ContactChanged,
+    events.TermsDrafted,
+    events.Opened,
+    events.Assigned,
+    events.Advised,
+    events.LinkSent,
+    events.LinkRevoked,
+    events.Consented,
+    events.Declined,
+    events.Closed,
+    events.PinVerified,
+    events.PinIssued,
+    events.PinWrong,
+)
+
+Fault = tuple[str, str]
+
+
+def faults() -> Iterator[Fault]:
+    """Compare rows with the newest entries about them; yield (kind of fault, a sentence) for each that differs."""
+    if found := list(_differences()):
+        # The desk goes on working meanwhile: what differs only between two reads is no fault.
+        again = set(_differences())
+        yield from (fault for fault in found if fault in again)
+
+
+def _differences() -> Iterator[Fault]:
+    told = _Told()
+    for entry in LedgerEntry.objects.filter(kind__in=[kind.kind for kind in _KINDS]).order_by("sequence").iterator():
+        # The chain reports an altered entry; nothing is compared with it.
+        if chain.fits(entry):
+            told.add(entry)
+    for model, rows in told.rows.items():
+        yield from _differing(model, rows)
+    yield from _pin_tries(told.wrong)
+    yield from _usernames()
+    yield from _groups()
+
+
+class _Told:
+    """What the entries tell so far: {model: {key: {column: (its value, the entry's sequence)}}}."""
+
+    def __init__(self) -> None:
+        self.rows: dict[type[Model], dict[int, dict[str, tuple[Any, int]]]] = defaultdict(lambda: defaultdict(dict))
+        self.active: dict[int, int] = {}  # the link of a request that can still be used
+        self.unused: dict[int, set[int]] = defaultdict(set)  # the links of an account that were not used
+        self.wrong: dict[int, tuple[int, datetime, int]] = {}  # wrong tries of an account in a row
+        self.reset: dict[int, datetime] = {}
+
+    def tell(self, entry: LedgerEntry, model: type[Model], pk: int, **columns: Any) -> None:
+        for column, value in columns.items():
+            self.rows[model][pk][column] = value, entry.sequence
+
+    def add(self, entry: LedgerEntry) -> None:
+        event: Any = events.read(entry)
+        request: Any = entry.unlock_request_id
+        match event:
+            case events.StaffChanged() | events.AccountChanged() | events.ContactChanged():
+                changed = {name: change[1] for name, change in event.changed.items() if name != "password"}
+                self.tell(entry, event.about, event.about_id, **changed)
+            case events.TermsDrafted():
+                drafted = {"title": event.title, "text": event.sha256}
+                by = {"drafted_by_id": entry.user_id, "drafted_at": entry.at}
+                self.tell(entry, ConsentTerms, event.about_id, **drafted, **by)
+            case events.Opened():
+                self.tell(entry, UnlockRequest, request, assignee_id=entry.user_id, advice="", advised_at=None)
+            case events.Assigned():
+                self.tell(entry, UnlockRequest, request, assignee_id=event.to)
+            case events.Advised():
+                self.tell(entry, UnlockRequest, request, advice=event.advice, advised_at=entry.at)
+            case events.LinkSent() | events.LinkRevoked() | events.Closed() | events.Consented() | events.Declined():
+                self._link(entry, event)
+            case events.PinVerified() | events.PinIssued() | events.PinWrong():
+                self._pin(entry, event)
+
+    def _link(self, entry: LedgerEntry, event: Any) -> None:
+        ended, account = self.active.pop(entry.unlock_request_id or 0, None), entry.account_id or 0
+        if isinstance(event, events.Consented | events.Declined):
+            self.unused[account].discard(event.link or 0)
+        elif ended:
+            self.tell(entry, ConsentLink, ended, revoked_at=entry.at)
+        if isinstance(event, events.LinkSent) and event.about_id:
+            self.active[entry.unlock_request_id or 0] = event.about_id
+            self.unused[account].add(event.about_id)
+            self.tell(entry, ConsentLink, event.about_id, revoked_at=None, pin_verified_at=None)
+
+    def _pin(self, entry: LedgerEntry, event: Any) -> None:
+        account = entry.account_id or 0
+        if isinstance(event, events.PinWrong):
+            if account not in self.reset or entry.at > self.reset[account] + _BESIDE:
+                self.wrong[account] = event.tries, entry.at, entry.sequence
+            return
+        self.reset[account] = entry.at
+        self.wrong.pop(account, None)
+        if isinstance(event, events.PinIssued):
+            self.tell(entry, Account, account, pin_issued_at=entry.at)
+            for link in self.unused[account]:
+                self.tell(entry, ConsentLink, link, pin_verified_at=None)
+        elif entry.user_id is None and (link := self.active.get(entry.unlock_request_id or 0)):
+            self.tell(entry, ConsentLink, link, pin_verified_at=entry.at)
+
+
+def _differing(model: type[Model], rows: dict[int, dict[str, tuple[Any, int]]]) -> Iterator[Fault]:
+    named, keys = str(model._meta.verbose_name), sorted(rows)
+    for start in range(0, len(keys), _AT_ONCE):
+        some = keys[start : start + _AT_ONCE]
+        found = {row.pk: row for row in model._base_manager.filter(pk__in=some)}
+        # What is gone is named beside the entry that is about it.
+        for pk in (pk for pk in some if pk in found):
+            for column, (value, sequence) in rows[pk].items():
+                if _now(found[pk], column) != value:
+                    finding = f"its column {column} differs from what ledger entry {sequence} tells"
+                    yield f"{named} differs now", f"{named.capitalize()} {pk}: {finding}."
+                    break
+
+
+def _now(row: Any, column: str) -> Any:
+    match row, column:
+        case User(), "groups":
+            return sorted(row.groups.values_list("name", flat=True))
+        case User(), "permissions":
+            held = row.user_permissions.values_list("content_type__app_label", "codename")
+            return sorted(f"{app}.{codename}" for app, codename in held)
+        case ConsentTerms(), "text":
+            return sha256(row.text)
+    return getattr(row, column)
+
+
+def _pin_tries(wrong: dict[int, tuple[int, datetime, int]]) -> Iterator[Fault]:
+    for pk, (tries, at, sequence) in wrong.items():
+        account = Account.objects.filter(pk=pk).first()
+        if account is None:
+            continue
+        until, wait = account.pin_locked_until, pins.LOCKOUTS.get(tries)
+        lifted = wait and account.pin_failures == tries and (until is None or until < at + wait - _BESIDE)
+        if account.pin_failures < tries or lifted:
+            column = "pin_locked_until" if lifted else "pin_failures"
+            finding = f"its column {column} allows more tries than ledger entry {sequence} tells"
+            yield "tries", f"Account {pk}: {finding}."
+
+
+def _usernames() -> Iterator[Fault]:
+    """Compare the username of each member of staff with the name that every entry of theirs was sealed under."""
+    others = LedgerEntry.objects.filter(user__isnull=False).exclude(actor=F("user__username")).order_by("sequence")
+    named: set[int | None] = set()
+    for entry in others.iterator():
+        # Columns that differ from what was sealed are the chain's to report.
+        intact = chain.fits(entry) and not chain.erased(entry) and chain.column_that_differs(entry) is None
+        if intact and entry.user_id not in named:
+            named.add(entry.user_id)
+            yield (
+                "username",
+                f"User {entry.user_id}: its username differs from what ledger entry {entry.sequence} tells.",
+            )
+
+
+def _groups() -> Iterator[Fault]:
+    """Compare what each group may with `roles`; a group of another name may nothing."""
+    ours = list(Permission.objects.filter(content_type__app_label="unlocks"))
+    for group in Group.objects.order_by("name"):
+        holds = roles.GROUPS.get(group.name, lambda permission: False)
+        may = {permission.pk for permission in ours if holds(permission)}
+        if set(group.permissions.values_list("pk", flat=True)) != may:
+            yield "group", f"Group {group.name}: its permissions are not those that the desk gives it."
