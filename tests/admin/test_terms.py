@@ -110,7 +110,7 @@ def test_nobody_looks_without_signing_in_or_without_a_role(client, draft, name):
     "address", ["999999/change/", "x/change/", "999999/preview/", "999999/compare/", "9" * 30 + "/publish/"]
 )
 def test_there_is_no_such_version(superuser_client, address):
-    assert superuser_client.get(LIST + address).status_code == 404
+    assert superuser_client.get(LIST + address, follow=True).status_code == 404
 
 
 @pytest.mark.parametrize(

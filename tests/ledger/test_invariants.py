@@ -15,6 +15,7 @@ from tests.factories import (
     case_unlocked,
     customer,
     make_batch,
+    make_user,
     open_case,
 )
 from unlocks import history, operations
@@ -80,6 +81,12 @@ def _no_line(agent):
 def _line_alone(agent):
     case = case_consented(agent)
     case.unlock_request.lines.update(outcome="unlocked")
+
+
+def _other_outcome(agent):
+    case = case_unlocked(agent)
+    operations.relock(case.rows, why="Not needed", by=acting(make_user("manager", group="Manager")))
+    case.unlock_request.lines.update(outcome="re_exported")
 
 
 def _fingerprint(agent):
@@ -229,6 +236,7 @@ OFFENCES = {
     "unlocked by a person who typed a PIN for the request": [_typed_a_pin],
     "unlocked, but no open request shows it": [_no_line],
     "shown as unlocked, but its batch is not": [_line_alone],
+    "its outcome is not what the newest act made of it": [_other_outcome],
     "fingerprint does not fit the content": [_fingerprint],
     "text does not fit its hash": [_text],
     "covers another number of batches than was shown": [_count],

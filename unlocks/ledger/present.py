@@ -68,7 +68,7 @@ class _Told:
         self.wrong: dict[int, tuple[int, datetime, int]] = {}  # wrong tries of an account in a row
         self.reset: dict[int, datetime] = {}
 
-    def tell(self, entry: LedgerEntry, model: type[Model], pk: int, **columns: Any) -> None:
+    def tell(self, entry: LedgerEntry, model: Any, pk: Any, **columns: Any) -> None:
         for column, value in columns.items():
             self.rows[model][pk][column] = value, entry.sequence
 
@@ -117,8 +117,8 @@ class _Told:
             self.tell(entry, Account, account, pin_issued_at=entry.at)
             for link in self.unused[account]:
                 self.tell(entry, ConsentLink, link, pin_verified_at=None)
-        elif entry.user_id is None and (link := self.active.get(entry.unlock_request_id or 0)):
-            self.tell(entry, ConsentLink, link, pin_verified_at=entry.at)
+        elif entry.user_id is None and (opened := self.active.get(entry.unlock_request_id or 0)):
+            self.tell(entry, ConsentLink, opened, pin_verified_at=entry.at)
 
 
 def _differing(model: type[Model], rows: dict[int, dict[str, tuple[Any, int]]]) -> Iterator[Fault]:

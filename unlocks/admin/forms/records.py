@@ -87,7 +87,7 @@ class RecordForm(forms.ModelForm):
         self.data.setlist(self.add_initial_prefix(name), [str(value) for value in values])
 
     def _changed_meanwhile(self, field, now):
-        who = operations.last_changed_by(now, field.name) or "Somebody else"
+        who = operations.last_changed_by(now, field.name) or "Someone else"
         groups = ", ".join(map(str, field.value_from_object(now))) if field.many_to_many else ""
         what = groups or (NOTHING if field.many_to_many else shown(now, field))
         return f"{who} changed this to “{what}” meanwhile. Save once more to put what is here in its place."
