@@ -6,7 +6,6 @@ from functools import partial
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
-from django.db.models import Q
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.decorators import method_decorator
@@ -14,13 +13,22 @@ from django.utils.html import format_html
 from django.views.decorators.http import require_safe
 
 from .. import operations, rules
-from ..models import Account, Batch, BatchItem, RequestedBatch, UnlockRequest
+from ..models import Batch, BatchItem, RequestedBatch, UnlockRequest
 from ..templatetags.desk import nowrap, recorded_by_phone, tag, thousands
-from ..texts import normalize
 from ..texts.formats import day, moment, money
 from .bulk_actions import WORDS
 from .histories import DeskAdmin
-from .lists import DayFilter, OneClickFilter, ReadOnly, column, freeze, starts_with
+from .lists import (
+    DayFilter,
+    OneClickFilter,
+    ReadOnly,
+    account_is,
+    accounts_numbered,
+    by_number,
+    column,
+    freeze,
+    starts_with,
+)
 from .site import desk
 from .tags import BATCH_TONES, verdict, with_recorded_by_phone
 
@@ -112,15 +120,13 @@ class BatchAdmin(ReadOnly, DeskAdmin):
         return JudgedList
 
     def get_ordering(self, request):
-        # In the order of the index that the search reads; the newest first otherwise.
-        return ("number", "-id") if request.GET.get("q") else ("-id",)
+        # In the order of the index that the search reads, which is not that of an account; otherwise the newest first.
+        if not (term := request.GET.get("q", "").replace("\0", "").strip()):
+            return ("-id",)
+        return (by_number().asc() if accounts_numbered(term).exists() else "number", "-id")
 
     def matching(self, term):
-        account = (
-            Account.objects.filter(number_plain__in=normalize.spellings(term)).values_list("pk", flat=True).first()
-        )
-        found = starts_with("number", term)
-        return found | Q(account=account) if account else found
+        return starts_with("number", term) | account_is(term)
 
     on_account = column("Account", "account", account_link)
     bypassed = column("Bypassed on", "bypassed_on", lambda on: nowrap(day(on)))

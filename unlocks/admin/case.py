@@ -11,6 +11,7 @@ from .. import operations, rules
 from ..ledger import chain, events
 from ..models import Batch, Consent, RequestedBatch, UnlockRequest
 from ..templatetags.desk import how_agreed
+from .lists import by_number
 from .receipts import receipts_of_case
 from .tags import OUTCOME_TONES, verdict
 
@@ -119,7 +120,7 @@ class Case:
     @cached_property
     def listed(self):
         """The page of lines that is shown."""
-        lines, count = self.unlock_request.lines.order_by("batch__number", "pk"), self.batch_count
+        lines, count = self.unlock_request.lines.order_by(by_number("batch__number"), "pk"), self.batch_count
         for code, _, n in self.verdict_summary:
             if self.only == code:
                 count = n

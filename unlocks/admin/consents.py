@@ -17,14 +17,13 @@ from django.views.decorators.http import require_safe
 from .. import evidence
 from ..actors import Actor
 from ..customer import certificates
-from ..models import Certificate, Consent, ConsentEvidence, RequestedBatch
+from ..models import Certificate, Consent, ConsentEvidence, RequestedBatch, UnlockRequest
 from ..templatetags.desk import nowrap, recorded_by_phone, tag
-from ..texts import normalize
 from ..texts.formats import moment
 from .batches import account_link
 from .case import Case, why_over
 from .forms.consents import CONSENT_FORMS, CertificateForm
-from .lists import ReadOnlyAdmin, column
+from .lists import ReadOnlyAdmin, account_is, column, keys
 from .phone_consent import lines_of
 from .receipts import receipts_of_case
 from .request_page import carry_out, form_of
@@ -52,7 +51,7 @@ class ConsentAdmin(ReadOnlyAdmin):
         return super().get_queryset(request).defer("text").annotate(waits=Exists(waits))
 
     def matching(self, term):
-        found = Q(unlock_request__account__number_plain__in=normalize.spellings(term))
+        found = Q(unlock_request__in=keys(UnlockRequest.objects.filter(account_is(term))))
         if reference := re.fullmatch(r"(?:(CN|UR)-?)?0*([0-9]{1,15})", term, re.IGNORECASE):
             key = "unlock_request" if (reference[1] or "").upper() == "UR" else "pk"
             found |= Q(**{key: int(reference[2])})

@@ -19,7 +19,7 @@ from ..templatetags.desk import ago, nowrap, recorded_by_phone, tag, thousands
 from ..texts import normalize
 from ..texts.formats import moment, money
 from .histories import DeskAdmin
-from .lists import OneClickFilter, column, freeze
+from .lists import OneClickFilter, account_is, column, freeze, keys
 from .opening import open_request
 from .phone_consent import record_by_phone_page
 from .request_page import request_page
@@ -106,9 +106,8 @@ class UnlockRequestAdmin(DeskAdmin):
         )
 
     def matching(self, term):
-        spellings = normalize.spellings(term)
-        lines = RequestedBatch.objects.filter(batch__number__in=spellings)
-        found = Q(account__number_plain__in=spellings) | Q(pk__in=lines.values("unlock_request"))
+        lines = RequestedBatch.objects.filter(batch__number__in=normalize.spellings(term))
+        found = account_is(term) | Q(pk__in=keys(lines, "unlock_request"))
         if reference := re.fullmatch(r"(?:UR-?)?0*([0-9]{1,15})", term, re.IGNORECASE):
             found |= Q(pk=int(reference[1]))
         return found
