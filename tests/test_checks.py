@@ -1,7 +1,11 @@
+from datetime import timedelta
+
 import pytest
 from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
+
+from unlocks import checks
 
 pytestmark = pytest.mark.django_db
 
@@ -19,3 +23,36 @@ def test_a_database_of_an_older_version_is_refused_with_what_to_do():
 
 def test_a_database_of_this_version_passes():
     call_command("check", databases=["default"])
+
+
+PRODUCTION = {
+    "TRIAL": False,
+    "LEDGER_KEY": "0123456789-abcdefghijklmnopqrstuvwxyz-and-even-more",
+    "PUBLIC_URL": "https://desk.example",
+    "ALLOWED_HOSTS": ["desk.example"],
+}
+KEY = "LEDGER_KEY is known or too short: it takes at least 50 characters, 10 of them different."
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("TRIAL", False, []),
+        ("TRIAL", True, [KEY]),
+        ("LEDGER_KEY", PRODUCTION["LEDGER_KEY"][:49], [KEY]),
+        ("LEDGER_KEY", "123456789" * 10, [KEY]),
+        (
+            "PUBLIC_URL",
+            "http://desk.example",
+            ["PUBLIC_URL does not begin with https://, so consent links could be read on their way."],
+        ),
+        ("ALLOWED_HOSTS", ["desk.example", "*"], ["ALLOWED_HOSTS allows any host name."]),
+        ("CONSENT_LINK_LIFETIME", timedelta(0), ["CONSENT_LINK_HOURS has to be at least 1 and at most 720."]),
+        ("CONSENT_LIFETIME", timedelta(hours=-72), ["CONSENT_HOURS has to be at least 1 and at most 720."]),
+        ("UNLOCK_WINDOW", timedelta(days=31), ["UNLOCK_WINDOW_HOURS has to be at least 1 and at most 720."]),
+    ],
+)
+def test_settings_that_do_not_fit_production_are_refused(settings, name, value, said):
+    for setting, fitting in (PRODUCTION | {name: value}).items():
+        setattr(settings, setting, fitting)
+    assert [error.msg for error in checks.settings_fit_production(None)] == said

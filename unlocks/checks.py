@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 from django.conf import settings
 from django.core.checks import Error, Tags, register
 from django.db import DatabaseError, connections
@@ -6,6 +8,8 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from . import evidence
 from .database import guards
+
+HOUR, LONGEST = timedelta(hours=1), timedelta(days=30)
 
 
 @register(deploy=True)
@@ -45,6 +49,29 @@ def desk_has_no_power(app_configs, **kwargs):
             id="unlocks.E005",
         )
     ]
+
+
+@register(deploy=True)
+def settings_fit_production(app_configs, **kwargs):
+    """Refuse a deployment with a key that can be guessed, links without HTTPS, any host name or an absurd duration."""
+    flawed = {
+        "LEDGER_KEY is known or too short: it takes at least 50 characters, 10 of them different.": settings.TRIAL
+        or len(settings.LEDGER_KEY) < 50
+        or len(set(settings.LEDGER_KEY)) < 10,
+        "PUBLIC_URL does not begin with https://, so consent links could be read on their way.": (
+            not settings.PUBLIC_URL.startswith("https://")
+        ),
+        "ALLOWED_HOSTS allows any host name.": "*" in settings.ALLOWED_HOSTS,
+    }
+    flawed |= {
+        f"{name} has to be at least 1 and at most {LONGEST.days * 24}.": not HOUR <= lasts <= LONGEST
+        for name, lasts in {
+            "CONSENT_LINK_HOURS": settings.CONSENT_LINK_LIFETIME,
+            "CONSENT_HOURS": settings.CONSENT_LIFETIME,
+            "UNLOCK_WINDOW_HOURS": settings.UNLOCK_WINDOW,
+        }.items()
+    }
+    return [Error(message, id="unlocks.E006") for message, wrong in flawed.items() if wrong]
 
 
 @register(deploy=True)
