@@ -33,7 +33,7 @@ def sign_in(page, desk, username):
     press(page.get_by_role("button", name=re.compile("(Log|Sign) in")))
 
 
-def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe, northwind):
+def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe, northwind, mailoutbox):
     staff = new_context().new_page()
     sign_in(staff, desk, "agent")
     axe(staff)
@@ -60,7 +60,8 @@ def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe
     press(staff.get_by_role("button", name="Record the answer"))
     axe(staff)
     press(staff.get_by_role("button", name="Send the consent link"))
-    url = staff.locator("input[readonly]").first.input_value()
+    (url,) = re.findall(r"http\S+/consent/\S+", mailoutbox[-1].body)
+    assert "/consent/" not in staff.locator("main").inner_text()
     axe(staff)
 
     # The customer, on a phone.
