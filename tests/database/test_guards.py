@@ -243,7 +243,7 @@ def migrate_further(scratch, *changes):
 LATER = {
     "alter_field": [migrations.AlterField("batch", "name", models.CharField(max_length=300, blank=True))],
     "alter_field_others_refer_to": [
-        migrations.AlterField("account", "number", models.CharField(max_length=30, unique=True))
+        migrations.AlterField("account", "pin_hash", models.CharField(max_length=300, blank=True))
     ],
     "add_field": [migrations.AddField("batch", "memo", models.TextField(default=""))],
     "add_field_null": [migrations.AddField("unlockrequest", "memo", models.TextField(null=True))],
