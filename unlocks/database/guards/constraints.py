@@ -1,13 +1,19 @@
 """The constraints, unique indexes and unique columns that the models declare: they keep the promise as well."""
 
+from functools import cache
+
 from django.apps import apps
 from django.contrib.auth import get_user_model
-from django.db import models
+from django.db import connections, models
 
 
-def declared(connection):
-    """Yield (name, table, definition in Django's SQL) of each."""
-    editor = connection.schema_editor()
+@cache
+def declared(using):
+    """Return a list of (name, table, definition in Django's SQL) of each."""
+    return list(_declared(connections[using].schema_editor()))
+
+
+def _declared(editor):
     for model in [*apps.get_app_config("unlocks").get_models(), get_user_model()]:
         table = model._meta.db_table
         for constraint in model._meta.constraints:

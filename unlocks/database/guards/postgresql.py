@@ -39,7 +39,10 @@ _LOCKS = {
 }
 
 _HERE = "to_regnamespace(current_schema())"
-_NO_EXTENSIONS = "NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.objid = {oid} AND d.deptype = 'e')"
+_NO_EXTENSIONS = (
+    "NOT EXISTS (SELECT 1 FROM pg_depend d WHERE d.classid = '{catalog}'::regclass AND d.objid = {oid} "
+    "AND d.deptype = 'e')"
+)
 # All triggers but those of foreign keys that are on; the words have to be those of `expected`.
 _TRIGGERS = f"""
 SELECT t.tgname, c.relname, t.tgtype::text, t.tgenabled, coalesce(t.tgoldtable, ''), coalesce(t.tgnewtable, ''),
@@ -55,7 +58,7 @@ FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid JOIN pg_proc p ON p.oid =
 WHERE c.relnamespace = {_HERE} AND NOT (t.tgisinternal AND t.tgenabled = 'O')"""
 _FOREIGN = f"""
 SELECT format('rule %s on %s', r.rulename, c.relname) FROM pg_rewrite r JOIN pg_class c ON c.oid = r.ev_class
-  WHERE c.relnamespace = {_HERE} AND {_NO_EXTENSIONS.format(oid="c.oid")}
+  WHERE c.relnamespace = {_HERE} AND {_NO_EXTENSIONS.format(catalog="pg_class", oid="c.oid")}
 UNION ALL SELECT format('policy %s on %s', p.polname, c.relname) FROM pg_policy p JOIN pg_class c ON c.oid = p.polrelid
   WHERE c.relnamespace = {_HERE}
 UNION ALL SELECT format('row security on %s', c.relname) FROM pg_class c
@@ -67,15 +70,15 @@ UNION ALL SELECT format('%s on %s granted to %s', lower(a.privilege_type), c.rel
   FROM pg_class c CROSS JOIN aclexplode(c.relacl) a WHERE c.relnamespace = {_HERE} AND c.relkind = 'r'
   AND a.grantee <> c.relowner AND a.privilege_type IN ('TRUNCATE', 'TRIGGER', 'REFERENCES')
 UNION ALL SELECT format('%s owned by %s', c.relname, pg_get_userbyid(c.relowner)) FROM pg_class c
-  WHERE c.relnamespace = {_HERE} AND c.relkind = 'r' AND {_NO_EXTENSIONS.format(oid="c.oid")}
+  WHERE c.relnamespace = {_HERE} AND c.relkind = 'r' AND {_NO_EXTENSIONS.format(catalog="pg_class", oid="c.oid")}
   AND c.relowner <> (SELECT b.relowner FROM pg_class b WHERE b.relname = 'unlocks_batch' AND b.relnamespace = {_HERE})
 UNION ALL SELECT format('function %s', p.oid::regprocedure) FROM pg_proc p
-  WHERE p.pronamespace = {_HERE} AND {_NO_EXTENSIONS.format(oid="p.oid")} AND NOT EXISTS (SELECT 1 FROM pg_trigger t
-    WHERE t.tgfoid = p.oid AND t.tgname = p.proname)
+  WHERE p.pronamespace = {_HERE} AND {_NO_EXTENSIONS.format(catalog="pg_proc", oid="p.oid")}
+  AND NOT EXISTS (SELECT 1 FROM pg_trigger t WHERE t.tgfoid = p.oid AND t.tgname = p.proname)
 UNION ALL SELECT format('operator %s', o.oid::regoperator) FROM pg_operator o
-  WHERE o.oprnamespace = {_HERE} AND {_NO_EXTENSIONS.format(oid="o.oid")}
+  WHERE o.oprnamespace = {_HERE} AND {_NO_EXTENSIONS.format(catalog="pg_operator", oid="o.oid")}
 UNION ALL SELECT format('cast from %s to %s', k.castsource::regtype, k.casttarget::regtype) FROM pg_cast k
-  WHERE k.oid >= 16384 AND {_NO_EXTENSIONS.format(oid="k.oid")}"""
+  WHERE k.oid >= 16384 AND {_NO_EXTENSIONS.format(catalog="pg_cast", oid="k.oid")}"""
 _CONSTRAINTS = f"""
 SELECT c.relname, k.conname, pg_get_constraintdef(k.oid) FROM pg_constraint k JOIN pg_class c ON c.oid = k.conrelid
   WHERE c.relnamespace = {_HERE} AND k.contype IN ('c', 'u') AND k.convalidated AND NOT k.condeferrable
@@ -162,7 +165,7 @@ def missing_constraints(connection):
         there = {(table, name): _words(definition) for table, name, definition in cursor.fetchall()}
     return [
         name
-        for name, table, definition in constraints.declared(connection)
+        for name, table, definition in constraints.declared(connection.alias)
         if there.get((table, name)) != ([] if name.startswith("unique ") else _words(definition))
     ]
 

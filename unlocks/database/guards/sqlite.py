@@ -42,7 +42,7 @@ def missing_constraints(connection):
         there = cursor.fetchall()
     return [
         name
-        for name, table, definition in constraints.declared(connection)
+        for name, table, definition in constraints.declared(connection.alias)
         if not any(definition in sql for of, sql in there if of == table)
     ]
 
