@@ -33,3 +33,5 @@ if DATABASES["default"]["ENGINE"] == "unlocks.database.sqlite":
     DATABASES["default"]["TEST"] = {"NAME": str(SCRATCH / "test_desk.sqlite3")}
 else:
     DATABASES["default"]["CONN_MAX_AGE"] = 0
+    # A test database does not have to outlive a power failure.
+    DATABASES["default"].setdefault("OPTIONS", {})["options"] = "-c synchronous_commit=off"
