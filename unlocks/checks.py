@@ -76,7 +76,7 @@ def settings_fit_production(app_configs, **kwargs):
 
 @register(deploy=True)
 def evidence_place(app_configs, **kwargs):
-    """Refuse a deployment whose staff take consents down and that could not keep a paper that the customer signed."""
+    """Refuse a deployment whose staff record consents by phone and that could not keep a signed paper."""
     if settings.PHONE_CONSENT and (trouble := evidence.trouble_with_place()):
         return [
             Error(

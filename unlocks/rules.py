@@ -157,8 +157,8 @@ BY_ANOTHER_PERSON = (Refusal.OWN_RECORDING, Refusal.OWN_CUSTOMER)
 _INACTIVE = Exists(Account.objects.filter(pk=OuterRef("account"), active=False))
 _WITHDRAWN = Exists(ConsentWithdrawal.objects.filter(consent=OuterRef("line__consented__consent")))
 
-# Kinds of ledger entries that say that somebody typed a PIN.
-PIN_TRIES = ("pin_verified", "pin_wrong")
+# Kinds of ledger entries that say that somebody typed a PIN, also while it was locked and not looked at.
+PIN_TRIES = ("pin_verified", "pin_wrong", "pin_locked")
 
 
 def _could_have_agreed(user: User) -> Q:

@@ -408,7 +408,7 @@ def by_the_person_who_was_shown_the_link(scene, consented, requested):
     change(ConsentLink, scene.ready.consent.link, shown_to=scene.agent)
 
 
-for _kind in ("pin_verified", "pin_wrong"):
+for _kind in ("pin_verified", "pin_wrong", "pin_locked"):
 
     @refuses("batch_unlocked_only_with_consent", f"by_the_person_of_{_kind}")
     def _by_the_person_who_typed_a_pin(scene, kind=_kind):

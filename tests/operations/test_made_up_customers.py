@@ -94,6 +94,19 @@ def test_whoever_typed_a_pin_for_the_request_unlocks_nothing(agent, second_agent
     assert refusals(case, second_agent) == {""}
 
 
+def test_a_pin_typed_while_it_is_locked_counts_too(agent, second_agent, manager, settings):
+    settings.SHOW_CONSENT_LINK = True
+    case = advised(agent)
+    for _ in range(5):
+        with suppress(Refused):
+            operations.verify_pin(case.unlock_request, pin="000000", by=acting(second_agent))
+    with pytest.raises(Refused) as refused:
+        operations.verify_pin(case.unlock_request, pin=PIN, by=acting(agent))
+
+    assert refused.value.code == Refusal.PIN_LOCKED
+    assert (shown_to(case, agent), shown_to(case, manager)) == (None, manager)
+
+
 def refusals(case, user):
     return set(operations.unlock(case.rows, by=acting(user)).verdicts.values_list("refusal", flat=True))
 

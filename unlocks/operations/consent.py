@@ -183,7 +183,7 @@ def decline_consent(link: ConsentLink, *, name: str, role: str, why: str, shown:
 def record_phone_consent(
     unlock_request: UnlockRequest, *, contact: Contact, name: str, role: str, shown: str, by: Actor
 ) -> Consent:
-    """Record what the customer agreed to on the phone, as a weaker kind of consent; another person has to unlock.
+    """Record what the customer agreed to on the phone, as a lower-assurance consent; another person has to unlock.
 
     Raises Refused: what `obstacle_to_phone_consent` says, NOT_AN_ADMIN, CHANGED_WHILE_READING.
     """
@@ -221,11 +221,11 @@ def record_phone_consent(
 
 
 def obstacle_to_phone_consent(unlock_request: UnlockRequest, user: User) -> str:
-    """Say why this member of staff can't take a consent down for the request now; '' when they can."""
+    """Say why this member of staff can't record a consent by phone for the request now; '' when they can."""
     by = Actor.staff(user)
     try:
         if not by.may("unlocks.record_phone_consent"):
-            raise PermissionDenied("You may not take consents down.")
+            raise PermissionDenied("You may not record consents by phone.")
         _refuse_phone_consent(unlock_request, by)
     except (Refused, PermissionDenied) as refused:
         return str(refused)

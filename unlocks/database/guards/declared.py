@@ -80,7 +80,7 @@ _GRANT_HOLDS = """EXISTS (
     AND NOT EXISTS (SELECT 1 FROM unlocks_consentlink k
       WHERE k.unlock_request_id = r.id AND k.shown_to_id = {new}.unlocked_by_id)
     AND NOT EXISTS (SELECT 1 FROM unlocks_ledgerentry e WHERE e.unlock_request_id = r.id
-      AND e.user_id = {new}.unlocked_by_id AND e.kind IN ('pin_verified', 'pin_wrong'))
+      AND e.user_id = {new}.unlocked_by_id AND e.kind IN ('pin_verified', 'pin_wrong', 'pin_locked'))
     AND cb.fingerprint = {new}.fingerprint AND cb.fingerprint <> ''
     AND NOT EXISTS (SELECT 1 FROM unlocks_consentwithdrawal w WHERE w.consent_id = c.id))"""
 
