@@ -90,7 +90,7 @@ class TestMissing:
                     "ALTER TABLE unlocks_resentreceipt RENAME TO elsewhere",
                     "CREATE VIEW unlocks_resentreceipt AS SELECT * FROM elsewhere",
                 ],
-                "unique unlocks_resentreceipt.token_hash",
+                "unlocks_resent_token_once",
             ),
         ],
         ids=["temporary trigger", "trigger", "index dropped", "index altered", "view in the place"],

@@ -6,6 +6,7 @@ from datetime import datetime, time, timedelta
 from operator import itemgetter
 
 from django.contrib import admin
+from django.contrib.auth.models import User
 from django.db.models import Q
 from django.utils import timezone
 from django.utils.decorators import method_decorator
@@ -16,7 +17,7 @@ from ..ledger import chain, events
 from ..models import LedgerEntry
 from ..templatetags.desk import nowrap, tag
 from ..texts.formats import moment_with_seconds
-from .lists import DayFilter, ReadOnlyAdmin, column
+from .lists import DayFilter, ReadOnlyAdmin, column, keys, starts_with
 from .site import desk
 
 
@@ -77,16 +78,17 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     list_name = "Audit log"
     list_filter = (KindFilter, Since, Until)
     sortable_by = ("sequence",)
-    ordering = ("-sequence",)
+    ordering = ("-at", "-sequence")
     search_fields = ("actor",)
     search_help_text = "Reference of a request (UR-000123), or who acted"
 
     def matching(self, term):
         if reference := re.fullmatch(r"UR-?0*([0-9]{1,15})", term, re.IGNORECASE):
             return Q(unlock_request=int(reference[1]))
-        return Q(actor__icontains=term)
+        colleagues = keys(User.objects.filter(username__icontains=term))
+        return starts_with("actor", term) | Q(user__in=colleagues)
 
-    at_the_second = column("When", "at", lambda at: nowrap(moment_with_seconds(at)), ordering="sequence")
+    at_the_second = column("When", "at", lambda at: nowrap(moment_with_seconds(at)), ordering="at")
     from_where = column("From", "ip")
 
     @admin.display(description="What")

@@ -52,21 +52,11 @@ class StatusFilter(OneClickFilter):
 
     def queryset(self, request, queryset):
         if self.value() == "ready":
-            return queryset.filter(pk__in=ready(request.user))
+            # Only what a consent covers is judged: all others would be judged for nothing.
+            return rules.judged(queryset, by=request.user).filter(line__consented__isnull=False, refusal="")
         if self.value():
             return queryset.filter(status=self.value())
         return queryset
-
-
-def ready(user):
-    """Return the keys of the batches that `user` may unlock now, judging only those under a consent."""
-    consented = RequestedBatch.objects.filter(
-        outcome=RequestedBatch.Outcome.WAITING,
-        consented__isnull=False,
-        unlock_request__status__in=(UnlockRequest.Status.CONSENTED, UnlockRequest.Status.UNLOCKED),
-    )
-    asked_for = Batch.objects.filter(pk__in=consented.values("batch"))
-    return rules.judged(asked_for, by=user).filter(refusal="").values("pk")
 
 
 class BypassedSince(DayFilter):

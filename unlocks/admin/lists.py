@@ -131,11 +131,10 @@ class CappedPaginator(Paginator):
         return min(self._found, self.cap)
 
     def page(self, number):
-        """Return a page, of a later one the keys first: OFFSET evaluates the annotations of every row that it skips."""
+        """Return a page, its keys first: annotations are evaluated for its rows alone, not for all that are skipped."""
         page = super().page(number)
-        if page.number > 1:
-            shown = list(page.object_list.values_list("pk", flat=True))
-            page.object_list = self.object_list.filter(pk__in=shown)
+        shown = list(page.object_list.values_list("pk", flat=True))
+        page.object_list = self.object_list.filter(pk__in=shown)
         return page
 
 

@@ -156,7 +156,10 @@ class Migration(migrations.Migration):
                 (
                     "account",
                     models.ForeignKey(
-                        on_delete=django.db.models.deletion.PROTECT, related_name="batches", to="unlocks.account"
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="batches",
+                        to="unlocks.account",
                     ),
                 ),
                 (
@@ -238,7 +241,7 @@ class Migration(migrations.Migration):
                 ("given_at", models.DateTimeField()),
                 ("valid_until", models.DateTimeField(blank=True, null=True)),
                 ("batch_count", models.PositiveIntegerField(default=0)),
-                ("receipt_hash", models.CharField(editable=False, max_length=64, unique=True)),
+                ("receipt_hash", models.CharField(editable=False, max_length=64)),
                 (
                     "recorded_by",
                     models.ForeignKey(
@@ -334,7 +337,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("email", models.EmailField(max_length=254)),
-                ("token_hash", models.CharField(editable=False, max_length=64, unique=True)),
+                ("token_hash", models.CharField(editable=False, max_length=64)),
                 ("sent_at", models.DateTimeField()),
                 ("expires_at", models.DateTimeField()),
                 ("first_opened_at", models.DateTimeField(blank=True, null=True)),
@@ -990,7 +993,7 @@ class Migration(migrations.Migration):
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
                 ("email", models.EmailField(max_length=254)),
-                ("token_hash", models.CharField(editable=False, max_length=64, unique=True)),
+                ("token_hash", models.CharField(editable=False, max_length=64)),
                 ("sent_at", models.DateTimeField()),
                 (
                     "consent",
@@ -1190,8 +1193,8 @@ class Migration(migrations.Migration):
                 ("personal", models.TextField()),
                 ("personal_salt", models.CharField(max_length=32)),
                 ("personal_hash", models.CharField(max_length=64)),
-                ("previous_hash", models.CharField(max_length=64, unique=True)),
-                ("hash", models.CharField(max_length=64, unique=True)),
+                ("previous_hash", models.CharField(max_length=64)),
+                ("hash", models.CharField(max_length=64)),
                 (
                     "account",
                     models.ForeignKey(
@@ -1423,9 +1426,9 @@ class Migration(migrations.Migration):
                 ("upto", models.PositiveBigIntegerField()),
                 ("issued_at", models.DateTimeField()),
                 ("content", models.TextField()),
-                ("sha256", models.CharField(max_length=64, unique=True, verbose_name="SHA-256 of the JSON")),
+                ("sha256", models.CharField(max_length=64, verbose_name="SHA-256 of the JSON")),
                 ("pdf", models.BinaryField()),
-                ("pdf_sha256", models.CharField(max_length=64, unique=True, verbose_name="SHA-256 of the PDF")),
+                ("pdf_sha256", models.CharField(max_length=64, verbose_name="SHA-256 of the PDF")),
                 (
                     "issued_by",
                     models.ForeignKey(
@@ -1701,6 +1704,88 @@ class Migration(migrations.Migration):
                 fields=("act", "batch"),
                 name="unlocks_verdict_once",
                 violation_error_message="An act judges a batch once.",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="batch",
+            index=models.Index(fields=["account", "-id"], name="unlocks_batch_account"),
+        ),
+        migrations.AddIndex(
+            model_name="batch",
+            index=models.Index(fields=["bypassed_on"], name="unlocks_batch_bypassed_on"),
+        ),
+        migrations.AddIndex(
+            model_name="batch",
+            index=models.Index(
+                condition=models.Q(("period_closed", True)), fields=["-id"], name="unlocks_batch_period_closed"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="ledgerentry",
+            index=models.Index(fields=["at", "sequence"], name="unlocks_entry_at"),
+        ),
+        migrations.AddIndex(
+            model_name="ledgerentry",
+            index=models.Index(fields=["kind", "at", "sequence"], name="unlocks_entry_kind"),
+        ),
+        migrations.AddIndex(
+            model_name="ledgerentry",
+            index=models.Index(fields=["actor"], name="unlocks_entry_actor", opclasses=["varchar_pattern_ops"]),
+        ),
+        migrations.AddConstraint(
+            model_name="certificate",
+            constraint=models.UniqueConstraint(
+                fields=("sha256",),
+                name="unlocks_certificate_json_once",
+                violation_error_message="This file is a certificate already.",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="certificate",
+            constraint=models.UniqueConstraint(
+                fields=("pdf_sha256",),
+                name="unlocks_certificate_pdf_once",
+                violation_error_message="This file is a certificate already.",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="consent",
+            constraint=models.UniqueConstraint(
+                fields=("receipt_hash",),
+                name="unlocks_consent_receipt_once",
+                violation_error_message="This token is in use already.",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="consentlink",
+            constraint=models.UniqueConstraint(
+                fields=("token_hash",),
+                name="unlocks_link_token_once",
+                violation_error_message="This token is in use already.",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="ledgerentry",
+            constraint=models.UniqueConstraint(
+                fields=("previous_hash",),
+                name="unlocks_entry_follows_one",
+                violation_error_message="Another entry follows this one already.",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="ledgerentry",
+            constraint=models.UniqueConstraint(
+                fields=("hash",),
+                name="unlocks_entry_hash_once",
+                violation_error_message="This entry is in the ledger already.",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="resentreceipt",
+            constraint=models.UniqueConstraint(
+                fields=("token_hash",),
+                name="unlocks_resent_token_once",
+                violation_error_message="This token is in use already.",
             ),
         ),
     ]

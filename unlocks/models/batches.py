@@ -22,7 +22,7 @@ class Batch(models.Model):
         BYPASSED = "bypassed", "Bypassed"
         UNLOCKED = "unlocked", "Unlocked"
 
-    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="batches")
+    account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="batches", db_index=False)
     number = models.CharField(max_length=40, db_index=True)
     name = models.CharField(max_length=200, blank=True)
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.PENDING)
@@ -52,7 +52,10 @@ class Batch(models.Model):
             ("mark_re_exported_batch", "Can mark unlocked batches as re-exported"),
         ]
         indexes = [
+            models.Index(fields=["account", "-id"], name="unlocks_batch_account"),
             models.Index(fields=["status", "-id"], name="unlocks_batch_status"),
+            models.Index(fields=["bypassed_on"], name="unlocks_batch_bypassed_on"),
+            models.Index(fields=["-id"], condition=Q(period_closed=True), name="unlocks_batch_period_closed"),
             models.Index(fields=["unlocked_until"], condition=Q(status="unlocked"), name="unlocks_batch_window"),
         ]
         constraints = [

@@ -19,13 +19,23 @@ class Certificate(models.Model):
     issued_at = models.DateTimeField()
     issued_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
     content = models.TextField()
-    sha256 = models.CharField("SHA-256 of the JSON", max_length=64, unique=True)
+    sha256 = models.CharField("SHA-256 of the JSON", max_length=64)
     pdf = models.BinaryField()
-    pdf_sha256 = models.CharField("SHA-256 of the PDF", max_length=64, unique=True)
+    pdf_sha256 = models.CharField("SHA-256 of the PDF", max_length=64)
 
     class Meta:
         ordering = ["-id"]
         constraints = [
+            models.UniqueConstraint(
+                fields=["sha256"],
+                name="unlocks_certificate_json_once",
+                violation_error_message="This file is a certificate already.",
+            ),
+            models.UniqueConstraint(
+                fields=["pdf_sha256"],
+                name="unlocks_certificate_pdf_once",
+                violation_error_message="This file is a certificate already.",
+            ),
             models.UniqueConstraint(
                 fields=["consent", "ordinal"],
                 name="unlocks_certificate_numbered_once",

@@ -44,7 +44,7 @@ class ConsentLink(models.Model):
     sent_to = models.ForeignKey(Contact, on_delete=models.PROTECT, related_name="+")
     email = models.EmailField()
     terms = models.ForeignKey(ConsentTerms, on_delete=models.PROTECT, related_name="+")
-    token_hash = models.CharField(max_length=64, unique=True, editable=False)
+    token_hash = models.CharField(max_length=64, editable=False)
     sent_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     shown_to = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, db_index=False, related_name="+"
@@ -63,6 +63,11 @@ class ConsentLink(models.Model):
     class Meta:
         ordering = ["-id"]
         constraints = [
+            models.UniqueConstraint(
+                fields=["token_hash"],
+                name="unlocks_link_token_once",
+                violation_error_message="This token is in use already.",
+            ),
             models.UniqueConstraint(
                 fields=["unlock_request"],
                 condition=Q(used_at__isnull=True, revoked_at__isnull=True),
@@ -115,7 +120,7 @@ class Consent(models.Model):
     given_at = models.DateTimeField()
     valid_until = models.DateTimeField(null=True, blank=True)
     batch_count = models.PositiveIntegerField(default=0)
-    receipt_hash = models.CharField(max_length=64, unique=True, editable=False)
+    receipt_hash = models.CharField(max_length=64, editable=False)
 
     class Meta:
         ordering = ["-id"]
@@ -123,6 +128,11 @@ class Consent(models.Model):
             ("record_phone_consent", "Can record a customer's consent by phone, where the policy allows it"),
         ]
         constraints = [
+            models.UniqueConstraint(
+                fields=["receipt_hash"],
+                name="unlocks_consent_receipt_once",
+                violation_error_message="This token is in use already.",
+            ),
             models.CheckConstraint(
                 condition=Q(decision="agreed", valid_until__isnull=False, batch_count__gt=0)
                 & ~Q(signer_name="")
@@ -202,9 +212,18 @@ class ResentReceipt(models.Model):
 
     consent = models.ForeignKey(Consent, on_delete=models.PROTECT, related_name="resent_receipts")
     email = models.EmailField()
-    token_hash = models.CharField(max_length=64, unique=True, editable=False)
+    token_hash = models.CharField(max_length=64, editable=False)
     sent_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     sent_at = models.DateTimeField()
+
+    class Meta:
+        constraints = [
+            models.UniqueConstraint(
+                fields=["token_hash"],
+                name="unlocks_resent_token_once",
+                violation_error_message="This token is in use already.",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"Receipt of {self.consent} sent again"

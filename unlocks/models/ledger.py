@@ -31,13 +31,30 @@ class LedgerEntry(models.Model):
     personal = models.TextField()
     personal_salt = models.CharField(max_length=32)
     personal_hash = models.CharField(max_length=64)
-    previous_hash = models.CharField(max_length=64, unique=True)
-    hash = models.CharField(max_length=64, unique=True)
+    previous_hash = models.CharField(max_length=64)
+    hash = models.CharField(max_length=64)
 
     class Meta:
         ordering = ["-sequence"]
         verbose_name_plural = "ledger entries"
-        indexes = [models.Index(fields=["about", "about_id"], name="unlocks_entry_about")]
+        indexes = [
+            models.Index(fields=["about", "about_id"], name="unlocks_entry_about"),
+            models.Index(fields=["at", "sequence"], name="unlocks_entry_at"),
+            models.Index(fields=["kind", "at", "sequence"], name="unlocks_entry_kind"),
+            models.Index(fields=["actor"], name="unlocks_entry_actor", opclasses=["varchar_pattern_ops"]),
+        ]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["previous_hash"],
+                name="unlocks_entry_follows_one",
+                violation_error_message="Another entry follows this one already.",
+            ),
+            models.UniqueConstraint(
+                fields=["hash"],
+                name="unlocks_entry_hash_once",
+                violation_error_message="This entry is in the ledger already.",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"Entry {self.sequence}"
