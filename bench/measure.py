@@ -17,7 +17,7 @@ django.setup()
 
 from django.core.management import call_command  # noqa: E402
 
-from bench import data, pages, unlocking  # noqa: E402
+from bench import consenting, data, pages, unlocking  # noqa: E402
 
 
 def measure(n):
@@ -25,7 +25,10 @@ def measure(n):
     found = {"pages": pages.measure()}
     data.fill(pages.SIZES[-1] + unlocking.batches_needed(n))
     data.assert_sound()
-    return found | {"unlock": unlocking.measure(n)}
+    found["unlock"] = unlocking.measure(n)
+    # The first time, nothing is known of these rows yet.
+    found["one request"] = {state: consenting.measure(analyze=state == "after ANALYZE") for state in consenting.STATES}
+    return found
 
 
 json.dump(measure(int(sys.argv[1])), sys.stdout)

@@ -16,7 +16,8 @@ UNLOCK = {
 
 def report(results):
     """Return the results as Markdown."""
-    return "\n".join(["# What `make bench` measured", "", *_unlock(results["unlock"]), "", *_pages(results["pages"])])
+    parts = [_unlock(results["unlock"]), _one_request(results["one request"]), _pages(results["pages"])]
+    return "\n".join(["# What `make bench` measured", *(line for part in parts for line in ("", *part))])
 
 
 def _unlock(databases):
@@ -30,6 +31,21 @@ def _unlock(databases):
     )
     yield ""
     yield from _table(["", *databases], [[label, *map(value, databases.values())] for label, value in UNLOCK.items()])
+
+
+def _one_request(databases):
+    yield "## One request: the customer agrees, Support unlocks, the customer withdraws"
+    yield ""
+    yield "Seconds by the number of its batches, beside those of the other tables; each on batches not touched before."
+    yield ""
+    rows = [
+        [vendor, state, verb, *(costs[verb] for costs in sizes.values())]
+        for vendor, states in databases.items()
+        for state, sizes in states.items()
+        for verb in next(iter(sizes.values()))
+    ]
+    sizes = next(iter(next(iter(databases.values())).values()))
+    yield from _table(["", "statistics", "verb", *(f"{int(size):,} batches" for size in sizes)], rows)
 
 
 def _pages(databases):

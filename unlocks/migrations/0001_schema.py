@@ -279,7 +279,10 @@ class Migration(migrations.Migration):
                 (
                     "consent",
                     models.ForeignKey(
-                        on_delete=django.db.models.deletion.PROTECT, related_name="batches", to="unlocks.consent"
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="batches",
+                        to="unlocks.consent",
                     ),
                 ),
             ],

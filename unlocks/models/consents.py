@@ -164,7 +164,7 @@ class Consent(models.Model):
 class ConsentedBatch(models.Model):
     """A batch that a consent covers, as it was when the consent was given, with the fingerprint of its content."""
 
-    consent = models.ForeignKey(Consent, on_delete=models.PROTECT, related_name="batches")
+    consent = models.ForeignKey(Consent, on_delete=models.PROTECT, related_name="batches", db_index=False)
     requested_batch = models.ForeignKey(RequestedBatch, on_delete=models.PROTECT, related_name="+")
     batch = models.ForeignKey(Batch, on_delete=models.PROTECT, related_name="+")
     number = models.CharField(max_length=40, blank=True)

@@ -311,9 +311,11 @@ def _agree(
         fingerprint=F("batch__fingerprint"),
         position=Window(RowNumber(), order_by="pk"),
     )
-    # By the columns of a unique index: with those of another, PostgreSQL may read the whole consent for each row.
-    covered = ConsentedBatch.objects.filter(consent=consent, batch=OuterRef("batch")).values("pk")
-    history.update(waiting, by=by, why="Consent given", consented=Subquery(covered))
+    # The consent by an expression: PostgreSQL must not look it up by an index and read all of it for each row.
+    covered = ConsentedBatch.objects.alias(under=F("consent_id") + 0).filter(
+        requested_batch=OuterRef("pk"), under=consent.pk
+    )
+    history.update(waiting, by=by, why="Consent given", consented=Subquery(covered.values("pk")))
     return consent, token
 
 

@@ -23,7 +23,7 @@ from .. import history
 from ..actors import Actor
 from ..database import guards
 from ..ledger import chain, events
-from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest, Verdict
+from ..models import Act, Batch, RequestedBatch, UnlockRequest, Verdict
 from ..rules import Refusal, judged, judged_unlocked
 from .verbs import Refused, StaffVerb, staff_verb
 
@@ -108,9 +108,10 @@ _RE_EXPORT = BulkAction(
 ACTIONS = {action.kind: action for action in (_UNLOCK, _RELOCK, _RE_EXPORT)}
 
 
-def relock_under(consents: list[Consent], *, by: Actor, why: str) -> None:
-    """Lock again whatever is unlocked under the consents of one request, inside a verb that locked it."""
-    under = Batch.objects.filter(status=Batch.Status.UNLOCKED, grant__consent__in=consents)
+def relock_all(unlock_request: UnlockRequest, *, by: Actor, why: str) -> None:
+    """Relock whatever is unlocked of a request, inside a verb that locked it."""
+    unlocked = unlock_request.lines.order_by().filter(outcome=RequestedBatch.Outcome.UNLOCKED)
+    under = Batch.objects.filter(pk__in=unlocked.values("batch"))
     if under.exists():
         _attempt(_RELOCK, under, by=by, why=why)
 

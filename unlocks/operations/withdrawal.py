@@ -9,7 +9,7 @@ from ..rules import Refusal
 from . import emails
 from .receipts import withdrawal_context
 from .requests import end
-from .unlock import relock_under
+from .unlock import relock_all
 from .verbs import Refused, customer_verb, locked, staff_verb
 
 
@@ -45,7 +45,7 @@ def _withdraw(consent: Consent, *, why: str, said: str, by: Actor) -> None:
         raise Refused.because(Refusal.CONSENT_OVER, names="all its batches are already exported or relocked")
     agreed = unlock_request.consents.filter(decision=Consent.Decision.AGREED, withdrawal=None).order_by("pk")
     standing = list(agreed.select_related("contact", "terms"))
-    relock_under(standing, by=by, why=said)
+    relock_all(unlock_request, by=by, why=said)
     withdrawals = [
         ConsentWithdrawal.objects.create(consent=withdrawn, at=by.act.at, by=by.user, actor=by.name, why=why)
         for withdrawn in standing
