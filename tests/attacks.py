@@ -7,6 +7,7 @@ else than a guard refuses it as well (a constraint, a verb, a view), so that it 
 """
 
 import json
+import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -21,10 +22,11 @@ from django.urls import reverse
 from django.utils import timezone
 
 from tests import factories
-from unlocks import history, operations
+from unlocks import history, operations, pins
 from unlocks.actors import Actor
 from unlocks.database import fingerprint
 from unlocks.database.guards import declared
+from unlocks.digest import sha256
 from unlocks.models import (
     Account,
     Batch,
@@ -145,11 +147,15 @@ def make_scene():
     write(evidence(scene, cases["by_phone"].consent))
     operations.resend_receipt(cases["ready"].consent, by=by)
     operations.issue_certificate(cases["ready"].consent, by=by)
+    opened = cases["opened"] = factories.case_awaiting(agent, account=factories.make_account(pin="195538"))
+    operations.open_consent_link(opened.link, by=factories.customer(opened.admin))
+    opened.earlier_hash = opened.account.pin_hash
+    operations.issue_pin(opened.account, by=factories.acting(scene.manager))
     cases["bare"] = factories.make_batch(account=home)
     cases["empty"] = factories.make_batch(account=home, items=0)
     cases["phone_stranger"] = factories.make_contact(account=phone, is_admin=False)
     cases["stranger"] = factories.make_contact(account=home, is_admin=False)
-    cases["emptyaccount"] = factories.make_account(admin=False)
+    cases["emptyaccount"] = factories.make_account(admin=False, pin="")
     cases["draft"] = ConsentTerms.objects.create(version=2, title="Draft", text="Draft")
     cases["idle_act"] = operations.unlock(Batch.objects.none(), by=by)
     for case in cases.values():
@@ -1046,6 +1052,37 @@ def pin_typed_for_one_request_with_the_link_of_another_in_hand(scene):
     with override_settings(SHOW_CONSENT_LINK=True):
         operations.send_consent_link(case.unlock_request, contact=case.admin, by=by)
     operations.verify_pin(scene.ready.unlock_request, pin=factories.PIN, by=factories.acting(scene.agent))
+
+
+def agree_with_another_pin(scene, pin, pin_hash):
+    """Put a hash into the row of an account, be its customer on the real pages, and put the old one back."""
+    case, client = scene.opened, Client()
+    account = rows(Account, case.account)
+    before = account.values("pin_hash", "pin_failures", "pin_locked_until").get()
+    account.update(pin_hash=pin_hash)
+    client.get(reverse("consent_link", args=[case.token]))
+    typed = {"action": "check", "name": "Somebody", "role": "Owner", "authorized": "on", "agree": "on", "pin": pin}
+    page = client.post(reverse("consent"), typed | {"shown": sha256(shown_text(case.link))})
+    if answers := re.search('name="answers" value="([^"]*)"', page.content.decode()):
+        page = client.post(reverse("consent"), {"action": "agree", "answers": answers[1]})
+    account.update(**before)
+    return page
+
+
+@attack(needs_guards=False)
+def customer_by_a_pin_of_their_own(scene):
+    return agree_with_another_pin(scene, "654321", pins.hashed("654321"))
+
+
+@attack(needs_guards=False)
+def customer_by_the_pin_of_another_account(scene):
+    return agree_with_another_pin(scene, factories.PIN, Account.objects.get(pk=scene.home.pk).pin_hash)
+
+
+@attack(needs_guards=False)
+def customer_by_an_earlier_pin(scene):
+    """An Admin who has left remembers it, and a copy of the row was kept."""
+    return agree_with_another_pin(scene, "195538", scene.opened.earlier_hash)
 
 
 @attack("evidence_is_of_a_consent_recorded_by_phone")

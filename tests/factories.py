@@ -7,13 +7,11 @@ from functools import cache
 from itertools import count
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group
 from django.db import transaction
 from django.test import override_settings
-from django.utils import timezone
 
-from unlocks import history, operations
+from unlocks import history, operations, pins
 from unlocks.actors import Actor
 from unlocks.ledger import chain, events
 from unlocks.models import Account, Batch, BatchItem, Contact
@@ -23,7 +21,7 @@ PIN = "482915"
 
 _numbers = count(1001)
 # Hashing is slow on purpose; one hash a PIN is enough for a run.
-_hash = cache(make_password)
+_hash = cache(pins.hashed)
 
 
 @dataclass
@@ -73,9 +71,9 @@ def customer(contact):
 
 
 @transaction.atomic
-def imported(*records):
+def imported(*records, by=None):
     """Write records as an import does, with history and one ledger entry; return the first."""
-    by = Actor.desk()
+    by = by or Actor.desk()
     for record in records:
         history.save(record, by=by)
     chain.append(events.Imported(source="tests"), by=by)
@@ -93,16 +91,13 @@ def make_user(username, *, group=None, password=None, **fields):
 def make_account(*, pin=PIN, admin=True, **fields):
     """Make an account with an Admin contact. `pin=""`: none was issued; `admin=False`: no contact."""
     number = fields.pop("number", None) or f"A-{next(_numbers)}"
-    account = Account(
-        **{
-            "number": number,
-            "name": f"Account {number}",
-            "pin_hash": _hash(pin) if pin else "",
-            "pin_issued_at": timezone.now() if pin else None,
-        }
-        | fields
-    )
-    imported(account)
+    account, by = Account(**{"number": number, "name": f"Account {number}"} | fields), Actor.desk()
+    if pin:
+        account.pin_hash, account.pin_issued_at = _hash(pin), by.act.at
+    imported(account, by=by)
+    if pin:
+        with transaction.atomic():
+            chain.append(events.PinIssued.of(account, to=[]), by=by, account=account)
     if admin:
         make_contact(account=account)
     return account

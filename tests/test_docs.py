@@ -10,11 +10,12 @@ from pathlib import Path
 from uuid import UUID
 
 import pytest
+from django.contrib.auth.hashers import check_password
 from django.core.management import get_commands
 
 from tests.factories import acting, case_recorded_by_phone, case_unlocked
 from tests.test_layout import FLOORS
-from unlocks import operations
+from unlocks import operations, pins
 from unlocks.actors import Actor
 from unlocks.certificates import keys
 from unlocks.database import fingerprint
@@ -161,6 +162,8 @@ def test_each_format_is_what_the_code_makes(documented, settings):
     summed = events.sum_up([(41, "B-1", Decimal("12.50"), fingerprint)])
     assert documented["batches"]([("41", "B-1", fingerprint)]) == summed["sha256"]
     assert documented["code"]("CN-000012-1", at) == keys.code("CN-000012-1", at)
+    assert check_password(documented["peppered"]("482915"), pins.hashed("482915"))
+    assert documented["pin_mac"](41, "argon2$") == pins.mac(41, "argon2$")
     assert documented["key"] == keys.public_key()
 
 

@@ -12,6 +12,7 @@ UNLOCKS = Path(__file__).parent.parent / "unlocks"
 # From the ground up; a module imports from its own floor and those below. A new module needs a place here.
 FLOORS = [
     {
+        "keys",
         "pins",
         "certificates.verify_certificate",
         "texts.word_diff",

@@ -572,7 +572,7 @@ def test_a_manager_has_a_new_pin_issued_after_a_confirmation(
 
 
 def test_a_double_click_issues_one_pin(manager_client, mailoutbox, django_capture_on_commit_callbacks):
-    account = factories.make_account()
+    account = factories.make_account(pin="")
     address = reverse("admin:unlocks_account_issue_pin", args=[account.pk])
 
     def click(seen):

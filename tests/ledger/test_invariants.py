@@ -14,15 +14,17 @@ from tests.factories import (
     case_recorded_by_phone,
     case_unlocked,
     customer,
+    make_account,
     make_batch,
     make_user,
     open_case,
 )
-from unlocks import history, operations
+from unlocks import history, operations, pins
 from unlocks.actors import Actor
 from unlocks.database import guards
 from unlocks.ledger import chain, events, invariants, verify
 from unlocks.models import (
+    Account,
     Batch,
     Certificate,
     Consent,
@@ -228,6 +230,10 @@ def _declined_unrecorded(agent):
     LedgerEntry.objects.filter(kind="declined").delete()
 
 
+def _pin_unrecorded(agent):
+    Account.objects.filter(pk=make_account(pin="").pk).update(pin_hash=pins.hashed("123456"))
+
+
 OFFENCES = {
     "unlocked without an agreed consent of its account for this batch": [_without_consent],
     "unlocked under a withdrawn consent": [_withdrawn],
@@ -258,6 +264,7 @@ OFFENCES = {
     "no ledger entry “Consent link sent” is about it": [_link_unrecorded],
     "no ledger entry “Consent withdrawn” is about it": [_withdrawal_unrecorded],
     "no ledger entry “Opened” is about it": [_opened_unrecorded],
+    "no ledger entry “New PIN issued” is about it": [_pin_unrecorded],
     "closed with batches still open in it": [_closed_too_early],
     "batch: the newest history row tells something else": [_past_history, _made_past_history, _null_against_a_value],
     "requested batch: the newest history row tells something else": [_no_line],

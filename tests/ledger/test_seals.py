@@ -106,7 +106,7 @@ def test_a_sealed_column_or_table_that_is_gone_is_named(change, says):
 
 
 def test_a_microsecond_counts():
-    make_account(admin=False)
+    make_account(admin=False, pin="")
     seals.seal_history(by=DESK)
     row = Account.history.get()
     connection.check_constraints()
@@ -121,7 +121,7 @@ def test_a_microsecond_counts():
 @pytest.mark.parametrize("rows", [1, 256, 257, 600])
 def test_a_seal_narrows_down_where_rows_differ(rows):
     """To the row among 256; among more of them to where the last mark still fits."""
-    account = make_account(admin=False)
+    account = make_account(admin=False, pin="")
     last = seals.seal_history(by=DESK) and Account.history.latest("history_id").history_id
     for number in range(rows):
         account.name = f"Name {number}"

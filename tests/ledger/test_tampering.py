@@ -10,6 +10,7 @@ from datetime import timedelta
 from uuid import UUID
 
 import pytest
+import time_machine
 from django.contrib.auth.models import Group, User
 from django.core.management import CommandError, call_command
 from django.db import connection, transaction
@@ -18,12 +19,13 @@ from django.utils import timezone
 
 from tests import factories
 from tests.attacks import sql
-from unlocks import operations
+from unlocks import operations, pins
 from unlocks.actors import Actor
 from unlocks.database import guards
 from unlocks.ledger import anchors, chain, events, seals
 from unlocks.management.commands import verify_audit
 from unlocks.models import (
+    Account,
     Batch,
     ConsentedBatch,
     ConsentEvidence,
@@ -98,6 +100,8 @@ def make_scene():
     """Make cases of each kind, seal them, and let the work go on: one case unlocked after that, and one opened."""
     agent = factories.make_user("agent", group="Agent")
     by, cases, heads = factories.acting(agent), {}, []
+    with time_machine.travel(timezone.now() - timedelta(hours=1)):
+        tried = factories.make_account()  # a wrong PIN is one from before its issue if both are told at once
     done = cases["done"] = factories.case_unlocked(agent)
     operations.mark_re_exported(done.rows, by=by)
     operations.close_request(done.unlock_request, resolution="re_exported", why="", by=by)
@@ -111,12 +115,12 @@ def make_scene():
     seals.seal_history(by=Actor.desk())
     heads.append(anchors.now(timezone.now() - timedelta(days=1)))
     _staff_and_records(agent, done)
-    _what_goes_on(agent, cases)
+    _what_goes_on(agent, cases, tried)
     half = cases["half"] = factories.case_consented(agent)
     operations.unlock(half.rows.filter(pk=half.batch.pk), by=by)
     fresh = cases["fresh"] = factories.case_unlocked(agent)
     operations.add_note(fresh.unlock_request, text="They called again", by=by)
-    cases["last"] = factories.open_case(agent)
+    cases["last"] = factories.open_case(agent, account=factories.make_account(pin=""))
     operations.add_note(fresh.unlock_request, text="They called once more", by=by)
     heads.append(anchors.now(timezone.now()))
     connection.check_constraints()
@@ -142,7 +146,7 @@ def _staff_and_records(agent, case):
     operations.draft_terms(by=root)
 
 
-def _what_goes_on(agent, cases):
+def _what_goes_on(agent, cases, tried):
     """Send and revoke links, let the customer type a PIN, rightly and wrongly."""
     by = factories.acting(agent)
     revoked = cases["revoked"] = factories.case_awaiting(agent)
@@ -150,13 +154,14 @@ def _what_goes_on(agent, cases):
     typed = cases["typed"] = factories.case_awaiting(agent)
     operations.open_consent_link(typed.link, by=factories.customer(typed.admin))
     operations.verify_customer_pin(typed.link, pin=factories.PIN, by=factories.customer(typed.admin))
-    wrong = cases["wrong"] = factories.case_awaiting(agent)
+    wrong = cases["wrong"] = factories.case_awaiting(agent, account=tried)
     operations.open_consent_link(wrong.link, by=factories.customer(wrong.admin))
     for _ in range(5):
         with suppress(operations.Refused):
             operations.verify_customer_pin(wrong.link, pin="000000", by=factories.customer(wrong.admin).begin())
     relocked = cases["relocked"] = factories.case_unlocked(agent)
     manager = factories.make_user("manager", group="Manager")
+    operations.issue_pin(Account.objects.get(pk=revoked.account.pk), by=factories.acting(manager))
     operations.relock(relocked.rows, why="Not used", by=factories.acting(manager))
     operations.close_request(relocked.unlock_request, resolution="relocked_unused", why="", by=by)
 
@@ -223,6 +228,14 @@ def _numbers(cases, certificate, heads):
         **{f"{name}_link": cases[name].link.pk for name in ("revoked", "typed", "wrong")},
         "wrong_account": cases["wrong"].account.pk,
         "wrong_pin_wrong": LedgerEntry.objects.filter(kind="pin_wrong").latest("sequence").sequence,
+        "own_hash": pins.hashed("123456"),
+        "earlier_hash": cases["revoked"].account.pin_hash,
+        "reissued_account": cases["revoked"].account.pk,
+        "reissued_pin": _about("pin_issued", cases["revoked"].account),
+        "fresh_account": cases["fresh"].account.pk,
+        "fresh_pin": _about("pin_issued", cases["fresh"].account),
+        "last_account": cases["last"].account.pk,
+        "last_account_named": cases["last"].account,
         "changed_contact": cases["done"].admin.pk,
         "changed_account": cases["done"].account.pk,
         "contact_entry": _about("contact_changed", cases["done"].admin),
@@ -533,7 +546,7 @@ TAMPERINGS = [
         "first_entry_deleted",
         "DELETE FROM unlocks_ledgerentry WHERE sequence = 1",
         "Ledger entry 1 is missing: entry 2 comes next.",
-        UNTOLD.format("account", "historicalaccount_first"),
+        "History in unlocks_historicalaccount: 0 rows of the act of ledger entry 2 should be there, and 1 are.",
     ),
     tampering(
         "entry_deleted",
@@ -814,6 +827,27 @@ TAMPERINGS = [
         "UPDATE unlocks_account SET pin_locked_until = NULL WHERE id = {wrong_account}",
         "Account {wrong_account}: its column pin_locked_until allows more tries than ledger entry {wrong_pin_wrong} "
         "tells.",
+    ),
+    tampering(
+        "pin_of_their_own",
+        "UPDATE unlocks_account SET pin_hash = '{own_hash}' WHERE id = {fresh_account}",
+        TOLD.format("Account", "fresh_account", "pin_hash", "fresh_pin"),
+    ),
+    tampering(
+        "pin_of_another_account",
+        "UPDATE unlocks_account SET pin_hash = (SELECT pin_hash FROM unlocks_account WHERE id = {reissued_account}) "
+        "WHERE id = {fresh_account}",
+        TOLD.format("Account", "fresh_account", "pin_hash", "fresh_pin"),
+    ),
+    tampering(
+        "earlier_pin_put_back",
+        "UPDATE unlocks_account SET pin_hash = '{earlier_hash}' WHERE id = {reissued_account}",
+        TOLD.format("Account", "reissued_account", "pin_hash", "reissued_pin"),
+    ),
+    tampering(
+        "pin_of_an_account_without_one",
+        "UPDATE unlocks_account SET pin_hash = '{own_hash}' WHERE id = {last_account}",
+        "Account {last_account_named} (id {last_account}): no ledger entry “New PIN issued” is about it.",
     ),
     tampering(
         "used_consent_made_usable_again",
@@ -1126,7 +1160,7 @@ def test_faults_of_every_kind_are_told_in_one_run_and_the_advice_once(scene, tak
         SEALED.format("History", "historicalcontact", "lost 1 row", "1").format(**n),
         TOLD.format("Consent", "done_consent", "signer_role", "done_consented").format(**n) + " 5 more like it.",
         f"History in unlocks_historicalcontact: 1 row of the act of ledger entry {made} should be there, and 0 are.",
-        f"Contact {first.pk}: its column phone differs from what ledger entry {n['contact_entry']} tells.",
+        f"Contact {n['changed_contact']}: its column phone differs from what ledger entry {n['contact_entry']} tells.",
         f"Contact {first} (id {first.pk}): contact: the newest history row tells something else. "
         f"{Contact.objects.count() - 1} more like it.",
         verify_audit.NEXT,

@@ -3,15 +3,17 @@ from datetime import timedelta
 
 import pytest
 import time_machine
+from django.contrib.auth.hashers import check_password
 from django.core import mail
 from django.core.exceptions import PermissionDenied
 from django.db.models import Q
 from django.utils import timezone
 
 from config.settings import PASSWORD_HASHERS
-from tests.factories import PIN, acting, case_awaiting, customer, make_account, make_contact, open_case
+from tests.factories import PIN, acting, case_awaiting, customer, make_account, make_contact, make_user, open_case
 from tests.operations import kinds, only_for, recorded, refused
-from unlocks import operations
+from unlocks import operations, pins
+from unlocks.keys import derived
 from unlocks.models import Account, LedgerEntry, UnlockRequest
 from unlocks.rules import Refusal
 
@@ -20,8 +22,8 @@ pytestmark = pytest.mark.django_db
 TRIED = ("unlocks_account", "unlocks_ledgerentry")
 
 
-def opened_link(agent):
-    case = case_awaiting(agent)
+def opened_link(agent, **fields):
+    case = case_awaiting(agent, **fields)
     operations.open_consent_link(case.link, by=customer(case.admin))
     return case
 
@@ -175,9 +177,9 @@ def test_new_pin_goes_to_the_admins_by_mail_and_to_nobody_else(manager, django_c
     assert sorted(message.to[0] for message in mail.outbox) == sorted([account.contacts.first().email, second.email])
     pin = emailed_pin()
     assert Account.objects.get().pin_hash.startswith("argon2$argon2id$v=19$m=19456,t=2,p=1$")
-    assert recorded(kind="pin_issued") == [
-        ("pin_issued", {"to": [contact.pk for contact in account.contacts.filter(is_admin=True)]})
-    ]
+    admins = [contact.pk for contact in account.contacts.filter(is_admin=True)]
+    issued = {"to": admins, "pin_mac": pins.mac(account.pk, Account.objects.get().pin_hash)}
+    assert recorded(kind="pin_issued") == [("pin_issued", issued)]
     assert not LedgerEntry.objects.filter(Q(facts__contains=pin) | Q(personal__contains=pin)).exists()
     assert account.history.count() == 1
 
@@ -188,6 +190,56 @@ def test_new_pin_ends_a_lock(agent, manager, django_capture_on_commit_callbacks)
     with django_capture_on_commit_callbacks(execute=True):
         operations.issue_pin(case.account, by=acting(manager))
     operations.verify_pin(case.unlock_request, pin=emailed_pin(), by=acting(agent))
+
+
+def test_without_the_key_the_hash_is_not_the_pins(settings):
+    """A stolen table can't be tried: neither the PIN nor its plain hash fits, nor does it under another key."""
+    kept = pins.hashed(PIN)
+    assert (pins.matches(PIN, kept), check_password(PIN, kept)) == (True, False)
+    settings.LEDGER_KEY = "another key"
+    assert pins.matches(PIN, kept) is False
+
+
+def test_a_pin_is_hashed_as_it_is_compared():
+    assert pins.matches(" 482\u2011915 ", pins.hashed("４８２ 915"))
+
+
+def test_the_mac_of_a_hash_belongs_to_one_account_and_one_key(settings):
+    macs = [pins.mac(1, "hash"), pins.mac(2, "hash"), pins.mac(1, "other")]
+    settings.LEDGER_KEY = "another key"
+    assert len({*macs, pins.mac(1, "hash")}) == 4
+
+
+def test_the_mac_and_the_pepper_have_keys_of_their_own():
+    assert len({derived(name) for name in ("PIN", "issued PIN", "certificate code")}) == 3
+
+
+def _own(account):
+    return "654321", pins.hashed("654321")
+
+
+def _of_another_account(account):
+    return "730264", make_account(pin="730264").pin_hash
+
+
+def _an_earlier_one(account):
+    earlier = account.pin_hash
+    operations.issue_pin(Account.objects.get(pk=account.pk), by=acting(make_user("manager", group="Manager")))
+    return PIN, earlier
+
+
+@pytest.mark.parametrize("put", [_own, _of_another_account, _an_earlier_one])
+def test_a_hash_that_was_put_into_the_row_is_a_wrong_pin(agent, put):
+    case = opened_link(agent)
+    pin, pin_hash = put(case.account)
+    Account.objects.filter(pk=case.account.pk).update(pin_hash=pin_hash)
+    with refused(
+        Refusal.PIN_WRONG,
+        says="That PIN is not correct. After five wrong tries it is locked for a while.",
+        writes=TRIED,
+    ):
+        operations.verify_customer_pin(case.link, pin=pin, by=customer(case.admin))
+    assert Account.objects.get(pk=case.account.pk).pin_failures == 1
 
 
 def test_only_managers_issue_pins(db):

@@ -10,10 +10,8 @@ import hmac
 import json
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from django.conf import settings
 
+from ..keys import derived
 from .verify_certificate import message
 
 ALGORITHM = "Ed25519"
@@ -38,7 +36,7 @@ def code(number, issued_at):
 
     `issued_at` is the text that stands in the facts.
     """
-    mac = hmac.new(_derived("certificate code"), f"{_CODE_FOR}{number}\n{issued_at}".encode(), hashlib.sha256).digest()
+    mac = hmac.new(derived("certificate code"), f"{_CODE_FOR}{number}\n{issued_at}".encode(), hashlib.sha256).digest()
     digits = base64.b32encode(mac)[: _CODE_BITS // 5].decode().translate(str.maketrans(_BASE32, _CROCKFORD))
     return "-".join([digits[:4], digits[4:8], digits[8:]])
 
@@ -53,9 +51,4 @@ def document(facts):
 
 
 def _signing_key():
-    return Ed25519PrivateKey.from_private_bytes(_derived("certificate signature"))
-
-
-def _derived(name):
-    hkdf = HKDF(algorithm=SHA256(), length=32, salt=None, info=f"unlock-desk/1 {name}".encode())
-    return hkdf.derive(settings.LEDGER_KEY.encode())
+    return Ed25519PrivateKey.from_private_bytes(derived("certificate signature"))

@@ -19,6 +19,7 @@ from typing import Any, ClassVar, Self, TypeVar, dataclass_transform, get_type_h
 from django.contrib.auth.models import User
 from django.db.models import Count, Model, Q, QuerySet, Sum
 
+from .. import pins
 from ..digest import sha256
 from ..models import (
     Account,
@@ -225,9 +226,16 @@ class Closed(Event):
 # The PIN
 
 
-@event("pin_issued", "New PIN issued")
+@event("pin_issued", "New PIN issued", about=Account, required=~Q(pin_hash=""))
 class PinIssued(Event):
+    """`pin_mac` binds the account to the hash of this PIN: no other hash in its row counts."""
+
     to: list[int]
+    pin_mac: str
+
+    @classmethod
+    def of(cls, row: Any, **facts: Any) -> Self:
+        return super().of(row, pin_mac=pins.mac(row.pk, row.pin_hash), **facts)
 
 
 @event("pin_verified", "PIN verified", tone="good")

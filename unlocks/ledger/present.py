@@ -114,7 +114,7 @@ class _Told:
         self.reset[account] = entry.at
         self.wrong.pop(account, None)
         if isinstance(event, events.PinIssued):
-            self.tell(entry, Account, account, pin_issued_at=entry.at)
+            self.tell(entry, Account, account, pin_issued_at=entry.at, pin_hash=event.pin_mac)
             for link in self.unused[account]:
                 self.tell(entry, ConsentLink, link, pin_verified_at=None)
         elif entry.user_id is None and (opened := self.active.get(entry.unlock_request_id or 0)):
@@ -142,6 +142,8 @@ def _now(row: Any, column: str) -> Any:
         case User(), "permissions":
             held = row.user_permissions.values_list("content_type__app_label", "codename")
             return sorted(f"{app}.{codename}" for app, codename in held)
+        case Account(), "pin_hash":
+            return pins.mac(row.pk, row.pin_hash)
         case ConsentTerms(), "text":
             return sha256(row.text)
     return getattr(row, column)

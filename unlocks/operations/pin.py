@@ -4,10 +4,10 @@ A try is taken before the hash is looked at, in a transaction of its own: of 24 
 and no error afterwards gives a try back.
 """
 
+import hmac
 from datetime import datetime, timedelta
 
 from django.conf import settings
-from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Case, F, Q, Value, When
@@ -67,7 +67,8 @@ def _try(account: Account, pin: str, *, unlock_request: UnlockRequest, by: Actor
         account.refresh_from_db()
         raise Refused.because(Refusal.PIN_LOCKED, state=account.pin_state or "The PIN is locked; try again later.")
     account.refresh_from_db()
-    if pins.matches(pin, account.pin_hash):
+    right, issued = pins.matches(pin, account.pin_hash), _is_issued(account)
+    if right and issued:
         return
     with transaction.atomic():
         chain.append(events.PinWrong(tries=account.pin_failures), by=by, unlock_request=unlock_request)
@@ -91,6 +92,15 @@ def _take_attempt(account: Account) -> int:
         )
 
 
+def _is_issued(account: Account) -> bool:
+    """Say whether the account's PIN is the one of its newest entry, and not another that was put into its row."""
+    told = LedgerEntry.objects.filter(about="account", about_id=account.pk, kind=events.PinIssued.kind)
+    newest = told.order_by("-sequence").first()
+    event = chain.event_of(newest) if newest else None
+    told_mac = event.pin_mac if isinstance(event, events.PinIssued) else ""
+    return hmac.compare_digest(told_mac, pins.mac(account.pk, account.pin_hash))
+
+
 def _record_right(account: Account, unlock_request: UnlockRequest, by: Actor) -> None:
     """Give the tries back. Raises Refused when another PIN was issued since this one was typed."""
     same = Account.objects.filter(pk=account.pk, pin_hash=account.pin_hash)
@@ -107,18 +117,19 @@ def issue_pin(account: Account, *, by: Actor) -> None:
         raise Refused.because(Refusal.NO_ADMIN)
     refuse_own_contacts(account, by)
     pin = pins.new_pin()
-    pin_hash = make_password(pin)
+    account.pin_hash = pins.hashed(pin)
     with transaction.atomic():
         history.update_untracked(
             Account.objects.filter(pk=account.pk),
-            pin_hash=pin_hash,
+            pin_hash=account.pin_hash,
             pin_issued_at=by.act.at,
             pin_failures=0,
             pin_locked_until=None,
         )
         # What was verified with the old PIN counts no more.
         ConsentLink.objects.filter(unlock_request__account=account, used_at=None).update(pin_verified_at=None)
-        chain.append(events.PinIssued(to=[contact.pk for contact in admins]), by=by, account=account)
+        issued = events.PinIssued.of(account, to=[contact.pk for contact in admins])
+        chain.append(issued, by=by, account=account)
         for contact in admins:
             emails.send("new_pin", contact.email, account=account, about=account, contact=contact, pin=pin)
     account.refresh_from_db()

@@ -6,14 +6,13 @@ from random import Random
 
 from django.conf import settings
 from django.contrib.auth import get_user_model
-from django.contrib.auth.hashers import make_password
 from django.contrib.auth.models import Group
 from django.core.management.base import BaseCommand, CommandError
 from django.db import transaction
 from django.urls import reverse
 from django.utils import timezone
 
-from ... import history, operations
+from ... import history, operations, pins
 from ...actors import Actor
 from ...digest import canonical
 from ...ledger import chain, events
@@ -80,6 +79,9 @@ class Command(BaseCommand):
         with transaction.atomic():
             accounts = [self._account(*row) for row in ACCOUNTS]
             chain.append(events.Imported(source="the sample data"), by=self.desk)
+            for account in accounts:
+                if account.pin_hash:
+                    chain.append(events.PinIssued.of(account, to=[]), by=self.desk, account=account)
         self._cases(accounts)
 
     def _save(self, row):
@@ -88,7 +90,7 @@ class Command(BaseCommand):
     def _account(self, number, name, software, admin, email, pin):
         account = Account(number=number, name=name, accounting_software=software)
         if pin:
-            account.pin_hash, account.pin_issued_at = make_password(pin), timezone.now()
+            account.pin_hash, account.pin_issued_at = pins.hashed(pin), self.desk.act.at
         self._save(account)
         office = f"office@{email.partition('@')[2]}"
         for contact, address, is_admin in [(admin, email, True), ("Front Desk", office, False)]:
