@@ -147,6 +147,12 @@ class Refusal(TextChoices):
         "Nothing was unlocked: the database's guards are missing or altered ({names}). "
         "An administrator has to run “manage.py migrate” and find out why.",
     )
+    NOTHING_LOST = "nothing_lost", "Nothing was recorded: every anchor fits the ledger, so nothing was lost."
+    OTHER_LEDGER = (
+        "other_ledger",
+        "Nothing was recorded: none of the anchors fits the ledger, so they may be another desk's. Give an older "
+        "one as well, from before the backup was made.",
+    )
     BUSY = "busy", "Someone else was changing the same batches. Nothing was changed. Try again."
 
 

@@ -1,6 +1,9 @@
 """The check page in a real browser: each answer, on each screen, with the keyboard alone and without scripts."""
 
+import json
+
 import pytest
+from django.contrib.auth.models import User
 
 from tests import factories
 from tests.browser.conftest import press
@@ -17,6 +20,10 @@ def issued(desk, db):
     return operations.issue_certificate(case.consent, by=factories.customer(case.admin))
 
 
+def agent():
+    return User.objects.get(username="agent")
+
+
 @pytest.fixture
 def files(issued, tmp_path):
     """The certificate's files on the visitor's disk, one of them damaged, one too large."""
@@ -24,6 +31,7 @@ def files(issued, tmp_path):
         "whole.pdf": bytes(issued.pdf),
         "whole.json": issued.content.encode(),
         "damaged.pdf": bytes(issued.pdf) + b" ",
+        "unknown.json": keys.document(json.loads(issued.content)["certificate"] | {"code": "0000-0000-0000"}).encode(),
         "large.pdf": bytes(21 << 20),
     }
     for name, content in contents.items():
@@ -67,6 +75,11 @@ def test_each_answer_fits_each_screen_and_is_accessible(new_context, desk, on_ea
     check_number(page, "12", "")
     look()
     assert page.evaluate("document.activeElement.id") == "problems"
+    check_file(page, files / "unknown.json")
+    look()
+    operations.add_note(issued.consent.unlock_request, text="Called back", by=factories.acting(agent()))
+    check_file(page, files / "whole.pdf")
+    look()
     check_file(page, files / "large.pdf")
     look()
     press(page.get_by_role("link", name="Choose another file"))
@@ -80,6 +93,8 @@ def test_each_answer_fits_each_screen_and_is_accessible(new_context, desk, on_ea
         "A matching certificate was issued",
         "Not genuine",
         "Check a certificate",
+        "Signed by us, but not in our records",
+        "Genuine, but no longer current",
         "This file is too large",
         "Please wait a moment",
     ]

@@ -77,6 +77,31 @@ def test_some_batches_unlocked_by_several():
     )
 
 
+def test_expired_before_all_was_unlocked():
+    facts = samples.interim()
+    expired = [
+        (
+            "EXPIRED",
+            "This consent expired on Nov 26, 2026, 8:44:31 AM EST. 1 batch had not been unlocked by then, and can't "
+            "be unlocked under it anymore.",
+        )
+    ]
+    marks = {}
+    for issued_at, outcome in (
+        ("2026-11-26T13:44:31.000106+00:00", "waiting"),
+        ("2026-11-26T13:44:31.000107+00:00", "waiting"),
+        ("2026-12-01T00:00:00.000000+00:00", "not_unlocked"),
+        ("2026-12-01T00:00:00.000000+00:00", "unlocked"),
+    ):
+        facts["issued_at"], facts["batches"][2]["outcome"] = issued_at, outcome
+        issued = paper(facts)
+        marks[issued_at, outcome] = [(notice.mark, notice.text) for notice in issued.notices]
+        assert ("EXPIRED" in [stamp.mark for stamp in issued.stamps]) == bool(issued.notices)
+    assert list(marks.values()) == [[], expired, expired, []]
+    facts["batches"][2]["outcome"], facts["withdrawal"] = "waiting", samples.withdrawn()["withdrawal"]
+    assert [notice.mark for notice in paper(facts).notices] == ["WITHDRAWN"]
+
+
 def test_single_batch():
     facts = samples.interim()
     facts["batches"] = facts["batches"][2:]

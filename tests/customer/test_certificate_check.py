@@ -32,7 +32,7 @@ from unlocks.actors import Actor
 from unlocks.certificates import keys
 from unlocks.customer import certificate_check
 from unlocks.database import guards
-from unlocks.ledger import chain, events
+from unlocks.ledger import anchors, chain, events
 from unlocks.models import Certificate, CheckAttempts, LedgerEntry
 from unlocks.texts.formats import moment
 
@@ -138,6 +138,21 @@ def genuine(certificate, *more):
     return 200, ["Genuine and unaltered", lead, *more, INTERIM if certificate.interim else FINAL]
 
 
+def outdated(certificate, *why, more=()):
+    """Return the answer for a genuine file that no longer says how things stand."""
+    _, (_, lead, *rest) = genuine(certificate, *more)
+    return 200, ["Genuine, but no longer current", lead, *rest[:-1], *why, rest[-1]]
+
+
+def not_in_our_records(certificate, restored="No loss of our records is known."):
+    return 200, [
+        "Signed by us, but not in our records",
+        f"Certificate {certificate.number} carries our signature, and every value is as it was signed. "
+        "Our records do not have it as it reads here.",
+        f"{restored} Send the file to ServiceTitan Support and ask what it shows.",
+    ]
+
+
 def was_issued(certificate):
     return 200, ["A matching certificate was issued", genuine(certificate)[1][1], PAPER, genuine(certificate)[1][2]]
 
@@ -157,7 +172,58 @@ def test_a_final_certificate_says_so_and_the_interim_one_before_it_stays_genuine
     operations.close_request(case.unlock_request, resolution="re_exported", why="Done", by=acting(agent))
     final = operations.issue_certificate(case.consent, by=factories.customer(case.admin))
     assert (issued.interim, final.interim) == (True, False)
-    assert [answer(upload(client, bytes(one.pdf))) for one in (issued, final)] == [genuine(issued), genuine(final)]
+    newer = f"A newer certificate of this consent was issued on {moment(final.issued_at)}: {final.number}."
+    answers = [answer(upload(client, bytes(one.pdf))) for one in (issued, final)]
+    assert answers == [outdated(issued, newer), genuine(final)]
+
+
+def test_a_genuine_certificate_says_what_happened_since(client, agent, case, issued):
+    """A newer one is named only if it is genuine itself."""
+    operations.add_note(case.unlock_request, text="Called back", by=acting(agent))
+    more = "More has happened in the case since it was issued. Ask for a newer certificate."
+    assert answer(upload(client, bytes(issued.pdf))) == outdated(issued, more)
+    _, (heading, lead, paper, interim) = was_issued(issued)
+    assert answer(type_in(client, issued.number, issued.code)) == (200, [heading, lead, paper, more, interim])
+    operations.withdraw_own_consent(case.consent, why="", by=factories.customer(case.admin))
+    withdrawal = case.consent.withdrawal
+    withdrawn = f"The consent was withdrawn on {moment(withdrawal.at)}. Nothing more can be unlocked under it."
+    assert answer(upload(client, issued.content.encode())) == outdated(issued, withdrawn, more)
+    final = operations.issue_certificate(case.consent, by=factories.customer(case.admin))
+    newer = f"A newer certificate of this consent was issued on {moment(final.issued_at)}: {final.number}."
+    assert answer(upload(client, issued.content.encode())) == outdated(issued, withdrawn, newer)
+    assert answer(upload(client, bytes(final.pdf))) == outdated(final, withdrawn)
+
+
+def test_a_consent_that_expired_before_all_was_unlocked_is_not_current(client, agent):
+    case = factories.case_consented(agent)
+    issued = operations.issue_certificate(case.consent, by=factories.customer(case.admin))
+    unlocked = factories.case_unlocked(agent)
+    used = operations.issue_certificate(unlocked.consent, by=factories.customer(unlocked.admin))
+    with time_machine.travel(case.consent.valid_until, tick=False):
+        expired = (
+            f"The consent expired on {moment(case.consent.valid_until)}. What was not unlocked by then can't be "
+            "unlocked under it anymore."
+        )
+        assert answer(upload(client, bytes(issued.pdf))) == outdated(issued, expired)
+        assert answer(upload(client, bytes(used.pdf))) == genuine(used)
+
+
+def test_what_we_signed_and_lost_in_a_restore_is_not_called_a_forgery(client, case, issued):
+    assert answer(upload(client, never_issued(issued))) == not_in_our_records(issued)
+    before = anchors.Anchor(*chain.head())
+    with lifted():
+        Certificate.objects.all().delete()
+    assert answer(upload(client, issued.content.encode())) == not_in_our_records(issued)
+    lost = anchors.Anchor(before.sequence + 3, "ab" * 32)
+    operations.record_restore([before, lost], why="The disk failed.", by=Actor.desk())
+    at = LedgerEntry.objects.get(kind="restored").at
+    restored = (
+        f"On {moment(at)} it was recorded that our records had been put back from a backup; what was issued shortly "
+        "before was lost with them."
+    )
+    assert answer(upload(client, issued.content.encode())) == not_in_our_records(issued, restored)
+    assert answer(upload(client, bytes(issued.pdf))) == NOT_THIS_FILE
+    assert answer(type_in(client, issued.number, issued.code)) == NOT_THIS_NUMBER
 
 
 @pytest.mark.parametrize(
@@ -316,7 +382,6 @@ FILES = {
     "key too short": signature(key="00"),
     "signed by another installation": elsewhere,
     "signed by another key that claims to be ours": claims_our_key,
-    "signed by us but never issued": never_issued,
     "duplicate keys": lambda one: after(one.content, '"interim": true', '"interim": false,\n  "interim": true'),
     "NaN": lambda one: after(one.content, '"interim": true', '"interim": NaN'),
     "Infinity": lambda one: after(one.content, '"interim": true', '"interim": Infinity'),
@@ -422,6 +487,10 @@ def answers_to(client, certificate):
 NOTHING = [NOT_THIS_FILE] * 3 + [NOT_THIS_NUMBER]
 
 
+def only_signed(certificate):
+    return [NOT_THIS_FILE, *[not_in_our_records(certificate)] * 2, NOT_THIS_NUMBER]
+
+
 @pytest.mark.parametrize("content", ["{}", "[]", "not JSON", '{"certificate": {}}', "\u2028"])
 def test_a_row_that_was_made_up_is_no_certificate(client, issued, content):
     assert answers_to(client, put_in(issued, content)) == NOTHING
@@ -441,14 +510,14 @@ def test_a_row_signed_by_us_that_the_ledger_does_not_tell_of_is_no_certificate(c
     facts = json.loads(issued.content)["certificate"] | {"number": number}
     facts["code"] = keys.code(number, facts["issued_at"])
     made_up = put_in(issued, keys.document(facts), code=facts["code"])
-    assert answers_to(client, made_up) == NOTHING
+    assert answers_to(client, made_up) == only_signed(made_up)
     record(made_up, pdf_sha256=issued.pdf_sha256)
-    assert answers_to(client, made_up) == NOTHING
+    assert answers_to(client, made_up) == only_signed(made_up)
     entry = LedgerEntry.objects.first()
     with lifted():
         facts = entry.facts.replace(issued.pdf_sha256, made_up.pdf_sha256)
         LedgerEntry.objects.filter(pk=entry.pk).update(facts=facts)
-    assert answers_to(client, made_up) == NOTHING
+    assert answers_to(client, made_up) == only_signed(made_up)
     record(made_up)
     real = genuine(made_up)
     assert answers_to(client, made_up) == [real, real, genuine(made_up, OTHER_LAYOUT), was_issued(made_up)]
@@ -459,12 +528,12 @@ def test_a_code_that_is_not_the_one_of_its_number_is_none(client, issued):
     facts = json.loads(issued.content)["certificate"] | {"number": number, "code": "AAAA-AAAA-AAAA"}
     made_up = put_in(issued, keys.document(facts))
     record(made_up)
-    assert answers_to(client, made_up) == NOTHING
+    assert answers_to(client, made_up) == only_signed(made_up)
 
 
 def test_content_whose_layout_alone_was_altered_is_not_what_the_ledger_tells_of(client, issued):
     altered(issued, content=issued.content + " ")
-    assert answers_to(client, issued) == NOTHING
+    assert answers_to(client, issued) == only_signed(issued)
 
 
 def record(certificate, **facts):
@@ -503,7 +572,8 @@ def altered(certificate, **columns):
 def test_a_row_that_was_altered_is_no_certificate(client, issued, column, value):
     before = [bytes(issued.pdf), issued.content.encode(), EVIL]
     altered(issued, **{column: value})
-    assert [answer(upload(client, file)) for file in before] == [NOT_THIS_FILE] * 3
+    signed = not_in_our_records(Certificate(consent=issued.consent, ordinal=1))
+    assert [answer(upload(client, file)) for file in before] == [NOT_THIS_FILE, signed, NOT_THIS_FILE]
     assert answer(type_in(client, issued.number, issued.code)) == NOT_THIS_NUMBER
 
 

@@ -95,8 +95,8 @@ def test_a_newer_anchor_is_never_written_over(case, first, file):
     assert refusal("export_anchor", to=file, email="audit@vendor.example") == (
         f"Nothing was written: {file} holds an anchor that does not fit. Ledger entry {first + 1}, which is the anchor "
         f"of 2026-05-04 06:30 UTC, is gone: the ledger ends with entry {first}. Its tail was cut, or an older database "
-        f"was put in its place. Run “manage.py verify_audit --anchor {file}”; after a restore that you know of, begin "
-        "a new file."
+        f"was put in its place. Run “manage.py verify_audit --anchor {file}”; after a restore that you know of, "
+        "“manage.py record_restore”."
     )
     assert file.read_text() == before
 

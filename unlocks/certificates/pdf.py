@@ -30,7 +30,7 @@ _INK, _MUTED, _ACCENT, _RULE = map(HexColor, ("#15202b", "#4f5d6b", "#0b5a6b", "
 _WAIT = tuple(map(HexColor, ("#7a4a00", "#fdf3dc", "#c98a1b")))  # a notice's ink, ground and edge
 _GOOD = tuple(map(HexColor, ("#0a6237", "#eaf6ef", "#4c9a70")))
 _BAD = tuple(map(HexColor, ("#981b1b", "#fcecea", "#c65b52")))
-_TINTS = {"interim": _WAIT, "final": _GOOD}
+_TINTS = {"interim": _WAIT, "expired": _WAIT, "final": _GOOD}
 
 _BODY = ParagraphStyle("body", None, fontName=_PLAIN, fontSize=8.5, leading=9.9, textColor=_INK, spaceShrinkage=0)
 _NOTE = ParagraphStyle("note", _BODY, textColor=_MUTED, spaceAfter=1)

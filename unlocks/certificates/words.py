@@ -253,12 +253,29 @@ class _Wording:
                     "anymore.",
                 )
             )
+        elif never := self._expired():
+            notices.append(
+                Notice(
+                    "expired",
+                    "EXPIRED",
+                    f"This consent expired on {_time(consent['valid_until'])}. {counted(never, 'batch', 'batches')} "
+                    "had not been unlocked by then, and can't be unlocked under it anymore.",
+                )
+            )
         return notices
+
+    def _expired(self):
+        """Return how many batches were not unlocked before the consent expired; 0 while it had not."""
+        until = self.facts["consent"]["valid_until"]
+        if until is None or datetime.fromisoformat(until) > datetime.fromisoformat(self.facts["issued_at"]):
+            return 0
+        return sum(batch["outcome"] in ("waiting", "not_unlocked") for batch in self.facts["batches"])
 
     def stamps(self):
         """Return the notices whose mark no single page may go without."""
         stamps = [
             (self.facts["withdrawal"], "withdrawn", "WITHDRAWN"),
+            (not self.facts["withdrawal"] and self._expired(), "expired", "EXPIRED"),
             (self.by_phone, "phone", "RECORDED BY PHONE"),
             (not self.agreed, "declined", "DECLINED"),
             (self.facts["interim"], "interim", "INTERIM"),

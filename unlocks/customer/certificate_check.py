@@ -21,10 +21,11 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from django.views.decorators.http import require_http_methods, require_safe
 
 from ..actors import client_ip
-from ..certificates import keys, verify_certificate
+from ..certificates import facts, keys, verify_certificate
 from ..digest import sha256
 from ..ledger import chain, events
-from ..models import Certificate, LedgerEntry
+from ..models import Certificate, ConsentWithdrawal, LedgerEntry, RequestedBatch
+from ..texts.formats import moment
 from . import rate_limit
 from .certificates import attachment
 from .forms import FileForm, NumberForm
@@ -107,13 +108,14 @@ def _result(request):
         form = NumberForm(request.POST)
         if form.is_valid():
             found = find_by_number(*form.cleaned_data["number"], form.cleaned_data["code"])
-            return _page(request, by_number=True, found=found)
+            return _page(request, by_number=True, found=found, since=found and since(found))
         return _page(request, number_form=form, status=400)
     form = FileForm(request.POST, request.FILES)
     if form.is_valid():
         content = form.cleaned_data["file"].read()
         found, other_layout = find_by_file(content)
-        return _page(request, by_file=True, found=found, other_layout=other_layout, sha256=sha256(content))
+        result = {"found": found, "since": since(found), "other_layout": other_layout} if found else _unknown(content)
+        return _page(request, by_file=True, sha256=sha256(content), **result)
     return _page(request, file_form=form, status=400)
 
 
@@ -136,14 +138,46 @@ def find_by_number(consent, ordinal, code):
     return found if found and code_is_right and _facts_of(found) else None
 
 
+def since(certificate):
+    """Return, as sentences, why a genuine certificate no longer says how things stand; [] while it does."""
+    consent, now = certificate.consent, timezone.now()
+    said = []
+    if withdrawal := ConsentWithdrawal.objects.filter(consent=consent).first():
+        said.append(f"The consent was withdrawn on {moment(withdrawal.at)}. Nothing more can be unlocked under it.")
+    elif consent.valid_until and consent.valid_until <= now and _waiting(consent):
+        said.append(
+            f"The consent expired on {moment(consent.valid_until)}. What was not unlocked by then can't be unlocked "
+            "under it anymore."
+        )
+    newer = _certificates().filter(consent=consent, ordinal__gt=certificate.ordinal).order_by("-ordinal")
+    if newest := next(filter(_facts_of, newer), None):
+        said.append(f"A newer certificate of this consent was issued on {moment(newest.issued_at)}: {newest.number}.")
+    elif facts.entries_of(consent.unlock_request).filter(sequence__gt=certificate.upto).exists():
+        said.append("More has happened in the case since it was issued. Ask for a newer certificate.")
+    return said
+
+
+def _waiting(consent):
+    """Say whether a batch was never unlocked under a consent."""
+    lines = RequestedBatch.objects.filter(consented__consent=consent)
+    return lines.filter(outcome__in=(RequestedBatch.Outcome.WAITING, RequestedBatch.Outcome.NOT_UNLOCKED)).exists()
+
+
+def _unknown(content):
+    """Return what the page says of a file that no record fits: whether we signed it, and the latest restore."""
+    signed = _verified(content)
+    restored = LedgerEntry.objects.filter(kind=events.Restored.kind).first() if signed else None
+    return {"signed": signed and signed["number"], "restored": restored}
+
+
 def _find_signed(content):
     """Return the certificate whose facts a JSON file holds under our signature, in any layout, or None."""
-    facts = _verified(content)
-    if facts is None:
+    signed = _verified(content)
+    if signed is None:
         return None
-    _, consent, ordinal = facts["number"].split("-")
+    _, consent, ordinal = signed["number"].split("-")
     found = _certificates().filter(consent=int(consent), ordinal=int(ordinal)).first()
-    return found if found and _facts_of(found) == facts else None
+    return found if found and _facts_of(found) == signed else None
 
 
 def _facts_of(certificate):
@@ -151,16 +185,16 @@ def _facts_of(certificate):
 
     Its content is signed and agrees with its columns, its code belongs to its number, and the ledger has its entry.
     """
-    facts = _verified(certificate.content.encode())
-    if facts is None:
+    signed = _verified(certificate.content.encode())
+    if signed is None:
         return None
     number, issued_at = certificate.number, certificate.issued_at.isoformat()
-    signed = [facts[name] for name in ("number", "code", "interim", "issued_at")]
-    if signed != [number, certificate.code, certificate.interim, issued_at]:
+    columns = [number, certificate.code, certificate.interim, issued_at]
+    if [signed[name] for name in ("number", "code", "interim", "issued_at")] != columns:
         return None
     if keys.code(number, issued_at) != certificate.code or sha256(certificate.content) != certificate.sha256:
         return None
-    return facts if _in_the_ledger(certificate) else None
+    return signed if _in_the_ledger(certificate) else None
 
 
 def _in_the_ledger(certificate):

@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ..models import LedgerEntry
-from . import chain
+from . import chain, events
 
 _AT_ONCE = 500  # SQLite takes no more than 999 parameters in a statement
 
@@ -86,14 +86,27 @@ def _anchor(piece: Any) -> Anchor:
 
 def faults(anchors: Iterable[Anchor]) -> Iterator[tuple[str, str]]:
     """Compare anchors with the ledger; yield ("anchor", a sentence) for each that does not fit, the oldest first."""
-    fitting = None
+    yield from (("anchor", said) for _, said in unfit(anchors))
+
+
+def unfit(anchors: Iterable[Anchor]) -> Iterator[tuple[Anchor, str]]:
+    """Yield each anchor that does not fit the ledger, the oldest first, with a sentence that says how.
+
+    One that a recorded restore lost is known to be gone.
+    """
+    fitting, lost = None, {line for _, restored in restores() for line in restored.anchors}
     for anchor, found in _beside_the_ledger(sorted(anchors)):
         if found == anchor.hash:
             fitting = anchor
-        elif found is None:
-            yield "anchor", _gone(anchor)
-        else:
-            yield "anchor", _another(anchor, fitting)
+        elif str(anchor) not in lost:
+            yield anchor, _gone(anchor) if found is None else _another(anchor, fitting)
+
+
+def restores() -> Iterator[tuple[LedgerEntry, events.Restored]]:
+    """Yield the entries of recorded restores that nobody altered, the oldest first, each with its event."""
+    for entry in LedgerEntry.objects.filter(kind=events.Restored.kind).order_by("sequence"):
+        if isinstance(restored := chain.event_of(entry), events.Restored):
+            yield entry, restored
 
 
 def _beside_the_ledger(anchors: list[Anchor]) -> Iterator[tuple[Anchor, str | None]]:

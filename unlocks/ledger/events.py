@@ -694,6 +694,23 @@ class Imported(Event):
         return f" from {self.source}"
 
 
+@event("restored", "Backup restored", tone="bad")
+class Restored(Event):
+    """An older backup was put back: the entries after `after` up to `upto` are lost, as far as `anchors` tell.
+
+    These are anchors that no longer fit, each as the line of a file.
+    """
+
+    after: int
+    upto: int
+    anchors: list[str]
+    why: str = fact(personal=True, quoted=True)
+
+    @property
+    def rest(self) -> str:
+        return f": ledger entries {self.after + 1:,} to {self.upto:,} were lost"
+
+
 @event("sealed", "History sealed")
 class Sealed(Event):
     tables: dict[str, Any]

@@ -23,6 +23,7 @@ from .links import link_state
 from .pin import issue_pin, link_seen, verify_customer_pin, verify_pin
 from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
+from .restore import record_restore
 from .staff import change_own_password, change_staff
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
 from .unlock import ACTIONS, mark_re_exported, relock, unlock
@@ -58,6 +59,7 @@ __all__ = [
     "receipt_for",
     "record_advice",
     "record_phone_consent",
+    "record_restore",
     "refuse_staff",
     "relock",
     "resend_receipt",

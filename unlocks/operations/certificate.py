@@ -12,6 +12,7 @@ from ..digest import sha256
 from ..ledger import chain, events
 from ..models import Certificate, Consent, UnlockRequest
 from ..rules import Refusal
+from .restore import first_ordinal
 from .verbs import Refused
 
 _ATTEMPTS = 3
@@ -34,7 +35,7 @@ def issue_certificate(consent: Consent, *, by: Actor) -> Certificate:
             return newest
         # Drawn before anything is locked: a long one takes seconds.
         try:
-            drawn = _draw(consent, newest.ordinal + 1 if newest else 1, *before, issued_at=by.act.at)
+            drawn = _draw(consent, _next_ordinal(consent, newest), *before, issued_at=by.act.at)
         except verify_certificate.NotGenuine:
             if _stand(_read(consent.pk)) == before:
                 raise
@@ -51,6 +52,10 @@ def _read(pk: int) -> Consent:
     return Consent.objects.select_related("unlock_request__account", "unlock_request__requester", "terms", *people).get(
         pk=pk
     )
+
+
+def _next_ordinal(consent: Consent, newest: Certificate | None) -> int:
+    return max(newest.ordinal + 1 if newest else 1, first_ordinal(consent))
 
 
 def _stand(consent: Consent) -> tuple[int, bool]:

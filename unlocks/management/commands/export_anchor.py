@@ -47,7 +47,7 @@ class Command(BaseCommand):
             for _, fault in anchors.faults(anchors.read(there)) if there.strip() else ():
                 raise CommandError(
                     f"Nothing was written: {path} holds an anchor that does not fit. {fault} Run “manage.py "
-                    f"verify_audit --anchor {path}”; after a restore that you know of, begin a new file."
+                    f"verify_audit --anchor {path}”; after a restore that you know of, “manage.py record_restore”."
                 )
             with path.open("a") as file:
                 file.write(f"{anchor}\n" if there.endswith("\n") or not there else f"\n{anchor}\n")

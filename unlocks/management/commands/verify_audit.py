@@ -5,7 +5,8 @@ from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
 
 from ...ledger import anchors, chain, seals, verify
-from ...texts.formats import counted
+from ...texts.formats import counted, moment
+from . import anchors_in
 
 NEXT = (
     "What to do now: stop unlocking and keep this database as it is (copy it, change nothing). Then compare it with "
@@ -38,7 +39,7 @@ class Command(BaseCommand):
 
     def handle(self, *args, anchor, **options):
         self._refuse_before_migrate()
-        if found := verify.findings([head for path in anchor for head in self._heads(path)]):
+        if found := verify.findings([head for path in anchor for head in anchors_in(path)]):
             only_guards = all(sentence.startswith(verify.GUARDS) for sentence in found)
             raise CommandError("\n".join([*found, NEXT_FOR_GUARDS if only_guards else NEXT]))
         sequence, head = chain.head()
@@ -46,6 +47,11 @@ class Command(BaseCommand):
             f"The audit holds: ledger intact (head {sequence} {head}), every seal and invariant holds, "
             "every guard is in place."
         )
+        for entry, restored in anchors.restores():
+            self.stdout.write(
+                f"A restore is recorded (entry {entry.sequence}, {moment(entry.at)}): entries {restored.after + 1} to "
+                f"{restored.upto} of an earlier ledger are lost. {restored.why}"
+            )
         if rows := seals.unsealed():
             unsealed = counted(rows, "row", "rows")
             self.stdout.write(f"Not sealed yet: {unsealed} of history and evidence. “manage.py seal_history” does it.")
@@ -59,11 +65,3 @@ class Command(BaseCommand):
             raise CommandError(f"Nothing was checked: the database can't be read ({reason}).", returncode=2) from error
         if behind:
             raise CommandError("Nothing was checked: run migrate first (“manage.py migrate”).", returncode=2)
-
-    def _heads(self, path):
-        try:
-            return anchors.read(path.read_text())
-        except OSError as error:
-            raise CommandError(f"{path} could not be read: {error.strerror}.", returncode=2) from error
-        except (anchors.NotAnchors, UnicodeDecodeError) as error:
-            raise CommandError(f"{path} is not an anchor: {error}.", returncode=2) from error
