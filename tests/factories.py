@@ -94,18 +94,20 @@ def make_account(*, pin=PIN, admin=True, **fields):
     account, by = Account(**{"number": number, "name": f"Account {number}"} | fields), Actor.desk()
     if pin:
         account.pin_hash, account.pin_issued_at = _hash(pin), by.act.at
-    imported(account, by=by)
+    imported(account, *([_contact(account=account)] if admin else []), by=by)
     if pin:
         with transaction.atomic():
             chain.append(events.PinIssued.of(account, to=[]), by=by, account=account)
-    if admin:
-        make_contact(account=account)
     return account
 
 
-def make_contact(*, account, is_admin=True, **fields):
+def make_contact(**fields):
+    return imported(_contact(**fields))
+
+
+def _contact(*, account, is_admin=True, **fields):
     number = next(_numbers)
-    contact = Contact(
+    return Contact(
         **{
             "account": account,
             "name": f"{'Admin' if is_admin else 'Contact'} {number}",
@@ -114,35 +116,11 @@ def make_contact(*, account, is_admin=True, **fields):
         }
         | fields
     )
-    return imported(contact)
 
 
-def make_batch(*, account=None, status="bypassed", items=3, **fields):
+def make_batch(*, items=3, **fields):
     """Make a batch with `items` invoices of 100.00, 200.00, ... An unlocked one comes from `case_unlocked`."""
-    number = fields.pop("number", None) or f"{next(_numbers)}"
-    amounts = [Decimal(100 * (place + 1)) for place in range(items)]
-    batch = Batch(
-        **{
-            "account": account or make_account(),
-            "number": number,
-            "name": f"Invoices {number}",
-            "status": status,
-            "total": sum(amounts, Decimal("0.00")),
-            "item_count": items,
-            "posted_on": None if status == "pending" else date(2026, 5, 1),
-            "bypassed_on": date(2026, 5, 2) if status == "bypassed" else None,
-            "exported_on": date(2026, 5, 3) if status == "exported" else None,
-        }
-        | fields
-    )
-    items = [
-        _item(batch=batch, number=f"INV-{number}-{place}", amount=amount)
-        for place, amount in enumerate(amounts, start=1)
-    ]
-    imported(batch, *items)
-    # Adding items blanks the fingerprint in the database.
-    batch.refresh_from_db()
-    return batch
+    return make_batches(n=1, items=items, **fields)[0]
 
 
 def make_item(*, batch, **fields):
@@ -163,8 +141,33 @@ def _item(*, batch, **fields):
 
 
 def make_batches(*, account=None, n=3, items=1, **fields):
-    account = account or make_account()
-    return [make_batch(account=account, items=items, **fields) for _ in range(n)]
+    account, records = account or make_account(), []
+    for _ in range(n):
+        records += _batch_with_items(items, account=account, **fields)
+    imported(*records)
+    # Read anew: adding items blanks the fingerprint in the database.
+    keys = [record.pk for record in records if isinstance(record, Batch)]
+    return list(Batch.objects.filter(pk__in=keys).order_by("pk"))
+
+
+def _batch_with_items(items, *, status="bypassed", **fields):
+    number = fields.pop("number", None) or f"{next(_numbers)}"
+    amounts = [Decimal(100 * (place + 1)) for place in range(items)]
+    batch = Batch(
+        **{
+            "number": number,
+            "name": f"Invoices {number}",
+            "status": status,
+            "total": sum(amounts, Decimal("0.00")),
+            "item_count": items,
+            "posted_on": None if status == "pending" else date(2026, 5, 1),
+            "bypassed_on": date(2026, 5, 2) if status == "bypassed" else None,
+            "exported_on": date(2026, 5, 3) if status == "exported" else None,
+        }
+        | fields
+    )
+    places = enumerate(amounts, start=1)
+    return [batch, *(_item(batch=batch, number=f"INV-{number}-{place}", amount=amount) for place, amount in places)]
 
 
 def open_case(agent, *, batches=None, account=None, bypass_reason="by_mistake", **fields):
