@@ -459,12 +459,12 @@ TYPED = {
 }
 
 
-@pytest.mark.parametrize("verb", CASE_FORMS)
-def test_an_auditor_changes_nothing(agent, auditor_client, verb):
+def test_an_auditor_changes_nothing(agent, auditor_client):
     case = factories.case_unlocked(agent)
     before = state(case)
-    assert post(auditor_client, case, verb, **TYPED.get(verb, {})).status_code == 403
-    assert state(case) == before
+    for verb in CASE_FORMS:
+        assert post(auditor_client, case, verb, **TYPED.get(verb, {})).status_code == 403, verb
+        assert state(case) == before, verb
 
 
 def test_an_auditor_sees_everything_and_no_form(agent, auditor_client):
