@@ -36,8 +36,18 @@ def _read(facts):
 
 
 @cache
+def pages_of(reader):
+    """Return (text, pieces) of each page."""
+    pages = []
+    for page in reader.pages:
+        found = []
+        text = page.extract_text(visitor_text=lambda *piece, found=found: found.append(piece))
+        pages.append((text, found))
+    return pages
+
+
 def text_of(reader):
-    return [page.extract_text() for page in reader.pages]
+    return [text for text, _ in pages_of(reader)]
 
 
 def bodies(facts):
@@ -52,9 +62,7 @@ def squeezed(text):
 
 def pieces(reader):
     """Yield each piece of text as (page, text, left, right, bottom, font, size)."""
-    for number, page in enumerate(reader.pages, 1):
-        found = []
-        page.extract_text(visitor_text=lambda *piece, found=found: found.append(piece))
+    for number, (_, found) in enumerate(pages_of(reader), 1):
         for text, matrix, line, font, size in found:
             if words := text.strip():
                 name = str(font["/BaseFont"]).partition("+")[2]
