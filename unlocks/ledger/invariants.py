@@ -4,6 +4,7 @@ Used alike by the tests, by `verify_audit` and after a restore.
 """
 
 from collections.abc import Iterator
+from functools import cache
 from typing import Any
 
 from django.apps import apps
@@ -32,6 +33,16 @@ Unlocked, Line = Batch.Status.UNLOCKED, RequestedBatch.Outcome
 
 def offenders() -> Iterator[tuple[str, QuerySet]]:
     """Yield (what is wrong, queryset of the rows that offend), in a fixed order."""
+    for wrong, asked in _once():
+        yield wrong, asked.all()  # never the rows that somebody else read
+
+
+@cache
+def _once() -> list[tuple[str, QuerySet]]:
+    return list(_queries())
+
+
+def _queries() -> Iterator[tuple[str, QuerySet]]:
     unlocked = Batch.objects.filter(status=Unlocked)
     yield (
         "unlocked without an agreed consent of its account for this batch",
