@@ -38,7 +38,7 @@ KEY = "LEDGER_KEY is known or too short: it takes at least 50 characters, 10 of 
     ("name", "value", "said"),
     [
         ("TRIAL", False, []),
-        ("TRIAL", True, [KEY]),
+        ("TRIAL", True, ["UNLOCK_DESK_TRIAL is set: passwords, and keys that are not set, are known to everybody."]),
         ("LEDGER_KEY", PRODUCTION["LEDGER_KEY"][:49], [KEY]),
         ("LEDGER_KEY", "123456789" * 10, [KEY]),
         (

@@ -8,6 +8,7 @@ from django.db.migrations.recorder import MigrationRecorder
 
 from . import evidence
 from .database import guards
+from .ledger import chain
 
 HOUR, LONGEST = timedelta(hours=1), timedelta(days=30)
 
@@ -52,12 +53,25 @@ def desk_has_no_power(app_configs, **kwargs):
 
 
 @register(deploy=True)
+def ledger_key_fits(app_configs, **kwargs):
+    """Refuse a deployment with another LEDGER_KEY than the one that sealed the ledger."""
+    try:
+        chain.fitting_head()
+    except chain.WrongKey as wrong:
+        return [Error(str(wrong), id="unlocks.E007")]
+    except DatabaseError:
+        pass  # said by guards_in_place
+    return []
+
+
+@register(deploy=True)
 def settings_fit_production(app_configs, **kwargs):
     """Refuse a deployment with a key that can be guessed, links without HTTPS, any host name or an absurd duration."""
     flawed = {
-        "LEDGER_KEY is known or too short: it takes at least 50 characters, 10 of them different.": settings.TRIAL
-        or len(settings.LEDGER_KEY) < 50
-        or len(set(settings.LEDGER_KEY)) < 10,
+        "UNLOCK_DESK_TRIAL is set: passwords, and keys that are not set, are known to everybody.": settings.TRIAL,
+        "LEDGER_KEY is known or too short: it takes at least 50 characters, 10 of them different.": (
+            len(settings.LEDGER_KEY) < 50 or len(set(settings.LEDGER_KEY)) < 10
+        ),
         "PUBLIC_URL does not begin with https://, so consent links could be read on their way.": (
             not settings.PUBLIC_URL.startswith("https://")
         ),

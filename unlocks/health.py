@@ -5,6 +5,7 @@ from django.http import JsonResponse
 from django.views.decorators.http import require_safe
 
 from .database import guards
+from .ledger import chain
 from .models import CheckAttempts
 
 
@@ -19,11 +20,12 @@ def answer_health(get_response):
 
 @require_safe
 def health(request):
-    """Say 200 while rows can be written and every guard stands, else 503. Names nothing to a stranger."""
+    """Say 200 while rows can be written, the ledger's key fits and every guard stands, else 503; name nothing."""
     try:
         _write()
+        chain.fitting_head()
         well = not guards.missing()
-    except DatabaseError:
+    except (DatabaseError, chain.WrongKey):
         well = False
     return JsonResponse({"well": well}, status=200 if well else 503, headers={"Cache-Control": "no-store"})
 

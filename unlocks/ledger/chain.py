@@ -27,6 +27,11 @@ from . import events
 from .events import Event
 
 GENESIS = "0" * 64
+WRONG_KEY = (
+    "Ledger entry {sequence}, the newest, does not fit LEDGER_KEY. Either this is not the key that sealed the ledger, "
+    "or the entry was altered. Put the right key into LEDGER_KEY and start the desk again. If it is the right one, "
+    "stop unlocking and run “manage.py verify_audit”."
+)
 BACKWARDS = timedelta(seconds=5)  # how far the clocks of two machines may be apart
 _AT_ONCE = 10_000  # entries a statement: an act on any number of requests stays within some 15 MiB
 _LOCK = 7_014_401  # the advisory lock that orders appends on PostgreSQL; any number nobody else uses
@@ -34,6 +39,10 @@ _LOCK = 7_014_401  # the advisory lock that orders appends on PostgreSQL; any nu
 # What the columns repeat of the two texts.
 _IN_FACTS = ("about", "about_id", "account_id", "act", "at", "kind", "unlock_request_id", "user_id")
 _IN_PERSONAL = ("actor", "ip")
+
+
+class WrongKey(Exception):
+    """The newest entry does not fit LEDGER_KEY; nothing is appended to it. The message says so to who runs the desk."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ def append(
 def append_all(entries: Iterable[Entry], *, by: Actor) -> int:
     """Append entries in one statement (ten thousand at a time), inside the caller's transaction; return how many.
 
-    The chain's lock is taken here, so this comes last in a verb.
+    The chain's lock is taken here, so this comes last in a verb. Raises WrongKey, which rolls the act back.
     """
     connection = connections["default"]
     if not connection.in_atomic_block:
@@ -64,7 +73,7 @@ def append_all(entries: Iterable[Entry], *, by: Actor) -> int:
     with connection.cursor() as cursor:
         if connection.vendor == "postgresql":
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
-        sealed, appended = _sealed(entries, by, *head()), 0
+        sealed, appended = _sealed(entries, by, *fitting_head()), 0
         fields = [field for field in LedgerEntry._meta.concrete_fields if not field.primary_key]
         columns, values = ", ".join(field.attname for field in fields), ", ".join(["%s"] * len(fields))
         while rows := list(islice(sealed, _AT_ONCE)):
@@ -80,6 +89,16 @@ def head() -> tuple[int, str]:
     """Return the sequence and hash of the newest entry; (0, GENESIS) while there is none."""
     newest = LedgerEntry.objects.order_by("-sequence").values_list("sequence", "hash").first()
     return newest or (0, GENESIS)
+
+
+def fitting_head() -> tuple[int, str]:
+    """Return `head`. Raises WrongKey when its entry does not fit LEDGER_KEY; an empty ledger takes any key."""
+    newest = LedgerEntry.objects.order_by("-sequence").first()
+    if newest is None:
+        return 0, GENESIS
+    if not fits(newest):
+        raise WrongKey(WRONG_KEY.format(sequence=newest.sequence))
+    return newest.sequence, newest.hash
 
 
 def _sealed(entries: Iterable[Entry], by: Actor, sequence: int, previous: str) -> Iterator[dict[str, Any]]:

@@ -60,7 +60,8 @@ def verify_customer_pin(link: ConsentLink, *, pin: str, by: Actor) -> None:
 
 
 def _try(account: Account, pin: str, *, unlock_request: UnlockRequest, by: Actor) -> None:
-    """Take a try and judge it. Raises Refused with the try kept."""
+    """Take a try and judge it. Raises Refused with the try kept, and WrongKey before: then no PIN is right."""
+    chain.fitting_head()
     if not _take_attempt(account):
         with transaction.atomic():
             chain.append(events.PinLocked(), by=by, unlock_request=unlock_request)

@@ -58,6 +58,12 @@ class Command(BaseCommand):
         parser.add_argument("--who", action="store_true", help="only say it again, with a fresh consent link")
 
     def handle(self, *args, **options):
+        try:
+            self._handle()
+        except chain.WrongKey as wrong:
+            raise CommandError(f"Nothing was recorded. {wrong}") from wrong
+
+    def _handle(self):
         if not settings.TRIAL:
             raise CommandError(
                 "Sample data has passwords that everybody knows: it is for the trial run only (make run)."
@@ -71,12 +77,12 @@ class Command(BaseCommand):
         self._say()
 
     def _load(self):
-        for username, (group, password) in USERS.items():
-            user = get_user_model().objects.create_user(username, password=password, is_staff=True)
-            user.groups.add(Group.objects.get(name=group))
-        get_user_model().objects.create_superuser("admin", password="unlock-as-admin")  # noqa: S106
         self.draw, self.desk = Random(20261101), Actor.desk()  # noqa: S311
         with transaction.atomic():
+            for username, (group, password) in USERS.items():
+                user = get_user_model().objects.create_user(username, password=password, is_staff=True)
+                user.groups.add(Group.objects.get(name=group))
+            get_user_model().objects.create_superuser("admin", password="unlock-as-admin")  # noqa: S106
             accounts = [self._account(*row) for row in ACCOUNTS]
             chain.append(events.Imported(source="the sample data"), by=self.desk)
             for account in accounts:

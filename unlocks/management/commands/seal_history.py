@@ -2,7 +2,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.db import OperationalError
 
 from ...actors import Actor
-from ...ledger import seals
+from ...ledger import chain, seals
 from ...texts.formats import counted
 
 
@@ -19,5 +19,7 @@ class Command(BaseCommand):
             raise CommandError(
                 f"Nothing was sealed: the database was busy ({' '.join(str(error).split())}). Run it again."
             ) from error
+        except chain.WrongKey as wrong:
+            raise CommandError(f"Nothing was sealed. {wrong}") from wrong
         sealed = f"Sealed {counted(rows, 'row', 'rows')} of history and evidence."
         self.stdout.write(sealed if rows else "Nothing new to seal.")
