@@ -58,7 +58,7 @@ OUTCOME = (
     "act made of it."
 )
 UNTOLD = "History in unlocks_historical{0}, row {{{1}}}: no ledger entry tells of its act."
-LOST = "History in unlocks_historicalbatch: 1 row of the act of ledger entry {{{0}}} should be there, and 0 are."
+LOST = "History in unlocks_historicalbatch: 2 rows of the act of ledger entry {{{0}}} should be there, and {1} are."
 OTHER = (
     "History in unlocks_historicalbatch, row {historicalbatch_second}: ledger entry {second_imported} tells of another "
     "person, address or time."
@@ -547,6 +547,7 @@ TAMPERINGS = [
         "DELETE FROM unlocks_ledgerentry WHERE sequence = 1",
         "Ledger entry 1 is missing: entry 2 comes next.",
         "History in unlocks_historicalaccount: 0 rows of the act of ledger entry 2 should be there, and 1 are.",
+        "History in unlocks_historicalcontact: 0 rows of the act of ledger entry 2 should be there, and 1 are.",
     ),
     tampering(
         "entry_deleted",
@@ -640,7 +641,7 @@ TAMPERINGS = [
         "sealed_history_deleted",
         "DELETE FROM unlocks_historicalbatch WHERE history_id = {historicalbatch_second}",
         SEALED.format("History", "historicalbatch", "lost 1 row", "{historicalbatch_second}"),
-        LOST.format("second_imported"),
+        LOST.format("second_imported", 1),
     ),
     tampering(
         "sealed_history_swapped", history_swapped, SEALED.format("History", "historicalbatch", "was altered", "1")
@@ -654,7 +655,7 @@ TAMPERINGS = [
         "history_emptied",
         "DELETE FROM unlocks_historicalbatch",
         SEALED.format("History", "historicalbatch", "lost {historicalbatch_rows} rows", "1"),
-        LOST.format("first_imported") + " {acts_on_batches} more like it.",
+        LOST.format("first_imported", 0) + " {acts_on_batches} more like it.",
         UNLOCKED_BY_NOBODY,
         "Batch {done_number} (id {done_batch}): batch: the newest history row tells something else. "
         "{batches_less_one} more like it.",
@@ -667,7 +668,7 @@ TAMPERINGS = [
     tampering(
         "newest_history_deleted",
         "DELETE FROM unlocks_historicalbatch WHERE history_id = {historicalbatch_newest}",
-        LOST.format("last_imported"),
+        LOST.format("last_imported", 1),
         "Batch {newest_number} (id {newest_batch}): batch: the newest history row tells something else.",
     ),
     tampering(
@@ -1142,7 +1143,7 @@ def test_the_same_shows_once_a_seal_covers_it(scene, taken_back, statements):
 def test_faults_of_every_kind_are_told_in_one_run_and_the_advice_once(scene, taken_back):
     n = scene.numbers
     act = Contact.history.get(history_id=n["historicalcontact_first"]).history_act
-    made = LedgerEntry.objects.get(act=act).sequence
+    made = LedgerEntry.objects.get(act=act, kind="imported").sequence
     with owning_the_database():
         for statement in (
             on_the_note("facts = 'x'"),
