@@ -118,6 +118,17 @@ def _contact(*, account, is_admin=True, **fields):
     )
 
 
+def enter_contact(*, account, by, is_admin=True, **fields):
+    """Have `by` type in a contact, as on the account's page: it counts once someone else has confirmed it."""
+    number = next(_numbers)
+    typed = {"name": f"Typed {number}", "email": f"typed-{number}@customer.example", "is_admin": is_admin} | fields
+    return operations.save_record(Contact(account=account, **typed), by=acting(by))
+
+
+def confirm(contact, by):
+    return operations.confirm_contact(contact, address=contact.email, how="Called the number on file", by=acting(by))
+
+
 def make_batch(*, items=3, **fields):
     """Make a batch with `items` invoices of 100.00, 200.00, ... An unlocked one comes from `case_unlocked`."""
     return make_batches(n=1, items=items, **fields)[0]

@@ -8,8 +8,9 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tests.attacks import make_scene, write
-from tests.factories import Case, acting, make_account, make_batches
+from tests.factories import Case, acting, confirm, enter_contact, make_account, make_batches
 from unlocks import history, operations
+from unlocks.actors import Actor
 from unlocks.models import Batch, ConsentWithdrawal, Contact, RequestedBatch
 from unlocks.rules import Refusal, eligible, entered_by, has_possible_duplicates, judged, judged_unlocked, sentence
 
@@ -130,24 +131,45 @@ def test_an_export_id_is_a_red_flag(scene):
 
 @pytest.fixture
 def contact(scene):
-    contact = Contact(account=scene.home, name="Ann", email="ann@customer.example", is_admin=False)
-    return history.save(contact, by=acting(scene.second))
+    return enter_contact(account=scene.home, by=scene.manager, is_admin=False)
+
+
+def changed(contact, by, **fields):
+    for name, value in fields.items():
+        setattr(contact, name, value)
+    operations.save_record(contact, by=acting(by))
 
 
 def entered(contact, scene):
-    return [entered_by(contact, user) for user in (scene.second, scene.agent, scene.manager)]
+    return [entered_by(user).filter(id=contact.pk).exists() for user in (scene.manager, scene.superuser, scene.agent)]
 
 
 def test_whoever_made_a_contact_entered_it(contact, scene):
     assert entered(contact, scene) == [True, False, False]
+    assert not entered_by(scene.manager).filter(id=scene.ready.admin.pk).exists()
 
 
-@pytest.mark.parametrize("changed", [{"email": "other@customer.example"}, {"is_admin": True}])
-def test_whoever_changed_address_or_standing_entered_it_and_so_did_those_before(contact, scene, changed):
-    history.update(Contact.objects.filter(pk=contact.pk), by=acting(scene.agent), **changed)
+@pytest.mark.parametrize("fields", [{"email": "other@customer.example"}, {"is_admin": True}])
+def test_whoever_changed_the_address_or_made_an_admin_entered_it_and_so_did_those_before(contact, scene, fields):
+    changed(contact, scene.superuser, **fields)
     assert entered(contact, scene) == [True, True, False]
 
 
-def test_whoever_changed_something_else_did_not_enter_it(contact, scene):
-    history.update(Contact.objects.filter(pk=contact.pk), by=acting(scene.agent), name="Anna", phone="555-0100")
+def test_whoever_changed_something_else_or_confirmed_it_did_not_enter_it(contact, scene):
+    changed(contact, scene.superuser, name="Anna", phone="555-0100")
+    changed(contact, scene.manager, is_admin=True)
+    confirm(contact, scene.agent)
+    changed(contact, scene.superuser, is_admin=False)
     assert entered(contact, scene) == [True, False, False]
+
+
+def test_whoever_entered_the_customers_address_does_not_unlock(scene):
+    admin = scene.ready.admin
+    changed(admin, scene.manager, email="other@customer.example")
+    # Whoever changes it later: a product's import, too.
+    history.update(
+        Contact.objects.filter(pk=admin.pk), by=Actor.desk(), email="right@customer.example", entered_by=None
+    )
+    assert refusals(scene.ready.batch, by=scene.manager) == [Refusal.OWN_CUSTOMERS_ADDRESS]
+    assert refusals(scene.ready.batch, by=scene.agent) == [""]
+    assert refusals(scene.neighbour.batch, by=scene.manager) == [""]

@@ -6,6 +6,7 @@ from django.contrib.auth.models import Group, Permission
 AGENT = {
     "open_request",
     "verify_pin",
+    "confirm_contact",
     "send_consent_link",
     "record_phone_consent",
     "withdraw_consent",

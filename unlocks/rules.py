@@ -67,6 +67,11 @@ class Refusal(TextChoices):
         "You were shown a consent link of this request or typed a PIN for it, so another person has to unlock "
         "({unlock_request}).",
     )
+    OWN_CUSTOMERS_ADDRESS = (
+        "own_customers_address",
+        "You entered the address of the contact who consented, or made them an Admin, so another person has to unlock "
+        "({unlock_request}).",
+    )
     NOT_UNLOCKED = "not_unlocked", "Not unlocked."
 
     # About a request, a PIN, a link or terms, not about one batch.
@@ -75,8 +80,18 @@ class Refusal(TextChoices):
     NOT_AN_ADMIN = "not_an_admin", "{name} is not an Admin of the account. {admins}"
     OWN_CONTACT = (
         "own_contact",
-        "You entered or changed the contact {name} yourself, so another person has to do this. "
+        "You entered the address of {name} yourself, or made them an Admin, so another person has to do this. "
         "That way, no one on staff can make up a customer.",
+    )
+    NOT_CONFIRMED = (
+        "not_confirmed",
+        "The address of {name} has not been confirmed by a second person yet, so it does not count. Anyone may confirm "
+        "it on the page of the contact, except whoever entered it.",
+    )
+    NO_HOW = "no_how", "Say how you know that the address is right. It stays with the record."
+    ADDRESS_CHANGED = (
+        "address_changed",
+        "{actor} changed the address of {name} meanwhile: it is {email} now. Nothing was confirmed. Check the new one.",
     )
     NOT_AN_AGENT = "not_an_agent", "{name} can't work on unlock requests. Choose an agent or a manager."
     CLOSED = "closed", "{unlock_request} is closed and can no longer be changed. Open a new request instead."
@@ -157,7 +172,7 @@ class Refusal(TextChoices):
 
 
 # What a colleague may do all the same.
-BY_ANOTHER_PERSON = (Refusal.OWN_RECORDING, Refusal.OWN_CUSTOMER)
+BY_ANOTHER_PERSON = (Refusal.OWN_RECORDING, Refusal.OWN_CUSTOMER, Refusal.OWN_CUSTOMERS_ADDRESS)
 
 # Subqueries, not joins: PostgreSQL plans at most eight joined tables well, and would otherwise judge every batch.
 _INACTIVE = Exists(Account.objects.filter(pk=OuterRef("account"), active=False))
@@ -215,6 +230,7 @@ def judged(batches: QuerySet[Batch], *, by: User, at: datetime | None = None) ->
             When(~Q(fingerprint=F("line__consented__fingerprint")), then=Value(Refusal.CHANGED)),
             When(line__consented__consent__recorded_by=by, then=Value(Refusal.OWN_RECORDING)),
             When(_could_have_agreed(by), then=Value(Refusal.OWN_CUSTOMER)),
+            When(line__consented__consent__contact__in=entered_by(by), then=Value(Refusal.OWN_CUSTOMERS_ADDRESS)),
         ),
         open_request=F("line__unlock_request_id"),
     )
@@ -248,18 +264,17 @@ def short_name(code: str) -> str:
     return known.replace("_", " ").capitalize()
 
 
-def entered_by(contact: Contact, user: User) -> bool:
-    """Return whether `user` ever entered a contact's address, or made it an Admin or not.
+def entered_by(user: User) -> QuerySet[Any]:
+    """Return the keys of the contacts whose address `user` ever entered, or that they made an Admin.
 
-    Then someone else has to send links and PINs, whoever changes the contact later.
+    Someone else has to confirm them, send them links and PINs and unlock, whoever changes them later.
     """
-    previous = None
-    for row in contact.history.order_by("history_id"):
-        recorded = (row.email, row.is_admin)
-        if recorded != previous and row.history_user_id == user.pk:
-            return True
-        previous = recorded
-    return False
+    return Contact.history.filter(entered_by=user).values("id")
+
+
+def to_be_confirmed(changed: dict[str, Any]) -> bool:
+    """Say whether a contact, changed like this ({field: [old, new]}), counts only once it is confirmed."""
+    return "email" in changed or changed.get("is_admin", [None, False])[1]
 
 
 def has_possible_duplicates() -> Exists:

@@ -126,6 +126,7 @@ def test_what_happened_reads_as_a_sentence(kind):
 def test_what_someone_wrote_is_quoted():
     quoting = {kind for kind, cls in events.KINDS.items() if sample(cls).quote}
     writing = {"opened", "note", "closed", "declined", "withdrawn", "unlocked", "relocked", "re_exported", "restored"}
+    writing.add("contact_confirmed")
     assert quoting == writing
 
 

@@ -15,7 +15,9 @@ from tests.factories import (
     case_awaiting,
     case_consented,
     case_unlocked,
+    confirm,
     customer,
+    enter_contact,
     make_account,
     make_contact,
     open_case,
@@ -102,14 +104,16 @@ def test_link_goes_to_admins_of_the_account_only(agent):
             operations.send_consent_link(case.unlock_request, contact=contact, by=acting(agent))
 
 
-def test_link_goes_to_no_contact_that_one_made_up(agent, second_agent):
+def test_link_goes_to_no_contact_that_one_made_up(agent, second_agent, manager):
     case = advised(agent)
-    made_up = history.save(
-        Contact(account=case.account, name="Made up", email="x@customer.example", is_admin=True), by=acting(agent)
-    )
+    made_up = enter_contact(account=case.account, by=manager)
+    for by in (manager, agent):
+        with refused(Refusal.NOT_CONFIRMED):
+            operations.send_consent_link(case.unlock_request, contact=made_up, by=acting(by))
+    confirm(made_up, second_agent)
     with refused(Refusal.OWN_CONTACT):
-        operations.send_consent_link(case.unlock_request, contact=made_up, by=acting(agent))
-    operations.send_consent_link(case.unlock_request, contact=made_up, by=acting(second_agent))
+        operations.send_consent_link(case.unlock_request, contact=made_up, by=acting(manager))
+    assert operations.send_consent_link(case.unlock_request, contact=made_up, by=acting(agent)).sent_to == made_up
 
 
 def test_no_link_for_an_account_without_pin(agent):

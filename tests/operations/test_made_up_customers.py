@@ -1,5 +1,6 @@
 """Staff can not agree for a customer: by no contact of their own making, nor with PIN and link in one hand."""
 
+import re
 from contextlib import suppress
 
 import pytest
@@ -10,13 +11,16 @@ from tests.factories import (
     agree,
     case_awaiting,
     case_consented,
+    confirm,
     customer,
+    enter_contact,
     make_account,
+    make_batches,
     make_contact,
     open_case,
 )
-from unlocks import history, operations
-from unlocks.models import Consent, ConsentLink
+from unlocks import operations
+from unlocks.models import Batch, Consent, ConsentLink
 from unlocks.operations import Refused
 from unlocks.rules import Refusal
 from unlocks.texts.shown import shown_text
@@ -30,14 +34,16 @@ def advised(agent, **fields):
     return case
 
 
-def test_whoever_entered_an_admin_sends_no_link_and_issues_no_pin(agent, manager):
+def test_whoever_entered_an_admin_sends_no_link_and_issues_no_pin(agent, manager, superuser):
     case = advised(agent)
     forged = make_contact(account=case.account)
     forged.email = "manager@vendor.example"
-    history.save(forged, by=acting(manager))
-    # Another's harmless change does not wash that off, and the link would go to the real Admin.
-    forged.phone = "1"
-    history.save(forged, by=acting(agent))
+    operations.save_record(forged, by=acting(manager))
+    # Neither a second person nor another address wash that off, and the link would go to the real Admin.
+    confirm(forged, agent)
+    forged.refresh_from_db()
+    forged.email = "other@vendor.example"
+    operations.save_record(forged, by=acting(superuser))
 
     with pytest.raises(Refused) as link:
         operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(manager))
@@ -48,10 +54,67 @@ def test_whoever_entered_an_admin_sends_no_link_and_issues_no_pin(agent, manager
     assert ConsentLink.objects.count() == 0
 
 
+def test_a_manager_who_makes_up_a_customer_gets_nowhere(
+    agent, second_agent, manager, superuser, mailoutbox, django_capture_on_commit_callbacks
+):
+    """The manager knows what their own mailbox gets, and the others do what a customer asks for, as on any day."""
+
+    def refused(call, by, *args, **kwargs):
+        with django_capture_on_commit_callbacks(execute=True), pytest.raises(Refused) as caught:
+            call(*args, **kwargs, by=acting(by))
+        return caught.value.code
+
+    def done(call, by, *args, **kwargs):
+        with django_capture_on_commit_callbacks(execute=True):
+            return call(*args, **kwargs, by=acting(by))
+
+    account = make_account()
+    batches = make_batches(account=account, n=2)
+    with django_capture_on_commit_callbacks(execute=True):
+        own = enter_contact(account=account, by=manager, name="Pat Example", email="manager@vendor.example")
+
+    # The real Admin reads of it, and whoever opens a case in its name is told that it does not count.
+    assert [mail.to for mail in mailoutbox] == [[account.contacts.confirmed_admins().get().email]]
+    assert "Pat Example, manager@vendor.example" in mailoutbox[0].body
+    asked = {"account": account, "requester": own, "channel": "phone", "bypass_reason": "by_mistake", "reason": "."}
+    asked["batches"] = Batch.objects.filter(account=account)
+    assert refused(operations.open_request, manager, **asked) == Refusal.NOT_CONFIRMED
+    assert refused(operations.open_request, agent, **asked) == Refusal.NOT_CONFIRMED
+
+    # In the name of the real Admin it goes on as far as the link, which goes to that Admin alone, as any new PIN does.
+    case = done(operations.open_request, manager, **asked | {"requester": account.contacts.confirmed_admins().get()})
+    done(operations.record_advice, manager, case, advice="wants_export")
+    done(operations.assign, manager, case, to=agent)
+    assert refused(operations.send_consent_link, agent, case, contact=own) == Refusal.NOT_CONFIRMED
+    assert refused(operations.send_consent_link, manager, case, contact=own) == Refusal.NOT_CONFIRMED
+    assert refused(operations.send_consent_link, manager, case, contact=case.requester) == Refusal.OWN_CONTACT
+    assert refused(operations.issue_pin, manager, account) == Refusal.OWN_CONTACT
+    done(operations.issue_pin, superuser, account)
+    assert "manager@vendor.example" not in [address for mail in mailoutbox for address in mail.to]
+
+    # Not even somebody who confirms without looking is enough: it takes three who were all deceived.
+    own_address = {"address": own.email, "how": "They say so"}
+    assert refused(operations.confirm_contact, manager, own, **own_address) == Refusal.OWN_CONTACT
+    done(operations.confirm_contact, second_agent, own, **own_address)
+    assert refused(operations.send_consent_link, manager, case, contact=own) == Refusal.OWN_CONTACT
+    assert refused(operations.issue_pin, manager, account) == Refusal.OWN_CONTACT
+    done(operations.issue_pin, superuser, account)
+    pin = re.search(r"^\d{6}$", mailoutbox[-1].body, re.MULTILINE)[0]
+    link = done(operations.send_consent_link, agent, case, contact=own)
+    by = customer(own)
+    operations.open_consent_link(link, by=by)
+    operations.verify_customer_pin(link, pin=pin, by=by)
+    operations.give_consent(link, name="Pat Example", role="Owner", shown=shown_text(link), by=by)
+    rows = Batch.objects.filter(pk__in=[batch.pk for batch in batches])
+    verdicts = operations.unlock(rows, by=acting(manager)).verdicts
+    assert set(verdicts.values_list("refusal", flat=True)) == {Refusal.OWN_CUSTOMERS_ADDRESS}
+    assert not Batch.objects.filter(status="unlocked").exists()
+
+
 def test_whoever_changed_only_the_phone_may(agent, manager):
     case = advised(agent)
     case.admin.phone = "1"
-    history.save(case.admin, by=acting(manager))
+    operations.save_record(case.admin, by=acting(manager))
 
     assert operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(manager))
 
@@ -154,7 +217,7 @@ def test_a_pin_issued_meanwhile_ends_what_the_old_one_verified(agent, manager):
 def test_a_link_sent_to_an_old_address_is_dead(agent, manager):
     case = case_awaiting(agent)
     case.admin.email = "right@customer.example"
-    history.save(case.admin, by=acting(manager))
+    operations.save_record(case.admin, by=acting(manager))
 
     assert operations.link_state(operations.link_for(case.token)) == "revoked"
 

@@ -16,6 +16,7 @@ from tests.factories import (
     case_recorded_by_phone,
     case_unlocked,
     customer,
+    enter_contact,
     make_account,
     make_contact,
     open_case,
@@ -236,9 +237,16 @@ def test_goes_to_an_admin_of_the_account(agent):
 def test_not_for_a_contact_of_ones_own_making(agent, manager):
     case = verified(manager)
     case.admin.email = "made-up@example.com"
-    history.save(case.admin, by=acting(manager))
+    operations.save_record(case.admin, by=acting(manager))
     with refused(Refusal.OWN_CONTACT):
         asked_on_the_phone(case, manager)
+
+
+def test_not_for_an_admin_whom_nobody_confirmed(agent, manager):
+    case = verified(agent)
+    typed = enter_contact(account=case.account, by=manager)
+    with refused(Refusal.NOT_CONFIRMED):
+        asked_on_the_phone(case, agent, contact=typed)
 
 
 def test_what_was_read_out_must_still_hold(agent):

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.factories import acting, case_awaiting, case_consented, case_recorded_by_phone, customer
+from tests.factories import acting, case_awaiting, case_consented, case_recorded_by_phone, confirm, customer
 from tests.operations import kinds, only_for, recorded, refused
 from unlocks import history, operations
 from unlocks.actors import Actor
@@ -53,7 +53,10 @@ def test_goes_to_the_address_that_is_on_file_now(agent, resend):
 def test_not_to_an_address_that_one_changed_oneself(manager, agent):
     case = case_consented(agent)
     case.admin.email = "mine@example.com"
-    history.save(case.admin, by=acting(manager))
+    operations.save_record(case.admin, by=acting(manager))
+    with refused(Refusal.NOT_CONFIRMED):
+        operations.resend_receipt(case.consent, by=acting(agent))
+    confirm(case.admin, agent)
     with refused(Refusal.OWN_CONTACT):
         operations.resend_receipt(case.consent, by=acting(manager))
 

@@ -310,6 +310,7 @@ EMAILS = {
     "declined": "the receipt of the refusal",
     "withdrawn": "the confirmation of the withdrawal",
     "new_pin": "a new PIN",
+    "admin_entered": "the notice of a new Admin address",
 }
 
 
@@ -636,6 +637,23 @@ class AccountChanged(_Changed):
 @event("contact_changed", "Contact changed", tone="wait", about=Contact)
 class ContactChanged(_Changed):
     pass
+
+
+@event(
+    "contact_confirmed",
+    "Admin address confirmed",
+    tone="good",
+    about=Contact,
+    required=Q(confirmed_by__isnull=False),
+)
+class ContactConfirmed(Event):
+    to: str = fact(personal=True)
+    name: str = fact(personal=True)
+    how: str = fact(personal=True, quoted=True)
+
+    @property
+    def rest(self) -> str:
+        return f": {self.name} <{self.to}>"
 
 
 @event("staff_changed", "Staff account changed", tone="wait", about=User)

@@ -20,6 +20,7 @@ from ..models import (
     Consent,
     ConsentedBatch,
     ConsentLink,
+    Contact,
     LedgerEntry,
     RequestedBatch,
     UnlockRequest,
@@ -62,6 +63,10 @@ def _queries() -> Iterator[tuple[str, QuerySet]]:
     yield "unlocked by a person who was shown a consent link of the request", unlocked.filter(Exists(seen))
     tried = LedgerEntry.objects.filter(**of_its_request, kind__in=PIN_TRIES, user=OuterRef("unlocked_by"))
     yield "unlocked by a person who typed a PIN for the request", unlocked.filter(Exists(tried))
+    entered = Contact.history.filter(id=OuterRef("grant__consent__contact"), entered_by=OuterRef("unlocked_by"))
+    yield "unlocked by a person who entered the address of the contact who consented", unlocked.filter(Exists(entered))
+    by_themselves = Contact.history.filter(id=OuterRef("pk"), entered_by=OuterRef("confirmed_by"))
+    yield "its address was confirmed by a person who entered it", Contact.objects.filter(Exists(by_themselves))
     yield (
         "unlocked, but no open request shows it",
         unlocked.exclude(

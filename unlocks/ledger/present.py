@@ -10,7 +10,8 @@ from django.db.models import F, Model
 
 from .. import pins, roles
 from ..digest import sha256
-from ..models import Account, ConsentLink, ConsentTerms, LedgerEntry, UnlockRequest
+from ..models import Account, ConsentLink, ConsentTerms, Contact, LedgerEntry, UnlockRequest
+from ..rules import to_be_confirmed
 from . import chain, events
 
 _AT_ONCE = 500  # SQLite takes no more than 999 parameters in a statement
@@ -20,6 +21,7 @@ _KINDS = (
     events.StaffChanged,
     events.AccountChanged,
     events.ContactChanged,
+    events.ContactConfirmed,
     events.TermsDrafted,
     events.Opened,
     events.Assigned,
@@ -79,6 +81,13 @@ class _Told:
             case events.StaffChanged() | events.AccountChanged() | events.ContactChanged():
                 changed = {name: change[1] for name, change in event.changed.items() if name != "password"}
                 self.tell(entry, event.about, event.about_id, **changed)
+                if isinstance(event, events.ContactChanged) and to_be_confirmed(event.changed):
+                    entered = {"entered_by_id": entry.user_id, "entered_at": entry.at}
+                    unconfirmed = {"confirmed_by_id": None, "confirmed_at": None, "confirmed_how": ""}
+                    self.tell(entry, Contact, event.about_id, **entered, **unconfirmed)
+            case events.ContactConfirmed():
+                confirmed = {"confirmed_by_id": entry.user_id, "confirmed_at": entry.at, "confirmed_how": event.how}
+                self.tell(entry, Contact, event.about_id, **confirmed)
             case events.TermsDrafted():
                 drafted = {"title": event.title, "text": event.sha256}
                 by = {"drafted_by_id": entry.user_id, "drafted_at": entry.at}

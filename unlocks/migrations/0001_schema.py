@@ -4,6 +4,7 @@ import uuid
 
 import django.db.models.deletion
 import django.db.models.functions.text
+import django.utils.timezone
 import simple_history.models
 from django.conf import settings
 from django.db import migrations, models
@@ -477,14 +478,48 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "entered_at",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now, editable=False, verbose_name="on file since"
+                    ),
+                ),
+                ("confirmed_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "confirmed_how",
+                    models.CharField(blank=True, editable=False, max_length=200, verbose_name="how confirmed"),
+                ),
+                (
                     "account",
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.PROTECT, related_name="contacts", to="unlocks.account"
                     ),
                 ),
+                (
+                    "confirmed_by",
+                    models.ForeignKey(
+                        blank=True,
+                        editable=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "entered_by",
+                    models.ForeignKey(
+                        blank=True,
+                        editable=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
             ],
             options={
                 "ordering": ["-is_admin", "name"],
+                "permissions": [("confirm_contact", "Can confirm the address of an Admin that someone else entered")],
             },
         ),
         migrations.AddField(
@@ -730,6 +765,17 @@ class Migration(migrations.Migration):
                         verbose_name="Admin",
                     ),
                 ),
+                (
+                    "entered_at",
+                    models.DateTimeField(
+                        default=django.utils.timezone.now, editable=False, verbose_name="on file since"
+                    ),
+                ),
+                ("confirmed_at", models.DateTimeField(blank=True, editable=False, null=True)),
+                (
+                    "confirmed_how",
+                    models.CharField(blank=True, editable=False, max_length=200, verbose_name="how confirmed"),
+                ),
                 ("history_id", models.BigAutoField(editable=False, primary_key=True, serialize=False)),
                 ("history_date", models.DateTimeField()),
                 ("history_change_reason", models.TextField(null=True)),
@@ -747,6 +793,31 @@ class Migration(migrations.Migration):
                         on_delete=django.db.models.deletion.DO_NOTHING,
                         related_name="+",
                         to="unlocks.account",
+                    ),
+                ),
+                (
+                    "confirmed_by",
+                    models.ForeignKey(
+                        blank=True,
+                        db_constraint=False,
+                        db_index=False,
+                        editable=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "entered_by",
+                    models.ForeignKey(
+                        blank=True,
+                        db_constraint=False,
+                        editable=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
                     ),
                 ),
                 (
@@ -1559,6 +1630,24 @@ class Migration(migrations.Migration):
                 condition=models.Q(("email", django.db.models.functions.text.Lower("email"))),
                 name="unlocks_contact_email_small",
                 violation_error_message="An address is kept in small letters.",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="contact",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("confirmed_at__isnull", True), ("confirmed_by__isnull", True), ("confirmed_how", "")),
+                    models.Q(
+                        ("confirmed_at__isnull", False),
+                        ("confirmed_by__isnull", False),
+                        ("entered_by__isnull", False),
+                        models.Q(("confirmed_by", models.F("entered_by")), _negated=True),
+                        models.Q(("confirmed_how", ""), _negated=True),
+                    ),
+                    _connector="OR",
+                ),
+                name="unlocks_contact_confirmed_by_another",
+                violation_error_message="An address is confirmed by another person than who entered it, who says how.",
             ),
         ),
         migrations.AddIndex(

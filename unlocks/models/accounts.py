@@ -1,3 +1,6 @@
+from typing import Self
+
+from django.conf import settings
 from django.db import models
 from django.db.models import F, Q, Value
 from django.db.models.functions import Lower, Replace, Upper
@@ -60,8 +63,18 @@ class Account(models.Model):
         return ""
 
 
+class ContactQuerySet(models.QuerySet["Contact"]):
+    def confirmed_admins(self) -> Self:
+        """Leave the Admins that links and PINs go to, who can ask for an unlock and consent to it."""
+        return self.filter(Q(entered_by=None) | Q(confirmed_by__isnull=False), is_admin=True)
+
+
 class Contact(models.Model):
-    """A person of an account. Consent links and PINs are sent to Admin contacts only."""
+    """A person of an account. Consent links and PINs are sent to Admins whose address is confirmed.
+
+    `entered_by` is who typed the address, or made the contact an Admin; None: it came from the product, the system of
+    record, and counts at once. Any other one counts once a second person has confirmed it and said how.
+    """
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="contacts")
     name = models.CharField(max_length=200)
@@ -71,10 +84,23 @@ class Contact(models.Model):
         "Admin", default=False, help_text="Only an Admin of the account can ask for an unlock and consent to it."
     )
 
-    history = Tracked(no_db_index=["account"])
+    entered_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, editable=False, related_name="+"
+    )
+    entered_at = models.DateTimeField("on file since", default=timezone.now, editable=False)
+    confirmed_by = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, editable=False, related_name="+"
+    )
+    confirmed_at = models.DateTimeField(null=True, blank=True, editable=False)
+    confirmed_how = models.CharField("how confirmed", max_length=200, blank=True, editable=False)
+
+    objects = ContactQuerySet.as_manager()
+    # Not `entered_by`: whoever unlocks is asked for all contacts that they ever entered.
+    history = Tracked(no_db_index=["account", "confirmed_by"])
 
     class Meta:
         ordering = ["-is_admin", "name"]
+        permissions = [("confirm_contact", "Can confirm the address of an Admin that someone else entered")]
         constraints = [
             models.UniqueConstraint(
                 fields=["account", "email"],
@@ -86,7 +112,23 @@ class Contact(models.Model):
                 name="unlocks_contact_email_small",
                 violation_error_message="An address is kept in small letters.",
             ),
+            models.CheckConstraint(
+                condition=Q(confirmed_by__isnull=True, confirmed_at__isnull=True, confirmed_how="")
+                | Q(confirmed_by__isnull=False, confirmed_at__isnull=False, entered_by__isnull=False)
+                & ~Q(confirmed_by=F("entered_by"))
+                & ~Q(confirmed_how=""),
+                name="unlocks_contact_confirmed_by_another",
+                violation_error_message="An address is confirmed by another person than who entered it, who says how.",
+            ),
         ]
 
     def __str__(self) -> str:
         return f"{self.name} <{self.email}>"
+
+    @property
+    def is_confirmed(self) -> bool:
+        return self.entered_by_id is None or self.confirmed_by_id is not None
+
+    @property
+    def is_confirmed_admin(self) -> bool:
+        return self.is_admin and self.is_confirmed

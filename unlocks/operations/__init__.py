@@ -5,7 +5,7 @@ ledger, in this order), asks the rules, writes, and records history and ledger. 
 Refused with nothing written, except that a PIN try is kept whatever comes of it.
 """
 
-from .accounts import hold, last_changed_by, save_record
+from .accounts import confirm_contact, hold, last_changed_by, save_record
 from .certificate import issue_certificate
 from .consent import (
     decline_consent,
@@ -27,7 +27,7 @@ from .restore import record_restore
 from .staff import change_own_password, change_staff
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
 from .unlock import ACTIONS, mark_re_exported, relock, unlock
-from .verbs import Refused
+from .verbs import Refused, own_contact
 from .withdrawal import withdraw_consent, withdraw_own_consent
 
 __all__ = [
@@ -39,6 +39,7 @@ __all__ = [
     "change_own_password",
     "change_staff",
     "close_request",
+    "confirm_contact",
     "decline_consent",
     "draft_terms",
     "edit_terms",
@@ -55,6 +56,7 @@ __all__ = [
     "obstacle_to_publishing",
     "open_consent_link",
     "open_request",
+    "own_contact",
     "publish_terms",
     "receipt_for",
     "record_advice",

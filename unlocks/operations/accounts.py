@@ -1,4 +1,4 @@
-"""Accounts and contacts as staff type them."""
+"""Accounts and contacts as staff type them, and the second person who confirms an Admin's address."""
 
 from typing import Any, TypeVar
 
@@ -10,6 +10,9 @@ from .. import history
 from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Account, ConsentLink, Contact, LedgerEntry, UnlockRequest
+from ..rules import Refusal, entered_by, to_be_confirmed
+from . import emails
+from .verbs import Refused, staff_verb
 
 CLOSED = UnlockRequest.Status.CLOSED
 R = TypeVar("R", Account, Contact)
@@ -21,25 +24,84 @@ _EVENTS = {Account: events.AccountChanged, Contact: events.ContactChanged}
 def save_record(record: R, *, by: Actor) -> R:
     """Write an account or a contact, new or changed, and return it; one that is as it was is not written.
 
-    Raises PermissionDenied unless `by` may add or change such a record.
+    A contact's new address, or a new Admin, counts only once a second person has confirmed it (`confirm_contact`), and
+    the account's other Admins are told. Raises PermissionDenied unless `by` may add or change such a record.
     """
     by, model, adding = by.begin(), type(record), record._state.adding
     permission = f"unlocks.{'add' if adding else 'change'}_{model._meta.model_name}"
     if not by.may(permission):
         raise PermissionDenied(f"{by.name} may not do this: it needs the permission {permission}.")
     before = None if adding else hold(record)
-    names = [field.name for field in model.history.model.tracked_fields if field.name not in ("id", "account")]
+    names = [
+        field.name
+        for field in model.history.model.tracked_fields
+        if field.editable and field.name not in ("id", "account")
+    ]
     changed: dict[str, Any] = {
         name: [before and getattr(before, name), getattr(record, name)]
         for name in names
         if before is None or getattr(before, name) != getattr(record, name)
     }
     if changed:
+        if isinstance(record, Contact):
+            _enter(record, before, changed, by)
         history.save(record, by=by)
         event = _EVENTS[model](about_id=record.pk, fields=sorted(changed), name=record.name, changed=changed)
         account_id = record.pk if isinstance(record, Account) else record.account_id
         chain.append_all([chain.Entry(event, account_id=account_id), *_ended_links(record, changed, by)], by=by)
     return record
+
+
+def _enter(contact: Contact, before: Contact | None, changed: dict[str, Any], by: Actor) -> None:
+    """Set who entered the address and who confirmed it: as it was, unless it has to be confirmed anew."""
+    if before and not to_be_confirmed(changed):
+        for name in ("entered_by_id", "entered_at", "confirmed_by_id", "confirmed_at", "confirmed_how"):
+            setattr(contact, name, getattr(before, name))
+        return
+    contact.entered_by, contact.entered_at = by.user, by.act.at
+    contact.confirmed_by = contact.confirmed_at = None
+    contact.confirmed_how = ""
+    if contact.is_admin:
+        _tell_admins(contact, before, by)
+
+
+def _tell_admins(contact: Contact, before: Contact | None, by: Actor) -> None:
+    """Email the account's other confirmed Admins, and the address that counted before, who entered which address."""
+    others = contact.account.contacts.confirmed_admins().exclude(pk=contact.pk)
+    told = {admin.email: admin.name for admin in others}
+    if before and before.is_confirmed_admin and before.email != contact.email:
+        told[before.email] = before.name
+    for email, name in told.items():
+        emails.send(
+            "admin_entered", email, about=contact.account, account=contact.account, contact=contact, name=name, by=by
+        )
+
+
+@staff_verb("unlocks.confirm_contact")
+@transaction.atomic
+def confirm_contact(contact: Contact, *, address: str, how: str, by: Actor) -> Contact:
+    """Confirm that `address`, as `by` was shown it, is an Admin's, and say how they know; from then on it counts.
+
+    Raises Refused: NOT_AN_ADMIN, ALREADY_RECORDED, ADDRESS_CHANGED, OWN_CONTACT, NO_HOW.
+    """
+    contact = history.lock_row(Contact.objects.select_related("account"), contact.pk)
+    if not contact.is_admin:
+        raise Refused.because(Refusal.NOT_AN_ADMIN, name=contact.name, admins="Only an Admin's address is confirmed.")
+    if contact.email != address:
+        who = last_changed_by(contact, "email") or "Someone else"
+        raise Refused.because(Refusal.ADDRESS_CHANGED, actor=who, name=contact.name, email=contact.email)
+    if contact.is_confirmed:
+        who = f"confirmed by {contact.confirmed_by}" if contact.confirmed_by else "an address from the product"
+        raise Refused.because(Refusal.ALREADY_RECORDED, names=who)
+    if entered_by(by.member).filter(id=contact.pk).exists():
+        raise Refused.because(Refusal.OWN_CONTACT, name=contact.name)
+    if not how.strip():
+        raise Refused.because(Refusal.NO_HOW)
+    contact.confirmed_by, contact.confirmed_at, contact.confirmed_how = by.member, by.act.at, how
+    history.save(contact, by=by, why="Address confirmed")
+    confirmed = events.ContactConfirmed(about_id=contact.pk, to=contact.email, name=contact.name, how=how)
+    chain.append_all([chain.Entry(confirmed, account_id=contact.account_id)], by=by)
+    return contact
 
 
 def _ended_links(record: Account | Contact, changed: dict[str, Any], by: Actor) -> list[chain.Entry]:

@@ -27,7 +27,7 @@ from .pin import counts_still, knows_pin, verified_by
 from .receipts import email_receipt
 from .requests import end
 from .tokens import hashed, new_token
-from .verbs import Refused, customer_verb, locked, refuse_own_contacts, staff_verb
+from .verbs import Refused, customer_verb, locked, refuse_own_contacts, refuse_unless_confirmed, staff_verb
 
 
 @staff_verb("unlocks.send_consent_link")
@@ -185,7 +185,7 @@ def record_phone_consent(
 ) -> Consent:
     """Record what the customer agreed to on the phone, as a lower-assurance consent; another person has to unlock.
 
-    Raises Refused: what `obstacle_to_phone_consent` says, NOT_AN_ADMIN, CHANGED_WHILE_READING.
+    Raises Refused: what `obstacle_to_phone_consent` says, NOT_AN_ADMIN, NOT_CONFIRMED, CHANGED_WHILE_READING.
     """
     unlock_request = locked(unlock_request)
     _refuse_phone_consent(unlock_request, by)
@@ -247,10 +247,11 @@ def _refuse_phone_consent(unlock_request: UnlockRequest, by: Actor) -> None:
 
 
 def _admin_now(contact: Contact, unlock_request: UnlockRequest, said: str) -> Contact:
-    """Lock a contact and return it as it stands now. Raises Refused unless it is an Admin of the request's account."""
+    """Lock a contact and return it as it stands now. Raises Refused unless it is a confirmed Admin of the account."""
     contact = history.lock_row(Contact.objects, contact.pk)
-    if contact.account_id != unlock_request.account_id or not contact.is_admin:
+    if contact.account_id != unlock_request.account_id:
         raise Refused.because(Refusal.NOT_AN_ADMIN, name=contact.name, admins=said)
+    refuse_unless_confirmed(contact, said)
     return contact
 
 

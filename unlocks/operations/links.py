@@ -20,8 +20,8 @@ def link_state(link: ConsentLink) -> str:
 
 
 def _sent_elsewhere(link: ConsentLink) -> bool:
-    """Whoever it was sent to is no Admin any more, or has another address on file now."""
-    return not link.sent_to.is_admin or link.sent_to.email != link.email
+    """Whoever it was sent to is no confirmed Admin any more, or has another address on file now."""
+    return not link.sent_to.is_confirmed_admin or link.sent_to.email != link.email
 
 
 def live(link: ConsentLink) -> tuple[UnlockRequest, ConsentLink]:

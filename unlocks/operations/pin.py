@@ -112,11 +112,16 @@ def _record_right(account: Account, unlock_request: UnlockRequest, by: Actor) ->
 
 @staff_verb("unlocks.issue_pin")
 def issue_pin(account: Account, *, by: Actor) -> None:
-    """Have a new PIN drawn and mailed to the account's Admin contacts; nobody of staff sees it. Ends a lock-out."""
-    admins = list(account.contacts.filter(is_admin=True))
-    if not admins:
-        raise Refused.because(Refusal.NO_ADMIN)
+    """Have a new PIN drawn and mailed to the account's confirmed Admins; nobody of staff sees it. Ends a lock-out.
+
+    Raises Refused: OWN_CONTACT, NO_ADMIN, NOT_CONFIRMED.
+    """
     refuse_own_contacts(account, by)
+    admins = list(account.contacts.confirmed_admins())
+    if not admins:
+        if waiting := account.contacts.filter(is_admin=True).first():
+            raise Refused.because(Refusal.NOT_CONFIRMED, name=waiting.name)
+        raise Refused.because(Refusal.NO_ADMIN)
     pin = pins.new_pin()
     account.pin_hash = pins.hashed(pin)
     with transaction.atomic():

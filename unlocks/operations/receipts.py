@@ -10,11 +10,10 @@ from django.urls import reverse
 from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Consent, ConsentWithdrawal, RequestedBatch, ResentReceipt, UnlockRequest
-from ..rules import Refusal
 from ..texts.formats import counted
 from . import emails
 from .tokens import hashed, new_token
-from .verbs import Refused, refuse_own_contacts, staff_verb
+from .verbs import refuse_own_contacts, refuse_unless_confirmed, staff_verb
 
 
 def receipt_for(token: str) -> Consent | None:
@@ -70,13 +69,12 @@ def _template(consent: Consent, withdrawal: ConsentWithdrawal | None) -> str:
 def resend_receipt(consent: Consent, *, by: Actor) -> ResentReceipt:
     """Email a consent's receipt again, with a new link, to the address on file now; return the ResentReceipt.
 
-    A closed case makes no difference. Raises Refused: NOT_AN_ADMIN, OWN_CONTACT.
+    A closed case makes no difference. Raises Refused: NOT_AN_ADMIN, NOT_CONFIRMED, OWN_CONTACT.
     """
     unlock_request = UnlockRequest.objects.select_related("account").get(pk=consent.unlock_request_id)
     contact = consent.contact
     contact.refresh_from_db()
-    if not contact.is_admin:
-        raise Refused.because(Refusal.NOT_AN_ADMIN, name=contact.name, admins="Receipts go to Admin contacts only.")
+    refuse_unless_confirmed(contact, "Receipts go to Admin contacts only.")
     refuse_own_contacts(unlock_request.account, by)
     token = new_token()
     resent = ResentReceipt.objects.create(

@@ -9,7 +9,7 @@ from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Account, Batch, ConsentLink, Contact, RequestedBatch, UnlockRequest
 from ..rules import Refusal, eligible, sentence
-from .verbs import Refused, locked, staff_verb
+from .verbs import Refused, locked, refuse_unless_confirmed, staff_verb
 
 # How a member of staff may close a case; declined and withdrawn are the customer's to say.
 CLOSABLE_AS = [
@@ -40,10 +40,12 @@ def open_request(
 ) -> UnlockRequest:
     """Open a case for the batches of a queryset and return it, assigned to whoever opened it.
 
-    Raises Refused with one entry for each batch that can't be unlocked.
+    Raises Refused: NOT_AN_ADMIN, NOT_CONFIRMED, ACCOUNT_INACTIVE, OTHER_ACCOUNT, NO_BATCHES, or one entry for each
+    batch that can't be unlocked.
     """
-    if requester.account_id != account.pk or not requester.is_admin:
+    if requester.account_id != account.pk:
         raise Refused.because(Refusal.NOT_AN_ADMIN, name=requester.name, admins=_who_could(account))
+    refuse_unless_confirmed(requester, _who_could(account))
     if not Account.objects.filter(pk=account.pk, active=True).exists():
         raise Refused.because(Refusal.ACCOUNT_INACTIVE)
     chosen = Batch.objects.filter(pk__in=batches.order_by().values("pk"))
@@ -88,9 +90,9 @@ def open_request(
 
 
 def _who_could(account: Account) -> str:
-    admins = list(account.contacts.filter(is_admin=True).values_list("name", flat=True)[:5])
+    admins = list(account.contacts.confirmed_admins().values_list("name", flat=True)[:5])
     if not admins:
-        return "The account has no Admin contact on file yet; add one first."
+        return "The account has no confirmed Admin on file yet; add one, and have a colleague confirm the address."
     return f"Ask {' or '.join(admins)}, or have one of them join the call."
 
 

@@ -2,11 +2,12 @@ from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast
 
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 
 from .. import history
 from ..actors import Actor
-from ..models import Account, Batch, UnlockRequest
+from ..models import Account, Batch, Contact, UnlockRequest
 from ..rules import Refusal, entered_by, sentence
 
 P = ParamSpec("P")
@@ -69,9 +70,25 @@ def customer_verb(verb: Callable[P, T]) -> Callable[P, T]:
 
 def refuse_own_contacts(account: Account, by: Actor) -> None:
     """Raise Refused when one of the account's Admins is of `by`'s own making: PINs and links go to all of them."""
-    for admin in account.contacts.filter(is_admin=True):
-        if entered_by(admin, by.member):
-            raise Refused.because(Refusal.OWN_CONTACT, name=admin.name)
+    if admin := account.contacts.filter(is_admin=True, pk__in=entered_by(by.member)).first():
+        raise Refused.because(Refusal.OWN_CONTACT, name=admin.name)
+
+
+def own_contact(account: Account, user: User) -> str:
+    """Say why `user` may send no link and issue no PIN for an account; '' when they may."""
+    try:
+        refuse_own_contacts(account, Actor.staff(user))
+    except Refused as refused:
+        return str(refused)
+    return ""
+
+
+def refuse_unless_confirmed(contact: Contact, said: str) -> None:
+    """Raise Refused unless a contact is an Admin whose address counts."""
+    if not contact.is_admin:
+        raise Refused.because(Refusal.NOT_AN_ADMIN, name=contact.name, admins=said)
+    if not contact.is_confirmed:
+        raise Refused.because(Refusal.NOT_CONFIRMED, name=contact.name)
 
 
 def locked(unlock_request: UnlockRequest) -> UnlockRequest:

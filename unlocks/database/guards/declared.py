@@ -65,6 +65,9 @@ LINE_ARROWS = [
     ("unlocked", "relocked"),
 ]
 
+# The contact `p` is an Admin whose address came from the product, or was confirmed.
+_CONFIRMED_ADMIN = "p.is_admin AND (p.entered_by_id IS NULL OR p.confirmed_by_id IS NOT NULL)"
+
 _GRANT_HOLDS = """EXISTS (
   SELECT 1 FROM unlocks_consentedbatch cb
   JOIN unlocks_consent c ON c.id = cb.consent_id
@@ -81,6 +84,8 @@ _GRANT_HOLDS = """EXISTS (
       WHERE k.unlock_request_id = r.id AND k.shown_to_id = {new}.unlocked_by_id)
     AND NOT EXISTS (SELECT 1 FROM unlocks_ledgerentry e WHERE e.unlock_request_id = r.id
       AND e.user_id = {new}.unlocked_by_id AND e.kind IN ('pin_verified', 'pin_wrong', 'pin_locked'))
+    AND NOT EXISTS (SELECT 1 FROM unlocks_historicalcontact h
+      WHERE h.id = c.contact_id AND h.entered_by_id = {new}.unlocked_by_id)
     AND cb.fingerprint = {new}.fingerprint AND cb.fingerprint <> ''
     AND NOT EXISTS (SELECT 1 FROM unlocks_consentwithdrawal w WHERE w.consent_id = c.id))"""
 
@@ -257,10 +262,11 @@ GUARDS = [
         "unlocks_consentlink",
         "INSERT",
         "NOT EXISTS (SELECT 1 FROM unlocks_contact p JOIN unlocks_unlockrequest r ON r.account_id = p.account_id "
-        "WHERE p.id = {new}.sent_to_id AND p.is_admin AND p.email = {new}.email AND r.id = {new}.unlock_request_id) "
+        f"WHERE p.id = {{new}}.sent_to_id AND {_CONFIRMED_ADMIN} AND p.email = {{new}}.email "
+        "AND r.id = {new}.unlock_request_id) "
         "OR NOT EXISTS (SELECT 1 FROM unlocks_consentterms t WHERE t.id = {new}.terms_id "
         "AND t.published_at IS NOT NULL)",
-        "A consent link goes to an Admin on file of the request's account, with published terms.",
+        "A consent link goes to a confirmed Admin of the request's account, with published terms.",
     ),
     Guard(
         "link_goes_one_way",
@@ -295,7 +301,8 @@ GUARDS = [
         "{new}.how = 'link' AND NOT EXISTS (SELECT 1 FROM unlocks_consentlink k WHERE k.id = {new}.link_id "
         "AND k.unlock_request_id = {new}.unlock_request_id AND k.terms_id = {new}.terms_id AND k.revoked_at IS NULL "
         "AND k.sent_to_id = {new}.contact_id AND k.email = {new}.email "
-        "AND EXISTS (SELECT 1 FROM unlocks_contact p WHERE p.id = k.sent_to_id AND p.is_admin AND p.email = k.email) "
+        "AND EXISTS (SELECT 1 FROM unlocks_contact p "
+        f"WHERE p.id = k.sent_to_id AND {_CONFIRMED_ADMIN} AND p.email = k.email) "
         "AND k.used_at IS NOT NULL AND k.first_opened_at IS NOT NULL "
         "AND k.expires_at > {new}.given_at AND k.expires_at > {now} "
         "AND ({new}.decision = 'declined' OR k.pin_verified_at IS NOT NULL))",
@@ -309,7 +316,8 @@ GUARDS = [
         "JOIN unlocks_account a ON a.id = r.account_id JOIN unlocks_contact p ON p.account_id = a.id "
         "JOIN unlocks_ledgerentry e ON e.unlock_request_id = r.id JOIN unlocks_consentterms t ON t.id = {new}.terms_id "
         "WHERE r.id = {new}.unlock_request_id AND r.status <> 'closed' AND r.pin_verified_by_id = {new}.recorded_by_id "
-        "AND p.id = {new}.contact_id AND p.is_admin AND p.email = {new}.email AND t.published_at IS NOT NULL "
+        f"AND p.id = {{new}}.contact_id AND {_CONFIRMED_ADMIN} AND p.email = {{new}}.email "
+        "AND t.published_at IS NOT NULL "
         "AND e.kind = 'pin_verified' AND e.user_id = {new}.recorded_by_id AND e.at > {half_an_hour_ago} "
         "AND (a.pin_issued_at IS NULL OR e.at >= a.pin_issued_at)))",
         "The person who records a consent by phone has verified the PIN for this request within 30 minutes.",
@@ -363,6 +371,22 @@ GUARDS = [
         "UPDATE",
         _changes(["id", "account_id"]),
         "A contact keeps its account.",
+    ),
+    Guard(
+        "contact_starts_unconfirmed",
+        "unlocks_contact",
+        "INSERT",
+        "{new}.confirmed_by_id IS NOT NULL",
+        "A contact's address is confirmed once it is on file.",
+    ),
+    Guard(
+        "contact_confirmed_by_a_second_person",
+        "unlocks_contact",
+        "UPDATE",
+        "{new}.confirmed_by_id IS NOT NULL AND ({new}.email <> {old}.email OR ({new}.is_admin AND NOT {old}.is_admin) "
+        "OR EXISTS (SELECT 1 FROM unlocks_historicalcontact h "
+        "WHERE h.id = {new}.id AND h.entered_by_id = {new}.confirmed_by_id))",
+        "An address is confirmed as it stands, by somebody who never entered one for this contact.",
     ),
     Guard("item_keeps_its_key", "unlocks_batchitem", "UPDATE", _changes(["id"]), "An item keeps its key."),
     Guard(
