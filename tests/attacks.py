@@ -37,6 +37,7 @@ from unlocks.models import (
     ConsentLink,
     ConsentTerms,
     ConsentWithdrawal,
+    Contact,
     LedgerEntry,
     RequestedBatch,
     UnlockRequest,
@@ -502,6 +503,14 @@ def by_the_person_who_took_it_down(scene):
 
 
 @attack("batch_unlocked_only_with_consent")
+def by_the_person_who_entered_the_address(scene):
+    admin = Contact.objects.get(pk=scene.ready.admin.pk)
+    admin.email = "typed@customer.example"
+    operations.save_record(admin, by=factories.acting(scene.superuser))
+    unlock(scene.ready.batch, grant(scene.ready), scene.superuser)
+
+
+@attack("batch_unlocked_only_with_consent")
 def period_closed(scene):
     unlock(scene.period.batch, grant(scene.period), scene.agent)
 
@@ -819,6 +828,19 @@ def consent_by_a_link_to_an_address_not_on_file(scene):
     forge_by(scene, link, email="elsewhere@example.com")
 
 
+@attack("link_goes_to_an_admin")
+def consent_by_a_link_to_an_admin_whom_nobody_confirmed(scene):
+    made_up = typed_by(scene, scene.stranger)
+    forge_by(scene, used_link(scene, scene.awaiting, sent_to=made_up, email=made_up.email), contact=made_up)
+
+
+@attack("consent_comes_by_its_link")
+def consent_of_an_admin_whose_address_is_typed_anew(scene):
+    link = used_link(scene, scene.awaiting)
+    typed_by(scene, scene.awaiting.admin)
+    forge_by(scene, link)
+
+
 @attack("consent_comes_by_its_link")
 def consent_in_the_name_of_somebody_else(scene):
     forge_by(scene, used_link(scene, scene.awaiting), contact=scene.neighbour.admin)
@@ -957,6 +979,50 @@ def staff_agree_for_the_customer(scene):
     )
 
 
+# With an Admin that staff made up.
+
+
+def typed_by(scene, contact):
+    """Have the manager's name put to a contact's address, as an Admin, and return it."""
+    rows(Contact, contact).update(is_admin=True, entered_by=scene.manager)
+    return contact
+
+
+CONFIRMED = {"confirmed_at": timezone.now(), "confirmed_how": "They say so"}
+
+
+@attack("contact_confirmed_by_a_second_person")
+def address_confirmed_by_who_entered_an_earlier_one(scene):
+    typed = factories.enter_contact(account=scene.home, by=scene.manager)
+    typed.email = "typed@customer.example"
+    operations.save_record(typed, by=factories.acting(scene.superuser))
+    rows(Contact, typed).update(confirmed_by=scene.manager, **CONFIRMED)
+
+
+@attack("unlocks_contact_confirmed_by_another", "contact_confirmed_by_a_second_person", needs_guards=False)
+def address_confirmed_by_who_entered_it(scene):
+    typed = factories.enter_contact(account=scene.home, by=scene.manager)
+    rows(Contact, typed).update(confirmed_by=scene.manager, **CONFIRMED)
+
+
+@attack("contact_confirmed_by_a_second_person")
+def another_address_under_the_same_confirmation(scene):
+    typed = factories.enter_contact(account=scene.home, by=scene.manager)
+    factories.confirm(typed, scene.agent)
+    rows(Contact, typed).update(email="typed@customer.example")
+
+
+@attack("contact_starts_unconfirmed")
+def contact_confirmed_before_it_is_there(scene):
+    typed = {"name": "New", "email": "new@customer.example", "is_admin": True, "entered_by": scene.manager}
+    write(Contact(account=scene.home, **typed, confirmed_by=scene.agent, **CONFIRMED))
+
+
+@attack(Refusal.OWN_CONTACT, needs_guards=False)
+def address_confirmed_by_the_verb_by_who_entered_it(scene):
+    factories.confirm(factories.enter_contact(account=scene.home, by=scene.manager), scene.manager)
+
+
 # With a consent that staff took down.
 
 
@@ -1003,6 +1069,12 @@ def recorded_by_phone_with_a_pin_that_is_no_more(scene):
 @attack("consent_recorded_by_phone_with_the_pin")
 def recorded_by_phone_for_somebody_who_is_no_admin(scene):
     unlock_as_recorded_by_phone(scene, scene.agent, contact=scene.phone_stranger, email=scene.phone_stranger.email)
+
+
+@attack("consent_recorded_by_phone_with_the_pin")
+def recorded_by_phone_for_an_admin_whom_nobody_confirmed(scene):
+    made_up = typed_by(scene, scene.phone_stranger)
+    unlock_as_recorded_by_phone(scene, scene.agent, contact=made_up, email=made_up.email)
 
 
 @attack("consent_recorded_by_phone_with_the_pin")

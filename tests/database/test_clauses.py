@@ -19,6 +19,7 @@ from django.utils import timezone
 
 from tests import factories
 from tests.attacks import (
+    CONFIRMED,
     as_shown,
     evidence,
     forge_consent,
@@ -406,6 +407,27 @@ def by_the_person_who_recorded_the_consent(scene):
 @not_ready
 def by_the_person_who_was_shown_the_link(scene, consented, requested):
     change(ConsentLink, scene.ready.consent.link, shown_to=scene.agent)
+
+
+def entered(contact, user):
+    """Write a version of a contact whose address that person entered."""
+    newest = contact.history.latest("history_id")
+    newest.pk, newest.entered_by = None, user
+    newest._state.adding = True
+    write(newest)
+
+
+@not_ready
+def by_the_person_who_entered_the_address(scene, consented, requested):
+    entered(scene.ready.admin, scene.agent)
+
+
+@allows("batch_unlocked_only_with_consent", "by_another_than_who_entered_the_address")
+def _by_another_than_who_entered(scene):
+    entered(scene.ready.admin, scene.second)
+    entered(scene.neighbour.admin, scene.agent)
+    yield
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
 
 
 for _kind in ("pin_verified", "pin_wrong", "pin_locked"):
@@ -808,6 +830,16 @@ def _strangers_address(scene):
     return scene.stranger.email
 
 
+def _typed(scene, contact="stranger"):
+    change(Contact, scene.cases[contact], is_admin=True, entered_by=scene.manager)
+    return scene.cases[contact]
+
+
+def _confirmed(scene, contact="stranger"):
+    change(Contact, _typed(scene, contact), confirmed_by=scene.agent, **CONFIRMED)
+    return scene.cases[contact]
+
+
 def _elsewhere(scene):
     return "elsewhere@example.com"
 
@@ -820,6 +852,8 @@ _link_sent(
     email=lambda scene: scene.neighbour.admin.email,
 )
 _link_sent("to_somebody_who_is_no_admin", refuses, sent_to=_stranger, email=_strangers_address)
+_link_sent("to_an_admin_whom_nobody_confirmed", refuses, sent_to=_typed, email=_strangers_address)
+_link_sent("to_a_confirmed_admin", allows, sent_to=_confirmed, email=_strangers_address)
 _link_sent("to_somebody_else_at_an_admins_address", refuses, sent_to=_stranger)
 _link_sent("to_an_address_not_on_file", refuses, email=_elsewhere)
 _link_sent("with_terms_never_published", refuses, terms=lambda scene: scene.draft)
@@ -854,6 +888,61 @@ for _column, _value in _first.items():
 for _column in ("used_at", "revoked_at", "first_opened_at"):
     _link_becomes(f"{_column}_unset", refuses, {_column: None}, **{_column: _then})
     _link_becomes(f"{_column}_moved", refuses, {_column: _later}, **{_column: _then})
+
+
+# --- A contact --------------------------------------------------------------------------------------------------------
+
+
+@refuses("contact_starts_unconfirmed")
+def starts_confirmed(scene):
+    yield
+    write(_new_contact(scene, confirmed_by=scene.agent, **CONFIRMED))
+
+
+@allows("contact_starts_unconfirmed")
+def starts_typed(scene):
+    yield
+    write(_new_contact(scene))
+
+
+def _new_contact(scene, **fields):
+    typed = {"name": "New", "email": "new@customer.example", "is_admin": True, "entered_by": scene.manager}
+    return Contact(account=scene.home, **typed | fields)
+
+
+def _contact_becomes(name, listed, /, before=None, **after):
+    """List a row: an Admin that the manager typed, who stands as told, changes."""
+
+    @listed("contact_confirmed_by_a_second_person", name)
+    def steps(scene):
+        _typed(scene)
+        entered(scene.stranger, scene.manager)
+        entered(scene.neighbour.admin, scene.agent)
+        change(
+            Contact, scene.stranger, name="Typed", **{column: value(scene) for column, value in (before or {}).items()}
+        )
+        yield
+        change(Contact, scene.stranger, **{column: value(scene) for column, value in after.items()})
+
+
+def _is(value):
+    return lambda scene: value
+
+
+_by_the_agent = {"confirmed_by": lambda scene: scene.agent, **{name: _is(value) for name, value in CONFIRMED.items()}}
+# Of a contact that someone else entered last, so that no constraint is in the way.
+_by_the_manager = _by_the_agent | {
+    "confirmed_by": lambda scene: scene.manager,
+    "entered_by": lambda scene: scene.second,
+}
+_contact_becomes("confirmed", allows, **_by_the_agent)
+_contact_becomes("confirmed_by_who_entered_it_once", refuses, **_by_the_manager)
+_contact_becomes("confirmed_with_another_address", refuses, **_by_the_agent, email=_elsewhere)
+_contact_becomes("another_address", refuses, _by_the_agent, email=_elsewhere)
+_contact_becomes("another_address_unconfirmed", allows, email=_elsewhere)
+_contact_becomes("another_name", allows, _by_the_agent, name=_is("Other"))
+_contact_becomes("an_admin", refuses, _by_the_agent | {"is_admin": _is(False)}, is_admin=_is(True))
+_contact_becomes("no_admin", allows, _by_the_agent, is_admin=_is(False))
 
 
 # --- A consent by its link --------------------------------------------------------------------------------------------
@@ -898,6 +987,20 @@ _consent_by_link("under_other_terms", refuses, terms=_draft_now_published)
 _consent_by_link("in_the_name_of_somebody_else", refuses, contact=_stranger)
 _consent_by_link("from_another_address", refuses, email=_elsewhere)
 _consent_by_link("sent_to_an_address_not_on_file", refuses, link={"email": _elsewhere}, email=_elsewhere)
+_consent_by_link(
+    "sent_to_an_admin_whom_nobody_confirmed",
+    refuses,
+    link={"sent_to": _typed, "email": _strangers_address},
+    contact=_stranger,
+    email=_strangers_address,
+)
+_consent_by_link(
+    "sent_to_a_confirmed_admin",
+    allows,
+    link={"sent_to": _confirmed, "email": _strangers_address},
+    contact=_stranger,
+    email=_strangers_address,
+)
 _consent_by_link(
     "sent_to_somebody_who_is_no_admin",
     refuses,
@@ -996,6 +1099,16 @@ _consent_by_phone(
     contact=lambda scene: scene.phone_stranger,
     email=lambda scene: scene.phone_stranger.email,
 )
+for _name, _listed_as, _contact in [
+    ("whom_nobody_confirmed", refuses, _typed),
+    ("who_is_confirmed", allows, _confirmed),
+]:
+    _consent_by_phone(
+        f"of_an_admin_{_name}",
+        _listed_as,
+        contact=lambda scene, contact=_contact: contact(scene, "phone_stranger"),
+        email=lambda scene: scene.phone_stranger.email,
+    )
 _consent_by_phone("of_somebody_else_at_an_admins_address", refuses, contact=lambda scene: scene.phone_stranger)
 _consent_by_phone("at_an_address_not_on_file", refuses, email=_elsewhere)
 _consent_by_phone("on_terms_never_published", refuses, terms=lambda scene: scene.draft)

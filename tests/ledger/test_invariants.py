@@ -13,7 +13,9 @@ from tests.factories import (
     case_consented,
     case_recorded_by_phone,
     case_unlocked,
+    confirm,
     customer,
+    enter_contact,
     make_account,
     make_batch,
     make_user,
@@ -218,6 +220,22 @@ def _typed_a_pin(agent):
     LedgerEntry.objects.filter(kind="pin_verified", unlock_request=case.unlock_request).update(user=agent)
 
 
+def _entered_the_address(agent):
+    case = case_unlocked(agent)
+    case.admin.history.update(entered_by=agent)
+
+
+def _confirmed_by_who_entered_it(agent):
+    typed = enter_contact(account=make_account(), by=make_user("manager", group="Manager"))
+    confirm(typed, agent)
+    typed.history.update(entered_by=agent)
+
+
+def _confirmation_unrecorded(agent):
+    confirm(enter_contact(account=make_account(), by=make_user("manager", group="Manager")), agent)
+    LedgerEntry.objects.filter(kind="contact_confirmed").delete()
+
+
 def _opening_unrecorded(agent):
     case_awaiting(agent).unlock_request.links.update(first_opened_at=timezone.now())
 
@@ -240,6 +258,9 @@ OFFENCES = {
     "unlocked by the person who recorded the consent by phone": [_own_recording],
     "unlocked by a person who was shown a consent link of the request": [_shown_the_link],
     "unlocked by a person who typed a PIN for the request": [_typed_a_pin],
+    "unlocked by a person who entered the address of the contact who consented": [_entered_the_address],
+    "its address was confirmed by a person who entered it": [_confirmed_by_who_entered_it],
+    "no ledger entry “Admin address confirmed” is about it": [_confirmation_unrecorded],
     "unlocked, but no open request shows it": [_no_line],
     "shown as unlocked, but its batch is not": [_line_alone],
     "its outcome is not what the newest act made of it": [_other_outcome],

@@ -43,6 +43,7 @@ def open_request(
     Raises Refused: NOT_AN_ADMIN, NOT_CONFIRMED, ACCOUNT_INACTIVE, OTHER_ACCOUNT, NO_BATCHES, or one entry for each
     batch that can't be unlocked.
     """
+    requester = history.lock_row(Contact.objects, requester.pk)
     if requester.account_id != account.pk:
         raise Refused.because(Refusal.NOT_AN_ADMIN, name=requester.name, admins=_who_could(account))
     refuse_unless_confirmed(requester, _who_could(account))
