@@ -412,9 +412,11 @@ def fail_to_mail(settings):
 def test_a_receipt_is_sent_again_to_the_address_on_file_now(
     agent, manager, agent_client, consented, mailoutbox, django_capture_on_commit_callbacks
 ):
-    history.save(_with_email(consented.admin, "new@customer.example"), by=factories.acting(manager))
+    operations.save_record(_with_email(consented.admin, "new@customer.example"), by=factories.acting(manager))
+    factories.confirm(consented.admin, agent)
     page = shown(agent_client, consented)
-    assert f"It goes to {consented.admin.name}, new@customer.example." in page
+    assert f"It goes to {consented.admin.name}, new@customer.example, on file since" in page
+    assert "entered by manager." in page
     with django_capture_on_commit_callbacks(execute=True):
         response = post(agent_client, consented, "resend_receipt")
     assert response.status_code == 302
@@ -449,7 +451,7 @@ def test_a_receipt_that_could_not_be_sent_is_said_on_the_request_page_and_offere
     page = agent_client.get(page_of(case)).content.decode()
     assert '<span class="tag bad">Could not be sent</span>' in page
     assert 'value="resend_receipt"' in page
-    assert f"It goes to {case.admin.name}, {case.admin.email}." in page
+    assert f"It goes to {case.admin.name}, {case.admin.email}, on file since" in page
     assert "Could not be sent" in auditor_client.get(page_of(case)).content.decode()
     assert 'value="resend_receipt"' not in auditor_client.get(page_of(case)).content.decode()
     assert "Could not be sent</span>" in shown(agent_client, case)

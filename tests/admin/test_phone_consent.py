@@ -430,7 +430,7 @@ def test_another_person_is_offered_to_unlock_and_told_what_it_stands_on(second_a
 
 def test_nobody_else_who_could_unlock_is_said(agent, agent_client, recorded_by_phone):
     sentence = agent_client.get(page_of(recorded_by_phone)).context["next"].text
-    assert "No one else here may unlock: a superuser has to add someone to Agent or Manager." in sentence
+    assert "No one else here may do this: a superuser has to add someone to Agent or Manager." in sentence
 
 
 def screens(case):

@@ -943,6 +943,7 @@ _contact_becomes("another_address_unconfirmed", allows, email=_elsewhere)
 _contact_becomes("another_name", allows, _by_the_agent, name=_is("Other"))
 _contact_becomes("an_admin", refuses, _by_the_agent | {"is_admin": _is(False)}, is_admin=_is(True))
 _contact_becomes("no_admin", allows, _by_the_agent, is_admin=_is(False))
+_contact_becomes("another_name_of_no_admin", allows, _by_the_agent | {"is_admin": _is(False)}, name=_is("Other"))
 
 
 # --- A consent by its link --------------------------------------------------------------------------------------------

@@ -143,6 +143,8 @@ def _staff_and_records(agent, case):
     case.admin.email = "renamed@customer.example"
     operations.save_record(case.account, by=root)
     operations.save_record(case.admin, by=root)
+    factories.confirm(case.admin, agent)
+    factories.enter_contact(account=case.account, by=root.user, name="Waiting", email="waiting@customer.example")
     operations.draft_terms(by=root)
 
 
@@ -239,8 +241,11 @@ def _numbers(cases, certificate, heads):
         "changed_contact": cases["done"].admin.pk,
         "changed_account": cases["done"].account.pk,
         "contact_entry": _about("contact_changed", cases["done"].admin),
+        "confirmed_entry": _about("contact_confirmed", cases["done"].admin),
+        "waiting": Contact.objects.get(name="Waiting").pk,
+        "waiting_entry": _about("contact_changed", Contact.objects.get(name="Waiting")),
         "account_entry": _about("account_changed", cases["done"].account),
-        "changed_contact_history": cases["done"].admin.history.latest("history_id").history_id,
+        "changed_contact_history": cases["done"].admin.history.order_by("-history_id")[1].history_id,
         "batches_less_one": Batch.objects.count() - 1,
         "after_opened": heads[1].sequence - numbers["fresh_opened"],
         "after_note": heads[1].sequence - numbers["fresh_note"] + 1,
@@ -888,9 +893,48 @@ TAMPERINGS = [
         for table, column, key in (("contact", "email", "changed_contact"), ("account", "name", "changed_account"))
     ),
     tampering(
+        "confirmed_by_nobody",
+        (
+            *(
+                f"UPDATE unlocks_{table} SET confirmed_by_id = {{colleague}}, confirmed_at = entered_at, "
+                "confirmed_how = 'Called' WHERE id = {waiting}"
+                for table in ("contact", "historicalcontact")
+            ),
+        ),
+        TOLD.format("Contact", "waiting", "confirmed_by_id", "waiting_entry"),
+        "Contact Waiting <waiting@customer.example> (id {waiting}): no ledger entry “Admin address confirmed” is about "
+        "it.",
+    ),
+    *(
+        tampering(
+            f"contact_{column}",
+            (
+                f"UPDATE unlocks_contact SET {column} = {value} WHERE id = {{changed_contact}}",
+                f"UPDATE unlocks_historicalcontact SET {column} = {value} WHERE history_id = "
+                "(SELECT max(history_id) FROM unlocks_historicalcontact WHERE id = {changed_contact})",
+            ),
+            TOLD.format("Contact", "changed_contact", column, entry),
+        )
+        for column, value, entry in (
+            ("entered_by_id", "{colleague}", "contact_entry"),
+            ("entered_at", "'2020-01-01 00:00:00'", "contact_entry"),
+            ("confirmed_by_id", "{colleague}", "confirmed_entry"),
+            ("confirmed_at", "'2020-01-01 00:00:00'", "confirmed_entry"),
+            ("confirmed_how", "'Other'", "confirmed_entry"),
+        )
+    ),
+    tampering(
+        "typed_contact_made_one_of_the_product",
+        (
+            "UPDATE unlocks_contact SET entered_by_id = NULL WHERE id = {waiting}",
+            "UPDATE unlocks_historicalcontact SET entered_by_id = NULL WHERE id = {waiting}",
+        ),
+        TOLD.format("Contact", "waiting", "entered_by_id", "waiting_entry"),
+    ),
+    tampering(
         "who_entered_a_contact",
         "UPDATE unlocks_historicalcontact SET history_user_id = {colleague}, history_actor = 'colleague' "
-        "WHERE history_id = (SELECT max(history_id) FROM unlocks_historicalcontact WHERE id = {changed_contact})",
+        "WHERE history_id = {changed_contact_history}",
         "History in unlocks_historicalcontact, row {changed_contact_history}: ledger entry {contact_entry} tells of "
         "another person, address or time.",
     ),
@@ -1161,7 +1205,8 @@ def test_faults_of_every_kind_are_told_in_one_run_and_the_advice_once(scene, tak
         SEALED.format("History", "historicalcontact", "lost 1 row", "1").format(**n),
         TOLD.format("Consent", "done_consent", "signer_role", "done_consented").format(**n) + " 5 more like it.",
         f"History in unlocks_historicalcontact: 1 row of the act of ledger entry {made} should be there, and 0 are.",
-        f"Contact {n['changed_contact']}: its column phone differs from what ledger entry {n['contact_entry']} tells.",
+        f"Contact {n['changed_contact']}: its column phone differs from what ledger entry {n['contact_entry']} tells. "
+        "1 more like it.",
         f"Contact {first} (id {first.pk}): contact: the newest history row tells something else. "
         f"{Contact.objects.count() - 1} more like it.",
         verify_audit.NEXT,

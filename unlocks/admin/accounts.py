@@ -5,7 +5,7 @@ from django.contrib.admin.widgets import AutocompleteSelect
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.shortcuts import redirect
-from django.urls import path
+from django.urls import path, reverse
 from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_http_methods
 
@@ -14,9 +14,10 @@ from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Account, Contact, LedgerEntry
 from ..templatetags.desk import tag
-from .forms.records import RECORD_FIELDS, AccountRecordForm, RecordForm
+from .forms.records import RECORD_FIELDS, AccountRecordForm, ConfirmContactForm, RecordForm
 from .histories import DeskAdmin
 from .lists import is_key
+from .next_step import ask, who_confirms
 from .request_page import already_done
 from .site import desk
 
@@ -62,7 +63,9 @@ class AccountAdmin(DeskAdmin):
 
     def render_change_form(self, request, context, add=False, change=False, form_url="", obj=None):
         if obj:
+            admins = obj.contacts.filter(is_admin=True).select_related("entered_by", "confirmed_by")
             context |= {
+                "admins": [(admin, obstacle(admin, request.user)) for admin in admins],
                 "batches": obj.batches.order_by("-id")[:LISTED],
                 "requests": obj.requests.select_related("requester").order_by("-id")[:LISTED],
                 "may_open": request.user.has_perm(operations.open_request.permission),
@@ -87,7 +90,10 @@ class AccountAdmin(DeskAdmin):
             "admin/unlocks/account/issue_pin.html",
             title="Issue a new PIN?",
             account=account,
-            admins=account.contacts.filter(is_admin=True),
+            admins=account.contacts.confirmed_admins().select_related("entered_by", "confirmed_by"),
+            waiting=[admin for admin in account.contacts.filter(is_admin=True) if not admin.is_confirmed],
+            own_contact=operations.own_contact(account, request.user),
+            who=ask(operations.issue_pin.permission, but=request.user),
             seen=chain.head()[0],
         )
 
@@ -102,6 +108,14 @@ def _issue_once(account, request):
         return already_done(done)
     operations.issue_pin(account, by=Actor.staff(request.user, request))
     return "A new PIN is on its way to the Admin contacts."
+
+
+def obstacle(contact, user):
+    """Say what keeps `user` from confirming an address that waits for it, and who else can; '' if nothing does."""
+    if contact.is_confirmed or not contact.is_admin:
+        return ""
+    why = operations.obstacle_to_confirming(contact, user)
+    return why and f"{why} {who_confirms(contact)}"
 
 
 class AccountSelect(AutocompleteSelect):
@@ -129,3 +143,51 @@ class ContactAdmin(DeskAdmin):
 
     def get_readonly_fields(self, request, obj=None):
         return ("account",) if obj else ()
+
+    def get_urls(self):
+        confirm = self.admin_site.admin_view(self.confirm)
+        return [path("<key:pk>/confirm/", confirm, name="unlocks_contact_confirm"), *super().get_urls()]
+
+    def render_change_form(self, request, context, add=False, change=False, form_url="", obj=None):
+        if obj and obj.is_admin:
+            context["obstacle"] = obstacle(obj, request.user)
+        return super().render_change_form(request, context, add, change, form_url, obj)
+
+    @method_decorator(require_http_methods(["GET", "HEAD", "POST"]))
+    def confirm(self, request, pk):
+        """Ask how the address of an Admin was confirmed; on POST confirm it."""
+        contact = self.found(request, pk)
+        if not request.user.has_perm(operations.confirm_contact.permission):
+            raise PermissionDenied
+        why = obstacle(contact, request.user)
+        if contact.is_confirmed or not contact.is_admin:
+            self.message_user(request, operations.obstacle_to_confirming(contact, request.user), messages.WARNING)
+            return self._back(request, contact)
+        form = ConfirmContactForm(request.POST or None, contact=contact)
+        if request.method == "POST" and form.is_valid():
+            try:
+                form.carry_out(Actor.staff(request.user, request))
+            except operations.Refused as refused:
+                form.add_error(None, str(refused))
+                contact.refresh_from_db()
+                form.show(contact)
+            else:
+                self.message_user(request, f"The address of {contact.name} is confirmed.", messages.SUCCESS)
+                return self._back(request, contact)
+        return desk.page(
+            request,
+            "admin/unlocks/contact/confirm.html",
+            status=422 if form.is_bound else 200,
+            title=f"Confirm the address of {contact.name}",
+            contact=contact,
+            phone_by=operations.last_changed_by(contact, "phone"),
+            others=contact.account.contacts.confirmed_admins().exclude(pk=contact.pk),
+            form=form,
+            obstacle=why,
+        )
+
+    def _back(self, request, contact):
+        """Lead back to the request that the reader came from, or to the account."""
+        key = request.GET.get("request", "")
+        asked = contact.account.requests.filter(pk=key).first() if is_key(key) else None
+        return redirect(asked or reverse("admin:unlocks_account_change", args=[contact.account_id]))

@@ -50,6 +50,21 @@ class Case:
     def before_consent(self):
         return self.unlock_request.status in (Status.OPEN, Status.AWAITING_CONSENT)
 
+    @cached_property
+    def admins(self):
+        """The Admins that links and PINs go to."""
+        return self.unlock_request.account.contacts.confirmed_admins().select_related("entered_by", "confirmed_by")
+
+    @property
+    def requester_waits(self):
+        """Whether whoever asked is an Admin whose address has to be confirmed first."""
+        return self.unlock_request.requester.is_admin and not self.unlock_request.requester.is_confirmed
+
+    @cached_property
+    def own_contact(self):
+        """Why `user` may send no link and issue no PIN: they entered an Admin's address; '' otherwise."""
+        return operations.own_contact(self.unlock_request.account, self.user)
+
     # The batches
 
     @cached_property
@@ -100,6 +115,11 @@ class Case:
     def for_another_person(self):
         """How many only someone else may unlock: `user` recorded the consent, or could have agreed for the customer."""
         return sum(self._verdict_counts.get(refusal, 0) for refusal in rules.BY_ANOTHER_PERSON)
+
+    @property
+    def could_have_agreed(self):
+        """Whether `user` was shown a link of the request, or typed a PIN for it."""
+        return rules.Refusal.OWN_CUSTOMER in self._verdict_counts
 
     @property
     def blocked(self):

@@ -2,9 +2,11 @@
 
 from dataclasses import dataclass, replace
 
-from .. import roles
-from ..models import UnlockRequest
-from ..templatetags.desk import how_agreed
+from django.contrib.auth.models import User
+
+from .. import operations, roles, rules
+from ..models import Contact, UnlockRequest
+from ..templatetags.desk import how_agreed, on_file
 from ..texts.formats import counted, moment
 from .forms.case import CASE_FORMS
 
@@ -27,13 +29,17 @@ WHO_DOES_IT = {
 
 @dataclass(frozen=True)
 class NextStep:
-    """The one next step: what to read, and the verb that does it or ''. `todo` is for those who may do it."""
+    """The one next step: what to read, and the verb that does it or ''. `todo` is for those who may do it.
+
+    `contact` is whose address `user` can confirm instead of any verb.
+    """
 
     tone: str
     heading: str
     sentence: str
     todo: str = ""
     verb: str = ""
+    contact: Contact | None = None
 
     @property
     def text(self):
@@ -51,7 +57,27 @@ def next_step(case):
     }[Status(case.unlock_request.status)](case)
     if step.verb and not case.user.has_perm(CASE_FORMS[step.verb].permission):
         return replace(step, todo=WHO_DOES_IT[step.verb], verb="")
+    if step.verb in ("send_link", "issue_pin") and case.own_contact:
+        todo = f"{case.own_contact} {ask(CASE_FORMS[step.verb].permission, but=case.user)}"
+        return replace(step, todo=todo, verb="")
     return step
+
+
+def ask(permission, *, but):
+    """Name the colleagues who may do something, to be asked: all but one, or but several."""
+    able = roles.staff_who_may(permission).exclude(pk__in=[but.pk] if isinstance(but, User) else but)
+    names = [user.get_username() for user in able[: NAMED_COLLEAGUES + 1]]
+    if not names:
+        return "No one else here may do this: a superuser has to add someone to Agent or Manager."
+    if len(names) > NAMED_COLLEAGUES:
+        names[NAMED_COLLEAGUES:] = ["any other agent or manager"]
+    return f"Ask {' or '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}."
+
+
+def who_confirms(contact):
+    """Name the colleagues who can confirm a contact's address: whoever never entered one for it."""
+    entered = contact.history.exclude(entered_by=None).values("entered_by")
+    return ask(operations.confirm_contact.permission, but=entered)
 
 
 def _when_open(case):
@@ -72,6 +98,8 @@ def _when_open(case):
             "Offer it, and record what the customer chooses.",
             "advise",
         )
+    if case.requester_waits:
+        return _when_unconfirmed(case)
     if pin := unlock_request.account.pin_state:
         text = f"{pin} The consent page asks for the PIN."
         return NextStep("wait", "The customer can't agree right now.", text, verb="issue_pin")
@@ -83,8 +111,24 @@ def _when_open(case):
     )
 
 
+def _when_unconfirmed(case):
+    contact = case.unlock_request.requester
+    text = f"{contact.email} is {on_file(contact)}. Until a second person has confirmed it, nothing is sent there."
+    heading = f"The address of {contact.name} is not confirmed yet."
+    if operations.obstacle_to_confirming(contact, case.user):
+        own = "You entered it, so someone else has to confirm it. " if _entered(contact, case.user) else ""
+        return NextStep("wait", heading, f"{text} {own}{who_confirms(contact)}")
+    return NextStep("wait", heading, text, contact=contact)
+
+
+def _entered(contact, user):
+    return rules.entered_by(user).filter(id=contact.pk).exists()
+
+
 def _when_awaiting_consent(case):
     link = case.link
+    if case.link_state != "live" and case.requester_waits:
+        return _when_unconfirmed(case)
     if case.link_state != "live":
         how = "has expired" if case.link_state == "expired" else "was revoked"
         text = "The customer can't agree without a new one."
@@ -122,8 +166,10 @@ def _when_consented(case):
 
 
 def _for_another_person(case):
-    own = "recorded this consent by phone"
-    if case.standing_consent.recorded_by_id != case.user.pk:
+    own = "entered the address of the contact who consented"
+    if case.standing_consent.recorded_by_id == case.user.pk:
+        own = "recorded this consent by phone"
+    elif case.could_have_agreed:
         own = "were shown the consent link or typed a PIN for this request"
     text = (
         f"You {own}, so someone else must unlock. {_who_can_unlock(case)} "
@@ -143,13 +189,7 @@ def _who_can_unlock(case):
     assignee, unlock = case.unlock_request.assignee, CASE_FORMS["unlock"].permission
     if assignee and assignee != case.user and assignee.has_perm(unlock):
         return f"It is assigned to {assignee}."
-    able = roles.staff_who_may(unlock).exclude(pk=case.user.pk)
-    names = [user.get_username() for user in able[: NAMED_COLLEAGUES + 1]]
-    if not names:
-        return "No one else here may unlock: a superuser has to add someone to Agent or Manager."
-    if len(names) > NAMED_COLLEAGUES:
-        names[NAMED_COLLEAGUES:] = ["any other agent or manager"]
-    return f"Ask {' or '.join(filter(None, [', '.join(names[:-1]), names[-1]]))}."
+    return ask(unlock, but=case.user)
 
 
 def _when_unlocked(case):

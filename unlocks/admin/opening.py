@@ -101,7 +101,7 @@ def _opened(form, checked, request):
         return form.carry_out(Actor.staff(request.user, request), batches)
     except operations.Refused as refused:
         for code, why in refused.refusals[:20]:
-            form.add_error("requester" if code == Refusal.NOT_AN_ADMIN else None, why)
+            form.add_error("requester" if code in (Refusal.NOT_AN_ADMIN, Refusal.NOT_CONFIRMED) else None, why)
         return None
 
 

@@ -59,7 +59,7 @@ def form_of(request, forms):
 
 def find_request(object_id):
     """Return the request with this key, as the address gives it. Raises Http404."""
-    people = ("account", "requester", "assignee", "opened_by", "pin_verified_by")
+    people = ("account", "requester__entered_by", "requester__confirmed_by", "assignee", "opened_by", "pin_verified_by")
     pk = unquote(object_id)
     if pk.isdecimal() and (found := UnlockRequest.objects.select_related(*people).filter(pk=pk[:18]).first()):
         return found

@@ -5,7 +5,7 @@ ledger, in this order), asks the rules, writes, and records history and ledger. 
 Refused with nothing written, except that a PIN try is kept whatever comes of it.
 """
 
-from .accounts import confirm_contact, hold, last_changed_by, save_record
+from .accounts import confirm_contact, hold, last_changed_by, obstacle_to_confirming, save_record
 from .certificate import issue_certificate
 from .consent import (
     decline_consent,
@@ -52,6 +52,7 @@ __all__ = [
     "link_seen",
     "link_state",
     "mark_re_exported",
+    "obstacle_to_confirming",
     "obstacle_to_phone_consent",
     "obstacle_to_publishing",
     "open_consent_link",

@@ -82,19 +82,13 @@ def _tell_admins(contact: Contact, before: Contact | None, by: Actor) -> None:
 def confirm_contact(contact: Contact, *, address: str, how: str, by: Actor) -> Contact:
     """Confirm that `address`, as `by` was shown it, is an Admin's, and say how they know; from then on it counts.
 
-    Raises Refused: NOT_AN_ADMIN, ALREADY_RECORDED, ADDRESS_CHANGED, OWN_CONTACT, NO_HOW.
+    Raises Refused: ADDRESS_CHANGED, NO_HOW, and what `obstacle_to_confirming` says.
     """
-    contact = history.lock_row(Contact.objects.select_related("account"), contact.pk)
-    if not contact.is_admin:
-        raise Refused.because(Refusal.NOT_AN_ADMIN, name=contact.name, admins="Only an Admin's address is confirmed.")
+    contact = history.lock_row(Contact.objects, contact.pk)
     if contact.email != address:
         who = last_changed_by(contact, "email") or "Someone else"
         raise Refused.because(Refusal.ADDRESS_CHANGED, actor=who, name=contact.name, email=contact.email)
-    if contact.is_confirmed:
-        who = f"confirmed by {contact.confirmed_by}" if contact.confirmed_by else "an address from the product"
-        raise Refused.because(Refusal.ALREADY_RECORDED, names=who)
-    if entered_by(by.member).filter(id=contact.pk).exists():
-        raise Refused.because(Refusal.OWN_CONTACT, name=contact.name)
+    _refuse_to_confirm(contact, by)
     if not how.strip():
         raise Refused.because(Refusal.NO_HOW)
     contact.confirmed_by, contact.confirmed_at, contact.confirmed_how = by.member, by.act.at, how
@@ -102,6 +96,28 @@ def confirm_contact(contact: Contact, *, address: str, how: str, by: Actor) -> C
     confirmed = events.ContactConfirmed(about_id=contact.pk, to=contact.email, name=contact.name, how=how)
     chain.append_all([chain.Entry(confirmed, account_id=contact.account_id)], by=by)
     return contact
+
+
+def obstacle_to_confirming(contact: Contact, user: User) -> str:
+    """Say why this member of staff can't confirm a contact's address as it stands; '' when they can."""
+    by = Actor.staff(user)
+    try:
+        if not by.may(confirm_contact.permission):
+            raise PermissionDenied("You may not confirm addresses: an agent or a manager does.")
+        _refuse_to_confirm(contact, by)
+    except (Refused, PermissionDenied) as refused:
+        return str(refused)
+    return ""
+
+
+def _refuse_to_confirm(contact: Contact, by: Actor) -> None:
+    if not contact.is_admin:
+        raise Refused.because(Refusal.NOT_AN_ADMIN, name=contact.name, admins="Only an Admin's address is confirmed.")
+    if contact.is_confirmed:
+        who = f"confirmed by {contact.confirmed_by}" if contact.confirmed_by else "an address from the product"
+        raise Refused.because(Refusal.ALREADY_RECORDED, names=who)
+    if entered_by(by.member).filter(id=contact.pk).exists():
+        raise Refused.because(Refusal.OWN_CONTACT, name=contact.name)
 
 
 def _ended_links(record: Account | Contact, changed: dict[str, Any], by: Actor) -> list[chain.Entry]:

@@ -63,6 +63,30 @@ def email(address):
 
 
 @register.filter
+def on_file(contact):
+    """Write since when an address is on file, and who entered it."""
+    since = day(timezone.localtime(contact.entered_at))
+    return f"on file since {since}, {f'entered by {contact.entered_by}' if contact.entered_by else 'from the product'}"
+
+
+@register.filter
+def confirmation(contact):
+    """Write whether an Admin's address counts, and why: nothing more is needed for one from the product."""
+    if contact.confirmed_by:
+        at = day(timezone.localtime(contact.confirmed_at))
+        return f"confirmed by {contact.confirmed_by} on {at}: {contact.confirmed_how}"
+    return "" if contact.is_confirmed else "not confirmed yet"
+
+
+@register.simple_tag
+def address_tag(contact):
+    """Return the tag beside an Admin's address."""
+    if contact.is_confirmed:
+        return tag("good", "Confirmed" if contact.confirmed_by_id else "From the product")
+    return tag("wait", "Not confirmed yet")
+
+
+@register.filter
 def blanks_marked(piece):
     """Split a piece of what differs into (mark, text): without a mark, blanks and the end of a line are not seen."""
     if piece.isspace() and "\n" not in piece:

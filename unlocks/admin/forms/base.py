@@ -1,6 +1,10 @@
 """What the forms of the request desk have in common."""
 
 from django import forms
+from django.utils.html import format_html
+from django.utils.text import capfirst
+
+from ...templatetags.desk import confirmation, on_file
 
 
 class Text(forms.CharField):
@@ -28,10 +32,18 @@ def reason(label):
 
 
 class ContactField(forms.ModelChoiceField):
-    """A contact of one account; says of each whether they are an Admin."""
+    """A contact of one account; says of each whether they are an Admin, and of an Admin since when and by whom."""
 
     def label_from_instance(self, contact):
-        return f"{contact.name}, {'Admin' if contact.is_admin else 'not an Admin'} ({contact.email})"
+        if not contact.is_admin:
+            return f"{contact.name}, not an Admin ({contact.email})"
+        origin = ", ".join(filter(None, [on_file(contact), confirmation(contact)]))
+        return format_html(
+            '<span>{}, Admin ({})<br><span class="muted small">{}</span></span>',
+            contact.name,
+            contact.email,
+            capfirst(origin),
+        )
 
 
 class CaseForm(forms.Form):

@@ -10,6 +10,7 @@ from ...customer.forms import PinField
 from ...ledger import events
 from ...models import Act, Batch, Contact, UnlockRequest
 from ...rules import Refusal
+from ...templatetags.desk import on_file
 from ...texts.formats import counted
 from .base import CaseForm, ContactField, reason, text
 from .consents import AttachEvidenceForm, RecordByPhoneForm, ResendReceiptForm
@@ -74,7 +75,11 @@ class IssuePinForm(CaseForm):
 
     @classmethod
     def fits(cls, case, user):
-        return case.before_consent and bool(case.unlock_request.account.pin_state)
+        return case.before_consent and bool(case.unlock_request.account.pin_state) and not case.own_contact
+
+    def prepare(self):
+        to = [f"{admin.name}, {admin.email}, {on_file(admin)}" for admin in self.case.admins]
+        self.where = f"It goes to {'; and to '.join(to)}." if to else ""
 
     def carry_out(self, by):
         operations.issue_pin(self.unlock_request.account, by=by)
@@ -98,13 +103,12 @@ class SendLinkForm(CaseForm):
     )
 
     def prepare(self):
-        admins = self.unlock_request.account.contacts.filter(is_admin=True)
-        self.fields["contact"].queryset = admins
+        self.fields["contact"].queryset = self.case.admins
         self.fields["contact"].initial = self.unlock_request.requester_id
 
     @classmethod
     def fits(cls, case, user):
-        sendable = case.is_open and case.unlock_request.status != UnlockRequest.Status.UNLOCKED
+        sendable = case.is_open and case.unlock_request.status != UnlockRequest.Status.UNLOCKED and not case.own_contact
         return sendable and bool(case.unlock_request.advice) and bool(case.unlock_request.account.pin_hash)
 
     def carry_out(self, by):

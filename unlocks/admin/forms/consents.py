@@ -11,6 +11,7 @@ from ...customer.forms import Line
 from ...digest import sha256
 from ...ledger import events
 from ...models import ConsentEvidence, Contact
+from ...templatetags.desk import on_file
 from ...texts.shown import terms_in_force, text_to_read_out
 from .base import CaseForm, ContactField
 
@@ -139,8 +140,7 @@ class AnswersForm(WithFile, CaseForm):
 
     def prepare(self):
         self.text = text_to_read_out(self.unlock_request)
-        admins = self.unlock_request.account.contacts.filter(is_admin=True)
-        self.fields["contact"].queryset = admins
+        self.fields["contact"].queryset = self.case.admins
         self.fields["contact"].initial = self.unlock_request.requester_id
         self.fields["authorized"].label += f" for {self.unlock_request.account.name}"
         self.fields["agreed"].label += f" to the terms (version {terms_in_force().version})"
@@ -213,11 +213,12 @@ class ResendReceiptForm(ConsentForm):
 
     @classmethod
     def fits(cls, case, user):
-        return case.receipt_failed
+        return case.receipt_failed and not case.own_contact
 
     def prepare(self):
         if self.case.consent:
-            self.where = f"It goes to {self.case.consent.contact.name}, {self.case.consent.contact.email}."
+            contact = self.case.consent.contact
+            self.where = f"It goes to {contact.name}, {contact.email}, {on_file(contact)}."
 
     def same(self, event):
         return event.consent == self.case.consent.pk

@@ -79,7 +79,7 @@ class OpenRequestForm(forms.Form):
         self.only_batches = only_batches
         self.selected = account.batches.filter(selections=selection) if selection else Batch.objects.none()
         self.chosen = self.selected
-        self.fields["requester"].queryset = account.contacts.all()
+        self.fields["requester"].queryset = account.contacts.select_related("entered_by", "confirmed_by")
         self.fields["picked"].queryset = self._pickable()
         if only_batches:
             for field in self.fields.values():

@@ -93,6 +93,32 @@ class RecordForm(forms.ModelForm):
         return f"{who} changed this to “{what}” meanwhile. Save once more to put what is here in its place."
 
 
+class ConfirmContactForm(forms.Form):
+    """How an Admin's address was confirmed. `address` is the one that the page showed."""
+
+    how = Line(
+        label="How do you know that this is their address?",
+        help_text="Such as: called the number in our contract; asked the other Admin. It stays with the record.",
+        widget=forms.TextInput(attrs={"autocomplete": "off"}),
+        error_messages={"required": "Say how you know that the address is right."},
+    )
+    address = forms.CharField(widget=forms.HiddenInput)
+
+    def __init__(self, *args, contact, **kwargs):
+        super().__init__(*args, label_suffix="", **kwargs)
+        self.contact = contact
+        self.fields["address"].initial = contact.email
+
+    def show(self, contact):
+        """Take the address as it is now for the one that the page showed: who submits once more has read of it."""
+        self.data = self.data.copy()
+        self.data["address"] = contact.email
+
+    def carry_out(self, by):
+        how, address = self.cleaned_data["how"], self.cleaned_data["address"]
+        return operations.confirm_contact(self.contact, address=address, how=how, by=by)
+
+
 class AccountRecordForm(RecordForm):
     class Meta:
         field_classes = {"number": NumberField}

@@ -386,7 +386,7 @@ GUARDS = [
         "{new}.confirmed_by_id IS NOT NULL AND ({new}.email <> {old}.email OR ({new}.is_admin AND NOT {old}.is_admin) "
         "OR EXISTS (SELECT 1 FROM unlocks_historicalcontact h "
         "WHERE h.id = {new}.id AND h.entered_by_id = {new}.confirmed_by_id))",
-        "An address is confirmed as it stands, by somebody who never entered one for this contact.",
+        "An address is confirmed as it stands, by someone who never entered one for this contact.",
     ),
     Guard("item_keeps_its_key", "unlocks_batchitem", "UPDATE", _changes(["id"]), "An item keeps its key."),
     Guard(
