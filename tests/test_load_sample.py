@@ -4,7 +4,7 @@ import pytest
 from django.core.management import call_command
 
 from unlocks.ledger import verify
-from unlocks.models import Batch, UnlockRequest
+from unlocks.models import Batch, Contact, UnlockRequest
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -23,5 +23,8 @@ def test_loads_a_case_of_each_kind_once(settings, capsys):
         "closed",
     ]
     assert Batch.objects.filter(status="unlocked").count() == 2
+    assert [contact.name for contact in Contact.objects.filter(is_admin=True) if not contact.is_confirmed] == [
+        "Marco Silva"
+    ]
     assert "/consent/" in capsys.readouterr().out
     assert verify.findings() == []

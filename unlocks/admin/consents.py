@@ -124,9 +124,7 @@ class ConsentAdmin(ReadOnlyAdmin):
         forms = {
             verb: bound if bound and bound.verb == verb else form_class(case=case, user=request.user)
             for verb, form_class in CONSENT_FORMS.items()
-            if request.user.has_perm(form_class.permission)
-            and (verb != "attach" or consent.recorded_by_phone)
-            and (verb != "resend_receipt" or not case.own_contact)
+            if request.user.has_perm(form_class.permission) and (verb != "attach" or consent.recorded_by_phone)
         }
         tags = [answer(consent)]
         if consent.recorded_by_phone:

@@ -177,6 +177,9 @@ class Command(BaseCommand):
         operations.close_request(
             closed, resolution=UnlockRequest.Resolution.RE_EXPORTED, why="The customer sees them in Intacct.", by=agent
         )
+        # An Admin whom the manager typed in: someone else has to confirm the address.
+        typed = {"name": "Marco Silva", "email": "marco@summit-air.example", "phone": "(555) 010-0142"}
+        operations.save_record(Contact(account=summit, **typed, is_admin=True), by=manager)
 
     def _open(self, account, count, by, bypass_reason, reason):
         free = account.batches.filter(status="bypassed", period_closed=False, lines=None).order_by("number")[:count]
