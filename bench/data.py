@@ -43,8 +43,8 @@ ROWS = {
     ),
     Contact: (
         1,
-        "id, account_id, name, email, phone, is_admin",
-        "id, id, 'Admin ' || id, 'admin' || id || '@customer.example', '', true",
+        "id, account_id, name, email, phone, is_admin, entered_at, confirmed_how",
+        "id, id, 'Admin ' || id, 'admin' || id || '@customer.example', '', true, %(at)s, ''",
     ),
     Batch: (
         100,

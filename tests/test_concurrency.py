@@ -18,7 +18,9 @@ from tests.factories import (
     case_awaiting,
     case_consented,
     case_unlocked,
+    confirm,
     customer,
+    enter_contact,
     make_account,
     make_batch,
     make_batches,
@@ -36,6 +38,7 @@ from unlocks.models import (
     Consent,
     ConsentedBatch,
     ConsentWithdrawal,
+    Contact,
     LedgerEntry,
     UnlockRequest,
 )
@@ -109,6 +112,42 @@ def test_two_open_a_request_for_the_same_batch(agent, second_agent):
     (refused,) = [one for one in came if isinstance(one, Exception)]
     assert isinstance(refused, operations.Refused), refused
     assert refused.code == Refusal.IN_ANOTHER_REQUEST
+    holds()
+
+
+def test_two_confirm_an_address_at_once(agent, second_agent, manager):
+    typed = enter_contact(account=make_account(), by=manager)
+    came = at_once(lambda: confirm(typed, agent), lambda: confirm(typed, second_agent))
+    (refused,) = [one for one in came if isinstance(one, Exception)]
+    assert isinstance(refused, operations.Refused), refused
+    assert refused.code == Refusal.ALREADY_RECORDED
+    assert LedgerEntry.objects.filter(kind="contact_confirmed").count() == 1
+    holds()
+
+
+def test_an_address_is_confirmed_while_it_is_changed(agent, manager):
+    typed = enter_contact(account=make_account(), by=manager)
+    other = Contact.objects.get(pk=typed.pk)
+    other.email = "other@customer.example"
+    at_once(lambda: confirm(typed, agent), lambda: operations.save_record(other, by=acting(manager)))
+    typed.refresh_from_db()
+    assert (typed.email, typed.confirmed_by) == ("other@customer.example", None)
+    holds()
+
+
+def test_a_link_is_sent_while_the_address_is_changed(agent, manager):
+    case = case_awaiting(agent)
+    case.admin.email = "other@customer.example"
+    at_once(
+        lambda: operations.send_consent_link(
+            case.unlock_request, contact=Contact.objects.get(pk=case.admin.pk), by=acting(agent)
+        ),
+        lambda: operations.save_record(case.admin, by=acting(manager)),
+    )
+    assert [operations.link_state(link) for link in case.unlock_request.links.all()] in (
+        ["revoked"],
+        ["revoked", "revoked"],
+    )
     holds()
 
 
