@@ -8,13 +8,15 @@ from copy import deepcopy
 import pytest
 from django.core.exceptions import SuspiciousOperation
 from django.core.signals import request_finished, request_started
+from django.core.wsgi import get_wsgi_application
 from django.db import close_old_connections
 from django.test import Client
 
-from config.wsgi import application
 from tests import factories
 
 pytestmark = pytest.mark.django_db
+
+application = get_wsgi_application()  # that of config.wsgi reads the ledger first
 
 PAGES = ["/check/", "/consent/", "/receipt/withdraw/", "/desk/login/"]
 BODY = (

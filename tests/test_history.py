@@ -8,6 +8,7 @@ from django.db import DatabaseError, connection, transaction
 from django.db.models import F, Value
 from django.db.models.functions import Concat
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
 from tests.factories import acting, make_account, make_batch, make_batches, make_item
 from unlocks import history
@@ -140,6 +141,8 @@ def test_inserts_with_history(agent):
         email=Concat(F("number"), Value("@customer.example")),
         phone="",
         is_admin=False,
+        entered_at=timezone.now(),
+        confirmed_how="",
     )
     new = account.contacts.filter(name="Somebody")
     assert made == new.count() == 3
