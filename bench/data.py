@@ -159,7 +159,7 @@ def _entries(consent):
     """Yield the ledger entries of a case up to its consent."""
     told = [
         events.Opened.of(consent.unlock_request, batches=10, amount=Decimal("3007.50")),
-        events.LinkSent.of(consent.link, shown=False, name="Admin"),
+        events.LinkSent.of(consent.link, name="Admin"),
         events.LinkOpened.of(consent.link),
         events.PinVerified(),
         events.Consented.of(consent),

@@ -141,3 +141,39 @@ def test_one_takes_it_down_and_another_unlocks(
     press(second.get_by_role("button", name="Issue a certificate"))
     assert Certificate.objects.get().number in second.content()
     assert UnlockRequest.objects.get().status == "unlocked"
+
+
+def test_a_second_person_confirms_an_address(new_context, desk, on_each_screen, sign_in, northwind, agent, manager):
+    case = factories.open_case(agent, batches=list(northwind.batches.all()))
+    operations.record_advice(case.unlock_request, advice="wants_export", by=factories.acting(agent))
+    case.admin.email = "dana.whitfield@northwind.example"
+    operations.save_record(case.admin, by=factories.acting(manager))
+    request_page = f"{desk}{case.unlock_request.get_absolute_url()}"
+    account_page = f"{desk}/desk/unlocks/account/{northwind.pk}/change/"
+
+    # Who entered it reads that someone else has to.
+    typist = sign_in(new_context().new_page(), manager)
+    for page in (request_page, account_page):
+        typist.goto(page)
+        assert typist.get_by_role("link", name="Confirm the address…").count() == 0
+        assert typist.get_by_text("is not confirmed yet").first.is_visible()
+        on_each_screen(typist)
+    typist.goto(f"{desk}/desk/unlocks/account/{northwind.pk}/issue-pin/")
+    assert typist.get_by_text("You can't issue a PIN for this account.").is_visible()
+    on_each_screen(typist)
+
+    # The agent has it as the next step, says nothing at first, and comes back to the request.
+    second = sign_in(new_context().new_page(), agent)
+    second.goto(account_page)
+    on_each_screen(second)
+    second.goto(request_page)
+    press(second.get_by_role("link", name="Confirm the address…"))
+    on_each_screen(second)
+    press(second.get_by_role("button", name="Confirm dana.whitfield@northwind.example"))
+    assert second.locator("#problems").evaluate("problems => problems === document.activeElement")
+    on_each_screen(second)
+    second.get_by_label("How do you know that this is their address?").fill("Called the number in the contract")
+    press(second.get_by_role("button", name="Confirm dana.whitfield@northwind.example"))
+    assert second.url == request_page
+    assert second.get_by_role("button", name="Send the consent link").is_visible()
+    on_each_screen(second)
