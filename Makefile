@@ -9,6 +9,7 @@ trial = UNLOCK_DESK_TRIAL=1 PHONE_CONSENT=1 SHOW_CONSENT_LINK=1 DATABASE_URL=sql
 # Made-up values in the shape of production's, so that the deployment checks judge the settings that production gets.
 production = env -u UNLOCK_DESK_TRIAL -u DEBUG DATABASE_URL=sqlite:///var/check.sqlite3 ALLOWED_HOSTS=desk.example \
 	PUBLIC_URL=https://desk.example EMAIL_URL=smtp+tls://mail.example:587 LEDGER_KEY=made-up-for-this-check-abcdefghijklmnopqrstuvwxyz-0123456789 \
+	CERTIFICATE_KEYS=00112233445566778899aabbccddeeffffeeddccbbaa99887766554433221100 \
 	SECRET_KEY=made-up-for-this-check-0123456789-abcdefghijklmnopqrstuvwxyz
 # A database of its own beside this one, test_unlock_desk, is made and dropped.
 test-postgres: DATABASE_URL ?= postgres://postgres@127.0.0.1:5432/unlock_desk
@@ -55,6 +56,7 @@ lint: $(VENV)/dev.stamp ## Check style, settings and migrations.
 	@UNLOCK_DESK_TRIAL=1 $(bin)/mypy --no-error-summary
 	@mkdir -p var && rm -f var/check.sqlite3*
 	@$(production) $(bin)/python manage.py migrate --verbosity 0
+	@$(production) $(bin)/python manage.py record_certificate_key >/dev/null
 	@$(production) $(bin)/python manage.py check --deploy --fail-level WARNING
 	@$(production) $(bin)/python manage.py makemigrations --check --dry-run
 

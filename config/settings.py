@@ -3,7 +3,9 @@
 Without `SECRET_KEY` and `LEDGER_KEY` only the trial run (`UNLOCK_DESK_TRIAL=1`, what `make run` sets) starts.
 """
 
+import base64
 from datetime import timedelta
+from functools import partial
 from pathlib import Path
 
 import environ
@@ -29,9 +31,38 @@ def required(name, trial):
     )
 
 
+def certificate_keys(trial):
+    """Return the keys that the environment or its file holds, 32 bytes each. Raises ImproperlyConfigured."""
+    texts, path = env.list("CERTIFICATE_KEYS", default=trial), env.str("CERTIFICATE_KEYS_FILE", default="")
+    if path:
+        try:
+            texts = Path(path).read_text().split()
+        except OSError as error:
+            raise ImproperlyConfigured(f"CERTIFICATE_KEYS_FILE can’t be read: {path}: {error.strerror}.") from error
+    return [certificate_key(number, text) for number, text in enumerate(texts, start=1)]
+
+
+def certificate_key(number, text):
+    """Return the bytes of a key. Raises ImproperlyConfigured, which does not show it."""
+    for decode in (bytes.fromhex, partial(base64.b64decode, validate=True)):
+        try:
+            key = decode(text)
+        except ValueError:
+            continue
+        if len(key) == 32:
+            return key
+    raise ImproperlyConfigured(
+        f"CERTIFICATE_KEYS: key {number} is not 32 bytes in hexadecimal or base64. “manage.py make_certificate_key” "
+        "makes one."
+    )
+
+
 SECRET_KEY = required("SECRET_KEY", "trial-only-key-that-signs-nothing-of-worth-0123456789-abcdefghij")
 # The key that seals the ledger. Not SECRET_KEY: that one is rotated, this one has to outlive every record.
 LEDGER_KEY = required("LEDGER_KEY", "trial-only-ledger-key")
+# The keys that sign certificates, the newest first. Everybody knows the trial run's.
+TRIAL_CERTIFICATE_KEY = "613ba20db8890d7a0dc59edeb1229deba45d99a6b42924ca6186a31132fc7827"
+CERTIFICATE_KEYS = certificate_keys([TRIAL_CERTIFICATE_KEY] if TRIAL else [])
 DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"] if TRIAL else [])
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])

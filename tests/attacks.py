@@ -147,6 +147,7 @@ def make_scene():
     operations.verify_pin(cases["phoned"].unlock_request, pin=factories.PIN, by=by)
     write(evidence(scene, cases["by_phone"].consent))
     operations.resend_receipt(cases["ready"].consent, by=by)
+    factories.record_certificate_key()
     operations.issue_certificate(cases["ready"].consent, by=by)
     opened = cases["opened"] = factories.case_awaiting(agent, account=factories.make_account(pin="195538"))
     operations.open_consent_link(opened.link, by=factories.customer(opened.admin))

@@ -5,6 +5,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
+from tests.factories import record_certificate_key
 from unlocks import checks
 
 pytestmark = pytest.mark.django_db
@@ -56,3 +57,47 @@ def test_settings_that_do_not_fit_production_are_refused(settings, name, value, 
     for setting, fitting in (PRODUCTION | {name: value}).items():
         setattr(settings, setting, fitting)
     assert [error.msg for error in checks.settings_fit_production(None)] == said
+
+
+OWN = bytes(range(32))
+HINT = "See “Certificate keys” in docs/production.md: make_certificate_key, record_certificate_key."
+
+
+def certificate_keys(settings, *keys, record=()):
+    """Return what the check says of the configured keys, after others were recorded one after another."""
+    for key in record:
+        settings.CERTIFICATE_KEYS = [key]
+        record_certificate_key()
+    settings.CERTIFICATE_KEYS = list(keys)
+    errors = checks.certificate_keys_in_place(None)
+    assert {(error.id, error.hint) for error in errors} <= {("unlocks.E008", HINT)}
+    return [error.msg for error in errors]
+
+
+def test_certificate_keys_that_are_in_place(settings):
+    assert certificate_keys(settings, OWN, record=[OWN]) == []
+    assert certificate_keys(settings, bytes(32), OWN, record=[bytes(32)]) == []
+    assert certificate_keys(settings, bytes(32)) == []  # the retired one's secret may go
+
+
+def test_no_certificate_key(settings):
+    assert certificate_keys(settings) == ["CERTIFICATE_KEYS is empty, so no certificate can be issued."]
+
+
+def test_a_certificate_key_that_is_not_recorded_is_named(settings):
+    assert certificate_keys(settings, bytes(32), OWN, record=[OWN]) == [
+        "Certificate key 139e3940e64b5491 is not recorded, so it never signs."
+    ]
+
+
+def test_the_lost_secret_of_the_certificate_key_that_signs_is_named(settings):
+    assert certificate_keys(settings, OWN, record=[OWN, bytes(32)]) == [
+        "Certificate key 139e3940e64b5491, the newest on record, is not in CERTIFICATE_KEYS, so none can be issued."
+    ]
+
+
+def test_the_certificate_key_of_the_trial_is_refused(settings):
+    known = bytes.fromhex(settings.TRIAL_CERTIFICATE_KEY)
+    assert certificate_keys(settings, known, record=[known]) == [
+        "CERTIFICATE_KEYS holds the trial run's key, which everybody knows."
+    ]

@@ -26,6 +26,7 @@ from tests.factories import (
     make_batches,
     make_user,
     open_case,
+    record_certificate_key,
 )
 from unlocks import history, operations, pins
 from unlocks.customer import rate_limit
@@ -386,6 +387,7 @@ def test_a_consent_is_recorded_by_phone_or_given(agent, settings):
 
 
 def test_a_certificate_holds_together_while_the_case_moves(agent):
+    record_certificate_key()
     case = case_consented(agent)
 
     def note(number):
@@ -400,7 +402,14 @@ def test_a_certificate_holds_together_while_the_case_moves(agent):
     holds()
 
 
+def test_a_certificate_key_is_recorded_once(db):
+    came = at_once(*4 * [record_certificate_key])
+    assert sorted(map(bool, came)) == [False, False, False, True]
+    assert LedgerEntry.objects.filter(kind="certificate_key").count() == 1
+
+
 def test_a_certificate_is_issued_once(agent):
+    record_certificate_key()
     case = case_consented(agent)
     came = at_once(*4 * [lambda: operations.issue_certificate(case.consent, by=customer(case.admin))])
     assert {getattr(one, "number", one) for one in came} == {f"{case.consent.reference}-1"}

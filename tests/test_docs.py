@@ -18,6 +18,7 @@ from tests.test_layout import FLOORS
 from unlocks import operations, pins
 from unlocks.actors import Actor
 from unlocks.certificates import keys
+from unlocks.certificates.verify_certificate import key_id
 from unlocks.database import fingerprint
 from unlocks.ledger import chain, events, seals
 from unlocks.models import Batch, Consent, ConsentedBatch, LedgerEntry, Verdict
@@ -164,7 +165,8 @@ def test_each_format_is_what_the_code_makes(documented, settings):
     assert documented["code"]("CN-000012-1", at) == keys.code("CN-000012-1", at)
     assert check_password(documented["peppered"]("482915"), pins.hashed("482915"))
     assert documented["pin_mac"](41, "argon2$") == pins.mac(41, "argon2$")
-    assert documented["key"] == keys.public_key()
+    assert documented["key"] == keys.configured()[0]
+    assert documented["key_id"](documented["key"]) == key_id(documented["key"])
 
 
 @pytest.mark.django_db

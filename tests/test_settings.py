@@ -1,5 +1,6 @@
 """The desk starts with its settings in the environment or as a trial run, and otherwise says which one is missing."""
 
+import base64
 import os
 import re
 import subprocess
@@ -18,9 +19,11 @@ SET = {
 }
 
 
-def start(**environment):
+TRIAL = "import django; django.setup(); from django.conf import settings; print(settings.TRIAL)"
+
+
+def start(code=TRIAL, **environment):
     """Start the desk's settings in a process of its own, with nothing inherited but where programs are."""
-    code = "import django; django.setup(); from django.conf import settings; print(settings.TRIAL)"
     return subprocess.run(
         [sys.executable, "-c", code],
         cwd=Path(__file__).parent.parent,
@@ -49,6 +52,30 @@ def test_does_not_start_with_an_empty(empty):
 def test_starts_with_all_of_them():
     started = start(**SET)
     assert (started.returncode, started.stdout) == (0, "False\n"), started.stderr
+
+
+def started_with_keys(**environment):
+    """Return the certificate keys in hexadecimal, or the last line of what was said instead."""
+    code = "from django.conf import settings; print(*[key.hex() for key in settings.CERTIFICATE_KEYS])"
+    started = start(code, **SET | environment)
+    return started.stdout.split() or started.stderr.strip().splitlines()[-1]
+
+
+def test_certificate_keys_come_from_the_environment_or_a_file(tmp_path):
+    first, second = bytes(range(32)), bytes(32)
+    both = f"{first.hex()},{base64.b64encode(second).decode()}"
+    (tmp_path / "keys").write_text(f"{first.hex()}\n{second.hex()}\n")
+    assert started_with_keys(CERTIFICATE_KEYS=both) == [first.hex(), second.hex()]
+    assert started_with_keys(CERTIFICATE_KEYS_FILE=str(tmp_path / "keys")) == [first.hex(), second.hex()]
+
+
+def test_a_certificate_key_that_is_none_is_named_and_not_shown(tmp_path):
+    said = started_with_keys(CERTIFICATE_KEYS=f"{'00' * 32},no-key-at-all")
+    assert said.endswith(
+        "CERTIFICATE_KEYS: key 2 is not 32 bytes in hexadecimal or base64. “manage.py make_certificate_key” makes one."
+    )
+    said = started_with_keys(CERTIFICATE_KEYS_FILE=str(tmp_path / "none"))
+    assert said.endswith(f"CERTIFICATE_KEYS_FILE can’t be read: {tmp_path / 'none'}: No such file or directory.")
 
 
 def test_starts_as_a_trial_without_any():

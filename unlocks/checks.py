@@ -7,8 +7,10 @@ from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
 from . import evidence
+from .certificates import keys
+from .certificates.verify_certificate import key_id
 from .database import guards
-from .ledger import chain
+from .ledger import chain, signing_keys
 
 HOUR, LONGEST = timedelta(hours=1), timedelta(days=30)
 
@@ -62,6 +64,31 @@ def ledger_key_fits(app_configs, **kwargs):
     except DatabaseError:
         pass  # said by guards_in_place
     return []
+
+
+@register(deploy=True)
+def certificate_keys_in_place(app_configs, **kwargs):
+    """Refuse a deployment that could not sign certificates, or with a key that was not recorded or is known."""
+    try:
+        recorded = signing_keys.recorded()
+    except DatabaseError:
+        return []  # said by guards_in_place
+    ids, configured = [key.id for key in recorded], [key_id(key) for key in keys.configured()]
+    flawed = {
+        "CERTIFICATE_KEYS is empty, so no certificate can be issued.": not configured,
+        "CERTIFICATE_KEYS holds the trial run's key, which everybody knows.": (
+            bytes.fromhex(settings.TRIAL_CERTIFICATE_KEY) in settings.CERTIFICATE_KEYS
+        ),
+    }
+    flawed |= {f"Certificate key {key} is not recorded, so it never signs.": key not in ids for key in configured}
+    flawed |= {
+        f"Certificate key {key}, the newest on record, is not in CERTIFICATE_KEYS, so none can be issued.": (
+            key not in configured
+        )
+        for key in ids[:1]
+    }
+    hint = "See “Certificate keys” in docs/production.md: make_certificate_key, record_certificate_key."
+    return [Error(message, hint=hint, id="unlocks.E008") for message, wrong in flawed.items() if wrong]
 
 
 @register(deploy=True)

@@ -168,6 +168,10 @@ class Refusal(TextChoices):
         "Nothing was recorded: none of the anchors fits the ledger, so they may be another desk's. Give an older "
         "one as well, from before the backup was made.",
     )
+    NO_CERTIFICATE_KEY = (
+        "no_certificate_key",
+        "No certificate can be signed: the desk's key for it is not in place. Tell the people who run this desk.",
+    )
     BUSY = "busy", "Someone else was changing the same batches. Nothing was changed. Try again."
 
 

@@ -61,6 +61,7 @@ def state(case):
 
 @pytest.fixture(scope="module")
 def scene(shared):
+    factories.record_certificate_key()
     agent = factories.make_user("agent", group="Agent")
     with TestCase.captureOnCommitCallbacks(execute=True):
         return factories.case_consented(agent), factories.case_recorded_by_phone(agent)

@@ -68,6 +68,7 @@ def decide(page):
 
 
 def test_from_the_email_to_a_certificate_that_is_genuine(agent, phone, look, desk, tmp_path):
+    factories.record_certificate_key()
     case = factories.case_awaiting(agent)
     page = phone()
     page.goto(link_in_email("consent"))

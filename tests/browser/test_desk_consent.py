@@ -17,6 +17,7 @@ PHONE = {"width": 390, "height": 844}
 
 @pytest.fixture
 def northwind(db):
+    factories.record_certificate_key()
     account = factories.make_account(number="4711", name="Northwind Heating")
     for number in ("20261101-INV", "20261101-PAY"):
         factories.make_batch(account=account, number=number)

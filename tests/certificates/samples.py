@@ -4,6 +4,8 @@ import hashlib
 
 from unlocks.texts import first_terms, wording
 
+# The trial run's.
+PUBLIC_KEY = "7a1d27542365b1d3e5e7c6a66da628f26b9a44d7003b90ee84e34ce00e03e058"
 PHONE = (
     "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/18.1 "
     "Mobile/15E148 Safari/604.1"
@@ -47,6 +49,7 @@ def interim():
         "number": "CN-000012-1",
         "code": "7K4Q-9M2X-TB6R",
         "issued_at": "2026-11-23T14:05:09.123456+00:00",
+        "public_key": PUBLIC_KEY,
         "interim": True,
         "vendor": "ServiceTitan",
         "check_at": "https://desk.example/check/",

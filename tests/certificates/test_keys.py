@@ -1,11 +1,13 @@
-"""The keys of the certificates: what they give, always the same, from LEDGER_KEY."""
+"""The keys of the certificates: what they give, always the same."""
 
 import json
 import re
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 from unlocks.certificates import keys
+from unlocks.certificates.verify_certificate import message
 from unlocks.digest import canonical
 
 from . import samples
@@ -13,27 +15,40 @@ from . import samples
 ISSUED = "2026-11-23T14:05:09.123456+00:00"
 
 
-def test_same_ledger_key_gives_the_same_keys(settings):
+def test_the_trial_runs_key_and_code(settings):
     """Pinned: a certificate that was issued has to stay genuine, whatever becomes of this code."""
     settings.LEDGER_KEY = "trial-only-ledger-key"
-    assert (keys.public_key(), keys.code("CN-000012-1", ISSUED), keys.sign({"number": "CN-000012-1"})) == (
-        "7a1d27542365b1d3e5e7c6a66da628f26b9a44d7003b90ee84e34ce00e03e058",
+    facts = {"number": "CN-000012-1", "public_key": samples.PUBLIC_KEY}
+    assert (keys.configured(), keys.code("CN-000012-1", ISSUED), keys.sign(facts)) == (
+        [samples.PUBLIC_KEY],
         "85PD-NJJE-58YJ",
-        "093fbfb4f2e22becd00d16ce112fd52b22e0d92961c31f63faa98f21934ee9497fad208088a0f7df7f7d8a8a8ab33f82"
-        "f35c358dddf2f7529cae54e01db91e0b",
+        "53e0592ada8a73421303c922a8eb6e90091424303a8f542efa525011f20b7d479f212db027ed9719bcb4d2f05bf95cc6"
+        "a34a5b2fb109c64abc242a049d2fc805",
     )
 
 
-def test_another_ledger_key_gives_others(settings):
-    before = keys.public_key(), keys.code("CN-000012-1", ISSUED)
+def test_another_ledger_key_gives_other_codes(settings):
+    before = keys.code("CN-000012-1", ISSUED)
     settings.LEDGER_KEY = "another"
-    after = keys.public_key(), keys.code("CN-000012-1", ISSUED)
-    assert [a == b for a, b in zip(before, after, strict=True)] == [False, False]
+    assert keys.code("CN-000012-1", ISSUED) != before
+
+
+def test_the_key_that_the_facts_name_signs(settings):
+    settings.CERTIFICATE_KEYS = [bytes(32), *settings.CERTIFICATE_KEYS]
+    other = Ed25519PrivateKey.from_private_bytes(bytes(32)).public_key().public_bytes_raw().hex()
+    assert keys.configured() == [other, samples.PUBLIC_KEY]
+    for key in keys.configured():
+        facts = samples.interim() | {"public_key": key}
+        signature = bytes.fromhex(keys.sign(facts))
+        Ed25519PublicKey.from_public_bytes(bytes.fromhex(key)).verify(signature, message(facts))
+    settings.CERTIFICATE_KEYS = [bytes(32)]
+    with pytest.raises(KeyError):
+        keys.sign(samples.interim())
 
 
 def test_signature_covers_what_it_is_for_and_the_canonical_facts():
     facts = samples.interim()
-    public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(keys.public_key()))
+    public = Ed25519PublicKey.from_public_bytes(bytes.fromhex(samples.PUBLIC_KEY))
     public.verify(bytes.fromhex(keys.sign(facts)), b"unlock-desk certificate/1\n" + canonical(facts).encode())
     assert keys.sign(facts) == keys.sign(dict(reversed(facts.items())))
 
@@ -59,7 +74,12 @@ def test_document_is_the_facts_and_their_signature():
     document = keys.document(facts)
     assert json.loads(document) == {
         "certificate": facts,
-        "signature": {"algorithm": "Ed25519", "key": keys.public_key(), "value": keys.sign(facts)},
+        "signature": {
+            "algorithm": "Ed25519",
+            "key": samples.PUBLIC_KEY,
+            "key_id": "2e92382f8aa642f9",
+            "value": keys.sign(facts),
+        },
     }
     assert document == keys.document(dict(reversed(facts.items())))
     assert document.startswith('{\n "certificate": {\n  "acts": [\n')

@@ -66,6 +66,7 @@ def _marked_up(value):
     if isinstance(value, dict):
         kept = {
             "format",
+            "public_key",
             "number",
             "code",
             "time_zone",

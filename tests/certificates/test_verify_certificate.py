@@ -14,12 +14,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey,
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests import settings as desk
 from unlocks.certificates import keys, verify_certificate
 from unlocks.certificates.facts import FORMAT
 from unlocks.certificates.verify_certificate import NotGenuine, fits, verify
 
 from . import samples
 
+# The public key of 32 zeros.
+OTHER = "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29"
 SCRIPT = Path(verify_certificate.__file__)
 # RFC 8032, section 7.1: public key, message, signature.
 VECTORS = [
@@ -63,20 +66,23 @@ SMALL_ORDER = [
 
 def signed(facts, key=None):
     """Return the bytes of a certificate's file, signed with the desk's key or another."""
-    if key is None:
-        return keys.document(facts).encode()
+    if key:
+        facts = facts | {"public_key": key.public_key().public_bytes_raw().hex()}
+    key = key or Ed25519PrivateKey.from_private_bytes(*desk.CERTIFICATE_KEYS)
+    public = key.public_key().public_bytes_raw().hex()
     signature = {
         "algorithm": "Ed25519",
-        "key": key.public_key().public_bytes_raw().hex(),
+        "key": public,
+        "key_id": verify_certificate.key_id(public),
         "value": key.sign(verify_certificate.message(facts)).hex(),
     }
     return json.dumps({"certificate": facts, "signature": signature}, ensure_ascii=False).encode()
 
 
-def refusal(data, key=None):
+def refusal(data, key=None, keys=None):
     """Return why a file is refused, or '' if it is genuine."""
     try:
-        verify(data, key)
+        verify(data, key, keys)
     except NotGenuine as reason:
         return str(reason)
     return ""
@@ -166,11 +172,11 @@ def test_lengths_are_checked():
 @pytest.mark.parametrize("kind", samples.EVERY_KIND)
 def test_what_the_desk_signs_is_genuine(kind):
     data = signed(kind())
-    assert verify(data) == verify(data, keys.public_key()) == kind()
+    assert verify(data) == verify(data, samples.PUBLIC_KEY) == kind()
 
 
 def test_key_may_be_given_in_capitals():
-    assert verify(signed(samples.closed()), keys.public_key().upper()) == samples.closed()
+    assert verify(signed(samples.closed()), samples.PUBLIC_KEY.upper()) == samples.closed()
 
 
 def test_layout_and_order_of_keys_mean_nothing():
@@ -214,13 +220,80 @@ def test_desk_writes_a_format_that_is_known():
     assert FORMAT in verify_certificate.FORMATS
 
 
+# --- Lists of keys ---
+
+
+def listed(valid_from="2026-11-01T00:00:00+00:00", valid_until=None, key=samples.PUBLIC_KEY):
+    """Return a list of two keys, one of them the desk's, valid as given."""
+    other = {"id": "139e3940e64b5491", "algorithm": "Ed25519", "key": OTHER}
+    other |= {"valid_from": "2025-01-01T00:00:00+00:00", "valid_until": valid_from}
+    mine = {"id": verify_certificate.key_id(key), "algorithm": "Ed25519", "key": key}
+    mine |= {"valid_from": valid_from, "valid_until": valid_until}
+    return {"format": "unlock-desk-certificate-keys/1", "keys": [mine, other]}
+
+
+AT = "2026-11-24T09:15:00.000001+00:00"  # when the sample was issued
+OUTSIDE = "It was signed with key 2e92382f8aa642f9, outside of the time in which it was valid: from {}."
+
+
+@pytest.mark.parametrize(
+    ("keys", "why"),
+    [
+        (listed(), ""),
+        (listed(AT), ""),
+        (listed(valid_until="2026-11-24T09:15:00.000002+00:00"), ""),
+        (listed(valid_until=AT), OUTSIDE.format("2026-11-01 00:00:00 UTC to 2026-11-24 09:15:00 UTC")),
+        (listed("2026-11-24T09:15:00.000002+00:00"), OUTSIDE.format("2026-11-24 09:15:00 UTC on")),
+        (listed(key=OTHER), "It was signed with a key that is not in the list of keys."),
+    ],
+)
+def test_a_key_of_the_list_counts_while_it_was_valid(keys, why):
+    assert refusal(signed(samples.closed()), keys=keys) == why
+
+
+def test_whoever_signs_cannot_name_another_key():
+    content = json.loads(signed(samples.closed()))
+    content["signature"]["key_id"] = "0" * 16
+    assert refusal(json.dumps(content).encode()) == "It names another key than the one that it was signed with."
+    facts = samples.closed() | {"public_key": OTHER}
+    assert refusal(signed(facts)) == "It names another key than the one that it was signed with."
+
+
+def test_command_with_the_list_says_which_key(file, tmp_path):
+    file.write_bytes(signed(samples.closed()))
+    (tmp_path / "keys.json").write_text(json.dumps(listed()))
+    code, said, _ = run(file, "--keys", tmp_path / "keys.json")
+    first, *_, with_key, key = said.splitlines()
+    assert (code, first, with_key, key) == (
+        0,
+        "GENUINE: signed with a key of the list while it was valid, and nothing has been changed since.",
+        f"Signed with  {samples.PUBLIC_KEY}",
+        "Key          2e92382f8aa642f9",
+    )
+    (tmp_path / "keys.json").write_text(json.dumps(listed(valid_until=AT)))
+    code, said, _ = run(file, "--keys", tmp_path / "keys.json")
+    why = OUTSIDE.format("2026-11-01 00:00:00 UTC to 2026-11-24 09:15:00 UTC")
+    assert (code, said) == (1, f"NOT GENUINE: {why}\n")
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"format": "unlock-desk-certificate-keys/1", "keys": [{}]}', None])
+def test_a_list_that_is_none_checks_nothing(file, tmp_path, text):
+    file.write_bytes(signed(samples.closed()))
+    path = tmp_path / "keys.json"
+    said = f"Can't read {path}: No such file or directory."
+    if text is not None:
+        path.write_text(text)
+        said = f"{path} is not the list of keys from the check page."
+    assert run(file, "--keys", path) == (2, f"NOT CHECKED: {said}\n", "")
+
+
 # --- Not genuine -----------------------------------------------------------------------------------------------------
 
 
 def test_another_key_is_named_as_such():
     data = signed(samples.closed(), Ed25519PrivateKey.from_private_bytes(bytes(32)))
     assert refusal(data) == ""
-    assert refusal(data, keys.public_key()) == "It was signed with another key than the one given."
+    assert refusal(data, samples.PUBLIC_KEY) == "It was signed with another key than the one given."
 
 
 def _same(data, facts):
@@ -480,7 +553,7 @@ def file(tmp_path):
 
 def test_command_says_what_a_certificate_says(file):
     file.write_bytes(signed(samples.closed()))
-    assert run(file, "--key", keys.public_key()) == (
+    assert run(file, "--key", samples.PUBLIC_KEY) == (
         0,
         "GENUINE: signed with the key given, and nothing has been changed since.\n"
         "\n"
@@ -492,7 +565,8 @@ def test_command_says_what_a_certificate_says(file):
         "Account      Northwind Heating, number 4711\n"
         "How          by the customer, through the consent link\n"
         "Batches      3\n"
-        f"Signed with  {keys.public_key()}\n",
+        f"Signed with  {samples.PUBLIC_KEY}\n"
+        "Key          2e92382f8aa642f9\n",
         "",
     )
 
@@ -513,7 +587,8 @@ def test_command_without_a_key_says_what_is_left_to_compare(file):
         "How          recorded by phone by agent, a staff member: a lower-assurance consent. The customer did not "
         "press anything themselves.\n"
         "Batches      3\n"
-        f"Signed with  {keys.public_key()}\n"
+        f"Signed with  {samples.PUBLIC_KEY}\n"
+        "Key          2e92382f8aa642f9\n"
         "\n"
         "Now compare this key with the one on https://desk.example/check/ : anyone can sign with a key of their own.\n",
         "",

@@ -29,7 +29,7 @@ from tests.customer.test_consent import words
 from tests.factories import acting
 from unlocks import operations
 from unlocks.actors import Actor
-from unlocks.certificates import keys
+from unlocks.certificates import keys, verify_certificate
 from unlocks.customer import certificate_check
 from unlocks.database import guards
 from unlocks.ledger import anchors, chain, events
@@ -72,6 +72,7 @@ FINAL = "This is a final certificate: the case was closed when it was issued."
 OTHER_LAYOUT = (
     "This file has a different layout from the one we issued, but the same content: every value is as it was signed."
 )
+KEY = "It is signed with our key 2e92382f8aa642f9."
 PAPER = (
     "This does not show that the paper in your hand reads the same. A number and code can be written on any paper. To "
     "be sure, ask for the PDF or JSON file and upload it below."
@@ -80,6 +81,7 @@ PAPER = (
 
 @pytest.fixture(scope="module")
 def scene(shared):
+    factories.record_certificate_key()
     made = factories.case_unlocked(factories.make_user("agent", group="Agent"))
     return made, operations.issue_certificate(made.consent, by=factories.customer(made.admin))
 
@@ -135,13 +137,13 @@ def stop(notice):
 
 def genuine(certificate, *more):
     lead = f"Certificate {certificate.number}, issued {moment(certificate.issued_at)}."
-    return 200, ["Genuine and unaltered", lead, *more, INTERIM if certificate.interim else FINAL]
+    return 200, ["Genuine and unaltered", lead, *more, INTERIM if certificate.interim else FINAL, KEY]
 
 
 def outdated(certificate, *why, more=()):
     """Return the answer for a genuine file that no longer says how things stand."""
     _, (_, lead, *rest) = genuine(certificate, *more)
-    return 200, ["Genuine, but no longer current", lead, *rest[:-1], *why, rest[-1]]
+    return 200, ["Genuine, but no longer current", lead, *rest[:-2], *why, *rest[-2:]]
 
 
 def not_in_our_records(certificate, restored="No loss of our records is known."):
@@ -154,7 +156,8 @@ def not_in_our_records(certificate, restored="No loss of our records is known.")
 
 
 def was_issued(certificate):
-    return 200, ["A matching certificate was issued", genuine(certificate)[1][1], PAPER, genuine(certificate)[1][2]]
+    _, [_, lead, *rest] = genuine(certificate)
+    return 200, ["A matching certificate was issued", lead, PAPER, *rest]
 
 
 # --- Genuine ----------------------------------------------------------------------------------------------------------
@@ -182,8 +185,8 @@ def test_a_genuine_certificate_says_what_happened_since(client, agent, case, iss
     operations.add_note(case.unlock_request, text="Called back", by=acting(agent))
     more = "More has happened in the case since it was issued. Ask for a newer certificate."
     assert answer(upload(client, bytes(issued.pdf))) == outdated(issued, more)
-    _, (heading, lead, paper, interim) = was_issued(issued)
-    assert answer(type_in(client, issued.number, issued.code)) == (200, [heading, lead, paper, more, interim])
+    _, (heading, lead, paper, *rest) = was_issued(issued)
+    assert answer(type_in(client, issued.number, issued.code)) == (200, [heading, lead, paper, more, *rest])
     operations.withdraw_own_consent(case.consent, why="", by=factories.customer(case.admin))
     withdrawal = case.consent.withdrawal
     withdrawn = f"The consent was withdrawn on {moment(withdrawal.at)}. Nothing more can be unlocked under it."
@@ -276,7 +279,7 @@ def test_an_unknown_number_and_a_wrong_code_look_alike(client, issued, django_as
     type_in(client, "CN-999999-9", "0" * 12)
     html = []
     for number, code in (("CN-999999-9", issued.code), (issued.number, "2222-2222-2222"), ("CN-999999-9", "0" * 12)):
-        with django_assert_num_queries(2):
+        with django_assert_num_queries(3):
             page = type_in(client, number, code)
         assert answer(page) == NOT_THIS_NUMBER
         html.append(re.sub(r'value="[^"]{20,}"|Checked [^<]*', "", page.content.decode()))
@@ -314,13 +317,14 @@ def zipped(content, name="CN-000001-1.json"):
 
 def elsewhere(certificate):
     """Return the same facts, signed by an installation with another key."""
-    with override_settings(LEDGER_KEY="another installation's key"):
-        return keys.document(json.loads(certificate.content)["certificate"]).encode()
+    with override_settings(CERTIFICATE_KEYS=[bytes(32)]):
+        facts = json.loads(certificate.content)["certificate"] | {"public_key": keys.configured()[0]}
+        return keys.document(facts).encode()
 
 
 def claims_our_key(certificate):
     content = json.loads(elsewhere(certificate))
-    content["signature"]["key"] = keys.public_key()
+    content["signature"]["key"] = keys.configured()[0]
     return json.dumps(content).encode()
 
 
@@ -499,9 +503,9 @@ def test_a_row_that_was_made_up_is_no_certificate(client, issued, content):
 
 def test_a_row_signed_by_another_installation_is_no_certificate(client, issued):
     facts = json.loads(issued.content)["certificate"] | {"number": f"{issued.consent.reference}-9"}
-    with override_settings(LEDGER_KEY="another installation's key"):
+    with override_settings(LEDGER_KEY="another installation's key", CERTIFICATE_KEYS=[bytes(32)]):
         code = keys.code(facts["number"], facts["issued_at"])
-        content = keys.document(facts | {"code": code})
+        content = keys.document(facts | {"code": code, "public_key": keys.configured()[0]})
     assert answers_to(client, put_in(issued, content, code=code)) == NOTHING
 
 
@@ -540,7 +544,8 @@ def test_content_whose_layout_alone_was_altered_is_not_what_the_ledger_tells_of(
 
 def record(certificate, **facts):
     """Append an entry to the ledger as only the desk can, which has the key."""
-    event = events.Certified.of(certificate, certificate=certificate.number, **facts)
+    key = keys.key_id_of(certificate.content)
+    event = events.Certified.of(certificate, certificate=certificate.number, key=key, **facts)
     with transaction.atomic():
         chain.append(event, by=Actor.desk(), unlock_request=certificate.consent.unlock_request)
 
@@ -783,14 +788,54 @@ def test_a_try_is_taken_before_the_csrf_check(db, three_tries):
 
 def test_the_page_explains_how_to_check_without_it(client, issued, tmp_path):
     page = words(client.get("/check/"))
-    assert page.count(keys.public_key()) == 2
+    assert page.count(keys.configured()[0]) == 1
     script = client.get("/check/verify_certificate.py")
     assert (script.status_code, script["Content-Disposition"]) == (200, 'attachment; filename="verify_certificate.py"')
     (tmp_path / "verify_certificate.py").write_bytes(script.content)
     (tmp_path / "CN-000012-1.json").write_text(issued.content)
-    command = re.search(r"python3 (verify_certificate.py CN-000012-1.json --key [0-9a-f]{64})", page)[1].split()
+    (tmp_path / "keys.json").write_bytes(client.get("/check/keys.json").content)
+    command = re.search(r"python3 (verify_certificate.py CN-000012-1.json --keys keys.json)", page)[1].split()
     ran = subprocess.run([sys.executable, "-I", *command], cwd=tmp_path, capture_output=True, text=True)
     assert (ran.returncode, ran.stdout.splitlines()[0].partition(":")[0]) == (0, "GENUINE")
+
+
+def test_the_list_of_keys_is_public_and_keeps_what_was_retired(client, issued):
+    first = LedgerEntry.objects.get(kind="certificate_key")
+    with override_settings(CERTIFICATE_KEYS=[bytes(32)]):  # the first one's secret is gone
+        factories.record_certificate_key()
+        page, listed = words(client.get("/check/")), client.get("/check/keys.json")
+        answered = answer(upload(client, issued.content.encode()))
+        other = keys.configured()[0]
+    second = LedgerEntry.objects.filter(kind="certificate_key").latest("sequence")
+    (mine,) = keys.configured()
+    assert (listed["Content-Type"], listed.json()) == (
+        "application/json",
+        {
+            "format": "unlock-desk-certificate-keys/1",
+            "keys": [
+                {
+                    "id": verify_certificate.key_id(key),
+                    "algorithm": "Ed25519",
+                    "key": key,
+                    "valid_from": since.appended_at.isoformat(),
+                    "valid_until": until and until.appended_at.isoformat(),
+                }
+                for key, since, until in ((other, second, None), (mine, first, second))
+            ],
+        },
+    )
+    assert (page.count(mine), page.count(other), answered) == (1, 1, genuine(issued))
+    assert client.post("/check/keys.json").status_code == 405
+
+
+def test_a_key_that_was_not_valid_then_is_named(client, issued):
+    """Whoever got hold of a retired key signs with it: the file is not in the records, and why is said."""
+    facts = json.loads(issued.content)["certificate"]
+    with override_settings(CERTIFICATE_KEYS=[bytes(32)]):
+        factories.record_certificate_key()
+    late = facts | {"issued_at": (timezone.now() + timedelta(hours=1)).isoformat()}
+    page = words(upload(client, keys.document(late).encode()))
+    assert "It was signed with key 2e92382f8aa642f9, outside of the time in which it was valid: from" in page
 
 
 @pytest.mark.parametrize("method", ["put", "patch", "delete", "options"])

@@ -29,6 +29,7 @@ BOTH = ["/receipt/", "/consent/receipt/"]
 
 @pytest.fixture(scope="module")
 def scene(shared):
+    factories.record_certificate_key()
     return factories.case_consented(factories.make_user("agent", group="Agent"))
 
 

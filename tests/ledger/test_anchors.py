@@ -9,7 +9,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from tests.attacks import sql
-from tests.factories import acting, case_consented, open_case
+from tests.factories import acting, case_consented, open_case, record_certificate_key
 from unlocks import operations
 from unlocks.database import guards
 from unlocks.ledger import anchors, chain
@@ -212,6 +212,7 @@ def test_an_anchor_newer_than_the_database(case, first, file):
 
 def test_a_certificate_is_an_anchor(agent, file):
     """Of each of its case's entries, and of the head."""
+    record_certificate_key()
     case = case_consented(agent)
     certificate = operations.issue_certificate(case.consent, by=acting(agent))
     connection.check_constraints()

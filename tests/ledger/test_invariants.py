@@ -20,6 +20,7 @@ from tests.factories import (
     make_batch,
     make_user,
     open_case,
+    record_certificate_key,
 )
 from unlocks import history, operations, pins
 from unlocks.actors import Actor
@@ -163,12 +164,14 @@ def _receipt_unrecorded(agent):
 
 
 def _certificate_unrecorded(agent):
+    record_certificate_key()
     operations.issue_certificate(case_consented(agent).consent, by=acting(agent))
     with connection.cursor() as cursor:
         cursor.execute("DELETE FROM unlocks_ledgerentry WHERE kind = 'certified'")
 
 
 def _certificate_altered(agent):
+    record_certificate_key()
     certificate = operations.issue_certificate(case_consented(agent).consent, by=acting(agent))
     Certificate.objects.filter(pk=certificate.pk).update(content="{}")
 

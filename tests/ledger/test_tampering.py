@@ -111,6 +111,7 @@ def make_scene():
     operations.resend_receipt(staff.consent, by=by)
     back = cases["back"] = factories.case_consented(agent)
     operations.withdraw_consent(back.consent, why="Changed their mind", by=by)
+    factories.record_certificate_key()
     certificate = operations.issue_certificate(done.consent, by=by)
     seals.seal_history(by=Actor.desk())
     heads.append(anchors.now(timezone.now() - timedelta(days=1)))
@@ -230,6 +231,8 @@ def _numbers(cases, certificate, heads):
         **{f"{name}_link": cases[name].link.pk for name in ("revoked", "typed", "wrong")},
         "wrong_account": cases["wrong"].account.pk,
         "wrong_pin_wrong": LedgerEntry.objects.filter(kind="pin_wrong").latest("sequence").sequence,
+        "certificate_key": LedgerEntry.objects.get(kind="certificate_key").sequence,
+        "certificate_number": certificate.number,
         "own_hash": pins.hashed("123456"),
         "earlier_hash": cases["revoked"].account.pin_hash,
         "reissued_account": cases["revoked"].account.pk,
@@ -833,6 +836,12 @@ TAMPERINGS = [
         "UPDATE unlocks_account SET pin_locked_until = NULL WHERE id = {wrong_account}",
         "Account {wrong_account}: its column pin_locked_until allows more tries than ledger entry {wrong_pin_wrong} "
         "tells.",
+    ),
+    tampering(
+        "certificate_key_of_another",
+        "UPDATE unlocks_ledgerentry SET facts = replace(facts, '7a1d2754', '00000000') WHERE kind = 'certificate_key'",
+        FORGED.format("certificate_key"),
+        "Certificate {certificate_number} was signed with key 2e92382f8aa642f9 when no key was recorded.",
     ),
     tampering(
         "pin_of_their_own",

@@ -6,7 +6,10 @@ from datetime import timedelta
 
 import pytest
 import time_machine
+from django.conf import settings
 from django.core.exceptions import PermissionDenied
+from django.db import connection
+from django.test import override_settings
 from django.utils import timezone
 
 from tests.attacks import difference, snapshot
@@ -18,15 +21,26 @@ from tests.factories import (
     case_unlocked,
     customer,
     make_user,
+    record_certificate_key,
 )
-from tests.operations import kinds, recorded
+from tests.operations import facts_of, kinds, recorded, refused
 from unlocks import operations
 from unlocks.certificates import keys, pdf, verify_certificate
-from unlocks.ledger import chain, events
+from unlocks.database import guards
+from unlocks.ledger import chain, events, signing_keys, verify
 from unlocks.models import Certificate, LedgerEntry
+from unlocks.rules import Refusal
 from unlocks.texts.shown import shown_text
 
 pytestmark = pytest.mark.django_db
+
+# The public key of 32 zeros.
+OTHER = "3b6a27bcceb6a42d62a3a8d02a6f0d73653215771de243a63ac048a18b59da29"
+
+
+@pytest.fixture(autouse=True)
+def certificate_key(db):
+    return record_certificate_key()
 
 
 def issue(case, by=None):
@@ -56,6 +70,7 @@ def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
         "number": f"{consent.reference}-1",
         "code": certificate.code,
         "issued_at": iso(certificate.issued_at),
+        "public_key": keys.configured()[0],
         "interim": True,
         "vendor": "ServiceTitan",
         "check_at": f"{settings.PUBLIC_URL}/check/",
@@ -170,7 +185,66 @@ def test_is_signed_and_drawn_from_its_facts_alone(agent):
     assert bytes(stored.pdf) == pdf.render(facts(stored))
     assert stored.sha256 == hashlib.sha256(stored.content.encode()).hexdigest()
     assert stored.pdf_sha256 == hashlib.sha256(bytes(stored.pdf)).hexdigest()
-    assert verify_certificate.verify(stored.content.encode(), keys.public_key()) == facts(stored)
+    assert verify_certificate.verify(stored.content.encode(), keys.configured()[0]) == facts(stored)
+
+
+def with_another_key():
+    return override_settings(CERTIFICATE_KEYS=[bytes(32), *settings.CERTIFICATE_KEYS])
+
+
+def test_a_key_that_is_not_recorded_never_signs(agent):
+    case = case_consented(agent)
+    with with_another_key():
+        unrecorded, recorded_one = keys.configured()
+        assert facts(issue(case))["public_key"] == recorded_one
+        operations.add_note(case.unlock_request, text="Called", by=acting(agent))
+        assert record_certificate_key() == verify_certificate.key_id(unrecorded)
+        assert facts(issue(case))["public_key"] == unrecorded
+    assert verify.findings() == []
+
+
+def test_a_key_is_recorded_once(certificate_key):
+    assert (certificate_key, record_certificate_key()) == ("2e92382f8aa642f9", None)
+    assert [(key.id, key.valid_until) for key in signing_keys.recorded()] == [("2e92382f8aa642f9", None)]
+    entry = LedgerEntry.objects.get(kind="certificate_key")
+    assert facts_of(entry) == {"key": keys.configured()[0], "key_id": "2e92382f8aa642f9"}
+    assert signing_keys.newest().valid_from == entry.appended_at
+
+
+def test_no_certificate_is_from_before_its_key(agent):
+    """As on a machine whose clock is behind that of the one that recorded the key."""
+    case = case_consented(agent)
+    with time_machine.travel(timezone.now() - timedelta(seconds=30)), refused(Refusal.BUSY):
+        issue(case)
+
+
+def test_without_the_secret_of_the_newest_key_none_is_issued_and_the_older_ones_are_shown(agent):
+    case = case_consented(agent)
+    issued = issue(case)
+    with override_settings(CERTIFICATE_KEYS=[]):
+        assert issue(case) == issued
+        operations.add_note(case.unlock_request, text="Called", by=acting(agent))
+        with refused(Refusal.NO_CERTIFICATE_KEY):
+            issue(case)
+    with with_another_key():
+        record_certificate_key()
+    with refused(Refusal.NO_CERTIFICATE_KEY):  # the first key is valid no more
+        issue(case)
+
+
+def test_the_audit_names_a_certificate_of_a_key_that_was_not_valid_then(agent):
+    case = case_consented(agent)
+    with with_another_key():
+        record_certificate_key()
+        number = issue(case).number
+    connection.check_constraints()
+    with guards.lifted():
+        LedgerEntry.objects.filter(kind="certificate_key").order_by("-sequence")[:1].get().delete()
+    found = verify.findings()
+    assert (
+        f"Certificate {number} was signed with key {verify_certificate.key_id(OTHER)} when certificates were signed "
+        "with key 2e92382f8aa642f9."
+    ) in found
 
 
 def test_the_ledger_tells_of_it(agent):
@@ -182,6 +256,7 @@ def test_the_ledger_tells_of_it(agent):
             "consent": case.consent.pk,
             "certificate": certificate.number,
             "interim": True,
+            "key": "2e92382f8aa642f9",
             "sha256": certificate.sha256,
             "pdf_sha256": certificate.pdf_sha256,
         },

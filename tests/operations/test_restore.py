@@ -6,7 +6,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 
 from tests.attacks import sql
-from tests.factories import acting, case_consented, open_case
+from tests.factories import acting, case_consented, open_case, record_certificate_key
 from tests.operations import refused
 from unlocks import operations
 from unlocks.actors import Actor
@@ -21,6 +21,7 @@ pytestmark = pytest.mark.django_db
 
 @pytest.fixture
 def case(agent):
+    record_certificate_key()
     return case_consented(agent)
 
 

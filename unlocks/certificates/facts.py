@@ -14,7 +14,7 @@ FORMAT = "unlock-desk-certificate/1"
 _DONE = tuple(kind.kind for kind in (events.Unlocked, events.Relocked, events.ReExported))
 
 
-def facts(consent, *, number, code, issued_at):
+def facts(consent, *, number, code, issued_at, public_key):
     """Return all that a certificate says of a consent and its case, as they stand now.
 
     Times are ISO 8601 in UTC, amounts decimal strings, staff are named by their usernames.
@@ -29,6 +29,7 @@ def facts(consent, *, number, code, issued_at):
         "number": number,
         "code": code,
         "issued_at": _value(issued_at),
+        "public_key": public_key,
         "interim": unlock_request.status != unlock_request.Status.CLOSED,
         "vendor": settings.VENDOR_NAME,
         "check_at": settings.PUBLIC_URL + reverse("check"),

@@ -1,7 +1,7 @@
 """What is made with the certificates' keys: the signature, the code, and the JSON file that carries the signature.
 
-All keys come from LEDGER_KEY by HKDF-SHA256, each with a name of its own: there is nothing more to keep secret, and
-whoever restores the desk with its LEDGER_KEY signs with the same key as before.
+The key that signs is one of CERTIFICATE_KEYS, the newest that the ledger tells of (`unlocks.ledger.signing_keys`). The
+code comes from LEDGER_KEY: nobody but the desk checks it.
 """
 
 import base64
@@ -10,9 +10,10 @@ import hmac
 import json
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from django.conf import settings
 
 from ..keys import derived
-from .verify_certificate import message
+from .verify_certificate import key_id, message
 
 ALGORITHM = "Ed25519"
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
@@ -21,14 +22,17 @@ _CODE_BITS = 60
 _CODE_FOR = "unlock-desk certificate code/1\n"  # before what is authenticated, as SIGNED_FOR is before what is signed
 
 
-def public_key():
-    """Return the key (hex) that whoever checks a certificate needs."""
-    return _signing_key().public_key().public_bytes_raw().hex()
+def configured():
+    """Return the public keys (hex) of CERTIFICATE_KEYS, the newest first."""
+    return list(_secrets())
 
 
 def sign(facts):
-    """Return the Ed25519 signature (hex) under `facts`. The same facts give the same signature."""
-    return _signing_key().sign(message(facts)).hex()
+    """Return the Ed25519 signature (hex) under `facts`, with the key that they name. The same facts give the same.
+
+    Raises KeyError when the secret of that key is not in CERTIFICATE_KEYS.
+    """
+    return _secrets()[facts["public_key"]].sign(message(facts)).hex()
 
 
 def code(number, issued_at):
@@ -41,14 +45,19 @@ def code(number, issued_at):
     return "-".join([digits[:4], digits[4:8], digits[8:]])
 
 
+def key_id_of(content):
+    """Return the id of the key that a JSON file of ours is signed with."""
+    return json.loads(content)["signature"]["key_id"]
+
+
 def document(facts):
     """Return the JSON file of a certificate: its facts and the signature under them."""
-    content = {
-        "certificate": facts,
-        "signature": {"algorithm": ALGORITHM, "key": public_key(), "value": sign(facts)},
-    }
+    key = facts["public_key"]
+    signature = {"algorithm": ALGORITHM, "key": key, "key_id": key_id(key), "value": sign(facts)}
+    content = {"certificate": facts, "signature": signature}
     return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _signing_key():
-    return Ed25519PrivateKey.from_private_bytes(derived("certificate signature"))
+def _secrets():
+    secrets = map(Ed25519PrivateKey.from_private_bytes, settings.CERTIFICATE_KEYS)
+    return {secret.public_key().public_bytes_raw().hex(): secret for secret in secrets}

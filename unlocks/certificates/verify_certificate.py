@@ -1,11 +1,13 @@
 #!/usr/bin/env python3
 """Check the certificate of a consent (its JSON file) without a network, a database or anything to install.
 
+    python3 verify_certificate.py CN-000012-1.json --keys keys.json
     python3 verify_certificate.py CN-000012-1.json --key 9f2c...
 
-Needs Python 3.9 or newer. The key is the public key of whoever issued the certificate: take it from their check page
-or from an older certificate, not from the file that you doubt. Without --key the file is checked against the key
-that it carries itself; that shows that nothing was changed since it was signed, not who signed it.
+Needs Python 3.9 or newer. keys.json is the list of the public keys of whoever issued the certificate, with the time in
+which each was valid: take it from their check page. Or give one key, from the check page or from an older certificate,
+not from the file that you doubt. Without either the file is checked against the key that it carries itself; that shows
+that nothing was changed since it was signed, not who signed it.
 
 What is checked: the file has the shape of a certificate and nothing besides; the Ed25519 signature (RFC 8032) fits
 the facts; the SHA-256 of the text that was shown fits the text; the facts agree with each other. Blanks, line ends
@@ -41,15 +43,25 @@ class UnknownFormat(NotGenuine):
     """The file names a format that is not known here, so nothing in it was checked."""
 
 
-def verify(data, key=None):
+class KeyNotValid(NotGenuine):
+    """The signature fits, but the key was not valid when the certificate was issued."""
+
+
+def verify(data, key=None, keys=None):
     """Return the facts in a certificate (the bytes of its JSON file) whose signature fits them.
 
-    With `key` (hex), it has to be made with that one. Raises NotGenuine.
+    With `key` (hex), it has to be made with that one; with `keys` (a published list), with one that was valid when
+    the certificate was issued. Raises NotGenuine.
     """
-    return _verified(data, key)[0]
+    return _verified(data, key, keys)[0]
 
 
-def _verified(data, key):
+def key_id(key):
+    """Return the id of a public key (hex): the first 16 digits of the SHA-256 of its bytes."""
+    return hashlib.sha256(bytes.fromhex(key)).hexdigest()[:16]
+
+
+def _verified(data, key, keys):
     """Return the facts, and the key (hex) that they are signed with."""
     content = _parsed(data)
     _check_shape(content, {"certificate": _shape_of(content), "signature": SIGNATURE}, "The file")
@@ -60,10 +72,25 @@ def _verified(data, key):
         raise NotGenuine("It holds half a character (a lone surrogate), which no certificate does.") from None
     if key is not None and signature["key"] != key.lower():
         raise NotGenuine("It was signed with another key than the one given.")
+    if keys is not None and signature["key"] not in [listed["key"] for listed in keys["keys"]]:
+        raise NotGenuine("It was signed with a key that is not in the list of keys.")
     if not fits(bytes.fromhex(signature["key"]), signed, bytes.fromhex(signature["value"])):
         raise NotGenuine("The signature does not match: something was changed after it was signed, or it was made up.")
+    if facts["public_key"] != signature["key"] or signature["key_id"] != key_id(signature["key"]):
+        raise NotGenuine("It names another key than the one that it was signed with.")
     _check_facts(facts)
+    if keys is not None:
+        _check_validity(facts, signature["key"], keys)
     return facts, signature["key"]
+
+
+def _check_validity(facts, key, keys):
+    listed = next(listed for listed in keys["keys"] if listed["key"] == key)
+    since, until, at = listed["valid_from"], listed["valid_until"], datetime.fromisoformat
+    issued_at = at(facts["issued_at"])
+    if issued_at < at(since) or (until is not None and issued_at >= at(until)):
+        valid = f"from {_utc(since)} to {_utc(until)}" if until else f"from {_utc(since)} on"
+        raise KeyNotValid(f"It was signed with key {key_id(key)}, outside of the time in which it was valid: {valid}.")
 
 
 def message(facts):
@@ -186,6 +213,7 @@ FACTS_1 = {
     "number": _matching("the number of a certificate", r"CN-[0-9]{6,18}-[0-9]{1,9}"),
     "code": _matching("the code of a certificate", r"[0-9A-HJKMNP-TV-Z]{4}(?:-[0-9A-HJKMNP-TV-Z]{4}){2}"),
     "issued_at": TIME,
+    "public_key": DIGEST,
     "interim": YES_NO,
     **_all(TEXT, "vendor check_at time_zone"),
     "consent": {
@@ -251,7 +279,20 @@ FACTS_1 = {
 SIGNATURE = {
     "algorithm": _only("Ed25519"),
     "key": DIGEST,
+    "key_id": _matching("16 hexadecimal digits", r"[0-9a-f]{16}"),
     "value": _matching("128 hexadecimal digits", r"[0-9a-f]{128}"),
+}
+KEYS = {
+    "format": _only("unlock-desk-certificate-keys/1"),
+    "keys": [
+        {
+            "id": SIGNATURE["key_id"],
+            "algorithm": _only("Ed25519"),
+            "key": DIGEST,
+            "valid_from": TIME,
+            "valid_until": MAYBE_TIME,
+        }
+    ],
 }
 # A format never changes: one more fact in a certificate is a new format beside these, so that each stays genuine.
 FORMATS = {"unlock-desk-certificate/1": FACTS_1}
@@ -405,7 +446,7 @@ BASE = _point((4 * pow(5, -1, P) % P).to_bytes(32, "little"))
 # --- The command -----------------------------------------------------------------------------------------------------
 
 
-def summary(facts, key, key_given):
+def summary(facts, key, key_given, keys_given):
     """Return what a certificate says, in a few lines for people."""
     consent, case, signer, withdrawal = facts["consent"], facts["case"], facts["signer"], facts["withdrawal"]
     how = "by the customer, through the consent link"
@@ -430,8 +471,11 @@ def summary(facts, key, key_given):
     if withdrawal:
         rows["Withdrawn"] = _utc(withdrawal["at"]) if withdrawal["at"] else "yes, when is not recorded"
     rows["Signed with"] = key
+    rows["Key"] = key_id(key)
     first, last = "GENUINE: signed with the key given, and nothing has been changed since.", []
-    if not key_given:
+    if keys_given:
+        first = "GENUINE: signed with a key of the list while it was valid, and nothing has been changed since."
+    elif not key_given:
         first = "UNALTERED: nothing has been changed since it was signed with the key below."
         page = facts["check_at"]
         last = ["", f"Now compare this key with the one on {page} : anyone can sign with a key of their own."]
@@ -448,6 +492,19 @@ def _shown(line):
     return "".join(char if char.isprintable() else f"[U+{ord(char):04X}]" for char in line)
 
 
+def _list_of_keys(path):
+    """Return the published list of keys in a file. Raises NotGenuine when it is none."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            keys = _parsed(file.read(MAX_BYTES + 1))
+        _check_shape(keys, KEYS, "The list of keys")
+    except OSError as error:
+        raise NotGenuine(f"Can't read {path}: {error.strerror}.") from None
+    except NotGenuine:
+        raise NotGenuine(f"{path} is not the list of keys from the check page.") from None
+    return keys
+
+
 def _key(text):
     if not re.fullmatch("[0-9a-fA-F]{64}", text):
         raise argparse.ArgumentTypeError("a key is 64 hexadecimal digits")
@@ -458,7 +515,9 @@ def main():
     """Check the file that the command line names; return the exit status."""
     commands = argparse.ArgumentParser(description="Check the JSON file of a certificate of consent, offline.")
     commands.add_argument("file", metavar="FILE", help="the certificate's JSON file, as it was downloaded")
-    commands.add_argument("--key", metavar="HEX", type=_key, help="the issuer's public key, 64 hexadecimal digits")
+    one = commands.add_mutually_exclusive_group()
+    one.add_argument("--keys", metavar="FILE", help="keys.json from the issuer's check page: all of their public keys")
+    one.add_argument("--key", metavar="HEX", type=_key, help="one public key of the issuer, 64 hexadecimal digits")
     given = commands.parse_args()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # whatever the terminal can't show is still said
@@ -469,7 +528,12 @@ def main():
         sys.stderr.write(f"Can't read {_shown(given.file)}: {error.strerror}.\n")
         return 2
     try:
-        facts, key = _verified(data, given.key)
+        keys = _list_of_keys(given.keys) if given.keys else None
+    except NotGenuine as reason:
+        sys.stdout.write(f"NOT CHECKED: {_shown(str(reason))}\n")
+        return 2
+    try:
+        facts, key = _verified(data, given.key, keys)
     except NotJson:
         said = "this script checks the JSON file; check the PDF on the page that is named at its foot."
         status, said = 2, f"NOT CHECKED: {said}\n"
@@ -478,7 +542,7 @@ def main():
     except NotGenuine as reason:
         status, said = 1, f"NOT GENUINE: {reason}\n"
     else:
-        status, said = 0, summary(facts, key, given.key is not None)
+        status, said = 0, summary(facts, key, given.key is not None, keys is not None)
     sys.stdout.write(said)
     return status
 

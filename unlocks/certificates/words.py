@@ -13,7 +13,8 @@ from django.utils import timezone
 
 from ..texts import wording
 from ..texts.formats import counted, day, moment_with_seconds, money
-from . import batch_list, keys
+from . import batch_list
+from .verify_certificate import key_id
 
 _OUTCOMES = {
     "waiting": "Not unlocked yet",
@@ -673,17 +674,17 @@ class _Wording:
 
     def check(self):
         number, code, page = self.facts["number"], self.facts["code"], self.facts["check_at"]
+        public_key = self.facts["public_key"]
         return Section(
             "check",
             "How to check this certificate",
             (
                 f"Online: open {page} and enter the number {number} and the code {code}, or upload its PDF or JSON "
                 "file.",
-                f"Offline: run “python3 verify_certificate.py {number}.json --key KEY” with the script from the same "
-                "page and Python 3.9 or newer. KEY is the public key (Ed25519) below; compare it with the one on the "
-                "page.",
+                f"Offline: run “python3 verify_certificate.py {number}.json --keys keys.json” with the script and the "
+                "list of keys from the same page and Python 3.9 or newer.",
             ),
-            facts=(Fact("Public key", keys.public_key(), code=True),),
+            facts=(Fact("Signed with key", f"{key_id(public_key)} (Ed25519): {public_key}", code=True),),
         )
 
 

@@ -12,7 +12,7 @@ from django.core.exceptions import BadRequest, RequestDataTooBig, SuspiciousOper
 from django.core.files.uploadedfile import InMemoryUploadedFile
 from django.core.files.uploadhandler import FileUploadHandler, StopUpload
 from django.db.models import Q
-from django.http import UnreadablePostError
+from django.http import JsonResponse, UnreadablePostError
 from django.http.multipartparser import MultiPartParserError
 from django.shortcuts import render
 from django.utils import timezone
@@ -23,7 +23,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from ..actors import client_ip
 from ..certificates import facts, keys, verify_certificate
 from ..digest import sha256
-from ..ledger import chain, events
+from ..ledger import chain, events, signing_keys
 from ..models import Certificate, ConsentWithdrawal, LedgerEntry, RequestedBatch
 from ..texts.formats import moment
 from . import rate_limit
@@ -45,6 +45,12 @@ def check(request):
     response = _check(request) if request.method == "POST" else _page(request)
     response["Cache-Control"] = "no-store"
     return response
+
+
+@require_safe
+def public_keys(request):
+    """Send the list of all public keys with which certificates were ever signed, and when each was valid."""
+    return JsonResponse(signing_keys.published(), json_dumps_params={"indent": 1})
 
 
 @require_safe
@@ -165,9 +171,13 @@ def _waiting(consent):
 
 def _unknown(content):
     """Return what the page says of a file that no record fits: whether we signed it, and the latest restore."""
-    signed = _verified(content)
-    restored = LedgerEntry.objects.filter(kind=events.Restored.kind).first() if signed else None
-    return {"signed": signed and signed["number"], "restored": restored}
+    try:
+        signed = verify_certificate.verify(content, keys=signing_keys.published())
+    except verify_certificate.KeyNotValid as why:
+        return {"why": str(why)}
+    except verify_certificate.NotGenuine:
+        return {}
+    return {"signed": signed["number"], "restored": LedgerEntry.objects.filter(kind=events.Restored.kind).first()}
 
 
 def _find_signed(content):
@@ -194,19 +204,20 @@ def _facts_of(certificate):
         return None
     if keys.code(number, issued_at) != certificate.code or sha256(certificate.content) != certificate.sha256:
         return None
-    return signed if _in_the_ledger(certificate) else None
+    return signed if _in_the_ledger(certificate, signed["public_key"]) else None
 
 
-def _in_the_ledger(certificate):
+def _in_the_ledger(certificate, public_key):
     """Say whether an entry that nobody altered is about this certificate, with both of its hashes."""
     entries = LedgerEntry.objects.filter(kind=events.Certified.kind, about="certificate", about_id=certificate.pk)
-    recorded = events.Certified.of(certificate, certificate=certificate.number)
+    key = verify_certificate.key_id(public_key)
+    recorded = events.Certified.of(certificate, certificate=certificate.number, key=key)
     return any(chain.event_of(entry) == recorded for entry in entries)
 
 
 def _verified(content):
     try:
-        return verify_certificate.verify(content, keys.public_key())
+        return verify_certificate.verify(content, keys=signing_keys.published())
     except verify_certificate.NotGenuine:
         return None
 
@@ -224,7 +235,9 @@ def _content_length(request):
 
 def _page(request, *, status=200, **context):
     forms = {"file_form": FileForm(), "number_form": NumberForm()}
-    context = forms | {"key": keys.public_key(), "at": timezone.now()} | context
+    context = forms | {"keys": signing_keys.recorded(), "at": timezone.now()} | context
+    if context.get("found"):
+        context["signed_with"] = keys.key_id_of(context["found"].content)
     context["problems"] = next((context[form] for form in forms if context[form].errors), None)
     return render(request, "unlocks/check_certificate.html", context, status=status)
 

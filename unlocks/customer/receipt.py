@@ -11,6 +11,7 @@ from .. import operations
 from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Certificate, Consent, RequestedBatch, UnlockRequest
+from ..rules import Refusal
 from ..texts import wording
 from ..texts.formats import counted
 from . import certificates
@@ -44,6 +45,7 @@ OUTCOMES = {
     RequestedBatch.Outcome.NOT_UNLOCKED: "Never unlocked",
 }
 UNDER_A_LATER_CONSENT = "Under a later consent"
+NO_CERTIFICATE = "No certificate can be issued right now. Please contact Support."
 BUSY = "Support is working on this request right now, so no certificate was issued. Please try again."
 
 
@@ -96,8 +98,9 @@ def get_certificate(request):
         return refusal
     try:
         issued = operations.issue_certificate(consent, by=_customer(request, consent))
-    except operations.Refused:
-        return _receipt(request, consent, notice=BUSY, status=409)
+    except operations.Refused as refused:
+        notice = BUSY if refused.code == Refusal.BUSY else NO_CERTIFICATE
+        return _receipt(request, consent, notice=notice, status=409)
     return redirect(_addresses(request)["certificate"] + f"{issued.ordinal}/")
 
 

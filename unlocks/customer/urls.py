@@ -16,6 +16,7 @@ def receipt_urls(view, name):
 
 urlpatterns = [
     path("check/", certificate_check.check, name="check"),
+    path("check/keys.json", certificate_check.public_keys, name="check_keys"),
     path("check/verify_certificate.py", certificate_check.script, name="check_script"),
     path("consent/", consent.consent, name="consent"),
     path("consent/receipt/", include(receipt_urls(receipt.receipt, "consent_receipt"))),

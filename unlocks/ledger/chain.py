@@ -70,9 +70,8 @@ def append_all(entries: Iterable[Entry], *, by: Actor) -> int:
     connection = connections["default"]
     if not connection.in_atomic_block:
         raise transaction.TransactionManagementError("The ledger is appended to inside the transaction of its act.")
+    lock()
     with connection.cursor() as cursor:
-        if connection.vendor == "postgresql":
-            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         sealed, appended = _sealed(entries, by, *fitting_head()), 0
         fields = [field for field in LedgerEntry._meta.concrete_fields if not field.primary_key]
         columns, values = ", ".join(field.attname for field in fields), ", ".join(["%s"] * len(fields))
@@ -83,6 +82,13 @@ def append_all(entries: Iterable[Entry], *, by: Actor) -> int:
             )
             appended += len(rows)
     return appended
+
+
+def lock() -> None:
+    """Let nobody else append until the transaction ends. SQLite has one writer at a time."""
+    if connections["default"].vendor == "postgresql":
+        with connections["default"].cursor() as cursor:
+            cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
 
 
 def head() -> tuple[int, str]:

@@ -509,12 +509,25 @@ class Certified(Event):
     consent: int = fact("consent_id")
     certificate: str
     interim: bool = fact("interim")
+    key: str
     sha256: str = fact("sha256", digests="content")
     pdf_sha256: str = fact("pdf_sha256", digests="pdf")
 
     @property
     def rest(self) -> str:
         return f": {self.certificate}{' (interim)' if self.interim else ''}"
+
+
+@event("certificate_key", "Certificate key recorded", tone="info")
+class CertificateKey(Event):
+    """From here on certificates are signed with this key (public, hex), and with no earlier one."""
+
+    key: str
+    key_id: str
+
+    @property
+    def rest(self) -> str:
+        return f": {self.key_id}"
 
 
 # What is done to batches. Such an event is about an act, which the entry names by its act id.

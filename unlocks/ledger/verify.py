@@ -8,7 +8,7 @@ from django.db.models import Model, QuerySet
 from .. import evidence
 from ..database import guards
 from ..models import LedgerEntry
-from . import anchors, chain, invariants, present, rows, seals
+from . import anchors, chain, invariants, present, rows, seals, signing_keys
 
 GUARDS = "Guards are missing or altered in the database"
 
@@ -23,6 +23,7 @@ def findings(heads: Iterable[anchors.Anchor] = ()) -> list[str]:
         *_said(_firsts("the anchors", anchors.faults(heads))),
         *_said(_firsts("the seals", seals.faults())),
         *_said(_firsts("what the ledger tells of", rows.faults())),
+        *_said(_firsts("the certificate keys", signing_keys.faults())),
         *_said(_firsts("what is there now", present.faults())),
         *_invariants(),
         *_said(_firsts("the evidence files", evidence.faults())),

@@ -6,7 +6,7 @@ Refused with nothing written, except that a PIN try is kept whatever comes of it
 """
 
 from .accounts import confirm_contact, hold, last_changed_by, obstacle_to_confirming, save_record
-from .certificate import issue_certificate
+from .certificate import issue_certificate, record_certificate_key
 from .consent import (
     decline_consent,
     give_consent,
@@ -61,6 +61,7 @@ __all__ = [
     "publish_terms",
     "receipt_for",
     "record_advice",
+    "record_certificate_key",
     "record_phone_consent",
     "record_restore",
     "refuse_staff",

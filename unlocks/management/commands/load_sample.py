@@ -74,6 +74,7 @@ class Command(BaseCommand):
             raise CommandError("The database holds data of another origin, so no sample data was loaded into it.")
         elif not UnlockRequest.objects.filter(status=UnlockRequest.Status.CLOSED).exists():
             raise CommandError("An earlier load stopped half-way. Delete the trial's database (var/) and start again.")
+        operations.record_certificate_key(by=Actor.desk())
         self._say()
 
     def _load(self):

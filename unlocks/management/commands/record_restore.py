@@ -4,6 +4,7 @@ from django.core.management.base import BaseCommand, CommandError
 
 from ... import operations
 from ...actors import Actor
+from ...ledger import chain
 from . import anchors_in
 
 
@@ -32,6 +33,8 @@ class Command(BaseCommand):
             restored = operations.record_restore(heads, why=why, by=Actor.desk())
         except operations.Refused as refused:
             raise CommandError(str(refused)) from refused
+        except chain.WrongKey as wrong:
+            raise CommandError(f"Nothing was recorded. {wrong}") from wrong
         self.stdout.write(
             f"Recorded: ledger entries {restored.after + 1:,} to {restored.upto:,} were lost. The next request and "
             "consent, and the next certificate of each earlier consent, begin at a new thousand. Now run verify_audit "
