@@ -28,6 +28,7 @@ from unlocks.models import (
     ConsentLink,
     ConsentTerms,
     Contact,
+    LinkOpening,
     RequestedBatch,
     UnlockRequest,
 )
@@ -66,16 +67,17 @@ ROWS = {
     ConsentLink: (
         10,
         "id, unlock_request_id, sent_to_id, email, terms_id, token_hash, sent_by_id, sent_at, expires_at, "
-        "first_opened_at, first_opened_browser, pin_verified_at, used_at",
+        "pin_verified_at, used_at",
         "id, id, (id + 9) / 10, 'admin@customer.example', %(terms)s, 'link ' || id, %(user)s, %(at)s, %(until)s, "
-        "%(at)s, '', %(at)s, %(at)s",
+        "%(at)s, %(at)s",
     ),
+    LinkOpening: (10, "id, link_id, position, at, browser", "id, id, 1, %(at)s, ''"),
     Consent: (
         10,
-        "id, unlock_request_id, link_id, terms_id, text, text_sha256, decision, signer_name, signer_role, contact_id, "
-        "contact_name, email, pin_typed_by, ticked, pressed, browser, how, given_at, valid_until, batch_count, "
-        "receipt_hash",
-        "id, id, id, %(terms)s, 'Text ' || id, {text_sha256}, 'agreed', 'Admin', 'Controller', (id + 9) / 10, "
+        "id, unlock_request_id, link_id, opening_id, terms_id, text, text_sha256, decision, signer_name, signer_role, "
+        "contact_id, contact_name, email, pin_typed_by, ticked, pressed, browser, how, given_at, valid_until, "
+        "batch_count, receipt_hash",
+        "id, id, id, id, %(terms)s, 'Text ' || id, {text_sha256}, 'agreed', 'Admin', 'Controller', (id + 9) / 10, "
         "'Admin', 'admin@customer.example', 'customer', '[]', '', '', 'link', %(at)s, %(until)s, 10, 'receipt ' || id",
     ),
     RequestedBatch: (
@@ -149,7 +151,9 @@ def _insert(have, wanted):
                 _record(model, have * each, at)
         for sql in ops.sequence_reset_sql(no_style(), ROWS):
             cursor.execute(sql)
-    consents = Consent.objects.filter(pk__gt=have * 10).select_related("unlock_request", "link__terms", "terms")
+    consents = Consent.objects.filter(pk__gt=have * 10).select_related(
+        "unlock_request", "link__terms", "opening", "terms"
+    )
     desk = Actor.desk()
     desk.act.at = at
     chain.append_all((entry for consent in consents.order_by("pk") for entry in _entries(consent)), by=desk)
@@ -160,7 +164,7 @@ def _entries(consent):
     told = [
         events.Opened.of(consent.unlock_request, batches=10, amount=Decimal("3007.50")),
         events.LinkSent.of(consent.link, name="Admin"),
-        events.LinkOpened.of(consent.link),
+        events.LinkOpened.of(consent.opening),
         events.PinVerified(),
         events.Consented.of(consent),
     ]

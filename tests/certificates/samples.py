@@ -104,10 +104,11 @@ def interim():
             "sent_by": "agent",
             "shown_to": "agent",
             "expires_at": "2026-11-26T13:06:02.000103+00:00",
-            "first_opened_at": "2026-11-23T13:40:17.000105+00:00",
-            "first_opened_ip": "203.0.113.7",
-            "first_opened_browser": PHONE,
             "used_at": "2026-11-23T13:44:31.000107+00:00",
+            "opened_at": "2026-11-23T13:40:17.000105+00:00",
+            "opened_ip": "203.0.113.7",
+            "opened_browser": PHONE,
+            "openings": 1,
         },
         "batches": batches,
         "acts": [{"kind": "Unlock", "at": "2026-11-23T14:01:45.000110+00:00", "by": "agent2", "batches": 3, "why": ""}],
@@ -143,7 +144,7 @@ def declined():
         "pressed": "Record that I do not agree",
     }
     facts["consent"]["why"] = "We keyed them in by hand last week."
-    facts["signer"] |= {"name": None, "role": None}
+    facts["signer"]["role"] = None
     facts["link"]["shown_to"] = None
     facts["case"] |= {"resolution": "Customer declined", "closed_at": at}
     facts["identity"] |= {"pin_verified_at": None, "pin_typed_by": None}

@@ -171,7 +171,8 @@ def test_declined_by_someone_with_a_name_or_without():
     )
     assert said == [
         [
-            f"On Nov 23, 2026, 8:44:31 AM EST, someone who gave no name {answered} Nothing can be unlocked under it.",
+            f"On Nov 23, 2026, 8:44:31 AM EST, someone whose name is not recorded {answered} Nothing can be unlocked "
+            "under it.",
         ],
         [
             f"On Nov 23, 2026, 8:44:31 AM EST, Dana Whitfield of Northwind Heating {answered} The reason given: “We "

@@ -75,7 +75,7 @@ def agreed(client, case):
 
 def declined(client, case, **fields):
     page = client.post("/consent/", typed(case, action="decline"))
-    data = {"action": "confirm_decline", "answers": hidden(page, "answers")} | fields
+    data = {"action": "confirm_decline", "answers": hidden(page, "answers"), "name": "Dana Whitfield"} | fields
     return client.post("/consent/", data, follow=True)
 
 
@@ -128,7 +128,7 @@ def test_nothing_but_a_post_writes(client, case, method):
     before = written()
     for address in (f"/consent/{case.token}/", "/consent/", "/consent/receipt/", "/receipt/", "/receipt/nobodys/"):
         getattr(client, method)(address)
-    operations.open_consent_link(case.link, by=customer(case.admin))
+    opened(client, case)
     opened_only = written()
     enter(client, case)
     getattr(client, method)("/consent/")
@@ -145,11 +145,57 @@ def test_the_start_page_says_nothing_of_the_account(client, case):
 def test_opening_is_recorded_once_with_from_where(client, case):
     client.defaults["HTTP_USER_AGENT"] = "A browser"
     opened(client, case)
-    first = case.link
     client.post("/consent/", {"action": "open"})
-    assert (first.first_opened_ip, first.first_opened_browser) == ("127.0.0.1", "A browser")
-    assert case.link.first_opened_at == first.first_opened_at
+    assert list(case.link.openings.values_list("position", "ip", "browser")) == [(1, "127.0.0.1", "A browser")]
     assert kinds(case).count("link_opened") == 1
+
+
+def test_a_browser_that_did_not_open_the_form_is_asked_to_although_a_scanner_did(client, case):
+    opened(Client(headers={"user-agent": "Scanner"}), case)
+    assert wording.TITLE not in words(enter(client, case))
+    agreed(client, case)
+    assert list(case.link.openings.values_list("browser", flat=True)) == ["Scanner", ""]
+    assert Consent.objects.get().opening == case.link.openings.last()
+
+
+def test_the_decision_records_the_opening_of_its_browser_though_its_address_changed(client, case):
+    opened(client, case)
+    for number in range(3):
+        opened(Client(REMOTE_ADDR=f"203.0.113.{number}"), case)
+    client.defaults["REMOTE_ADDR"] = "198.51.100.1"
+    client.post("/consent/", {"action": "check"})
+    declined(client, case, name="Dana Whitfield")
+    consent = Consent.objects.get()
+    assert (consent.opening.position, consent.opening.ip, consent.ip) == (1, "127.0.0.1", "198.51.100.1")
+
+
+def test_three_presses_of_a_scanner_decide_nothing(client, case):
+    opened(client, case)
+    page = client.post("/consent/", {"action": "decline", "shown": sha256(shown_text(case.link))})
+    before = written()
+    again = client.post("/consent/", {"action": "confirm_decline", "answers": hidden(page, "answers")})
+    assert (again.context["form"].errors, written()) == ({"name": ["Enter your full name."]}, before)
+
+
+@pytest.mark.parametrize("name", ["", "   ", "\u3164", "123"])
+def test_declining_takes_a_name_that_can_be_read(client, case, name):
+    opened(client, case)
+    page = declined(client, case, name=name)
+    assert (list(page.context["form"].errors), Consent.objects.exists()) == (["name"], False)
+
+
+def test_after_fifty_openings_the_form_opens_and_says_nothing_untrue(client, case):
+    for number in range(50):
+        operations.open_consent_link(case.link, by=Actor(name="Scanner", ip=f"203.0.113.{number}"))
+    assert wording.TITLE in words(opened(client, case))
+    page = words(agreed(client, case))
+    assert (Consent.objects.get().opening, "Form opened not recorded" in page) == (None, True)
+
+
+def test_a_forged_or_foreign_opening_counts_for_nothing(client, case):
+    enter(client, case)
+    client.cookies["opening"] = f"{case.link.pk}-1"
+    assert wording.TITLE not in words(client.get("/consent/"))
 
 
 @pytest.mark.parametrize("action", ["check", "change", "agree", "decline", "confirm_decline", "", "nonsense"])
@@ -463,11 +509,11 @@ def test_declining_is_asked_once_more(client, case):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"name": "", "role": "", "why": ""},
+        {"name": "Dana Whitfield", "role": "", "why": ""},
         {"name": "Dana Whitfield", "role": "Owner", "why": "We enter them\r\nby hand."},
     ],
 )
-def test_declining_needs_no_name_and_no_pin(client, case, fields):
+def test_declining_needs_a_name_and_no_pin(client, case, fields):
     opened(client, case)
     page = declined(client, case, **fields)
     consent = Consent.objects.get()
@@ -510,7 +556,7 @@ def test_agreeing_twice_records_once_and_says_so(client, case):
 def test_declining_twice_records_once_and_says_so(client, case):
     opened(client, case)
     page = client.post("/consent/", typed(case, action="decline"))
-    send = {"action": "confirm_decline", "answers": hidden(page, "answers")}
+    send = {"action": "confirm_decline", "answers": hidden(page, "answers"), "name": "Dana Whitfield"}
     cookies = client.cookies.copy()
     client.post("/consent/", send)
     client.cookies = cookies
@@ -555,7 +601,7 @@ def test_answers_for_declining_open_no_receipt_of_an_agreement(client, case, act
 def test_answers_for_agreeing_open_no_receipt_of_a_refusal(client, case, action):
     answers = hidden(checked(client, case), "answers")
     browser = Client()
-    enter(browser, case)
+    opened(browser, case)
     declined(browser, case)
     assert turned_away(client.post("/consent/", {"action": action, "answers": answers}))
     assert client.get("/consent/receipt/").status_code == 404
@@ -696,7 +742,7 @@ def test_a_post_from_another_site_is_refused(case):
     browser = Client(enforce_csrf_checks=True)
     enter(browser, case)
     assert browser.post("/consent/", {"action": "open"}).status_code == 403
-    assert case.link.first_opened_at is None
+    assert not case.link.openings.exists()
 
 
 # --- Receipts ---------------------------------------------------------------------------------------------------------
@@ -744,13 +790,11 @@ def test_the_receipt_says_that_a_consent_was_withdrawn_or_ran_out(client, agent)
 def test_what_is_not_known_is_said_to_be_so(client, agent):
     case = factories.case_awaiting(agent)
     by = customer(case.admin)
-    text = shown_text(operations.open_consent_link(case.link, by=by))
-    _, token = operations.decline_consent(case.link, name="", role="", why="", shown=text, by=by)
+    operations.open_consent_link(case.link, by=by)
+    text = shown_text(case.link)
+    _, token = operations.decline_consent(case.link, name="Dana Whitfield", role="", why="", shown=text, by=by)
     page = words(client.get(f"/receipt/{token}/", follow=True))
-    assert [text for text in ("By not recorded", "IP address not recorded") if text in page] == [
-        "By not recorded",
-        "IP address not recorded",
-    ]
+    assert "IP address not recorded Browser not recorded" in page
 
 
 # --- All of them ------------------------------------------------------------------------------------------------------
@@ -792,7 +836,7 @@ def test_every_email_has_a_subject_and_its_facts_as_they_are(agent, manager, dja
         by = Actor.customer(asked.admin)
         operations.open_consent_link(asked.link, by=by)
         text = shown_text(asked.link)
-        refused, _ = operations.decline_consent(asked.link, name="", role="", why="", shown=text, by=by)
+        refused, _ = operations.decline_consent(asked.link, name="Dana Whitfield", role="", why="", shown=text, by=by)
     assert [message.subject for message in mail.outbox] == [
         f"{given.unlock_request.reference}: your decision about unlocking batches",
         f"{given.consent.reference}: receipt for your consent",

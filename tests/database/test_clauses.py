@@ -27,6 +27,7 @@ from tests.attacks import (
     ledger_entry,
     line,
     make_scene,
+    open_link,
     published_terms,
     rows,
     said_by,
@@ -49,6 +50,7 @@ from unlocks.models import (
     ConsentWithdrawal,
     Contact,
     LedgerEntry,
+    LinkOpening,
     RequestedBatch,
     UnlockRequest,
 )
@@ -358,7 +360,7 @@ def its_account_is_not_active(scene, consented, requested):
 @not_ready
 def its_consent_was_declined(scene, consented, requested):
     # By what it says alone: a declined consent has no end and would be refused for that.
-    with constraint_lifted(Consent, "unlocks_consent_agreed_is_signed"):
+    with constraint_lifted(Consent, "unlocks_consent_is_signed"):
         change(Consent, scene.ready.consent, decision="declined")
 
 
@@ -871,21 +873,16 @@ def _link_becomes(name, listed, after, /, **before):
 
 _then = timezone.now()
 _later = _then + timedelta(hours=1)
-_first = {"first_opened_ip": "192.0.2.1", "first_opened_browser": "A browser"}
 _link_becomes("lives_longer", refuses, {"expires_at": _then + timedelta(days=3650)})
 _link_becomes("lives_shorter", allows, {"expires_at": _later})
-_link_becomes("opened", allows, {"first_opened_at": _then, **_first})
 _link_becomes("verified", allows, {"pin_verified_at": _then})
 _link_becomes("used", allows, {"used_at": _then, "pin_verified_at": _then, "expires_at": _later})
 _link_becomes("revoked", allows, {"revoked_at": _then})
-_link_becomes("opened_before_and_used", allows, {"used_at": _then}, first_opened_at=_then)
 _link_becomes("used_before_and_revoked", allows, {"revoked_at": _then}, used_at=_then)
 _link_becomes("revoked_before_and_shortened", allows, {"expires_at": _later}, revoked_at=_then)
 _link_becomes("used_and_verified_later", refuses, {"pin_verified_at": _later}, used_at=_then, pin_verified_at=_then)
 _link_becomes("used_and_shortened", refuses, {"expires_at": _later}, used_at=_then)
-for _column, _value in _first.items():
-    _link_becomes(f"opened_and_with_another_{_column}", refuses, {_column: _value}, first_opened_at=_then)
-for _column in ("used_at", "revoked_at", "first_opened_at"):
+for _column in ("used_at", "revoked_at"):
     _link_becomes(f"{_column}_unset", refuses, {_column: None}, **{_column: _then})
     _link_becomes(f"{_column}_moved", refuses, {_column: _later}, **{_column: _then})
 
@@ -946,6 +943,53 @@ _contact_becomes("no_admin", allows, _by_the_agent, is_admin=_is(False))
 _contact_becomes("another_name_of_no_admin", allows, _by_the_agent | {"is_admin": _is(False)}, name=_is("Other"))
 
 
+# --- The opening of a link --------------------------------------------------------------------------------------------
+
+
+def _opening(name, listed, /, position=1, at=None, **link):
+    """List a row: the link of the waiting case, altered as told, is opened."""
+
+    @listed("opening_is_of_a_link_that_works", name)
+    def steps(scene):
+        if link:
+            change(ConsentLink, scene.awaiting.link, **{column: value(scene) for column, value in link.items()})
+        yield
+        opened = LinkOpening(link=scene.awaiting.link, position=position, at=(at or _in(0))(scene))
+        write(opened)
+
+
+def _in(hours):
+    return lambda scene: timezone.now() + timedelta(hours=hours)
+
+
+_opening("first", allows)
+_opening("without_the_one_before", refuses, position=2)
+_opening("after_the_link_was_used", refuses, used_at=_in(0))
+_opening("after_the_link_was_revoked", refuses, revoked_at=_in(0))
+_opening("dated_after_the_end_of_the_link", refuses, at=_in(24 * 365))
+_opening("after_the_end_of_the_link_and_backdated", refuses, at=_in(-2), expires_at=_in(-1))
+
+
+@allows("opening_is_of_a_link_that_works")
+def next_one(scene):
+    open_link(scene.awaiting.link)
+    yield
+    open_link(scene.awaiting.link, position=2)
+
+
+@refuses("opening_is_of_a_link_that_works")
+def next_one_of_another_link(scene):
+    yield
+    open_link(scene.awaiting.link, position=2)
+
+
+@refuses("opening_is_of_a_link_that_works")
+def later_than_the_next_one(scene):
+    open_link(scene.awaiting.link)
+    yield
+    open_link(scene.awaiting.link, position=3)
+
+
 # --- A consent by its link --------------------------------------------------------------------------------------------
 
 
@@ -955,9 +999,10 @@ def _consent_by_link(name, listed, /, link=None, **fields):
     @listed("consent_comes_by_its_link", name)
     def steps(scene):
         case, at = scene.awaiting, timezone.now()
-        used = {"first_opened_at": at, "pin_verified_at": at, "used_at": at}
+        used = {"pin_verified_at": at, "used_at": at}
+        opening = open_link(case.link)
         change(ConsentLink, case.link, **used | {column: value(scene) for column, value in (link or {}).items()})
-        made = {"link": case.link} | {column: value(scene) for column, value in fields.items()}
+        made = {"link": case.link, "opening": opening} | {column: value(scene) for column, value in fields.items()}
         yield
         forge_consent(case, covers=False, **made)
 
@@ -966,20 +1011,27 @@ def _unset(scene):
     return None
 
 
-def _in(hours):
-    return lambda scene: timezone.now() + timedelta(hours=hours)
-
-
 def _draft_now_published(scene):
     change(ConsentTerms, scene.draft, **_published(scene))
     return scene.draft
+
+
+def _after_fifty(scene):
+    open_link(scene.awaiting.link, position=50)
+
+
+def _after_fifty_of_another(scene):
+    open_link(scene.ready.link, position=50)
 
 
 _DECLINED = {"decision": lambda scene: "declined", "valid_until": _unset, "batch_count": lambda scene: 0}
 _consent_by_link("as_it_should_be", allows)
 _consent_by_link("declined_without_a_pin", allows, link={"pin_verified_at": _unset}, **_DECLINED)
 _consent_by_link("without_a_pin", refuses, link={"pin_verified_at": _unset})
-_consent_by_link("unopened", refuses, link={"first_opened_at": _unset})
+_consent_by_link("by_none_of_the_openings_on_record", refuses, opening=_unset)
+_consent_by_link("by_an_opening_of_another_link", refuses, opening=lambda scene: open_link(scene.ready.link, 9))
+_consent_by_link("after_more_openings_than_are_recorded", allows, opening=_after_fifty)
+_consent_by_link("after_fifty_openings_of_another_link", refuses, opening=_after_fifty_of_another)
 _consent_by_link("unused", refuses, link={"used_at": _unset})
 _consent_by_link("revoked", refuses, link={"revoked_at": _in(0)})
 _consent_by_link("dated_after_its_end", refuses, given_at=_in(24 * 365))
@@ -1015,10 +1067,10 @@ _consent_by_link("sent_to_somebody_else_at_an_admins_address", refuses, link={"s
 @refuses("consent_comes_by_its_link")
 def by_a_link_of_another_request(scene):
     at = timezone.now()
-    change(ConsentLink, scene.awaiting.link, first_opened_at=at, pin_verified_at=at, used_at=at)
+    change(ConsentLink, scene.awaiting.link, pin_verified_at=at, used_at=at)
     other = used_link(scene, scene.ready)
     yield
-    forge_consent(scene.awaiting, covers=False, link=other)
+    forge_consent(scene.awaiting, covers=False, link=other, opening=other.openings.get())
 
 
 @allows("consent_comes_by_its_link")
@@ -1217,7 +1269,7 @@ def a_batch_that_no_line_asks_for(scene):
 def by_a_consent_that_was_declined(scene):
     """Another consent of the same request was agreed."""
     first = scene.reasked.first
-    with constraint_lifted(Consent, "unlocks_consent_agreed_is_signed"):
+    with constraint_lifted(Consent, "unlocks_consent_is_signed"):
         change(Consent, first, decision="declined")
     rows(ConsentedBatch, _earlier(scene)).delete()
     covered = _covered(first, line(scene.reasked), scene.reasked.batch)
@@ -1276,6 +1328,10 @@ _appended("after_another_hash", refuses, previous_hash=lambda newest: "e" * 64)
 _SETTLED = {"unlocks_requestedbatch": {"outcome": "'relocked'"}, "unlocks_consentlink": {"used_at": "sent_at"}}
 
 
+# Not every number will do.
+_FRESH = {("unlocks_linkopening", "position"): "position + 1"}
+
+
 def _fresh(column):
     """Return the SQL for another value than any row has."""
     return f"CASE typeof({column}) WHEN 'integer' THEN {column} + 100000 ELSE 'x' || {column} END"
@@ -1302,7 +1358,7 @@ def _row_copied(table, name, listed, kept=()):
     @listed(table, name, only="sqlite")
     def steps(scene):
         yield
-        other = {column: _fresh(column) for column in unique - set(kept)}
+        other = {column: _FRESH.get((table, column), _fresh(column)) for column in unique - set(kept)}
         copied(table, keys(table)[0], **_SETTLED.get(table, {}) | other)
 
 

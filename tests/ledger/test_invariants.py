@@ -37,6 +37,7 @@ from unlocks.models import (
     ConsentTerms,
     ConsentWithdrawal,
     LedgerEntry,
+    LinkOpening,
     RequestedBatch,
     ResentReceipt,
     UnlockRequest,
@@ -75,7 +76,7 @@ def _withdrawn(agent):
 
 def _own_recording(agent):
     case = case_unlocked(agent)
-    Consent.objects.filter(pk=case.consent.pk).update(how="phone", link=None, recorded_by=agent)
+    Consent.objects.filter(pk=case.consent.pk).update(how="phone", link=None, opening=None, recorded_by=agent)
 
 
 def _no_line(agent):
@@ -240,14 +241,23 @@ def _confirmation_unrecorded(agent):
 
 
 def _opening_unrecorded(agent):
-    case_awaiting(agent).unlock_request.links.update(first_opened_at=timezone.now())
+    LinkOpening.objects.create(link=case_awaiting(agent).link, position=1, at=timezone.now())
+
+
+def _without_opening(agent):
+    Consent.objects.filter(pk=case_consented(agent).consent.pk).update(opening=None)
+
+
+def _with_an_opening_of_another_link(agent):
+    other = LinkOpening.objects.get(link=case_consented(agent).consent.link)
+    Consent.objects.filter(pk=case_consented(agent).consent.pk).update(opening=other)
 
 
 def _declined_unrecorded(agent):
     case = case_awaiting(agent)
     by = customer(case.admin)
     operations.open_consent_link(case.link, by=by)
-    operations.decline_consent(case.link, name="", role="", why="", shown=shown_text(case.link), by=by)
+    operations.decline_consent(case.link, name="Dana Whitfield", role="", why="", shown=shown_text(case.link), by=by)
     LedgerEntry.objects.filter(kind="declined").delete()
 
 
@@ -268,6 +278,7 @@ OFFENCES = {
     "shown as unlocked, but its batch is not": [_line_alone],
     "its outcome is not what the newest act made of it": [_other_outcome],
     "fingerprint does not fit the content": [_fingerprint],
+    "decided by a link, but no opening of it led there": [_without_opening, _with_an_opening_of_another_link],
     "text does not fit its hash": [_text],
     "covers another number of batches than was shown": [_count],
     "covers a batch of another request": [_other_request],

@@ -32,6 +32,7 @@ from unlocks.models import (
     ConsentTerms,
     Contact,
     LedgerEntry,
+    LinkOpening,
     RequestedBatch,
     UnlockRequest,
     Verdict,
@@ -179,6 +180,8 @@ def _numbers(cases, certificate, heads):
         numbers |= {name: case.unlock_request.pk, f"{name}_batch": case.batch.pk, f"{name}_number": case.batch.number}
         for event in LedgerEntry.objects.filter(unlock_request=case.unlock_request).order_by("-sequence"):
             numbers[f"{name}_{event.kind}"] = event.sequence
+        if opening := LinkOpening.objects.filter(link__unlock_request=case.unlock_request).first():
+            numbers[f"{name}_opening"] = opening.pk
         if case.consent:
             numbers |= {f"{name}_consent": case.consent.pk, f"{name}_link": case.consent.link_id}
             numbers[f"{name}_covered"] = ConsentedBatch.objects.filter(consent=case.consent).earliest("pk").pk
@@ -414,6 +417,8 @@ def case_wiped_out(name):
         sql(f"DELETE FROM unlocks_verdict WHERE line_id IN ({lines})")
         for table in ("consentedbatch", "consentwithdrawal", "certificate", "consentevidence", "resentreceipt"):
             sql(f"DELETE FROM unlocks_{table} WHERE consent_id IN ({consents})")
+        links = f"SELECT id FROM unlocks_consentlink WHERE unlock_request_id = {unlock_request}"
+        sql(f"DELETE FROM unlocks_linkopening WHERE link_id IN ({links})")
         for table in ("consent", "consentlink", "requestedbatch", "historicalrequestedbatch"):
             sql(f"DELETE FROM unlocks_{table} WHERE unlock_request_id = {unlock_request}")
         for table in ("unlockrequest", "historicalunlockrequest"):
@@ -990,6 +995,7 @@ TAMPERINGS = [
         "WHERE id = {staff_consent}",
         SEALED.format("Evidence", "consent", "was altered", "{staff_consent}"),
         TOLD.format("Consent", "staff_consent", "link_id", "staff_recorded_by_phone"),
+        "Consent CN-{staff_consent:06} (id {staff_consent}): decided by a link, but no opening of it led there.",
         "Consent CN-{staff_consent:06} (id {staff_consent}): no ledger entry “Consent given” is about it.",
     ),
     tampering(
@@ -1052,8 +1058,24 @@ TAMPERINGS = [
     ),
     tampering(
         "link_opened_elsewhere",
-        "UPDATE unlocks_consentlink SET first_opened_ip = '203.0.113.1' WHERE id = {fresh_link}",
-        TOLD.format("Consent link", "fresh_link", "first_opened_ip", "fresh_link_opened"),
+        "UPDATE unlocks_linkopening SET ip = '203.0.113.1' WHERE id = {fresh_opening}",
+        TOLD.format("Link opening", "fresh_opening", "ip", "fresh_link_opened"),
+    ),
+    tampering(
+        "link_opened_at_another_time",
+        "UPDATE unlocks_linkopening SET at = '2026-01-01 00:00:00' WHERE id = {fresh_opening}",
+        TOLD.format("Link opening", "fresh_opening", "at", "fresh_link_opened"),
+    ),
+    tampering(
+        "link_opened_with_another_browser",
+        "UPDATE unlocks_linkopening SET browser = 'Another' WHERE id = {fresh_opening}",
+        TOLD.format("Link opening", "fresh_opening", "browser", "fresh_link_opened"),
+    ),
+    tampering(
+        "decision_led_by_another_opening",
+        "UPDATE unlocks_consent SET opening_id = {typed_opening} WHERE id = {fresh_consent}",
+        TOLD.format("Consent", "fresh_consent", "opening_id", "fresh_consented"),
+        "Consent CN-{fresh_consent:06} (id {fresh_consent}): decided by a link, but no opening of it led there.",
     ),
     tampering(
         "link_with_another_token",
@@ -1063,7 +1085,8 @@ TAMPERINGS = [
     tampering(
         "link_deleted",
         "DELETE FROM unlocks_consentlink WHERE id = {fresh_link}",
-        GONE.format("fresh_link_sent", "consent link {fresh_link}") + " 1 more like it.",
+        GONE.format("fresh_link_sent", "consent link {fresh_link}"),
+        GONE.format("fresh_link_opened", "link opening {fresh_opening}"),
         TOLD.format("Consent", "fresh_consent", "link__used_at", "fresh_consented"),
     ),
     tampering(
@@ -1130,6 +1153,7 @@ TAMPERINGS = [
         SEALED.format("Evidence", "consentlink", "lost 1 row", "1"),
         SEALED.format("History", "historicalrequestedbatch", "lost 8 rows", "1"),
         SEALED.format("History", "historicalunlockrequest", "lost 6 rows", "1"),
+        SEALED.format("Evidence", "linkopening", "lost 1 row", "1"),
         SEALED.format("Evidence", "verdict", "lost 4 rows", "1"),
         UNTOLD.format("batch", "unlock_history") + " 1 more like it.",
     ),

@@ -128,10 +128,11 @@ def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
             "sent_by": "agent",
             "shown_to": None,
             "expires_at": iso(link.expires_at),
-            "first_opened_at": iso(link.first_opened_at),
-            "first_opened_ip": None,
-            "first_opened_browser": None,
             "used_at": iso(link.used_at),
+            "opened_at": iso(link.openings.get().at),
+            "opened_ip": None,
+            "opened_browser": None,
+            "openings": 1,
         },
         "batches": [
             {
@@ -313,11 +314,11 @@ def test_of_a_refusal(agent):
     case = case_awaiting(agent)
     operations.open_consent_link(case.link, by=customer(case.admin))
     case.consent, _ = operations.decline_consent(
-        case.link, name="", role="", why="", shown=shown_text(case.link), by=customer(case.admin)
+        case.link, name="Dana Whitfield", role="", why="", shown=shown_text(case.link), by=customer(case.admin)
     )
     told_of = facts(issue(case))
     assert (told_of["consent"]["decision"], told_of["batches"], told_of["interim"]) == ("declined", [], False)
-    assert told_of["signer"]["name"] is None
+    assert (told_of["signer"]["name"], told_of["signer"]["role"]) == ("Dana Whitfield", None)
     assert told_of["consent"]["pressed"] == "Record that I do not agree"
 
 

@@ -5,10 +5,11 @@ import pytest
 import time_machine
 from django.core import mail
 from django.core.exceptions import PermissionDenied
-from django.db import connection
+from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from tests.attacks import difference, snapshot
 from tests.factories import (
     PIN,
     acting,
@@ -48,12 +49,12 @@ def ready_to_agree(agent, **fields):
 def agree(case, link=None, **fields):
     link = link or case.link
     fields = {"name": "Ann Admin", "role": "Controller", "shown": shown_text(link)} | fields
-    return operations.give_consent(link, by=customer(case.admin), **fields)
+    return operations.give_consent(link, **{"by": customer(case.admin)} | fields)
 
 
 def decline(case, **fields):
     fields = {"name": "Ann Admin", "role": "", "why": "", "shown": shown_text(case.link)} | fields
-    return operations.decline_consent(case.link, by=customer(case.admin), **fields)
+    return operations.decline_consent(case.link, **{"by": customer(case.admin)} | fields)
 
 
 # Sending
@@ -150,15 +151,76 @@ def test_a_link_dies_with_its_receivers_rights(agent):
 # Opening
 
 
-def test_first_opening_is_recorded_once(agent):
+def visitor(ip, browser="Browser/1"):
+    return Actor(name="Ann (customer)", ip=ip, browser=browser)
+
+
+def openings(case):
+    return list(case.link.openings.values_list("position", "ip", "browser"))
+
+
+def test_an_opening_is_recorded_once_for_each_address_and_browser(agent):
     case = case_awaiting(agent)
-    by = Actor(name="Ann (customer)", ip="203.0.113.7", browser="Browser/1")
-    operations.open_consent_link(case.link, by=by)
-    first = case.link
-    operations.open_consent_link(case.link, by=Actor(name="Ann (customer)", ip="203.0.113.8"))
-    assert case.link.first_opened_at == first.first_opened_at
-    assert (first.first_opened_ip, first.first_opened_browser) == ("203.0.113.7", "Browser/1")
-    assert kinds(case.unlock_request).count("link_opened") == 1
+    scanner, phone, desktop = visitor("203.0.113.7"), visitor("203.0.113.8"), visitor("203.0.113.7", "Browser/2")
+    made = [operations.open_consent_link(case.link, by=by) for by in (scanner, phone, scanner, desktop, phone)]
+    assert [opening.position for opening in made] == [1, 2, 1, 3, 2]
+    assert openings(case) == [
+        (1, "203.0.113.7", "Browser/1"),
+        (2, "203.0.113.8", "Browser/1"),
+        (3, "203.0.113.7", "Browser/2"),
+    ]
+    assert recorded(case.unlock_request)[-3:] == [
+        ("link_opened", {"link": case.link.pk, "position": position, "browser": browser})
+        for position, _, browser in openings(case)
+    ]
+
+
+def test_the_opening_after_the_fiftieth_is_not_recorded_and_the_form_works(agent):
+    case = case_awaiting(agent)
+    for number in range(50):
+        operations.open_consent_link(case.link, by=visitor(f"203.0.113.{number}"))
+    before, late = snapshot(), visitor("198.51.100.1")
+    assert operations.open_consent_link(case.link, by=late) is None
+    assert difference(before, snapshot()) == []
+    assert operations.open_consent_link(case.link, by=visitor("203.0.113.49")).position == 50
+    operations.verify_customer_pin(case.link, pin=PIN, by=late)
+    consent, _ = agree(case, by=late)
+    assert (consent.opening, case.link.openings.count()) == (None, 50)
+
+
+def test_a_decision_records_the_opening_that_led_to_it(agent):
+    case = ready_to_agree(agent)
+    operations.open_consent_link(case.link, by=visitor("203.0.113.8"))
+    mine = operations.open_consent_link(case.link, by=visitor("203.0.113.9"))
+    operations.open_consent_link(case.link, by=visitor("203.0.113.10"))
+    # The phone has another address by now: what its browser kept counts.
+    consent, _ = agree(case, by=visitor("198.51.100.1", "Browser/3"), opening=mine.pk)
+    assert (consent.opening, consent.ip) == (mine, "198.51.100.1")
+
+
+def test_without_what_the_browser_kept_the_address_and_browser_tell_the_opening(agent):
+    case = ready_to_agree(agent)
+    mine = operations.open_consent_link(case.link, by=visitor("203.0.113.9"))
+    declined, _ = decline(case, by=visitor("203.0.113.9"))
+    assert declined.opening == mine
+
+
+@pytest.mark.parametrize("kept", ["nothing", "an opening of another link"])
+def test_nobody_decides_from_where_the_form_was_not_opened(agent, kept):
+    case, opening = ready_to_agree(agent), None
+    if kept != "nothing":
+        opening = operations.open_consent_link(case_awaiting(agent).link, by=visitor("198.51.100.1")).pk
+    for decide in (agree, decline):
+        with refused(Refusal.NOT_OPENED):
+            decide(case, by=visitor("198.51.100.1"), opening=opening)
+
+
+def test_declining_without_a_name_is_refused_by_the_database(agent):
+    case = ready_to_agree(agent)
+    before = snapshot()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        decline(case, name="")
+    assert difference(before, snapshot()) == []
 
 
 def test_staff_are_refused_and_that_is_recorded(agent):
@@ -175,7 +237,8 @@ def test_staff_are_refused_and_that_is_recorded(agent):
 def test_consent_keeps_exactly_what_was_shown(agent, django_capture_on_commit_callbacks):
     case = ready_to_agree(agent)
     shown = shown_text(case.link)
-    by = Actor(name="Ann (customer)", ip="203.0.113.7", browser="Browser/1")
+    by = visitor("203.0.113.7")
+    opening = operations.open_consent_link(case.link, by=by)
     with django_capture_on_commit_callbacks(execute=True):
         consent, token = operations.give_consent(case.link, name="Ann Admin", role="Controller", shown=shown, by=by)
 
@@ -183,6 +246,7 @@ def test_consent_keeps_exactly_what_was_shown(agent, django_capture_on_commit_ca
     assert (consent.text, consent.text_sha256) == (shown, hashlib.sha256(shown.encode()).hexdigest())
     assert (consent.decision, consent.how, consent.recorded_by, consent.batch_count) == ("agreed", "link", None, 2)
     assert (consent.signer_name, consent.signer_role, consent.ip) == ("Ann Admin", "Controller", "203.0.113.7")
+    assert consent.opening == opening
     assert consent.valid_until - consent.given_at == timedelta(hours=72)
     assert operations.receipt_for(token) == consent
     assert (unlock_request.status, unlock_request.pin_typed_by, operations.link_state(case.link)) == (

@@ -75,7 +75,7 @@ def test_says_how_the_consent_stands(agent, resend):
     by = customer(declined.admin)
     operations.open_consent_link(declined.link, by=by)
     declined.consent, _ = operations.decline_consent(
-        declined.link, name="", role="", why="", shown=shown_text(declined.link), by=by
+        declined.link, name="Dana Whitfield", role="", why="", shown=shown_text(declined.link), by=by
     )
     said = [resend(case.consent, agent)[0].subject.split(": ")[1] for case in (recorded_by_phone, withdrawn, declined)]
     assert said == [

@@ -75,7 +75,7 @@ def test_what_was_declined_has_nothing_to_take_back(agent):
     case = case_awaiting(agent)
     operations.open_consent_link(case.link, by=customer(case.admin))
     declined, _ = operations.decline_consent(
-        case.link, name="", role="", why="", shown=shown_text(case.link), by=customer(case.admin)
+        case.link, name="Dana Whitfield", role="", why="", shown=shown_text(case.link), by=customer(case.admin)
     )
     with refused(Refusal.CLOSED):
         take_back(case, consent=declined)

@@ -182,6 +182,11 @@ class Case:
     def link(self):
         return self.unlock_request.links.select_related("sent_to", "terms").order_by("-pk").first()
 
+    @cached_property
+    def openings(self):
+        """The recorded openings of the link, by address and browser."""
+        return list(self.link.openings.all()) if self.link else []
+
     @property
     def link_state(self):
         return operations.link_state(self.link) if self.link else ""
@@ -189,7 +194,9 @@ class Case:
     @cached_property
     def consent(self):
         """The customer's latest answer, agreed or declined."""
-        answers = self.unlock_request.consents.select_related("terms", "recorded_by", "withdrawal", "contact")
+        answers = self.unlock_request.consents.select_related(
+            "terms", "recorded_by", "withdrawal", "contact", "opening"
+        )
         return answers.defer("text").order_by("-pk").first()
 
     @property

@@ -6,7 +6,7 @@ from django.contrib.auth.models import User
 
 from .. import operations, roles, rules
 from ..models import Contact, UnlockRequest
-from ..templatetags.desk import how_agreed, on_file
+from ..templatetags.desk import how_agreed, on_file, times_opened
 from ..texts.formats import counted, moment
 from .forms.case import CASE_FORMS
 
@@ -133,7 +133,9 @@ def _when_awaiting_consent(case):
         how = "has expired" if case.link_state == "expired" else "was revoked"
         text = "The customer can't agree without a new one."
         return NextStep("wait", f"The consent link {how}.", text, "Send a new one.", "send_link")
-    opened = f"opened {moment(link.first_opened_at)}" if link.first_opened_at else "not opened yet"
+    opened = (
+        f"{times_opened(case.openings)}, first {moment(case.openings[0].at)}" if case.openings else "not opened yet"
+    )
     text = f"The link was sent to {link.sent_to.name} ({link.email}) {moment(link.sent_at)}; {opened}."
     if pin := case.unlock_request.account.pin_state:
         return NextStep("wait", "Waiting for the customer, who can't use the PIN.", f"{text} {pin}", verb="issue_pin")

@@ -38,7 +38,7 @@ def facts(consent, *, number, code, issued_at, public_key):
         "case": _case(unlock_request),
         "signer": _columns(consent, "contact_name", "email", name=consent.signer_name, role=consent.signer_role),
         "identity": _identity(consent),
-        "link": consent.link and _link(consent.link),
+        "link": consent.link and _link(consent.link, consent.opening),
         "batches": _batches(consent, acts),
         "acts": [
             _columns(act, "at", kind=act.get_kind_display(), by=act.actor, batches=len(lines)) | {"why": act.why}
@@ -117,9 +117,11 @@ def _identity(consent):
     return _columns(consent, "pin_verified_at", "pin_typed_by", pin_verified_by=verified_by)
 
 
-def _link(link):
-    columns = ("sent_at", "sent_by", "shown_to", "expires_at", "first_opened_at", "first_opened_ip")
-    return _columns(link, *columns, "first_opened_browser", "used_at")
+def _link(link, opening):
+    """Return what is known of a link, and of the opening of it that led to the decision."""
+    led = {f"opened_{name}": opening and getattr(opening, name) for name in ("at", "ip", "browser")}
+    columns = ("sent_at", "sent_by", "shown_to", "expires_at", "used_at")
+    return _columns(link, *columns, **led, openings=link.openings.count())
 
 
 def _withdrawal(consent):

@@ -241,8 +241,9 @@ FACTS_1 = {
     },
     "link": (
         {
-            **_all(MAYBE_TIME, "sent_at expires_at first_opened_at used_at"),
-            **_all(MAYBE_TEXT, "sent_by shown_to first_opened_ip first_opened_browser"),
+            **_all(MAYBE_TIME, "sent_at expires_at opened_at used_at"),
+            **_all(MAYBE_TEXT, "sent_by shown_to opened_ip opened_browser"),
+            "openings": MAYBE_WHOLE,
         },
     ),
     "batches": [

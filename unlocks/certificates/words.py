@@ -199,7 +199,7 @@ class _Wording:
         """Name the signer with role and company: "Dana Whitfield (Controller) of Northwind Heating"."""
         signer, company = self.facts["signer"], self.facts["case"]["account_name"]
         if not signer["name"]:
-            return "someone whose name is not recorded" if self.agreed else "someone who gave no name"
+            return "someone whose name is not recorded"
         role = f" ({signer['role']})" if signer["role"] else ""
         return f"{signer['name']}{role} of {company}" if company else f"{signer['name']}{role}"
 
@@ -433,13 +433,12 @@ class _Wording:
     def signer(self):
         signer, case = self.facts["signer"], self.facts["case"]
         how = "as noted" if self.by_phone else "as typed"
-        unknown = wording.NOT_RECORDED if self.agreed or self.by_phone else "none given"
         return Section(
             "signer",
             "Who decided, and for whom",
             facts=(
-                Fact(f"Name, {how}", signer["name"] or unknown),
-                Fact(f"Role, {how}", signer["role"] or unknown),
+                Fact(f"Name, {how}", _known(signer["name"])),
+                Fact(f"Role, {how}", signer["role"] or (wording.NOT_RECORDED if self.agreed else "none given")),
                 Fact("Admin contact on file", _both(signer["contact_name"], signer["email"])),
                 Fact("Account", _both(case["account_name"], case["account_number"], ", number ")),
                 Fact("Accounting software", _known(case["accounting_software"])),
@@ -473,12 +472,20 @@ class _Wording:
                 Fact("Sent", _time_by(link["sent_at"], link["sent_by"])),
                 Fact("To", _known(self.facts["signer"]["email"])),
                 Fact("Valid until", _time(link["expires_at"])),
-                Fact("First opened", _time(link["first_opened_at"])),
-                Fact("IP address", _known(link["first_opened_ip"])),
-                Fact("Browser", _known(link["first_opened_browser"])),
+                Fact("Opened", self._opened()),
+                Fact("IP address", _known(link["opened_ip"])),
+                Fact("Browser", _known(link["opened_browser"])),
                 Fact("Used to answer", _time(link["used_at"])),
             ),
         )
+
+    def _opened(self):
+        """Say when the form was opened by whoever decided, and that others opened it too, such as scanners."""
+        opened, openings = _time(self.facts["link"]["opened_at"]), self.facts["link"]["openings"]
+        if openings is None or openings < 2:
+            return opened
+        count = "50 or more" if openings >= 50 else f"{openings}"
+        return f"{opened}, the opening that led to the decision, of {count} by different addresses or browsers"
 
     def decision(self):
         consent = self.facts["consent"]
@@ -512,8 +519,8 @@ class _Wording:
         return Section("decision", "The decision", facts=tuple(facts))
 
     def _browser(self):
-        browser, opened_with = self.facts["consent"]["browser"], self.facts["link"]["first_opened_browser"]
-        return "the same as when the link was first opened" if browser and browser == opened_with else _known(browser)
+        browser, opened_with = self.facts["consent"]["browser"], self.facts["link"]["opened_browser"]
+        return "the same as when the form was opened" if browser and browser == opened_with else _known(browser)
 
     def batches(self):
         if not self.agreed:

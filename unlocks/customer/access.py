@@ -14,6 +14,7 @@ from ..models import Consent, ResentReceipt
 from ..operations.tokens import hashed
 
 LINK_COOKIE = "consent"
+OPENING_COOKIE = "opening"
 RECEIPT_COOKIE = "receipt"
 TOKEN = re.compile(r"[A-Za-z0-9_-]{20,100}")
 
@@ -60,7 +61,7 @@ def consent_of_receipt(request, token=None):
     cookie = get_cookie(request, RECEIPT_COOKIE)
     if cookie_scope(request) == "receipt":
         return operations.receipt_for(token or cookie) if token or cookie else None
-    consents = Consent.objects.select_related("unlock_request__account", "terms", "contact", "recorded_by")
+    consents = Consent.objects.select_related("unlock_request__account", "terms", "contact", "recorded_by", "opening")
     return consents.filter(pk=cookie).first() if cookie else None
 
 

@@ -15,7 +15,15 @@ from ..rules import Refusal
 from ..texts import wording
 from ..texts.formats import time_of_day
 from ..texts.shown import shown_text
-from .access import LINK_COOKIE, RECEIPT_COOKIE, customer_page, get_cookie, redirect_with_token, set_cookie
+from .access import (
+    LINK_COOKIE,
+    OPENING_COOKIE,
+    RECEIPT_COOKIE,
+    customer_page,
+    get_cookie,
+    redirect_with_token,
+    set_cookie,
+)
 from .forms import DecisionForm, DeclineForm, read_answers, sign_answers
 
 CHANGED = Refusal.CHANGED_WHILE_READING.label
@@ -46,15 +54,16 @@ def consent(request):
         return _link_not_found(request)
     if operations.link_state(link) != "live":
         return _link_ended(request, link)
+    opened_here = _opening(request, link) is not None
     if request.method == "POST":
         step = STEPS.get(request.POST.get("action"), _reload)
-        if link.first_opened_at is None and step is not _open:
+        if not opened_here and step is not _open:
             step = _reload
         try:
             return step(request, link)
         except operations.Refused as refused:
             return _refused(request, link, refused)
-    if link.first_opened_at is None:
+    if not opened_here:
         return render(request, "unlocks/open_form.html", {"link": link})
     return _form(request, link)
 
@@ -63,8 +72,10 @@ def consent(request):
 
 
 def _open(request, link):
-    operations.open_consent_link(link, by=_customer(request, link))
-    return redirect("consent")
+    opening = operations.open_consent_link(link, by=_customer(request, link))
+    response = redirect("consent")
+    set_cookie(response, OPENING_COOKIE, f"{link.pk}-{opening.pk if opening else 0}", "consent")
+    return response
 
 
 def _check(request, link):
@@ -102,7 +113,12 @@ def _agree(request, link):
     if not constant_time_compare(sha256(text), answers["shown"]):
         return _form(request, link, DecisionForm(link=link, initial=answers), notice=CHANGED)
     given, _ = operations.give_consent(
-        link, name=answers["name"], role=answers["role"], shown=text, by=_customer(request, link)
+        link,
+        name=answers["name"],
+        role=answers["role"],
+        shown=text,
+        by=_customer(request, link),
+        opening=_opening(request, link),
     )
     return _redirect_to_receipt(given)
 
@@ -124,7 +140,9 @@ def _confirm_decline(request, link):
     form = DeclineForm(request.POST)
     if not form.is_valid():
         return _decline_page(request, link, form, text)
-    declined, _ = operations.decline_consent(link, **form.cleaned_data, shown=text, by=_customer(request, link))
+    declined, _ = operations.decline_consent(
+        link, **form.cleaned_data, shown=text, by=_customer(request, link), opening=_opening(request, link)
+    )
     return _redirect_to_receipt(declined)
 
 
@@ -237,6 +255,12 @@ def _answers(request, link, **options):
 
 def _typed(request):
     return {name: request.POST.get(name, "")[:200] for name in ("name", "role")}
+
+
+def _opening(request, link):
+    """Return the key of the opening that this browser keeps: 0 when it is not recorded, None when it opened nothing."""
+    of_link, _, opening = (get_cookie(request, OPENING_COOKIE) or "").partition("-")
+    return int(opening) if of_link == str(link.pk) else None
 
 
 def _customer(request, link):

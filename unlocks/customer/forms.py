@@ -71,14 +71,19 @@ class CustomerForm(forms.Form):
         self.helper.disable_csrf = True
 
 
-class DecisionForm(CustomerForm):
-    """The customer's decision about a consent link. The view checks the PIN once everything else is valid."""
+class SignedForm(CustomerForm):
+    """What a customer decides in their own name."""
 
     name = Line(
         label=wording.NAME_LABEL,
         widget=forms.TextInput(attrs={"autocomplete": "name"}),
         error_messages={"required": "Enter your full name."},
     )
+
+
+class DecisionForm(SignedForm):
+    """The customer's decision about a consent link. The view checks the PIN once everything else is valid."""
+
     role = Line(
         label=wording.ROLE_LABEL,
         help_text="For example: Owner, Controller or Office manager.",
@@ -115,14 +120,9 @@ def optional_reason(label):
     )
 
 
-class DeclineForm(CustomerForm):
-    """The confirmation that the customer does not agree. Name, role and reason are optional."""
+class DeclineForm(SignedForm):
+    """The confirmation that the customer does not agree, in their name. Role and reason are optional."""
 
-    name = Line(
-        label=f"{wording.NAME_LABEL} (optional)",
-        required=False,
-        widget=forms.TextInput(attrs={"autocomplete": "name"}),
-    )
     role = Line(
         label=f"{wording.ROLE_LABEL} (optional)",
         required=False,

@@ -33,6 +33,7 @@ from ..models import (
     ConsentWithdrawal,
     Contact,
     LedgerEntry,
+    LinkOpening,
     ResentReceipt,
     UnlockRequest,
     Verdict,
@@ -283,13 +284,18 @@ class LinkSent(Event):
 @event(
     "link_opened",
     "Consent link opened",
-    about=ConsentLink,
-    columns={"unlock_request_id": "unlock_request_id", "first_opened_ip": "ip"},
-    required=Q(first_opened_at__isnull=False),
+    about=LinkOpening,
+    columns={"link__unlock_request_id": "unlock_request_id", "at": "at", "ip": "ip"},
+    required=Q(),
 )
 class LinkOpened(Event):
-    opened: datetime = fact("first_opened_at")
-    browser: str = fact("first_opened_browser", personal=True)
+    link: int = fact("link_id")
+    position: int = fact("position")
+    browser: str = fact("browser", personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f" (opening {self.position})"
 
 
 @event("link_revoked", "Consent link revoked")
@@ -361,6 +367,7 @@ class _Consent(Event):
     """What was recorded of a customer's answer: all of it, the text by its hash."""
 
     link: int | None = fact("link_id")
+    opening: int | None = fact("opening_id")
     terms: int = fact("terms__version")
     text_sha256: str = fact("text_sha256", digests="text")
     contact: int = fact("contact_id")
@@ -442,8 +449,7 @@ class Declined(_Consent):
 
     @property
     def rest(self) -> str:
-        by = f" by {self.signer}," if self.signer else ","
-        return f"{by} terms version {self.terms}"
+        return f" by {self.signer}, terms version {self.terms}"
 
 
 @event(

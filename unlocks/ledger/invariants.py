@@ -22,6 +22,7 @@ from ..models import (
     ConsentLink,
     Contact,
     LedgerEntry,
+    LinkOpening,
     RequestedBatch,
     UnlockRequest,
     Verdict,
@@ -82,6 +83,14 @@ def _queries() -> Iterator[tuple[str, QuerySet]]:
     yield (
         "fingerprint does not fit the content",
         Batch.objects.exclude(fingerprint="").exclude(fingerprint=fingerprint.expression("default")),
+    )
+    openings = LinkOpening.objects.filter(link=OuterRef("link"))
+    by_link = Consent.objects.filter(how=Consent.How.LINK)
+    yield (
+        "decided by a link, but no opening of it led there",
+        by_link.exclude(Exists(openings.filter(pk=OuterRef("opening")))).exclude(
+            Exists(openings.filter(position=LinkOpening.MOST)), opening=None
+        ),
     )
     yield (
         "text does not fit its hash",

@@ -344,9 +344,6 @@ class Migration(migrations.Migration):
                 ("token_hash", models.CharField(editable=False, max_length=64)),
                 ("sent_at", models.DateTimeField()),
                 ("expires_at", models.DateTimeField()),
-                ("first_opened_at", models.DateTimeField(blank=True, null=True)),
-                ("first_opened_ip", models.GenericIPAddressField(blank=True, null=True)),
-                ("first_opened_browser", models.CharField(blank=True, max_length=400)),
                 ("pin_verified_at", models.DateTimeField(blank=True, null=True)),
                 ("used_at", models.DateTimeField(blank=True, null=True)),
                 ("revoked_at", models.DateTimeField(blank=True, null=True)),
@@ -381,6 +378,51 @@ class Migration(migrations.Migration):
                 on_delete=django.db.models.deletion.PROTECT,
                 related_name="consent",
                 to="unlocks.consentlink",
+            ),
+        ),
+        migrations.CreateModel(
+            name="LinkOpening",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("position", models.PositiveSmallIntegerField()),
+                ("at", models.DateTimeField()),
+                ("ip", models.GenericIPAddressField(blank=True, null=True)),
+                ("browser", models.CharField(blank=True, max_length=400)),
+                (
+                    "link",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="openings",
+                        to="unlocks.consentlink",
+                    ),
+                ),
+            ],
+            options={
+                "ordering": ["id"],
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("link", "position"),
+                        name="unlocks_opening_position",
+                        violation_error_message="This link already has an opening at this position.",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(("position__range", (1, 50))),
+                        name="unlocks_opening_at_most_fifty",
+                        violation_error_message="At most 50 openings of a link are recorded.",
+                    ),
+                ],
+            },
+        ),
+        migrations.AddField(
+            model_name="consent",
+            name="opening",
+            field=models.ForeignKey(
+                blank=True,
+                db_index=False,
+                null=True,
+                on_delete=django.db.models.deletion.PROTECT,
+                related_name="+",
+                to="unlocks.linkopening",
             ),
         ),
         migrations.CreateModel(
@@ -1764,18 +1806,20 @@ class Migration(migrations.Migration):
             model_name="consent",
             constraint=models.CheckConstraint(
                 condition=models.Q(
+                    models.Q(("signer_name", ""), _negated=True),
                     models.Q(
-                        ("batch_count__gt", 0),
-                        ("decision", "agreed"),
-                        ("valid_until__isnull", False),
-                        models.Q(("signer_name", ""), _negated=True),
-                        models.Q(("signer_role", ""), _negated=True),
+                        models.Q(
+                            ("batch_count__gt", 0),
+                            ("decision", "agreed"),
+                            ("valid_until__isnull", False),
+                            models.Q(("signer_role", ""), _negated=True),
+                        ),
+                        models.Q(("batch_count", 0), ("decision", "declined"), ("valid_until__isnull", True)),
+                        _connector="OR",
                     ),
-                    models.Q(("batch_count", 0), ("decision", "declined"), ("valid_until__isnull", True)),
-                    _connector="OR",
                 ),
-                name="unlocks_consent_agreed_is_signed",
-                violation_error_message="An agreed consent has a signer, a role, batches and an end.",
+                name="unlocks_consent_is_signed",
+                violation_error_message="A decision has a signer; an agreed one also has a role, batches and an end.",
             ),
         ),
         migrations.AddConstraint(
@@ -1783,7 +1827,12 @@ class Migration(migrations.Migration):
             constraint=models.CheckConstraint(
                 condition=models.Q(
                     models.Q(("how", "link"), ("link__isnull", False), ("recorded_by__isnull", True)),
-                    models.Q(("how", "phone"), ("link__isnull", True), ("recorded_by__isnull", False)),
+                    models.Q(
+                        ("how", "phone"),
+                        ("link__isnull", True),
+                        ("opening__isnull", True),
+                        ("recorded_by__isnull", False),
+                    ),
                     _connector="OR",
                 ),
                 name="unlocks_consent_how_matches",

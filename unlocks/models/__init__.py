@@ -9,6 +9,7 @@ from .consents import (
     ConsentLink,
     ConsentTerms,
     ConsentWithdrawal,
+    LinkOpening,
     ResentReceipt,
 )
 from .ledger import LedgerEntry
@@ -29,6 +30,7 @@ __all__ = [
     "ConsentedBatch",
     "Contact",
     "LedgerEntry",
+    "LinkOpening",
     "RequestedBatch",
     "ResentReceipt",
     "Selection",

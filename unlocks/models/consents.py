@@ -51,9 +51,6 @@ class ConsentLink(models.Model):
     )
     sent_at = models.DateTimeField()
     expires_at = models.DateTimeField()
-    first_opened_at = models.DateTimeField(null=True, blank=True)
-    first_opened_ip = models.GenericIPAddressField(null=True, blank=True)
-    first_opened_browser = models.CharField(max_length=400, blank=True)
     pin_verified_at = models.DateTimeField(null=True, blank=True)
     used_at = models.DateTimeField(null=True, blank=True)
     revoked_at = models.DateTimeField(null=True, blank=True)
@@ -80,12 +77,46 @@ class ConsentLink(models.Model):
         return f"Link sent to {self.email}"
 
 
+class LinkOpening(models.Model):
+    """The first time that the form behind a link was opened from one address with one browser.
+
+    Scanners of mailboxes open it too. `position` counts from 1 to MOST; what opens the form after that leaves no row.
+    """
+
+    MOST = 50
+
+    link = models.ForeignKey(ConsentLink, on_delete=models.PROTECT, related_name="openings")
+    position = models.PositiveSmallIntegerField()
+    at = models.DateTimeField()
+    ip = models.GenericIPAddressField(null=True, blank=True)
+    browser = models.CharField(max_length=400, blank=True)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["link", "position"],
+                name="unlocks_opening_position",
+                violation_error_message="This link already has an opening at this position.",
+            ),
+            models.CheckConstraint(
+                condition=Q(position__range=(1, 50)),
+                name="unlocks_opening_at_most_fifty",
+                violation_error_message="At most 50 openings of a link are recorded.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"Opening {self.position} of link {self.link_id}"
+
+
 class Consent(models.Model):
     """A customer's decision: agreed to, or declined, exactly the text and the batches that were shown.
 
     `text` is all that was shown or read to the customer, word for word, and `text_sha256` its SHA-256 in hex.
     `ticked` lists the labels of the boxes that were checked, and `pressed` is the label of the button.
-    `contact_name` is the name that was on file. A row never changes; what is empty was not recorded.
+    `contact_name` is the name that was on file, and `opening` the one that led to the decision; a link that was opened
+    more often than is recorded has none. A row never changes; what is empty was not recorded.
     """
 
     class Decision(models.TextChoices):
@@ -98,6 +129,9 @@ class Consent(models.Model):
 
     unlock_request = models.ForeignKey(UnlockRequest, on_delete=models.PROTECT, related_name="consents")
     link = models.OneToOneField(ConsentLink, on_delete=models.PROTECT, null=True, blank=True, related_name="consent")
+    opening = models.ForeignKey(
+        LinkOpening, on_delete=models.PROTECT, null=True, blank=True, db_index=False, related_name="+"
+    )
     terms = models.ForeignKey(ConsentTerms, on_delete=models.PROTECT, related_name="+")
     text = models.TextField("text as shown")
     text_sha256 = models.CharField("SHA-256 of the text", max_length=64)
@@ -134,16 +168,17 @@ class Consent(models.Model):
                 violation_error_message="This token is in use already.",
             ),
             models.CheckConstraint(
-                condition=Q(decision="agreed", valid_until__isnull=False, batch_count__gt=0)
-                & ~Q(signer_name="")
-                & ~Q(signer_role="")
-                | Q(decision="declined", valid_until__isnull=True, batch_count=0),
-                name="unlocks_consent_agreed_is_signed",
-                violation_error_message="An agreed consent has a signer, a role, batches and an end.",
+                condition=~Q(signer_name="")
+                & (
+                    Q(decision="agreed", valid_until__isnull=False, batch_count__gt=0) & ~Q(signer_role="")
+                    | Q(decision="declined", valid_until__isnull=True, batch_count=0)
+                ),
+                name="unlocks_consent_is_signed",
+                violation_error_message="A decision has a signer; an agreed one also has a role, batches and an end.",
             ),
             models.CheckConstraint(
                 condition=Q(how="link", link__isnull=False, recorded_by__isnull=True)
-                | Q(how="phone", link__isnull=True, recorded_by__isnull=False),
+                | Q(how="phone", link__isnull=True, opening__isnull=True, recorded_by__isnull=False),
                 name="unlocks_consent_how_matches",
                 violation_error_message="A consent comes through a link, or is recorded by a named member of staff.",
             ),

@@ -17,12 +17,12 @@ from ..actors import Actor
 from ..database import fingerprint
 from ..digest import sha256
 from ..ledger import chain, events
-from ..models import Consent, ConsentedBatch, ConsentLink, Contact, RequestedBatch, UnlockRequest
+from ..models import Consent, ConsentedBatch, ConsentLink, Contact, LinkOpening, RequestedBatch, UnlockRequest
 from ..rules import Refusal
 from ..texts import wording
 from ..texts.shown import asked_for, shown_text, terms_in_force, text_to_read_out
 from . import emails
-from .links import live, opened
+from .links import led_by, live, opened
 from .pin import counts_still, knows_pin, verified_by
 from .receipts import email_receipt
 from .requests import end
@@ -108,15 +108,19 @@ def link_for(token: str) -> ConsentLink | None:
 
 @customer_verb
 @transaction.atomic
-def open_consent_link(link: ConsentLink, *, by: Actor) -> ConsentLink:
-    """Record when and from where the customer first opened the form."""
+def open_consent_link(link: ConsentLink, *, by: Actor) -> LinkOpening | None:
+    """Record that the form was opened, once for each address and browser, and return that opening.
+
+    None is returned, and nothing recorded, once a link has as many openings as are kept. Raises Refused: LINK_DEAD.
+    """
     unlock_request, link = live(link)
-    if link.first_opened_at:
-        return link
-    link.first_opened_at, link.first_opened_ip, link.first_opened_browser = by.act.at, by.ip, by.browser
-    link.save(update_fields=["first_opened_at", "first_opened_ip", "first_opened_browser"])
-    chain.append(events.LinkOpened.of(link), by=by, unlock_request=unlock_request)
-    return link
+    known = link.openings.filter(ip=by.ip, browser=by.browser).first()
+    count = link.openings.count()
+    if known or count >= LinkOpening.MOST:
+        return known
+    opening = LinkOpening.objects.create(link=link, position=count + 1, at=by.act.at, ip=by.ip, browser=by.browser)
+    chain.append(events.LinkOpened.of(opening), by=by, unlock_request=unlock_request)
+    return opening
 
 
 @transaction.atomic
@@ -128,8 +132,12 @@ def refuse_staff(found: Consent | ConsentLink, *, by: Actor) -> None:
 
 @customer_verb
 @transaction.atomic
-def give_consent(link: ConsentLink, *, name: str, role: str, shown: str, by: Actor) -> tuple[Consent, str]:
+def give_consent(
+    link: ConsentLink, *, name: str, role: str, shown: str, by: Actor, opening: int | None = None
+) -> tuple[Consent, str]:
     """Record that the customer agreed to exactly `shown`; return the consent and the token of its receipt.
+
+    `opening` is the key of the opening that the customer's browser kept.
 
     Raises Refused: LINK_DEAD, NOT_OPENED, PIN_STALE, CHANGED_WHILE_READING.
     """
@@ -139,7 +147,7 @@ def give_consent(link: ConsentLink, *, name: str, role: str, shown: str, by: Act
     history.lock(asked_for(unlock_request))
     if shown_text(link) != shown:
         raise Refused.because(Refusal.CHANGED_WHILE_READING)
-    by_link = _by_link(link, by)
+    by_link = _by_link(link, led_by(link, opening, by), by)
     consent, token = _agree(
         unlock_request,
         by_link | {"pin_verified_at": link.pin_verified_at, "pin_typed_by": UnlockRequest.PinTypedBy.CUSTOMER},
@@ -159,8 +167,13 @@ def give_consent(link: ConsentLink, *, name: str, role: str, shown: str, by: Act
 
 @customer_verb
 @transaction.atomic
-def decline_consent(link: ConsentLink, *, name: str, role: str, why: str, shown: str, by: Actor) -> tuple[Consent, str]:
-    """Record that the customer declined, and close the case; return the consent record and its receipt's token."""
+def decline_consent(
+    link: ConsentLink, *, name: str, role: str, why: str, shown: str, by: Actor, opening: int | None = None
+) -> tuple[Consent, str]:
+    """Record that the customer declined, and close the case; return the consent record and its receipt's token.
+
+    Raises Refused: LINK_DEAD, NOT_OPENED.
+    """
     unlock_request, link = opened(link)
     consent, token = _record(
         unlock_request,
@@ -170,7 +183,7 @@ def decline_consent(link: ConsentLink, *, name: str, role: str, why: str, shown:
         shown=shown,
         pressed=wording.CONFIRM_DECLINE_BUTTON,
         at=by.act.at,
-        **_by_link(link, by),
+        **_by_link(link, led_by(link, opening, by), by),
     )
     chain.append(events.Declined.of(consent, why=why), by=by, unlock_request=unlock_request)
     end(unlock_request, resolution=UnlockRequest.Resolution.DECLINED, by=by, why=why or "Customer declined")
@@ -255,13 +268,14 @@ def _admin_now(contact: Contact, unlock_request: UnlockRequest, said: str) -> Co
     return contact
 
 
-def _by_link(link: ConsentLink, by: Actor) -> dict[str, Any]:
+def _by_link(link: ConsentLink, opening: LinkOpening | None, by: Actor) -> dict[str, Any]:
     """Use the link up, and return what a consent given through it holds."""
     link.used_at = by.act.at
     link.save(update_fields=["used_at"])
     return {
         "how": Consent.How.LINK,
         "link": link,
+        "opening": opening,
         "terms": link.terms,
         "contact": link.sent_to,
         "contact_name": link.sent_to.name,

@@ -3,7 +3,8 @@
 from django.utils import timezone
 
 from .. import history
-from ..models import ConsentLink, UnlockRequest
+from ..actors import Actor
+from ..models import ConsentLink, LinkOpening, UnlockRequest
 from ..rules import Refusal
 from .verbs import Refused
 
@@ -37,6 +38,19 @@ def live(link: ConsentLink) -> tuple[UnlockRequest, ConsentLink]:
 def opened(link: ConsentLink) -> tuple[UnlockRequest, ConsentLink]:
     """Lock the request and the link and return both. Raises Refused unless the form behind it was opened."""
     unlock_request, link = live(link)
-    if not link.first_opened_at:
+    if not link.openings.exists():
         raise Refused.because(Refusal.NOT_OPENED)
     return unlock_request, link
+
+
+def led_by(link: ConsentLink, opening: int | None, by: Actor) -> LinkOpening | None:
+    """Return the opening of a locked link that led to what `by` does now.
+
+    It is the one whose key the browser kept as `opening`, or else the one from the same address with the same browser;
+    None if it came after so many others that it was not recorded. Raises Refused: NOT_OPENED.
+    """
+    openings = link.openings.all()
+    found = openings.filter(pk=opening).first() or openings.filter(ip=by.ip, browser=by.browser).first()
+    if found is None and not openings.filter(position=LinkOpening.MOST).exists():
+        raise Refused.because(Refusal.NOT_OPENED)
+    return found

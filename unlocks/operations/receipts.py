@@ -18,7 +18,7 @@ from .verbs import refuse_own_contacts, refuse_unless_confirmed, staff_verb
 
 def receipt_for(token: str) -> Consent | None:
     """Return the consent whose receipt has this token, or None."""
-    consents = Consent.objects.select_related("unlock_request__account", "terms", "contact", "recorded_by")
+    consents = Consent.objects.select_related("unlock_request__account", "terms", "contact", "recorded_by", "opening")
     return consents.filter(
         Q(receipt_hash=hashed(token))
         | Q(pk__in=ResentReceipt.objects.filter(token_hash=hashed(token)).values("consent"))

@@ -13,7 +13,7 @@ from django.utils.safestring import mark_safe
 from django.utils.text import capfirst
 from django.utils.timesince import timesince
 
-from ..models import Consent, ConsentedBatch
+from ..models import Consent, ConsentedBatch, LinkOpening
 from ..texts import formats
 from ..texts.formats import day, moment, moment_with_seconds, money
 
@@ -92,6 +92,15 @@ def blanks_marked(piece):
     if piece.isspace() and "\n" not in piece:
         return [("·", piece)]
     return [("¶" if "\n" in part else "", part) for part in re.split(r"(\n+)", piece) if part]
+
+
+@register.filter
+def times_opened(openings):
+    """Write how often the form behind a link was opened, as far as openings are recorded: opened 3 times."""
+    count = len(openings)
+    if count < LinkOpening.MOST:
+        return f"opened {count} times" if count != 1 else "opened once"
+    return f"opened {count} or more times"
 
 
 @register.filter

@@ -286,13 +286,22 @@ GUARDS = [
             ]
         )
         + " OR {new}.expires_at > {old}.expires_at"
-        + f" OR ({{old}}.first_opened_at IS NOT NULL AND ({_changes(['first_opened_ip', 'first_opened_browser'])}))"
         + f" OR ({{old}}.used_at IS NOT NULL AND ({_changes(['pin_verified_at', 'expires_at'])}))"
         + "".join(
             f" OR ({{old}}.{column} IS NOT NULL AND {{new}}.{column} <!> {{old}}.{column})"
-            for column in ("used_at", "revoked_at", "first_opened_at")
+            for column in ("used_at", "revoked_at")
         ),
-        "A consent link keeps what it was sent with; used, opened and revoked cannot be undone.",
+        "A consent link keeps what it was sent with; used and revoked cannot be undone.",
+    ),
+    Guard(
+        "opening_is_of_a_link_that_works",
+        "unlocks_linkopening",
+        "INSERT",
+        "NOT EXISTS (SELECT 1 FROM unlocks_consentlink k WHERE k.id = {new}.link_id AND k.used_at IS NULL "
+        "AND k.revoked_at IS NULL AND k.expires_at > {new}.at AND k.expires_at > {now}) OR ({new}.position > 1 AND NOT "
+        "EXISTS (SELECT 1 FROM unlocks_linkopening o WHERE o.link_id = {new}.link_id "
+        "AND o.position = {new}.position - 1))",
+        "An opening is of a link that works, and the next one of it.",
     ),
     Guard(
         "consent_comes_by_its_link",
@@ -303,7 +312,8 @@ GUARDS = [
         "AND k.sent_to_id = {new}.contact_id AND k.email = {new}.email "
         "AND EXISTS (SELECT 1 FROM unlocks_contact p "
         f"WHERE p.id = k.sent_to_id AND {_CONFIRMED_ADMIN} AND p.email = k.email) "
-        "AND k.used_at IS NOT NULL AND k.first_opened_at IS NOT NULL "
+        "AND k.used_at IS NOT NULL AND EXISTS (SELECT 1 FROM unlocks_linkopening o WHERE o.link_id = k.id "
+        "AND (o.id = {new}.opening_id OR {new}.opening_id IS NULL AND o.position = 50)) "
         "AND k.expires_at > {new}.given_at AND k.expires_at > {now} "
         "AND ({new}.decision = 'declined' OR k.pin_verified_at IS NOT NULL))",
         "A consent comes by a link of its request that was opened, PIN-verified, used in time and not revoked.",
@@ -415,6 +425,7 @@ BLANKED_BY = [
 
 APPEND_ONLY = {
     "unlocks_consent": ("link_id", "receipt_hash"),
+    "unlocks_linkopening": (("link_id", "position"),),
     "unlocks_consentedbatch": (("consent_id", "batch_id"), ("consent_id", "position")),
     "unlocks_consentwithdrawal": ("consent_id",),
     "unlocks_consentevidence": (("consent_id", "sha256"),),

@@ -201,7 +201,7 @@ class Command(BaseCommand):
     def _agree(self, request, url, pin, role):
         link = operations.link_for(url.rstrip("/").rsplit("/", 1)[-1])
         customer = Actor(name=Actor.customer(link.sent_to).name, ip="203.0.113.7", browser="Sample browser")
-        link = operations.open_consent_link(link, by=customer)
+        operations.open_consent_link(link, by=customer)
         operations.verify_customer_pin(link, pin=pin, by=customer)
         link = operations.link_for(url.rstrip("/").rsplit("/", 1)[-1])
         operations.give_consent(link, name=link.sent_to.name, role=role, shown=shown_text(link), by=customer)
