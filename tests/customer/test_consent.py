@@ -30,7 +30,9 @@ ALREADY = "<b>This was already recorded</b>"
 
 @pytest.fixture(scope="module")
 def scene(shared):
-    return factories.case_awaiting(factories.make_user("agent", group="Agent"))
+    account = factories.make_account(admin=False)
+    factories.make_contact(account=account, name="Dana Whitfield")
+    return factories.case_awaiting(factories.make_user("agent", group="Agent"), account=account)
 
 
 @pytest.fixture
@@ -293,7 +295,7 @@ def test_a_name_that_does_not_read_as_it_is_stored_is_refused(client, case, name
     ],
 )
 def test_a_name_is_kept_as_it_was_typed(client, case, name, kept):
-    page = checked(client, case, name=name)
+    page = checked(client, case, name=name, another="on")
     assert "<script>" not in page.content.decode()
     client.post("/consent/", {"action": "agree", "answers": hidden(page, "answers")})
     assert Consent.objects.get().signer_name == kept
@@ -328,7 +330,10 @@ def test_no_pin_and_a_wrong_pin_get_the_same_answer(client, agent):
         if answers:
             history.update_untracked(Account.objects.filter(pk=case.account.pk), pin_hash="")
         opened(client, case)
-        tries = [client.post("/consent/", typed(case, pin=WRONG)).context["form"].errors for _ in range(6)]
+        tries = [
+            client.post("/consent/", typed(case, pin=WRONG, name=case.admin.name)).context["form"].errors
+            for _ in range(6)
+        ]
         answers.append([re.sub(r"\d+:\d\d", "", error["pin"][0]) for error in tries])
     assert answers[0] == answers[1]
 
@@ -444,7 +449,7 @@ def test_answers_that_were_not_signed_here_record_nothing(client, case, answers)
 
 def test_answers_of_another_link_record_nothing(client, agent, case):
     other = factories.case_awaiting(agent)
-    answers = hidden(checked(client, other), "answers")
+    answers = hidden(checked(client, other, name=other.admin.name), "answers")
     checked(client, case)
     page = client.post("/consent/", {"action": "agree", "answers": answers})
     assert (page.context["notice"], Consent.objects.count()) == (consent.EXPIRED, 0)
@@ -459,7 +464,7 @@ def test_answers_for_declining_are_no_agreement(client, case):
 
 def test_answers_without_a_verified_pin_is_no_agreement(client, case):
     opened(client, case)
-    answers = sign_answers(case.link, name="Dana", role="Owner", shown=sha256(shown_text(case.link)))
+    answers = sign_answers(case.link, name="Dana", role="Owner", another=True, shown=sha256(shown_text(case.link)))
     page = client.post("/consent/", {"action": "agree", "answers": answers})
     assert (page.context["notice"], page.context["form"]["name"].value()) == (consent.EXPIRED, "Dana")
     assert Consent.objects.count() == 0
@@ -535,7 +540,7 @@ def test_a_reason_to_decline_is_judged_like_a_name_but_may_have_lines(client, ca
 def test_going_back_from_declining_keeps_name_and_role(client, case):
     opened(client, case)
     page = client.post("/consent/", {"action": "change", "name": "Dana", "role": "Owner", "why": "?"})
-    assert page.context["form"].initial == {"name": "Dana", "role": "Owner"}
+    assert page.context["form"].initial == {"name": "Dana", "role": "Owner", "another": False}
 
 
 # --- Twice ------------------------------------------------------------------------------------------------------------
@@ -605,6 +610,72 @@ def test_answers_for_agreeing_open_no_receipt_of_a_refusal(client, case, action)
     declined(browser, case)
     assert turned_away(client.post("/consent/", {"action": action, "answers": answers}))
     assert client.get("/consent/receipt/").status_code == 404
+
+
+# --- Somebody else than the contact -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", ["Dana Whitfield", "  dana  WHITFIELD ", "Dána Whitfield", "DanaWhitfield"])
+def test_the_contacts_own_name_is_asked_nothing(client, case, name):
+    assert "Check your answers" in words(checked(client, case, name=name))
+
+
+def test_another_name_is_asked_about_once_and_everything_is_kept(client, case):
+    page = checked(client, case, name="Alex Moreno")
+    form = page.context["form"]
+    asked = "The link is addressed to Dana Whitfield. Are you someone else?"
+    assert form.errors == {
+        "another": [f"{asked} If so, check the box below your name. If not, correct the name."],
+    }
+    assert {name: form[name].value() for name in ("name", "role", "authorized", "agree")} == {
+        "name": "Alex Moreno",
+        "role": "Controller",
+        "authorized": True,
+        "agree": True,
+    }
+    box = f"I am not Dana Whitfield. I sign as an Admin of {case.account.name}"
+    assert box in words(page)
+    page = client.post("/consent/", typed(case, name="Alex Moreno", another="on"))
+    assert f"You checked {box}" in words(page)
+    back = client.post("/consent/", {"action": "change", "answers": hidden(page, "answers")})
+    assert back.context["form"]["another"].value() is True
+    client.post("/consent/", {"action": "agree", "answers": hidden(page, "answers")})
+    given = Consent.objects.get()
+    assert (given.signer_name, given.contact_name, given.signed_by_another) == ("Alex Moreno", "Dana Whitfield", True)
+    assert given.ticked == [box, wording.authorized(case.account), wording.agree(given.terms)]
+
+
+def test_who_declines_in_another_name_is_asked_too(client, case):
+    opened(client, case)
+    page = declined(client, case, name="Alex Moreno")
+    assert list(page.context["form"].errors) == ["another"]
+    declined(client, case, name="Alex Moreno", another="on")
+    given = Consent.objects.get()
+    assert (given.signed_by_another, given.ticked) == (
+        True,
+        [f"I am not Dana Whitfield. I sign as an Admin of {case.account.name}"],
+    )
+
+
+def test_another_name_is_marked_on_every_paper_and_emails_greet_the_contact(
+    client, agent_client, case, django_capture_on_commit_callbacks
+):
+    page = checked(client, case, name="Alex Moreno", another="on")
+    with django_capture_on_commit_callbacks(execute=True):
+        client.post("/consent/", {"action": "agree", "answers": hidden(page, "answers")})
+    given = Consent.objects.get()
+    differs = "This is not the name of the contact on file, Dana Whitfield"
+    receipt = client.get("/consent/receipt/")
+    request_page = words(agent_client.get(case.unlock_request.get_absolute_url()))
+    preview = words(agent_client.post(case.unlock_request.get_absolute_url(), {"verb": "unlock"}, follow=True))
+    paper = words(client.post("/consent/receipt/certificate/", {"receipt": given.reference}, follow=True))
+    assert differs in words(receipt)
+    assert (differs in request_page, "Not Dana Whitfield" in request_page) == (True, True)
+    assert f"{given.reference}: Alex Moreno, not Dana Whitfield" in preview
+    assert "NOT THE CONTACT ON FILE" in paper
+    body = mail.outbox[-1].body
+    assert body.startswith("Hello Dana Whitfield,")
+    assert "Agreed by:    Alex Moreno, Controller\n              (not the name of the contact on file" in body
 
 
 # --- Links of no use --------------------------------------------------------------------------------------------------

@@ -963,6 +963,7 @@ def _in(hours):
 
 
 _opening("first", allows)
+_opening("before_the_first", refuses, position=0)
 _opening("without_the_one_before", refuses, position=2)
 _opening("after_the_link_was_used", refuses, used_at=_in(0))
 _opening("after_the_link_was_revoked", refuses, revoked_at=_in(0))

@@ -125,6 +125,7 @@ class ActAdmin(ReadOnlyAdmin):
             ready=ready,
             groups=groups.values(),
             refused=sum(group["n"] for group in groups.values()),
+            signed_by_others=_signed_by_others(selection) if kind == Act.Kind.UNLOCK and ready["n"] else [],
             then=words.then.format(hours=settings.UNLOCK_WINDOW // timedelta(hours=1)),
         )
 
@@ -170,6 +171,13 @@ class ActAdmin(ReadOnlyAdmin):
 def _already_done(request, act):
     messages.warning(request, f"This was already done on {moment_with_seconds(act.at)}. Nothing was done twice.")
     return redirect("admin:unlocks_act_change", act.pk)
+
+
+def _signed_by_others(selection):
+    """List the consents to what waits in a selection that were signed in another name than the contact's."""
+    waiting = RequestedBatch.objects.filter(batch__selections=selection, outcome=RequestedBatch.Outcome.WAITING)
+    consents = Consent.objects.filter(pk__in=waiting.values("consented__consent")).order_by("pk")
+    return [one for one in consents.only("signer_name", "contact_name") if one.signed_by_another]
 
 
 def _grouped_by_verdict(selection, action, user):

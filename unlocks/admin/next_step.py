@@ -164,6 +164,8 @@ def _when_consented(case):
             f"{consent.signer_name} agreed to terms version {consent.terms.version} for exactly these batches as they "
             f"are now. Valid until {moment(consent.valid_until)}."
         )
+    if consent.signed_by_another:
+        text = f"{text} This is not the name of the contact on file, {consent.contact_name}."
     return NextStep("good", "Ready to unlock.", text + _blocked(case), verb="unlock")
 
 

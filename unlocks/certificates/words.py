@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from django.utils import timezone
 
-from ..texts import wording
+from ..texts import normalize, wording
 from ..texts.formats import counted, day, moment_with_seconds, money
 from . import batch_list
 from .verify_certificate import key_id
@@ -263,6 +263,16 @@ class _Wording:
                     "had not been unlocked by then, and can't be unlocked under it anymore.",
                 )
             )
+        if self._signed_by_another():
+            signer = self.facts["signer"]
+            notices.append(
+                Notice(
+                    "another",
+                    "NOT THE CONTACT ON FILE",
+                    f"The name of the signer, {signer['name']}, is not that of the contact on file, "
+                    f"{signer['contact_name']}.",
+                )
+            )
         return notices
 
     def _expired(self):
@@ -271,6 +281,11 @@ class _Wording:
         if until is None or datetime.fromisoformat(until) > datetime.fromisoformat(self.facts["issued_at"]):
             return 0
         return sum(batch["outcome"] in ("waiting", "not_unlocked") for batch in self.facts["batches"])
+
+    def _signed_by_another(self):
+        """Say whether the name of the signer is another than that of the contact on file; what is unknown is not."""
+        name, contact = self.facts["signer"]["name"], self.facts["signer"]["contact_name"]
+        return bool(name and contact) and normalize.person(name) != normalize.person(contact)
 
     def stamps(self):
         """Return the notices whose mark no single page may go without."""
@@ -498,10 +513,9 @@ class _Wording:
                 Fact("Boxes and button", "none: the customer did not press anything"),
             ]
         else:
-            if self.agreed:
-                facts += [Fact("Box checked", words) for words in consent["ticked"]] or [
-                    Fact("Boxes checked", wording.NOT_RECORDED)
-                ]
+            facts += [Fact("Box checked", words) for words in consent["ticked"]]
+            if self.agreed and not consent["ticked"]:
+                facts.append(Fact("Boxes checked", wording.NOT_RECORDED))
             facts += [
                 Fact("Button pressed", _known(consent["pressed"])),
                 Fact("IP address", _known(consent["ip"])),

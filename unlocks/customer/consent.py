@@ -94,6 +94,7 @@ def _check(request, link):
     if not form.is_valid():
         return _form(request, link, form)
     answers = {name: form.cleaned_data[name] for name in ("name", "role")}
+    answers["another"] = form.cleaned_data.get("another", False)
     context = _context(link, text) | answers | {"answers": sign_answers(link, shown=sha256(text), **answers)}
     return render(request, "unlocks/check_answers.html", context)
 
@@ -116,6 +117,7 @@ def _agree(request, link):
         link,
         name=answers["name"],
         role=answers["role"],
+        another=answers["another"],
         shown=text,
         by=_customer(request, link),
         opening=_opening(request, link),
@@ -128,7 +130,7 @@ def _decline(request, link):
     text = shown_text(link)
     if not _was_shown(request, text):
         return _form(request, link, DecisionForm(link=link, initial=_typed(request)), notice=CHANGED)
-    return _decline_page(request, link, DeclineForm(initial=_typed(request)), text)
+    return _decline_page(request, link, DeclineForm(link=link, initial=_typed(request)), text)
 
 
 def _confirm_decline(request, link):
@@ -137,7 +139,7 @@ def _confirm_decline(request, link):
     if answers is None or not constant_time_compare(sha256(text), answers["shown"]):
         notice = EXPIRED if answers is None else CHANGED
         return _form(request, link, DecisionForm(link=link, initial=_typed(request)), notice=notice)
-    form = DeclineForm(request.POST)
+    form = DeclineForm(request.POST, link=link)
     if not form.is_valid():
         return _decline_page(request, link, form, text)
     declined, _ = operations.decline_consent(
@@ -196,6 +198,7 @@ def form_context(link, batches, text):
         "terms_text": wording.terms_text(link.terms, link.unlock_request.account),
         "authorized": wording.authorized(link.unlock_request.account),
         "agree": wording.agree(link.terms),
+        "signs_instead": wording.signs_instead(link.sent_to.name, link.unlock_request.account),
         "text": text,
         "shown": sha256(text),
     }
@@ -254,7 +257,8 @@ def _answers(request, link, **options):
 
 
 def _typed(request):
-    return {name: request.POST.get(name, "")[:200] for name in ("name", "role")}
+    typed = {name: request.POST.get(name, "")[:200] for name in ("name", "role")}
+    return typed | {"another": "another" in request.POST}
 
 
 def _opening(request, link):

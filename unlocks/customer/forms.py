@@ -72,13 +72,28 @@ class CustomerForm(forms.Form):
 
 
 class SignedForm(CustomerForm):
-    """What a customer decides in their own name."""
+    """What a customer decides in their own name. Whose name is not the contact's is asked about it, by a box."""
 
     name = Line(
         label=wording.NAME_LABEL,
         widget=forms.TextInput(attrs={"autocomplete": "name"}),
         error_messages={"required": "Enter your full name."},
     )
+
+    def __init__(self, *args, link, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.contact, name = link.sent_to.name, normalize.person(self["name"].value() or "")
+        if name and name != normalize.person(self.contact):
+            label = wording.signs_instead(self.contact, link.unlock_request.account)
+            self.fields["another"] = forms.BooleanField(label=label, required=False)
+            self.order_fields(["name", "another"])
+
+    def clean(self):
+        cleaned = super().clean()
+        if "another" in self.fields and "name" in cleaned and not cleaned["another"]:
+            asked = wording.is_another(self.contact)
+            self.add_error("another", f"{asked} If so, check the box below your name. If not, correct the name.")
+        return cleaned
 
 
 class DecisionForm(SignedForm):
@@ -105,7 +120,7 @@ class DecisionForm(SignedForm):
     )
 
     def __init__(self, *args, link, **kwargs):
-        super().__init__(*args, **kwargs)
+        super().__init__(*args, link=link, **kwargs)
         self.fields["authorized"].label = wording.authorized(link.unlock_request.account)
         self.fields["agree"].label = wording.agree(link.terms)
 

@@ -406,7 +406,7 @@ class Migration(migrations.Migration):
                         violation_error_message="This link already has an opening at this position.",
                     ),
                     models.CheckConstraint(
-                        condition=models.Q(("position__range", (1, 50))),
+                        condition=models.Q(("position__lte", 50)),
                         name="unlocks_opening_at_most_fifty",
                         violation_error_message="At most 50 openings of a link are recorded.",
                     ),

@@ -2,6 +2,7 @@ from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
+from ..texts import normalize
 from .accounts import Contact
 from .batches import Batch
 from .requests import RequestedBatch, UnlockRequest
@@ -100,7 +101,7 @@ class LinkOpening(models.Model):
                 violation_error_message="This link already has an opening at this position.",
             ),
             models.CheckConstraint(
-                condition=Q(position__range=(1, 50)),
+                condition=Q(position__lte=50),
                 name="unlocks_opening_at_most_fifty",
                 violation_error_message="At most 50 openings of a link are recorded.",
             ),
@@ -190,6 +191,12 @@ class Consent(models.Model):
     @property
     def reference(self) -> str:
         return f"CN-{self.pk:06d}"
+
+    @property
+    def signed_by_another(self) -> bool:
+        """Whether the name that was typed is another than that of the contact on file."""
+        known = bool(self.signer_name and self.contact_name)
+        return known and normalize.person(self.signer_name) != normalize.person(self.contact_name)
 
     @property
     def recorded_by_phone(self) -> bool:

@@ -133,11 +133,19 @@ def refuse_staff(found: Consent | ConsentLink, *, by: Actor) -> None:
 @customer_verb
 @transaction.atomic
 def give_consent(
-    link: ConsentLink, *, name: str, role: str, shown: str, by: Actor, opening: int | None = None
+    link: ConsentLink,
+    *,
+    name: str,
+    role: str,
+    shown: str,
+    by: Actor,
+    opening: int | None = None,
+    another: bool = False,
 ) -> tuple[Consent, str]:
     """Record that the customer agreed to exactly `shown`; return the consent and the token of its receipt.
 
-    `opening` is the key of the opening that the customer's browser kept.
+    `opening` is the key of the opening that the customer's browser kept, and `another` says that they checked that
+    they are not the contact.
 
     Raises Refused: LINK_DEAD, NOT_OPENED, PIN_STALE, CHANGED_WHILE_READING.
     """
@@ -154,7 +162,7 @@ def give_consent(
         name=name,
         role=role,
         shown=shown,
-        ticked=[wording.authorized(unlock_request.account), wording.agree(link.terms)],
+        ticked=[*_signs_instead(link, another), wording.authorized(unlock_request.account), wording.agree(link.terms)],
         pressed=wording.AGREE_BUTTON,
         by=by,
     )
@@ -168,9 +176,19 @@ def give_consent(
 @customer_verb
 @transaction.atomic
 def decline_consent(
-    link: ConsentLink, *, name: str, role: str, why: str, shown: str, by: Actor, opening: int | None = None
+    link: ConsentLink,
+    *,
+    name: str,
+    role: str,
+    why: str,
+    shown: str,
+    by: Actor,
+    opening: int | None = None,
+    another: bool = False,
 ) -> tuple[Consent, str]:
     """Record that the customer declined, and close the case; return the consent record and its receipt's token.
+
+    `opening` and `another` are those of `give_consent`.
 
     Raises Refused: LINK_DEAD, NOT_OPENED.
     """
@@ -181,6 +199,7 @@ def decline_consent(
         name=name,
         role=role,
         shown=shown,
+        ticked=_signs_instead(link, another),
         pressed=wording.CONFIRM_DECLINE_BUTTON,
         at=by.act.at,
         **_by_link(link, led_by(link, opening, by), by),
@@ -266,6 +285,10 @@ def _admin_now(contact: Contact, unlock_request: UnlockRequest, said: str) -> Co
         raise Refused.because(Refusal.NOT_AN_ADMIN, name=contact.name, admins=said)
     refuse_unless_confirmed(contact, said)
     return contact
+
+
+def _signs_instead(link: ConsentLink, another: bool) -> list[str]:
+    return [wording.signs_instead(link.sent_to.name, link.unlock_request.account)] if another else []
 
 
 def _by_link(link: ConsentLink, opening: LinkOpening | None, by: Actor) -> dict[str, Any]:

@@ -50,7 +50,8 @@ def led_by(link: ConsentLink, opening: int | None, by: Actor) -> LinkOpening | N
     None if it came after so many others that it was not recorded. Raises Refused: NOT_OPENED.
     """
     openings = link.openings.all()
-    found = openings.filter(pk=opening).first() or openings.filter(ip=by.ip, browser=by.browser).first()
+    kept = openings.filter(pk=opening or 0).first()
+    found = kept or openings.filter(ip=by.ip, browser=by.browser).first()
     if found is None and not openings.filter(position=LinkOpening.MOST).exists():
         raise Refused.because(Refusal.NOT_OPENED)
     return found

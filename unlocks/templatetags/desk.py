@@ -103,6 +103,12 @@ def times_opened(openings):
     return f"opened {count} or more times"
 
 
+@register.simple_tag
+def signed_by_another(consent):
+    """Mark a decision that was signed in another name than that of the contact on file."""
+    return tag("wait", f"Not {consent.contact_name}") if consent.signed_by_another else ""
+
+
 @register.filter
 def how_agreed(consent):
     """Write how the customer agreed: through the link, or by phone to the member of staff who recorded it."""

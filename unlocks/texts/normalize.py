@@ -66,6 +66,12 @@ def email(text: str) -> str:
     return plain(text).replace(" ", "").lower()
 
 
+def person(text: str) -> str:
+    """Return a person's name as it is compared: without regard to capitals, accents and spaces."""
+    letters = unicodedata.normalize("NFKD", plain(text).casefold())
+    return "".join(letter for letter in letters if not unicodedata.combining(letter) and not letter.isspace())
+
+
 def spellings(term: str) -> set[str]:
     """Return a term in the usual ways to write capitals, and in those a database without Unicode makes of them."""
     usual = {term, term.lower(), term.upper(), term.title(), term[:1].upper() + term[1:]}

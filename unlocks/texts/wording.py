@@ -97,6 +97,16 @@ def agree(terms):
     return f"I agree to the terms (version {terms.version})"
 
 
+def is_another(contact_name):
+    """Return what a customer is asked whose name is not that of the contact on file."""
+    return f"The link is addressed to {contact_name}. Are you someone else?"
+
+
+def signs_instead(contact_name, account):
+    """Return the words beside the box that answers `is_another`."""
+    return f"I am not {contact_name}. I sign as an Admin of {account.name}"
+
+
 def read_out_questions(account, terms):
     """Return the questions that staff ask the customer on the phone, after reading the rest to them."""
     return [
