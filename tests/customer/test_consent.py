@@ -612,6 +612,16 @@ def test_answers_for_agreeing_open_no_receipt_of_a_refusal(client, case, action)
     assert client.get("/consent/receipt/").status_code == 404
 
 
+def test_what_the_second_step_promises_is_part_of_the_text_that_is_recorded(client, case):
+    page = words(checked(client, case))
+    recorded = shown_text(case.link)
+    lines = [wording.AGREEING_HEADING, *(f"- {sentence}" for sentence in wording.AGREEING)]
+    assert "\n".join(["", *lines, "", wording.DECISION_HEADING]) in recorded
+    assert [sentence for sentence in wording.AGREEING if sentence not in page] == []
+    for subject in ("Recorded are", "electronic signature", "on paper", "withdraw your consent"):
+        assert any(subject in sentence for sentence in wording.AGREEING), subject
+
+
 # --- Somebody else than the contact -----------------------------------------------------------------------------------
 
 

@@ -27,9 +27,17 @@ from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.models import Consent, ConsentedBatch, ConsentWithdrawal
 from unlocks.rules import Refusal
+from unlocks.texts import wording
 from unlocks.texts.shown import shown_text, text_to_read_out
 
 pytestmark = pytest.mark.django_db
+
+
+def test_what_is_read_out_promises_what_holds_on_the_phone_and_no_signature(agent):
+    text = text_to_read_out(open_case(agent).unlock_request)
+    assert "\n".join([wording.SAYING_YES_HEADING, *(f"- {sentence}" for sentence in wording.SAYING_YES)]) in text
+    assert ("You give no electronic signature." in text, "is your electronic signature" in text) == (True, False)
+    assert ("IP address" in text, wording.AGREEING_HEADING in text) == (False, False)
 
 
 @pytest.fixture(autouse=True)

@@ -54,6 +54,8 @@ def lines_of(text, terms):
     """
     headings = {
         wording.ADVICE_HEADING,
+        wording.AGREEING_HEADING,
+        wording.SAYING_YES_HEADING,
         wording.READ_OUT_QUESTIONS_HEADING,
         wording.DECISION_HEADING,
         wording.terms_heading(terms),

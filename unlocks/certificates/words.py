@@ -437,6 +437,8 @@ class _Wording:
         consent = self.facts["consent"]
         whole = {
             wording.ADVICE_HEADING,
+            wording.AGREEING_HEADING,
+            wording.SAYING_YES_HEADING,
             f"{consent['terms_title']} (version {consent['terms_version']})",
             wording.DECISION_HEADING,
             wording.READ_OUT_QUESTIONS_HEADING,

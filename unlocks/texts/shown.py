@@ -33,6 +33,7 @@ def text_to_read_out(unlock_request, terms=None):
         terms,
         _with_content(unlock_request),
         notice=[wording.PHONE_NOTICE, ""],
+        then=[wording.SAYING_YES_HEADING, *_listed(wording.SAYING_YES)],
         decision=[wording.READ_OUT_QUESTIONS_HEADING, *wording.read_out_questions(account, terms)],
     )
 
@@ -47,6 +48,7 @@ def shown_lines(unlock_request, terms, batches):
         unlock_request,
         terms,
         batches,
+        then=[wording.AGREEING_HEADING, *_listed(wording.AGREEING)],
         decision=[
             wording.DECISION_HEADING,
             f"[ ] {wording.authorized(account)}",
@@ -56,7 +58,7 @@ def shown_lines(unlock_request, terms, batches):
     )
 
 
-def _compose(unlock_request, terms, batches, *, decision, notice=()):
+def _compose(unlock_request, terms, batches, *, then, decision, notice=()):
     account = unlock_request.account
     items, total = sum(batch.item_count for batch in batches), sum(batch.total for batch in batches)
     return "\n".join(
@@ -75,9 +77,15 @@ def _compose(unlock_request, terms, batches, *, decision, notice=()):
             wording.terms_heading(terms),
             wording.terms_text(terms, account),
             "",
+            *then,
+            "",
             *decision,
         ]
     )
+
+
+def _listed(sentences):
+    return [f"- {sentence}" for sentence in sentences]
 
 
 def _with_content(unlock_request):

@@ -32,6 +32,26 @@ AGREE_BUTTON = "Agree and record my consent"
 DECLINE_BUTTON = "I do not agree"
 CONFIRM_DECLINE_BUTTON = "Record that I do not agree"
 
+_AS_THEY_ARE = "Support can unlock exactly these batches as they are now. If one changes before that, it stays locked."
+_THEN_LOCKED = "Then nothing more can be unlocked, and unlocked batches are relocked. What you exported stays exported."
+AGREEING_HEADING = "What happens when you agree"
+AGREEING = [
+    "Recorded are this text, your name and role, the boxes you check, the button you press, when the account PIN was "
+    "verified, and the time, IP address and browser. The PIN is not.",
+    f"Pressing “{AGREE_BUTTON}” is your electronic signature.",
+    "The receipt holds this text, and goes by email to the Admin on file. Print it, or ask for it on paper.",
+    _AS_THEY_ARE,
+    f"You can withdraw your consent on the receipt while the request is open. {_THEN_LOCKED}",
+]
+SAYING_YES_HEADING = "What happens when you say yes"
+SAYING_YES = [
+    "Recorded are this text, the name and role that you give, your answers, the time, and who at Support recorded it. "
+    "You give no electronic signature.",
+    "The receipt holds this text, and goes by email to your address on file. Print it, or ask for it on paper.",
+    f"Another member of {_AS_THEY_ARE}",
+    "You can withdraw your consent while the request is open: on the receipt, or by telling Support. " + _THEN_LOCKED,
+]
+
 PHONE_NOTICE = (
     "RECORDED BY PHONE. Support reads this text to you on the phone and records your answer. You press no button and "
     "sign nothing. The long number after each batch identifies its content for the record and does not need to be "
