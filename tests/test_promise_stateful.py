@@ -1,5 +1,6 @@
 """Verbs in any order by anybody: a plain model says which batches may be unlocked, and the desk must agree with it."""
 
+import os
 from contextlib import nullcontext
 
 import pytest
@@ -19,6 +20,7 @@ from unlocks.rules import Refusal
 from unlocks.texts.shown import shown_text, text_to_read_out
 
 pytestmark = pytest.mark.django_db
+LONG_RUN = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 
 BATCHES = 4
 places = st.sets(st.integers(0, BATCHES - 1), min_size=1)
@@ -266,4 +268,9 @@ class Desk(RuleBasedStateMachine):
 
 @override_settings(PHONE_CONSENT=True)
 def test_the_promise_holds_whatever_is_done():
-    run_state_machine_as_test(Desk, settings=settings(stateful_step_count=20, suppress_health_check=list(HealthCheck)))
+    # An example is a whole day at the desk: fewer of them do in a usual run.
+    examples = settings.default.max_examples if LONG_RUN else 10
+    checks = list(HealthCheck)
+    run_state_machine_as_test(
+        Desk, settings=settings(max_examples=examples, stateful_step_count=20, suppress_health_check=checks)
+    )
