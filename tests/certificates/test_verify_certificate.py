@@ -406,7 +406,7 @@ FILES = {
     "UTF-16": (WHOLE.encode("utf-16"), "It is not UTF-8 text, as certificates are."),
     "UTF-16 without mark": (WHOLE.encode("utf-16-le"), "It is not a JSON file, or only part of one."),
     "UTF-32": (WHOLE.encode("utf-32"), "It is not UTF-8 text, as certificates are."),
-    "Latin-1": (WHOLE.replace("Dana", "Zoë").encode("latin-1"), "It is not UTF-8 text, as certificates are."),
+    "cp1252": (WHOLE.replace("Dana", "Zoë").encode("cp1252"), "It is not UTF-8 text, as certificates are."),
     "NaN": (WHOLE.replace("41,", "NaN,", 1).encode(), "It holds a number that is not a whole number."),
     "Infinity": (WHOLE.replace("41,", "-Infinity,", 1).encode(), "It holds a number that is not a whole number."),
     "float": (WHOLE.replace("41,", "41.0,", 1).encode(), "It holds a number that is not a whole number."),
