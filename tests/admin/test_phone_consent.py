@@ -108,7 +108,7 @@ def test_a_pin_typed_all_the_same_is_refused_on_top(agent, agent_client, advised
 
 
 def test_a_link_that_is_out_is_said_to_stop_working(agent, agent_client, verified):
-    said = f"The active consent link, sent to {verified.admin.name}, stops working as soon as you record this."
+    said = f"The active consent link, for {verified.admin.name}, stops working as soon as you record this."
     assert said not in agent_client.get(phone_page(verified)).content.decode()
     operations.send_consent_link(verified.unlock_request, contact=verified.admin, by=factories.acting(agent))
     assert said in agent_client.get(phone_page(verified)).content.decode()

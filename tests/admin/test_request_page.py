@@ -193,7 +193,7 @@ def test_a_second_click_sends_no_second_link(agent_client, advised):
     assert post(agent_client, advised, "send_link", contact=advised.admin.pk, seen=seen).status_code == 302
     response = post(agent_client, advised, "send_link", contact=advised.admin.pk, seen=seen)
     assert response.status_code == 422
-    assert "This was already done: consent link sent by agent" in response.content.decode()
+    assert "This was already done: consent link issued by agent" in response.content.decode()
     assert advised.unlock_request.links.count() == 1
 
 

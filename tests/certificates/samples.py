@@ -23,11 +23,11 @@ BATCHES = [
 CASE_HISTORY = [
     ("2026-11-23T13:02:11.000101+00:00", "Opened", "agent"),
     ("2026-11-23T13:04:40.000102+00:00", "Safer route offered", "agent"),
-    ("2026-11-23T13:06:02.000103+00:00", "Consent link sent", "agent"),
+    ("2026-11-23T13:06:02.000103+00:00", "Consent link issued", "agent"),
     ("2026-11-23T13:06:02.500104+00:00", "Email sent", "Unlock Desk"),
-    ("2026-11-23T13:40:17.000105+00:00", "Consent link opened", "Link sent to Dana Whitfield"),
-    ("2026-11-23T13:43:58.000106+00:00", "PIN verified", "Link sent to Dana Whitfield"),
-    ("2026-11-23T13:44:31.000107+00:00", "Consent given", "Link sent to Dana Whitfield"),
+    ("2026-11-23T13:40:17.000105+00:00", "Consent link opened", "Link for Dana Whitfield"),
+    ("2026-11-23T13:43:58.000106+00:00", "PIN verified", "Link for Dana Whitfield"),
+    ("2026-11-23T13:44:31.000107+00:00", "Consent given", "Link for Dana Whitfield"),
     ("2026-11-23T13:44:31.500108+00:00", "Email sent", "Unlock Desk"),
     ("2026-11-23T13:58:20.000109+00:00", "Assigned", "agent2"),
     ("2026-11-23T14:01:45.000110+00:00", "Unlocked", "agent2"),
@@ -109,6 +109,8 @@ def interim():
             "opened_ip": "203.0.113.7",
             "opened_browser": PHONE,
             "openings": 1,
+            "emailed": "sent",
+            "emailed_at": "2026-11-23T13:06:03.000104+00:00",
         },
         "batches": batches,
         "acts": [{"kind": "Unlock", "at": "2026-11-23T14:01:45.000110+00:00", "by": "agent2", "batches": 3, "why": ""}],
@@ -151,7 +153,7 @@ def declined():
     facts |= {"batches": [], "acts": []}
     history = [
         *CASE_HISTORY[:5],
-        (at, "Consent declined", "Link sent to Dana Whitfield"),
+        (at, "Consent declined", "Link for Dana Whitfield"),
         (at, "Closed", "Unlock Desk"),
     ]
     facts["ledger"] = _ledger(history, head=48)
@@ -204,27 +206,27 @@ def withdrawn():
     facts["case"] |= {"resolution": "Consent withdrawn", "closed_at": at}
     facts["withdrawal"] = {
         "at": at,
-        "by": "Receipt sent to Dana Whitfield",
+        "by": "Receipt for Dana Whitfield",
         "through": "receipt",
         "contact": "Dana Whitfield",
         "why": "We found them in QuickBooks after all.",
     }
     for batch in facts["batches"]:
-        batch |= {"outcome": "relocked", "ended_at": at, "ended_by": "Receipt sent to Dana Whitfield"}
+        batch |= {"outcome": "relocked", "ended_at": at, "ended_by": "Receipt for Dana Whitfield"}
     facts["acts"].append(
         {
             "kind": "Relock",
             "at": at,
-            "by": "Receipt sent to Dana Whitfield",
+            "by": "Receipt for Dana Whitfield",
             "batches": 3,
             "why": "Consent withdrawn: We found them in QuickBooks after all.",
         }
     )
     history = [
         *CASE_HISTORY[:10],
-        (at, "Relocked", "Receipt sent to Dana Whitfield"),
-        (at, "Consent withdrawn", "Receipt sent to Dana Whitfield"),
-        (at, "Closed", "Receipt sent to Dana Whitfield"),
+        (at, "Relocked", "Receipt for Dana Whitfield"),
+        (at, "Consent withdrawn", "Receipt for Dana Whitfield"),
+        (at, "Closed", "Receipt for Dana Whitfield"),
     ]
     facts["ledger"] = _ledger(history, head=60)
     return facts

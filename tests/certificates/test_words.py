@@ -151,7 +151,7 @@ def test_who_withdrew_a_consent_and_how():
         facts["withdrawal"] |= {"through": through, "why": why, "by": "agent2"}
         said.append(sentences(facts)[-1].partition(" Before")[0])
     assert said == [
-        "It was withdrawn on Nov 23, 2026, 10:30:00 AM EST through the receipt emailed to Dana Whitfield.",
+        "It was withdrawn on Nov 23, 2026, 10:30:00 AM EST through the receipt for Dana Whitfield.",
         "ServiceTitan Support (agent2) recorded on Nov 23, 2026, 10:30:00 AM EST that the customer withdrew it "
         "(“Dana called”).",
         "ServiceTitan Support (agent2) recorded on Nov 23, 2026, 10:30:00 AM EST that the customer withdrew it.",
@@ -265,11 +265,11 @@ def test_separation_of_duties_is_said_plainly():
         _unlockers("agent", "agent", "agent", facts=samples.recorded_by_phone()),
         _duties(samples.declined()),
     ] == [
-        "Different people: agent sent the link, agent2 unlocked.",
-        "Different people: agent sent the link, agent2, agent3 and manager unlocked.",
-        "Not different people: agent sent the link and also unlocked.",
-        "Whether whoever sent the link also unlocked is not recorded.",
-        "Whether whoever sent the link also unlocked is not recorded.",
+        "Different people: agent issued the link, agent2 unlocked.",
+        "Different people: agent issued the link, agent2, agent3 and manager unlocked.",
+        "Not different people: agent issued the link and also unlocked.",
+        "Whether whoever issued the link also unlocked is not recorded.",
+        "Whether whoever issued the link also unlocked is not recorded.",
         "Different people: agent recorded the consent, manager unlocked.",
         "Not different people: agent recorded the consent and also unlocked.",
         "Nothing could be unlocked, so there were no duties to separate.",
@@ -284,7 +284,7 @@ def test_withdrawn_before_any_unlock():
     facts["acts"] = []
     assert sentences(facts)[2:] == [
         "Nothing was unlocked under it.",
-        "It was withdrawn on Nov 23, 2026, 10:30:00 AM EST through the receipt emailed to Dana Whitfield, before any "
+        "It was withdrawn on Nov 23, 2026, 10:30:00 AM EST through the receipt for Dana Whitfield, before any "
         "batch was unlocked.",
     ]
     assert section(facts, "decision").facts[-1] == words.Fact("Why withdrawn", "no reason given")

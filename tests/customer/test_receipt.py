@@ -87,7 +87,7 @@ def test_before_the_unlock_nothing_can_be_unlocked_any_more(client, case, place)
         [
             "Stays locked: 2 batches, not unlocked yet. Nothing more can be unlocked with this consent.",
             f"Request {case.unlock_request.reference} is closed. You can ask Support for a new one at any time.",
-            f"Your consent and its withdrawal both stay on record. A confirmation is emailed to {case.admin.email}.",
+            f"Your consent and its withdrawal both stay on record. A confirmation goes by email to {case.admin.email}.",
         ],
     )
     answer = client.post(f"{place}withdraw/", pressed(case), follow=True)
@@ -96,7 +96,7 @@ def test_before_the_unlock_nothing_can_be_unlocked_any_more(client, case, place)
     assert (withdrawal.consent, withdrawal.by, withdrawal.actor, withdrawal.why) == (
         case.consent,
         None,
-        f"Receipt sent to {case.admin.name}",
+        f"Receipt for {case.admin.name}",
         "",
     )
     assert (case.refresh().unlock_request.status, case.unlock_request.resolution) == ("closed", "withdrawn")
@@ -396,7 +396,7 @@ def test_a_former_admin_can_only_read(client, agent, second_agent, place, again,
     before = snapshot()
     page = client.get(place)
     assert (page.status_code, re.findall(r"<form|<button|withdraw/", page.content.decode())) == (200, [])
-    assert f"You can only read this receipt. This receipt was sent to {case.consent.email}. {told}, so" in words(page)
+    assert f"You can only read this receipt. This receipt is for {case.consent.email}. {told}, so" in words(page)
     assert "Withdraw this consent" not in words(page)
     assert client.get(f"{place}certificate/1/{issued.number}.pdf").content == bytes(issued.pdf)
     refused = [client.get(f"{place}withdraw/")]
@@ -448,7 +448,7 @@ def test_the_receipt_tells_how_it_was_given(client, case):
         "Button pressed Agree and record my consent",
         f"Account PIN Verified {moment_with_seconds(consent.pin_verified_at)}, typed by the customer",
         f"Contact on file {case.admin.name}, {case.admin.email}",
-        f"Link sent {moment_with_seconds(link.sent_at)}",
+        f"Link issued {moment_with_seconds(link.sent_at)}",
         f"Form opened {moment_with_seconds(link.openings.get().at)}",
         "Browser not recorded",
         "Withdraw this consent",
@@ -527,7 +527,7 @@ def test_the_receipt_tells_what_was_unlocked_and_exported_since(client, agent, s
 def test_the_receipt_costs_the_same_for_many_batches(client, agent, number_of_batches, django_assert_num_queries):
     case = factories.case_unlocked(agent, batches=factories.make_batches(n=number_of_batches))
     hold(client, case)
-    with django_assert_num_queries(8):
+    with django_assert_num_queries(9):
         page = client.get("/receipt/")
     assert ("<details" in page.content.decode()) == (number_of_batches > 12)
 

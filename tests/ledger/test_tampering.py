@@ -744,8 +744,8 @@ TAMPERINGS = [
         "INSERT INTO unlocks_resentreceipt (id, consent_id, email, token_hash, sent_by_id, sent_at) "
         "SELECT 999, id, email, receipt_hash, (SELECT min(id) FROM auth_user), given_at FROM unlocks_consent "
         "WHERE id = {fresh_consent}",
-        "Resent receipt Receipt of CN-{fresh_consent:06} sent again (id 999): no ledger entry “Receipt sent again” is "
-        "about it.",
+        "Resent receipt Receipt of CN-{fresh_consent:06} issued again (id 999): no ledger entry “Receipt issued again” "
+        "is about it.",
     ),
     tampering(
         "receipt_under_another_token",

@@ -133,6 +133,8 @@ def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
             "opened_ip": None,
             "opened_browser": None,
             "openings": 1,
+            "emailed": None,
+            "emailed_at": None,
         },
         "batches": [
             {
@@ -329,13 +331,13 @@ def test_of_a_consent_that_was_taken_back(agent):
     withdrawal = case.consent.withdrawal
     assert told_of["withdrawal"] == {
         "at": iso(withdrawal.at),
-        "by": f"Link sent to {case.admin.name}",
+        "by": f"Link for {case.admin.name}",
         "through": "receipt",
         "contact": case.admin.name,
         "why": None,
     }
     assert [batch["outcome"] for batch in told_of["batches"]] == ["relocked", "relocked"]
-    assert [batch["ended_by"] for batch in told_of["batches"]] == [f"Link sent to {case.admin.name}"] * 2
+    assert [batch["ended_by"] for batch in told_of["batches"]] == [f"Link for {case.admin.name}"] * 2
 
 
 def test_of_a_consent_that_was_asked_for_anew(agent):

@@ -314,6 +314,6 @@ def test_the_customer_takes_back_what_staff_made_of_it(agent, second_agent):
     assert (unlock_request.status, unlock_request.resolution) == ("closed", "withdrawn")
     assert {batch.status for batch in case.batches} == {"bypassed"}
     assert list(ConsentWithdrawal.objects.values_list("consent", "by", "actor", "why")) == [
-        (case.consent.pk, None, f"Link sent to {case.admin.name}", "I never said that")
+        (case.consent.pk, None, f"Link for {case.admin.name}", "I never said that")
     ]
     assert kinds(unlock_request)[-4:] == ["unlocked", "relocked", "withdrawn", "closed"]

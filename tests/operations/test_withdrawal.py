@@ -38,7 +38,7 @@ def test_afterwards_it_locks_again_in_the_same_act(agent):
     case.refresh()
     assert [batch.status for batch in case.batches] == ["exported", "bypassed"]
     relock = Act.objects.get(kind="relock")
-    assert (relock.by, relock.actor) == (None, f"Link sent to {case.admin.name}")
+    assert (relock.by, relock.actor) == (None, f"Link for {case.admin.name}")
     assert relock.why == "Consent withdrawn by the customer: Wrong month"
     assert set(second.history.filter(history_act=relock.pk).values_list("history_actor", flat=True)) == {relock.actor}
     assert [line.outcome for line in case.unlock_request.lines.order_by("pk")] == ["re_exported", "relocked"]

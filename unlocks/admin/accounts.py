@@ -11,7 +11,7 @@ from django.views.decorators.http import require_http_methods
 
 from .. import history, operations
 from ..actors import Actor
-from ..ledger import chain, events
+from ..ledger import chain, emails, events
 from ..models import Account, Contact, LedgerEntry
 from ..templatetags.desk import tag
 from .forms.records import RECORD_FIELDS, AccountRecordForm, ConfirmContactForm, RecordForm
@@ -68,6 +68,7 @@ class AccountAdmin(DeskAdmin):
                 "admins": [(admin, obstacle(admin, request.user)) for admin in admins],
                 "batches": obj.batches.order_by("-id")[:LISTED],
                 "requests": obj.requests.select_related("requester").order_by("-id")[:LISTED],
+                "failures": emails.failures(obj),
                 "may_open": request.user.has_perm(operations.open_request.permission),
                 "may_issue_pin": request.user.has_perm(operations.issue_pin.permission),
             }

@@ -8,7 +8,7 @@ from django.db.models import Count, Max, Min, Sum
 from django.utils import timezone
 
 from .. import operations, rules
-from ..ledger import chain, events
+from ..ledger import chain, emails, events
 from ..models import Batch, Consent, RequestedBatch, UnlockRequest
 from ..templatetags.desk import how_agreed
 from .lists import by_number
@@ -187,6 +187,16 @@ class Case:
         """The recorded openings of the link, by address and browser."""
         return list(self.link.openings.all()) if self.link else []
 
+    @cached_property
+    def link_email(self):
+        """What became of the email with the link."""
+        return emails.of_link(self.link) if self.link else None
+
+    @cached_property
+    def failures(self):
+        """The emails of the case, or with a PIN of its account, that failed and still matter."""
+        return emails.failures(self.unlock_request.account, self.unlock_request)
+
     @property
     def link_state(self):
         return operations.link_state(self.link) if self.link else ""
@@ -329,7 +339,10 @@ class Case:
         if self.consent and self.consent.decision == Consent.Decision.DECLINED:
             return "Declined by the customer"
         if self.unlock_request.status == Status.AWAITING_CONSENT:
-            return {"live": "Link sent", "expired": "Link has expired", "revoked": "Link revoked"}.get(
+            sent = {"sent": "Link sent", "failed": "Link could not be emailed"}.get(
+                self.link_email.state if self.link else "", "Link on its way"
+            )
+            return {"live": sent, "expired": "Link has expired", "revoked": "Link revoked"}.get(
                 self.link_state, "Waiting for the customer"
             )
         if self.standing_consent:

@@ -17,6 +17,7 @@ from django.views.decorators.http import require_safe
 from .. import evidence
 from ..actors import Actor
 from ..customer import certificates
+from ..ledger import emails
 from ..models import Certificate, Consent, ConsentEvidence, RequestedBatch, UnlockRequest
 from ..templatetags.desk import nowrap, recorded_by_phone, tag
 from ..texts.formats import moment
@@ -145,6 +146,7 @@ class ConsentAdmin(ReadOnlyAdmin):
             batches=Paginator(covered, BATCHES_A_PAGE).get_page(request.GET.get("page")),
             evidence=consent.evidence.select_related("attached_by"),
             receipts=receipts,
+            link_email=emails.of_link(consent.link) if consent.link else None,
             certificates=consent.certificates.select_related("issued_by").defer("content", "pdf"),
             forms=forms,
             bound=bound,

@@ -136,10 +136,22 @@ def _when_awaiting_consent(case):
     opened = (
         f"{times_opened(case.openings)}, first {moment(case.openings[0].at)}" if case.openings else "not opened yet"
     )
-    text = f"The link was sent to {link.sent_to.name} ({link.email}) {moment(link.sent_at)}; {opened}."
+    text = f"{_emailed(case)}; {opened}."
+    if case.link_email.failed:
+        todo = f"{text} Check the address and send it again."
+        return NextStep("bad", "The customer has no link.", "", todo, "send_link")
     if pin := case.unlock_request.account.pin_state:
         return NextStep("wait", "Waiting for the customer, who can't use the PIN.", f"{text} {pin}", verb="issue_pin")
     return NextStep("wait", "Waiting for the customer.", f"{text} It is valid until {moment(link.expires_at)}.")
+
+
+def _emailed(case):
+    """Say what is known of the email with the link."""
+    to = f"{case.link.sent_to.name} ({case.link.email})"
+    return {
+        "sent": f"The link was emailed to {to} {moment(case.link_email.at)}",
+        "failed": f"The link could not be emailed to {to}",
+    }.get(case.link_email.state, f"The link is on its way to {to}")
 
 
 def _when_consented(case):

@@ -4,14 +4,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from ..ledger import chain, events
-
-# The emails that carry a receipt (`templates/unlocks/email/`), as staff call them.
-RECEIPTS = {
-    "receipt": "Receipt of the consent",
-    "recorded_by_phone": "Receipt of the consent recorded by phone",
-    "declined": "Receipt of the refusal",
-    "withdrawn": "Receipt of the withdrawal",
-}
+from ..ledger.emails import RECEIPTS
 
 
 @dataclass(frozen=True)

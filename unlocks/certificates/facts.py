@@ -7,7 +7,7 @@ from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
 from django.urls import reverse
 
-from ..ledger import chain, events
+from ..ledger import chain, emails, events
 from ..models import Act, ConsentWithdrawal, LedgerEntry, Verdict
 
 FORMAT = "unlock-desk-certificate/1"
@@ -121,7 +121,9 @@ def _link(link, opening):
     """Return what is known of a link, and of the opening of it that led to the decision."""
     led = {f"opened_{name}": opening and getattr(opening, name) for name in ("at", "ip", "browser")}
     columns = ("sent_at", "sent_by", "shown_to", "expires_at", "used_at")
-    return _columns(link, *columns, **led, openings=link.openings.count())
+    email = emails.of_link(link)
+    emailed = {"emailed": None if email.state == emails.ON_ITS_WAY else email.state, "emailed_at": email.at}
+    return _columns(link, *columns, **led, **emailed, openings=link.openings.count())
 
 
 def _withdrawal(consent):

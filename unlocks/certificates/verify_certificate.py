@@ -241,9 +241,10 @@ FACTS_1 = {
     },
     "link": (
         {
-            **_all(MAYBE_TIME, "sent_at expires_at opened_at used_at"),
+            **_all(MAYBE_TIME, "sent_at expires_at opened_at used_at emailed_at"),
             **_all(MAYBE_TEXT, "sent_by shown_to opened_ip opened_browser"),
             "openings": MAYBE_WHOLE,
+            "emailed": _or_null(_only("sent", "failed")),
         },
     ),
     "batches": [

@@ -42,7 +42,7 @@ _NONE = "–"
 _FINGERPRINTS = "{} the SHA-256 of the batch and its items when they were consented to, and of nothing else."
 _LISTED = 500  # batches; more than that are added up by day, and listed in a file of their own
 COLUMNS = ("signer", "identity", "link"), ("decision", "case")  # the sections beside each other on paper
-_BY_EMAIL = ("Link sent to ", "Receipt sent to ")  # what the ledger calls whoever acts through an email
+_BY_EMAIL = ("Link for ", "Receipt for ")  # what the ledger calls whoever acts through an email
 
 
 @dataclass(frozen=True)
@@ -325,7 +325,11 @@ class _Wording:
 
     def _link_emailed(self):
         """Say where the link went: "the link emailed to dana@example.com"."""
-        to = f"the link emailed to {self.facts['signer']['email'] or 'an address that is not recorded'}"
+        address = self.facts["signer"]["email"] or "an address that is not recorded"
+        to = {
+            "sent": f"the link emailed to {address}",
+            "failed": f"the link for {address}, which could not be emailed,",
+        }.get(self.facts["link"]["emailed"], f"the link for {address} (whether it was emailed is not recorded)")
         shown_to = self.facts["link"]["shown_to"]
         return f"{to} and shown on screen to {self.staff(shown_to)}" if shown_to else to
 
@@ -407,7 +411,7 @@ class _Wording:
             return f"{self.staff(withdrawal['by'])} recorded on {at} that the customer withdrew it{why}"
         if through == "receipt":
             contact = withdrawal["contact"] or "a contact who is not recorded"
-            return f"It was withdrawn on {at} through the receipt emailed to {contact}"
+            return f"It was withdrawn on {at} through the receipt for {contact}"
         return f"It was withdrawn on {at}; how is not recorded"
 
     # The sections.
@@ -486,14 +490,22 @@ class _Wording:
             "The consent link",
             (f"The link was also shown on screen to {shown_to}.",) if shown_to else (),
             facts=(
-                Fact("Sent", _time_by(link["sent_at"], link["sent_by"])),
-                Fact("To", _known(self.facts["signer"]["email"])),
+                Fact("Issued", _time_by(link["sent_at"], link["sent_by"])),
+                Fact("For", _known(self.facts["signer"]["email"])),
+                Fact("Email with the link", self._emailed()),
                 Fact("Valid until", _time(link["expires_at"])),
                 Fact("Opened", self._opened()),
                 Fact("IP address", _known(link["opened_ip"])),
                 Fact("Browser", _known(link["opened_browser"])),
                 Fact("Used to answer", _time(link["used_at"])),
             ),
+        )
+
+    def _emailed(self):
+        """Say what became of the email with the link."""
+        at = _time(self.facts["link"]["emailed_at"])
+        return {"sent": f"sent {at}", "failed": f"could not be sent, {at}"}.get(
+            self.facts["link"]["emailed"], wording.NOT_RECORDED
         )
 
     def _opened(self):
@@ -629,7 +641,7 @@ class _Wording:
         if not self.agreed:
             return "Nothing could be unlocked, so there were no duties to separate."
         obtained = self.facts["consent"]["recorded_by"] if self.by_phone else self.facts["link"]["sent_by"]
-        did = "recorded the consent" if self.by_phone else "sent the link"
+        did = "recorded the consent" if self.by_phone else "issued the link"
         if not self.unlocked and not self._unlocking_unknown():
             return f"No one has unlocked under this consent, so there is no one to compare with whoever {did}."
         if obtained and obtained in self.unlockers:

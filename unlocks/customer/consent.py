@@ -10,6 +10,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from .. import operations, pins
 from ..actors import Actor
 from ..digest import sha256
+from ..ledger import emails
 from ..models import Consent, RequestedBatch
 from ..rules import Refusal
 from ..texts import wording
@@ -221,7 +222,8 @@ def _link_ended(request, link):
         consent = link.consent
         if _decided_here(request, link, consent) or get_cookie(request, RECEIPT_COOKIE) == str(consent.pk):
             return _redirect_to_receipt(consent, "?again")
-    return render(request, "unlocks/link_ended.html", {"state": state}, status=410)
+    email = emails.of_receipt(link.consent) if state == "used" else None
+    return render(request, "unlocks/link_ended.html", {"state": state, "email": email}, status=410)
 
 
 def _decided_here(request, link, consent):

@@ -9,7 +9,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 
 from .. import operations
 from ..actors import Actor
-from ..ledger import chain, events
+from ..ledger import chain, emails, events
 from ..models import Certificate, Consent, RequestedBatch, UnlockRequest
 from ..rules import Refusal
 from ..texts import wording
@@ -182,6 +182,7 @@ def _context(request, consent):
         "case": case,
         "account": case.account,
         "addresses": _addresses(request),
+        "email": emails.of_receipt(consent),
         "withdrawal": getattr(consent, "withdrawal", None),
         "can_withdraw": can_withdraw,
         "outdated_address": outdated_address(request, consent),

@@ -263,7 +263,7 @@ class PinLocked(Event):
 
 @event(
     "link_sent",
-    "Consent link sent",
+    "Consent link issued",
     about=ConsentLink,
     columns={"unlock_request_id": "unlock_request_id", "sent_by_id": "user_id", "sent_at": "at"},
     required=Q(),
@@ -324,6 +324,7 @@ EMAILS = {
 class _Email(Event):
     email: str
     consent: int | None
+    link: int | None = fact(default=None)
     to: str = fact(personal=True)
 
     @property
@@ -487,7 +488,7 @@ class EvidenceAttached(Event):
 
 @event(
     "receipt_resent",
-    "Receipt sent again",
+    "Receipt issued again",
     about=ResentReceipt,
     columns={"sent_by_id": "user_id", "sent_at": "at"},
     required=Q(),

@@ -75,7 +75,7 @@ class ConsentLink(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"Link sent to {self.email}"
+        return f"Link for {self.email}"
 
 
 class LinkOpening(models.Model):
@@ -268,7 +268,7 @@ class ResentReceipt(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"Receipt of {self.consent} sent again"
+        return f"Receipt of {self.consent} issued again"
 
 
 class ConsentEvidence(models.Model):

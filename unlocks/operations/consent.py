@@ -66,7 +66,7 @@ def send_consent_link(unlock_request: UnlockRequest, *, contact: Contact, by: Ac
     )
     if unlock_request.status != UnlockRequest.Status.AWAITING_CONSENT:
         unlock_request.status = UnlockRequest.Status.AWAITING_CONSENT
-        history.save(unlock_request, by=by, why="Consent link sent")
+        history.save(unlock_request, by=by, why="Consent link issued")
     chain.append(events.LinkSent.of(link, name=contact.name), by=by, unlock_request=unlock_request)
     link.url = settings.PUBLIC_URL + reverse("consent_link", args=[token])
     emails.send(

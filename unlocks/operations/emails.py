@@ -22,14 +22,14 @@ def send(template: str, to: str, *, about: UnlockRequest | Account, **context: A
     """
     subject, _, body = render_to_string(f"unlocks/email/{template}.txt", context).partition("\n")
     message = EmailMessage(" ".join(subject.removeprefix("Subject:").split()), body.lstrip("\n"), to=[to])
-    consent = context["consent"].pk if "consent" in context else None
-    transaction.on_commit(lambda: _deliver(message, template, to, about, consent))
+    rows = {name: context[name].pk if name in context else None for name in ("consent", "link")}
+    transaction.on_commit(lambda: _deliver(message, template, to, about, rows))
 
 
 def _deliver(
-    message: EmailMessage, template: str, to: str, about: UnlockRequest | Account, consent: int | None
+    message: EmailMessage, template: str, to: str, about: UnlockRequest | Account, rows: dict[str, int | None]
 ) -> None:
-    facts: dict[str, Any] = {"email": template, "to": to, "consent": consent}
+    facts: dict[str, Any] = {"email": template, "to": to} | rows
     try:
         message.send()
         event: events.Event = events.EmailSent(**facts)

@@ -298,7 +298,8 @@ GUARDS = [
         "unlocks_linkopening",
         "INSERT",
         "NOT EXISTS (SELECT 1 FROM unlocks_consentlink k WHERE k.id = {new}.link_id AND k.used_at IS NULL "
-        "AND k.revoked_at IS NULL AND k.expires_at > {new}.at AND k.expires_at > {now}) OR ({new}.position <> 1 AND NOT "
+        "AND k.revoked_at IS NULL AND k.expires_at > {new}.at AND k.expires_at > {now}) "
+        "OR ({new}.position <> 1 AND NOT "
         "EXISTS (SELECT 1 FROM unlocks_linkopening o WHERE o.link_id = {new}.link_id "
         "AND o.position = {new}.position - 1))",
         "An opening is of a link that works, and the next one of it.",
