@@ -185,7 +185,7 @@ def test_the_other_admins_are_told_of_a_new_one(manager, mailed, settings):
         "Ann, ann@customer.example",
     ]
     assert recorded(kind="email_sent", account=account) == [
-        ("email_sent", {"email": "admin_entered", "consent": None, "to": first.email})
+        ("email_sent", {"email": "admin_entered", "consent": None, "link": None, "to": first.email})
     ]
 
 

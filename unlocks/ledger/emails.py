@@ -19,6 +19,7 @@ RECEIPTS = {
 }
 _WHAT_NEXT = {
     "consent_link": "Check the address and send it again.",
+    "admin_entered": "That Admin was not told: check the address, and call.",
     "new_pin": "Check the address, then have a new PIN issued.",
 }
 _KINDS = (events.EmailSent.kind, events.EmailFailed.kind)
@@ -88,7 +89,7 @@ def failures(account: Account, unlock_request: UnlockRequest | None = None) -> l
 
 def _key(entry: LedgerEntry, event: Any) -> tuple[Any, ...]:
     kind = "receipt" if event.email in RECEIPTS else event.email
-    return entry.unlock_request_id, kind, event.consent, event.to if kind == "new_pin" else ""
+    return entry.unlock_request_id, kind, event.consent, "" if kind in ("receipt", "consent_link") else event.to
 
 
 def _matters(email: Email) -> bool:
