@@ -670,6 +670,7 @@ def test_who_declines_in_another_name_is_asked_too(client, case):
 def test_another_name_is_marked_on_every_paper_and_emails_greet_the_contact(
     client, agent_client, case, django_capture_on_commit_callbacks
 ):
+    factories.record_certificate_key()
     page = checked(client, case, name="Alex Moreno", another="on")
     with django_capture_on_commit_callbacks(execute=True):
         client.post("/consent/", {"action": "agree", "answers": hidden(page, "answers")})
