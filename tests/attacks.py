@@ -1432,7 +1432,7 @@ def ledger_entry_after_a_gap(scene):
     write(ledger_entry(newest, sequence=newest.sequence + 2, previous_hash=newest.hash, hash="f" * 64))
 
 
-@attack("unlocks_ledgerentry", "unlocks_ledgerentry_previous_hash_key", needs_guards=False)
+@attack("unlocks_ledgerentry", "unlocks_entry_follows_one", needs_guards=False)
 def ledger_forked(scene):
     newest = LedgerEntry.objects.first()
     write(ledger_entry(newest, sequence=newest.sequence + 1, previous_hash=newest.previous_hash, hash="f" * 64))
