@@ -55,6 +55,24 @@ def iso(moment):
     return moment and moment.isoformat()
 
 
+def test_names_staff_as_the_ledger_does(agent, second_agent):
+    """Whatever their accounts are called now, and whatever a column beside the sealed text says."""
+    case = case_recorded_by_phone(agent)
+    operations.unlock(case.rows, by=acting(second_agent))
+    connection.check_constraints()
+    with guards.lifted():
+        for user, name in ((agent, "x"), (second_agent, "agent"), (agent, "second-agent")):
+            type(user).objects.filter(pk=user.pk).update(username=name)
+    held = facts(issue(case))
+    named = [held["case"]["opened_by"], held["consent"]["recorded_by"], held["identity"]["pin_verified_by"]]
+    assert (named, {batch["unlocked_by"] for batch in held["batches"]}) == (["agent"] * 3, {"second-agent"})
+    with guards.lifted():
+        LedgerEntry.objects.filter(user=agent).update(actor="Somebody")
+    operations.add_note(case.unlock_request, text="Later", by=acting(second_agent))
+    held = facts(issue(case))
+    assert (held["case"]["opened_by"], held["consent"]["recorded_by"]) == ("agent", "agent")
+
+
 def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
     case = case_unlocked(agent)
     operations.mark_re_exported(case.rows.filter(pk=case.batch.pk), by=acting(second_agent))

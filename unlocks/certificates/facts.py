@@ -17,14 +17,15 @@ _DONE = tuple(kind.kind for kind in (events.Unlocked, events.Relocked, events.Re
 def facts(consent, *, number, code, issued_at, public_key):
     """Return all that a certificate says of a consent and its case, as they stand now.
 
-    Times are ISO 8601 in UTC, amounts decimal strings, staff are named by their usernames.
+    Times are ISO 8601 in UTC, amounts decimal strings, staff are named as their entries
+    in the ledger name them.
     """
     unlock_request = consent.unlock_request
     entries = list(LedgerEntry.objects.filter(unlock_request=unlock_request).order_by("sequence"))
     acts = _acts_of(unlock_request, entries)
     # Read last: no entry lies beyond it.
     sequence, head = chain.head()
-    return {
+    stated = {
         "format": FORMAT,
         "number": number,
         "code": code,
@@ -57,6 +58,19 @@ def facts(consent, *, number, code, issued_at, public_key):
             "head": {"sequence": sequence, "hash": head},
         },
     }
+    return _named(stated, {entry.user_id: chain.actor_of(entry) for entry in entries if chain.fits(entry)})
+
+
+def _named(value, staff):
+    """Name staff, wherever they occur in a value, as the entries of the case do and not as their accounts do now."""
+    match value:
+        case dict():
+            return {key: _named(one, staff) for key, one in value.items()}
+        case list():
+            return [_named(one, staff) for one in value]
+        case AbstractBaseUser():
+            return staff.get(value.pk) or value.get_username()
+    return value
 
 
 def entries_of(unlock_request):
@@ -74,8 +88,6 @@ def _value(value):
     """Return a value as JSON holds it: null if it is empty, which means that it was not recorded."""
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
-    if isinstance(value, AbstractBaseUser):
-        return value.get_username()
     if isinstance(value, Decimal):
         return f"{value:.2f}"
     return None if value == "" else value

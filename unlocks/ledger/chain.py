@@ -209,6 +209,11 @@ def event_of(entry: LedgerEntry) -> Event:
     return events.read(entry) if fits(entry) else events.Altered()
 
 
+def actor_of(entry: LedgerEntry) -> str:
+    """Return who acted, by the sealed text of an entry; '' where that was erased."""
+    return "" if erased(entry) else json.loads(entry.personal)["actor"]
+
+
 def rows_of(entry: LedgerEntry) -> dict[str, int]:
     """Return how many history rows an entry records, by table."""
     return json.loads(entry.facts)["rows"]
