@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.base import AXE_SCRIPT, AxeResults
 
+from tests import factories
+
 # Playwright's own event loop runs in this thread, where Django would refuse the database.
 os.environ["DJANGO_ALLOW_ASYNC_UNSAFE"] = "1"
 
@@ -27,6 +29,13 @@ document.addEventListener("securitypolicyviolation", (event) =>
 # Nothing is preloaded: axe would fetch each style sheet and what it imports anew, for a rule that is off.
 VIOLATIONS = "axe.run({preload: false, resultTypes: ['violations']}).then(({violations}) => ({violations}))"
 SCREENS = [(1440, "light"), (1440, "dark"), (390, "dark"), (360, "light")]
+
+
+def account_of(admin, **fields):
+    """Make an account whose Admin has the name `admin`: another signer is asked who they are."""
+    account = factories.make_account(admin=False, **fields)
+    factories.make_contact(account=account, name=admin)
+    return account
 
 
 def press(control):

@@ -3,7 +3,7 @@
 import pytest
 
 from tests import factories
-from tests.browser.conftest import press
+from tests.browser.conftest import account_of, press
 from tests.factories import PIN
 from unlocks import operations
 from unlocks.models import Consent
@@ -16,13 +16,13 @@ def make_case(desk, db):
     agent = factories.make_user("agent", group="Agent")
 
     def made(**fields):
-        return factories.case_awaiting(agent, **fields)
+        return factories.case_awaiting(agent, **({"account": account_of("Dana Whitfield")} | fields))
 
     return made
 
 
-def fill_in(page, pin=PIN):
-    page.get_by_label("Full name").fill("Dana Whitfield")
+def fill_in(page, pin=PIN, name="Dana Whitfield"):
+    page.get_by_label("Full name").fill(name)
     page.get_by_label("Role in the company").fill("Controller")
     page.get_by_label("Account PIN").fill(pin)
     page.get_by_label("I am authorized").check()
@@ -58,6 +58,13 @@ def test_each_page_fits_each_screen_and_is_accessible(make_case, new_context, on
     look()
     fill_in(page, pin="000000")
     look()
+    fill_in(page, name="Alex Moreno")
+    look()
+    page.get_by_label("I am not Dana Whitfield").check()
+    fill_in(page, name="Alex Moreno")
+    look()
+    press(page.get_by_role("button", name="Go back and change"))
+    page.get_by_label("I am not Dana Whitfield").uncheck()
     fill_in(page)
     look()
     press(page.get_by_role("button", name="Agree and record my consent"))
@@ -93,8 +100,8 @@ def test_each_page_fits_each_screen_and_is_accessible(make_case, new_context, on
 
     assert seen == [
         "Your decision is needed",
-        *["Unlock bypassed batches"] * 4,
-        "Check your answers",
+        *["Unlock bypassed batches"] * 5,
+        *["Check your answers"] * 2,
         *["Your consent is recorded"] * 2,
         "This link was already used",
         "We do not recognize this link",

@@ -6,6 +6,7 @@ import pytest
 from django.core import mail
 
 from tests import factories
+from tests.browser.conftest import account_of
 from tests.factories import PIN, acting
 from unlocks import operations
 from unlocks.models import Batch, Certificate, ConsentWithdrawal
@@ -69,7 +70,7 @@ def decide(page):
 
 def test_from_the_email_to_a_certificate_that_is_genuine(agent, phone, look, desk, tmp_path):
     factories.record_certificate_key()
-    case = factories.case_awaiting(agent)
+    case = factories.case_awaiting(agent, account=account_of("Dana Whitfield"))
     page = phone()
     page.goto(link_in_email("consent"))
     look(page, "Your decision is needed")
@@ -109,7 +110,7 @@ def test_from_the_email_to_a_certificate_that_is_genuine(agent, phone, look, des
 
 
 def test_withdrawing_before_the_unlock(agent, phone, look):
-    case = factories.case_awaiting(agent)
+    case = factories.case_awaiting(agent, account=account_of("Dana Whitfield"))
     page = phone(color_scheme="dark")
     decide(page)
     tap(page.get_by_role("button", name="Agree and record my consent"))

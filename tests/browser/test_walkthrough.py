@@ -5,8 +5,8 @@ import re
 import pytest
 from django.core.management import call_command
 
-from tests.browser.conftest import press
-from tests.factories import PIN, make_account, make_batch, make_user
+from tests.browser.conftest import account_of, press
+from tests.factories import PIN, make_batch, make_user
 from unlocks.models import Batch, LedgerEntry, UnlockRequest
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -18,7 +18,7 @@ PASSWORD = "a-long-trial-password"
 def northwind(db):
     make_user("agent", group="Agent", password=PASSWORD)
     make_user("manager", group="Manager", password=PASSWORD)
-    account = make_account(number="4711", name="Northwind Heating")
+    account = account_of("Dana Whitfield", number="4711", name="Northwind Heating")
     for number in ("20261101-INV", "20261101-PAY", "20261102-INV"):
         make_batch(account=account, number=number)
     make_batch(account=account, number="20261028-INV", status="exported")
