@@ -618,7 +618,7 @@ def test_what_the_second_step_promises_is_part_of_the_text_that_is_recorded(clie
     lines = [wording.AGREEING_HEADING, *(f"- {sentence}" for sentence in wording.AGREEING)]
     assert "\n".join(["", *lines, "", wording.DECISION_HEADING]) in recorded
     assert [sentence for sentence in wording.AGREEING if sentence not in page] == []
-    for subject in ("Recorded are", "electronic signature", "on paper", "withdraw your consent"):
+    for subject in ("We record", "electronic signature", "on paper", "withdraw your consent"):
         assert any(subject in sentence for sentence in wording.AGREEING), subject
 
 

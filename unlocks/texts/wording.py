@@ -36,8 +36,8 @@ _AS_THEY_ARE = "Support can unlock exactly these batches as they are now. If one
 _THEN_LOCKED = "Then nothing more can be unlocked, and unlocked batches are relocked. What you exported stays exported."
 AGREEING_HEADING = "What happens when you agree"
 AGREEING = [
-    "Recorded are this text, your name and role, the boxes you check, the button you press, when the account PIN was "
-    "verified, and the time, IP address and browser. The PIN is not.",
+    "We record this text, your name and role, the boxes you check, the button you press, when the account PIN was "
+    "verified, and the time, IP address and browser. The PIN itself is not recorded.",
     f"Pressing “{AGREE_BUTTON}” is your electronic signature.",
     "The receipt holds this text, and goes by email to the Admin on file. Print it, or ask for it on paper.",
     _AS_THEY_ARE,
@@ -45,7 +45,7 @@ AGREEING = [
 ]
 SAYING_YES_HEADING = "What happens when you say yes"
 SAYING_YES = [
-    "Recorded are this text, the name and role that you give, your answers, the time, and who at Support recorded it. "
+    "We record this text, the name and role that you give, your answers, the time, and who at Support recorded it. "
     "You give no electronic signature.",
     "The receipt holds this text, and goes by email to your address on file. Print it, or ask for it on paper.",
     f"Another member of {_AS_THEY_ARE}",
