@@ -37,7 +37,7 @@ _THEN_LOCKED = "Then nothing more can be unlocked, and unlocked batches are relo
 AGREEING_HEADING = "What happens when you agree"
 AGREEING = [
     "We record this text, your name and role, the boxes you check, the button you press, when the account PIN was "
-    "verified, and the time, IP address and browser. The PIN itself is not recorded.",
+    "verified, and the time, IP address and browser. The PIN itself is not kept.",
     f"Pressing “{AGREE_BUTTON}” is your electronic signature.",
     "The receipt holds this text, and goes by email to the Admin on file. Print it, or ask for it on paper.",
     _AS_THEY_ARE,
