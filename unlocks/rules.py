@@ -165,8 +165,8 @@ class Refusal(TextChoices):
     NOTHING_LOST = "nothing_lost", "Nothing was recorded: every anchor fits the ledger, so nothing was lost."
     OTHER_LEDGER = (
         "other_ledger",
-        "Nothing was recorded: none of the anchors fits the ledger, so they may be another desk's. Give an older "
-        "one as well, from before the backup was made.",
+        "Nothing was recorded: these anchors don't tell of a restore. One from before the backup has to fit the "
+        "ledger, and those that don't fit have to be newer, by a million entries at most.",
     )
     NO_CERTIFICATE_KEY = (
         "no_certificate_key",

@@ -140,10 +140,10 @@ def genuine(certificate, *more):
     return 200, ["Genuine and unaltered", lead, *more, INTERIM if certificate.interim else FINAL, KEY]
 
 
-def outdated(certificate, *why, more=()):
+def outdated(certificate, *why, but="no longer current"):
     """Return the answer for a genuine file that no longer says how things stand."""
-    _, (_, lead, *rest) = genuine(certificate, *more)
-    return 200, ["Genuine, but no longer current", lead, *rest[:-2], *why, *rest[-2:]]
+    _, (_, lead, *rest) = genuine(certificate)
+    return 200, [f"Genuine, but {but}", lead, *rest[:-2], *why, *rest[-2:]]
 
 
 def not_in_our_records(certificate, restored="No loss of our records is known."):
@@ -188,13 +188,13 @@ def test_a_genuine_certificate_says_what_happened_since(client, agent, case, iss
     _, (heading, lead, paper, *rest) = was_issued(issued)
     assert answer(type_in(client, issued.number, issued.code)) == (200, [heading, lead, paper, more, *rest])
     operations.withdraw_own_consent(case.consent, why="", by=factories.customer(case.admin))
-    withdrawal = case.consent.withdrawal
+    withdrawal, but = case.consent.withdrawal, "the consent was withdrawn"
     withdrawn = f"The consent was withdrawn on {moment(withdrawal.at)}. Nothing more can be unlocked under it."
-    assert answer(upload(client, issued.content.encode())) == outdated(issued, withdrawn, more)
+    assert answer(upload(client, issued.content.encode())) == outdated(issued, withdrawn, more, but=but)
     final = operations.issue_certificate(case.consent, by=factories.customer(case.admin))
     newer = f"A newer certificate of this consent was issued on {moment(final.issued_at)}: {final.number}."
-    assert answer(upload(client, issued.content.encode())) == outdated(issued, withdrawn, newer)
-    assert answer(upload(client, bytes(final.pdf))) == outdated(final, withdrawn)
+    assert answer(upload(client, issued.content.encode())) == outdated(issued, withdrawn, newer, but=but)
+    assert answer(upload(client, bytes(final.pdf))) == outdated(final, withdrawn, but=but)
 
 
 def test_a_consent_that_expired_before_all_was_unlocked_is_not_current(client, agent):
@@ -207,7 +207,7 @@ def test_a_consent_that_expired_before_all_was_unlocked_is_not_current(client, a
             f"The consent expired on {moment(case.consent.valid_until)}. What was not unlocked by then can't be "
             "unlocked under it anymore."
         )
-        assert answer(upload(client, bytes(issued.pdf))) == outdated(issued, expired)
+        assert answer(upload(client, bytes(issued.pdf))) == outdated(issued, expired, but="the consent has expired")
         assert answer(upload(client, bytes(used.pdf))) == genuine(used)
 
 

@@ -36,6 +36,7 @@ from unlocks.models import (
     ConsentLink,
     ConsentTerms,
     ConsentWithdrawal,
+    Contact,
     LedgerEntry,
     LinkOpening,
     RequestedBatch,
@@ -240,6 +241,21 @@ def _confirmation_unrecorded(agent):
     LedgerEntry.objects.filter(kind="contact_confirmed").delete()
 
 
+def _sent_elsewhere_for_a_minute(agent):
+    """Who writes past the desk puts their own address in, has the desk send a link there, and puts the old one back."""
+    case = open_case(agent)
+    operations.record_advice(case.unlock_request, advice="wants_export", by=acting(agent))
+    row, address = Contact.objects.filter(pk=case.admin.pk), case.admin.email
+    row.update(email="thief@example.com")
+    operations.send_consent_link(case.unlock_request, contact=row.get(), by=acting(agent))
+    row.update(email=address)
+
+
+def _sent_before_it_counted(agent):
+    case = case_awaiting(agent)
+    case.admin.history.update(entered_by=make_user("manager", group="Manager"))
+
+
 def _opening_unrecorded(agent):
     LinkOpening.objects.create(link=case_awaiting(agent).link, position=1, at=timezone.now())
 
@@ -274,6 +290,10 @@ OFFENCES = {
     "unlocked by a person who entered the address of the contact who consented": [_entered_the_address],
     "its address was confirmed by a person who entered it": [_confirmed_by_who_entered_it],
     "no ledger entry “Admin address confirmed” is about it": [_confirmation_unrecorded],
+    "went to an address that its contact did not have on record then": [
+        _sent_elsewhere_for_a_minute,
+        _sent_before_it_counted,
+    ],
     "unlocked, but no open request shows it": [_no_line],
     "shown as unlocked, but its batch is not": [_line_alone],
     "its outcome is not what the newest act made of it": [_other_outcome],

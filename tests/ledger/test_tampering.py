@@ -29,6 +29,7 @@ from unlocks.models import (
     Batch,
     ConsentedBatch,
     ConsentEvidence,
+    ConsentLink,
     ConsentTerms,
     Contact,
     LedgerEntry,
@@ -1050,6 +1051,8 @@ TAMPERINGS = [
         "link_sent_elsewhere",
         "UPDATE unlocks_consentlink SET email = 'thief@example.com' WHERE id = {fresh_link}",
         TOLD.format("Consent link", "fresh_link", "email", "fresh_link_sent"),
+        "Consent link Link for thief@example.com (id {fresh_link}): went to an address that its contact did not have "
+        "on record then.",
     ),
     tampering(
         "link_made_to_last",
@@ -1232,6 +1235,7 @@ def test_faults_of_every_kind_are_told_in_one_run_and_the_advice_once(scene, tak
     with pytest.raises(CommandError) as caught:
         call_command("verify_audit")
     first = Contact.objects.earliest("pk")
+    sent = ConsentLink.objects.get(sent_to=first)
     assert str(caught.value).split("\n") == [
         FORGED.format("fresh_note").format(**n),
         SEALED.format("Evidence", "consent", "was altered", "1").format(**n),
@@ -1240,6 +1244,7 @@ def test_faults_of_every_kind_are_told_in_one_run_and_the_advice_once(scene, tak
         f"History in unlocks_historicalcontact: 1 row of the act of ledger entry {made} should be there, and 0 are.",
         f"Contact {n['changed_contact']}: its column phone differs from what ledger entry {n['contact_entry']} tells. "
         "1 more like it.",
+        f"Consent link {sent} (id {sent.pk}): went to an address that its contact did not have on record then.",
         f"Contact {first} (id {first.pk}): contact: the newest history row tells something else. "
         f"{Contact.objects.count() - 1} more like it.",
         verify_audit.NEXT,

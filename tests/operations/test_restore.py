@@ -58,7 +58,8 @@ def test_names_what_was_lost_and_accepts_its_anchors_from_then_on(case):
         before.hash,
     )
     assert list(anchors.faults([before, after])) == []
-    other = Anchor(after.sequence, "0" * 64)
+    of_a_certificate, other = Anchor(after.sequence, after.hash), Anchor(after.sequence, "0" * 64)
+    assert list(anchors.faults([of_a_certificate])) == []
     assert [kind for kind, _ in anchors.faults([before, after, other])] == ["anchor"]
 
 
@@ -104,14 +105,23 @@ def test_a_second_restore_skips_a_second_time(case, agent):
     [
         ("before", "Why", Refusal.NOTHING_LOST),
         ("after", "Why", Refusal.OTHER_LEDGER),
+        ("made up in between", "Why", Refusal.OTHER_LEDGER),
+        ("far off", "Why", Refusal.OTHER_LEDGER),
         ("both", " ", Refusal.NO_REASON),
     ],
 )
 def test_refused_with_nothing_recorded(case, agent, chosen, why, refusal):
     before, after = work_lost(case, 1)
     head = chain.head()
+    anchors_of = {
+        "before": [before],
+        "after": [after],
+        "both": [before, after],
+        "made up in between": [before, Anchor(before.sequence - 1, "ab" * 32)],
+        "far off": [before, Anchor(10**19, "ab" * 32)],
+    }
     with refused(refusal):
-        record(*{"before": [before], "after": [after], "both": [before, after]}[chosen], why=why)
+        record(*anchors_of[chosen], why=why)
     assert chain.head() == head
     assert open_case(agent).unlock_request.pk < case.unlock_request.pk + 5
 

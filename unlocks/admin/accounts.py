@@ -182,7 +182,10 @@ class ContactAdmin(DeskAdmin):
             title=f"Confirm the address of {contact.name}",
             contact=contact,
             phone_by=operations.last_changed_by(contact, "phone"),
-            others=contact.account.contacts.confirmed_admins().exclude(pk=contact.pk),
+            others=[
+                (other, operations.last_changed_by(other, "phone"))
+                for other in contact.account.contacts.confirmed_admins().exclude(pk=contact.pk)
+            ],
             form=form,
             obstacle=why,
         )

@@ -114,13 +114,13 @@ def _result(request):
         form = NumberForm(request.POST)
         if form.is_valid():
             found = find_by_number(*form.cleaned_data["number"], form.cleaned_data["code"])
-            return _page(request, by_number=True, found=found, since=found and since(found))
+            return _page(request, by_number=True, found=found, **(_since(found) if found else {}))
         return _page(request, number_form=form, status=400)
     form = FileForm(request.POST, request.FILES)
     if form.is_valid():
         content = form.cleaned_data["file"].read()
         found, other_layout = find_by_file(content)
-        result = {"found": found, "since": since(found), "other_layout": other_layout} if found else _unknown(content)
+        result = {"found": found, "other_layout": other_layout} | _since(found) if found else _unknown(content)
         return _page(request, by_file=True, sha256=sha256(content), **result)
     return _page(request, file_form=form, status=400)
 
@@ -144,13 +144,15 @@ def find_by_number(consent, ordinal, code):
     return found if found and code_is_right and _facts_of(found) else None
 
 
-def since(certificate):
-    """Return, as sentences, why a genuine certificate no longer says how things stand; [] while it does."""
+def _since(certificate):
+    """Return what the page says has become of a genuine certificate: in a word (`but`), and in sentences (`since`)."""
     consent, now = certificate.consent, timezone.now()
-    said = []
+    said, but = [], "no longer current"
     if withdrawal := ConsentWithdrawal.objects.filter(consent=consent).first():
+        but = "the consent was withdrawn"
         said.append(f"The consent was withdrawn on {moment(withdrawal.at)}. Nothing more can be unlocked under it.")
     elif consent.valid_until and consent.valid_until <= now and _waiting(consent):
+        but = "the consent has expired"
         said.append(
             f"The consent expired on {moment(consent.valid_until)}. What was not unlocked by then can't be unlocked "
             "under it anymore."
@@ -160,7 +162,7 @@ def since(certificate):
         said.append(f"A newer certificate of this consent was issued on {moment(newest.issued_at)}: {newest.number}.")
     elif facts.entries_of(consent.unlock_request).filter(sequence__gt=certificate.upto).exists():
         said.append("More has happened in the case since it was issued. Ask for a newer certificate.")
-    return said
+    return {"since": said, "but": but}
 
 
 def _waiting(consent):

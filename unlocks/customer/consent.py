@@ -118,7 +118,7 @@ def _agree(request, link):
         link,
         name=answers["name"],
         role=answers["role"],
-        another=answers["another"],
+        another=answers.get("another", False),
         shown=text,
         by=_customer(request, link),
         opening=_opening(request, link),

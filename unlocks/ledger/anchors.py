@@ -94,11 +94,12 @@ def unfit(anchors: Iterable[Anchor]) -> Iterator[tuple[Anchor, str]]:
 
     One that a recorded restore lost is known to be gone.
     """
-    fitting, lost = None, {line for _, restored in restores() for line in restored.anchors}
+    told = {anchor for _, restored in restores() for line in restored.anchors for anchor in read(line)}
+    fitting, lost = None, {(anchor.sequence, anchor.hash) for anchor in told}
     for anchor, found in _beside_the_ledger(sorted(anchors)):
         if found == anchor.hash:
             fitting = anchor
-        elif str(anchor) not in lost:
+        elif (anchor.sequence, anchor.hash) not in lost:
             yield anchor, _gone(anchor) if found is None else _another(anchor, fitting)
 
 

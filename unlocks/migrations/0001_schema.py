@@ -1867,6 +1867,10 @@ class Migration(migrations.Migration):
         ),
         migrations.AddIndex(
             model_name="ledgerentry",
+            index=models.Index(fields=["account", "kind"], name="unlocks_entry_account"),
+        ),
+        migrations.AddIndex(
+            model_name="ledgerentry",
             index=models.Index(fields=["kind", "at", "sequence"], name="unlocks_entry_kind"),
         ),
         migrations.AddIndex(

@@ -39,6 +39,7 @@ class LedgerEntry(models.Model):
         verbose_name_plural = "ledger entries"
         indexes = [
             models.Index(fields=["about", "about_id"], name="unlocks_entry_about"),
+            models.Index(fields=["account", "kind"], name="unlocks_entry_account"),
             models.Index(fields=["at", "sequence"], name="unlocks_entry_at"),
             models.Index(fields=["kind", "at", "sequence"], name="unlocks_entry_kind"),
             models.Index(fields=["actor"], name="unlocks_entry_actor", opclasses=["varchar_pattern_ops"]),

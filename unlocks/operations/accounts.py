@@ -146,5 +146,5 @@ def hold(record: K) -> K:
 def last_changed_by(record: K, field: str) -> str:
     """Return who changed a field of a record last, '' if that is not on record."""
     entries = LedgerEntry.objects.filter(about=record._meta.model_name, about_id=record.pk).order_by("-sequence")
-    fits = (entry.actor for entry in entries[:50] if field in getattr(chain.event_of(entry), "fields", []))
+    fits = (entry.actor for entry in entries.iterator() if field in getattr(chain.event_of(entry), "fields", []))
     return next(fits, "")

@@ -12,6 +12,7 @@ from ..rules import Refusal
 from .verbs import Refused
 
 THOUSAND = 1000
+MOST = 1_000_000  # entries that a restore may have lost; anchors further off are no anchors of this ledger
 
 
 @transaction.atomic
@@ -29,7 +30,7 @@ def record_restore(heads: Iterable[Anchor], *, why: str, by: Actor) -> events.Re
     if not lost:
         raise Refused.because(Refusal.NOTHING_LOST)
     fitting = [anchor.sequence for anchor in heads if anchor not in lost]
-    if not fitting:
+    if not fitting or lost[0].sequence <= fitting[-1] or lost[-1].sequence - fitting[-1] > MOST:
         raise Refused.because(Refusal.OTHER_LEDGER)
     newest, _ = chain.head()
     # Where the desk went on working, only the newest anchor that fits tells where the restored part ends.

@@ -96,11 +96,11 @@ def blanks_marked(piece):
 
 @register.filter
 def times_opened(openings):
-    """Write how often the form behind a link was opened, as far as openings are recorded: opened 3 times."""
+    """Write from how many addresses and browsers the form behind a link was opened: opened from 3 places."""
     count = len(openings)
     if count < LinkOpening.MOST:
-        return f"opened {count} times" if count != 1 else "opened once"
-    return f"opened {count} or more times"
+        return f"opened from {formats.counted(count, 'place', 'places')}"
+    return f"opened from {count} or more places"
 
 
 @register.simple_tag
