@@ -1,5 +1,6 @@
 from datetime import timedelta
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import Error, Tags, register
 from django.db import DatabaseError, connections
@@ -131,17 +132,29 @@ def evidence_place(app_configs, **kwargs):
 
 @register(Tags.database)
 def made_by_this_version(app_configs, databases=None, **kwargs):
-    """Refuse a database of an older version: before 1.0 migrations are restarted."""
+    """Refuse a database of an older version: before 1.0 migrations are restarted, or changed in place."""
     for alias in databases or ():
         applied = MigrationRecorder(connections[alias]).applied_migrations().keys()
         known = MigrationLoader(None).disk_migrations.keys()
-        if older := sorted(name for app, name in applied - known if app == "unlocks"):
+        older = sorted(f"migration {name}" for app, name in applied - known if app == "unlocks")
+        if not older and all(migration in applied for migration in known if migration[0] == "unlocks"):
+            older = [f"without {column}" for column in _missing_columns(connections[alias])]
+        if older:
             return [
                 Error(
-                    f"This database was made by an older version of the desk (migration {older[0]}), "
-                    "which this one cannot use.",
+                    f"This database was made by an older version of the desk ({older[0]}), which this one cannot use.",
                     hint="In a trial, “make clean” removes the trial's data; then “make run” starts again.",
                     id="unlocks.E004",
                 )
             ]
     return []
+
+
+def _missing_columns(connection):
+    with connection.cursor() as cursor:
+        for model in apps.get_app_config("unlocks").get_models(include_auto_created=True):
+            table = model._meta.db_table
+            there = {column.name for column in connection.introspection.get_table_description(cursor, table)}
+            for field in model._meta.local_concrete_fields:
+                if field.column not in there:
+                    yield f"{table}.{field.column}"
