@@ -8,7 +8,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from tests.attacks import make_scene, write
-from tests.factories import Case, acting, confirm, enter_contact, make_account, make_batches
+from tests.factories import Case, acting, agree, confirm, enter_contact, make_account, make_batches
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.models import Batch, ConsentWithdrawal, Contact, RequestedBatch
@@ -71,6 +71,18 @@ def test_another_person_may_unlock_what_one_took_down(scene):
     own = Batch.objects.filter(pk=scene.by_phone.batch.pk)
     assert judged(own, by=scene.agent).get().refusal == Refusal.OWN_RECORDING
     assert judged(own, by=scene.second).get().refusal == ""
+
+
+def test_who_could_have_agreed_may_not_unlock_that_request_but_others(scene, settings):
+    settings.SHOW_CONSENT_LINK = True
+    other = scene.awaiting.unlock_request
+    operations.send_consent_link(other, contact=scene.awaiting.admin, by=acting(scene.second))
+    with pytest.raises(operations.Refused):
+        operations.verify_pin(other, pin="000000", by=acting(scene.manager))
+    agree(scene.awaiting)
+    for by in (scene.second, scene.manager):
+        batches = (scene.awaiting.batch, scene.ready.batch)
+        assert [refusals(batch, by=by) for batch in batches] == [[Refusal.OWN_CUSTOMER], [""]]
 
 
 def refusals(batch, *, by, **at):

@@ -1025,6 +1025,11 @@ def _after_fifty_of_another(scene):
     open_link(scene.ready.link, position=50)
 
 
+def _another_after_fifty(scene):
+    open_link(scene.awaiting.link, position=50)
+    return open_link(scene.ready.link, 9)
+
+
 _DECLINED = {"decision": lambda scene: "declined", "valid_until": _unset, "batch_count": lambda scene: 0}
 _consent_by_link("as_it_should_be", allows)
 _consent_by_link("declined_without_a_pin", allows, link={"pin_verified_at": _unset}, **_DECLINED)
@@ -1033,6 +1038,7 @@ _consent_by_link("by_none_of_the_openings_on_record", refuses, opening=_unset)
 _consent_by_link("by_an_opening_of_another_link", refuses, opening=lambda scene: open_link(scene.ready.link, 9))
 _consent_by_link("after_more_openings_than_are_recorded", allows, opening=_after_fifty)
 _consent_by_link("after_fifty_openings_of_another_link", refuses, opening=_after_fifty_of_another)
+_consent_by_link("by_an_opening_of_another_link_after_fifty", refuses, opening=_another_after_fifty)
 _consent_by_link("unused", refuses, link={"used_at": _unset})
 _consent_by_link("revoked", refuses, link={"revoked_at": _in(0)})
 _consent_by_link("dated_after_its_end", refuses, given_at=_in(24 * 365))
@@ -1072,6 +1078,15 @@ def by_a_link_of_another_request(scene):
     other = used_link(scene, scene.ready)
     yield
     forge_consent(scene.awaiting, covers=False, link=other, opening=other.openings.get())
+
+
+@refuses("consent_comes_by_its_link")
+def by_a_revoked_link_beside_one_that_was_used(scene):
+    revoked = scene.awaiting.link
+    change(ConsentLink, revoked, revoked_at=timezone.now())
+    other = used_link(scene, scene.awaiting)
+    yield
+    forge_consent(scene.awaiting, covers=False, link=revoked, opening=other.openings.get())
 
 
 @allows("consent_comes_by_its_link")
