@@ -887,6 +887,12 @@ for _column in ("used_at", "revoked_at"):
     _link_becomes(f"{_column}_moved", refuses, {_column: _later}, **{_column: _then})
 
 
+@refuses("link_goes_one_way")
+def shown_to_another_member_of_staff(scene):
+    yield
+    ConsentLink.objects.filter(pk=scene.awaiting.link.pk).update(shown_to=scene.second)
+
+
 # --- A contact --------------------------------------------------------------------------------------------------------
 
 
