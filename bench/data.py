@@ -35,12 +35,14 @@ from unlocks.models import (
 
 BATCHES_AN_ACCOUNT = 100
 
+_EMAIL = "'admin' || ((id + 9) / 10) || '@customer.example'"
+
 # A model: how many of it an account has, its columns, and what is selected for them from `n`, the new ids.
 ROWS = {
     Account: (
         1,
         "id, number, name, accounting_software, active, pin_hash, pin_issued_at, pin_failures",
-        "id, 'A' || id, 'Account ' || id, 'quickbooks_online', true, 'none', %(at)s, 0",
+        "id, 'A' || id, 'Account ' || id, 'quickbooks_online', true, '', NULL, 0",
     ),
     Contact: (
         1,
@@ -68,8 +70,7 @@ ROWS = {
         10,
         "id, unlock_request_id, sent_to_id, email, terms_id, token_hash, sent_by_id, sent_at, expires_at, "
         "pin_verified_at, used_at",
-        "id, id, (id + 9) / 10, 'admin@customer.example', %(terms)s, 'link ' || id, %(user)s, %(at)s, %(until)s, "
-        "%(at)s, %(at)s",
+        "id, id, (id + 9) / 10, " + _EMAIL + ", %(terms)s, 'link ' || id, %(user)s, %(at)s, %(until)s, %(at)s, %(at)s",
     ),
     LinkOpening: (10, "id, link_id, position, at, browser", "id, id, 1, %(at)s, ''"),
     Consent: (
@@ -78,7 +79,7 @@ ROWS = {
         "contact_id, contact_name, email, pin_typed_by, ticked, pressed, browser, how, given_at, valid_until, "
         "batch_count, receipt_hash",
         "id, id, id, id, %(terms)s, 'Text ' || id, {text_sha256}, 'agreed', 'Admin', 'Controller', (id + 9) / 10, "
-        "'Admin', 'admin@customer.example', 'customer', '[]', '', '', 'link', %(at)s, %(until)s, 10, 'receipt ' || id",
+        "'Admin', " + _EMAIL + ", 'customer', '[]', '', '', 'link', %(at)s, %(until)s, 10, 'receipt ' || id",
     ),
     RequestedBatch: (
         100,
