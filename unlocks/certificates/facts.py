@@ -17,8 +17,7 @@ _DONE = tuple(kind.kind for kind in (events.Unlocked, events.Relocked, events.Re
 def facts(consent, *, number, code, issued_at, public_key):
     """Return all that a certificate says of a consent and its case, as they stand now.
 
-    Times are ISO 8601 in UTC, amounts decimal strings, staff are named as their entries
-    in the ledger name them.
+    Times are ISO 8601 in UTC, amounts decimal strings, staff are named as their entries in the ledger name them.
     """
     unlock_request = consent.unlock_request
     entries = list(LedgerEntry.objects.filter(unlock_request=unlock_request).order_by("sequence"))

@@ -68,7 +68,7 @@ def of_receipt(consent: Consent) -> Email:
 def failures(account: Account, unlock_request: UnlockRequest | None = None) -> list[Email]:
     """List the emails that failed and were followed by none of their kind, of an account or of one request of it.
 
-    A PIN that is issued anew settles those before it, and a consent link matters while it is waited for.
+    A newer PIN settles those before it, and a consent link matters while it is waited for.
     """
     whose = Q(account=account)
     if unlock_request:

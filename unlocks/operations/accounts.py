@@ -12,7 +12,7 @@ from ..ledger import chain, events
 from ..models import Account, ConsentLink, Contact, LedgerEntry, UnlockRequest
 from ..rules import Refusal, entered_by, to_be_confirmed
 from . import emails
-from .verbs import Refused, staff_verb
+from .verbs import Refused, obstacle, staff_verb
 
 CLOSED = UnlockRequest.Status.CLOSED
 R = TypeVar("R", Account, Contact)
@@ -53,7 +53,7 @@ def save_record(record: R, *, by: Actor) -> R:
 
 
 def _enter(contact: Contact, before: Contact | None, changed: dict[str, Any], by: Actor) -> None:
-    """Set who entered the address and who confirmed it: as it was, unless it has to be confirmed anew."""
+    """Set who entered the address and who confirmed it: as it was, unless it has to be confirmed again."""
     if before and not to_be_confirmed(changed):
         for name in ("entered_by_id", "entered_at", "confirmed_by_id", "confirmed_at", "confirmed_how"):
             setattr(contact, name, getattr(before, name))
@@ -100,14 +100,8 @@ def confirm_contact(contact: Contact, *, address: str, how: str, by: Actor) -> C
 
 def obstacle_to_confirming(contact: Contact, user: User) -> str:
     """Say why this member of staff can't confirm a contact's address as it stands; '' when they can."""
-    by = Actor.staff(user)
-    try:
-        if not by.may(confirm_contact.permission):
-            raise PermissionDenied("You may not confirm addresses: an agent or a manager does.")
-        _refuse_to_confirm(contact, by)
-    except (Refused, PermissionDenied) as refused:
-        return str(refused)
-    return ""
+    no = "You may not confirm addresses: an agent or a manager does."
+    return obstacle(_refuse_to_confirm, contact, user, permission=confirm_contact.permission, no=no)
 
 
 def _refuse_to_confirm(contact: Contact, by: Actor) -> None:

@@ -6,7 +6,6 @@ from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import F, OuterRef, Subquery, Window
 from django.db.models.functions import RowNumber
@@ -27,7 +26,7 @@ from .pin import counts_still, knows_pin, verified_by
 from .receipts import email_receipt
 from .requests import end
 from .tokens import hashed, new_token
-from .verbs import Refused, customer_verb, locked, refuse_own_contacts, refuse_unless_confirmed, staff_verb
+from .verbs import Refused, customer_verb, locked, obstacle, refuse_own_contacts, refuse_unless_confirmed, staff_verb
 
 
 @staff_verb("unlocks.send_consent_link")
@@ -254,14 +253,8 @@ def record_phone_consent(
 
 def obstacle_to_phone_consent(unlock_request: UnlockRequest, user: User) -> str:
     """Say why this member of staff can't record a consent by phone for the request now; '' when they can."""
-    by = Actor.staff(user)
-    try:
-        if not by.may("unlocks.record_phone_consent"):
-            raise PermissionDenied("You may not record consents by phone.")
-        _refuse_phone_consent(unlock_request, by)
-    except (Refused, PermissionDenied) as refused:
-        return str(refused)
-    return ""
+    no = "You may not record consents by phone."
+    return obstacle(_refuse_phone_consent, unlock_request, user, permission=record_phone_consent.permission, no=no)
 
 
 def _refuse_phone_consent(unlock_request: UnlockRequest, by: Actor) -> None:

@@ -3,7 +3,6 @@
 from collections.abc import Iterable
 
 from django.contrib.auth.models import User
-from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
 
 from .. import history, roles
@@ -15,7 +14,7 @@ from ..rules import Refusal
 from ..texts import wording
 from ..texts.formats import moment_with_seconds
 from ..texts.shown import terms_in_force
-from .verbs import Refused, staff_verb
+from .verbs import Refused, obstacle, staff_verb
 
 PUBLISH = "unlocks.publish_terms"
 
@@ -73,14 +72,8 @@ def publish_terms(terms: ConsentTerms, *, seen: str, by: Actor) -> ConsentTerms:
 
 def obstacle_to_publishing(terms: ConsentTerms, user: User) -> str:
     """Say why this member of staff can't publish a draft as it stands; '' when they can."""
-    by = Actor.staff(user)
-    try:
-        if not by.may(PUBLISH):
-            raise PermissionDenied("You may not publish terms: a manager does.")
-        _refuse_to_publish(terms, by)
-    except (Refused, PermissionDenied) as refused:
-        return str(refused)
-    return ""
+    no = "You may not publish terms: a manager does."
+    return obstacle(_refuse_to_publish, terms, user, permission=PUBLISH, no=no)
 
 
 def terms_seen(terms: ConsentTerms) -> str:

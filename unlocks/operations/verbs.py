@@ -76,8 +76,18 @@ def refuse_own_contacts(account: Account, by: Actor) -> None:
 
 def own_contact(account: Account, user: User) -> str:
     """Say why `user` may send no link and issue no PIN for an account; '' when they may."""
+    return obstacle(refuse_own_contacts, account, user)
+
+
+def obstacle(
+    refuse: Callable[[Any, Actor], None], about: Any, user: User, *, permission: str = "", no: str = ""
+) -> str:
+    """Say why `user` can't do something, '' when they can: `no` without the permission, or what `refuse` says."""
+    by = Actor.staff(user)
+    if permission and not by.may(permission):
+        return no
     try:
-        refuse_own_contacts(account, Actor.staff(user))
+        refuse(about, by)
     except Refused as refused:
         return str(refused)
     return ""
