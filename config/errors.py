@@ -2,9 +2,18 @@ import sys
 
 from django.db import InterfaceError, InternalError, OperationalError
 from django.shortcuts import render
-from django.views import defaults
+from django.views import csrf, defaults
 
+from unlocks.admin.site import desk
 from unlocks.ledger.chain import WrongKey
+
+
+def form_expired(request, reason=""):
+    """Answer a form whose token fits no more; a page of the desk from before signing in again can be sent again."""
+    own = request.META.get("HTTP_ORIGIN") == f"{request.scheme}://{request.get_host()}"
+    if own and reason == "CSRF token from POST incorrect." and desk.has_page(request.path):
+        return desk.keep_typed(request)
+    return csrf.csrf_failure(request, reason=reason)
 
 
 def server_error(request):

@@ -65,6 +65,7 @@ TRIAL_CERTIFICATE_KEY = "613ba20db8890d7a0dc59edeb1229deba45d99a6b42924ca6186a31
 CERTIFICATE_KEYS = certificate_keys([TRIAL_CERTIFICATE_KEY] if TRIAL else [])
 DEBUG = env.bool("DEBUG", default=False)
 ALLOWED_HOSTS = env.list("ALLOWED_HOSTS", default=["localhost", "127.0.0.1", "[::1]"] if TRIAL else [])
+CSRF_FAILURE_VIEW = "config.errors.form_expired"
 CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 # Where customers reach the desk: the address in front of the links that are mailed to them.
 PUBLIC_URL = required("PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")

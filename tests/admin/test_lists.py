@@ -734,17 +734,27 @@ def test_a_colleague_is_found_in_any_capitals(superuser_client):
     assert [user.pk for user in found] == [pk]
 
 
-@pytest.mark.parametrize("field", ["number_plain", "name_plain"])
-def test_a_search_in_any_capitals_reads_an_index(db, field):
-    accounts = Account.objects.filter(starts_with(field, "mcdonald")).order_by()
-    if connection.vendor == "sqlite":
-        plan = accounts.explain()
-    else:  # it would read a small table whole
+@pytest.mark.parametrize("term", ["inv-7a", "INV-7A", "Inv-7a", "inv\u20117a", "inv-7"])
+def test_a_batch_is_found_in_any_capitals(agent_client, agent, term):
+    case = factories.open_case(agent, batches=[factories.make_batch(number="INV-7a")])
+    assert agent_client.get(SEARCH, {"q": term}).url == f"/desk/unlocks/batch/{case.batch.pk}/change/"
+    listed = agent_client.get("/desk/unlocks/batch/", {"q": term}).context["cl"].result_list
+    assert [batch.pk for batch in listed] == [case.batch.pk]
+    requests = agent_client.get("/desk/unlocks/unlockrequest/", {"q": term}).context["cl"].result_list
+    assert [found.pk for found in requests] == ([] if term == "inv-7" else [case.unlock_request.pk])
+
+
+@pytest.mark.parametrize(
+    ("model", "field"), [(Account, "number_plain"), (Account, "name_plain"), (Batch, "number_plain")]
+)
+def test_a_search_in_any_capitals_reads_an_index(db, model, field):
+    found = model.objects.filter(starts_with(field, "mcdonald")).order_by()
+    if connection.vendor == "postgresql":  # it would read a small table whole
         with connection.cursor() as cursor:
             cursor.execute("SET LOCAL enable_seqscan = off")
-        plan = accounts.explain()
-    assert f"unlocks_account_{field}" in plan
-    assert "SCAN unlocks_account" not in plan
+    plan = found.explain()
+    assert f"{model._meta.db_table}_{field}" in plan
+    assert f"SCAN {model._meta.db_table}" not in plan
 
 
 def test_several_hits_are_listed(agent_client):

@@ -1,9 +1,16 @@
-"""Where signing in leads."""
+"""Where signing in leads, and what becomes of a form that was sent while signed out."""
+
+import re
+from html import unescape
+from io import BytesIO
 
 import pytest
 from django.test import Client
 
 from tests import factories
+from tests.attacks import difference, snapshot
+from tests.factories import PIN
+from unlocks.models import LedgerEntry
 
 pytestmark = pytest.mark.django_db
 
@@ -40,3 +47,95 @@ def test_signing_in_leads_to_a_page(asked, leads_to):
     assert client.get(answer.url).status_code == 200
     # Somebody who is signed in already is sent on at once.
     assert client.get("/desk/login/", {"next": asked}).url == "/desk/"
+
+
+def sign_in(name="dana", group="Agent"):
+    factories.make_user(name, group=group, password=PASSWORD)
+    client = Client()
+    client.post("/desk/login/", {"username": name, "password": PASSWORD, "next": ""})
+    return client
+
+
+def hidden(answer):
+    """Return the hidden fields of the page's form, as a browser would send them."""
+    form = re.search(r"<main.*</main>", answer.content.decode(), re.DOTALL)[0]
+    pairs = re.findall(r'<input type="hidden" name="([^"]*)" value="([^"]*)">', form)
+    return {name: unescape(value) for name, value in pairs}
+
+
+@pytest.fixture
+def case(agent):
+    return factories.case_awaiting(agent)
+
+
+@pytest.fixture
+def note(case):
+    return {"verb": "note", "text": "Called Dana at 4 PM & left a message", "csrfmiddlewaretoken": "x"}
+
+
+def notes(case):
+    return list(LedgerEntry.objects.filter(kind="note").values_list("unlock_request", "user__username"))
+
+
+def test_what_is_typed_survives_signing_in_again(case, note):
+    client = sign_in()
+    address = f"/desk/unlocks/unlockrequest/{case.unlock_request.pk}/change/"
+    client.post("/desk/logout/")
+    before = snapshot()
+    answer = client.post(address, note)
+    assert answer.status_code == 403
+    assert "You were signed out, so nothing was saved." in answer.content.decode()
+    wrong = client.post("/desk/login/", hidden(answer) | {"username": "dana", "password": "wrong"})
+    answer = client.post("/desk/login/", hidden(wrong) | {"username": "dana", "password": PASSWORD})
+    assert answer.status_code == 200
+    assert "Called Dana at 4 PM &amp; left a message" in answer.content.decode()
+    again = hidden(answer)
+    assert difference(before, snapshot()) == []
+    assert {name: again[name] for name in ("verb", "text")} == {name: note[name] for name in ("verb", "text")}
+    assert client.post(address, again).status_code == 302
+    assert notes(case) == [(case.unlock_request.pk, "dana")]
+
+
+def test_what_is_typed_survives_signing_in_again_in_another_tab(case, note):
+    client = sign_in()
+    client.handler.enforce_csrf_checks = True
+    address = f"/desk/unlocks/unlockrequest/{case.unlock_request.pk}/change/"
+    client.get(address)
+    note["csrfmiddlewaretoken"] = "a" * 64
+    before = snapshot()
+    for origin in ({}, {"origin": "https://elsewhere.example"}):
+        assert "This form has expired" in client.post(address, note, headers=origin).content.decode()
+    own = {"origin": "http://testserver"}
+    answer = client.post(address, note, headers=own)
+    assert "Nothing was saved yet" in answer.content.decode()
+    assert difference(before, snapshot()) == []
+    assert client.post(address, hidden(answer), headers=own).status_code == 302
+    assert notes(case) == [(case.unlock_request.pk, "dana")]
+
+
+def test_what_somebody_else_typed_is_shown_to_nobody(case, note):
+    factories.make_user("kim", group="Agent", password=PASSWORD)
+    client = sign_in()
+    client.post("/desk/logout/")
+    answer = client.post(f"/desk/unlocks/unlockrequest/{case.unlock_request.pk}/change/", note)
+    signed_in = client.post("/desk/login/", hidden(answer) | {"username": "kim", "password": PASSWORD})
+    assert (signed_in.status_code, signed_in.url) == (302, case.unlock_request.get_absolute_url())
+
+
+@pytest.mark.parametrize("changed", ["", "made-up", "."])
+def test_what_is_typed_is_taken_from_our_own_page_alone(case, note, changed):
+    client = sign_in()
+    typed = {"next": "/desk/", "typed": changed, "username": "dana", "password": PASSWORD}
+    answer = client.post("/desk/login/", typed)
+    assert (answer.status_code, answer.url) == (302, "/desk/")
+
+
+def test_no_pin_and_no_password_is_kept(case):
+    client = sign_in()
+    client.post("/desk/logout/")
+    secrets = {"pin": PIN, "old_password": PASSWORD, "new_password1": PASSWORD, "new_password2": PASSWORD}
+    address = f"/desk/unlocks/unlockrequest/{case.unlock_request.pk}/change/"
+    typed = hidden(client.post(address, secrets | {"verb": "verify_pin", "text": "x", "file": BytesIO(b"a file")}))
+    answer = client.post("/desk/login/", typed | {"username": "dana", "password": PASSWORD})
+    assert hidden(answer).keys() - {"csrfmiddlewaretoken"} == {"verb", "text"}
+    assert "Files were not kept." in answer.content.decode()

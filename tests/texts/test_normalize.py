@@ -1,8 +1,80 @@
 """One way to read what is typed or pasted, whatever it was copied from."""
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from unlocks.texts import normalize
+
+INVISIBLE = (
+    "\u200b\u200c\u200d\u200e\u200f\u202a\u202c\u2060\u2066\u2069\ufeff\u00ad\u034f\u3164\u115f\0\x7f\ufe0f\U000e0041"
+)
+BLANKS = " \t\u00a0\u2009\u202f\u3000"
+DASHES = "-\u2010\u2011\u2012\u2013\u2014\u2212\ufe63\uff0d"
+QUOTES = {"'": "'\u2018\u2019\u2032\u00b4`", '"': '"\u201c\u201d\u201e\u2033\u00ab\u00bb'}
+DIGITS = [chr(zero) for zero in (0x30, 0x660, 0x6F0, 0x966, 0xFF10, 0x1D7CE)]
+
+
+def _spelled(character):
+    """Return a strategy for one character as some other program may write it."""
+    if character.isdecimal():
+        return st.sampled_from([chr(ord(zero) + int(character)) for zero in DIGITS])
+    if "!" <= character <= "~" and character.isalnum():
+        return st.sampled_from([character, chr(ord(character) + 0xFEE0)])  # full-width
+    return st.sampled_from({"-": DASHES, " ": BLANKS, **QUOTES}.get(character, character))
+
+
+@st.composite
+def pasted(draw, text, between=INVISIBLE):
+    """Write `text` in other digits, dashes, quotes and widths, with what can't be seen strewn in."""
+    unseen = st.text(st.sampled_from(between), max_size=2)
+    return draw(unseen) + "".join(draw(_spelled(character)) + draw(unseen) for character in text)
+
+
+numbers = st.from_regex(r"\A[A-Za-z0-9]([A-Za-z0-9._/-]{0,18}[A-Za-z0-9])?\Z")
+
+
+@given(data=st.data(), number=numbers, quote=st.sampled_from(["", '"', "'", "\u201c"]))
+def test_any_number_is_the_same_however_it_was_written(data, number, quote):
+    around = st.text(st.sampled_from(BLANKS + "\r\n"), max_size=2)
+    text = data.draw(around) + quote + data.draw(pasted(number)) + quote + data.draw(around)
+    assert normalize.number(text) == number
+
+
+@given(data=st.data(), pin=st.from_regex(r"\A[0-9]{6}\Z"))
+def test_any_pin_is_the_same_however_it_was_written(data, pin):
+    assert normalize.pin(data.draw(pasted(pin, INVISIBLE + BLANKS + DASHES + ".,_'\u201c"))) == pin
+
+
+@given(data=st.data(), address=st.from_regex(r"\A[a-z0-9.+_-]{1,12}@[a-z0-9-]{1,10}\.example\Z"))
+def test_any_address_is_the_same_however_it_was_written(data, address):
+    written = "".join(data.draw(st.sampled_from([letter, letter.upper()])) for letter in address)
+    assert normalize.email(data.draw(pasted(written, INVISIBLE + BLANKS))) == address
+
+
+@given(data=st.data(), name=st.from_regex(r"\A[A-Z][a-z]{1,8} ([A-Z]'|[A-Z][a-z]{1,8}-)[A-Z][a-z]{1,8}\Z"))
+def test_any_name_is_the_same_however_it_was_written(data, name):
+    written = data.draw(pasted(name))
+    assert normalize.plain(written) == name
+    assert normalize.person(written.swapcase()) == normalize.person(name)
+
+
+@given(st.text())
+def test_what_was_read_once_is_read_the_same_again(text):
+    for read in (normalize.plain, normalize.number, normalize.pin, normalize.email, normalize.person):
+        assert read(read(text)) == read(text)
+
+
+@given(st.text())
+def test_what_was_read_hides_nothing(text):
+    assert not normalize.hides(normalize.plain(text), joiners=False)
+
+
+@given(data=st.data(), name=numbers, unseen=st.sampled_from(INVISIBLE))
+def test_any_name_with_something_unseen_hides(data, name, unseen):
+    place = data.draw(st.integers(0, len(name)))
+    assert normalize.hides(name[:place] + unseen + name[place:])
+    assert not normalize.hides(name)
 
 
 @pytest.mark.parametrize(

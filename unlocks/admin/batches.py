@@ -90,7 +90,7 @@ def account_link(account):
 @admin.register(Batch, site=desk)
 class BatchAdmin(ReadOnly, DeskAdmin):
     list_display = (
-        "number",
+        "numbered",
         "name",
         "on_account",
         "status_tag",
@@ -99,10 +99,10 @@ class BatchAdmin(ReadOnly, DeskAdmin):
         "money_text",
         "verdict_text",
     )
-    list_display_links = ("number",)
+    list_display_links = ("numbered",)
     list_filter = (StatusFilter, "period_closed", BypassedSince)
-    sortable_by = ("number",)
-    search_fields = ("number",)
+    sortable_by = ("numbered",)
+    search_fields = ("number_plain",)
     search_help_text = "Batch number or the start of one, or a whole account number"
     actions = ("open_a_request",)
 
@@ -113,11 +113,12 @@ class BatchAdmin(ReadOnly, DeskAdmin):
         # In the order of the index that the search reads, which is not that of an account; otherwise the newest first.
         if not (term := request.GET.get("q", "").replace("\0", "").strip()):
             return ("-id",)
-        return (by_number().asc() if accounts_numbered(term).exists() else "number", "-id")
+        return (by_number().asc() if accounts_numbered(term).exists() else "number_plain", "-id")
 
     def matching(self, term):
-        return starts_with("number", term) | account_is(term)
+        return starts_with("number_plain", term) | account_is(term)
 
+    numbered = column("Number", "number", ordering="number_plain")
     on_account = column("Account", "account", account_link)
     bypassed = column("Bypassed on", "bypassed_on", lambda on: nowrap(day(on)))
     count_text = column("Items", "item_count", thousands)

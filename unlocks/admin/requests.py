@@ -106,7 +106,7 @@ class UnlockRequestAdmin(DeskAdmin):
         )
 
     def matching(self, term):
-        lines = RequestedBatch.objects.filter(batch__number__in=normalize.spellings(term))
+        lines = RequestedBatch.objects.filter(batch__number_plain__in=normalize.spellings(term))
         found = account_is(term) | Q(pk__in=keys(lines, "unlock_request"))
         if reference := re.fullmatch(r"(?:UR-?)?0*([0-9]{1,15})", term, re.IGNORECASE):
             found |= Q(pk=int(reference[1]))

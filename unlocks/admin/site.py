@@ -1,10 +1,11 @@
 """The desk itself: its navigation, its first page (the queue) and its search."""
 
 import re
-from functools import partial
+from functools import partial, update_wrapper
 from urllib.parse import urlsplit
 
 from django.contrib import admin
+from django.contrib.admin.forms import AdminAuthenticationForm
 from django.db.models import OuterRef, Subquery
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -14,6 +15,7 @@ from .. import operations
 from ..actors import Actor
 from ..models import Account, Batch, Consent, LedgerEntry, UnlockRequest
 from ..texts import normalize
+from . import typed
 from .lists import CappedPaginator, starts_with
 from .tags import how_consented, with_recorded_by_phone
 
@@ -22,6 +24,7 @@ Status = UnlockRequest.Status
 LISTED = 6  # rows of a section of the queue
 HITS = 20  # of a kind, in the search
 NO_PAGES = (
+    "login",
     "logout",
     "jsi18n",
     "autocomplete",
@@ -49,10 +52,55 @@ class Desk(admin.AdminSite):
         """Answer with a page of the desk: `context`, and what every page has."""
         return TemplateResponse(request, template, {**self.each_context(request), **context}, status=status)
 
+    def admin_view(self, view, cacheable=False):
+        """Have whoever sends a form after they were signed out sign in again, and keep what they typed."""
+        inner = super().admin_view(view, cacheable)
+
+        def desk_view(request, *args, **kwargs):
+            if request.method == "POST" and request.user.is_anonymous and self.has_page(request.path):
+                return self.keep_typed(request)
+            return inner(request, *args, **kwargs)
+
+        return update_wrapper(desk_view, inner)
+
+    def keep_typed(self, request):
+        """Answer a form that was sent while signed out, or from before signing in again: nothing of it was saved."""
+        if request.user.is_authenticated:
+            return self._send_again(request, typed.posted(request))
+        context = {
+            "form": AdminAuthenticationForm(request),
+            "app_path": reverse("admin:login"),
+            "next": request.get_full_path(),
+            "typed": typed.keep(request),
+        }
+        return self.page(request, "admin/login.html", status=403, **context)
+
     def login(self, request, extra_context=None):
-        """Sign in, and go on to the page that was asked for, or to the queue when there is no such page."""
-        response = super().login(request, extra_context)
-        return response if response.status_code != 302 or _is_page(response["Location"]) else redirect("admin:index")
+        """Sign in, and go on to the page that was asked for, or to the queue when there is no such page.
+
+        Whoever was signed out while they typed is asked whether to send it now.
+        """
+        text = request.POST.get("typed", "")
+        response = super().login(request, {"typed": text, **(extra_context or {})})
+        if response.status_code != 302:
+            return response
+        if kept := typed.kept(text, request.user):
+            response = self._send_again(request, kept)
+        elif not self.has_page(response["Location"]):
+            response = redirect("admin:index")
+        return typed.remember(response, request.user)
+
+    def has_page(self, address):
+        """Say whether an address leads to a page of the desk; no row is ever deleted, so those of rows stay good."""
+        try:
+            match = resolve(urlsplit(address).path)
+        except Resolver404:
+            return False
+        return match.namespace == self.name and match.url_name not in (None, *NO_PAGES)
+
+    def _send_again(self, request, kept):
+        back = kept.path if self.has_page(kept.path) else reverse("admin:index")
+        return self.page(request, "admin/send_again.html", title="You are signed in again", typed=kept, back=back)
 
     def password_change(self, request, extra_context=None):
         if request.method != "POST":
@@ -173,13 +221,17 @@ class Desk(admin.AdminSite):
         batches = Batch.objects.all() if self._shows(request, Batch) else Batch.objects.none()
         batches = with_recorded_by_phone(batches).select_related("account")
         accounts = Account.objects.all() if self._shows(request, Account) else Account.objects.none()
-        exact = {"Accounts": accounts.filter(number=term), "Batches": batches.filter(number=term)}
+        spellings = normalize.spellings(term)
+        exact = {
+            "Accounts": accounts.filter(number_plain__in=spellings),
+            "Batches": batches.filter(number_plain__in=spellings),
+        }
         begins = {
             "Accounts": accounts.filter(starts_with("number_plain", term) | starts_with("name_plain", term)),
-            "Batches": batches.filter(starts_with("number", term)),
+            "Batches": batches.filter(starts_with("number_plain", term)),
         }
         for wanted in (exact, begins):
-            hits = {name: list(rows.order_by("number")[:HITS]) for name, rows in wanted.items()}
+            hits = {name: list(rows.order_by("number_plain")[:HITS]) for name, rows in wanted.items()}
             if any(hits.values()):
                 return hits
         return {}
@@ -199,15 +251,6 @@ def role(user):
         return ""
     groups = ", ".join(group.name for group in user.groups.all())
     return ", ".join(filter(None, ["Superuser" if user.is_superuser else "", groups])) or "No role yet"
-
-
-def _is_page(address):
-    """Say whether an address leads to a page of the desk; no row is ever deleted, so those of rows stay good."""
-    try:
-        match = resolve(urlsplit(address).path)
-    except Resolver404:
-        return False
-    return match.namespace == "admin" and match.url_name not in (None, *NO_PAGES)
 
 
 def _section(title, show, tone, rows, empty):

@@ -130,7 +130,32 @@ class Migration(migrations.Migration):
             name="Batch",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("number", models.CharField(db_index=True, max_length=40)),
+                ("number", models.CharField(max_length=40)),
+                (
+                    "number_plain",
+                    models.GeneratedField(
+                        db_index=True,
+                        db_persist=True,
+                        expression=django.db.models.functions.text.Upper(
+                            django.db.models.functions.text.Replace(
+                                django.db.models.functions.text.Replace(
+                                    django.db.models.functions.text.Replace(
+                                        django.db.models.functions.text.Replace(
+                                            models.F("number"), models.Value("‘"), models.Value("'")
+                                        ),
+                                        models.Value("’"),
+                                        models.Value("'"),
+                                    ),
+                                    models.Value("–"),
+                                    models.Value("-"),
+                                ),
+                                models.Value("—"),
+                                models.Value("-"),
+                            )
+                        ),
+                        output_field=models.CharField(max_length=400),
+                    ),
+                ),
                 ("name", models.CharField(blank=True, max_length=200)),
                 (
                     "status",

@@ -2,23 +2,15 @@ from typing import Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import F, Q, Value
-from django.db.models.functions import Lower, Replace, Upper
+from django.db.models import F, Q
+from django.db.models.functions import Lower
 from django.utils import timezone
 
 from .. import pins
+from .searched import plain
 from .tracking import Tracked
 
 PIN_FIELDS = ("pin_hash", "pin_issued_at", "pin_failures", "pin_locked_until")
-
-
-def _plain(column: str) -> models.GeneratedField:
-    """Return a column as a search compares it: in capitals, quotes and dashes as on our keys; indexed."""
-    text: F | Replace = F(column)
-    for typed, ours in {"\u2018": "'", "\u2019": "'", "\u2013": "-", "\u2014": "-"}.items():
-        text = Replace(text, Value(typed), Value(ours))
-    field = models.CharField(max_length=400)
-    return models.GeneratedField(expression=Upper(text), output_field=field, db_persist=True, db_index=True)
 
 
 class Account(models.Model):
@@ -34,8 +26,8 @@ class Account(models.Model):
     name = models.CharField(max_length=200, db_index=True)
     accounting_software = models.CharField(max_length=20, choices=Software.choices, default=Software.QUICKBOOKS_ONLINE)
     active = models.BooleanField(default=True)
-    number_plain = _plain("number")
-    name_plain = _plain("name")
+    number_plain = plain("number")
+    name_plain = plain("name")
     pin_hash = models.CharField(max_length=200, blank=True, editable=False)
     pin_issued_at = models.DateTimeField(null=True, blank=True, editable=False)
     pin_failures = models.PositiveSmallIntegerField(default=0, editable=False)

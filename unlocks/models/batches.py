@@ -3,6 +3,7 @@ from django.db import models
 from django.db.models import Q
 
 from .accounts import Account
+from .searched import plain
 from .tracking import Tracked
 
 MONEY_ENDS = 10**12  # SQLite would keep a longer amount than the column has digits for, and fail to read it
@@ -23,7 +24,8 @@ class Batch(models.Model):
         UNLOCKED = "unlocked", "Unlocked"
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="batches", db_index=False)
-    number = models.CharField(max_length=40, db_index=True)
+    number = models.CharField(max_length=40)
+    number_plain = plain("number")
     name = models.CharField(max_length=200, blank=True)
     status = models.CharField(max_length=10, choices=Status.choices, default=Status.PENDING)
     total = models.DecimalField(max_digits=14, decimal_places=2, default=0)
@@ -41,7 +43,7 @@ class Batch(models.Model):
     )
     unlocked_until = models.DateTimeField(null=True, blank=True, editable=False)
 
-    history = Tracked(no_db_index=["account", "grant", "unlocked_by", "number"], excluded_fields=["fingerprint"])
+    history = Tracked(no_db_index=["account", "grant", "unlocked_by"], excluded_fields=["fingerprint", "number_plain"])
 
     class Meta:
         ordering = ["-id"]

@@ -68,7 +68,7 @@ def email(text: str) -> str:
 
 def person(text: str) -> str:
     """Return a person's name as it is compared: without regard to capitals, accents and spaces."""
-    letters = unicodedata.normalize("NFKD", plain(text).casefold())
+    letters = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", plain(text)).casefold())
     return "".join(letter for letter in letters if not unicodedata.combining(letter) and not letter.isspace())
 
 

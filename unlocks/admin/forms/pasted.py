@@ -2,9 +2,6 @@
 
 import re
 
-from django.db.models import F
-from django.db.models.functions import Upper
-
 from ...texts import normalize
 
 LONGEST = 40
@@ -24,19 +21,16 @@ class Pasted:
         lines = list(filter(None, map(_Line, re.split(r"[\r\n]+", text))))
         self._known = {}
         self._learn({reading for line in lines for reading in line.readings})
-        left = {reading for line in lines if self._unknown_in(line) for reading in line.readings}
-        if left:
-            self._learn(left, in_any_capitals=True)
         self.found = list(dict.fromkeys(number for line in lines for number in self._found_in(line)))
         self.unknown = list(dict.fromkeys(word for line in lines for word in self._unknown_in(line)))
         self.doubtful = {run: whole for line in lines for run, whole in self._doubtful_in(line)}
 
-    def _learn(self, readings, *, in_any_capitals=False):
-        """Note which readings are numbers of the account. In any capitals, that reads all the account has."""
-        asked = sorted({reading.upper() for reading in readings} if in_any_capitals else readings)
-        batches = self._batches.order_by().annotate(asked=Upper("number") if in_any_capitals else F("number"))
+    def _learn(self, readings):
+        """Note which readings are numbers of the account, in any capitals."""
+        asked = sorted({spelling for reading in readings for spelling in normalize.spellings(reading)})
         for start in range(0, len(asked), AT_ONCE):
-            for number in batches.filter(asked__in=asked[start : start + AT_ONCE]).values_list("number", flat=True):
+            batches = self._batches.order_by().filter(number_plain__in=asked[start : start + AT_ONCE])
+            for number in batches.values_list("number", flat=True):
                 self._known.setdefault(number.upper(), set()).add(number)
 
     def _number(self, reading):
