@@ -37,8 +37,11 @@ def certificate_keys(trial):
     if path:
         try:
             texts = Path(path).read_text().split()
-        except OSError as error:
-            raise ImproperlyConfigured(f"CERTIFICATE_KEYS_FILE can’t be read: {path}: {error.strerror}.") from error
+        except (OSError, UnicodeDecodeError) as error:
+            why = getattr(error, "strerror", None) or "it is no text file"
+            raise ImproperlyConfigured(f"CERTIFICATE_KEYS_FILE can’t be read: {path}: {why}.") from error
+        if not texts:
+            raise ImproperlyConfigured(f"CERTIFICATE_KEYS_FILE holds no key: {path}.")
     return [certificate_key(number, text) for number, text in enumerate(texts, start=1)]
 
 

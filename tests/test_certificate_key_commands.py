@@ -34,10 +34,22 @@ def test_the_newest_key_is_recorded_once(settings, capsys):
     call_command("record_certificate_key")
     assert capsys.readouterr().out == (
         "Certificate key 139e3940e64b5491 is recorded. It signs certificates from now on.\n"
-        "Certificate key 139e3940e64b5491 was recorded before. Nothing was changed.\n"
+        "Certificate key 139e3940e64b5491 was recorded before. Nothing was changed. It signs certificates.\n"
     )
     assert [key.key for key in signing_keys.recorded()] == [public(bytes(32))]
     assert [entry.actor for entry in LedgerEntry.objects.all()] == ["Unlock Desk"]
+
+
+def test_an_older_key_does_not_sign_again(settings, capsys):
+    older, newer = bytes(32), bytes(range(32))
+    for keys in ([older], [newer, older], [older, newer]):
+        settings.CERTIFICATE_KEYS = keys
+        call_command("record_certificate_key")
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        f"Certificate key {key_id(public(older))} was recorded before. Nothing was changed. "
+        f"Key {key_id(public(newer))}, recorded later, signs certificates."
+    )
+    assert [key.key for key in signing_keys.recorded()] == [public(newer), public(older)]
 
 
 @pytest.mark.parametrize(

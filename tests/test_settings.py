@@ -76,6 +76,12 @@ def test_a_certificate_key_that_is_none_is_named_and_not_shown(tmp_path):
     )
     said = started_with_keys(CERTIFICATE_KEYS_FILE=str(tmp_path / "none"))
     assert said.endswith(f"CERTIFICATE_KEYS_FILE can’t be read: {tmp_path / 'none'}: No such file or directory.")
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x80")
+    said = started_with_keys(CERTIFICATE_KEYS_FILE=str(tmp_path / "binary"))
+    assert said.endswith(f"CERTIFICATE_KEYS_FILE can’t be read: {tmp_path / 'binary'}: it is no text file.")
+    (tmp_path / "empty").write_text("\n")
+    said = started_with_keys(CERTIFICATE_KEYS_FILE=str(tmp_path / "empty"), CERTIFICATE_KEYS="00" * 32)
+    assert said.endswith(f"CERTIFICATE_KEYS_FILE holds no key: {tmp_path / 'empty'}.")
 
 
 def test_starts_as_a_trial_without_any():

@@ -424,7 +424,7 @@ def test_another_person_is_offered_to_unlock_and_told_what_it_stands_on(second_a
     page = second_agent_client.get(page_of(recorded_by_phone))
     assert page.context["next"].text.startswith(
         f"agent recorded by phone that {recorded_by_phone.admin.name} said yes to terms version 1, "
-        "for exactly these batches as they are now. Anyone but agent may unlock until "
+        "for exactly these batches as they are now. Someone other than agent has to unlock, until "
     )
 
 

@@ -377,11 +377,18 @@ def another_address(contact):
     contact.email = "successor@customer.example"
 
 
+def not_confirmed(contact):
+    contact.entered_by = factories.make_user("typist", group="Manager")
+
+
 NO_ADMIN = "That person is no longer an Admin of the account"
 ANOTHER_ADDRESS = "A different address is now on file for that Admin"
+NOT_CONFIRMED = "That address has to be confirmed again"
 
 
-@pytest.mark.parametrize(("change", "told"), [(no_admin, NO_ADMIN), (another_address, ANOTHER_ADDRESS)])
+@pytest.mark.parametrize(
+    ("change", "told"), [(no_admin, NO_ADMIN), (another_address, ANOTHER_ADDRESS), (not_confirmed, NOT_CONFIRMED)]
+)
 @pytest.mark.parametrize("again", [False, True])
 @pytest.mark.parametrize("place", BOTH)
 def test_a_former_admin_can_only_read(client, agent, second_agent, place, again, change, told):

@@ -169,7 +169,7 @@ def _when_consented(case):
     if case.recorded_by_phone:
         text = (
             f"{how_agreed(consent)} to terms version {consent.terms.version}, for exactly these batches as they are "
-            f"now. Anyone but {consent.recorded_by} may unlock until {moment(consent.valid_until)}."
+            f"now. Someone other than {consent.recorded_by} has to unlock, until {moment(consent.valid_until)}."
         )
     else:
         text = (

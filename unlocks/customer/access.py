@@ -75,7 +75,7 @@ def outdated_address(request, consent):
         token_hash = hashed(get_cookie(request, RECEIPT_COOKIE))
         if token_hash != consent.receipt_hash:
             sent_to = ResentReceipt.objects.get(token_hash=token_hash).email
-    return "" if consent.contact.is_admin and consent.contact.email == sent_to else sent_to
+    return "" if consent.contact.is_confirmed_admin and consent.contact.email == sent_to else sent_to
 
 
 def cookie_scope(request):

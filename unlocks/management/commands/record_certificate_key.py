@@ -5,7 +5,7 @@ from ... import operations
 from ...actors import Actor
 from ...certificates import keys
 from ...certificates.verify_certificate import key_id
-from ...ledger import chain
+from ...ledger import chain, signing_keys
 
 
 class Command(BaseCommand):
@@ -28,5 +28,6 @@ class Command(BaseCommand):
         if recorded:
             self.stdout.write(f"Certificate key {recorded} is recorded. It signs certificates from now on.")
         else:
-            known = key_id(keys.configured()[0])
-            self.stdout.write(f"Certificate key {known} was recorded before. Nothing was changed.")
+            known, signs = key_id(keys.configured()[0]), signing_keys.newest().id
+            then = "It signs certificates." if known == signs else f"Key {signs}, recorded later, signs certificates."
+            self.stdout.write(f"Certificate key {known} was recorded before. Nothing was changed. {then}")
