@@ -1,7 +1,9 @@
 """The words of the house, held: what US Support staff and customers read says things the American way, and one way."""
 
 import ast
+import io
 import re
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -40,6 +42,7 @@ BANNED_ON_SCREENS = BANNED | {r"\bverdicts?\b": "Can it be unlocked?"}
 # The vendor's own words, a format's name and the trial's folder.
 VERBATIM = {
     "unlocks/management/commands/load_sample.py": {"mail"},
+    "unlocks/texts/first_terms.py": {"12 May 2023"},
 }
 SCREENS = sorted([*(ROOT / "templates").rglob("*.html"), *(ROOT / "templates").rglob("*.txt")])
 CODE = sorted(path for path in (ROOT / "unlocks").rglob("*.py") if "migrations" not in path.parts)
@@ -47,12 +50,14 @@ DOCS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 
 
 def strings(source):
-    """Return the strings of a module, its docstrings apart."""
-    tree = ast.parse(source)
-    owners = (ast.Module, ast.ClassDef, ast.FunctionDef)
-    docs = {id(node.body[0].value) for node in ast.walk(tree) if isinstance(node, owners) and ast.get_docstring(node)}
-    texts = (node for node in ast.walk(tree) if isinstance(node, ast.Constant) and isinstance(node.value, str))
-    return [node.value for node in texts if id(node) not in docs]
+    """Return the strings of a module, its docstrings included."""
+    texts = (node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Constant))
+    return [node.value for node in texts if isinstance(node.value, str)]
+
+
+def comments(source):
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return [token.string for token in tokens if token.type == tokenize.COMMENT]
 
 
 def words(template):
@@ -78,8 +83,9 @@ def test_screens_and_emails(path):
 
 
 @pytest.mark.parametrize("path", CODE, ids=name_of)
-def test_messages_and_labels(path):
-    assert banned(strings(path.read_text()), VERBATIM.get(name_of(path), frozenset())) == []
+def test_messages_labels_docstrings_and_comments(path):
+    source = path.read_text()
+    assert banned([*strings(source), *comments(source)], VERBATIM.get(name_of(path), frozenset())) == []
 
 
 @pytest.mark.parametrize("path", DOCS, ids=name_of)

@@ -55,7 +55,7 @@ class Actor:
 
     @classmethod
     def customer(cls, contact: Contact, request: HttpRequest | None = None, *, through: str = "Link") -> Self:
-        """Whoever acts by what was mailed to a contact (`through`: Link or Receipt): that it is they is not known."""
+        """Whoever acts by what was emailed to a contact (`through`: Link or Receipt): that it is they is not known."""
         return cls(name=f"{through} for {contact.name}"[:200], **_from_where(request))
 
     @classmethod

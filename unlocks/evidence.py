@@ -193,7 +193,7 @@ def _is_mail(content):
     return "from" in names and not names.isdisjoint({"date", "received"})
 
 
-# In this order: a mail or a picture may hold a PDF.
+# In this order: an email or a picture may hold a PDF.
 _LOOKS_LIKE = {
     "image/png": _is_png,
     "image/jpeg": _is_jpeg,

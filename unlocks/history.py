@@ -17,7 +17,7 @@ M = TypeVar("M", bound=Model)
 
 
 class ConcurrentChange(Exception):
-    """Somebody else changed the rows meanwhile; nothing was written. Trying again is safe."""
+    """Someone else changed the rows meanwhile; nothing was written. Trying again is safe."""
 
 
 def save(instance: M, *, by: Actor, why: str = "") -> M:

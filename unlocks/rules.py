@@ -182,7 +182,7 @@ BY_ANOTHER_PERSON = (Refusal.OWN_RECORDING, Refusal.OWN_CUSTOMER, Refusal.OWN_CU
 _INACTIVE = Exists(Account.objects.filter(pk=OuterRef("account"), active=False))
 _WITHDRAWN = Exists(ConsentWithdrawal.objects.filter(consent=OuterRef("line__consented__consent")))
 
-# Kinds of ledger entries that say that somebody typed a PIN, also while it was locked and not looked at.
+# Kinds of ledger entries that say that someone typed a PIN, also while it was locked and not looked at.
 PIN_TRIES = ("pin_verified", "pin_wrong", "pin_locked")
 
 

@@ -1,4 +1,4 @@
-"""What was typed into a form by somebody who had been signed out meanwhile: kept over signing in, to be sent again."""
+"""What was typed into a form by someone who had been signed out meanwhile: kept over signing in, to be sent again."""
 
 import re
 from typing import NamedTuple

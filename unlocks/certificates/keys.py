@@ -36,7 +36,7 @@ def sign(facts):
 
 
 def code(number, issued_at):
-    """Return what proves on the check page that somebody holds certificate `number`: "7K4Q-9M2X-TB6R" (60 bits).
+    """Return what proves on the check page that someone holds certificate `number`: "7K4Q-9M2X-TB6R" (60 bits).
 
     `issued_at` is the text that stands in the facts.
     """

@@ -779,7 +779,7 @@ def _by(who):
 
 
 def _short(words):
-    """Write what somebody typed on one line, no longer than the summary bears; the whole stands further down."""
+    """Write what someone typed on one line, no longer than the summary bears; the whole stands further down."""
     words = " ".join(words.split()).removesuffix(".")
     return words if len(words) <= 200 else f"{words[:199]}…"
 

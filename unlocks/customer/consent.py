@@ -183,7 +183,7 @@ def _context(link, text):
 
 
 def form_context(link, batches, text):
-    """Return the context of a page of the form for a link and batches that need not be in the database."""
+    """Return the context of a page of the form for a link and batches that may not be in the database yet."""
     total, items = sum(batch.total for batch in batches), sum(batch.item_count for batch in batches)
     return {
         "link": link,

@@ -51,7 +51,7 @@ def read(text: str) -> list[Anchor]:
     """Return the anchors in a text: a file of them, an email, or a certificate. Raises NotAnchors."""
     if pieces := _anchors_of_certificate(text):
         return [_anchor(piece) for piece in pieces]
-    # Blanks mean nothing in an anchor, and mail programs put some in.
+    # Blanks mean nothing in an anchor, and email programs put some in.
     packed = "".join(text.replace("\ufeff", "").split())
     found = [_anchor(_object(piece)) for piece in re.findall(r"\{[^{}]*\}", packed)]
     if re.search(r"[{}]", re.sub(r"\{[^{}]*\}", "", packed)):

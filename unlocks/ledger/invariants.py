@@ -36,7 +36,7 @@ Unlocked, Line = Batch.Status.UNLOCKED, RequestedBatch.Outcome
 def offenders() -> Iterator[tuple[str, QuerySet]]:
     """Yield (what is wrong, queryset of the rows that offend), in a fixed order."""
     for wrong, asked in _once():
-        yield wrong, asked.all()  # never the rows that somebody else read
+        yield wrong, asked.all()  # never the rows that someone else read
 
 
 @cache

@@ -8,7 +8,7 @@ from .requests import RequestedBatch
 
 
 class Selection(models.Model):
-    """The batches that somebody picked for a bulk action, frozen: the preview and the act judge the same set.
+    """The batches that someone picked for a bulk action, frozen: the preview and the act judge the same set.
 
     Working data of one person, not evidence.
     """

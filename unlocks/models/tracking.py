@@ -24,7 +24,7 @@ class Recorded(models.Model):
 
 
 class _HistoryManager(HistoryManager):
-    """simple-history's manager, put together once: as it is, each `.history` builds the class anew (0.3 ms)."""
+    """simple-history's manager, put together once: as it is, each `.history` builds the class again (0.3 ms)."""
 
     @classmethod
     @cache

@@ -12,7 +12,7 @@ from .verbs import Refused, staff_verb
 
 @staff_verb("unlocks.record_phone_consent")
 def attach_evidence(consent: Consent, *, what: str, file_name: str, content: bytes, by: Actor) -> ConsentEvidence:
-    """Keep a signed paper or a mail (its bytes) with a consent that staff took down; a closed case takes it too.
+    """Keep a signed paper or an email (its bytes) with a consent recorded by phone, in a closed case as well.
 
     The file is kept before the row is written, so that no row ever names a file that isn't there.
     Raises Refused: NOT_BY_PHONE, UNFIT_FILE, SAME_FILE, DAMAGED_FILE, NOT_STORED.

@@ -112,7 +112,7 @@ def _record_right(account: Account, unlock_request: UnlockRequest, by: Actor) ->
 
 @staff_verb("unlocks.issue_pin")
 def issue_pin(account: Account, *, by: Actor) -> None:
-    """Have a new PIN drawn and mailed to the account's confirmed Admins; nobody of staff sees it. Ends a lock-out.
+    """Draw a new PIN and email it to the account's confirmed Admins, unseen by staff. Ends being locked out.
 
     Raises Refused: OWN_CONTACT, NO_ADMIN, NOT_CONFIRMED.
     """

@@ -28,7 +28,7 @@ def draft_terms(*, by: Actor) -> ConsentTerms:
             with transaction.atomic():
                 return _started_from(newest, by)
         except IntegrityError:
-            # Somebody else was faster: a version's number is had once.
+            # Someone else was faster: a version's number is had once.
             newest = ConsentTerms.objects.select_related("drafted_by").get(version=newest.version + 1)
     raise Refused.because(Refusal.DRAFT_THERE, version=newest.version, name=_drafter(newest))
 
@@ -77,7 +77,7 @@ def obstacle_to_publishing(terms: ConsentTerms, user: User) -> str:
 
 
 def terms_seen(terms: ConsentTerms) -> str:
-    """Return what proves which title and text somebody had before them: the SHA-256 (hex) of both."""
+    """Return what proves which title and text someone had before them: the SHA-256 (hex) of both."""
     return sha256(f"{terms.title}\n{terms.text}")
 
 

@@ -1,4 +1,4 @@
-"""The tokens in the links that are mailed: drawn here, and kept as a hash."""
+"""The tokens in the links that are emailed: drawn here, and kept as a hash."""
 
 import secrets
 

@@ -1,4 +1,4 @@
-"""Taking a consent back. What is unlocked under it is locked again in the same act."""
+"""Withdrawing a consent. What is unlocked under it is relocked in the same act."""
 
 from django.db import transaction
 
@@ -35,7 +35,7 @@ def withdraw_own_consent(consent: Consent, *, why: str, by: Actor) -> None:
 
 @transaction.atomic
 def _withdraw(consent: Consent, *, why: str, said: str, by: Actor) -> None:
-    """Take back all that stands of the case's consents: whoever takes one back wants nothing unlocked under another."""
+    """Withdraw all active consents of the case: whoever withdraws one wants nothing unlocked under another."""
     unlock_request = locked(consent.unlock_request)
     if consent.decision != Consent.Decision.AGREED:
         raise Refused.because(Refusal.CONSENT_OVER, names="the customer declined")

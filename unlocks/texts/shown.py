@@ -39,7 +39,7 @@ def text_to_read_out(unlock_request, terms=None):
 
 
 def shown_lines(unlock_request, terms, batches):
-    """Return what `shown_text` does for a request, terms and batches that need not be in the database.
+    """Return what `shown_text` does for a request, terms and batches that may not be in the database yet.
 
     Each batch has its fingerprint in `content`.
     """

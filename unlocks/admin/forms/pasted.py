@@ -1,4 +1,4 @@
-"""Reading the batch numbers that somebody pasted: which batches of the account they name, and which may name others."""
+"""Reading the batch numbers that someone pasted: which batches of the account they name, and which may name others."""
 
 import re
 

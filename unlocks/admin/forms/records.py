@@ -39,7 +39,7 @@ RECORD_FIELDS = {models.CharField: {"form_class": RecordLine}, models.EmailField
 
 
 class RecordForm(forms.ModelForm):
-    """Writes what was touched on its page, and nothing over what somebody else changed there meanwhile.
+    """Writes what was touched on its page, and nothing over what someone else changed there meanwhile.
 
     The page sends back each value as it was shown: what differs from that was touched.
     """

@@ -1,6 +1,6 @@
 """The guards of SQLite: a trigger a guard, judged row by row before it is written.
 
-A trigger of somebody else that says RAISE(IGNORE) would end what comes after it, so that none judges after the fact.
+A trigger of someone else that says RAISE(IGNORE) would end what comes after it, so that none judges after the fact.
 """
 
 from itertools import chain
