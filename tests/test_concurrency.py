@@ -136,6 +136,50 @@ def test_an_address_is_confirmed_while_it_is_changed(agent, manager):
     holds()
 
 
+@pytest.fixture
+def other_manager(db):
+    return make_user("other-manager", group="Manager")
+
+
+def save_page(user, record, **typed):
+    """Return a call that saves what `user` typed on a record's page, which was opened before."""
+    client = Client()
+    client.force_login(user)
+    page = f"/desk/unlocks/{record._meta.model_name}/{record.pk}/change/"
+    form = client.get(page).context["adminform"].form
+    shown = {name: form[name].value() for name in form.fields}
+    data = {name: "on" if value is True else value for name, value in shown.items() if value is not False}
+    data |= {f"initial-{name}": value for name, value in shown.items()}
+    return lambda: client.post(page, data | typed)
+
+
+def test_two_save_one_record_at_once(manager, other_manager):
+    account = make_account()
+    contact = account.contacts.get()
+    came = at_once(
+        save_page(manager, contact, name="Ann", phone="1"),
+        save_page(other_manager, contact, name="Bo"),
+    )
+    assert sorted(answer.status_code for answer in came) == [200, 302], came
+    (refused,) = [answer for answer in came if answer.status_code == 200]
+    contact.refresh_from_db()
+    assert (contact.name, contact.phone) in [("Ann", "1"), ("Bo", "")]
+    who = "manager" if contact.name == "Ann" else "other-manager"
+    assert f"{who} changed this to “{contact.name}” meanwhile." in refused.content.decode()
+    assert LedgerEntry.objects.filter(kind="contact_changed").count() == 1
+    holds()
+
+
+def test_two_save_different_fields_of_one_record_at_once(manager, other_manager):
+    contact = make_account().contacts.get()
+    came = at_once(save_page(manager, contact, name="Ann"), save_page(other_manager, contact, phone="1"))
+    assert [answer.status_code for answer in came] == [302, 302], came
+    contact.refresh_from_db()
+    assert (contact.name, contact.phone) == ("Ann", "1")
+    assert LedgerEntry.objects.filter(kind="contact_changed").count() == 2
+    holds()
+
+
 def test_a_link_is_sent_while_the_address_is_changed(agent, manager):
     case = case_awaiting(agent)
     case.admin.email = "other@customer.example"

@@ -196,6 +196,15 @@ def test_the_address_that_counted_before_is_told(manager, mailed):
     assert mailed(lambda: changed(second, manager, email="new@customer.example")).keys() == {first.email, old}
 
 
+def test_the_address_that_counted_before_is_told_also_after_a_while_as_no_admin(manager, mailed):
+    account = make_account()
+    only = account.contacts.get()
+    old = only.email
+    changed(only, manager, is_admin=False)
+    assert mailed(lambda: changed(only, manager, email="new@customer.example")) == {}
+    assert mailed(lambda: changed(only, manager, is_admin=True)).keys() == {old}
+
+
 def test_an_address_that_never_counted_is_not(manager, agent, mailed):
     account = make_account()
     first, typo = account.contacts.get(), enter_contact(account=account, by=manager)

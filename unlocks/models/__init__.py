@@ -1,4 +1,4 @@
-from .accounts import Account, Contact
+from .accounts import CONFIRMED, Account, Contact
 from .acts import Act, Selection, Verdict
 from .batches import Batch, BatchItem
 from .certificates import Certificate, CheckAttempts
@@ -16,6 +16,7 @@ from .ledger import LedgerEntry
 from .requests import RequestedBatch, UnlockRequest
 
 __all__ = [
+    "CONFIRMED",
     "Account",
     "Act",
     "Batch",

@@ -55,10 +55,13 @@ class Account(models.Model):
         return ""
 
 
+CONFIRMED = Q(entered_by=None) | Q(confirmed_by__isnull=False)
+
+
 class ContactQuerySet(models.QuerySet["Contact"]):
     def confirmed_admins(self) -> Self:
         """Leave the Admins that links and PINs go to, who can ask for an unlock and consent to it."""
-        return self.filter(Q(entered_by=None) | Q(confirmed_by__isnull=False), is_admin=True)
+        return self.filter(CONFIRMED, is_admin=True)
 
 
 class Contact(models.Model):

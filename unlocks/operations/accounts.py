@@ -9,7 +9,7 @@ from django.db import transaction
 from .. import history
 from ..actors import Actor
 from ..ledger import chain, events
-from ..models import Account, ConsentLink, Contact, LedgerEntry, UnlockRequest
+from ..models import CONFIRMED, Account, ConsentLink, Contact, LedgerEntry, UnlockRequest
 from ..rules import Refusal, entered_by, to_be_confirmed
 from . import emails
 from .verbs import Refused, obstacle, staff_verb
@@ -62,15 +62,17 @@ def _enter(contact: Contact, before: Contact | None, changed: dict[str, Any], by
     contact.confirmed_by = contact.confirmed_at = None
     contact.confirmed_how = ""
     if contact.is_admin:
-        _tell_admins(contact, before, by)
+        _tell_admins(contact, by)
 
 
-def _tell_admins(contact: Contact, before: Contact | None, by: Actor) -> None:
-    """Email the account's other confirmed Admins, and the address that counted before, who entered which address."""
+def _tell_admins(contact: Contact, by: Actor) -> None:
+    """Email the account's other confirmed Admins, and the address that counted last, who entered which address."""
     others = contact.account.contacts.confirmed_admins().exclude(pk=contact.pk)
     told = {admin.email: admin.name for admin in others}
-    if before and before.is_confirmed_admin and before.email != contact.email:
-        told[before.email] = before.name
+    # Also when they were no Admin for a while.
+    last = Contact.history.filter(CONFIRMED, id=contact.pk, is_admin=True).order_by("-history_id").first()
+    if last and last.email != contact.email:
+        told[last.email] = last.name
     for email, name in told.items():
         emails.send(
             "admin_entered", email, about=contact.account, account=contact.account, contact=contact, name=name, by=by
