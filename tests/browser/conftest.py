@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,40 @@ def new_context(new_context, troubles):
         return context
 
     yield watched
+    _hear_all_out(contexts, troubles)
+
+
+@pytest.fixture
+def remembering_context(browser_type, browser_type_launch_args, tmp_path, desk, troubles):
+    """Start a browser whose password manager has saved a login for the desk: the name Owner, the password 1111."""
+
+    def started():
+        # A browser that says it is automated neither saves nor fills in.
+        options = browser_type_launch_args | {"ignore_default_args": ["--enable-automation"]}
+        return browser_type.launch_persistent_context(tmp_path, **options)
+
+    # The first start makes the tables.
+    started().close()
+    login = {
+        "origin_url": f"{desk}/",
+        "signon_realm": f"{desk}/",
+        "username_value": "Owner",
+        # As Chromium encrypts 1111 where no keyring is in use: by a fixed key.
+        "password_value": bytes.fromhex("763130b585c751232c399d90db87d8a24825ba"),
+        "date_created": 0,
+        "blacklisted_by_user": 0,
+        "scheme": 0,
+    }
+    with closing(sqlite3.connect(tmp_path / "Default" / "Login Data")) as logins, logins:
+        columns, values = ", ".join(login), ", ".join(f":{column}" for column in login)
+        logins.execute(f"INSERT INTO logins ({columns}) VALUES ({values})", login)
+    with started() as context:
+        _watch(context, troubles)
+        yield context
+        _hear_all_out([context], troubles)
+
+
+def _hear_all_out(contexts, troubles):
     for context in contexts:
         for page in context.pages:
             _hear_out(page)

@@ -1,6 +1,7 @@
 """The customer's pages in a real browser: on each screen, light and dark, with the keyboard, without scripts."""
 
 import pytest
+from playwright.sync_api import expect
 
 from tests import factories
 from tests.browser.conftest import account_of, press
@@ -177,6 +178,27 @@ def test_what_has_to_be_mended_has_the_focus_and_leads_to_its_field(make_case, n
         "Enter the account PIN.",
     ]
     assert page.get_by_label("Account PIN").get_attribute("aria-invalid") == "true"
+
+
+def filled_in(page):
+    """Return what the browser has filled in by itself."""
+    return dict(page.locator(":autofill").evaluate_all("fields => fields.map(({name, value}) => [name, value])"))
+
+
+def test_a_saved_pin_is_not_filled_in(make_case, remembering_context):
+    def say_off(route):
+        response = route.fetch()
+        route.fulfill(response=response, body=response.text().replace("one-time-code", "off"))
+
+    page = remembering_context.new_page()
+    open_form(page, make_case())
+    # The same form is filled in if its PIN field says `off`. By then the browser is done with the first one.
+    other = remembering_context.new_page()
+    other.route(page.url, say_off)
+    other.goto(page.url)
+    expect(other.locator(":autofill")).to_have_count(2)
+    assert filled_in(other) == {"role": "Owner", "pin": "1111"}
+    assert filled_in(page) == {}
 
 
 def test_consent_without_scripts(make_case, new_context):
