@@ -194,8 +194,12 @@ class Case:
 
     @cached_property
     def failures(self):
-        """The emails of the case, or with a PIN of its account, that failed and still matter."""
-        return emails.failures(self.unlock_request.account, self.unlock_request)
+        """The emails of the case, or with a PIN of its account, that failed and still matter.
+
+        Of the one with the consent link the next step tells.
+        """
+        failed = emails.failures(self.unlock_request.account, self.unlock_request)
+        return [email for email in failed if email.what != "consent_link"]
 
     @property
     def link_state(self):
