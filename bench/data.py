@@ -15,7 +15,7 @@ from django.db import connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from unlocks import history
+from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.database import fingerprint, guards
 from unlocks.ledger import chain, events, invariants
@@ -103,6 +103,7 @@ def agent():
     user, made = get_user_model().objects.get_or_create(username="bench", is_staff=True)
     if made:
         user.groups.add(Group.objects.get(name="Agent"))
+        operations.record_staff(user, by=Actor.desk())
     return Actor.staff(user)
 
 

@@ -91,6 +91,7 @@ CHECK_WINDOW = timedelta(minutes=10)
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
 
 INSTALLED_APPS = [
+    "unlocks",  # before auth: its createsuperuser and changepassword are the ones that run
     "django.contrib.admin",
     "django.contrib.auth",
     "django.contrib.contenttypes",
@@ -102,7 +103,6 @@ INSTALLED_APPS = [
     "crispy_forms",
     "crispy_bootstrap5",
     "csp",
-    "unlocks",
 ]
 MIDDLEWARE = [
     "config.bodies.read_to_the_end",

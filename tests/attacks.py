@@ -100,19 +100,18 @@ class Scene:
 
 def make_scene():
     made = factories.make_user
-    scene = Scene(
-        agent=made("agent", group="Agent"),
-        second=made("second-agent", group="Agent"),
-        manager=made("manager", group="Manager"),
-        auditor=made("auditor", group="Auditor"),
-        superuser=made("superuser", is_superuser=True),
-        idle=made("idle"),
-    )
-    agent, by = scene.agent, factories.acting(scene.agent)
-    cases = scene.cases
     # First what was long ago: the ledger's time does not go backwards. An account of its own: whoever was shown an
     # active link of the other one may not type its PIN.
     with time_machine.travel(timezone.now() - timedelta(minutes=31)):
+        scene = Scene(
+            agent=made("agent", group="Agent"),
+            second=made("second-agent", group="Agent"),
+            manager=made("manager", group="Manager"),
+            auditor=made("auditor", group="Auditor"),
+            superuser=made("superuser", is_superuser=True),
+            idle=made("idle"),
+        )
+        agent, by, cases = scene.agent, factories.acting(scene.agent), scene.cases
         phone = factories.make_account()
         cases["phoned_long_ago"] = factories.case_awaiting(agent, account=phone)
         operations.revoke_consent_link(cases["phoned_long_ago"].unlock_request, by=by)

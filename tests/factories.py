@@ -81,10 +81,11 @@ def imported(*records, by=None):
 
 
 def make_user(username, *, group=None, password=None, **fields):
-    """Make a member of staff, who signs in with `force_login` unless a password is given."""
+    """Make a member of staff, told in the ledger, who signs in with `force_login` unless a password is given."""
     user = get_user_model().objects.create_user(username, password=password, is_staff=True, **fields)
     if group:
         user.groups.add(Group.objects.get(name=group))
+    operations.record_staff(user, by=Actor.desk())
     return user
 
 

@@ -43,6 +43,7 @@ NOT_TRACKED = {
     ("certificates/pdf.py", "super().save"),  # of a canvas
     ("operations/certificate.py", "certificate.save"),
     ("operations/consent.py", "link.save"),
+    ("operations/staff.py", "user.save"),
 }
 
 

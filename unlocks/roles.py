@@ -1,7 +1,8 @@
 """Who may do what: three groups, made the same after every migrate."""
 
 from django.contrib.auth import get_user_model
-from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.models import Group, Permission, User
+from django.db.models import Exists, OuterRef, Q
 
 AGENT = {
     "open_request",
@@ -49,9 +50,21 @@ def staff_who_may(permission):
     return able.filter(is_staff=True).order_by("username")
 
 
+def who_may_do_anything():
+    """Return the users, active or not, whom the desk gives any right: superusers, and staff with one or in a group."""
+    own, groups = (
+        Exists(held.objects.filter(user=OuterRef("pk")))
+        for held in (User.user_permissions.through, User.groups.through)
+    )
+    return User.objects.filter(Q(is_superuser=True) | Q(is_staff=True) & (Q(own) | Q(groups))).order_by("pk")
+
+
 def after_migrate(sender, using, **kwargs):
-    """Make the groups hold exactly these permissions. Runs after each app, so the last one sees them all."""
-    if sender.label != "unlocks":
+    """Make the groups hold exactly these permissions.
+
+    Runs once they are there: `auth` makes them after each app's turn, and its own turn comes after this app's.
+    """
+    if sender.label != "auth":
         return
     ours = Permission.objects.using(using).filter(content_type__app_label="unlocks").select_related("content_type")
     for name, holds in GROUPS.items():

@@ -55,6 +55,11 @@ UNLOCKED_BY_NOBODY = (
     "Batch {half_number} (id {half_batch}) is unlocked by no act that the ledger tells of. 2 more like it."
 )
 USERNAME = "User {agent}: its username differs from what ledger entry {agent_first} tells."
+UNTOLD_STAFF = (
+    "User {0} (id {{{1}}}): no ledger entry tells of is_active, is_staff, is_superuser, groups, permissions, which say "
+    "what this user may do. If you know who made it so, record it with “manage.py record_staff {0}”."
+)
+NO_STAFF_TOLD = UNTOLD_STAFF.format("agent", "agent") + " 4 more like it."
 OUTCOME = (
     "Requested batch {relocked_number} in UR-{relocked:06} (id {relocked_line}): its outcome is not what the newest "
     "act made of it."
@@ -100,10 +105,10 @@ class Scene:
 
 def make_scene():
     """Make cases of each kind, seal them, and let the work go on: one case unlocked after that, and one opened."""
-    agent = factories.make_user("agent", group="Agent")
-    by, cases, heads = factories.acting(agent), {}, []
     with time_machine.travel(timezone.now() - timedelta(hours=1)):
+        agent = factories.make_user("agent", group="Agent")
         tried = factories.make_account()  # a wrong PIN is one from before its issue if both are told at once
+    by, cases, heads = factories.acting(agent), {}, []
     done = cases["done"] = factories.case_unlocked(agent)
     operations.mark_re_exported(done.rows, by=by)
     operations.close_request(done.unlock_request, resolution="re_exported", why="", by=by)
@@ -132,6 +137,7 @@ def make_scene():
 
 def _staff_and_records(agent, case):
     """Have a superuser make an agent and a colleague, and change account and contact of a case."""
+    User.objects.create(username="untold", is_staff=True)  # who may do nothing has to be told by nobody
     root = factories.acting(factories.make_user("root", is_superuser=True))
     for name in ("colleague", "newcomer"):
         user = User(username=name, is_staff=True)
@@ -225,6 +231,9 @@ def _numbers(cases, certificate, heads):
         "line": cases["done"].unlock_request.lines.earliest("pk").pk,
         "contact": cases["fresh"].admin.pk,
         "agent": cases["done"].agent.pk,
+        "agent_made": LedgerEntry.objects.filter(kind="staff_changed", about_id=cases["done"].agent.pk).get().sequence,
+        "mallory": 999,
+        "untold": User.objects.get(username="untold").pk,
         "agent_first": LedgerEntry.objects.filter(user=cases["done"].agent).earliest("sequence").sequence,
         "colleague": colleague.pk,
         "colleague_staff": _about("staff_changed", colleague),
@@ -524,6 +533,7 @@ TAMPERINGS = [
         "Ledger entry {seal} is not the one of the anchor{anchored_0}: the ledger was rewritten, "
         "or the anchor is another desk's. 1 more like it.",
         UNLOCKED_BY_NOBODY,
+        NO_STAFF_TOLD,
         anchors=2,
     ),
     tampering(
@@ -560,8 +570,7 @@ TAMPERINGS = [
         "first_entry_deleted",
         "DELETE FROM unlocks_ledgerentry WHERE sequence = 1",
         "Ledger entry 1 is missing: entry 2 comes next.",
-        "History in unlocks_historicalaccount: 0 rows of the act of ledger entry 2 should be there, and 1 are.",
-        "History in unlocks_historicalcontact: 0 rows of the act of ledger entry 2 should be there, and 1 are.",
+        UNTOLD_STAFF.format("agent", "agent"),
     ),
     tampering(
         "entry_deleted",
@@ -763,7 +772,12 @@ TAMPERINGS = [
         "made of it.",
     ),
     # What may change, against the newest entry about it.
-    tampering("username", "UPDATE auth_user SET username = 'x' WHERE username = 'agent'", USERNAME),
+    tampering(
+        "username",
+        "UPDATE auth_user SET username = 'x' WHERE username = 'agent'",
+        TOLD.format("User", "agent", "username", "agent_made"),
+        USERNAME,
+    ),
     tampering(
         "usernames_swapped",
         (
@@ -771,7 +785,31 @@ TAMPERINGS = [
             "UPDATE auth_user SET username = 'agent' WHERE username = 'manager'",
             "UPDATE auth_user SET username = 'manager' WHERE username = 'x'",
         ),
+        TOLD.format("User", "agent", "username", "agent_made") + " 1 more like it.",
         USERNAME + " 1 more like it.",
+    ),
+    tampering(
+        "superuser_made_up",
+        "INSERT INTO auth_user (id, username, password, first_name, last_name, email, is_active, is_staff, "
+        "is_superuser, date_joined) SELECT 999, 'mallory', password, '', '', '', false, false, true, date_joined "
+        "FROM auth_user WHERE id = {agent}",
+        UNTOLD_STAFF.format("mallory", "mallory"),
+    ),
+    tampering(
+        "untold_user_made_superuser",
+        "UPDATE auth_user SET is_superuser = true WHERE id = {untold}",
+        UNTOLD_STAFF.format("untold", "untold"),
+    ),
+    tampering(
+        "group_of_an_untold_user",
+        "INSERT INTO auth_user_groups (user_id, group_id) SELECT {untold}, id FROM auth_group WHERE name = 'Manager'",
+        UNTOLD_STAFF.format("untold", "untold"),
+    ),
+    tampering(
+        "permission_of_an_untold_user",
+        "INSERT INTO auth_user_user_permissions (user_id, permission_id) "
+        "SELECT {untold}, id FROM auth_permission WHERE codename = 'unlock_batch'",
+        UNTOLD_STAFF.format("untold", "untold"),
     ),
     *(
         tampering(
@@ -1288,6 +1326,7 @@ def test_with_another_key_nothing_fits_and_the_key_is_named(scene, settings):
         f"None of the {scene.numbers['head']} ledger entries fits LEDGER_KEY: this is not the key that sealed them, "
         "or the whole ledger was rewritten.",
         UNLOCKED_BY_NOBODY.format(**scene.numbers),
+        NO_STAFF_TOLD.format(**scene.numbers),
     ]
 
 

@@ -48,7 +48,7 @@ def recorded(unlock_request=None, **where):
     """Return the events in the ledger, oldest first, as (kind, facts); what tests start from apart."""
     entries = LedgerEntry.objects.filter(
         **({"unlock_request": unlock_request} if unlock_request else {}), **where
-    ).exclude(kind__in=["imported", "pin_issued", "certificate_key"], actor=Actor.desk().name)
+    ).exclude(kind__in=["staff_changed", "imported", "pin_issued", "certificate_key"], actor=Actor.desk().name)
     return [(entry.kind, facts_of(entry)) for entry in entries.order_by("sequence")]
 
 

@@ -1,14 +1,16 @@
 """Changes of staff accounts: each leaves one entry that tells what became different, and never a password."""
 
 import pytest
-from django.contrib.auth.models import Group, Permission
+from django.contrib.auth.models import Group, Permission, User
 from django.core.exceptions import PermissionDenied
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
 
 from tests.factories import acting, customer, make_account, make_user
-from tests.operations import only_for, recorded
+from tests.operations import facts_of, only_for, recorded
 from unlocks import operations
 from unlocks.actors import Actor
-from unlocks.ledger import chain
+from unlocks.ledger import chain, present, verify
 from unlocks.models import LedgerEntry
 
 pytestmark = pytest.mark.django_db
@@ -44,7 +46,7 @@ def test_a_change_is_told_with_what_was_there_before(superuser, agent, field, ol
     agent.refresh_from_db()
     assert getattr(agent, field) == new
     assert recorded() == [entry(agent, **{field: [old, new]})]
-    event = LedgerEntry.objects.get()
+    event = LedgerEntry.objects.latest("sequence")
     assert (event.user, event.actor, event.about, event.about_id) == (superuser, "superuser", "user", agent.pk)
     assert list(chain.faults()) == []
 
@@ -148,3 +150,93 @@ def test_everybody_of_staff_sets_their_own_password(agent):
     for by in (Actor.desk(), customer(make_account().contacts.get())):
         with pytest.raises(PermissionDenied):
             operations.change_own_password(write, by=by)
+
+
+# What was done past the desk
+
+ALL = ["is_active", "is_staff", "is_superuser", "groups", "permissions"]
+
+
+def made_in_a_shell(username="shell", **fields):
+    return User.objects.create(username=username, **{"is_staff": True} | fields)
+
+
+def untold(username="shell"):
+    """Return what the audit says that no entry tells of a user; it says nothing else."""
+    said = f"User {username} (id {User.objects.get(username=username).pk}): no ledger entry tells of "
+    rest = (
+        ", which say what this user may do. If you know who made it so, record it with “manage.py record_staff "
+        f"{username}”."
+    )
+    found = verify.findings()
+    assert [(one.startswith(said), one.endswith(rest)) for one in found] == [(True, True)] * len(found)
+    return [column for one in found for column in one.removeprefix(said).removesuffix(rest).split(", ")]
+
+
+@pytest.mark.parametrize(
+    ("fields", "group", "permission", "names"),
+    [
+        ({"is_superuser": True}, None, None, ALL),
+        ({"is_superuser": True, "is_staff": False, "is_active": False}, None, None, ALL),
+        ({}, "Auditor", None, ALL),
+        ({"is_active": False}, "Auditor", None, ALL),
+        ({}, None, "view_batch", ALL),
+        ({}, None, None, []),
+        ({"is_staff": False}, "Auditor", "view_batch", []),
+    ],
+)
+def test_whoever_may_do_anything_and_is_not_told_is_named(fields, group, permission, names):
+    user = made_in_a_shell(**fields)
+    user.groups.set(Group.objects.filter(name=group))
+    user.user_permissions.set(Permission.objects.filter(codename=permission))
+    assert untold() == names
+
+
+def test_an_entry_that_tells_of_something_else_does_not_tell_of_rights(superuser):
+    user, by = made_in_a_shell(), acting(superuser)
+    operations.change_staff(user, changing(user, email="shell@vendor.example"), by=by)
+    assert untold() == []
+    User.objects.filter(pk=user.pk).update(is_superuser=True)
+    user.refresh_from_db()
+    assert untold() == ALL
+    operations.change_staff(user, changing(user, is_active=False), by=by)
+    assert untold() == ["is_staff", "is_superuser", "groups", "permissions"]
+    operations.change_staff(user, lambda: user.groups.add(Group.objects.get(name="Agent")), by=by)
+    assert untold() == ["is_staff", "is_superuser", "permissions"]
+    assert operations.record_staff(user, by=Actor.desk()) == [
+        "first_name",
+        "is_staff",
+        "is_superuser",
+        "last_name",
+        "permissions",
+        "username",
+    ]
+    assert untold() == []
+    assert operations.record_staff(user, by=Actor.desk()) == []
+
+
+def test_what_a_shell_made_of_a_told_account_is_recorded_as_a_change(agent):
+    User.objects.filter(pk=agent.pk).update(is_superuser=True)
+    assert operations.record_staff(agent, by=Actor.desk()) == ["is_superuser"]
+    newest = LedgerEntry.objects.latest("sequence")
+    assert (newest.actor, newest.user, newest.kind, facts_of(newest)) == (
+        "Unlock Desk",
+        None,
+        *entry(agent, is_superuser=[False, True]),
+    )
+    assert verify.findings() == []
+
+
+def test_a_hundred_users_take_as_many_queries_as_three():
+    def check():
+        with CaptureQueriesContext(connection) as queries:
+            assert list(present.faults()) == []
+        return len(queries)
+
+    groups = ["Agent", "Manager", None]
+    for n in range(3):
+        make_user(f"user-{n}", group=groups[n])
+    few = check()
+    for n in range(3, 100):
+        make_user(f"user-{n}", group=groups[n % 3])
+    assert check() == few

@@ -17,6 +17,7 @@ from . import chain, events
 _AT_ONCE = 500  # SQLite takes no more than 999 parameters in a statement
 # A wrong try that is judged beside a right one may be told after it, though its count is from before.
 _BESIDE = timedelta(seconds=10)
+_RIGHTS = ("is_active", "is_staff", "is_superuser", "groups", "permissions")
 _KINDS = (
     events.StaffChanged,
     events.AccountChanged,
@@ -56,6 +57,7 @@ def _differences() -> Iterator[Fault]:
     for model, rows in told.rows.items():
         yield from _differing(model, rows)
     yield from _pin_tries(told.wrong)
+    yield from _untold(told.rows[User])
     yield from _usernames()
     yield from _groups()
 
@@ -134,7 +136,8 @@ def _differing(model: type[Model], rows: dict[int, dict[str, tuple[Any, int]]]) 
     named, keys = str(model._meta.verbose_name), sorted(rows)
     for start in range(0, len(keys), _AT_ONCE):
         some = keys[start : start + _AT_ONCE]
-        found = {row.pk: row for row in model._base_manager.filter(pk__in=some)}
+        related = ("groups", "user_permissions__content_type") if model is User else ()
+        found = {row.pk: row for row in model._base_manager.filter(pk__in=some).prefetch_related(*related)}
         # What is gone is named beside the entry that is about it.
         for pk in (pk for pk in some if pk in found):
             for column, (value, sequence) in rows[pk].items():
@@ -147,10 +150,9 @@ def _differing(model: type[Model], rows: dict[int, dict[str, tuple[Any, int]]]) 
 def _now(row: Any, column: str) -> Any:
     match row, column:
         case User(), "groups":
-            return sorted(row.groups.values_list("name", flat=True))
+            return sorted(group.name for group in row.groups.all())
         case User(), "permissions":
-            held = row.user_permissions.values_list("content_type__app_label", "codename")
-            return sorted(f"{app}.{codename}" for app, codename in held)
+            return sorted(f"{held.content_type.app_label}.{held.codename}" for held in row.user_permissions.all())
         case Account(), "pin_hash":
             return pins.mac(row.pk, row.pin_hash)
         case ConsentTerms(), "text":
@@ -169,6 +171,15 @@ def _pin_tries(wrong: dict[int, tuple[int, datetime, int]]) -> Iterator[Fault]:
             column = "pin_locked_until" if lifted else "pin_failures"
             finding = f"its column {column} allows more tries than ledger entry {sequence} tells"
             yield "tries", f"Account {pk}: {finding}."
+
+
+def _untold(told: dict[int, dict[str, tuple[Any, int]]]) -> Iterator[Fault]:
+    """Name whoever may do anything by rights that no entry tells of: some by one entry, the others by another."""
+    for pk, username in roles.who_may_do_anything().values_list("pk", "username").iterator():
+        if untold := [column for column in _RIGHTS if column not in told.get(pk, {})]:
+            finding = f"no ledger entry tells of {', '.join(untold)}, which say what this user may do"
+            advice = f"If you know who made it so, record it with “manage.py record_staff {username}”."
+            yield "untold", f"User {username} (id {pk}): {finding}. {advice}"
 
 
 def _usernames() -> Iterator[Fault]:

@@ -24,7 +24,7 @@ from .pin import issue_pin, link_seen, verify_customer_pin, verify_pin
 from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
 from .restore import record_restore
-from .staff import change_own_password, change_staff
+from .staff import change_own_password, change_staff, record_staff, set_password
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
 from .unlock import ACTIONS, mark_re_exported, relock, unlock
 from .verbs import Refused, own_contact
@@ -64,12 +64,14 @@ __all__ = [
     "record_certificate_key",
     "record_phone_consent",
     "record_restore",
+    "record_staff",
     "refuse_staff",
     "relock",
     "resend_receipt",
     "revoke_consent_link",
     "save_record",
     "send_consent_link",
+    "set_password",
     "terms_seen",
     "unlock",
     "verify_customer_pin",

@@ -1,7 +1,8 @@
 """Staff accounts: who gives whom which right, and sets whose password, stands in the ledger.
 
-Only what is done on the desk. Commands (`createsuperuser`, `changepassword`, `load_sample`) are whoever runs the
-machine, and leave no entry; nor does signing in, which is no change of the account.
+What is done on the desk, and by the desk's own commands (`createsuperuser`, `changepassword`, `load_sample`), which
+act as the desk: who runs the machine is not known. What is done otherwise, in a shell or by SQL, leaves no entry, and
+the audit names the user until `record_staff` tells of it. Signing in is no change of the account.
 """
 
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from django.db import transaction
 from .. import history
 from ..actors import Actor
 from ..ledger import chain, events
+from ..models import LedgerEntry
 from .verbs import staff_verb
 
 W = TypeVar("W")
@@ -38,15 +40,41 @@ def change_own_password(write: Callable[[], W], *, by: Actor) -> W:
     return _noted(by.user, write, by)
 
 
+def set_password(user: User, password: str, *, by: Actor) -> None:
+    """Set the password of a staff account, for whoever runs the machine."""
+
+    def write() -> None:
+        user.set_password(password)
+        user.save(update_fields=["password"])
+
+    _noted(user, write, by.begin())
+
+
+@transaction.atomic
+def record_staff(user: User, *, by: Actor) -> list[str]:
+    """Tell in one entry what no entry tells of a staff account as it stands; return the fields, none if all is told.
+
+    For whoever runs the machine: it makes no one's rights right, and says that they stood so then.
+    """
+    now, told = _account(user.pk), _told(user.pk)
+    changed = _changes(told and told | {"password": now["password"]}, now)
+    _append(user, changed, by.begin())
+    return sorted(changed)
+
+
 @transaction.atomic
 def _noted(user: User, write: Callable[[], W], by: Actor) -> W:
     before = _account(user.pk)
     written = write()
     after = _account(user.pk)
-    if changed := _changes(before, after):
+    _append(user, _changes(before, after), by)
+    return written
+
+
+def _append(user: User, changed: dict[str, Any], by: Actor) -> None:
+    if changed:
         event = events.StaffChanged(about_id=user.pk, fields=sorted(changed), name=user.get_username(), changed=changed)
         chain.append(event, by=by)
-    return written
 
 
 def _account(pk: Any) -> dict[str, Any]:
@@ -62,6 +90,16 @@ def _account(pk: Any) -> dict[str, Any]:
         "permissions": sorted(f"{app}.{codename}" for app, codename in permissions),
         "password": user.password,
     }
+
+
+def _told(pk: Any) -> dict[str, Any]:
+    """Return what the entries, read in their order, tell of an account, its password apart."""
+    told: dict[str, Any] = {}
+    for entry in LedgerEntry.objects.filter(kind=events.StaffChanged.kind, about_id=pk).order_by("sequence"):
+        event = chain.event_of(entry)
+        if isinstance(event, events.StaffChanged):
+            told |= {name: change[1] for name, change in event.changed.items() if name != "password"}
+    return told
 
 
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:

@@ -83,7 +83,9 @@ class Command(BaseCommand):
             for username, (group, password) in USERS.items():
                 user = get_user_model().objects.create_user(username, password=password, is_staff=True)
                 user.groups.add(Group.objects.get(name=group))
-            get_user_model().objects.create_superuser("admin", password="unlock-as-admin")  # noqa: S106
+                operations.record_staff(user, by=self.desk)
+            admin = get_user_model().objects.create_superuser("admin", password="unlock-as-admin")  # noqa: S106
+            operations.record_staff(admin, by=self.desk)
             accounts = [self._account(*row) for row in ACCOUNTS]
             chain.append(events.Imported(source="the sample data"), by=self.desk)
             for account in accounts:
