@@ -28,7 +28,7 @@ class ToldUser:
     """The user model as Django's command uses it, but for who makes one.
 
     The command asks and writes in one method. A transaction around that would hold SQLite's only write lock for as
-    long as somebody types.
+    long as someone types.
     """
 
     _default_manager = Superusers()
