@@ -1902,6 +1902,14 @@ class Migration(migrations.Migration):
             model_name="ledgerentry",
             index=models.Index(fields=["actor"], name="unlocks_entry_actor", opclasses=["varchar_pattern_ops"]),
         ),
+        migrations.AddIndex(
+            model_name="ledgerentry",
+            index=models.Index(
+                condition=models.Q(("kind__in", ["pin_verified", "pin_wrong", "pin_locked"])),
+                fields=["unlock_request", "user"],
+                name="unlocks_entry_pin_typed",
+            ),
+        ),
         migrations.AddConstraint(
             model_name="certificate",
             constraint=models.UniqueConstraint(

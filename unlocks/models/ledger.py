@@ -1,5 +1,6 @@
 from django.conf import settings
 from django.db import models
+from django.db.models import Q
 
 from .accounts import Account
 from .requests import UnlockRequest
@@ -42,6 +43,12 @@ class LedgerEntry(models.Model):
             models.Index(fields=["account", "kind"], name="unlocks_entry_account"),
             models.Index(fields=["at", "sequence"], name="unlocks_entry_at"),
             models.Index(fields=["kind", "at", "sequence"], name="unlocks_entry_kind"),
+            # Who typed a PIN for a request is asked for each batch, and must not cost all that they ever did.
+            models.Index(
+                fields=["unlock_request", "user"],
+                condition=Q(kind__in=["pin_verified", "pin_wrong", "pin_locked"]),
+                name="unlocks_entry_pin_typed",
+            ),
             models.Index(fields=["actor"], name="unlocks_entry_actor", opclasses=["varchar_pattern_ops"]),
         ]
         constraints = [

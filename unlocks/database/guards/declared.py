@@ -68,11 +68,12 @@ LINE_ARROWS = [
 # The contact `p` is an Admin whose address came from the product, or was confirmed.
 _CONFIRMED_ADMIN = "p.is_admin AND (p.entered_by_id IS NULL OR p.confirmed_by_id IS NOT NULL)"
 
+# `+ 0`: a line is found by its own key. By its request, PostgreSQL would read all lines of that for each batch.
 _GRANT_HOLDS = """EXISTS (
   SELECT 1 FROM unlocks_consentedbatch cb
   JOIN unlocks_consent c ON c.id = cb.consent_id
   JOIN unlocks_requestedbatch l ON l.id = cb.requested_batch_id
-  JOIN unlocks_unlockrequest r ON r.id = l.unlock_request_id
+  JOIN unlocks_unlockrequest r ON r.id = l.unlock_request_id + 0
   JOIN unlocks_account a ON a.id = r.account_id
   WHERE cb.id = {new}.grant_id AND cb.batch_id = {new}.id AND l.batch_id = {new}.id
     AND l.outcome = 'waiting' AND l.consented_id = cb.id
