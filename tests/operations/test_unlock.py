@@ -1,5 +1,6 @@
 import sys
 import uuid
+from collections import Counter
 from dataclasses import replace
 from datetime import timedelta
 
@@ -227,6 +228,27 @@ def statements(agent, n):
 def test_costs_the_same_statements_at_1_and_at_200(agent):
     assert agent.has_perm("unlocks.unlock_batch")  # asked once a login, and kept by the user
     assert statements(agent, 1) == statements(agent, 200)
+
+
+def rows_read(cursor):
+    """Return how many rows the transaction has read so far by indexes, by table."""
+    cursor.execute("SELECT relname, idx_tup_fetch FROM pg_stat_xact_user_tables WHERE idx_tup_fetch > 0")
+    return Counter(dict(cursor.fetchall()))
+
+
+@pytest.mark.postgresql
+def test_no_batch_reads_the_lines_of_its_request_or_the_entries_of_who_unlocks(agent):
+    """Such a plan is quadratic: 10,000 batches of one request took 23 seconds."""
+    n = 100
+    case = case_consented(agent, batches=make_batches(account=make_account(), n=n, items=0))
+    for _ in range(n):
+        operations.add_note(case.unlock_request, text="An entry of the agent", by=acting(agent))
+    with connection.cursor() as cursor:
+        cursor.execute("SET LOCAL enable_seqscan = off")
+        before = rows_read(cursor)
+        operations.unlock(case.rows, by=acting(agent))
+        read = rows_read(cursor) - before
+    assert {table: rows // n for table, rows in read.items() if rows > 20 * n} == {}
 
 
 def test_several_requests_of_several_accounts_in_one_act(agent):
