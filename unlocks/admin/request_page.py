@@ -82,16 +82,16 @@ def carry_out(form, by):
 def _once(form, by):
     """Carry out the verb unless it was carried out since the page was made: double click, back button, two people."""
     if event := done_since(form):
-        form.add_error(None, f"{already_done(event)} If you mean to do it once more, submit it again.")
+        form.add_error(None, f"{already_done(event)} If you still mean to do it, submit it again.")
         return None
     return form.carry_out(by)
 
 
 def already_done(entry):
-    """Return what to say of a verb that was carried out since the page was made."""
+    """Return what to say when a verb was carried out since the page was made, by the same click or by someone else."""
     return (
-        f"This was already done: {events.KINDS[entry.kind].label.lower()} by {entry.actor} "
-        f"on {moment_with_seconds(entry.at)}. Nothing was done twice."
+        f"{events.KINDS[entry.kind].label} by {entry.actor} on {moment_with_seconds(entry.at)}, after you opened this "
+        "page. Nothing was done now."
     )
 
 
