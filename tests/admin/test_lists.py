@@ -579,7 +579,7 @@ def test_a_double_click_issues_one_pin(manager_client, mailoutbox, django_captur
     def click(seen):
         with django_capture_on_commit_callbacks(execute=True):
             page = manager_client.post(address, {"seen": seen}, follow=True).content.decode()
-        return "Nothing was done twice." in page, LedgerEntry.objects.filter(kind="pin_issued").count(), len(mailoutbox)
+        return "Nothing was done now." in page, LedgerEntry.objects.filter(kind="pin_issued").count(), len(mailoutbox)
 
     first = manager_client.get(address).context["seen"]
     assert [click(first), click(first)] == [(False, 1, 1), (True, 1, 1)]
