@@ -68,7 +68,8 @@ LINE_ARROWS = [
 # The contact `p` is an Admin whose address came from the product, or was confirmed.
 _CONFIRMED_ADMIN = "p.is_admin AND (p.entered_by_id IS NULL OR p.confirmed_by_id IS NOT NULL)"
 
-# `+ 0`: a line is found by its own key. By its request, PostgreSQL would read all lines of that for each batch.
+# `+ 0` here and below: not by an index of that column. For each batch PostgreSQL would read all lines of the request,
+# or all entries of a user.
 _GRANT_HOLDS = """EXISTS (
   SELECT 1 FROM unlocks_consentedbatch cb
   JOIN unlocks_consent c ON c.id = cb.consent_id
@@ -84,7 +85,7 @@ _GRANT_HOLDS = """EXISTS (
     AND NOT EXISTS (SELECT 1 FROM unlocks_consentlink k
       WHERE k.unlock_request_id = r.id AND k.shown_to_id = {new}.unlocked_by_id)
     AND NOT EXISTS (SELECT 1 FROM unlocks_ledgerentry e WHERE e.unlock_request_id = r.id
-      AND e.user_id = {new}.unlocked_by_id AND e.kind IN ('pin_verified', 'pin_wrong', 'pin_locked'))
+      AND e.user_id + 0 = {new}.unlocked_by_id AND e.kind IN ('pin_verified', 'pin_wrong', 'pin_locked'))
     AND NOT EXISTS (SELECT 1 FROM unlocks_historicalcontact h
       WHERE h.id = c.contact_id AND h.entered_by_id = {new}.unlocked_by_id)
     AND cb.fingerprint = {new}.fingerprint AND cb.fingerprint <> ''
@@ -346,7 +347,7 @@ GUARDS = [
         "unlocks_consentedbatch",
         "INSERT",
         "NOT EXISTS (SELECT 1 FROM unlocks_consent c "
-        "JOIN unlocks_requestedbatch l ON l.unlock_request_id = c.unlock_request_id "
+        "JOIN unlocks_requestedbatch l ON l.unlock_request_id + 0 = c.unlock_request_id "
         "JOIN unlocks_batch b ON b.id = l.batch_id "
         "WHERE c.id = {new}.consent_id AND c.decision = 'agreed' AND l.id = {new}.requested_batch_id "
         "AND b.id = {new}.batch_id AND {new}.fingerprint <> '' AND b.fingerprint = {new}.fingerprint "
