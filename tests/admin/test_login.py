@@ -44,6 +44,8 @@ def test_signing_in_leads_to_a_page(asked, leads_to):
     typed, client = {"username": "dana", "password": PASSWORD}, Client()
     answer = client.post(f"/desk/login/?next={asked}", typed | {"next": asked})
     assert (answer.status_code, answer.url) == (302, leads_to)
+    # A page from before signing in no longer sends anything in the name of who signed in.
+    assert "csrftoken" in answer.cookies
     assert client.get(answer.url).status_code == 200
     # Somebody who is signed in already is sent on at once.
     assert client.get("/desk/login/", {"next": asked}).url == "/desk/"

@@ -87,7 +87,7 @@ class Desk(admin.AdminSite):
         if kept := typed.kept(text, request.user):
             response = self._send_again(request, kept)
         elif not self.has_page(response["Location"]):
-            response = redirect("admin:index")
+            response["Location"] = reverse("admin:index")  # the response itself carries the new CSRF token
         return typed.remember(response, request.user)
 
     def has_page(self, address):
