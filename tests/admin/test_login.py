@@ -132,6 +132,24 @@ def test_what_is_typed_is_taken_from_our_own_page_alone(case, note, changed):
     assert (answer.status_code, answer.url) == (302, "/desk/")
 
 
+def test_a_browser_in_which_nobody_signed_in_is_promised_nothing(case, note):
+    answer = Client().post(f"/desk/unlocks/unlockrequest/{case.unlock_request.pk}/change/", note)
+    page = answer.content.decode()
+    assert (answer.status_code, "What you typed is not kept" in page, 'name="typed"' in page) == (403, True, False)
+
+
+def test_who_sends_again_reads_what_and_where(case):
+    client = sign_in()
+    client.post("/desk/logout/")
+    address = f"/desk/unlocks/unlockrequest/{case.unlock_request.pk}/change/"
+    typed = {"verb": "hand_over", "to": "7", "seen": "12", "why": "duplicate", "initial-why": "x", "_save": "Save"}
+    login = hidden(client.post(address, typed))
+    page = client.post("/desk/login/", login | {"username": "dana", "password": PASSWORD})
+    told = re.findall(r"<d[td]>(.*?)</d[td]>", page.content.decode())
+    assert told == ["Page", address, "To do", "hand over", "Why", "duplicate"]
+    assert hidden(page).items() >= typed.items()
+
+
 def test_no_pin_and_no_password_is_kept(case):
     client = sign_in()
     client.post("/desk/logout/")

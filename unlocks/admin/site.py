@@ -66,11 +66,12 @@ class Desk(admin.AdminSite):
     def keep_typed(self, request):
         """Answer a form that was sent while signed out, or from before signing in again: nothing of it was saved."""
         if request.user.is_authenticated:
-            return self._send_again(request, typed.posted(request))
+            return self._send_again(request, typed.posted(request), "You opened this form before you signed in.")
         context = {
             "form": AdminAuthenticationForm(request),
             "app_path": reverse("admin:login"),
             "next": request.get_full_path(),
+            "signed_out": True,
             "typed": typed.keep(request),
         }
         return self.page(request, "admin/login.html", status=403, **context)
@@ -85,7 +86,7 @@ class Desk(admin.AdminSite):
         if response.status_code != 302:
             return response
         if kept := typed.kept(text, request.user):
-            response = self._send_again(request, kept)
+            response = self._send_again(request, kept, "You were signed out when you sent this form.")
         elif not self.has_page(response["Location"]):
             response["Location"] = reverse("admin:index")  # the response itself carries the new CSRF token
         return typed.remember(response, request.user)
@@ -98,9 +99,8 @@ class Desk(admin.AdminSite):
             return False
         return match.namespace == self.name and match.url_name not in (None, *NO_PAGES)
 
-    def _send_again(self, request, kept):
-        back = kept.path if self.has_page(kept.path) else reverse("admin:index")
-        return self.page(request, "admin/send_again.html", title="You are signed in again", typed=kept, back=back)
+    def _send_again(self, request, kept, why):
+        return self.page(request, "admin/send_again.html", title="Send your form again?", typed=kept, why=why)
 
     def password_change(self, request, extra_context=None):
         if request.method != "POST":

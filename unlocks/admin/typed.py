@@ -8,10 +8,11 @@ from django.core import signing
 
 _COOKIE, _SALT = "desk_user", "unlocks.typed"
 _NOT_KEPT = re.compile("pin$|password|^csrfmiddlewaretoken$|^typed$")
+_NOT_SHOWN = re.compile("_|initial-|key$")
 
 
 class Typed(NamedTuple):
-    """A form as it was sent: where to, by whom (the key of the user who last signed in there), and its fields."""
+    """A form as it was sent: where to, from which browser (the key of who last signed in there), and its fields."""
 
     path: str
     user: str
@@ -19,9 +20,13 @@ class Typed(NamedTuple):
     had_files: bool
 
     @property
-    def texts(self):
-        """The fields that hold more than a word, with their names as they are read."""
-        return [(name.replace("_", " ").capitalize(), value) for name, value in self.fields if " " in value.strip()]
+    def shown(self):
+        """What was typed or chosen, with the names as they are read; keys of rows and boxes say nothing to a reader."""
+        return [
+            ("To do", value.replace("_", " ")) if name == "verb" else (name.replace("_", " ").capitalize(), value)
+            for name, value in self.fields
+            if not _NOT_SHOWN.match(name) and value.strip() and not value.isdigit() and value != "on"
+        ]
 
 
 def posted(request):
@@ -32,8 +37,9 @@ def posted(request):
 
 
 def keep(request):
-    """Return what a request posts as signed text, for the page on which the user signs in."""
-    return signing.dumps(posted(request), salt=_SALT, compress=True)
+    """Return what a request posts as signed text for the sign-in page; "" when it is not known who last signed in."""
+    form = posted(request)
+    return signing.dumps(form, salt=_SALT, compress=True) if form.user else ""
 
 
 def kept(text, user):
@@ -46,11 +52,12 @@ def kept(text, user):
 
 
 def remember(response, user):
-    """Note in the browser who signed in: what they typed is shown to nobody who signs in after them."""
+    """Note in the browser who signed in, as long as a session lasts: a form sent from it is shown to them alone."""
     response.set_signed_cookie(
         _COOKIE,
         str(user.pk),
         salt=_SALT,
+        max_age=settings.SESSION_COOKIE_AGE,
         secure=settings.SESSION_COOKIE_SECURE,
         httponly=True,
         samesite="Lax",

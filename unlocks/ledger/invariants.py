@@ -14,6 +14,7 @@ from django.db.models.expressions import RawSQL
 
 from ..database import fingerprint
 from ..models import (
+    CONFIRMED,
     Act,
     Batch,
     Certificate,
@@ -87,7 +88,7 @@ def _queries() -> Iterator[tuple[str, QuerySet]]:
     at_the_time = Contact.history.filter(id=OuterRef("sent_to"), history_date__lte=OuterRef("sent_at"))
     newest = at_the_time.order_by("-history_date", "-history_id").values("history_id")[:1]
     on_record = Contact.history.filter(history_id=OuterRef("newest"), email=OuterRef("email"), is_admin=True)
-    counted = on_record.filter(Q(entered_by=None) | Q(confirmed_by__isnull=False))
+    counted = on_record.filter(CONFIRMED)
     yield (
         "went to an address that its contact did not have on record then",
         ConsentLink.objects.annotate(newest=Subquery(newest)).exclude(Exists(counted)),

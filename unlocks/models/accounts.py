@@ -55,6 +55,7 @@ class Account(models.Model):
         return ""
 
 
+# Of a contact, and of its history rows: whether the address counts.
 CONFIRMED = Q(entered_by=None) | Q(confirmed_by__isnull=False)
 
 
