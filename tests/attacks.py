@@ -1160,6 +1160,15 @@ def pin_typed_for_one_request_with_the_link_of_another_in_hand(scene):
     operations.verify_pin(scene.ready.unlock_request, pin=factories.PIN, by=factories.acting(scene.agent))
 
 
+@attack(Refusal.LINK_DEAD, needs_guards=False)
+def link_sent_in_another_tab_while_the_pin_is_judged(scene):
+    """Neither tab sees the other's act yet, and one agent has both."""
+    case, client = scene.phoned, factories.customer(scene.phoned.admin)
+    with override_settings(SHOW_CONSENT_LINK=True):
+        link = factories.send_link_while_the_pin_is_judged(case, pin=factories.PIN, user=scene.second)
+    operations.open_consent_link(link, by=client)
+
+
 def agree_with_another_pin(scene, pin, pin_hash):
     """Put a hash into the row of an account, be its customer on the real pages, and put the old one back."""
     case, client = scene.opened, Client()

@@ -1,5 +1,6 @@
 """What tests start from, made by real writes: history for tracked rows, and verbs for every step of a case."""
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -8,7 +9,7 @@ from itertools import count
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
-from django.db import transaction
+from django.db import connection, transaction
 from django.test import override_settings
 
 from unlocks import history, operations, pins
@@ -208,6 +209,23 @@ def case_awaiting(agent, **fields):
     operations.record_advice(case.unlock_request, advice="wants_export", by=acting(agent))
     case.url = operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent)).url
     return case.refresh()
+
+
+def send_link_while_the_pin_is_judged(case, *, pin, user):
+    """Have `user` type a PIN and send a link in another tab, after the try was taken and before it is judged."""
+    sent = []
+
+    def between(execute, sql, params, many, context):
+        if not sent and sql.startswith("UPDATE") and "pin_failures" in sql:
+            sent.append(None)
+            taken = execute(sql, params, many, context)
+            sent[0] = operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(user))
+            return taken
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(between), suppress(operations.Refused):
+        operations.verify_pin(case.unlock_request, pin=pin, by=acting(user))
+    return sent[0]
 
 
 def case_consented(agent, *, pin=PIN, **fields):

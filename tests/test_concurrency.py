@@ -5,6 +5,7 @@ import uuid
 from collections import Counter
 from contextlib import suppress
 from datetime import UTC, datetime
+from functools import partial
 
 import pytest
 import time_machine
@@ -14,6 +15,7 @@ from django.test import Client
 from tests.attacks import unlock as unlock_raw
 from tests.customer.test_receipt import BOTH, hold, pressed
 from tests.factories import (
+    PIN,
     acting,
     case_awaiting,
     case_consented,
@@ -43,7 +45,7 @@ from unlocks.models import (
     LedgerEntry,
     UnlockRequest,
 )
-from unlocks.rules import Refusal
+from unlocks.rules import PIN_TRIES, Refusal
 from unlocks.texts.shown import shown_text, text_to_read_out
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -74,6 +76,21 @@ def at_once(*calls):
 def holds():
     assert list(chain.faults()) == []
     assert [(wrong, list(rows)) for wrong, rows in invariants.offenders() if rows.exists()] == []
+
+
+@pytest.mark.parametrize("pin", [PIN, "000000"])
+def test_nobody_gets_pin_and_link_in_one_hand(agent, settings, pin):
+    settings.SHOW_CONSENT_LINK = True
+    for _ in range(5):
+        case = case_awaiting(agent)
+        operations.revoke_consent_link(case.unlock_request, by=acting(agent))
+        at_once(
+            partial(operations.verify_pin, case.unlock_request, pin=pin, by=acting(agent)),
+            partial(operations.send_consent_link, case.unlock_request, contact=case.admin, by=acting(agent)),
+        )
+        typed = case.unlock_request.entries.filter(kind__in=PIN_TRIES).exists()
+        assert not (typed and operations.link_seen(case.unlock_request, agent))
+    holds()
 
 
 def test_two_unlock_overlapping_sets(agent, second_agent):

@@ -18,6 +18,7 @@ from tests.factories import (
     make_batches,
     make_contact,
     open_case,
+    send_link_while_the_pin_is_judged,
 )
 from unlocks import operations
 from unlocks.models import Batch, Consent, ConsentLink
@@ -183,6 +184,18 @@ def test_whoever_was_shown_the_link_types_no_pin(agent, second_agent, settings):
 
     assert refused.value.code == Refusal.LINK_SEEN
     assert operations.verify_pin(case.unlock_request, pin=PIN, by=acting(second_agent)).pin_typed_by == "agent"
+
+
+@pytest.mark.parametrize("pin", [PIN, "000000"])
+def test_a_link_shown_while_the_pin_is_judged_is_revoked(agent, settings, pin):
+    settings.SHOW_CONSENT_LINK = True
+    case = advised(agent)
+    link = send_link_while_the_pin_is_judged(case, pin=pin, user=agent)
+
+    assert (link.shown_to, operations.link_state(ConsentLink.objects.get(pk=link.pk))) == (agent, "revoked")
+    assert case.unlock_request.entries.order_by("sequence").last().kind == "link_revoked"
+    assert not operations.link_seen(case.unlock_request, agent)
+    assert shown_to(case, agent) is None
 
 
 def test_a_link_of_another_request_of_the_account_counts_as_well(agent, second_agent, settings):

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, F, Q, QuerySet, Value, When
 from django.utils import timezone
 
 from .. import history, pins
@@ -19,7 +19,8 @@ from ..ledger import chain, events
 from ..models import Account, ConsentLink, LedgerEntry, UnlockRequest
 from ..rules import PIN_TRIES, Refusal
 from . import emails
-from .links import opened
+from .accounts import hold
+from .links import opened, revoke
 from .verbs import Refused, customer_verb, locked, refuse_own_contacts, staff_verb
 
 
@@ -27,19 +28,23 @@ from .verbs import Refused, customer_verb, locked, refuse_own_contacts, staff_ve
 def verify_pin(unlock_request: UnlockRequest, *, pin: str, by: Actor) -> UnlockRequest:
     """Check a PIN that an agent types for the customer: lower assurance, and recorded as that.
 
-    Raises Refused: LINK_SEEN before a try is taken, PIN_WRONG and PIN_LOCKED with the try kept.
+    A link that `by` was shown meanwhile is revoked. Raises Refused: LINK_SEEN before a try is taken, PIN_WRONG and
+    PIN_LOCKED with the try kept.
     """
     with transaction.atomic():
         account = locked(unlock_request).account
         if link_seen(unlock_request, by.member):
             raise Refused.because(Refusal.LINK_SEEN)
-    _try(account, pin, unlock_request=unlock_request, by=by)
-    with transaction.atomic():
-        unlock_request = locked(unlock_request)
-        unlock_request.pin_verified_at, unlock_request.pin_verified_by = by.act.at, by.user
-        unlock_request.pin_typed_by = UnlockRequest.PinTypedBy.AGENT
-        history.save(unlock_request, by=by, why="PIN verified")
-        _record_right(account, unlock_request, by)
+    try:
+        _try(account, pin, unlock_request=unlock_request, by=by)
+        with transaction.atomic():
+            unlock_request = locked(unlock_request)
+            unlock_request.pin_verified_at, unlock_request.pin_verified_by = by.act.at, by.user
+            unlock_request.pin_typed_by = UnlockRequest.PinTypedBy.AGENT
+            history.save(unlock_request, by=by, why="PIN verified")
+            _record_right(account, unlock_request, by)
+    finally:
+        _revoke_links_seen(account, by)
     return unlock_request
 
 
@@ -146,8 +151,20 @@ def link_seen(unlock_request: UnlockRequest, user: User) -> bool:
 
     With both, in one request or in two, they could agree for the customer.
     """
+    return _links_seen(unlock_request.account_id, user).exists()
+
+
+def _links_seen(account_id: int, user: User) -> QuerySet[ConsentLink]:
     live = ConsentLink.objects.filter(used_at=None, revoked_at=None, expires_at__gt=timezone.now())
-    return live.filter(unlock_request__account=unlock_request.account_id, shown_to=user).exists()
+    return live.filter(unlock_request__account=account_id, shown_to=user)
+
+
+@transaction.atomic
+def _revoke_links_seen(account: Account, by: Actor) -> None:
+    """Revoke each link that `by` was shown while the PIN was judged: whoever sends the next sees that it was typed."""
+    hold(account)
+    if revoked := revoke(_links_seen(account.pk, by.member), by):
+        chain.append_all(revoked, by=by)
 
 
 def knows_pin(account: Account, user: User) -> bool:
