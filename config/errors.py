@@ -12,7 +12,7 @@ def form_expired(request, reason=""):
     """Answer a form whose token fits no more; a page of the desk from before signing in again can be sent again."""
     own = request.META.get("HTTP_ORIGIN") == f"{request.scheme}://{request.get_host()}"
     if own and reason == "CSRF token from POST incorrect." and desk.has_page(request.path):
-        return desk.keep_typed(request)
+        return desk.keep_typed(request, expired=True)
     return csrf.csrf_failure(request, reason=reason)
 
 

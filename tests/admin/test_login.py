@@ -124,6 +124,24 @@ def test_what_somebody_else_typed_is_shown_to_nobody(case, note):
     assert (signed_in.status_code, signed_in.url) == (302, case.unlock_request.get_absolute_url())
 
 
+def test_who_signed_in_and_out_in_between_is_shown_nothing(case, note):
+    """The form is of who signed in before them; that its token does not fit any more says so."""
+    factories.make_user("kim", group="Agent", password=PASSWORD)
+    client = sign_in()
+    address = f"/desk/unlocks/unlockrequest/{case.unlock_request.pk}/change/"
+    note["csrfmiddlewaretoken"] = client.cookies["csrftoken"].value
+    client.post("/desk/logout/")
+    client.post("/desk/login/", {"username": "kim", "password": PASSWORD, "next": ""})
+    client.post("/desk/logout/")
+    client.handler.enforce_csrf_checks = True
+    answer = client.post(address, note, headers={"origin": "http://testserver"})
+    page = answer.content.decode()
+    assert (answer.status_code, "What you typed is not kept" in page, 'name="typed"' in page) == (403, True, False)
+    kim = {"username": "kim", "password": PASSWORD}
+    signed_in = client.post("/desk/login/", hidden(answer) | kim, headers={"origin": "http://testserver"})
+    assert (signed_in.status_code, signed_in.url) == (302, address)
+
+
 @pytest.mark.parametrize("changed", ["", "made-up", "."])
 def test_what_is_typed_is_taken_from_our_own_page_alone(case, note, changed):
     client = sign_in()

@@ -242,6 +242,30 @@ def test_an_unknown_number_is_answered_with_the_nearest(account, pasted, meant):
     assert chosen(account, pasted) == ([], [f"{account} has no batch with this number: {pasted}{also}."])
 
 
+@pytest.mark.parametrize(
+    ("pasted", "numbers"),
+    [
+        ("B\u20131", ["B\u20131"]),
+        ("b-1", ["B\u20131"]),
+        ("B\u20111; O'Hara 7", ["B\u20131", "O\u2019Hara 7"]),
+        ("A\u201312", ["A\u201312"]),
+        ("A-12", ["A-12"]),
+        ("A-12, A\u201312", ["A-12", "A\u201312"]),
+    ],
+)
+def test_numbers_that_differ_by_a_dash_or_a_quote(account, pasted, numbers):
+    for number in ("B\u20131", "O\u2019Hara 7", "A\u201312", "A-12"):
+        factories.make_batch(account=account, number=number, items=0)
+    assert chosen(account, pasted) == (numbers, [])
+
+
+def test_a_number_that_may_be_one_of_two_is_asked_about(account):
+    for number in ("A\u201312", "A-12"):
+        factories.make_batch(account=account, number=number, items=0)
+    said = f"{account} has no batch with this number: A-12 (did you mean A-12 or A\u201312?)."
+    assert chosen(account, "A\u201412") == ([], [said])
+
+
 def test_five_hundred_pasted_numbers(agent_client, account, admin):
     batches = factories.make_batches(account=account, n=500, items=0)
     separators = [",", ";", " ", "\n", "\t", "\r\n", " , "]

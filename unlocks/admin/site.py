@@ -63,8 +63,11 @@ class Desk(admin.AdminSite):
 
         return update_wrapper(desk_view, inner)
 
-    def keep_typed(self, request):
-        """Answer a form that was sent while signed out, or from before signing in again: nothing of it was saved."""
+    def keep_typed(self, request, *, expired=False):
+        """Answer a form that was sent while signed out, or from before signing in again: nothing of it was saved.
+
+        Someone else may have signed in and out since an expired form was opened, so it is kept for nobody.
+        """
         if request.user.is_authenticated:
             return self._send_again(request, typed.posted(request), "You opened this form before you signed in.")
         context = {
@@ -72,7 +75,7 @@ class Desk(admin.AdminSite):
             "app_path": reverse("admin:login"),
             "next": request.get_full_path(),
             "signed_out": True,
-            "typed": typed.keep(request),
+            "typed": "" if expired else typed.keep(request),
         }
         return self.page(request, "admin/login.html", status=403, **context)
 

@@ -12,30 +12,32 @@ AT_ONCE = 30_000  # SQLite takes 32,766 parameters
 class Pasted:
     """The numbers in a text: a line of its own, what stands between commas, semicolons and tabs, or single words.
 
-    The first of these that is a number of the account counts. `found` are such numbers, `unknown` what is none, and
-    `doubtful` pairs the numbers that a comma parts ("12,345") with the one that they may be.
+    The first of these that is a number of the account counts: the one spelled exactly so, or else the only one that
+    is the same but for capitals, quotes and dashes. `found` are such numbers, `unknown` what is none, and `doubtful`
+    pairs the numbers that a comma parts ("12,345") with the one that they may be.
     """
 
     def __init__(self, text, batches):
         self._batches = batches
         lines = list(filter(None, map(_Line, re.split(r"[\r\n]+", text))))
         self._known = {}
-        self._learn({reading for line in lines for reading in line.readings})
+        self._learn({normalize.number(reading) for line in lines for reading in line.readings})
         self.found = list(dict.fromkeys(number for line in lines for number in self._found_in(line)))
         self.unknown = list(dict.fromkeys(word for line in lines for word in self._unknown_in(line)))
         self.doubtful = {run: whole for line in lines for run, whole in self._doubtful_in(line)}
 
-    def _learn(self, readings):
-        """Note which readings are numbers of the account, in any capitals."""
-        asked = sorted({spelling for reading in readings for spelling in normalize.spellings(reading)})
+    def _learn(self, numbers):
+        """Note which numbers of the account are the same as `numbers` but for capitals, quotes and dashes."""
+        asked = sorted({spelling for number in numbers for spelling in normalize.spellings(number)})
         for start in range(0, len(asked), AT_ONCE):
             batches = self._batches.order_by().filter(number_plain__in=asked[start : start + AT_ONCE])
             for number in batches.values_list("number", flat=True):
-                self._known.setdefault(number.upper(), set()).add(number)
+                self._known.setdefault(_alike(number), set()).add(number)
 
     def _number(self, reading):
-        alike = self._known.get(reading.upper(), set())
-        return reading if reading in alike else next(iter(alike)) if len(alike) == 1 else None
+        alike = self._known.get(_alike(reading), set())
+        exact = reading.strip("\"' ")
+        return exact if exact in alike else next(iter(alike)) if len(alike) == 1 else None
 
     def _parts(self, line):
         if self._number(line.whole):
@@ -46,7 +48,7 @@ class Pasted:
         return [number for part in self._parts(line) if (number := self._number(part))]
 
     def _unknown_in(self, line):
-        return [part for part in self._parts(line) if not self._number(part)]
+        return [word for part in self._parts(line) if not self._number(part) and (word := normalize.number(part))]
 
     def _doubtful_in(self, line):
         if not self._number(line.whole):
@@ -59,21 +61,26 @@ class Pasted:
         there = set(self._batches.order_by().filter(number__in=asked).values_list("number", flat=True)) if asked else ()
         for word in self.unknown[:NAMED]:
             meant = [number for number in zeros.get(word, ()) if number in there]
-            yield word, sorted(self._known.get(word.upper(), ())) + meant
+            yield word, sorted(self._known.get(_alike(word), ())) + meant
 
 
 class _Line:
     """A line that was pasted, and how it may be read. `grouped` are runs of digits that may be one number in groups."""
 
     def __init__(self, text):
-        self.whole = normalize.number(text)
-        self.fields = list(filter(None, map(normalize.number, re.split(r"[,;\t]", text))))
+        self.whole = text
+        self.fields = list(filter(normalize.number, re.split(r"[,;\t]", text)))
         self.grouped = {run: run.replace(",", "") for run in _grouped(normalize.plain(text))}
         words = {word for field in self.fields for word in field.split()}
         self.readings = {self.whole, *self.fields, *words, *self.grouped.values()}
 
     def __bool__(self):
         return bool(self.fields)
+
+
+def _alike(number):
+    """Return what numbers have in common that differ by capitals, quotes and dashes alone."""
+    return normalize.number(number).upper()
 
 
 def _grouped(text):
