@@ -6,6 +6,7 @@ from io import BytesIO
 
 import pytest
 from django.test import Client
+from django.test.utils import override_script_prefix
 
 from tests import factories
 from tests.attacks import difference, snapshot
@@ -49,6 +50,14 @@ def test_signing_in_leads_to_a_page(asked, leads_to):
     assert client.get(answer.url).status_code == 200
     # Somebody who is signed in already is sent on at once.
     assert client.get("/desk/login/", {"next": asked}).url == "/desk/"
+
+
+def test_signing_in_leads_to_a_page_under_a_prefix_too():
+    factories.make_user("dana", group="Agent", password=PASSWORD)
+    typed = {"username": "dana", "password": PASSWORD, "next": "/support/desk/unlocks/batch/"}
+    with override_script_prefix("/support/"):
+        answer = Client().post("/desk/login/", typed)
+    assert (answer.status_code, answer.url) == (302, "/support/desk/unlocks/batch/")
 
 
 def sign_in(name="dana", group="Agent"):

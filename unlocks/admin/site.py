@@ -9,7 +9,7 @@ from django.contrib.admin.forms import AdminAuthenticationForm
 from django.db.models import OuterRef, Subquery
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
-from django.urls import Resolver404, path, resolve, reverse
+from django.urls import Resolver404, get_script_prefix, path, resolve, reverse
 
 from .. import operations
 from ..actors import Actor
@@ -97,7 +97,7 @@ class Desk(admin.AdminSite):
     def has_page(self, address):
         """Say whether an address leads to a page of the desk; no row is ever deleted, so those of rows stay good."""
         try:
-            match = resolve(urlsplit(address).path)
+            match = resolve(urlsplit(address).path.removeprefix(get_script_prefix().rstrip("/")))
         except Resolver404:
             return False
         return match.namespace == self.name and match.url_name not in (None, *NO_PAGES)

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from django.core.exceptions import ObjectDoesNotExist
+from django.db import IntegrityError, connections
 from django.db.models import Model, QuerySet
 
 from .. import evidence
@@ -25,6 +26,7 @@ def findings(heads: Iterable[anchors.Anchor] = ()) -> list[str]:
         *_said(_firsts("what the ledger tells of", rows.faults())),
         *_said(_firsts("the certificate keys", signing_keys.faults())),
         *_said(_firsts("what is there now", present.faults())),
+        *_said(_firsts("the keys of related rows", _keys())),
         *_invariants(),
         *_said(_firsts("the evidence files", evidence.faults())),
         *_guards(),
@@ -63,6 +65,16 @@ def _ledger() -> list[str]:
             1,
         )
     return _said(firsts)
+
+
+def _keys() -> Iterator[tuple[str, str]]:
+    """Say which row names another that is not there. Only SQLite lets whoever writes turn that check off."""
+    connection = connections["default"]
+    try:
+        if connection.vendor == "sqlite":
+            connection.check_constraints()
+    except IntegrityError as error:
+        yield "keys", str(error)
 
 
 def _invariants() -> Iterator[str]:
