@@ -1,6 +1,6 @@
 from django.urls import include, path
 
-from . import certificate_check, consent, receipt
+from . import certificate_check, consent, receipt, trial_emails
 
 
 def receipt_urls(view, name):
@@ -23,4 +23,5 @@ urlpatterns = [
     path("consent/<str:token>/", consent.consent_link, name="consent_link"),
     path("receipt/", include(receipt_urls(receipt.emailed_receipt, "receipt"))),
     path("receipt/<str:token>/", receipt.receipt_link, name="receipt_link"),
+    path("trial/emails/", trial_emails.trial_emails, name="trial_emails"),
 ]
