@@ -1,5 +1,7 @@
 """The page that shows the emails of a trial run."""
 
+from datetime import UTC, datetime
+
 import pytest
 from django.core.mail import EmailMessage, get_connection
 
@@ -18,7 +20,7 @@ def made(number):
     message = EmailMessage(
         f"Email {number} – ünlock", f"Hello <b>,\n\nhttps://desk.example/consent/{number}/\n", to=["d@customer.example"]
     )
-    message.extra_headers = {"Date": f"Thu, 26 Nov 2026 10:{number:02}:00 +0000"}
+    message.extra_headers = {"Date": f"Thu, 26 Nov 2026 10:{number:02}:00 -0000"}
     return message
 
 
@@ -30,7 +32,7 @@ def test_emails_are_listed_the_newest_first_with_their_links(client, trial):
     page = client.get("/trial/emails/")
     assert page.context["emails"] == [
         (
-            trial_emails.parsedate_to_datetime(f"Thu, 26 Nov 2026 10:0{number}:00 +0000"),
+            datetime(2026, 11, 26, 10, number, tzinfo=UTC),
             "d@customer.example",
             f"Email {number} – ünlock",
             f"Hello <b>,\n\nhttps://desk.example/consent/{number}/\n",

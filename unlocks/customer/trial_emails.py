@@ -1,5 +1,6 @@
 """The emails of a trial run, on a page: there they go into files and reach nobody."""
 
+from datetime import UTC, datetime
 from email import message_from_bytes, policy
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -19,7 +20,7 @@ _BETWEEN = b"\n" + b"-" * 79 + b"\n"  # what Django's backend writes between two
 class Email(NamedTuple):
     """An email as its reader sees it."""
 
-    sent: object
+    sent: datetime
     to: str
     subject: str
     text: str
@@ -41,7 +42,7 @@ def _emails(folder):
         for text in filter(bytes.strip, file.read_bytes().split(_BETWEEN)):
             message = message_from_bytes(text, policy=policy.default)
             yield Email(
-                parsedate_to_datetime(message["Date"]),
+                parsedate_to_datetime(message["Date"]).replace(tzinfo=UTC),  # written as "-0000", which has no zone
                 message["To"],
                 message["Subject"],
                 message.get_body(("plain",)).get_content(),
