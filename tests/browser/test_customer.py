@@ -7,6 +7,7 @@ from tests import factories
 from tests.browser.conftest import account_of, press
 from tests.factories import PIN
 from unlocks import operations
+from unlocks.customer.trial_emails import FILES
 from unlocks.models import Consent
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -111,6 +112,17 @@ def test_each_page_fits_each_screen_and_is_accessible(make_case, new_context, on
         "Recorded: you do not agree",
         "This link no longer works",
     ]
+
+
+def test_an_email_of_a_trial_run_leads_to_the_form(make_case, new_context, on_each_screen, desk, settings, tmp_path):
+    settings.TRIAL, settings.EMAIL_BACKEND, settings.EMAIL_FILE_PATH = True, FILES, str(tmp_path)
+    case = make_case()
+    page = new_context().new_page()
+    page.goto(f"{desk}/trial/emails/")
+    on_each_screen(page)
+    press(page.get_by_role("link", name=case.url))
+    press(page.get_by_role("button", name="Open the form"))
+    assert heading(page) == "Unlock bypassed batches"
 
 
 def test_hostile_names_neither_run_nor_break_the_page(make_case, new_context, axe):

@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 from django.conf import settings
+from django.core.mail.backends import filebased
 from django.http import Http404
 from django.shortcuts import render
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_safe
 
-FILES = "django.core.mail.backends.filebased.EmailBackend"
+FILES = f"{filebased.__name__}.EmailBackend"
 LISTED = 50
 _BETWEEN = b"\n" + b"-" * 79 + b"\n"  # what Django's backend writes between two emails
 
