@@ -322,6 +322,8 @@ def test_items_changed_while_reading(agent):
     assert shown_text(case.link) != shown
     with refused(Refusal.CHANGED_WHILE_READING):
         agree(case, shown=shown)
+    with refused(Refusal.CHANGED_WHILE_READING):
+        decline(case, shown=shown)
 
 
 def test_expired_link(agent):

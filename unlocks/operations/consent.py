@@ -151,9 +151,7 @@ def give_consent(
     unlock_request, link = opened(link)
     if not counts_still(link.pin_verified_at, settings.PIN_VERIFICATION_LIFETIME):
         raise Refused.because(Refusal.PIN_STALE)
-    history.lock(asked_for(unlock_request))
-    if shown_text(link) != shown:
-        raise Refused.because(Refusal.CHANGED_WHILE_READING)
+    _refuse_unless_shown(link, shown)
     by_link = _by_link(link, led_by(link, opening, by), by)
     consent, token = _agree(
         unlock_request,
@@ -189,9 +187,10 @@ def decline_consent(
 
     `opening` and `another` are those of `give_consent`.
 
-    Raises Refused: LINK_DEAD, NOT_OPENED.
+    Raises Refused: LINK_DEAD, NOT_OPENED, CHANGED_WHILE_READING.
     """
     unlock_request, link = opened(link)
+    _refuse_unless_shown(link, shown)
     consent, token = _record(
         unlock_request,
         Consent.Decision.DECLINED,
@@ -278,6 +277,13 @@ def _admin_now(contact: Contact, unlock_request: UnlockRequest, said: str) -> Co
         raise Refused.because(Refusal.NOT_AN_ADMIN, name=contact.name, admins=said)
     refuse_unless_confirmed(contact, said)
     return contact
+
+
+def _refuse_unless_shown(link: ConsentLink, shown: str) -> None:
+    """Lock the batches that a link is about. Raises Refused unless `shown` is what it says of them now."""
+    history.lock(asked_for(link.unlock_request))
+    if shown_text(link) != shown:
+        raise Refused.because(Refusal.CHANGED_WHILE_READING)
 
 
 def _signs_instead(link: ConsentLink, another: bool) -> list[str]:
