@@ -14,8 +14,9 @@ from typing import Any
 from uuid import UUID
 
 from django.apps import apps
-from django.db import connection, transaction
+from django.db import OperationalError, connection, transaction
 from django.db.models import Model, QuerySet
+from psycopg.errors import LockNotAvailable
 
 from ..actors import Actor
 from ..database.guards import declared
@@ -25,7 +26,7 @@ from ..texts.formats import counted
 from . import chain, events
 
 MARKS = 256  # at most, for a seal of a table: they narrow down where rows differ
-WAIT = "20s"  # for transactions that still write; as long as SQLite waits
+WAIT = "250ms"  # for transactions that still write: whoever writes next waits behind the lock that is asked for
 
 # An act has no order of its own, its key being random: it is sealed with each of its verdicts.
 _ACT = ("act__kind", "act__by_id", "act__actor", "act__at", "act__why")
@@ -46,8 +47,8 @@ def sealed_columns() -> dict[type[Model], list[str]]:
 def seal_history(*, by: Actor) -> int:
     """Seal the rows of history and evidence written since the last seal; return how many they are.
 
-    No one waits while rows are read: rows up to the last id are final once their writers are done.
-    Raises OperationalError when they are not after 20 seconds; nothing is sealed then.
+    No one waits while rows are read: rows up to the last id are final once their writers are done. A table whose
+    writers are not done after 250 ms is left to the next time.
     """
     last, tables = _last_seals(), {}
     for model, columns in sealed_columns().items():
@@ -184,13 +185,19 @@ def _exact(value: Any) -> str:
 def _written_to(model: type[Model]) -> int | None:
     """Return the last id of a table, once all transactions with a lower one have committed or rolled back.
 
-    Holding one table at a time, and nothing else, this can't come into a deadlock with a verb. On SQLite there is
-    one writer, and what it has not committed cannot be seen.
+    None is returned when that takes too long, and for an empty table. Holding one table at a time, and nothing else,
+    this can't come into a deadlock with a verb. On SQLite there is one writer, and what it has not committed cannot be
+    seen.
     """
     newest = model._base_manager.order_by("-pk").values_list("pk", flat=True)
     if connection.vendor != "postgresql":
         return newest.first()
-    with transaction.atomic(durable=True), connection.cursor() as cursor:
-        cursor.execute(f"SET LOCAL lock_timeout = '{WAIT}'")
-        cursor.execute(f"LOCK TABLE {connection.ops.quote_name(model._meta.db_table)} IN SHARE MODE")
-        return newest.first()
+    try:
+        with transaction.atomic(durable=True), connection.cursor() as cursor:
+            cursor.execute(f"SET LOCAL lock_timeout = '{WAIT}'")
+            cursor.execute(f"LOCK TABLE {connection.ops.quote_name(model._meta.db_table)} IN SHARE MODE")
+            return newest.first()
+    except OperationalError as error:
+        if not isinstance(error.__cause__, LockNotAvailable):
+            raise
+        return None

@@ -21,5 +21,8 @@ class Command(BaseCommand):
             ) from error
         except chain.WrongKey as wrong:
             raise CommandError(f"Nothing was sealed. {wrong}") from wrong
+        left = seals.unsealed()
         sealed = f"Sealed {counted(rows, 'row', 'rows')} of history and evidence."
-        self.stdout.write(sealed if rows else "Nothing new to seal.")
+        self.stdout.write(sealed if rows or left else "Nothing new to seal.")
+        if left:
+            self.stdout.write(f"Tables were being written: {counted(left, 'row is', 'rows are')} left to the next run.")
