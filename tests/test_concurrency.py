@@ -356,8 +356,16 @@ def test_unlocked_and_withdrawn_at_read_committed_only(agent, level):
 
 
 @pytest.mark.postgresql
-def test_an_item_that_is_being_added_holds_up_the_consent(agent):
-    """The fingerprint is blank already, so adding the item writes nothing to the batch: it has to lock it."""
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda items: items.create(number="new", date="2026-05-01", amount=1),
+        lambda items: items.update(memo="Changed again"),
+    ],
+    ids=["added", "changed"],
+)
+def test_an_item_that_is_being_written_holds_up_the_consent(agent, write):
+    """The fingerprint is blank already, so writing the item writes nothing to the batch: it has to lock it."""
     case = case_awaiting(agent)
     link, by = case.link, customer(case.admin)
     operations.open_consent_link(link, by=by)
@@ -375,7 +383,7 @@ def test_an_item_that_is_being_added_holds_up_the_consent(agent):
 
     thread = threading.Thread(target=agree)
     with transaction.atomic():
-        case.batch.items.create(number="new", date="2026-05-01", amount=1)
+        write(case.batch.items)
         thread.start()
         thread.join(timeout=0.5)
     thread.join(timeout=20)
