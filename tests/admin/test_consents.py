@@ -305,6 +305,15 @@ def test_the_page_costs_the_same_for_one_batch_and_for_thirty(agent, agent_clien
         agent_client.get(consent_page(large))
 
 
+def test_the_page_reads_the_consent_and_what_is_around_it_at_once(agent, agent_client, django_assert_num_queries):
+    case = factories.case_consented(agent)
+    agent_client.get(consent_page(case))
+    # Four for the session and the rights of whoever asks; then consent, ledger head, certificates, emails, how many
+    # batches, groups, openings, batches, contacts of their own making.
+    with django_assert_num_queries(13):
+        agent_client.get(consent_page(case))
+
+
 # Evidence
 
 

@@ -4,7 +4,7 @@ from functools import cached_property
 
 from django.conf import settings
 from django.core.paginator import Paginator
-from django.db.models import Count, Max, Min, Sum
+from django.db.models import Count, Exists, Max, Min, OuterRef, Sum
 from django.utils import timezone
 
 from .. import operations, rules
@@ -12,7 +12,7 @@ from ..ledger import chain, emails, events
 from ..models import Batch, Consent, RequestedBatch, UnlockRequest
 from ..templatetags.desk import how_agreed
 from .lists import by_number
-from .receipts import receipts_of_case
+from .receipts import receipts_among
 from .tags import OUTCOME_TONES, verdict
 
 LISTED_BATCHES = 100
@@ -188,9 +188,13 @@ class Case:
         return list(self.link.openings.all()) if self.link else []
 
     @cached_property
+    def email_entries(self):
+        return emails.entries_of(self.unlock_request)
+
+    @cached_property
     def link_email(self):
         """What became of the email with the link."""
-        return emails.of_link(self.link) if self.link else None
+        return emails.of_link(self.link, self.email_entries) if self.link else None
 
     @cached_property
     def failures(self):
@@ -211,7 +215,7 @@ class Case:
         answers = self.unlock_request.consents.select_related(
             "terms", "recorded_by", "withdrawal", "contact", "opening"
         )
-        return answers.defer("text").order_by("-pk").first()
+        return with_waits(answers).defer("text").order_by("-pk").first()
 
     @property
     def recorded_by_phone(self):
@@ -237,17 +241,21 @@ class Case:
     @cached_property
     def consent_over(self):
         """Why nothing can be unlocked under the consent any more; '' while it is in force."""
-        waits = RequestedBatch.objects.filter(consented__consent=self.consent, outcome=Outcome.WAITING)
-        return why_over(self.consent, self.unlock_request.status, waits.exists(), self.now)
+        return why_over(self.consent, self.unlock_request.status, self.now)
 
     @cached_property
     def evidence(self):
         return list(self.consent.evidence.select_related("attached_by")) if self.recorded_by_phone else []
 
     @cached_property
+    def certificates(self):
+        """The certificates of the consent, the newest first, without their files."""
+        return list(self.consent.certificates.select_related("issued_by").defer("content", "pdf"))
+
+    @cached_property
     def receipt_failed(self):
         """The latest receipt if its email could not be sent and none was sent since; otherwise None."""
-        receipts = receipts_of_case(self.unlock_request)
+        receipts = receipts_among(self.email_entries)
         return receipts[0] if receipts and receipts[0].failed else None
 
     @property
@@ -379,10 +387,16 @@ class Case:
         return self.unlocked_batches().order_by().aggregate(end=Min("unlocked_until"))["end"]
 
 
-def why_over(consent, status, waits, now):
+def with_waits(consents):
+    """Annotate a Consent queryset with `waits`: does a batch still wait to be unlocked under it?"""
+    lines = RequestedBatch.objects.filter(consented__consent=OuterRef("pk"), outcome=Outcome.WAITING)
+    return consents.annotate(waits=Exists(lines))
+
+
+def why_over(consent, status, now):
     """Say why nothing can be unlocked under a consent any more; '' while it is in force, or when it never was.
 
-    `status` is that of its request, and `waits` whether a batch still waits to be unlocked under it.
+    `consent` comes from `with_waits`, and `status` is that of its request.
     """
     if consent.valid_until is None:
         return ""
@@ -392,4 +406,4 @@ def why_over(consent, status, waits, now):
         return "the request is closed"
     if consent.valid_until <= now:
         return "expired"
-    return "" if waits else "no batch is waiting under it"
+    return "" if consent.waits else "no batch is waiting under it"

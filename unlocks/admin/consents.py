@@ -6,7 +6,7 @@ import re
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Q
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import path, reverse
 from django.utils import timezone
@@ -18,21 +18,22 @@ from .. import evidence
 from ..actors import Actor
 from ..customer import certificates
 from ..ledger import emails
-from ..models import Certificate, Consent, ConsentEvidence, RequestedBatch, UnlockRequest
+from ..models import Certificate, Consent, ConsentEvidence, UnlockRequest
 from ..templatetags.desk import nowrap, recorded_by_phone, tag
 from ..texts.formats import moment
 from .batches import account_link
-from .case import Case, why_over
+from .case import Case, why_over, with_waits
 from .forms.consents import CONSENT_FORMS, CertificateForm
-from .lists import ReadOnlyAdmin, account_is, column, keys
+from .lists import ReadOnlyAdmin, account_is, column, is_key, keys
 from .phone_consent import lines_of
-from .receipts import receipts_of_case
+from .receipts import receipts_among
 from .request_page import carry_out, form_of
 from .site import desk
 
 log = logging.getLogger(__name__)
 
 BATCHES_A_PAGE = 100
+SHOWN = ("unlock_request__account", "link__sent_by", "opening", "terms", "contact", "recorded_by", "withdrawal")
 
 
 @admin.register(Consent, site=desk)
@@ -48,8 +49,12 @@ class ConsentAdmin(ReadOnlyAdmin):
     search_help_text = "Reference of a consent (CN-000045) or request (UR-000123), or a whole account number"
 
     def get_queryset(self, request):
-        waits = RequestedBatch.objects.filter(consented__consent=OuterRef("pk"), outcome=RequestedBatch.Outcome.WAITING)
-        return super().get_queryset(request).defer("text").annotate(waits=Exists(waits))
+        return with_waits(super().get_queryset(request).defer("text"))
+
+    def get_object(self, request, object_id, from_field=None):
+        """Return a consent with all that its page shows of the tables around it, read in one query."""
+        consents = self.get_queryset(request).select_related(*SHOWN).defer(None)
+        return consents.filter(pk=object_id).first() if is_key(object_id) else None
 
     def matching(self, term):
         found = Q(unlock_request__in=keys(UnlockRequest.objects.filter(account_is(term))))
@@ -84,7 +89,7 @@ class ConsentAdmin(ReadOnlyAdmin):
     def until(self, consent):
         if not consent.valid_until:
             return None
-        over = why_over(consent, consent.unlock_request.status, consent.waits, timezone.now())
+        over = why_over(consent, consent.unlock_request.status, timezone.now())
         if not over:
             return nowrap(moment(consent.valid_until))
         return format_html(
@@ -132,7 +137,7 @@ class ConsentAdmin(ReadOnlyAdmin):
             # The page has room to say how they agreed, and no word that reads like a consent through the link.
             tags = [*(one for one in tags if one[1] != "Agreed"), ("wait", "Recorded by phone")]
         covered = consent.batches.select_related("requested_batch", "batch").order_by("number", "batch__number", "pk")
-        receipts = [receipt for receipt in receipts_of_case(consent.unlock_request) if receipt.consent == consent.pk]
+        receipts = [receipt for receipt in receipts_among(case.email_entries) if receipt.consent == consent.pk]
         return desk.page(
             request,
             "admin/unlocks/consent/change_form.html",
@@ -146,8 +151,8 @@ class ConsentAdmin(ReadOnlyAdmin):
             batches=Paginator(covered, BATCHES_A_PAGE).get_page(request.GET.get("page")),
             evidence=consent.evidence.select_related("attached_by"),
             receipts=receipts,
-            link_email=emails.of_link(consent.link) if consent.link else None,
-            certificates=consent.certificates.select_related("issued_by").defer("content", "pdf"),
+            link_email=emails.of_link(consent.link, case.email_entries) if consent.link else None,
+            certificates=case.certificates,
             forms=forms,
             bound=bound,
         )

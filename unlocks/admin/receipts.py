@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from ..ledger import chain, events
+from ..ledger import events
 from ..ledger.emails import RECEIPTS
 
 
@@ -20,15 +20,14 @@ class Receipt:
     again_by: str = ""
 
 
-def receipts_of_case(unlock_request):
-    """List the receipts that were emailed in a case, or could not be, the newest first."""
-    kinds = (events.EmailSent, events.EmailFailed, events.ReceiptResent)
+def receipts_among(entries):
+    """List the receipts that were emailed in a case, or could not be, the newest first; see `emails.entries_of`."""
     receipts, again = [], {}
-    for entry in unlock_request.entries.filter(kind__in=[kind.kind for kind in kinds]).order_by("sequence"):
-        match chain.event_of(entry):
+    for entry, event in entries:
+        match event:
             case events.ReceiptResent(consent=consent):
                 again[consent] = entry.actor
-            case events.EmailSent() | events.EmailFailed() as event if event.email in RECEIPTS:
+            case events.EmailSent() | events.EmailFailed() if event.email in RECEIPTS:
                 receipts.append(
                     Receipt(
                         consent=event.consent,

@@ -132,7 +132,7 @@ def _link(link, opening):
     """Return what is known of a link, and of the opening of it that led to the decision."""
     led = {f"opened_{name}": opening and getattr(opening, name) for name in ("at", "ip", "browser")}
     columns = ("sent_at", "sent_by", "shown_to", "expires_at", "used_at")
-    email = emails.of_link(link)
+    email = emails.of_link(link, emails.entries_of(link.unlock_request))
     emailed = {"emailed": None if email.state == emails.ON_ITS_WAY else email.state, "emailed_at": email.at}
     return _columns(link, *columns, **led, **emailed, openings=link.openings.count())
 

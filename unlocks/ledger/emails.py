@@ -24,6 +24,8 @@ _WHAT_NEXT = {
 }
 _KINDS = (events.EmailSent.kind, events.EmailFailed.kind)
 
+Entries = list[tuple[LedgerEntry, Any]]
+
 
 @dataclass(frozen=True)
 class Email:
@@ -52,16 +54,23 @@ class Email:
         return _WHAT_NEXT.get(self.what, "Check the address, then send the receipt again.")
 
 
-def of_link(link: ConsentLink) -> Email:
-    """Return what became of the email with a consent link."""
-    found = [email for email, event in _emails(link.unlock_request.entries) if event.link == link.pk]
+def entries_of(unlock_request: UnlockRequest) -> Entries:
+    """List the ledger entries about the emails of a case, the oldest first, each with its event."""
+    kinds = [*_KINDS, events.ReceiptResent.kind]
+    entries = unlock_request.entries.filter(kind__in=kinds).order_by("sequence")
+    return [(entry, chain.event_of(entry)) for entry in entries]
+
+
+def of_link(link: ConsentLink, entries: Entries) -> Email:
+    """Return what became of the email with a consent link, as the entries of its case have it."""
+    found = [email for email, event in _emails(entries) if event.link == link.pk]
     return found[-1] if found else Email("consent_link", ON_ITS_WAY, link.email)
 
 
 def of_receipt(consent: Consent) -> Email:
     """Return what became of the newest email with a receipt of a consent."""
-    entries = consent.unlock_request.entries
-    found = [email for email, _ in _emails(entries) if email.what in RECEIPTS and email.consent == consent.pk]
+    emails = (email for email, _ in _emails(entries_of(consent.unlock_request)))
+    found = [email for email in emails if email.what in RECEIPTS and email.consent == consent.pk]
     return found[-1] if found else Email("receipt", ON_ITS_WAY, consent.email, consent=consent.pk)
 
 
@@ -97,9 +106,8 @@ def _matters(email: Email) -> bool:
     return email.what != "consent_link" or bool(waiting)
 
 
-def _emails(entries: Any) -> list[tuple[Email, Any]]:
-    read = [(entry, chain.event_of(entry)) for entry in entries.filter(kind__in=_KINDS).order_by("sequence")]
-    return [(_email(entry, event), event) for entry, event in read if hasattr(event, "email")]
+def _emails(entries: Entries) -> list[tuple[Email, Any]]:
+    return [(_email(entry, event), event) for entry, event in entries if hasattr(event, "email")]
 
 
 def _email(entry: LedgerEntry, event: Any) -> Email:

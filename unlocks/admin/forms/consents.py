@@ -236,7 +236,7 @@ class CertificateForm(ConsentForm):
     by_itself = True  # a long PDF takes seconds, which is too long to hold locks
 
     def prepare(self):
-        newest = self.case.consent.certificates.defer("content", "pdf").first()
+        newest = next(iter(self.case.certificates), None)
         if newest is None:
             return
         upto = facts.entries_of(self.unlock_request).order_by("-sequence").values_list("sequence", flat=True).first()
