@@ -566,6 +566,22 @@ def test_the_page_costs_the_same_for_one_batch_and_for_thirty(agent, manager_cli
         assert len(page.context["case"].latest_entries) == 50
 
 
+def test_a_case_that_fits_on_its_page_is_judged_once(agent, agent_client, django_assert_num_queries):
+    case = factories.case_consented(agent)
+    agent_client.get(page_of(case))
+    with django_assert_num_queries(20) as queries:
+        agent_client.get(page_of(case))
+    assert sum("not_requested" in entry["sql"] for entry in queries) == 1
+
+
+def test_the_evidence_names_the_newest_entry_of_the_ledger(agent, agent_client):
+    case = factories.case_consented(agent)
+    newest = case.unlock_request.entries.latest("sequence")
+    page = " ".join(agent_client.get(page_of(case)).content.decode().split())
+    assert f"<dt>Ledger</dt> <dd>entry {newest.sequence:,}<br>" in page
+    assert f"<code>{newest.hash[:16]}…</code>" in page
+
+
 # The timeline
 
 

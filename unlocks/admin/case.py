@@ -1,5 +1,6 @@
 """What the request page shows of a case: how far it has come, what blocks each batch, and the evidence."""
 
+from collections import Counter
 from functools import cached_property
 
 from django.conf import settings
@@ -104,6 +105,9 @@ class Case:
         """Count what may be unlocked now ('') and each refusal, over the batches that still wait."""
         if not self.waiting:
             return {}
+        if self.batch_count <= LISTED_BATCHES and not self.only:
+            # All of them are on the page, judged.
+            return Counter(batch.refusal for line, batch in self._judged_lines if line.outcome == Outcome.WAITING)
         judged = rules.judged(self.waiting_batches(), by=self.user, at=self.now)
         return dict(judged.order_by().values_list("refusal").annotate(n=Count("pk")))
 
@@ -141,7 +145,7 @@ class Case:
     def listed(self):
         """The page of lines that is shown."""
         lines, count = self.unlock_request.lines.order_by(by_number("batch__number"), "pk"), self.batch_count
-        for code, _, n in self.verdict_summary:
+        for code, _, n in self.verdict_summary if self.only else []:
             if self.only == code:
                 count = n
                 lines = lines.filter(**self._condition(code))
@@ -155,15 +159,19 @@ class Case:
         judged = rules.judged(self.waiting_batches(), by=self.user, at=self.now)
         return {"batch__in": judged.filter(refusal="" if code == "ready" else code).values("pk")}
 
-    @cached_property
+    @property
     def verdicts(self):
         """List the batches of that page with the verdict on each."""
+        return [self._verdict(line, batch) for line, batch in self._judged_lines]
+
+    @cached_property
+    def _judged_lines(self):
         lines = list(self.listed.object_list)
         batches = rules.judged(
             Batch.objects.filter(pk__in=[line.batch_id for line in lines]), by=self.user, at=self.now
         ).annotate(possible_duplicate=rules.has_possible_duplicates())
-        by_key = {batch.pk: batch for batch in batches.select_related("account")}
-        return [self._verdict(line, by_key[line.batch_id]) for line in lines]
+        by_key = {batch.pk: batch for batch in batches}
+        return [(line, by_key[line.batch_id]) for line in lines]
 
     def _verdict(self, line, batch):
         outcome = Outcome(line.outcome)
@@ -287,12 +295,20 @@ class Case:
     @cached_property
     def latest_entries(self):
         """List the newest ledger entries of the case, each with its event."""
-        entries = self.unlock_request.entries.order_by("-sequence")[:LISTED_ENTRIES]
-        return [(entry, chain.event_of(entry)) for entry in entries]
+        return [(entry, chain.event_of(entry)) for entry in self._newest_entries[:LISTED_ENTRIES]]
+
+    @property
+    def last_entry(self):
+        return next(iter(self._newest_entries), None)
 
     @property
     def more_entries(self):
-        return self.unlock_request.entries.count() > LISTED_ENTRIES
+        return len(self._newest_entries) > LISTED_ENTRIES
+
+    @cached_property
+    def _newest_entries(self):
+        """The entries that are listed, and one more if there is one."""
+        return list(self.unlock_request.entries.order_by("-sequence")[: LISTED_ENTRIES + 1])
 
     @cached_property
     def ledger_head(self):
@@ -301,7 +317,10 @@ class Case:
 
     @cached_property
     def _last_times(self):
-        kinds = [events.Unlocked.kind, events.Relocked.kind, events.ReExported.kind]
+        """When batches of the case were last unlocked and last re-exported, by the kind of the entry."""
+        if not self.ever_unlocked:
+            return {}
+        kinds = [events.Unlocked.kind, events.ReExported.kind]
         rows = (
             self.unlock_request.entries.order_by().filter(kind__in=kinds).values_list("kind").annotate(last=Max("at"))
         )
