@@ -68,14 +68,14 @@ class BypassedSince(DayFilter):
 
 
 class JudgedList(ChangeList):
-    """A page of batches, judged in one query more: the rows of other pages are not judged for nothing."""
+    """A page of batches, judged by their keys: the rows of other pages are not judged for nothing."""
 
     def get_results(self, request):
         super().get_results(request)
-        rows = list(self.result_list)
-        verdicts = rules.judged(Batch.objects.filter(pk__in=[batch.pk for batch in rows]), by=request.user)
-        judged = {batch.pk: batch for batch in with_recorded_by_phone(verdicts).select_related("account")}
-        self.result_list = [judged.get(batch.pk, batch) for batch in rows]
+        rows = self.result_list
+        if not self.multi_page:  # otherwise the paginator has read the keys already
+            rows = rows.filter(pk__in=list(rows.values_list("pk", flat=True)))
+        self.result_list = with_recorded_by_phone(rules.judged(rows, by=request.user))
 
 
 def account_link(account):

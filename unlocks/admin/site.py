@@ -111,6 +111,9 @@ class Desk(admin.AdminSite):
         write = partial(super().password_change, request, extra_context)
         return operations.change_own_password(write, by=Actor.staff(request.user, request))
 
+    def get_app_list(self, request, app_label=None):
+        return []  # no page shows Django's own list: the navigation below takes its place
+
     def each_context(self, request):
         return {
             **super().each_context(request),
