@@ -121,6 +121,12 @@ def test_judging_is_one_query(scene, n):
     assert len(captured) == 1
 
 
+@pytest.mark.sqlite  # the planner of PostgreSQL reads small tables whole
+def test_who_typed_a_pin_is_found_by_the_index_of_those_entries(scene):
+    plan = judged(Batch.objects.all(), by=scene.agent).explain()
+    assert "INDEX unlocks_entry_pin_typed (unlock_request_id=? AND user_id=?)" in plan
+
+
 def test_every_refusal_of_a_batch_has_its_sentence(scene):
     for batch in judged(Batch.objects.all(), by=scene.agent):
         said = sentence(batch.refusal, batch)
