@@ -185,14 +185,15 @@ _WITHDRAWN = Exists(ConsentWithdrawal.objects.filter(consent=OuterRef("line__con
 
 # Kinds of ledger entries that say that someone typed a PIN, also while it was locked and not looked at.
 PIN_TRIES = ("pin_verified", "pin_wrong", "pin_locked")
-# In plain SQL: SQLite looks into the index of these entries only for values that stand in the statement.
-_TRIED = RawSQL(f"kind IN {PIN_TRIES}", [], output_field=BooleanField())
 
 
 def _could_have_agreed(user: User) -> Q:
     """Whether `user` held the customer's link, or typed a PIN: alone they could have agreed for the customer."""
     seen = ConsentLink.objects.filter(unlock_request=OuterRef("line__unlock_request"), shown_to=user)
-    tried = LedgerEntry.objects.filter(_TRIED, unlock_request=OuterRef("line__unlock_request"), user=user)
+    # In plain SQL: SQLite looks into the index of these entries only for values that stand in the statement.
+    typed = RawSQL(f"kind IN {PIN_TRIES}", [], output_field=BooleanField())
+    entries = LedgerEntry.objects.alias(typed=typed)
+    tried = entries.filter(unlock_request=OuterRef("line__unlock_request"), user=user, typed=True)
     return Q(Exists(seen)) | Q(Exists(tried))
 
 
