@@ -1160,13 +1160,17 @@ def pin_typed_for_one_request_with_the_link_of_another_in_hand(scene):
     operations.verify_pin(scene.ready.unlock_request, pin=factories.PIN, by=factories.acting(scene.agent))
 
 
-@attack(Refusal.LINK_DEAD, needs_guards=False)
+@attack("ConsentLink matching query does not exist", needs_guards=False)
 def link_sent_in_another_tab_while_the_pin_is_judged(scene):
-    """Neither tab sees the other's act yet, and one agent has both."""
-    case, client = scene.phoned, factories.customer(scene.phoned.admin)
+    """With both, one agent could agree for the customer."""
+    case = scene.phoned
+    send = partial(
+        operations.send_consent_link, case.unlock_request, contact=case.admin, by=factories.acting(scene.second)
+    )
     with override_settings(SHOW_CONSENT_LINK=True):
-        link = factories.send_link_while_the_pin_is_judged(case, pin=factories.PIN, user=scene.second)
-    operations.open_consent_link(link, by=client)
+        link = factories.while_the_pin_is_judged(case, send, pin=factories.PIN, user=scene.second)
+    shown = ConsentLink.objects.get(pk=link.pk, shown_to=scene.second)
+    operations.open_consent_link(shown, by=factories.customer(case.admin))
 
 
 def agree_with_another_pin(scene, pin, pin_hash):

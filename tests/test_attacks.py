@@ -3,7 +3,7 @@
 import inspect
 
 import pytest
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import ObjectDoesNotExist, PermissionDenied
 from django.db import DatabaseError, connection, transaction
 from django.db.models import ProtectedError
 from django.http import HttpResponseBase
@@ -12,11 +12,11 @@ from tests.attacks import ATTACKS, difference, make_scene, said_by, snapshot
 from unlocks import operations
 from unlocks.database import guards
 from unlocks.ledger import chain
-from unlocks.models import Act, Batch, ConsentedBatch, LedgerEntry
+from unlocks.models import Act, Batch, LedgerEntry
 
 pytestmark = pytest.mark.django_db
 
-REFUSALS = (DatabaseError, ProtectedError, PermissionDenied, operations.Refused, ConsentedBatch.DoesNotExist)
+REFUSALS = (DatabaseError, ProtectedError, PermissionDenied, operations.Refused, ObjectDoesNotExist)
 LEDGER = LedgerEntry._meta.db_table
 NO_EFFECT = {200, 302, 400, 403, 404, 405, 410, 422}
 

@@ -183,15 +183,15 @@ BY_ANOTHER_PERSON = (Refusal.OWN_RECORDING, Refusal.OWN_CUSTOMER, Refusal.OWN_CU
 _INACTIVE = Exists(Account.objects.filter(pk=OuterRef("account"), active=False))
 _WITHDRAWN = Exists(ConsentWithdrawal.objects.filter(consent=OuterRef("line__consented__consent")))
 
-# Kinds of ledger entries that say that someone typed a PIN, also while it was locked and not looked at.
-PIN_TRIES = ("pin_verified", "pin_wrong", "pin_locked")
+# The kind of ledger entry that says that someone on staff typed a PIN, right or wrong, written before it is judged.
+PIN_TYPED = "pin_typed"
 
 
 def _could_have_agreed(user: User) -> Q:
     """Whether `user` held the customer's link, or typed a PIN: alone they could have agreed for the customer."""
     seen = ConsentLink.objects.filter(unlock_request=OuterRef("line__unlock_request"), shown_to=user)
     # In plain SQL: SQLite looks into the index of these entries only for values that stand in the statement.
-    typed = RawSQL(f"kind IN {PIN_TRIES}", [], output_field=BooleanField())
+    typed = RawSQL(f"kind = '{PIN_TYPED}'", [], output_field=BooleanField())
     entries = LedgerEntry.objects.alias(typed=typed)
     tried = entries.filter(unlock_request=OuterRef("line__unlock_request"), user=user, typed=True)
     return Q(Exists(seen)) | Q(Exists(tried))

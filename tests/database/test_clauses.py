@@ -432,13 +432,11 @@ def _by_another_than_who_entered(scene):
     unlock(scene.ready.batch, grant(scene.ready), scene.agent)
 
 
-for _kind in ("pin_verified", "pin_wrong", "pin_locked"):
-
-    @refuses("batch_unlocked_only_with_consent", f"by_the_person_of_{_kind}")
-    def _by_the_person_who_typed_a_pin(scene, kind=_kind):
-        entry_like(scene, kind, scene.ready, scene.agent)
-        yield
-        unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+@refuses("batch_unlocked_only_with_consent", "by_the_person_who_typed_a_pin")
+def _by_the_person_who_typed_a_pin(scene):
+    entry_like(scene, "pin_typed", scene.ready, scene.agent)
+    yield
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
 
 
 def entry_like(scene, kind, case, user):
@@ -450,7 +448,7 @@ def entry_like(scene, kind, case, user):
 
 @allows("batch_unlocked_only_with_consent", "by_another_than_who_typed_a_pin")
 def _by_another(scene):
-    entry_like(scene, "pin_wrong", scene.ready, scene.second)
+    entry_like(scene, "pin_typed", scene.ready, scene.second)
     entry_of_another_kind = LedgerEntry.objects.filter(kind="opened", unlock_request=scene.ready.unlock_request)
     assert entry_of_another_kind.filter(user=scene.agent).exists()
     yield
@@ -459,7 +457,7 @@ def _by_another(scene):
 
 @allows("batch_unlocked_only_with_consent", "by_who_typed_a_pin_for_another_request")
 def _for_another_request(scene):
-    entry_like(scene, "pin_wrong", scene.neighbour, scene.agent)
+    entry_like(scene, "pin_typed", scene.neighbour, scene.agent)
     change(ConsentLink, scene.neighbour.consent.link, shown_to=scene.agent)
     yield
     unlock(scene.ready.batch, grant(scene.ready), scene.agent)

@@ -222,7 +222,8 @@ def _shown_the_link(agent):
 
 def _typed_a_pin(agent):
     case = case_unlocked(agent)
-    LedgerEntry.objects.filter(kind="pin_verified", unlock_request=case.unlock_request).update(user=agent)
+    entry = LedgerEntry.objects.filter(kind="pin_verified", unlock_request=case.unlock_request)
+    entry.update(kind="pin_typed", user=agent)
 
 
 def _entered_the_address(agent):

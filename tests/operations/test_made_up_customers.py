@@ -18,7 +18,7 @@ from tests.factories import (
     make_batches,
     make_contact,
     open_case,
-    send_link_while_the_pin_is_judged,
+    while_the_pin_is_judged,
 )
 from unlocks import operations
 from unlocks.models import Batch, Consent, ConsentLink
@@ -187,15 +187,27 @@ def test_whoever_was_shown_the_link_types_no_pin(agent, second_agent, settings):
 
 
 @pytest.mark.parametrize("pin", [PIN, "000000"])
-def test_a_link_shown_while_the_pin_is_judged_is_revoked(agent, settings, pin):
+def test_a_link_sent_while_the_pin_is_judged_is_not_shown(agent, settings, pin):
     settings.SHOW_CONSENT_LINK = True
     case = advised(agent)
-    link = send_link_while_the_pin_is_judged(case, pin=pin, user=agent)
 
-    assert (link.shown_to, operations.link_state(ConsentLink.objects.get(pk=link.pk))) == (agent, "revoked")
-    assert case.unlock_request.entries.order_by("sequence").last().kind == "link_revoked"
-    assert not operations.link_seen(case.unlock_request, agent)
-    assert shown_to(case, agent) is None
+    assert while_the_pin_is_judged(case, lambda: shown_to(case, agent), pin=pin, user=agent) is None
+
+
+@pytest.mark.parametrize("pin", [PIN, "000000"])
+def test_a_request_closed_while_the_pin_is_judged_hides_no_try(agent, settings, pin):
+    """Whether the PIN was right can be told from the answer, so whoever typed it counts as knowing it."""
+    settings.SHOW_CONSENT_LINK = True
+    case = advised(agent)
+    other = advised(agent, account=case.account)
+
+    def cancel():
+        operations.close_request(case.unlock_request, resolution="canceled", why="Not needed", by=acting(agent))
+
+    while_the_pin_is_judged(case, cancel, pin=pin, user=agent)
+
+    assert case.refresh().unlock_request.status == "closed"
+    assert shown_to(other, agent) is None
 
 
 def test_a_link_of_another_request_of_the_account_counts_as_well(agent, second_agent, settings):

@@ -85,7 +85,7 @@ def test_records_who_agreed_and_who_wrote_it_down(agent):
     assert (consent.pin_verified_at, consent.pin_typed_by) == (case.unlock_request.pin_verified_at, "agent")
     assert consent.valid_until - consent.given_at == timedelta(hours=72)
     assert case.refresh().unlock_request.status == "consented"
-    assert kinds(case.unlock_request) == ["opened", "advised", "pin_verified", "recorded_by_phone"]
+    assert kinds(case.unlock_request) == ["opened", "advised", "pin_typed", "pin_verified", "recorded_by_phone"]
     assert case.unlock_request.entries.latest("sequence").about_id == consent.pk
     assert list(case.unlock_request.history.values_list("status", flat=True))[:3] == [
         "consented",

@@ -37,7 +37,7 @@ def test_verified_by_an_agent_is_recorded_as_that(agent):
         agent,
         False,
     )
-    assert kinds(unlock_request) == ["opened", "pin_verified"]
+    assert kinds(unlock_request) == ["opened", "pin_typed", "pin_verified"]
     assert unlock_request.history.count() == 2
 
 
@@ -103,7 +103,8 @@ def test_locks_longer_and_longer_and_at_last_for_good(agent):
         ):
             operations.verify_pin(case.unlock_request, pin=PIN, by=acting(agent))
     assert account.get().pin_failures == 15
-    assert kinds(case.unlock_request) == ["opened", *5 * ["pin_wrong"], "pin_locked", *10 * ["pin_wrong"], "pin_locked"]
+    wrong, locked = ["pin_typed", "pin_wrong"], ["pin_typed", "pin_locked"]
+    assert kinds(case.unlock_request) == ["opened", *5 * wrong, *locked, *10 * wrong, *locked]
 
 
 def test_right_pin_wipes_the_wrong_ones(agent):

@@ -239,6 +239,11 @@ class PinIssued(Event):
         return super().of(row, pin_mac=pins.mac(row.pk, row.pin_hash), **facts)
 
 
+@event("pin_typed", "PIN typed by staff")
+class PinTyped(Event):
+    """Written before the PIN is judged: whoever holds it by then is shown no link, whatever becomes of the try."""
+
+
 @event("pin_verified", "PIN verified", tone="good")
 class PinVerified(Event):
     pass

@@ -28,7 +28,7 @@ from ..models import (
     UnlockRequest,
     Verdict,
 )
-from ..rules import PIN_TRIES
+from ..rules import PIN_TYPED
 from . import events, rows
 
 Unlocked, Line = Batch.Status.UNLOCKED, RequestedBatch.Outcome
@@ -63,7 +63,7 @@ def _queries() -> Iterator[tuple[str, QuerySet]]:
     of_its_request = {"unlock_request": OuterRef("grant__consent__unlock_request")}
     seen = ConsentLink.objects.filter(**of_its_request, shown_to=OuterRef("unlocked_by"))
     yield "unlocked by a person who was shown a consent link of the request", unlocked.filter(Exists(seen))
-    tried = LedgerEntry.objects.filter(**of_its_request, kind__in=PIN_TRIES, user=OuterRef("unlocked_by"))
+    tried = LedgerEntry.objects.filter(**of_its_request, kind=PIN_TYPED, user=OuterRef("unlocked_by"))
     yield "unlocked by a person who typed a PIN for the request", unlocked.filter(Exists(tried))
     entered = Contact.history.filter(id=OuterRef("grant__consent__contact"), entered_by=OuterRef("unlocked_by"))
     yield "unlocked by a person who entered the address of the contact who consented", unlocked.filter(Exists(entered))

@@ -1905,7 +1905,7 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="ledgerentry",
             index=models.Index(
-                condition=models.Q(("kind__in", ["pin_verified", "pin_wrong", "pin_locked"])),
+                condition=models.Q(("kind", "pin_typed")),
                 fields=["unlock_request", "user"],
                 name="unlocks_entry_pin_typed",
             ),

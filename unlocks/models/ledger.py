@@ -46,7 +46,7 @@ class LedgerEntry(models.Model):
             # Who typed a PIN for a request is asked for each batch, and must not cost all that they ever did.
             models.Index(
                 fields=["unlock_request", "user"],
-                condition=Q(kind__in=["pin_verified", "pin_wrong", "pin_locked"]),
+                condition=Q(kind="pin_typed"),
                 name="unlocks_entry_pin_typed",
             ),
             models.Index(fields=["actor"], name="unlocks_entry_actor", opclasses=["varchar_pattern_ops"]),

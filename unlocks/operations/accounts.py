@@ -12,7 +12,6 @@ from ..ledger import chain, events
 from ..models import CONFIRMED, Account, ConsentLink, Contact, LedgerEntry, UnlockRequest
 from ..rules import Refusal, entered_by, to_be_confirmed
 from . import emails
-from .links import revoke
 from .verbs import Refused, obstacle, staff_verb
 
 CLOSED = UnlockRequest.Status.CLOSED
@@ -121,8 +120,10 @@ def _ended_links(record: Account | Contact, changed: dict[str, Any], by: Actor) 
     """Revoke what was sent to a contact whose address or Admin flag changed; return an entry for each link."""
     if isinstance(record, Account) or not changed.keys() & {"email", "is_admin"}:
         return []
-    links = ConsentLink.objects.filter(sent_to=record, used_at=None, revoked_at=None)
-    return revoke(links.exclude(unlock_request__status=CLOSED), by)
+    links = ConsentLink.objects.filter(sent_to=record, used_at=None, revoked_at=None).order_by("pk")
+    ended = dict(links.exclude(unlock_request__status=CLOSED).values_list("pk", "unlock_request"))
+    ConsentLink.objects.filter(pk__in=ended).update(revoked_at=by.act.at)
+    return [chain.Entry(events.LinkRevoked(), unlock_request, record.account_id) for unlock_request in ended.values()]
 
 
 def hold(record: K) -> K:

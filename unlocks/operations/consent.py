@@ -16,7 +16,7 @@ from ..actors import Actor
 from ..database import fingerprint
 from ..digest import sha256
 from ..ledger import chain, events
-from ..models import Consent, ConsentedBatch, ConsentLink, Contact, LinkOpening, RequestedBatch, UnlockRequest
+from ..models import Account, Consent, ConsentedBatch, ConsentLink, Contact, LinkOpening, RequestedBatch, UnlockRequest
 from ..rules import Refusal
 from ..texts import wording
 from ..texts.shown import asked_for, shown_text, terms_in_force, text_to_read_out
@@ -51,6 +51,7 @@ def send_consent_link(unlock_request: UnlockRequest, *, contact: Contact, by: Ac
     fingerprint.take(asked_for(unlock_request))
     at = by.act.at
     _revoke(unlock_request, at)
+    history.lock(Account.objects.filter(pk=unlock_request.account_id))  # as whoever types its PIN does
     token = new_token()
     link = ConsentLink.objects.create(
         unlock_request=unlock_request,

@@ -1,11 +1,9 @@
 """Where a consent link stands, and whether the customer can still act by it."""
 
-from django.db.models import QuerySet
 from django.utils import timezone
 
 from .. import history
 from ..actors import Actor
-from ..ledger import chain, events
 from ..models import ConsentLink, LinkOpening, UnlockRequest
 from ..rules import Refusal
 from .verbs import Refused
@@ -25,13 +23,6 @@ def link_state(link: ConsentLink) -> str:
 def _sent_elsewhere(link: ConsentLink) -> bool:
     """Whoever it was sent to is no confirmed Admin any more, or has another address on file now."""
     return not link.sent_to.is_confirmed_admin or link.sent_to.email != link.email
-
-
-def revoke(links: QuerySet[ConsentLink], by: Actor) -> list[chain.Entry]:
-    """Revoke a queryset of unused links, whose requests are locked; return the ledger's entry of each."""
-    revoked = list(links.order_by("pk").values_list("pk", "unlock_request", "unlock_request__account"))
-    ConsentLink.objects.filter(pk__in=[pk for pk, *_ in revoked]).update(revoked_at=by.act.at)
-    return [chain.Entry(events.LinkRevoked(), *case) for _, *case in revoked]
 
 
 def live(link: ConsentLink) -> tuple[UnlockRequest, ConsentLink]:

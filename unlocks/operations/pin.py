@@ -10,17 +10,16 @@ from datetime import datetime, timedelta
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Case, F, Q, QuerySet, Value, When
+from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
 
 from .. import history, pins
 from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Account, ConsentLink, LedgerEntry, UnlockRequest
-from ..rules import PIN_TRIES, Refusal
+from ..rules import PIN_TYPED, Refusal
 from . import emails
-from .accounts import hold
-from .links import opened, revoke
+from .links import opened
 from .verbs import Refused, customer_verb, locked, refuse_own_contacts, staff_verb
 
 
@@ -28,23 +27,22 @@ from .verbs import Refused, customer_verb, locked, refuse_own_contacts, staff_ve
 def verify_pin(unlock_request: UnlockRequest, *, pin: str, by: Actor) -> UnlockRequest:
     """Check a PIN that an agent types for the customer: lower assurance, and recorded as that.
 
-    A link that `by` was shown meanwhile is revoked. Raises Refused: LINK_SEEN before a try is taken, PIN_WRONG and
-    PIN_LOCKED with the try kept.
+    Raises Refused: LINK_SEEN before a try is taken, PIN_WRONG and PIN_LOCKED with the try kept.
     """
-    with transaction.atomic():
+    chain.fitting_head()
+    with transaction.atomic(durable=True):
         account = locked(unlock_request).account
+        taken = _take_attempt(account)  # which locks the account: a link that is being sent is there by then
         if link_seen(unlock_request, by.member):
             raise Refused.because(Refusal.LINK_SEEN)
-    try:
-        _try(account, pin, unlock_request=unlock_request, by=by)
-        with transaction.atomic():
-            unlock_request = locked(unlock_request)
-            unlock_request.pin_verified_at, unlock_request.pin_verified_by = by.act.at, by.user
-            unlock_request.pin_typed_by = UnlockRequest.PinTypedBy.AGENT
-            history.save(unlock_request, by=by, why="PIN verified")
-            _record_right(account, unlock_request, by)
-    finally:
-        _revoke_links_seen(account, by)
+        chain.append(events.PinTyped(), by=by, unlock_request=unlock_request)
+    _judge(account, pin, taken, unlock_request=unlock_request, by=by)
+    with transaction.atomic():
+        unlock_request = locked(unlock_request)
+        unlock_request.pin_verified_at, unlock_request.pin_verified_by = by.act.at, by.user
+        unlock_request.pin_typed_by = UnlockRequest.PinTypedBy.AGENT
+        history.save(unlock_request, by=by, why="PIN verified")
+        _record_right(account, unlock_request, by)
     return unlock_request
 
 
@@ -56,7 +54,10 @@ def verify_customer_pin(link: ConsentLink, *, pin: str, by: Actor) -> None:
     """
     with transaction.atomic():
         unlock_request, _ = opened(link)
-    _try(unlock_request.account, pin, unlock_request=unlock_request, by=by)
+    chain.fitting_head()
+    with transaction.atomic(durable=True):
+        taken = _take_attempt(unlock_request.account)
+    _judge(unlock_request.account, pin, taken, unlock_request=unlock_request, by=by)
     with transaction.atomic():
         unlock_request, _ = opened(link)
         ConsentLink.objects.filter(pk=link.pk).update(pin_verified_at=by.act.at)
@@ -64,10 +65,9 @@ def verify_customer_pin(link: ConsentLink, *, pin: str, by: Actor) -> None:
     link.refresh_from_db(fields=["pin_verified_at"])
 
 
-def _try(account: Account, pin: str, *, unlock_request: UnlockRequest, by: Actor) -> None:
-    """Take a try and judge it. Raises Refused with the try kept, and WrongKey before: then no PIN is right."""
-    chain.fitting_head()
-    if not _take_attempt(account):
+def _judge(account: Account, pin: str, taken: int, *, unlock_request: UnlockRequest, by: Actor) -> None:
+    """Judge a PIN once a try was taken for it, or could not be. Raises Refused."""
+    if not taken:
         with transaction.atomic():
             chain.append(events.PinLocked(), by=by, unlock_request=unlock_request)
         account.refresh_from_db()
@@ -84,18 +84,18 @@ def _try(account: Account, pin: str, *, unlock_request: UnlockRequest, by: Actor
 
 
 def _take_attempt(account: Account) -> int:
+    """Take a try unless the PIN is locked; return 1 or 0. Committed by itself: no error afterwards gives it back."""
     now = timezone.now()
-    with transaction.atomic(durable=True):
-        return history.update_untracked(
-            Account.objects.filter(
-                Q(pin_locked_until=None) | Q(pin_locked_until__lte=now), pk=account.pk, pin_failures__lt=pins.LAST_TRY
-            ),
-            pin_failures=F("pin_failures") + 1,
-            pin_locked_until=Case(
-                *(When(pin_failures=tries - 1, then=Value(now + wait)) for tries, wait in pins.LOCKOUTS.items()),
-                default=None,
-            ),
-        )
+    return history.update_untracked(
+        Account.objects.filter(
+            Q(pin_locked_until=None) | Q(pin_locked_until__lte=now), pk=account.pk, pin_failures__lt=pins.LAST_TRY
+        ),
+        pin_failures=F("pin_failures") + 1,
+        pin_locked_until=Case(
+            *(When(pin_failures=tries - 1, then=Value(now + wait)) for tries, wait in pins.LOCKOUTS.items()),
+            default=None,
+        ),
+    )
 
 
 def _is_issued(account: Account) -> bool:
@@ -151,25 +151,13 @@ def link_seen(unlock_request: UnlockRequest, user: User) -> bool:
 
     With both, in one request or in two, they could agree for the customer.
     """
-    return _links_seen(unlock_request.account_id, user).exists()
-
-
-def _links_seen(account_id: int, user: User) -> QuerySet[ConsentLink]:
     live = ConsentLink.objects.filter(used_at=None, revoked_at=None, expires_at__gt=timezone.now())
-    return live.filter(unlock_request__account=account_id, shown_to=user)
-
-
-@transaction.atomic
-def _revoke_links_seen(account: Account, by: Actor) -> None:
-    """Revoke each link that `by` was shown while the PIN was judged: whoever sends the next sees that it was typed."""
-    hold(account)
-    if revoked := revoke(_links_seen(account.pk, by.member), by):
-        chain.append_all(revoked, by=by)
+    return live.filter(unlock_request__account=unlock_request.account_id, shown_to=user).exists()
 
 
 def knows_pin(account: Account, user: User) -> bool:
     """Say whether `user` typed a PIN since the account has its present one: a wrong try may be a slip on purpose."""
-    tries = LedgerEntry.objects.filter(kind__in=PIN_TRIES, account=account, user=user)
+    tries = LedgerEntry.objects.filter(kind=PIN_TYPED, account=account, user=user)
     return tries.filter(at__gte=account.pin_issued_at).exists() if account.pin_issued_at else tries.exists()
 
 

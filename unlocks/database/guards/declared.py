@@ -85,7 +85,7 @@ _GRANT_HOLDS = """EXISTS (
     AND NOT EXISTS (SELECT 1 FROM unlocks_consentlink k
       WHERE k.unlock_request_id = r.id AND k.shown_to_id = {new}.unlocked_by_id)
     AND NOT EXISTS (SELECT 1 FROM unlocks_ledgerentry e WHERE e.unlock_request_id = r.id
-      AND e.user_id + 0 = {new}.unlocked_by_id AND e.kind IN ('pin_verified', 'pin_wrong', 'pin_locked'))
+      AND e.user_id + 0 = {new}.unlocked_by_id AND e.kind = 'pin_typed')
     AND NOT EXISTS (SELECT 1 FROM unlocks_historicalcontact h
       WHERE h.id = c.contact_id AND h.entered_by_id = {new}.unlocked_by_id)
     AND cb.fingerprint = {new}.fingerprint AND cb.fingerprint <> ''
