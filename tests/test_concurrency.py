@@ -93,6 +93,31 @@ def test_nobody_gets_pin_and_link_in_one_hand(agent, settings, pin):
     holds()
 
 
+@pytest.mark.parametrize("pin", [PIN, "000000"])
+def test_a_pin_typed_while_a_link_is_being_sent_waits_for_it(agent, settings, pin):
+    settings.SHOW_CONSENT_LINK = True
+    case, came = case_awaiting(agent), []
+    operations.revoke_consent_link(case.unlock_request, by=acting(agent))
+    other = open_case(agent, account=case.account)
+
+    def verify():
+        try:
+            operations.verify_pin(other.unlock_request, pin=pin, by=acting(agent))
+        except operations.Refused as refused:
+            came.append(refused.code)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=verify)
+    with transaction.atomic():
+        link = operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent))
+        thread.start()
+        thread.join(timeout=0.5)
+    thread.join(timeout=20)
+    assert (link.shown_to, came) == (agent, [Refusal.LINK_SEEN])
+    assert Account.objects.get(pk=case.account.pk).pin_failures == 0
+
+
 def test_two_unlock_overlapping_sets(agent, second_agent):
     case = case_consented(agent, batches=make_batches(account=make_account(), n=30, items=0))
     first, second = case.rows.order_by("pk")[:20], case.rows.order_by("-pk")[:20]
