@@ -5,13 +5,15 @@ from django.shortcuts import render
 from django.views import csrf, defaults
 
 from unlocks.admin.site import desk
+from unlocks.admin.typed import may_be_of_another
 from unlocks.ledger.chain import WrongKey
 
 
 def form_expired(request, reason=""):
     """Answer a form whose token fits no more; a page of the desk from before signing in again can be sent again."""
     own = request.META.get("HTTP_ORIGIN") == f"{request.scheme}://{request.get_host()}"
-    if own and reason == "CSRF token from POST incorrect." and desk.has_page(request.path):
+    expired = reason == "CSRF token from POST incorrect."
+    if own and expired and desk.has_page(request.path) and not may_be_of_another(request):
         return desk.keep_typed(request, expired=True)
     return csrf.csrf_failure(request, reason=reason)
 

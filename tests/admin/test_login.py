@@ -133,6 +133,18 @@ def test_what_somebody_else_typed_is_shown_to_nobody(case, note):
     assert (signed_in.status_code, signed_in.url) == (302, case.unlock_request.get_absolute_url())
 
 
+def test_what_is_sent_from_another_users_tab_is_not_offered(case, note):
+    factories.make_user("kim", group="Agent", password=PASSWORD)
+    client = sign_in()
+    client.post("/desk/logout/")
+    client.post("/desk/login/", {"username": "kim", "password": PASSWORD, "next": ""})
+    client.handler.enforce_csrf_checks = True
+    own, note["csrfmiddlewaretoken"] = {"origin": "http://testserver"}, "a" * 64
+    answer = client.post(f"/desk/unlocks/unlockrequest/{case.unlock_request.pk}/change/", note, headers=own)
+    assert (answer.status_code, "This form has expired" in answer.content.decode()) == (403, True)
+    assert "left a message" not in answer.content.decode()
+
+
 def test_who_signed_in_and_out_in_between_is_shown_nothing(case, note):
     """The form is of who signed in before them; that its token does not fit any more says so."""
     factories.make_user("kim", group="Agent", password=PASSWORD)

@@ -251,6 +251,10 @@ def test_an_unknown_number_is_answered_with_the_nearest(account, pasted, meant):
         ("A\u201312", ["A\u201312"]),
         ("A-12", ["A-12"]),
         ("A-12, A\u201312", ["A-12", "A\u201312"]),
+        ("\u201cA-12\u201d; \u2018A\u201312\u2019", ["A-12", "A\u201312"]),
+        ("\u00abA-12\u00bb", ["A-12"]),
+        ("A-12\u200b", ["A-12"]),
+        ("A\u201412", ["A-12"]),
     ],
 )
 def test_numbers_that_differ_by_a_dash_or_a_quote(account, pasted, numbers):
@@ -262,8 +266,13 @@ def test_numbers_that_differ_by_a_dash_or_a_quote(account, pasted, numbers):
 def test_a_number_that_may_be_one_of_two_is_asked_about(account):
     for number in ("A\u201312", "A-12"):
         factories.make_batch(account=account, number=number, items=0)
-    said = f"{account} has no batch with this number: A-12 (did you mean A-12 or A\u201312?)."
-    assert chosen(account, "A\u201412") == ([], [said])
+    said = f"{account} has no batch with this number: a-12 (did you mean A-12 or A\u201312?)."
+    assert chosen(account, "a-12") == ([], [said])
+
+
+def test_a_text_that_is_too_long_is_not_read(account):
+    said = "Ensure this value has at most 500000 characters (it has 600000)."
+    assert chosen(account, "1," * 300_000) == ([], [said])
 
 
 def test_five_hundred_pasted_numbers(agent_client, account, admin):

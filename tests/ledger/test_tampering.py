@@ -1314,6 +1314,17 @@ def test_a_batch_unlocked_by_nobody_who_exists_is_named(scene, taken_back, user)
     ]
 
 
+@pytest.mark.sqlite
+def test_a_key_prints_no_line_of_its_own(scene, taken_back):
+    """A value that is no key can hold anything; tables of others say nothing about ours."""
+    sql("CREATE TABLE stray (id integer PRIMARY KEY, of integer REFERENCES nowhere (id)) WITHOUT ROWID")
+    with owning_the_database():
+        sql(f"UPDATE unlocks_contact SET account_id = 'x\n\x1bNo fault.' WHERE id = {scene.numbers['contact']}")
+    found = [sentence for sentence in audit() if sentence.startswith("The row in table ")]
+    assert len(found) == 1
+    assert "unlocks_contact.account_id contains a value 'xNo fault.' that" in found[0]
+
+
 def test_an_evidence_file_that_is_gone_is_named(scene, taken_back, settings, tmp_path):
     storages = {name: dict(storage) for name, storage in settings.STORAGES.items()}
     storages["evidence"]["OPTIONS"] = {"location": str(tmp_path)}

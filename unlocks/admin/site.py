@@ -69,13 +69,14 @@ class Desk(admin.AdminSite):
         Someone else may have signed in and out since an expired form was opened, so it is kept for nobody.
         """
         if request.user.is_authenticated:
-            return self._send_again(request, typed.posted(request), "You opened this form before you signed in.")
+            return self._send_again(request, typed.posted(request), "This form was opened before you signed in.")
         context = {
             "form": AdminAuthenticationForm(request),
             "app_path": reverse("admin:login"),
             "next": request.get_full_path(),
             "signed_out": True,
             "typed": "" if expired else typed.keep(request),
+            "expired": expired,
         }
         return self.page(request, "admin/login.html", status=403, **context)
 
@@ -92,7 +93,7 @@ class Desk(admin.AdminSite):
             response = self._send_again(request, kept, "You were signed out when you sent this form.")
         elif not self.has_page(response["Location"]):
             response["Location"] = reverse("admin:index")  # the response itself carries the new CSRF token
-        return typed.remember(response, request.user)
+        return typed.remember(response, request)
 
     def has_page(self, address):
         """Say whether an address leads to a page of the desk; no row is ever deleted, so those of rows stay good."""

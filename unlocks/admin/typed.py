@@ -7,6 +7,7 @@ from django.conf import settings
 from django.core import signing
 
 _COOKIE, _SALT = "desk_user", "unlocks.typed"
+_AFTER_ANOTHER = "signed_in_after_another"
 _NOT_KEPT = re.compile("pin$|password|^csrfmiddlewaretoken$|^typed$")
 _NOT_SHOWN = re.compile("_|initial-|key$")
 
@@ -32,8 +33,7 @@ class Typed(NamedTuple):
 def posted(request):
     """Return what a request posts, without PINs, passwords and files."""
     fields = [[name, value] for name, values in request.POST.lists() if not _NOT_KEPT.search(name) for value in values]
-    user = request.get_signed_cookie(_COOKIE, "", salt=_SALT)
-    return Typed(request.get_full_path(), user, fields, bool(request.FILES))
+    return Typed(request.get_full_path(), _last_user(request), fields, bool(request.FILES))
 
 
 def keep(request):
@@ -51,8 +51,20 @@ def kept(text, user):
     return typed if typed.user == str(user.pk) else None
 
 
-def remember(response, user):
+def may_be_of_another(request):
+    """Say whether someone else was signed in before in this browser, whose form an expired one may be."""
+    return _AFTER_ANOTHER in request.session
+
+
+def _last_user(request):
+    return request.get_signed_cookie(_COOKIE, "", salt=_SALT)
+
+
+def remember(response, request):
     """Note in the browser who signed in, as long as a session lasts: a form sent from it is shown to them alone."""
+    user = request.user
+    if _last_user(request) not in ("", str(user.pk)):
+        request.session[_AFTER_ANOTHER] = True
     response.set_signed_cookie(
         _COOKIE,
         str(user.pk),

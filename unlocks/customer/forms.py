@@ -1,7 +1,6 @@
 """The forms of the customer's pages, and the signed answers that travel from one page to the next."""
 
 import re
-import unicodedata
 
 from crispy_forms.helper import FormHelper
 from django import forms
@@ -27,7 +26,7 @@ class Line(forms.CharField):
         self.joiners = joiners
 
     def to_python(self, value):
-        value = unicodedata.normalize("NFC", super().to_python(value))
+        value = normalize.composed(super().to_python(value))
         if not self.multiline:
             return " ".join(filter(None, value.split(" ")))
         return value.replace("\r\n", "\n")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 
+from django.apps import apps
 from django.core.exceptions import ObjectDoesNotExist
 from django.db import IntegrityError, connections
 from django.db.models import Model, QuerySet
@@ -68,13 +69,13 @@ def _ledger() -> list[str]:
 
 
 def _keys() -> Iterator[tuple[str, str]]:
-    """Say which row names another that is not there. Only SQLite lets whoever writes turn that check off."""
+    """Say which row of each table names another that is not there. Only SQLite lets who writes turn that check off."""
     connection = connections["default"]
-    try:
-        if connection.vendor == "sqlite":
-            connection.check_constraints()
-    except IntegrityError as error:
-        yield "keys", str(error)
+    for model in apps.get_models() if connection.vendor == "sqlite" else ():
+        try:
+            connection.check_constraints([model._meta.db_table])
+        except IntegrityError as error:
+            yield model._meta.db_table, "".join(filter(str.isprintable, str(error)))
 
 
 def _invariants() -> Iterator[str]:

@@ -2,6 +2,7 @@
 
 import re
 import unicodedata
+from typing import Literal
 
 _CATEGORIES = {
     "Cc",  # controls
@@ -18,6 +19,10 @@ _BLANK = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uf
 _JOINED = re.compile(
     "(?<=[\u0600-\U0010ffff])(?:[\ufe00-\ufe0f\U000e0100-\U000e01ef]|[\u200c\u200d](?=[\u0600-\U0010ffff]))"
 )
+
+_QUOTES = "\"' \u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u00b4`"
+# Ordering a run of combining marks takes a time that grows with its square.
+_AT_ONCE = 2000
 
 _PLAIN = str.maketrans(
     dict.fromkeys("\u2018\u2019\u201a\u201b\u2032\u00b4`", "'")
@@ -36,9 +41,15 @@ def hides(text: str, *, joiners: bool = True) -> bool:
     return any(map(is_invisible, _JOINED.sub("", text) if joiners else text))
 
 
+def composed(text: str, form: Literal["NFC", "NFKD"] = "NFC") -> str:
+    """Return `text` in a normal form of Unicode, each 2,000 characters by themselves."""
+    pieces = (text[start : start + _AT_ONCE] for start in range(0, len(text), _AT_ONCE))
+    return "".join(unicodedata.normalize(form, piece) for piece in pieces)
+
+
 def plain(text: str) -> str:
     """Return one line as it is compared: nothing invisible, single spaces; digits, hyphens, quotes as on our keys."""
-    return " ".join("".join(map(_plain, unicodedata.normalize("NFC", text))).split()).translate(_PLAIN)
+    return " ".join("".join(map(_plain, composed(text))).split()).translate(_PLAIN)
 
 
 def _plain(character: str) -> str:
@@ -56,6 +67,11 @@ def number(text: str) -> str:
     return plain(text).strip("\"' ")
 
 
+def bare(text: str) -> str:
+    """Return a number as it is spelled, out of its quotes and without what can't be seen."""
+    return "".join(character for character in text if not is_invisible(character)).strip(_QUOTES)
+
+
 def pin(text: str) -> str:
     """Return a PIN without what it was grouped or quoted with."""
     return re.sub(r"[\W_]", "", plain(text))
@@ -68,7 +84,7 @@ def email(text: str) -> str:
 
 def person(text: str) -> str:
     """Return a person's name as it is compared: without regard to capitals, accents and spaces."""
-    letters = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", plain(text)).casefold())
+    letters = composed(composed(plain(text), "NFKD").casefold(), "NFKD")
     return "".join(letter for letter in letters if not unicodedata.combining(letter) and not letter.isspace())
 
 

@@ -4,6 +4,7 @@ import re
 
 from django import forms
 from django.contrib.admin.widgets import AutocompleteSelect
+from django.core.validators import MaxLengthValidator
 from django.db.models import Q
 
 from ... import operations
@@ -67,6 +68,7 @@ class OpenRequestForm(forms.Form):
         required=False,
         help_text="Paste as many as you like, with commas, semicolons, spaces or lines between them. "
         "A number that has spaces in it goes on a line of its own.",
+        validators=[MaxLengthValidator(500_000)],  # with `max_length` the browser would cut the rest off silently
         widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false", "autocomplete": "off"}),
     )
     picked = forms.ModelMultipleChoiceField(

@@ -1,6 +1,7 @@
 """Reading the batch numbers that someone pasted: which batches of the account they name, and which may name others."""
 
 import re
+from functools import cache
 
 from ...texts import normalize
 
@@ -12,16 +13,17 @@ AT_ONCE = 30_000  # SQLite takes 32,766 parameters
 class Pasted:
     """The numbers in a text: a line of its own, what stands between commas, semicolons and tabs, or single words.
 
-    The first of these that is a number of the account counts: the one spelled exactly so, or else the only one that
-    is the same but for capitals, quotes and dashes. `found` are such numbers, `unknown` what is none, and `doubtful`
-    pairs the numbers that a comma parts ("12,345") with the one that they may be.
+    The first of these that is a number of the account counts: the one that is spelled so, with its own dashes and
+    quotes or with those on our keys, or else the only one that is the same but for capitals, quotes and dashes.
+    `found` are such numbers, `unknown` what is none, and `doubtful` pairs the numbers that a comma parts ("12,345")
+    with the one that they may be.
     """
 
     def __init__(self, text, batches):
-        self._batches = batches
+        self._batches, self._alike = batches, cache(_alike)
         lines = list(filter(None, map(_Line, re.split(r"[\r\n]+", text))))
         self._known = {}
-        self._learn({normalize.number(reading) for line in lines for reading in line.readings})
+        self._learn({self._alike(reading) for line in lines for reading in line.readings} - {""})
         self.found = list(dict.fromkeys(number for line in lines for number in self._found_in(line)))
         self.unknown = list(dict.fromkeys(word for line in lines for word in self._unknown_in(line)))
         self.doubtful = {run: whole for line in lines for run, whole in self._doubtful_in(line)}
@@ -32,12 +34,14 @@ class Pasted:
         for start in range(0, len(asked), AT_ONCE):
             batches = self._batches.order_by().filter(number_plain__in=asked[start : start + AT_ONCE])
             for number in batches.values_list("number", flat=True):
-                self._known.setdefault(_alike(number), set()).add(number)
+                self._known.setdefault(self._alike(number), set()).add(number)
 
     def _number(self, reading):
-        alike = self._known.get(_alike(reading), set())
-        exact = reading.strip("\"' ")
-        return exact if exact in alike else next(iter(alike)) if len(alike) == 1 else None
+        alike = self._known.get(self._alike(reading))
+        if not alike:
+            return None
+        spelled = (normalize.bare(reading), normalize.number(reading))
+        return next((number for number in spelled if number in alike), min(alike) if len(alike) == 1 else None)
 
     def _parts(self, line):
         if self._number(line.whole):
@@ -48,7 +52,7 @@ class Pasted:
         return [number for part in self._parts(line) if (number := self._number(part))]
 
     def _unknown_in(self, line):
-        return [word for part in self._parts(line) if not self._number(part) and (word := normalize.number(part))]
+        return [normalize.bare(part) for part in self._parts(line) if self._alike(part) and not self._number(part)]
 
     def _doubtful_in(self, line):
         if not self._number(line.whole):
@@ -56,12 +60,12 @@ class Pasted:
 
     def meant(self):
         """Pair unknown numbers with those of the account that differ from them by capitals or leading zeros alone."""
-        zeros = {word: _other_zeros(word) for word in self.unknown[:NAMED] if word.isdigit()}
+        zeros = {word: _other_zeros(word) for word in self.unknown[:NAMED] if re.fullmatch("[0-9]+", word)}
         asked = {number for numbers in zeros.values() for number in numbers}
         there = set(self._batches.order_by().filter(number__in=asked).values_list("number", flat=True)) if asked else ()
         for word in self.unknown[:NAMED]:
             meant = [number for number in zeros.get(word, ()) if number in there]
-            yield word, sorted(self._known.get(_alike(word), ())) + meant
+            yield word, sorted(self._known.get(self._alike(word), ())) + meant
 
 
 class _Line:
@@ -69,7 +73,7 @@ class _Line:
 
     def __init__(self, text):
         self.whole = text
-        self.fields = list(filter(normalize.number, re.split(r"[,;\t]", text)))
+        self.fields = list(filter(str.strip, re.split(r"[,;\t]", text)))
         self.grouped = {run: run.replace(",", "") for run in _grouped(normalize.plain(text))}
         words = {word for field in self.fields for word in field.split()}
         self.readings = {self.whole, *self.fields, *words, *self.grouped.values()}
