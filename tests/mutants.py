@@ -369,6 +369,8 @@ class Run:
     def pytest_runtestloop(self, session):
         self.say = session.config.get_terminal_writer().line
         chosen = [mutant for mutant in mutants(connection.vendor) if OPTIONS.only in str(mutant)]
+        if not chosen:
+            raise pytest.UsageError(f"No mutant has {OPTIONS.only!r} in its description.")
         random.Random(OPTIONS.seed).shuffle(chosen)
         until = time.monotonic() + (OPTIONS.sample or float("inf"))
         tried, accepted, survivors = 0, 0, []

@@ -176,8 +176,12 @@ class Refusal(TextChoices):
     BUSY = "busy", "Someone else was changing the same batches. Nothing was changed. Try again."
 
 
-# What a colleague may do all the same.
-BY_ANOTHER_PERSON = (Refusal.OWN_RECORDING, Refusal.OWN_CUSTOMER, Refusal.OWN_CUSTOMERS_ADDRESS)
+# What a colleague may do all the same, and what the person refused did.
+BY_ANOTHER_PERSON = {
+    Refusal.OWN_RECORDING: "recorded this consent by phone",
+    Refusal.OWN_CUSTOMER: "saw a consent link of this request or typed a PIN for it",
+    Refusal.OWN_CUSTOMERS_ADDRESS: "entered the address of the contact who consented, or made them an Admin",
+}
 
 # Subqueries, not joins: PostgreSQL plans at most eight joined tables well, and would otherwise judge every batch.
 _INACTIVE = Exists(Account.objects.filter(pk=OuterRef("account"), active=False))

@@ -172,13 +172,17 @@ def test_who_entered_it_is_told_who_can_confirm_it_send_and_issue(manager_client
     assert "issue_pin" not in response.context["forms"]
 
 
-def test_who_entered_it_is_told_who_can_unlock(agent, manager, manager_client):
+def test_who_entered_it_is_told_who_can_unlock(agent, manager, agent_client, manager_client):
     case = factories.case_consented(agent)
     case.admin.email = "new@customer.example"
     operations.save_record(case.admin, by=factories.acting(manager))
     step = manager_client.get(page_of(case)).context["next"]
     assert step.heading == "Ready for someone else to unlock: 2 batches."
-    assert "You entered the address of the contact who consented, so someone else must unlock." in step.text
+    own = "entered the address of the contact who consented, or made them an Admin, so someone else must unlock"
+    assert f"You {own}." in step.text
+    act = operations.unlock(case.rows, by=factories.acting(manager))
+    report = text(agent_client.get(reverse("admin:unlocks_act_change", args=[act.pk])))
+    assert f"manager {own} ({case.unlock_request})." in report
 
 
 def test_a_request_is_opened_for_no_admin_whom_nobody_confirmed(agent, agent_client, account, typed):

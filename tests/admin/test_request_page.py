@@ -95,6 +95,20 @@ def test_the_next_action_follows_the_case(agent, agent_client, case):
     assert next_verb(agent_client, unlocked) is None
 
 
+@pytest.mark.parametrize(
+    ("content", "todo", "verb"),
+    [
+        ({"period_closed": True}, "Each has to change before it can be unlocked.", ""),
+        ({"name": "Renamed"}, "Send a new consent link to ask the customer again.", "send_link"),
+    ],
+)
+def test_the_customer_is_asked_again_only_if_that_helps(agent, agent_client, content, todo, verb):
+    case = factories.case_consented(agent)
+    history.update(case.rows, by=Actor.desk(), **content)
+    step = agent_client.get(page_of(case)).context["next"]
+    assert (step.heading, step.todo, step.verb) == ("No batch can be unlocked now.", todo, verb)
+
+
 def test_a_likely_duplicate_is_warned_of(agent, agent_client):
     case = factories.open_case(agent, bypass_reason="already_entered")
     page = agent_client.get(page_of(case)).content.decode()

@@ -222,9 +222,7 @@ def _sentence(verdict, act, user):
     """Return the sentence for a refusal, in words for readers other than the person who acted, too."""
     if verdict.refusal in rules.BY_ANOTHER_PERSON and act.by_id != user.pk:
         unlock_request = UnlockRequest(pk=verdict.line.unlock_request_id)
-        what = "recorded this consent by phone"
-        if verdict.refusal == rules.Refusal.OWN_CUSTOMER:
-            what = "was shown a consent link of this request or typed a PIN for it"
+        what = rules.BY_ANOTHER_PERSON[verdict.refusal]
         return f"{act.actor} {what}, so someone else must unlock ({unlock_request})."
     return rules.sentence(verdict.refusal, verdict.batch)
 

@@ -118,12 +118,16 @@ class Case:
     @property
     def for_another_person(self):
         """How many only someone else may unlock: `user` recorded the consent, or could have agreed for the customer."""
-        return sum(self._verdict_counts.get(refusal, 0) for refusal in rules.BY_ANOTHER_PERSON)
+        return sum(self._for_others.values())
 
     @property
-    def could_have_agreed(self):
-        """Whether `user` was shown a link of the request, or typed a PIN for it."""
-        return rules.Refusal.OWN_CUSTOMER in self._verdict_counts
+    def own_part(self):
+        """What `user` did, so that someone else has to unlock."""
+        return rules.BY_ANOTHER_PERSON[next(iter(self._for_others))]
+
+    @property
+    def _for_others(self):
+        return {code: n for code in rules.BY_ANOTHER_PERSON if (n := self._verdict_counts.get(code))}
 
     @property
     def blocked(self):

@@ -159,13 +159,11 @@ def _when_consented(case):
     if case.for_another_person and not case.ready:
         return _for_another_person(case)
     if not case.ready:
-        return NextStep(
-            "bad",
-            "No batch can be unlocked anymore.",
-            "The list below says why for each batch.",
-            "Send a new consent link to ask the customer again.",
-            "send_link",
-        )
+        if case.asks_for_consent:
+            again = ("Send a new consent link to ask the customer again.", "send_link")
+        else:
+            again = ("Each has to change before it can be unlocked.", "")
+        return NextStep("bad", "No batch can be unlocked now.", "The list below says why for each batch.", *again)
     if case.recorded_by_phone:
         text = (
             f"{how_agreed(consent)} to terms version {consent.terms.version}, for exactly these batches as they are "
@@ -182,13 +180,8 @@ def _when_consented(case):
 
 
 def _for_another_person(case):
-    own = "entered the address of the contact who consented"
-    if case.standing_consent.recorded_by_id == case.user.pk:
-        own = "recorded this consent by phone"
-    elif case.could_have_agreed:
-        own = "were shown the consent link or typed a PIN for this request"
     text = (
-        f"You {own}, so someone else must unlock. {_who_can_unlock(case)} "
+        f"You {case.own_part}, so someone else must unlock. {_who_can_unlock(case)} "
         f"Valid until {moment(case.standing_consent.valid_until)}."
     )
     mine = case.unlock_request.assignee_id == case.user.pk
