@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
+from uuid import uuid4
 
 import time_machine
 from django.apps import apps
@@ -40,10 +41,12 @@ from unlocks.models import (
     Contact,
     LedgerEntry,
     LinkOpening,
+    Outgoing,
     RequestedBatch,
     UnlockRequest,
     Verdict,
 )
+from unlocks.outbox.rows import queue
 from unlocks.rules import Refusal
 from unlocks.texts.shown import shown_text, text_to_read_out
 
@@ -161,6 +164,9 @@ def make_scene():
     cases["stranger"] = factories.make_contact(account=home, is_admin=False)
     cases["emptyaccount"] = factories.make_account(admin=False, pin="")
     cases["draft"] = ConsentTerms.objects.create(version=2, title="Draft", text="Draft")
+    awaiting = cases["awaiting"]
+    keys = {"account": home, "unlock_request": awaiting.unlock_request, "link": awaiting.link}
+    cases["outgoing"] = queue("consent_link", awaiting.link.email, nonce="f" * 64, by=by, **keys)
     cases["idle_act"] = operations.unlock(Batch.objects.none(), by=by)
     for case in cases.values():
         if isinstance(case, factories.Case):
@@ -1286,6 +1292,7 @@ _WORDS = {
     "unlocks_consentterms": "title",
     "unlocks_consentlink": "token_hash",
     "unlocks_linkopening": "browser",
+    "unlocks_outgoing": "answer",
     "auth_user": "first_name",
 }
 
@@ -1316,6 +1323,10 @@ def _victim(scene, table):
 
 def _key(table):
     return _model(table)._meta.pk.column
+
+
+def _numbered(table):
+    return not isinstance(_model(table)._meta.pk, models.UUIDField)
 
 
 def update_row(table, scene):
@@ -1351,7 +1362,8 @@ def replace_row(table, scene):
 
 def another_key(table, scene):
     """Move a row away under another key: what was known by the old one is lost."""
-    sql(f"UPDATE {table} SET {_key(table)} = 999999 WHERE {_key(table)} = %s", _victim(scene, table))
+    other = _model(table)._meta.pk.get_db_prep_value(999999 if _numbered(table) else uuid4(), connection)
+    sql(f"UPDATE {table} SET {_key(table)} = %s WHERE {_key(table)} = %s", other, _victim(scene, table))
 
 
 def another_key_by_alias(table, scene):
@@ -1383,7 +1395,33 @@ for _table in [*_GROWING, *_STAYING]:
 for _table, _guard in _KEPT_BY.items():
     _free, _name = _table not in _REFERRED_TO, f"another_key_in_{_table}"
     attack(_guard, "Rows keep their keys.", name=_name, needs_guards=_free)(partial(another_key, _table))
-    attack(_guard, name=f"{_name}_by_alias", only="sqlite", needs_guards=_free)(partial(another_key_by_alias, _table))
+    if _numbered(_table):
+        _alias = partial(another_key_by_alias, _table)
+        attack(_guard, name=f"{_name}_by_alias", only="sqlite", needs_guards=_free)(_alias)
+
+
+@attack("outgoing_keeps_what_it_is")
+def email_sent_to_another_address(scene):
+    rows(Outgoing, scene.outgoing).update(address="mine@example.com")
+
+
+@attack("outgoing_keeps_what_it_is")
+def email_with_a_secret_of_one_s_own(scene):
+    rows(Outgoing, scene.outgoing).update(nonce="0" * 64)
+
+
+@attack("outgoing_keeps_what_it_is")
+def email_sent_a_second_time(scene):
+    done = {"nonce": "", "done_at": timezone.now()}
+    rows(Outgoing, scene.outgoing).update(state=Outgoing.State.SENT, **done)
+    rows(Outgoing, scene.outgoing).update(state=Outgoing.State.QUEUED, done_at=None)
+
+
+@attack("outgoing_keeps_what_it_is")
+def email_that_was_refused_called_sent(scene):
+    done = {"nonce": "", "done_at": timezone.now()}
+    rows(Outgoing, scene.outgoing).update(state=Outgoing.State.REFUSED, **done)
+    rows(Outgoing, scene.outgoing).update(state=Outgoing.State.SENT)
 
 
 @attack("terms_frozen", "terms_published_by_somebody")

@@ -26,6 +26,7 @@ FLOORS = [
     {"history"},
     {"rules", "database", "texts"},
     {"ledger", "evidence"},
+    {"outbox"},
     {"certificates"},
     {"operations"},
     {"templatetags"},

@@ -51,7 +51,9 @@ from unlocks.models import (
     Contact,
     LedgerEntry,
     LinkOpening,
+    Outgoing,
     RequestedBatch,
+    ResentReceipt,
     UnlockRequest,
 )
 
@@ -203,6 +205,23 @@ _KEPT = {
         lambda scene: scene.awaiting.link,
         ["unlock_request_id", "sent_to_id", "email", "terms_id", "token_hash", "sent_by_id", "sent_at"],
     ),
+    "outgoing_keeps_what_it_is": (
+        Outgoing,
+        lambda scene: scene.outgoing,
+        [
+            "email",
+            "address",
+            "account_id",
+            "unlock_request_id",
+            "contact_id",
+            "link_id",
+            "consent_id",
+            "resent_id",
+            "entered_id",
+            "actor",
+            "queued_at",
+        ],
+    ),
 }
 _OTHER = {
     "account_id": lambda scene: scene.neighbour.account.pk,
@@ -215,18 +234,27 @@ _OTHER = {
     "version": lambda scene: 9,
     "username": lambda scene: "other",
     "sent_to_id": lambda scene: scene.neighbour.admin.pk,
-    "email": lambda scene: "elsewhere@example.com",
+    "email": lambda scene: "a@example.com",
     "terms_id": lambda scene: scene.draft.pk,
     "token_hash": lambda scene: "f" * 64,
     "sent_by_id": lambda scene: scene.second.pk,
     "sent_at": lambda scene: timezone.now(),
+    "address": lambda scene: "elsewhere@example.com",
+    "contact_id": lambda scene: scene.neighbour.admin.pk,
+    "link_id": lambda scene: scene.neighbour.link.pk,
+    "consent_id": lambda scene: scene.neighbour.consent.pk,
+    "resent_id": lambda scene: ResentReceipt.objects.get().pk,
+    "entered_id": lambda scene: scene.neighbour.admin.history.first().pk,
+    "actor": lambda scene: "Somebody else",
+    "queued_at": lambda scene: timezone.now(),
 }
 for _guard, (_model, _row, _columns) in _KEPT.items():
     # PostgreSQL refuses another key before it asks any guard.
     @refuses(_guard, "another_id", only="sqlite")
     def _another_id(scene, model=_model, row=_row):
         yield
-        sql(f"UPDATE {model._meta.db_table} SET id = 999999 WHERE id = %s", row(scene).pk)
+        key = model._meta.pk.get_db_prep_value(row(scene).pk, connection)
+        sql(f"UPDATE {model._meta.db_table} SET id = 999999 WHERE id = %s", key)
 
     for _column in _columns:
 
@@ -889,6 +917,37 @@ for _column in ("used_at", "revoked_at"):
 def shown_to_another_member_of_staff(scene):
     yield
     ConsentLink.objects.filter(pk=scene.awaiting.link.pk).update(shown_to=scene.second)
+
+
+# --- What is emailed --------------------------------------------------------------------------------------------------
+
+
+def _email_becomes(name, listed, after, before=None):
+    """List a row: an email that stands as told changes."""
+
+    @listed("outgoing_keeps_what_it_is", name)
+    def steps(scene):
+        change(Outgoing, scene.outgoing, **before or {"tries": 1})
+        yield
+        change(Outgoing, scene.outgoing, **after)
+
+
+_sent = {"state": "sent", "nonce": "", "done_at": _then}
+_email_becomes("tried_again", allows, {"tries": 2, "next_try_at": _later, "answer": "421 Later"})
+_email_becomes("sent", allows, _sent)
+_email_becomes("sent_without_a_secret", allows, _sent, before={"nonce": ""})
+_email_becomes("another_secret", refuses, {"nonce": "0" * 64})
+_email_becomes("a_secret_where_there_was_none", refuses, {"nonce": "0" * 64}, before={"nonce": ""})
+_email_becomes("no_secret_before_it_is_done", refuses, {"nonce": ""})
+_email_becomes("sent_and_queued_again", refuses, {"state": "queued", "done_at": None}, before=_sent)
+_email_becomes("sent_and_answered_once_more", refuses, {"answer": "Other"}, before=_sent)
+
+
+@refuses("outgoing_keeps_what_it_is")
+def sent_with_another_secret(scene):
+    with constraint_lifted(Outgoing, "unlocks_outgoing_done"):
+        yield
+        change(Outgoing, scene.outgoing, **_sent | {"nonce": "0" * 64})
 
 
 # --- A contact --------------------------------------------------------------------------------------------------------

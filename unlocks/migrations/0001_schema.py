@@ -1966,4 +1966,154 @@ class Migration(migrations.Migration):
                 violation_error_message="This token is in use already.",
             ),
         ),
+        migrations.CreateModel(
+            name="Outgoing",
+            fields=[
+                ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
+                (
+                    "email",
+                    models.CharField(
+                        choices=[
+                            ("consent_link", "Consent link"),
+                            ("receipt", "Receipt of the consent"),
+                            ("recorded_by_phone", "Receipt of the consent recorded by phone"),
+                            ("declined", "Receipt of the refusal"),
+                            ("withdrawn", "Confirmation of the withdrawal"),
+                            ("new_pin", "New PIN"),
+                            ("admin_entered", "Notice of a new Admin address"),
+                        ],
+                        max_length=20,
+                    ),
+                ),
+                ("address", models.EmailField(max_length=254)),
+                ("actor", models.CharField(max_length=200)),
+                ("nonce", models.CharField(blank=True, editable=False, max_length=64)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("queued", "Waits to be sent"),
+                            ("sent", "Sent"),
+                            ("refused", "Refused by the server"),
+                            ("given_up", "Given up"),
+                            ("canceled", "Canceled"),
+                        ],
+                        default="queued",
+                        max_length=10,
+                    ),
+                ),
+                ("queued_at", models.DateTimeField()),
+                ("next_try_at", models.DateTimeField()),
+                ("tries", models.PositiveSmallIntegerField(default=0)),
+                ("answer", models.CharField(blank=True, max_length=500)),
+                ("done_at", models.DateTimeField(blank=True, null=True)),
+                (
+                    "account",
+                    models.ForeignKey(
+                        blank=True,
+                        db_constraint=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="outgoing",
+                        to="unlocks.account",
+                    ),
+                ),
+                (
+                    "consent",
+                    models.ForeignKey(
+                        blank=True,
+                        db_constraint=False,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="unlocks.consent",
+                    ),
+                ),
+                (
+                    "contact",
+                    models.ForeignKey(
+                        blank=True,
+                        db_constraint=False,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="unlocks.contact",
+                    ),
+                ),
+                (
+                    "entered",
+                    models.ForeignKey(
+                        blank=True,
+                        db_constraint=False,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="unlocks.historicalcontact",
+                    ),
+                ),
+                (
+                    "link",
+                    models.ForeignKey(
+                        blank=True,
+                        db_constraint=False,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="unlocks.consentlink",
+                    ),
+                ),
+                (
+                    "resent",
+                    models.ForeignKey(
+                        blank=True,
+                        db_constraint=False,
+                        db_index=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="+",
+                        to="unlocks.resentreceipt",
+                    ),
+                ),
+                (
+                    "unlock_request",
+                    models.ForeignKey(
+                        blank=True,
+                        db_constraint=False,
+                        null=True,
+                        on_delete=django.db.models.deletion.DO_NOTHING,
+                        related_name="outgoing",
+                        to="unlocks.unlockrequest",
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "outgoing",
+                "verbose_name_plural": "outgoing",
+                "default_permissions": (),
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state", "queued")), fields=["next_try_at"], name="unlocks_outgoing_due"
+                    )
+                ],
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            models.Q(("done_at__isnull", True), ("state", "queued")),
+                            models.Q(
+                                ("done_at__isnull", False),
+                                ("nonce", ""),
+                                ("state__in", ["sent", "refused", "given_up", "canceled"]),
+                            ),
+                            _connector="OR",
+                        ),
+                        name="unlocks_outgoing_done",
+                        violation_error_message="What is done has a time, and nothing that a secret could be derived from.",
+                    )
+                ],
+            },
+        ),
     ]

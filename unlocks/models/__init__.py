@@ -13,6 +13,7 @@ from .consents import (
     ResentReceipt,
 )
 from .ledger import LedgerEntry
+from .outbox import Outgoing
 from .requests import RequestedBatch, UnlockRequest
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Contact",
     "LedgerEntry",
     "LinkOpening",
+    "Outgoing",
     "RequestedBatch",
     "ResentReceipt",
     "Selection",

@@ -417,6 +417,29 @@ GUARDS = [
         _changes(["id", "username"]),
         "A user keeps the key and the username.",
     ),
+    Guard(
+        "outgoing_keeps_what_it_is",
+        "unlocks_outgoing",
+        "UPDATE",
+        "{old}.state <> 'queued' OR ({new}.nonce <> {old}.nonce AND ({new}.nonce <> '' OR {new}.state = 'queued')) OR "
+        + _changes(
+            [
+                "id",
+                "email",
+                "address",
+                "account_id",
+                "unlock_request_id",
+                "contact_id",
+                "link_id",
+                "consent_id",
+                "resent_id",
+                "entered_id",
+                "actor",
+                "queued_at",
+            ]
+        ),
+        "An email keeps what it is and where it goes, and one that is done does not change.",
+    ),
 ]
 
 # After these changes the database blanks the batch's fingerprint: a consent given before no longer fits.
@@ -447,6 +470,7 @@ NEVER_DELETED = {
     "unlocks_requestedbatch": (("unlock_request_id", "batch_id"),),
     "unlocks_consentterms": ("version",),
     "unlocks_consentlink": ("token_hash",),
+    "unlocks_outgoing": (),
     "auth_user": ("username",),
 }
 # REPLACE makes room by deleting the row in the way, without any DELETE trigger: partial unique indexes as well.

@@ -1,0 +1,84 @@
+import uuid
+from typing import Any
+
+from django.db import models
+from django.db.models import Q
+
+from .accounts import Account, Contact
+from .consents import Consent, ConsentLink, ResentReceipt
+from .requests import UnlockRequest
+
+
+def _key(to: Any, *, indexed: bool = False) -> models.ForeignKey:
+    # Not a constraint in the database: where one refuses a deletion first, no test tells that a guard would have.
+    return models.ForeignKey(
+        to,
+        on_delete=models.DO_NOTHING,
+        null=True,
+        blank=True,
+        db_constraint=False,
+        db_index=indexed,
+        related_name="outgoing" if indexed else "+",
+    )
+
+
+class Outgoing(models.Model):
+    """An email that is to be sent, or what became of it: written with the act, and carried by the worker.
+
+    It holds keys, never a token, a PIN or a text. Those are derived from `nonce` at each try (`unlocks.outbox`), which
+    is erased when the row is done. `id` is the Message-ID as well. `entered` is the row of history that says what was
+    entered, `actor` who acted, and `answer` what the server said last.
+    """
+
+    class Email(models.TextChoices):
+        CONSENT_LINK = "consent_link", "Consent link"
+        RECEIPT = "receipt", "Receipt of the consent"
+        RECORDED_BY_PHONE = "recorded_by_phone", "Receipt of the consent recorded by phone"
+        DECLINED = "declined", "Receipt of the refusal"
+        WITHDRAWN = "withdrawn", "Confirmation of the withdrawal"
+        NEW_PIN = "new_pin", "New PIN"
+        ADMIN_ENTERED = "admin_entered", "Notice of a new Admin address"
+
+    class State(models.TextChoices):
+        QUEUED = "queued", "Waits to be sent"
+        SENT = "sent", "Sent"
+        REFUSED = "refused", "Refused by the server"
+        GIVEN_UP = "given_up", "Given up"
+        CANCELED = "canceled", "Canceled"
+
+    id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)
+    email = models.CharField(max_length=20, choices=Email.choices)
+    address = models.EmailField()
+    account = _key(Account, indexed=True)
+    unlock_request = _key(UnlockRequest, indexed=True)
+    contact = _key(Contact)
+    link = _key(ConsentLink)
+    consent = _key(Consent)
+    resent = _key(ResentReceipt)
+    entered = _key("unlocks.HistoricalContact")
+    actor = models.CharField(max_length=200)
+    nonce = models.CharField(max_length=64, blank=True, editable=False)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
+    queued_at = models.DateTimeField()
+    next_try_at = models.DateTimeField()
+    tries = models.PositiveSmallIntegerField(default=0)
+    answer = models.CharField(max_length=500, blank=True)
+    done_at = models.DateTimeField(null=True, blank=True)
+
+    class Meta:
+        verbose_name = verbose_name_plural = "outgoing"
+        default_permissions = ()
+        indexes = [
+            models.Index(fields=["next_try_at"], condition=Q(state="queued"), name="unlocks_outgoing_due"),
+        ]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(state="queued", done_at__isnull=True)
+                | Q(state__in=["sent", "refused", "given_up", "canceled"], done_at__isnull=False, nonce=""),
+                name="unlocks_outgoing_done",
+                violation_error_message="What is done has a time, and nothing that a secret could be derived from.",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.get_email_display()} to {self.address}"

@@ -1,0 +1,85 @@
+"""The rows of the outbox: written with an act, leased by a worker, tried again, done.
+
+A lease is a time in `next_try_at`: it holds nothing while a server is talked to, and that of a worker who is killed
+runs out by itself.
+"""
+
+from datetime import datetime, timedelta
+from email.utils import parseaddr
+from typing import Any
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from ..actors import Actor
+from ..models import Outgoing
+
+LEASE = timedelta(minutes=5)
+# How long after a try that failed the next one comes; the last wait is the one from then on.
+WAITS = [
+    timedelta(seconds=5),
+    timedelta(minutes=5),
+    timedelta(minutes=30),
+    timedelta(hours=2),
+    timedelta(hours=5),
+    timedelta(hours=10),
+]
+_LINK_LASTS, _LASTS = timedelta(hours=24), timedelta(days=3)
+
+
+def queue(email: str, address: str, *, by: Actor, nonce: str = "", **keys: Any) -> Outgoing:
+    """Write an email into the outbox, inside the act's transaction, and return its row.
+
+    `keys` are the rows that it is made from; `nonce` is what its token or PIN is derived from.
+    """
+    at = by.act.at
+    return Outgoing.objects.create(
+        email=email, address=address, actor=by.name, nonce=nonce, queued_at=at, next_try_at=at, **keys
+    )
+
+
+def lease() -> Outgoing | None:
+    """Take the row that has been due for longest, which counts as a try; None when none is due.
+
+    Nobody else gets it until LEASE is over. On PostgreSQL, workers pass by each other's rows.
+    """
+    now = timezone.now()
+    with transaction.atomic(durable=True):
+        due = Outgoing.objects.filter(state=Outgoing.State.QUEUED, next_try_at__lte=now).order_by("next_try_at")
+        row = due.select_for_update(skip_locked=True, no_key=True).first()
+        if row:
+            row.tries, row.next_try_at = row.tries + 1, now + LEASE
+            Outgoing.objects.filter(pk=row.pk).update(tries=row.tries, next_try_at=row.next_try_at)
+    return row
+
+
+def next_try(row: Outgoing) -> datetime | None:
+    """Return when a row that could not be sent now is tried again; None when that is too late for it."""
+    at = timezone.now() + WAITS[min(row.tries, len(WAITS)) - 1]
+    lasts = _LINK_LASTS if row.email == Outgoing.Email.CONSENT_LINK else _LASTS
+    return at if at <= row.queued_at + lasts else None
+
+
+def again(row: Outgoing, at: datetime, answer: str) -> None:
+    """Let a leased row be tried again at that time, with what was answered, unless its lease is another's by now."""
+    Outgoing.objects.filter(pk=row.pk, state=Outgoing.State.QUEUED, tries=row.tries).update(
+        next_try_at=at, answer=_short(answer)
+    )
+
+
+def end(row: Outgoing, state: str, answer: str = "") -> bool:
+    """End a row, and say whether it was not done already. Its nonce is erased."""
+    ended = Outgoing.objects.filter(pk=row.pk, state=Outgoing.State.QUEUED).update(
+        state=state, answer=_short(answer), nonce="", done_at=timezone.now()
+    )
+    return bool(ended)
+
+
+def message_id(row: Outgoing) -> str:
+    """Return the Message-ID, which is the same at each try."""
+    return f"<{row.pk}@{parseaddr(settings.DEFAULT_FROM_EMAIL)[1].rpartition('@')[2]}>"
+
+
+def _short(answer: str) -> str:
+    return answer[:500]
