@@ -46,7 +46,7 @@ from unlocks.models import (
     UnlockRequest,
     Verdict,
 )
-from unlocks.outbox.rows import queue
+from unlocks.outbox.secrets import hashed
 from unlocks.rules import Refusal
 from unlocks.texts.shown import shown_text, text_to_read_out
 
@@ -164,9 +164,7 @@ def make_scene():
     cases["stranger"] = factories.make_contact(account=home, is_admin=False)
     cases["emptyaccount"] = factories.make_account(admin=False, pin="")
     cases["draft"] = ConsentTerms.objects.create(version=2, title="Draft", text="Draft")
-    awaiting = cases["awaiting"]
-    keys = {"account": home, "unlock_request": awaiting.unlock_request, "link": awaiting.link}
-    cases["outgoing"] = queue("consent_link", awaiting.link.email, nonce="f" * 64, by=by, **keys)
+    cases["outgoing"] = Outgoing.objects.get(link=cases["awaiting"].link)
     cases["idle_act"] = operations.unlock(Batch.objects.none(), by=by)
     for case in cases.values():
         if isinstance(case, factories.Case):
@@ -996,7 +994,7 @@ def link_sent_to_somebody_else_afterwards(scene):
 
 @attack("link_goes_one_way")
 def link_with_a_token_one_knows(scene):
-    rows(ConsentLink, scene.awaiting.link).update(token_hash=operations.tokens.hashed("known"))
+    rows(ConsentLink, scene.awaiting.link).update(token_hash=hashed("known"))
 
 
 @attack(Refusal.LINK_DEAD, needs_guards=False)

@@ -1,6 +1,6 @@
 """What tests start from, made by real writes: history for tracked rows, and verbs for every step of a case."""
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import date
 from decimal import Decimal
@@ -9,6 +9,7 @@ from itertools import count
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
+from django.core import mail
 from django.db import connection, transaction
 from django.test import override_settings
 
@@ -16,6 +17,7 @@ from unlocks import history, operations, pins
 from unlocks.actors import Actor
 from unlocks.ledger import chain, events
 from unlocks.models import Account, Batch, BatchItem, Contact
+from unlocks.outbox import worker
 from unlocks.texts.shown import shown_text, text_to_read_out
 
 PIN = "482915"
@@ -249,6 +251,21 @@ def case_unlocked(agent, **fields):
     case = case_consented(agent, **fields)
     operations.unlock(case.rows, by=acting(agent))
     return case.refresh()
+
+
+def deliver():
+    """Have the worker send what is due, and return the emails that went out."""
+    before = len(mail.outbox)
+    worker.send_due()
+    return mail.outbox[before:]
+
+
+@contextmanager
+def delivered():
+    """Have the worker send what is queued in the block. What waited before is sent first, and not kept."""
+    del mail.outbox[len(mail.outbox) - len(deliver()) :]
+    yield
+    deliver()
 
 
 def record_certificate_key():

@@ -29,6 +29,7 @@ FLOORS = [
     {"outbox"},
     {"certificates"},
     {"operations"},
+    {"outbox.emails", "outbox.worker"},
     {"templatetags"},
     {"customer.forms", "customer.rate_limit", "admin.forms"},
     {"customer"},

@@ -5,7 +5,7 @@ import logging
 import pytest
 
 from config.logs import WithoutTokens
-from unlocks.operations.tokens import new_token
+from unlocks.outbox import secrets
 
 TOKEN = "Az09_-" * 7 + "x"  # 43 characters, as they are
 
@@ -17,7 +17,7 @@ def logged(message, *args):
 
 
 def test_a_token_is_as_long_as_the_filter_takes_it_for():
-    assert {len(new_token()) for _ in range(100)} == {len(TOKEN)} == {43}
+    assert {len(secrets.token(secrets.new_nonce())) for _ in range(100)} == {len(TOKEN)} == {43}
 
 
 @pytest.mark.parametrize(

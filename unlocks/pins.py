@@ -28,11 +28,6 @@ class PinHasher(Argon2PasswordHasher):
     parallelism = 1
 
 
-def new_pin() -> str:
-    """Draw a PIN of PIN_DIGITS decimal digits from the system's randomness."""
-    return f"{secrets.randbelow(10**PIN_DIGITS):0{PIN_DIGITS}d}"
-
-
 def hashed(pin: str) -> str:
     """Return what is kept of a PIN."""
     return make_password(_peppered(pin))

@@ -10,12 +10,11 @@ from copy import deepcopy
 import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import connection
-from django.test import TestCase
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils.html import strip_tags
 
-from tests import factories
+from tests import factories, mail_servers
 from tests.admin.test_request_page import page_of
 from tests.papers import MAIL, PDF, kept_as
 from unlocks import history, operations
@@ -63,7 +62,7 @@ def state(case):
 def scene(shared):
     factories.record_certificate_key()
     agent = factories.make_user("agent", group="Agent")
-    with TestCase.captureOnCommitCallbacks(execute=True):
+    with factories.delivered():
         return factories.case_consented(agent), factories.case_recorded_by_phone(agent)
 
 
@@ -413,20 +412,13 @@ def test_the_customers_own_consent_asks_for_no_paper(agent_client, consented):
 # Receipts
 
 
-def fail_to_mail(settings):
-    settings.EMAIL_BACKEND = "django.core.mail.backends.smtp.EmailBackend"
-    settings.EMAIL_HOST, settings.EMAIL_PORT = "127.0.0.1", 9  # nobody listens there
-
-
-def test_a_receipt_is_sent_again_to_the_address_on_file_now(
-    agent, manager, agent_client, consented, mailoutbox, django_capture_on_commit_callbacks
-):
+def test_a_receipt_is_sent_again_to_the_address_on_file_now(agent, manager, agent_client, consented, mailoutbox):
     operations.save_record(_with_email(consented.admin, "new@customer.example"), by=factories.acting(manager))
     factories.confirm(consented.admin, agent)
     page = shown(agent_client, consented)
     assert f"It goes to {consented.admin.name}, new@customer.example, on file since" in page
     assert "entered by manager." in page
-    with django_capture_on_commit_callbacks(execute=True):
+    with factories.delivered():
         response = post(agent_client, consented, "resend_receipt")
     assert response.status_code == 302
     assert [mail.to for mail in mailoutbox][-1] == ["new@customer.example"]
@@ -451,12 +443,12 @@ def test_a_second_click_sends_no_second_receipt(agent_client, consented):
 
 
 def test_a_receipt_that_could_not_be_sent_is_said_on_the_request_page_and_offered_again(
-    agent, agent_client, auditor_client, settings, django_capture_on_commit_callbacks
+    agent, agent_client, auditor_client
 ):
-    backend = settings.EMAIL_BACKEND
-    fail_to_mail(settings)
-    with django_capture_on_commit_callbacks(execute=True):
+    with mail_servers.running() as server:
+        server.answers["RCPT"] = "550 No such mailbox"
         case = factories.case_consented(agent)
+        factories.deliver()
     page = agent_client.get(page_of(case)).content.decode()
     assert '<span class="tag bad">Could not be sent</span>' in page
     assert 'value="resend_receipt"' in page
@@ -464,28 +456,27 @@ def test_a_receipt_that_could_not_be_sent_is_said_on_the_request_page_and_offere
     assert "Could not be sent" in auditor_client.get(page_of(case)).content.decode()
     assert 'value="resend_receipt"' not in auditor_client.get(page_of(case)).content.decode()
     assert "Could not be sent</span>" in shown(agent_client, case)
-    settings.EMAIL_BACKEND = backend
-    with django_capture_on_commit_callbacks(execute=True):
+    with factories.delivered():
         assert agent_client.post(page_of(case), {"verb": "resend_receipt"}).status_code == 302
     page = agent_client.get(page_of(case)).content.decode()
     assert "Could not be sent" not in page
     assert 'value="resend_receipt"' not in page
 
 
-def test_a_receipt_belongs_to_its_consent(agent, agent_client, consented, django_capture_on_commit_callbacks):
+def test_a_receipt_belongs_to_its_consent(agent, agent_client, consented):
     first = consented.consent
     item = consented.batch.items.first()
     item.memo = "Changed afterwards"
     history.save(item, by=Actor.desk())
-    with django_capture_on_commit_callbacks(execute=True):
+    with factories.delivered():
         factories.record_by_phone(consented, agent)
     receipts = agent_client.get(consent_page(consented)).context["receipts"]
-    assert [receipt.what for receipt in receipts] == ["Receipt of the consent recorded by phone"]
+    assert [receipt.name for receipt in receipts] == ["Receipt of the consent recorded by phone"]
     consented.consent = first
-    with django_capture_on_commit_callbacks(execute=True):
+    with factories.delivered():
         post(agent_client, consented, "resend_receipt")
     receipts = agent_client.get(consent_page(consented)).context["receipts"]
-    assert [(receipt.what, receipt.again_by) for receipt in receipts] == [
+    assert [(receipt.name, receipt.again_by) for receipt in receipts] == [
         ("Receipt of the consent", "agent"),
         ("Receipt of the consent", ""),
     ]

@@ -555,16 +555,14 @@ def test_the_pin_is_nowhere_on_the_desk(superuser_client):
         assert "pin_hash" not in shown
 
 
-def test_a_manager_has_a_new_pin_issued_after_a_confirmation(
-    manager_client, mailoutbox, django_capture_on_commit_callbacks
-):
+def test_a_manager_has_a_new_pin_issued_after_a_confirmation(manager_client, mailoutbox):
     account = factories.make_account()
     address = reverse("admin:unlocks_account_issue_pin", args=[account.pk])
     before = account.pin_hash
     assert email(account.contacts.get().email) in text(manager_client, address)
     account.refresh_from_db()
     assert account.pin_hash == before
-    with django_capture_on_commit_callbacks(execute=True):
+    with factories.delivered():
         response = manager_client.post(address)
     assert response["Location"] == f"/desk/unlocks/account/{account.pk}/change/"
     account.refresh_from_db()
@@ -572,12 +570,12 @@ def test_a_manager_has_a_new_pin_issued_after_a_confirmation(
     assert [mail.to for mail in mailoutbox] == [[account.contacts.get().email]]
 
 
-def test_a_double_click_issues_one_pin(manager_client, mailoutbox, django_capture_on_commit_callbacks):
+def test_a_double_click_issues_one_pin(manager_client, mailoutbox):
     account = factories.make_account(pin="")
     address = reverse("admin:unlocks_account_issue_pin", args=[account.pk])
 
     def click(seen):
-        with django_capture_on_commit_callbacks(execute=True):
+        with factories.delivered():
             page = manager_client.post(address, {"seen": seen}, follow=True).content.decode()
         return "Nothing was done now." in page, LedgerEntry.objects.filter(kind="pin_issued").count(), len(mailoutbox)
 

@@ -207,9 +207,9 @@ def test_the_page_costs_the_same_for_one_batch_and_for_thirty(agent, agent_clien
 # Recording
 
 
-def test_what_they_answered_is_recorded(agent, agent_client, verified, mailoutbox, django_capture_on_commit_callbacks):
+def test_what_they_answered_is_recorded(agent, agent_client, verified, mailoutbox):
     typed = answers(agent_client, verified)
-    with django_capture_on_commit_callbacks(execute=True):
+    with factories.delivered():
         response = agent_client.post(phone_page(verified), typed, follow=True)
     consent = Consent.objects.get()
     assert (consent.how, consent.recorded_by, consent.contact, consent.signer_name, consent.signer_role) == (

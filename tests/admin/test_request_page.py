@@ -138,7 +138,7 @@ def test_a_missing_pin_is_a_managers_next_action(agent, agent_client, manager_cl
     assert next_verb(agent_client, case) is None
     assert next_verb(manager_client, case) == "issue_pin"
     page = done(manager_client, case, "issue_pin")
-    assert "A new PIN is on its way to the Admin contacts" in page
+    assert "A new PIN waits to be sent to the Admin contacts" in page
     assert next_verb(agent_client, case) == "send_link"
 
 

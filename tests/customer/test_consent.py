@@ -403,11 +403,11 @@ def test_the_answers_are_shown_once_more_and_nothing_is_recorded_yet(client, cas
     assert Consent.objects.count() == 0
 
 
-def test_agreeing_records_what_was_shown_and_typed(client, case, django_capture_on_commit_callbacks):
+def test_agreeing_records_what_was_shown_and_typed(client, case):
     client.defaults["HTTP_USER_AGENT"] = "A browser"
     shown = shown_text(case.link)
     mail.outbox.clear()
-    with django_capture_on_commit_callbacks(execute=True):
+    with factories.delivered():
         page = agreed(client, case)
     consent = Consent.objects.get()
     assert (consent.text, consent.text_sha256) == (shown, sha256(shown))
@@ -667,12 +667,10 @@ def test_who_declines_in_another_name_is_asked_too(client, case):
     )
 
 
-def test_another_name_is_marked_on_every_paper_and_emails_greet_the_contact(
-    client, agent_client, case, django_capture_on_commit_callbacks
-):
+def test_another_name_is_marked_on_every_paper_and_emails_greet_the_contact(client, agent_client, case):
     factories.record_certificate_key()
     page = checked(client, case, name="Alex Moreno", another="on")
-    with django_capture_on_commit_callbacks(execute=True):
+    with factories.delivered():
         client.post("/consent/", {"action": "agree", "answers": hidden(page, "answers")})
     given = Consent.objects.get()
     differs = "This is not the name of the contact on file, Dana Whitfield"
@@ -908,13 +906,16 @@ def test_no_page_brings_script_or_style_of_its_own(client, case):
     assert found == [[]] * 5
 
 
-def test_every_email_has_a_subject_and_its_facts_as_they_are(agent, manager, django_capture_on_commit_callbacks):
+def test_every_email_has_a_subject_and_its_facts_as_they_are(agent, manager):
     account = factories.make_account(name="O’Hara & <Sons>")
-    with django_capture_on_commit_callbacks(execute=True):
-        given = factories.case_consented(agent, account=account)
+    with factories.delivered():
+        given = factories.case_awaiting(agent, account=account)
+        factories.deliver()
+        factories.agree(given)
         operations.withdraw_consent(given.consent, why="A slip & a click", by=factories.acting(agent))
         operations.issue_pin(account, by=factories.acting(manager))
         asked = factories.case_awaiting(agent, account=account)
+        factories.deliver()
         by = Actor.customer(asked.admin)
         operations.open_consent_link(asked.link, by=by)
         text = shown_text(asked.link)

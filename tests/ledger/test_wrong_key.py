@@ -69,9 +69,9 @@ ACTS = {
 
 
 @pytest.mark.parametrize("act", ACTS.values(), ids=ACTS)
-def test_the_whole_act_is_rolled_back(case, act, django_capture_on_commit_callbacks):
+def test_the_whole_act_is_rolled_back(case, act):
     before = snapshot()
-    with pytest.raises(chain.WrongKey) as caught, django_capture_on_commit_callbacks(execute=True):
+    with pytest.raises(chain.WrongKey) as caught, factories.delivered():
         act(case, acting(case.agent))
     assert (str(caught.value), difference(before, snapshot()), mail.outbox) == (says(), [], [])
 

@@ -9,6 +9,7 @@ from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from tests import factories
 from tests.attacks import difference, snapshot
 from tests.factories import (
     PIN,
@@ -60,9 +61,9 @@ def decline(case, **fields):
 # Sending
 
 
-def test_sends_a_link_of_which_only_a_hash_is_kept(agent, django_capture_on_commit_callbacks):
+def test_sends_a_link_of_which_only_a_hash_is_kept(agent):
     case = advised(agent)
-    with django_capture_on_commit_callbacks(execute=True):
+    with factories.delivered():
         url = operations.send_consent_link(case.unlock_request, contact=case.admin, by=acting(agent)).url
 
     token, link = url.rstrip("/").rsplit("/", 1)[-1], ConsentLink.objects.get()
@@ -234,12 +235,12 @@ def test_staff_are_refused_and_that_is_recorded(agent):
 # Agreeing
 
 
-def test_consent_keeps_exactly_what_was_shown(agent, django_capture_on_commit_callbacks):
+def test_consent_keeps_exactly_what_was_shown(agent):
     case = ready_to_agree(agent)
     shown = shown_text(case.link)
     by = visitor("203.0.113.7")
     opening = operations.open_consent_link(case.link, by=by)
-    with django_capture_on_commit_callbacks(execute=True):
+    with factories.delivered():
         consent, token = operations.give_consent(case.link, name="Ann Admin", role="Controller", shown=shown, by=by)
 
     consent, unlock_request = Consent.objects.get(), case.refresh().unlock_request

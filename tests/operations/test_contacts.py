@@ -3,10 +3,11 @@
 import pytest
 from django.utils import timezone
 
+from tests import factories
 from tests.factories import acting, case_awaiting, confirm, enter_contact, make_account, make_contact
 from tests.operations import only_for, recorded, refused
 from unlocks import operations
-from unlocks.models import Contact
+from unlocks.models import Contact, Outgoing
 from unlocks.rules import Refusal
 
 pytestmark = pytest.mark.django_db
@@ -158,11 +159,11 @@ def test_only_the_address_that_was_seen(typed, agent, manager):
 
 
 @pytest.fixture
-def mailed(mailoutbox, django_capture_on_commit_callbacks):
+def mailed(mailoutbox):
     """Return a function that carries something out and returns who was emailed, and what."""
 
     def carried_out(call):
-        with django_capture_on_commit_callbacks(execute=True):
+        with factories.delivered():
             call()
         return {mail.to[0]: mail.body for mail in mailoutbox}
 
@@ -184,8 +185,10 @@ def test_the_other_admins_are_told_of_a_new_one(manager, mailed, settings):
         "",
         "Ann, ann@customer.example",
     ]
+    outgoing = [str(row.pk) for row in Outgoing.objects.filter(account=account).order_by("queued_at")]
+    sent = {"email": "admin_entered", "consent": None, "link": None, "to": first.email}
     assert recorded(kind="email_sent", account=account) == [
-        ("email_sent", {"email": "admin_entered", "consent": None, "link": None, "to": first.email})
+        ("email_sent", sent | {"outgoing": key}) for key in outgoing
     ]
 
 

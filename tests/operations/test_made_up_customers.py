@@ -5,6 +5,7 @@ from contextlib import suppress
 
 import pytest
 
+from tests import factories
 from tests.factories import (
     PIN,
     acting,
@@ -55,23 +56,21 @@ def test_whoever_entered_an_admin_sends_no_link_and_issues_no_pin(agent, manager
     assert ConsentLink.objects.count() == 0
 
 
-def test_a_manager_who_makes_up_a_customer_gets_nowhere(
-    agent, second_agent, manager, superuser, mailoutbox, django_capture_on_commit_callbacks
-):
+def test_a_manager_who_makes_up_a_customer_gets_nowhere(agent, second_agent, manager, superuser, mailoutbox):
     """The manager knows what their own mailbox gets, and the others do what a customer asks for, as on any day."""
 
     def refused(call, by, *args, **kwargs):
-        with django_capture_on_commit_callbacks(execute=True), pytest.raises(Refused) as caught:
+        with factories.delivered(), pytest.raises(Refused) as caught:
             call(*args, **kwargs, by=acting(by))
         return caught.value.code
 
     def done(call, by, *args, **kwargs):
-        with django_capture_on_commit_callbacks(execute=True):
+        with factories.delivered():
             return call(*args, **kwargs, by=acting(by))
 
     account = make_account()
     batches = make_batches(account=account, n=2)
-    with django_capture_on_commit_callbacks(execute=True):
+    with factories.delivered():
         own = enter_contact(account=account, by=manager, name="Pat Example", email="manager@vendor.example")
 
     # The real Admin reads of it, and whoever opens a case in its name is told that it does not count.

@@ -8,6 +8,7 @@ from django.core import mail
 from django.test import override_settings
 from django.utils import timezone
 
+from tests import factories
 from tests.factories import (
     PIN,
     acting,
@@ -122,9 +123,9 @@ def test_says_on_its_face_what_it_is(agent):
     ]
 
 
-def test_tells_the_customer_by_mail(agent, django_capture_on_commit_callbacks):
+def test_tells_the_customer_by_mail(agent):
     case = verified(agent)
-    with django_capture_on_commit_callbacks(execute=True):
+    with factories.delivered():
         consent = asked_on_the_phone(case, agent)
 
     (message,) = mail.outbox

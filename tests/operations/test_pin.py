@@ -10,6 +10,7 @@ from django.db.models import Q
 from django.utils import timezone
 
 from config.settings import PASSWORD_HASHERS
+from tests import factories
 from tests.factories import PIN, acting, case_awaiting, customer, make_account, make_contact, make_user, open_case
 from tests.operations import kinds, only_for, recorded, refused
 from unlocks import operations, pins
@@ -167,12 +168,12 @@ def emailed_pin():
     return pin
 
 
-def test_new_pin_goes_to_the_admins_by_mail_and_to_nobody_else(manager, django_capture_on_commit_callbacks, settings):
+def test_new_pin_goes_to_the_admins_by_mail_and_to_nobody_else(manager, settings):
     settings.PASSWORD_HASHERS = PASSWORD_HASHERS
     account = make_account(pin="")
     second = make_contact(account=account)
     make_contact(account=account, is_admin=False)
-    with django_capture_on_commit_callbacks(execute=True):
+    with factories.delivered():
         operations.issue_pin(account, by=acting(manager))
 
     assert sorted(message.to[0] for message in mail.outbox) == sorted([account.contacts.first().email, second.email])
@@ -185,10 +186,10 @@ def test_new_pin_goes_to_the_admins_by_mail_and_to_nobody_else(manager, django_c
     assert account.history.count() == 1
 
 
-def test_new_pin_ends_a_lock(agent, manager, django_capture_on_commit_callbacks):
+def test_new_pin_ends_a_lock(agent, manager):
     case = open_case(agent)
     Account.objects.filter(pk=case.account.pk).update(pin_failures=15)
-    with django_capture_on_commit_callbacks(execute=True):
+    with factories.delivered():
         operations.issue_pin(case.account, by=acting(manager))
     operations.verify_pin(case.unlock_request, pin=emailed_pin(), by=acting(agent))
 

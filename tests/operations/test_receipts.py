@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests import factories
 from tests.factories import acting, case_awaiting, case_consented, case_recorded_by_phone, confirm, customer
 from tests.operations import kinds, only_for, recorded, refused
 from unlocks import history, operations
@@ -14,9 +15,9 @@ pytestmark = pytest.mark.django_db
 
 
 @pytest.fixture
-def resend(django_capture_on_commit_callbacks, mailoutbox):
+def resend(mailoutbox):
     def resent(consent, by):
-        with django_capture_on_commit_callbacks(execute=True):
+        with factories.delivered():
             operations.resend_receipt(consent, by=acting(by))
         message = mailoutbox[-1]
         return message, message.body.split("/receipt/")[1].split("/")[0]

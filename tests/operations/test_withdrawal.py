@@ -3,6 +3,7 @@
 import pytest
 from django.core.exceptions import PermissionDenied
 
+from tests import factories
 from tests.attacks import difference, snapshot
 from tests.factories import PIN, acting, case_awaiting, case_consented, case_unlocked, customer
 from tests.operations import kinds, refused
@@ -106,9 +107,9 @@ def test_not_for_staff(agent, superuser):
         assert difference(before, snapshot()) == []
 
 
-def test_the_customer_is_told_by_mail(agent, mailoutbox, django_capture_on_commit_callbacks):
+def test_the_customer_is_told_by_mail(agent, mailoutbox):
     case = case_consented(agent)
-    with django_capture_on_commit_callbacks(execute=True):
+    with factories.delivered():
         take_back(case)
     (message,) = mailoutbox
     assert (message.to, message.subject) == (

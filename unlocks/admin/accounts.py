@@ -108,7 +108,7 @@ def _issue_once(account, request):
     if is_key(seen) and (done := issued.filter(sequence__gt=seen).first()):
         return already_done(done)
     operations.issue_pin(account, by=Actor.staff(request.user, request))
-    return "A new PIN is on its way to the Admin contacts."
+    return "A new PIN waits to be sent to the Admin contacts."
 
 
 def obstacle(contact, user):

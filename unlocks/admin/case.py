@@ -13,7 +13,6 @@ from ..ledger import chain, emails, events
 from ..models import Batch, Consent, RequestedBatch, UnlockRequest
 from ..templatetags.desk import how_agreed
 from .lists import by_number
-from .receipts import receipts_among
 from .tags import OUTCOME_TONES, verdict
 
 LISTED_BATCHES = 100
@@ -200,13 +199,13 @@ class Case:
         return list(self.link.openings.all()) if self.link else []
 
     @cached_property
-    def email_entries(self):
-        return emails.entries_of(self.unlock_request)
+    def emails(self):
+        return emails.of_request(self.unlock_request)
 
     @cached_property
     def link_email(self):
         """What became of the email with the link."""
-        return emails.of_link(self.link, self.email_entries) if self.link else None
+        return emails.of_link(self.link, self.emails) if self.link else None
 
     @cached_property
     def failures(self):
@@ -220,6 +219,10 @@ class Case:
     @property
     def link_state(self):
         return operations.link_state(self.link) if self.link else ""
+
+    @property
+    def link_is_live(self):
+        return self.link_state == "live"
 
     @cached_property
     def consent(self):
@@ -266,9 +269,9 @@ class Case:
 
     @cached_property
     def receipt_failed(self):
-        """The latest receipt if its email could not be sent and none was sent since; otherwise None."""
-        receipts = receipts_among(self.email_entries)
-        return receipts[0] if receipts and receipts[0].failed else None
+        """The latest receipt if its email was not sent, and none waits or was sent since; otherwise None."""
+        receipts = emails.receipts(self.emails)
+        return receipts[0] if receipts and (receipts[0].failed or receipts[0].canceled) else None
 
     @property
     def asks_for_consent(self):
@@ -374,15 +377,19 @@ class Case:
         if self.consent and self.consent.decision == Consent.Decision.DECLINED:
             return "Declined by the customer"
         if self.unlock_request.status == Status.AWAITING_CONSENT:
-            sent = {"sent": "Link sent", "failed": "Link could not be emailed"}.get(
-                self.link_email.state if self.link else "", "Link on its way"
-            )
-            return {"live": sent, "expired": "Link has expired", "revoked": "Link revoked"}.get(
+            return {"live": self._link_remark, "expired": "Link has expired", "revoked": "Link revoked"}.get(
                 self.link_state, "Waiting for the customer"
             )
         if self.standing_consent:
             return how_agreed(self.standing_consent)
         return ""
+
+    @property
+    def _link_remark(self):
+        email = self.link_email
+        if email.failed or email.canceled:
+            return "Link could not be emailed"
+        return "Link sent" if email.sent else "Link waits to be sent"
 
     @property
     def _unlock_remark(self):

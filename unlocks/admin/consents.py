@@ -26,7 +26,6 @@ from .case import Case, why_over, with_waits
 from .forms.consents import CONSENT_FORMS, CertificateForm
 from .lists import ReadOnlyAdmin, account_is, column, is_key, keys
 from .phone_consent import lines_of
-from .receipts import receipts_among
 from .request_page import carry_out, form_of
 from .site import desk
 
@@ -137,7 +136,7 @@ class ConsentAdmin(ReadOnlyAdmin):
             # The page has room to say how they agreed, and no word that reads like a consent through the link.
             tags = [*(one for one in tags if one[1] != "Agreed"), ("wait", "Recorded by phone")]
         covered = consent.batches.select_related("requested_batch", "batch").order_by("number", "batch__number", "pk")
-        receipts = [receipt for receipt in receipts_among(case.email_entries) if receipt.consent == consent.pk]
+        receipts = [receipt for receipt in emails.receipts(case.emails) if receipt.consent == consent.pk]
         return desk.page(
             request,
             "admin/unlocks/consent/change_form.html",
@@ -151,7 +150,7 @@ class ConsentAdmin(ReadOnlyAdmin):
             batches=Paginator(covered, BATCHES_A_PAGE).get_page(request.GET.get("page")),
             evidence=consent.evidence.select_related("attached_by"),
             receipts=receipts,
-            link_email=emails.of_link(consent.link, case.email_entries) if consent.link else None,
+            link_email=emails.of_link(consent.link, case.emails) if consent.link else None,
             certificates=case.certificates,
             forms=forms,
             bound=bound,

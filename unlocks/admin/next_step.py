@@ -137,7 +137,7 @@ def _when_awaiting_consent(case):
         f"{times_opened(case.openings)}, first {moment(case.openings[0].at)}" if case.openings else "not opened yet"
     )
     text = f"{_emailed(case)}; {opened}."
-    if case.link_email.failed:
+    if case.link_email.failed or case.link_email.canceled:
         todo = f"{text} Check the address and send it again."
         return NextStep("bad", "The customer has no link.", "", todo, "send_link")
     if pin := case.unlock_request.account.pin_state:
@@ -147,11 +147,13 @@ def _when_awaiting_consent(case):
 
 def _emailed(case):
     """Say what is known of the email with the link."""
-    to = f"{case.link.sent_to.name} ({case.link.email})"
-    return {
-        "sent": f"The link was emailed to {to} {moment(case.link_email.at)}",
-        "failed": f"The link could not be emailed to {to}",
-    }.get(case.link_email.state, f"The link is on its way to {to}")
+    email, to = case.link_email, f"{case.link.sent_to.name} ({case.link.email})"
+    if email.sent:
+        return f"The link was emailed to {to} {moment(email.at)}"
+    if email.queued:
+        return f"The link for {to} {email.waits}"
+    answer = f": {email.answer.rstrip('.')}" if email.answer else ""
+    return f"The link could not be emailed to {to}{answer}"
 
 
 def _when_consented(case):

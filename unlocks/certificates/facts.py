@@ -132,8 +132,10 @@ def _link(link, opening):
     """Return what is known of a link, and of the opening of it that led to the decision."""
     led = {f"opened_{name}": opening and getattr(opening, name) for name in ("at", "ip", "browser")}
     columns = ("sent_at", "sent_by", "shown_to", "expires_at", "used_at")
-    email = emails.of_link(link, emails.entries_of(link.unlock_request))
-    emailed = {"emailed": None if email.state == emails.ON_ITS_WAY else email.state, "emailed_at": email.at}
+    email = emails.of_link(link, emails.of_request(link.unlock_request))
+    # The email of a link that was used before it was sent is not sent any more.
+    state = "sent" if email.sent else "failed" if email.failed else "not_sent"
+    emailed = {"emailed": state, "emailed_at": email.at if email.sent or email.failed else None}
     return _columns(link, *columns, **led, **emailed, openings=link.openings.count())
 
 

@@ -244,7 +244,7 @@ FACTS_1 = {
             **_all(MAYBE_TIME, "sent_at expires_at opened_at used_at emailed_at"),
             **_all(MAYBE_TEXT, "sent_by shown_to opened_ip opened_browser"),
             "openings": MAYBE_WHOLE,
-            "emailed": _or_null(_only("sent", "failed")),
+            "emailed": _or_null(_only("sent", "failed", "not_sent")),
         },
     ),
     "batches": [

@@ -329,6 +329,7 @@ class _Wording:
         to = {
             "sent": f"the link emailed to {address}",
             "failed": f"the link for {address}, which could not be emailed,",
+            "not_sent": f"the link for {address}, which was not emailed,",
         }.get(self.facts["link"]["emailed"], f"the link for {address} (whether it was emailed is not recorded)")
         shown_to = self.facts["link"]["shown_to"]
         return f"{to} and shown on screen to {self.staff(shown_to)}" if shown_to else to
@@ -504,7 +505,7 @@ class _Wording:
     def _emailed(self):
         """Say what became of the email with the link."""
         at = _time(self.facts["link"]["emailed_at"])
-        return {"sent": f"sent {at}", "failed": f"could not be sent, {at}"}.get(
+        return {"sent": f"sent {at}", "failed": f"could not be sent, {at}", "not_sent": "not sent"}.get(
             self.facts["link"]["emailed"], wording.NOT_RECORDED
         )
 

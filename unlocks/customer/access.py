@@ -11,7 +11,7 @@ from django.views.decorators.csrf import csrf_exempt, csrf_protect
 from .. import operations
 from ..actors import Actor
 from ..models import Consent, ResentReceipt
-from ..operations.tokens import hashed
+from ..outbox.secrets import hashed
 
 LINK_COOKIE = "consent"
 OPENING_COOKIE = "opening"

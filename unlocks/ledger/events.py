@@ -327,6 +327,9 @@ EMAILS = {
 
 @facts_of
 class _Email(Event):
+    """`outgoing` is the row of the outbox."""
+
+    outgoing: str = fact(default="")
     email: str
     consent: int | None
     link: int | None = fact(default=None)
@@ -344,11 +347,25 @@ class EmailSent(_Email):
 
 @event("email_failed", "Email could not be sent", tone="bad")
 class EmailFailed(_Email):
-    error: str
+    """The server refused it, in the words of `error`, or it was tried for so long that it was given up."""
+
+    error: str = fact(personal=True)
+    given_up: bool = fact(default=False)
 
     @property
     def rest(self) -> str:
-        return f"{super().rest} ({self.error})"
+        return f"{super().rest} ({self.error}{'; given up' if self.given_up else ''})"
+
+
+@event("email_canceled", "Email not sent", tone="wait")
+class EmailCanceled(_Email):
+    """By the time it could be sent, it would have said what was not so anymore."""
+
+    why: str
+
+    @property
+    def rest(self) -> str:
+        return f"{super().rest}. {self.why}"
 
 
 # The consent

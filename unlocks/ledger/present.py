@@ -4,13 +4,14 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
+from uuid import UUID
 
 from django.contrib.auth.models import Group, Permission, User
 from django.db.models import F, Model
 
 from .. import pins, roles
 from ..digest import sha256
-from ..models import Account, ConsentLink, ConsentTerms, Contact, LedgerEntry, UnlockRequest
+from ..models import Account, ConsentLink, ConsentTerms, Contact, LedgerEntry, Outgoing, UnlockRequest
 from ..rules import to_be_confirmed
 from . import chain, events
 
@@ -35,6 +36,9 @@ _KINDS = (
     events.PinVerified,
     events.PinIssued,
     events.PinWrong,
+    events.EmailSent,
+    events.EmailFailed,
+    events.EmailCanceled,
 )
 
 Fault = tuple[str, str]
@@ -58,6 +62,7 @@ def _differences() -> Iterator[Fault]:
         yield from _differing(model, rows)
     yield from _pin_tries(told.wrong)
     yield from _untold(told.rows[User])
+    yield from _untold_emails(told.rows[Outgoing])
     yield from _usernames()
     yield from _groups()
 
@@ -66,7 +71,7 @@ class _Told:
     """What the entries tell so far: {model: {key: {column: (its value, the entry's sequence)}}}."""
 
     def __init__(self) -> None:
-        self.rows: dict[type[Model], dict[int, dict[str, tuple[Any, int]]]] = defaultdict(lambda: defaultdict(dict))
+        self.rows: dict[type[Model], dict[Any, dict[str, tuple[Any, int]]]] = defaultdict(lambda: defaultdict(dict))
         self.active: dict[int, int] = {}  # the link of a request that can still be used
         self.unused: dict[int, set[int]] = defaultdict(set)  # the links of an account that were not used
         self.wrong: dict[int, tuple[int, datetime, int]] = {}  # wrong tries of an account in a row
@@ -104,6 +109,9 @@ class _Told:
                 self._link(entry, event)
             case events.PinVerified() | events.PinIssued() | events.PinWrong():
                 self._pin(entry, event)
+            case events.EmailSent() | events.EmailFailed() | events.EmailCanceled():
+                ended = {"email": event.email, "address": event.to, "link_id": event.link, "consent_id": event.consent}
+                self.tell(entry, Outgoing, UUID(event.outgoing), state=_state(event), **ended)
 
     def _link(self, entry: LedgerEntry, event: Any) -> None:
         ended, account = self.active.pop(entry.unlock_request_id or 0, None), entry.account_id or 0
@@ -132,7 +140,13 @@ class _Told:
             self.tell(entry, ConsentLink, opened, pin_verified_at=entry.at)
 
 
-def _differing(model: type[Model], rows: dict[int, dict[str, tuple[Any, int]]]) -> Iterator[Fault]:
+def _state(event: Any) -> str:
+    if isinstance(event, events.EmailFailed):
+        return Outgoing.State.GIVEN_UP if event.given_up else Outgoing.State.REFUSED
+    return Outgoing.State.SENT if isinstance(event, events.EmailSent) else Outgoing.State.CANCELED
+
+
+def _differing(model: type[Model], rows: dict[Any, dict[str, tuple[Any, int]]]) -> Iterator[Fault]:
     named, keys = str(model._meta.verbose_name), sorted(rows)
     for start in range(0, len(keys), _AT_ONCE):
         some = keys[start : start + _AT_ONCE]
@@ -180,6 +194,14 @@ def _untold(told: dict[int, dict[str, tuple[Any, int]]]) -> Iterator[Fault]:
             finding = f"no ledger entry tells of {', '.join(untold)}, which say what this user may do"
             advice = f"If you know who made it so, record it with “manage.py record_staff {username}”."
             yield "untold", f"User {username} (id {pk}): {finding}. {advice}"
+
+
+def _untold_emails(told: dict[Any, Any]) -> Iterator[Fault]:
+    done = Outgoing.objects.exclude(state=Outgoing.State.QUEUED).order_by("done_at")
+    for row in done.iterator():
+        if row.pk not in told:
+            finding = f"no ledger entry tells that it is {row.get_state_display().lower()}"
+            yield "email without entry", f"Outgoing {row.pk}: {finding}."
 
 
 def _usernames() -> Iterator[Fault]:

@@ -9,9 +9,9 @@ from django.db import transaction
 from .. import history
 from ..actors import Actor
 from ..ledger import chain, events
-from ..models import CONFIRMED, Account, ConsentLink, Contact, LedgerEntry, UnlockRequest
+from ..models import CONFIRMED, Account, ConsentLink, Contact, LedgerEntry, Outgoing, UnlockRequest
+from ..outbox import rows
 from ..rules import Refusal, entered_by, to_be_confirmed
-from . import emails
 from .verbs import Refused, obstacle, staff_verb
 
 CLOSED = UnlockRequest.Status.CLOSED
@@ -43,40 +43,42 @@ def save_record(record: R, *, by: Actor) -> R:
         if before is None or getattr(before, name) != getattr(record, name)
     }
     if changed:
-        if isinstance(record, Contact):
-            _enter(record, before, changed, by)
+        entered = isinstance(record, Contact) and _enter(record, before, changed, by)
         history.save(record, by=by)
+        if isinstance(record, Contact) and entered:
+            _tell_admins(record, by)
         event = _EVENTS[model](about_id=record.pk, fields=sorted(changed), name=record.name, changed=changed)
         account_id = record.pk if isinstance(record, Account) else record.account_id
         chain.append_all([chain.Entry(event, account_id=account_id), *_ended_links(record, changed, by)], by=by)
     return record
 
 
-def _enter(contact: Contact, before: Contact | None, changed: dict[str, Any], by: Actor) -> None:
-    """Set who entered the address and who confirmed it: as it was, unless it has to be confirmed again."""
+def _enter(contact: Contact, before: Contact | None, changed: dict[str, Any], by: Actor) -> bool:
+    """Set who entered the address and who confirmed it: as it was, unless it has to be confirmed again.
+
+    Return whether the account's other Admins have to be told.
+    """
     if before and not to_be_confirmed(changed):
         for name in ("entered_by_id", "entered_at", "confirmed_by_id", "confirmed_at", "confirmed_how"):
             setattr(contact, name, getattr(before, name))
-        return
+        return False
     contact.entered_by, contact.entered_at = by.user, by.act.at
     contact.confirmed_by = contact.confirmed_at = None
     contact.confirmed_how = ""
-    if contact.is_admin:
-        _tell_admins(contact, by)
+    return contact.is_admin
 
 
 def _tell_admins(contact: Contact, by: Actor) -> None:
     """Email the account's other confirmed Admins, and the address that counted last, who entered which address."""
-    others = contact.account.contacts.confirmed_admins().exclude(pk=contact.pk)
-    told = {admin.email: admin.name for admin in others}
+    told = {admin.email: admin for admin in contact.account.contacts.confirmed_admins().exclude(pk=contact.pk)}
+    past = Contact.history.filter(id=contact.pk).order_by("-history_id")
     # Also when they were no Admin for a while.
-    last = Contact.history.filter(CONFIRMED, id=contact.pk, is_admin=True).order_by("-history_id").first()
+    last = past.filter(CONFIRMED, is_admin=True).first()
     if last and last.email != contact.email:
-        told[last.email] = last.name
-    for email, name in told.items():
-        emails.send(
-            "admin_entered", email, about=contact.account, account=contact.account, contact=contact, name=name, by=by
-        )
+        told[last.email] = contact
+    for email, admin in told.items():
+        keys = {"account": contact.account, "contact": admin, "entered": past.first()}
+        rows.queue(Outgoing.Email.ADMIN_ENTERED, email, by=by, **keys)
 
 
 @staff_verb("unlocks.confirm_contact")

@@ -16,23 +16,32 @@ from ..actors import Actor
 from ..database import fingerprint
 from ..digest import sha256
 from ..ledger import chain, events
-from ..models import Account, Consent, ConsentedBatch, ConsentLink, Contact, LinkOpening, RequestedBatch, UnlockRequest
+from ..models import (
+    Account,
+    Consent,
+    ConsentedBatch,
+    ConsentLink,
+    Contact,
+    LinkOpening,
+    Outgoing,
+    RequestedBatch,
+    UnlockRequest,
+)
+from ..outbox import rows, secrets
 from ..rules import Refusal
 from ..texts import wording
 from ..texts.shown import asked_for, shown_text, terms_in_force, text_to_read_out
-from . import emails
 from .links import led_by, live, opened
 from .pin import counts_still, knows_pin, verified_by
-from .receipts import email_receipt
+from .receipts import queue_receipt
 from .requests import end
-from .tokens import hashed, new_token
 from .verbs import Refused, customer_verb, locked, obstacle, refuse_own_contacts, refuse_unless_confirmed, staff_verb
 
 
 @staff_verb("unlocks.send_consent_link")
 @transaction.atomic
 def send_consent_link(unlock_request: UnlockRequest, *, contact: Contact, by: Actor) -> ConsentLink:
-    """Email an Admin contact a link to the consent form and return it; an older link stops working.
+    """Have a link to the consent form emailed to an Admin contact and return it; an older link stops working.
 
     Only a hash of its token is kept, so `url` is known here and to the reader of the email. `shown_to` says whether
     `by` may see it: that takes SHOW_CONSENT_LINK, and a person who never typed the account's PIN. With link and PIN
@@ -52,13 +61,14 @@ def send_consent_link(unlock_request: UnlockRequest, *, contact: Contact, by: Ac
     at = by.act.at
     _revoke(unlock_request, at)
     history.lock(Account.objects.filter(pk=unlock_request.account_id))  # as whoever types its PIN does
-    token = new_token()
+    nonce = secrets.new_nonce()
+    token = secrets.token(nonce)
     link = ConsentLink.objects.create(
         unlock_request=unlock_request,
         sent_to=contact,
         email=contact.email,
         terms=terms_in_force(),
-        token_hash=hashed(token),
+        token_hash=secrets.hashed(token),
         sent_by=by.member,
         shown_to=by.member if settings.SHOW_CONSENT_LINK and not knows_pin(unlock_request.account, by.member) else None,
         sent_at=at,
@@ -67,18 +77,18 @@ def send_consent_link(unlock_request: UnlockRequest, *, contact: Contact, by: Ac
     if unlock_request.status != UnlockRequest.Status.AWAITING_CONSENT:
         unlock_request.status = UnlockRequest.Status.AWAITING_CONSENT
         history.save(unlock_request, by=by, why="Consent link issued")
+    rows.queue(
+        Outgoing.Email.CONSENT_LINK,
+        link.email,
+        by=by,
+        nonce=nonce,
+        account=unlock_request.account,
+        unlock_request=unlock_request,
+        contact=contact,
+        link=link,
+    )
     chain.append(events.LinkSent.of(link, name=contact.name), by=by, unlock_request=unlock_request)
     link.url = settings.PUBLIC_URL + reverse("consent_link", args=[token])
-    emails.send(
-        "consent_link",
-        contact.email,
-        about=unlock_request,
-        link=link,
-        unlock_request=unlock_request,
-        account=unlock_request.account,
-        url=link.url,
-        expires=link.expires_at,
-    )
     return link
 
 
@@ -103,7 +113,7 @@ def link_for(token: str) -> ConsentLink | None:
     links = ConsentLink.objects.select_related(
         "unlock_request__account", "unlock_request__requester", "sent_to", "terms"
     )
-    return links.filter(token_hash=hashed(token)).first()
+    return links.filter(token_hash=secrets.hashed(token)).first()
 
 
 @customer_verb
@@ -167,7 +177,6 @@ def give_consent(
     unlock_request.pin_verified_at, unlock_request.pin_verified_by = link.pin_verified_at, None
     unlock_request.pin_typed_by = UnlockRequest.PinTypedBy.CUSTOMER
     _make_ready(unlock_request, consent, events.Consented, by=by, why="Consent given")
-    email_receipt(consent, token)
     return consent, token
 
 
@@ -200,12 +209,11 @@ def decline_consent(
         shown=shown,
         ticked=_signs_instead(link, another),
         pressed=wording.CONFIRM_DECLINE_BUTTON,
-        at=by.act.at,
+        by=by,
         **_by_link(link, led_by(link, opening, by), by),
     )
     chain.append(events.Declined.of(consent, why=why), by=by, unlock_request=unlock_request)
     end(unlock_request, resolution=UnlockRequest.Resolution.DECLINED, by=by, why=why or "Customer declined")
-    email_receipt(consent, token)
     return consent, token
 
 
@@ -224,7 +232,7 @@ def record_phone_consent(
     history.lock(asked_for(unlock_request))
     if text_to_read_out(unlock_request, terms) != shown:
         raise Refused.because(Refusal.CHANGED_WHILE_READING)
-    consent, token = _agree(
+    consent, _ = _agree(
         unlock_request,
         {
             "how": Consent.How.PHONE,
@@ -247,7 +255,6 @@ def record_phone_consent(
         unlock_request.status = UnlockRequest.Status.AWAITING_CONSENT
         history.save(unlock_request, by=by, why="Consent asked for on the phone")
     _make_ready(unlock_request, consent, events.RecordedByPhone, by=by, why="Consent recorded by phone")
-    email_receipt(consent, token)
     return consent
 
 
@@ -321,7 +328,6 @@ def _agree(
 ) -> tuple[Consent, str]:
     """Record an agreement to what the request still asks for, each batch as it stands; the batches are locked."""
     fingerprint.take(asked_for(unlock_request))
-    at = by.act.at
     waiting = RequestedBatch.objects.filter(unlock_request=unlock_request, outcome=RequestedBatch.Outcome.WAITING)
     consent, token = _record(
         unlock_request,
@@ -331,8 +337,8 @@ def _agree(
         shown=shown,
         ticked=list(ticked),
         pressed=pressed,
-        at=at,
-        valid_until=at + settings.CONSENT_LIFETIME,
+        by=by,
+        valid_until=by.act.at + settings.CONSENT_LIFETIME,
         batch_count=waiting.count(),
         **given,
     )
@@ -366,9 +372,10 @@ def _make_ready(
 
 
 def _record(
-    unlock_request: UnlockRequest, decision: str, *, name: str, role: str, shown: str, at: datetime, **given: Any
+    unlock_request: UnlockRequest, decision: str, *, name: str, role: str, shown: str, by: Actor, **given: Any
 ) -> tuple[Consent, str]:
-    token = new_token()
+    nonce = secrets.new_nonce()
+    token = secrets.token(nonce)
     consent = Consent.objects.create(
         unlock_request=unlock_request,
         text=shown,
@@ -376,8 +383,9 @@ def _record(
         decision=decision,
         signer_name=name,
         signer_role=role,
-        given_at=at,
-        receipt_hash=hashed(token),
+        given_at=by.act.at,
+        receipt_hash=secrets.hashed(token),
         **given,
     )
+    queue_receipt(consent, nonce, by=by)
     return consent, token

@@ -16,9 +16,9 @@ from django.utils import timezone
 from .. import history, pins
 from ..actors import Actor
 from ..ledger import chain, events
-from ..models import Account, ConsentLink, LedgerEntry, UnlockRequest
+from ..models import Account, ConsentLink, LedgerEntry, Outgoing, UnlockRequest
+from ..outbox import rows, secrets
 from ..rules import PIN_TYPED, Refusal
-from . import emails
 from .links import opened
 from .verbs import Refused, customer_verb, locked, refuse_own_contacts, staff_verb
 
@@ -117,7 +117,7 @@ def _record_right(account: Account, unlock_request: UnlockRequest, by: Actor) ->
 
 @staff_verb("unlocks.issue_pin")
 def issue_pin(account: Account, *, by: Actor) -> None:
-    """Draw a new PIN and email it to the account's confirmed Admins, unseen by staff. Ends being locked out.
+    """Draw a new PIN and have it emailed to the account's confirmed Admins, unseen by staff. Ends being locked out.
 
     Raises Refused: OWN_CONTACT, NO_ADMIN, NOT_CONFIRMED.
     """
@@ -127,8 +127,8 @@ def issue_pin(account: Account, *, by: Actor) -> None:
         if waiting := account.contacts.filter(is_admin=True).first():
             raise Refused.because(Refusal.NOT_CONFIRMED, name=waiting.name)
         raise Refused.because(Refusal.NO_ADMIN)
-    pin = pins.new_pin()
-    account.pin_hash = pins.hashed(pin)
+    nonce = secrets.new_nonce()
+    account.pin_hash = pins.hashed(secrets.pin(nonce))
     with transaction.atomic():
         history.update_untracked(
             Account.objects.filter(pk=account.pk),
@@ -139,10 +139,10 @@ def issue_pin(account: Account, *, by: Actor) -> None:
         )
         # What was verified with the old PIN counts no more.
         ConsentLink.objects.filter(unlock_request__account=account, used_at=None).update(pin_verified_at=None)
+        for contact in admins:
+            rows.queue(Outgoing.Email.NEW_PIN, contact.email, by=by, nonce=nonce, account=account, contact=contact)
         issued = events.PinIssued.of(account, to=[contact.pk for contact in admins])
         chain.append(issued, by=by, account=account)
-        for contact in admins:
-            emails.send("new_pin", contact.email, account=account, about=account, contact=contact, pin=pin)
     account.refresh_from_db()
 
 

@@ -1,18 +1,15 @@
-"""The customer's copy of a consent: emailed when it is recorded, and again when it was lost or came back."""
+"""The customer's copy of a consent: queued when it is recorded, and again when it was lost or came back."""
 
 from typing import Any
 
-from django.conf import settings
 from django.db import transaction
 from django.db.models import Q
-from django.urls import reverse
 
 from ..actors import Actor
 from ..ledger import chain, events
-from ..models import Consent, ConsentWithdrawal, RequestedBatch, ResentReceipt, UnlockRequest
+from ..models import Consent, ConsentWithdrawal, Outgoing, RequestedBatch, ResentReceipt, UnlockRequest
+from ..outbox import rows, secrets
 from ..texts.formats import counted
-from . import emails
-from .tokens import hashed, new_token
 from .verbs import refuse_own_contacts, refuse_unless_confirmed, staff_verb
 
 
@@ -20,25 +17,23 @@ def receipt_for(token: str) -> Consent | None:
     """Return the consent whose receipt has this token, or None."""
     consents = Consent.objects.select_related("unlock_request__account", "terms", "contact", "recorded_by", "opening")
     return consents.filter(
-        Q(receipt_hash=hashed(token))
-        | Q(pk__in=ResentReceipt.objects.filter(token_hash=hashed(token)).values("consent"))
+        Q(receipt_hash=secrets.hashed(token))
+        | Q(pk__in=ResentReceipt.objects.filter(token_hash=secrets.hashed(token)).values("consent"))
     ).first()
 
 
-def email_receipt(consent: Consent, token: str, to: str = "") -> None:
-    """Email the customer's copy of a consent as it stands now, with a link that holds the token."""
-    withdrawal = ConsentWithdrawal.objects.filter(consent=consent).first()
-    emails.send(
-        _template(consent, withdrawal),
-        to or consent.email,
-        about=consent.unlock_request,
-        consent=consent,
-        unlock_request=consent.unlock_request,
+def queue_receipt(consent: Consent, nonce: str, *, by: Actor, resent: ResentReceipt | None = None) -> None:
+    """Have the customer's copy of a consent emailed, with a link whose token belongs to the nonce."""
+    rows.queue(
+        _email(consent),
+        resent.email if resent else consent.email,
+        by=by,
+        nonce=nonce,
         account=consent.unlock_request.account,
-        url=settings.PUBLIC_URL + reverse("receipt_link", args=[token]),
-        text=consent.text,
-        resent=bool(to),
-        **(withdrawal_context(withdrawal) if withdrawal else {}),
+        unlock_request=consent.unlock_request,
+        contact=consent.contact,
+        consent=consent,
+        resent=resent,
     )
 
 
@@ -56,18 +51,18 @@ def withdrawal_context(withdrawal: ConsentWithdrawal) -> dict[str, Any]:
     return {"withdrawal": withdrawal} | words
 
 
-def _template(consent: Consent, withdrawal: ConsentWithdrawal | None) -> str:
+def _email(consent: Consent) -> Outgoing.Email:
     if consent.decision == Consent.Decision.DECLINED:
-        return "declined"
-    if withdrawal:
-        return "withdrawn"
-    return "recorded_by_phone" if consent.recorded_by_phone else "receipt"
+        return Outgoing.Email.DECLINED
+    if ConsentWithdrawal.objects.filter(consent=consent).exists():
+        return Outgoing.Email.WITHDRAWN
+    return Outgoing.Email.RECORDED_BY_PHONE if consent.recorded_by_phone else Outgoing.Email.RECEIPT
 
 
 @staff_verb("unlocks.send_consent_link")
 @transaction.atomic
 def resend_receipt(consent: Consent, *, by: Actor) -> ResentReceipt:
-    """Email a consent's receipt again, with a new link, to the address on file now; return the ResentReceipt.
+    """Have a consent's receipt emailed again, with a new link, to the address on file now; return the ResentReceipt.
 
     A closed case makes no difference. Raises Refused: NOT_AN_ADMIN, NOT_CONFIRMED, OWN_CONTACT.
     """
@@ -76,10 +71,11 @@ def resend_receipt(consent: Consent, *, by: Actor) -> ResentReceipt:
     contact.refresh_from_db()
     refuse_unless_confirmed(contact, "Receipts go to Admin contacts only.")
     refuse_own_contacts(unlock_request.account, by)
-    token = new_token()
+    nonce = secrets.new_nonce()
+    token_hash = secrets.hashed(secrets.token(nonce))
     resent = ResentReceipt.objects.create(
-        consent=consent, email=contact.email, token_hash=hashed(token), sent_by=by.member, sent_at=by.act.at
+        consent=consent, email=contact.email, token_hash=token_hash, sent_by=by.member, sent_at=by.act.at
     )
+    queue_receipt(consent, nonce, by=by, resent=resent)
     chain.append(events.ReceiptResent.of(resent, name=contact.name), by=by, unlock_request=unlock_request)
-    email_receipt(consent, token, to=contact.email)
     return resent

@@ -4,10 +4,9 @@ from django.db import transaction
 
 from ..actors import Actor
 from ..ledger import chain, events
-from ..models import Consent, ConsentWithdrawal, RequestedBatch, UnlockRequest
+from ..models import Consent, ConsentWithdrawal, Outgoing, RequestedBatch, UnlockRequest
+from ..outbox import rows
 from ..rules import Refusal
-from . import emails
-from .receipts import withdrawal_context
 from .requests import end
 from .unlock import relock_all
 from .verbs import Refused, customer_verb, locked, staff_verb
@@ -50,16 +49,16 @@ def _withdraw(consent: Consent, *, why: str, said: str, by: Actor) -> None:
         ConsentWithdrawal.objects.create(consent=withdrawn, at=by.act.at, by=by.user, actor=by.name, why=why)
         for withdrawn in standing
     ]
+    for withdrawn in standing:
+        rows.queue(
+            Outgoing.Email.WITHDRAWN,
+            withdrawn.email,
+            by=by,
+            account=unlock_request.account,
+            unlock_request=unlock_request,
+            contact=withdrawn.contact,
+            consent=withdrawn,
+        )
     for withdrawal in withdrawals:
         chain.append(events.Withdrawn.of(withdrawal), by=by, unlock_request=unlock_request)
     end(unlock_request, resolution=UnlockRequest.Resolution.WITHDRAWN, by=by, why=said)
-    for withdrawal in withdrawals:
-        emails.send(
-            "withdrawn",
-            withdrawal.consent.email,
-            about=unlock_request,
-            consent=withdrawal.consent,
-            unlock_request=unlock_request,
-            account=unlock_request.account,
-            **withdrawal_context(withdrawal),
-        )

@@ -83,9 +83,8 @@ class IssuePinForm(CaseForm):
 
     def carry_out(self, by):
         operations.issue_pin(self.unlock_request.account, by=by)
-        return (
-            f"A new PIN is on its way to the Admin contacts of {self.unlock_request.account}. Nobody here can see it."
-        )
+        to = f"the Admin contacts of {self.unlock_request.account}"
+        return f"A new PIN waits to be sent to {to}. Nobody here can see it."
 
 
 class SendLinkForm(CaseForm):
@@ -114,7 +113,7 @@ class SendLinkForm(CaseForm):
     def carry_out(self, by):
         link = operations.send_consent_link(self.unlock_request, contact=self.cleaned_data["contact"], by=by)
         self.link_url = link.url if link.shown_to else ""
-        return f"The consent link is on its way to {self.cleaned_data['contact']}."
+        return f"The consent link waits to be sent to {self.cleaned_data['contact']}."
 
 
 class RevokeLinkForm(CaseForm):

@@ -225,7 +225,7 @@ class ResendReceiptForm(ConsentForm):
 
     def carry_out(self, by):
         resent = operations.resend_receipt(self.case.consent, by=by)
-        return f"The receipt of {self.case.consent.reference} is on its way to {resent.email}."
+        return f"The receipt of {self.case.consent.reference} waits to be sent to {resent.email}."
 
 
 class CertificateForm(ConsentForm):

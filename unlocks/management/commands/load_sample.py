@@ -17,6 +17,7 @@ from ...actors import Actor
 from ...digest import canonical
 from ...ledger import chain, events
 from ...models import Account, Batch, BatchItem, Contact, UnlockRequest
+from ...outbox import worker
 from ...texts.shown import shown_text, text_to_read_out
 
 USERS = {
@@ -198,7 +199,9 @@ class Command(BaseCommand):
 
     def _ask(self, request, by):
         operations.record_advice(request, advice=UnlockRequest.Advice.WANTS_EXPORT, by=by)
-        return operations.send_consent_link(request, contact=request.requester, by=by).url
+        url = operations.send_consent_link(request, contact=request.requester, by=by).url
+        worker.send_due()  # before it is used
+        return url
 
     def _agree(self, request, url, pin, role):
         link = operations.link_for(url.rstrip("/").rsplit("/", 1)[-1])

@@ -1,0 +1,141 @@
+"""The emails, each written at every try from the rows that it is about.
+
+What became untrue meanwhile is not sent, and an address counts only while it is the one that those rows name: who
+changes a row of the outbox by hand gets no link and no PIN by it.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from django.conf import settings
+from django.core.mail import EmailMessage
+from django.template.loader import render_to_string
+from django.urls import reverse
+
+from .. import pins
+from ..models import CONFIRMED, Contact, Outgoing
+from ..operations.links import link_state
+from ..operations.receipts import withdrawal_context
+from . import secrets
+from .rows import message_id
+
+Email = Outgoing.Email
+Context = dict[str, Any]
+
+
+class Outdated(Exception):
+    """The email would say what is not so any more. The message says why, for staff."""
+
+
+def written(row: Outgoing) -> EmailMessage:
+    """Return the email of `templates/unlocks/email/<email>.txt`, whose first line is the subject. Raises Outdated."""
+    context = _WRITERS[row.email](row)
+    subject, _, body = render_to_string(f"unlocks/email/{row.email}.txt", context).partition("\n")
+    return EmailMessage(
+        " ".join(subject.removeprefix("Subject:").split()),
+        body.lstrip("\n"),
+        to=[row.address],
+        headers={"Message-ID": message_id(row)},
+    )
+
+
+def secret(row: Outgoing) -> str:
+    """Return the token or PIN in the email of a row that is not done; '' if it holds none."""
+    if not row.nonce:
+        return ""
+    return secrets.pin(row.nonce) if row.email == Email.NEW_PIN else secrets.token(row.nonce)
+
+
+def _consent_link(row: Outgoing) -> Context:
+    link, token = _the(row.link), secret(row)
+    if (state := link_state(link)) != "live":
+        raise Outdated({"used": "The link was used before.", "expired": "The link has expired."}.get(state, _REVOKED))
+    _refuse_unless_of(row, link.email, link.token_hash, secrets.hashed(token))
+    unlock_request = link.unlock_request
+    return {
+        "link": link,
+        "unlock_request": unlock_request,
+        "account": unlock_request.account,
+        "url": settings.PUBLIC_URL + reverse("consent_link", args=[token]),
+        "expires": link.expires_at,
+    }
+
+
+def _receipt(row: Outgoing) -> Context:
+    consent = _the(row.consent)
+    goes_by = row.resent or consent
+    if consent.contact.email != goes_by.email:
+        raise Outdated("Another address is on file for the contact now.")
+    context = {
+        "consent": consent,
+        "unlock_request": consent.unlock_request,
+        "account": consent.unlock_request.account,
+        "text": consent.text,
+        "resent": row.resent is not None,
+    }
+    if row.email == Email.WITHDRAWN:
+        context |= withdrawal_context(consent.withdrawal)
+    if row.email == Email.WITHDRAWN and row.resent is None:
+        _refuse_unless_of(row, consent.email)
+        return context
+    token = secret(row)
+    token_hash = row.resent.token_hash if row.resent else consent.receipt_hash
+    _refuse_unless_of(row, goes_by.email, token_hash, secrets.hashed(token))
+    return context | {"url": settings.PUBLIC_URL + reverse("receipt_link", args=[token])}
+
+
+def _new_pin(row: Outgoing) -> Context:
+    account, contact, pin = _the(row.account), _the(row.contact), secret(row)
+    if not contact.is_confirmed_admin or contact.email != row.address or contact.account_id != account.pk:
+        raise Outdated(_NO_ADMIN)
+    if not pins.matches(pin, account.pin_hash):
+        raise Outdated("A newer PIN was issued.")
+    return {"account": account, "contact": contact, "pin": pin}
+
+
+def _admin_entered(row: Outgoing) -> Context:
+    entered, told = _the(row.entered), _the(row.contact)
+    contact = Contact.objects.select_related("account").get(pk=entered.id)
+    if not contact.is_admin or contact.email != entered.email:
+        raise Outdated("What was entered has been changed since.")
+    if told == contact:
+        # The address that counted before: who has it is told, too.
+        before = Contact.history.filter(CONFIRMED, id=contact.pk, is_admin=True, email=row.address)
+        told = before.order_by("-history_id").first()
+    elif not told.is_confirmed_admin or told.email != row.address or told.account_id != contact.account_id:
+        told = None
+    if told is None:
+        raise Outdated(_NO_ADMIN)
+    return {
+        "account": contact.account,
+        "contact": entered,
+        "name": told.name,
+        "by": row.actor,
+        "confirmed": contact.is_confirmed,
+    }
+
+
+_WRITERS: dict[str, Callable[[Outgoing], Context]] = {
+    Email.CONSENT_LINK: _consent_link,
+    Email.RECEIPT: _receipt,
+    Email.RECORDED_BY_PHONE: _receipt,
+    Email.DECLINED: _receipt,
+    Email.WITHDRAWN: _receipt,
+    Email.NEW_PIN: _new_pin,
+    Email.ADMIN_ENTERED: _admin_entered,
+}
+_REVOKED = "The link was revoked."
+_NO_ADMIN = "This is not the address of a confirmed Admin any more."
+
+
+def _the(row: Any) -> Any:
+    """Return the row that an email is about. Raises Outdated where none is named."""
+    if row is None:
+        raise Outdated("What it is about is not on record.")
+    return row
+
+
+def _refuse_unless_of(row: Outgoing, address: str, kept: str = "", hashed: str = "") -> None:
+    """Raise Outdated unless a row goes to the address that was asked for, with the secret whose hash was kept."""
+    if row.address != address or kept != hashed:
+        raise Outdated("It is not what was queued.")

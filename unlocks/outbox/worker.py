@@ -1,0 +1,136 @@
+"""Sending what the outbox holds. Any number of workers may run, on any number of machines.
+
+An email is sent at least once: twice only when a worker ended, or its line, between the server's answer and the commit
+that records it. What became of it is one entry in the ledger, at the end.
+"""
+
+import logging
+from collections import Counter
+from smtplib import SMTPDataError, SMTPException, SMTPRecipientsRefused, SMTPResponseException, SMTPSenderRefused
+from threading import Event
+
+from django.db import Error, close_old_connections, connection, transaction
+
+from ..actors import Actor
+from ..ledger import chain, events
+from ..models import Outgoing
+from . import emails, rows
+
+State = Outgoing.State
+PAUSE = 2.0  # seconds, when nothing is due
+
+log = logging.getLogger(__name__)
+
+
+def work(stopping: Event) -> None:
+    """Send what is due, and what becomes due, until told to stop; a database that is away is waited for.
+
+    Raises WrongKey.
+    """
+    while not stopping.is_set():
+        close_old_connections()
+        try:
+            idle = send_next() is None
+        except Error as error:
+            log.error("The worker waits for the database: %s", type(error).__name__)
+            connection.close()
+            idle = True
+        if idle:
+            stopping.wait(PAUSE)
+
+
+def send_due() -> Counter[str]:
+    """Send what is due, and return how many emails are in which state now. Raises WrongKey."""
+    done: Counter[str] = Counter()
+    while state := send_next():
+        done[state] += 1
+    return done
+
+
+def send_next() -> str | None:
+    """Send the email that has been due for longest; return its state, or None when none is due. Raises WrongKey."""
+    chain.fitting_head()
+    row = rows.lease()
+    return _send(row) if row else None
+
+
+def _send(row: Outgoing) -> str:
+    try:
+        message = emails.written(row)
+    except emails.Outdated as outdated:
+        return _end(row, State.CANCELED, str(outdated))
+    except Error:
+        raise
+    except Exception as error:
+        return _again(row, _failed(row, error))
+    try:
+        message.send()
+    except Exception as error:
+        answer = _failed(row, error)
+        return _end(row, State.REFUSED, answer) if _for_good(error) else _again(row, answer)
+    return _end(row, State.SENT)
+
+
+def _failed(row: Outgoing, error: Exception) -> str:
+    """Return what to keep of an error. Never the error itself: it may hold a link or a PIN."""
+    log.warning("An email (%s, %s) was not sent: %s", row.email, row.pk, type(error).__name__)
+    answer, secret = _answer(error), emails.secret(row)
+    return answer.replace(secret, "...") if secret else answer
+
+
+def _again(row: Outgoing, answer: str) -> str:
+    if at := rows.next_try(row):
+        rows.again(row, at, answer)
+        return State.QUEUED
+    return _end(row, State.GIVEN_UP, answer)
+
+
+@transaction.atomic(durable=True)
+def _end(row: Outgoing, state: State, answer: str = "") -> str:
+    if rows.end(row, state, answer):
+        entry = chain.Entry(_told(row, state, answer), row.unlock_request_id, row.account_id)
+        chain.append_all([entry], by=Actor.desk())
+    return state
+
+
+def _told(row: Outgoing, state: State, answer: str) -> events.Event:
+    """Return the event that tells how an email ended."""
+    facts = {
+        "outgoing": str(row.pk),
+        "email": row.email,
+        "consent": row.consent_id,
+        "link": row.link_id,
+        "to": row.address,
+    }
+    if state == State.SENT:
+        return events.EmailSent(**facts)
+    if state == State.CANCELED:
+        return events.EmailCanceled(**facts, why=answer)
+    return events.EmailFailed(**facts, error=answer, given_up=state == State.GIVEN_UP)
+
+
+def _for_good(error: Exception) -> bool:
+    """Say whether the server refused this email, and will refuse it again."""
+    match error:
+        case SMTPRecipientsRefused():
+            return all(code >= 500 for code, _ in error.recipients.values())
+        case SMTPSenderRefused() | SMTPDataError():
+            return error.smtp_code >= 500
+    return False
+
+
+def _answer(error: Exception) -> str:
+    """Return the server's words, or else what kind of error it was."""
+    match error:
+        case SMTPRecipientsRefused():
+            return " ".join(_words(code, said) for code, said in error.recipients.values())
+        case SMTPResponseException():
+            return _words(error.smtp_code, error.smtp_error)
+        case OSError() | SMTPException():
+            return f"{type(error).__name__}: {error}"
+    return type(error).__name__
+
+
+def _words(code: int, said: bytes | str) -> str:
+    text = said.decode(errors="replace") if isinstance(said, bytes) else said
+    return f"{code} {' '.join(text.split())}"
