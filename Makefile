@@ -19,15 +19,19 @@ test-postgres: DATABASE_URL ?= postgres://postgres@127.0.0.1:5432/unlock_desk
 help: ## List these commands.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
 
-run: $(VENV)/run.stamp ## Start the desk with sample data on 127.0.0.1:8000 (PORT=8001 for another port).
+run: $(VENV)/run.stamp ## Start the desk and its worker with sample data on 127.0.0.1:8000 (PORT=8001 for another port).
 	@$(bin)/python -c 'import socket; socket.create_server(("127.0.0.1", $(PORT))).close()' 2>/dev/null \
 		|| { echo "Port $(PORT) is taken. Stop what runs there, or: make run PORT=8001"; exit 1; }
 	@mkdir -p var static-collected
 	@$(trial) $(bin)/python manage.py migrate --verbosity 0
 	@$(trial) $(bin)/python manage.py load_sample
 	@echo "Starting on $(desk) (Ctrl-C stops it)."
-	@$(trial) exec $(bin)/gunicorn config.wsgi --bind 127.0.0.1:$(PORT) --workers 1 --threads 8 \
-		--log-level warning --no-control-socket
+	@$(trial) $(bin)/gunicorn config.wsgi --bind 127.0.0.1:$(PORT) --workers 1 --threads 8 \
+		--log-level warning --no-control-socket & desk=$$!; \
+	$(trial) $(bin)/python manage.py work & worker=$$!; \
+	trap 'kill $$desk 2>/dev/null' INT TERM HUP; \
+	while kill -0 $$desk 2>/dev/null; do wait $$desk; ended=$$?; done; \
+	kill $$worker 2>/dev/null; wait $$worker; exit $$ended
 
 test: lint ## Run the linters, the checks and all tests on SQLite.
 	@$(call pytest,env -u DATABASE_URL)

@@ -53,6 +53,7 @@ def tap(control):
 
 def link_in_email(place):
     """Return the address in the newest email that leads to a consent form or a receipt."""
+    factories.deliver()
     links = [re.search(rf"http://\S+/{place}/[\w-]{{20,}}/", message.body) for message in mail.outbox]
     return [link[0] for link in links if link][-1]
 

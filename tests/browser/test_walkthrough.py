@@ -6,7 +6,7 @@ import pytest
 from django.core.management import call_command
 
 from tests.browser.conftest import account_of, press
-from tests.factories import PIN, make_batch, make_user
+from tests.factories import PIN, deliver, make_batch, make_user
 from unlocks.models import Batch, LedgerEntry, UnlockRequest
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -32,7 +32,7 @@ def sign_in(page, desk, username):
     press(page.get_by_role("button", name=re.compile("(Log|Sign) in")))
 
 
-def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe, northwind, mailoutbox):
+def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe, northwind):
     staff = new_context().new_page()
     sign_in(staff, desk, "agent")
     axe(staff)
@@ -59,7 +59,11 @@ def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe
     press(staff.get_by_role("button", name="Record the answer"))
     axe(staff)
     press(staff.get_by_role("button", name="Send the consent link"))
-    (url,) = re.findall(r"http\S+/consent/\S+", mailoutbox[-1].body)
+    assert "waits to be sent to Dana Whitfield" in staff.locator("main").inner_text()
+    (email,) = deliver()
+    (url,) = re.findall(r"http\S+/consent/\S+", email.body)
+    staff.reload()
+    assert "The link was emailed to Dana Whitfield" in staff.locator("main").inner_text()
     assert "/consent/" not in staff.locator("main").inner_text()
     axe(staff)
 
@@ -81,6 +85,11 @@ def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe
     press(phone.get_by_role("button", name="Agree and record my consent"))
     axe(phone)
     assert "CN-" in phone.content()
+    assert "It also waits to be emailed to" in phone.content()
+    (email,) = deliver()
+    assert email.subject.endswith("receipt for your consent")
+    phone.reload()
+    assert "It was also emailed to" in phone.content()
 
     # Bulk unlock from the list of requests: preview, confirm, report.
     staff.goto(f"{desk}/desk/unlocks/unlockrequest/")
