@@ -1,5 +1,6 @@
 """Each email is written at every try from the rows it is about; what became untrue meanwhile is not sent."""
 
+import json
 import re
 from datetime import timedelta
 
@@ -11,9 +12,12 @@ from tests import factories
 from tests.factories import acting, customer, deliver
 from unlocks import history, operations, pins
 from unlocks.actors import Actor
+from unlocks.certificates import facts, verify_certificate
 from unlocks.database import guards
-from unlocks.models import Outgoing
+from unlocks.ledger import signing_keys
+from unlocks.models import Certificate, Outgoing
 from unlocks.outbox import emails, rows, secrets
+from unlocks.texts.shown import shown_text
 
 pytestmark = pytest.mark.django_db
 
@@ -189,3 +193,70 @@ def test_no_row_holds_a_secret_and_one_that_is_done_nothing_to_derive_it_from(ag
     assert [secret for secret in made if secret in stored] == []
     deliver()
     assert {(row.state, row.nonce, emails.secret(row)) for row in Outgoing.objects.all()} == {("sent", "", "")}
+
+
+# What goes with a receipt
+
+
+def attached(message):
+    return {name: content for name, content, _ in message.attachments}
+
+
+def test_a_receipt_brings_a_certificate_that_is_genuine_and_current(agent):
+    factories.record_certificate_key()
+    case = factories.case_consented(agent)
+    (message,) = deliver()
+    files = attached(message)
+    certificate = Certificate.objects.get()
+    assert list(files) == [f"{certificate.number}.json", "keys.json"]
+    assert files[f"{certificate.number}.json"].decode() == certificate.content
+    keys = json.loads(files["keys.json"])
+    assert keys == signing_keys.published()
+    told = verify_certificate.verify(files[f"{certificate.number}.json"], keys=keys)
+    assert told["consent"]["reference"] == case.consent.reference
+    assert "with which anyone can\ncheck it: http://127.0.0.1:8000/check/" in message.body
+    assert facts.entries_of(case.unlock_request).filter(sequence__gt=certificate.upto).count() == 0
+
+
+def test_a_receipt_that_is_sent_again_brings_the_newest(agent):
+    factories.record_certificate_key()
+    case = factories.case_consented(agent)
+    deliver()
+    operations.add_note(case.unlock_request, text="They called", by=acting(agent))
+    operations.resend_receipt(case.consent, by=acting(agent))
+    (message,) = deliver()
+    assert list(attached(message)) == [f"{case.consent.reference}-2.json", "keys.json"]
+
+
+@pytest.mark.parametrize("kind", ["recorded_by_phone", "declined", "withdrawn"])
+def test_each_kind_of_receipt_brings_one(agent, kind):
+    factories.record_certificate_key()
+    if kind == "recorded_by_phone":
+        factories.case_recorded_by_phone(agent)
+    elif kind == "withdrawn":
+        case = factories.case_consented(agent)
+        operations.withdraw_own_consent(case.consent, why="", by=customer(case.admin))
+    else:
+        case = factories.case_awaiting(agent)
+        operations.open_consent_link(case.link, by=customer(case.admin))
+        shown = shown_text(case.link)
+        by = customer(case.admin)
+        operations.decline_consent(case.link, name="Dana Whitfield", role="", why="", shown=shown, by=by)
+    message = emails.written(row_of(kind))
+    (number, content), _ = attached(message).items()
+    assert json.loads(content)["certificate"]["number"] == number.removesuffix(".json")
+    assert "Attached are a signed certificate" in message.body
+
+
+def test_a_receipt_goes_out_without_a_certificate_where_none_can_be_signed(agent):
+    factories.case_consented(agent)
+    (message,) = deliver()
+    assert (message.attachments, "Attached" in message.body) == ([], False)
+
+
+def test_a_certificate_too_large_for_an_email_is_left_out(agent, monkeypatch):
+    factories.record_certificate_key()
+    factories.case_consented(agent)
+    monkeypatch.setattr(emails, "ATTACHED_AT_MOST", 1000)
+    (message,) = deliver()
+    assert (message.attachments, "Attached" in message.body) == ([], False)

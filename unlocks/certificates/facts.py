@@ -5,6 +5,7 @@ from decimal import Decimal
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser
+from django.db.models import Q
 from django.urls import reverse
 
 from ..ledger import chain, emails, events
@@ -73,8 +74,12 @@ def _named(value, staff):
 
 
 def entries_of(unlock_request):
-    """Return the ledger entries that ask for a new certificate of their case: all but those of certificates."""
-    return LedgerEntry.objects.filter(unlock_request=unlock_request).exclude(kind=events.Certified.kind)
+    """Return the ledger entries that ask for a new certificate of their case.
+
+    Not those of certificates, nor of emails, of which a certificate tells only the one with the link.
+    """
+    emailed = Q(kind__in=emails.ENDED, facts__contains='"link":null')
+    return LedgerEntry.objects.filter(unlock_request=unlock_request).exclude(Q(kind=events.Certified.kind) | emailed)
 
 
 def _columns(row, *names, **others):

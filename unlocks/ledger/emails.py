@@ -24,7 +24,7 @@ _WHAT_NEXT = {
     "admin_entered": "That Admin was not told: check the address, and call.",
     "new_pin": "Check the address, then have a new PIN issued.",
 }
-_ENDED = (events.EmailSent.kind, events.EmailFailed.kind, events.EmailCanceled.kind)
+ENDED = (events.EmailSent.kind, events.EmailFailed.kind, events.EmailCanceled.kind)
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Email:
 def of_request(unlock_request: UnlockRequest) -> list[Email]:
     """List the emails of a request, the newest first."""
     rows = list(Outgoing.objects.filter(unlock_request=unlock_request).order_by("-queued_at", "-id"))
-    entries = LedgerEntry.objects.filter(unlock_request=unlock_request, kind__in=_ENDED) if rows else ()
+    entries = LedgerEntry.objects.filter(unlock_request=unlock_request, kind__in=ENDED) if rows else ()
     read: Iterable[tuple[LedgerEntry, Any]] = ((entry, chain.event_of(entry)) for entry in entries)
     ended = {event.outgoing: (entry, event) for entry, event in read if hasattr(event, "outgoing")}
     return [_email(*ended[str(row.pk)], row) if str(row.pk) in ended else _waiting(row) for row in rows]
@@ -127,7 +127,7 @@ def failures(account: Account, unlock_request: UnlockRequest | None = None) -> l
     if (first := failed.values_list("sequence", flat=True).first()) is None:
         return []
     newest: dict[Any, Email] = {}
-    since = LedgerEntry.objects.filter(whose, sequence__gte=first, kind__in=[*_ENDED, events.PinIssued.kind])
+    since = LedgerEntry.objects.filter(whose, sequence__gte=first, kind__in=[*ENDED, events.PinIssued.kind])
     for entry in since.select_related("unlock_request").order_by("sequence"):
         event: Any = chain.event_of(entry)
         if isinstance(event, events.PinIssued):

@@ -4,6 +4,7 @@ What became untrue meanwhile is not sent, and an address counts only while it is
 changes a row of the outbox by hand gets no link and no PIN by it.
 """
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -13,14 +14,19 @@ from django.template.loader import render_to_string
 from django.urls import reverse
 
 from .. import pins
-from ..models import CONFIRMED, Contact, Outgoing
+from ..actors import Actor
+from ..ledger import signing_keys
+from ..models import CONFIRMED, Consent, Contact, Outgoing
+from ..operations.certificate import issue_certificate
 from ..operations.links import link_state
 from ..operations.receipts import withdrawal_context
+from ..operations.verbs import Refused
 from . import secrets
 from .rows import message_id
 
 Email = Outgoing.Email
 Context = dict[str, Any]
+ATTACHED_AT_MOST = 5 * 1024 * 1024
 
 
 class Outdated(Exception):
@@ -31,12 +37,15 @@ def written(row: Outgoing) -> EmailMessage:
     """Return the email of `templates/unlocks/email/<email>.txt`, whose first line is the subject. Raises Outdated."""
     context = _WRITERS[row.email](row)
     subject, _, body = render_to_string(f"unlocks/email/{row.email}.txt", context).partition("\n")
-    return EmailMessage(
+    message = EmailMessage(
         " ".join(subject.removeprefix("Subject:").split()),
         body.lstrip("\n"),
         to=[row.address],
         headers={"Message-ID": message_id(row)},
     )
+    for name, content in context.get("attached", {}).items():
+        message.attach(name, content, "application/json")
+    return message
 
 
 def secret(row: Outgoing) -> str:
@@ -77,11 +86,29 @@ def _receipt(row: Outgoing) -> Context:
         context |= withdrawal_context(consent.withdrawal)
     if row.email == Email.WITHDRAWN and row.resent is None:
         _refuse_unless_of(row, consent.email)
-        return context
-    token = secret(row)
-    token_hash = row.resent.token_hash if row.resent else consent.receipt_hash
-    _refuse_unless_of(row, goes_by.email, token_hash, secrets.hashed(token))
-    return context | {"url": settings.PUBLIC_URL + reverse("receipt_link", args=[token])}
+    else:
+        token = secret(row)
+        token_hash = row.resent.token_hash if row.resent else consent.receipt_hash
+        _refuse_unless_of(row, goes_by.email, token_hash, secrets.hashed(token))
+        context["url"] = settings.PUBLIC_URL + reverse("receipt_link", args=[token])
+    return context | {"attached": _certificate(consent), "check_at": settings.PUBLIC_URL + reverse("check")}
+
+
+def _certificate(consent: Consent) -> dict[str, bytes]:
+    """Return the files that go with a receipt: a certificate of the case as it is now, and the keys to check it with.
+
+    So the customer holds an anchor of the ledger from the first minute. There are none while no key signs, and none
+    that many email servers would refuse for their size; the receipt's page has them.
+    """
+    try:
+        certificate = issue_certificate(consent, by=Actor.desk())
+    except Refused:
+        return {}
+    content = certificate.content.encode()
+    if len(content) > ATTACHED_AT_MOST:
+        return {}
+    keys = json.dumps(signing_keys.published(), indent=1)
+    return {f"{certificate.number}.json": content, "keys.json": keys.encode()}
 
 
 def _new_pin(row: Outgoing) -> Context:
