@@ -11,8 +11,9 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from tests import factories
+from tests import factories, mail_servers
 from tests.attacks import difference, snapshot
+from tests.factories import acting, deliver
 from unlocks import history, operations
 from unlocks.admin.lists import starts_with
 from unlocks.admin.site import desk
@@ -651,6 +652,57 @@ def test_the_queue_shows_what_waits(agent_client, agent, second_agent):
         "Unlocked, to be re-exported": [unlocked.unlock_request.pk],
     }
     assert f"unlocked until {unlocked.batch.unlocked_until.astimezone():%Y}"[:14] in text(agent_client, QUEUE)
+
+
+def test_the_queue_shows_the_emails_that_failed_until_they_are_followed_up(agent, manager, agent_client):
+    """Each kind of email: refused, on the queue, and gone from there once it was sent again."""
+    linked, agreed = factories.case_awaiting(agent), factories.case_awaiting(agent)
+    deliver()
+    factories.agree(agreed)
+    account = factories.make_account()
+    first = account.contacts.get()
+
+    def again():
+        operations.send_consent_link(linked.unlock_request, contact=linked.admin, by=acting(agent))
+        operations.resend_receipt(agreed.consent, by=acting(agent))
+        operations.issue_pin(account, by=acting(manager))
+
+    def shown():
+        queue = agent_client.get(QUEUE).context["failed"]["rows"]
+        return sorted((email.email, email.address, email.unlock_request_id) for email in queue)
+
+    with mail_servers.running() as server:
+        server.answers["RCPT"] = "550 No such mailbox"
+        again()
+        deliver()
+        case = linked.unlock_request.pk
+        expected = [
+            ("consent_link", linked.admin.email, case),
+            ("new_pin", first.email, None),
+            ("receipt", agreed.admin.email, agreed.unlock_request.pk),
+        ]
+        assert shown() == expected
+        page = " ".join(text(agent_client, QUEUE).split())
+        assert "refused by the server" in page
+        assert "550 No such mailbox" in page
+        again()
+        deliver()
+        assert shown() == expected
+        again()
+        server.answers.clear()
+        deliver()
+    assert shown() == []
+    assert "Emails that failed" not in text(agent_client, QUEUE)
+
+
+def test_a_failed_link_of_a_case_that_no_longer_waits_for_it_is_off_the_queue(agent, agent_client):
+    case = factories.case_awaiting(agent)
+    with mail_servers.running() as server:
+        server.answers["RCPT"] = "550 No such mailbox"
+        deliver()
+    assert len(agent_client.get(QUEUE).context["failed"]["rows"]) == 1
+    operations.close_request(case.unlock_request, resolution="canceled", why="Asked", by=acting(agent))
+    assert len(agent_client.get(QUEUE).context["failed"]["rows"]) == 0
 
 
 def test_an_empty_queue_says_what_to_do(agent_client):

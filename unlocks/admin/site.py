@@ -1,6 +1,7 @@
 """The desk itself: its navigation, its first page (the queue) and its search."""
 
 import re
+from datetime import timedelta
 from functools import partial, update_wrapper
 from urllib.parse import urlsplit
 
@@ -10,10 +11,11 @@ from django.db.models import OuterRef, Subquery
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import Resolver404, get_script_prefix, path, resolve, reverse
+from django.utils import timezone
 
 from .. import operations
 from ..actors import Actor
-from ..models import Account, Batch, Consent, LedgerEntry, UnlockRequest
+from ..models import Account, Batch, Consent, LedgerEntry, Outgoing, UnlockRequest
 from ..texts import normalize
 from . import typed
 from .lists import CappedPaginator, starts_with
@@ -22,6 +24,7 @@ from .tags import how_consented, with_recorded_by_phone
 Status = UnlockRequest.Status
 
 LISTED = 6  # rows of a section of the queue
+FAILED_LATELY = timedelta(days=30)
 HITS = 20  # of a kind, in the search
 NO_PAGES = (
     "login",
@@ -159,6 +162,7 @@ class Desk(admin.AdminSite):
             "admin/index.html",
             title=self.index_title,
             sections=sections,
+            failed=_failed() if sections else None,
             may_open=request.user.has_perm(operations.open_request.permission),
         )
 
@@ -193,7 +197,7 @@ class Desk(admin.AdminSite):
                 "waiting",
                 "wait",
                 requests.filter(status=Status.AWAITING_CONSENT),
-                "No customer owes us an answer. Requests appear here once their consent link is sent.",
+                "No customer owes us an answer. Requests appear here once their consent link is issued.",
             ),
             _section(
                 "Unlocked, to be re-exported",
@@ -269,6 +273,13 @@ def _section(title, show, tone, rows, empty):
         "counted": CappedPaginator(rows, LISTED),
         "empty": empty,
     }
+
+
+def _failed():
+    """Return the emails that failed lately and still matter, the newest first, like a section of the queue."""
+    rows = Outgoing.objects.that_failed().filter(done_at__gte=timezone.now() - FAILED_LATELY)
+    rows = rows.select_related("account", "unlock_request__account").order_by("-done_at")
+    return {"rows": rows[:LISTED], "counted": CappedPaginator(rows, LISTED)}
 
 
 def _address(thing):

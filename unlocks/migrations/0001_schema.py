@@ -2097,7 +2097,12 @@ class Migration(migrations.Migration):
                 "indexes": [
                     models.Index(
                         condition=models.Q(("state", "queued")), fields=["next_try_at"], name="unlocks_outgoing_due"
-                    )
+                    ),
+                    models.Index(
+                        condition=models.Q(("state__in", ["refused", "given_up"])),
+                        fields=["-done_at"],
+                        name="unlocks_outgoing_failed",
+                    ),
                 ],
                 "constraints": [
                     models.CheckConstraint(

@@ -1,8 +1,8 @@
 import uuid
-from typing import Any
+from typing import Any, Self
 
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from .accounts import Account, Contact
 from .consents import Consent, ConsentLink, ResentReceipt
@@ -20,6 +20,25 @@ def _key(to: Any, *, indexed: bool = False) -> models.ForeignKey:
         db_index=indexed,
         related_name="outgoing" if indexed else "+",
     )
+
+
+class OutgoingQuerySet(models.QuerySet["Outgoing"]):
+    def that_failed(self) -> Self:
+        """Leave what was refused or given up, and was followed by none of its kind.
+
+        A consent link matters while it is waited for.
+        """
+        later = Outgoing.objects.filter(queued_at__gt=OuterRef("queued_at")).order_by()
+        same_case = later.filter(unlock_request=OuterRef("unlock_request"))
+        same_account = later.filter(account=OuterRef("account"), email=OuterRef("email"))
+        followed = (
+            Q(Exists(same_case.filter(email=OuterRef("email"))), email="consent_link")
+            | Q(Exists(same_case.filter(consent=OuterRef("consent"))), consent__isnull=False)
+            | Q(Exists(same_account), email="new_pin")
+            | Q(Exists(same_account.filter(address=OuterRef("address"))), email="admin_entered")
+        )
+        waited_for = ~Q(email="consent_link") | Q(unlock_request__status=UnlockRequest.Status.AWAITING_CONSENT)
+        return self.filter(waited_for, state__in=["refused", "given_up"]).exclude(followed)
 
 
 class Outgoing(models.Model):
@@ -65,11 +84,16 @@ class Outgoing(models.Model):
     answer = models.CharField(max_length=500, blank=True)
     done_at = models.DateTimeField(null=True, blank=True)
 
+    objects = OutgoingQuerySet.as_manager()
+
     class Meta:
         verbose_name = verbose_name_plural = "outgoing"
         default_permissions = ()
         indexes = [
             models.Index(fields=["next_try_at"], condition=Q(state="queued"), name="unlocks_outgoing_due"),
+            models.Index(
+                fields=["-done_at"], condition=Q(state__in=["refused", "given_up"]), name="unlocks_outgoing_failed"
+            ),
         ]
         constraints = [
             models.CheckConstraint(
