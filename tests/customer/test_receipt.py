@@ -534,7 +534,7 @@ def test_the_receipt_tells_what_was_unlocked_and_exported_since(client, agent, s
 def test_the_receipt_costs_the_same_for_many_batches(client, agent, number_of_batches, django_assert_num_queries):
     case = factories.case_unlocked(agent, batches=factories.make_batches(n=number_of_batches))
     hold(client, case)
-    with django_assert_num_queries(10):
+    with django_assert_num_queries(9):
         page = client.get("/receipt/")
     assert ("<details" in page.content.decode()) == (number_of_batches > 12)
 

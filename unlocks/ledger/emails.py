@@ -1,29 +1,22 @@
-"""What became of the emails of the desk: whether they wait, as the outbox has it, and how they ended, as the ledger."""
+"""What became of the emails of the desk, as the outbox has it; the audit compares its rows with the ledger."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
 from django.db.models import Q
 
-from ..models import Account, Consent, ConsentLink, LedgerEntry, Outgoing, UnlockRequest
+from ..models import Account, Consent, ConsentLink, Outgoing, UnlockRequest
 from ..texts.formats import counted
-from . import chain, events
+from . import events
 
 State = Outgoing.State
-# The emails that carry a receipt (`templates/unlocks/email/`), as staff call them.
-RECEIPTS = {
-    "receipt": "Receipt of the consent",
-    "recorded_by_phone": "Receipt of the consent recorded by phone",
-    "declined": "Receipt of the refusal",
-    "withdrawn": "Receipt of the withdrawal",
-}
 _WHAT_NEXT = {
     "consent_link": "Check the address and send it again.",
     "admin_entered": "That Admin was not told: check the address, and call.",
     "new_pin": "Check the address, then have a new PIN issued.",
 }
+# The kinds of entries that tell how an email ended.
 ENDED = (events.EmailSent.kind, events.EmailFailed.kind, events.EmailCanceled.kind)
 
 
@@ -68,7 +61,7 @@ class Email:
     @property
     def name(self) -> str:
         """What staff call a receipt."""
-        return RECEIPTS[self.what]
+        return str(Outgoing.Email(self.what).label)
 
     @property
     def waits(self) -> str:
@@ -90,11 +83,8 @@ class Email:
 
 def of_request(unlock_request: UnlockRequest) -> list[Email]:
     """List the emails of a request, the newest first."""
-    rows = list(Outgoing.objects.filter(unlock_request=unlock_request).order_by("-queued_at", "-id"))
-    entries = LedgerEntry.objects.filter(unlock_request=unlock_request, kind__in=ENDED) if rows else ()
-    read: Iterable[tuple[LedgerEntry, Any]] = ((entry, chain.event_of(entry)) for entry in entries)
-    ended = {event.outgoing: (entry, event) for entry, event in read if hasattr(event, "outgoing")}
-    return [_email(*ended[str(row.pk)], row) if str(row.pk) in ended else _waiting(row) for row in rows]
+    rows = Outgoing.objects.filter(unlock_request=unlock_request).order_by("-queued_at", "-id")
+    return [_read(row, unlock_request) for row in rows]
 
 
 def of_link(link: ConsentLink, emails: Iterable[Email]) -> Email:
@@ -110,75 +100,28 @@ def of_receipt(consent: Consent) -> Email:
 
 def receipts(emails: Iterable[Email]) -> list[Email]:
     """Return those emails of a request that are receipts."""
-    return [email for email in emails if email.what in RECEIPTS]
+    return [email for email in emails if email.what in Outgoing.RECEIPTS]
 
 
 def failures(account: Account, unlock_request: UnlockRequest | None = None) -> list[Email]:
-    """List the emails that failed and were followed by none of their kind, of an account or of one request of it.
-
-    A newer PIN settles those before it, and a consent link matters while it is waited for. Of those that were canceled
-    the receipts matter: the customer has no copy.
-    """
-    whose = Q(account=account)
+    """List the emails that failed and still matter, of an account, or of one request of it and of the account alone."""
+    rows = Outgoing.objects.that_failed().filter(account=account)
     if unlock_request:
-        whose = Q(unlock_request=unlock_request) | Q(account=account, unlock_request=None)
-    unsent = (events.EmailFailed.kind, events.EmailCanceled.kind)
-    failed = LedgerEntry.objects.filter(whose, kind__in=unsent).order_by("sequence")
-    if (first := failed.values_list("sequence", flat=True).first()) is None:
-        return []
-    newest: dict[Any, Email] = {}
-    since = LedgerEntry.objects.filter(whose, sequence__gte=first, kind__in=[*ENDED, events.PinIssued.kind])
-    for entry in since.select_related("unlock_request").order_by("sequence"):
-        event: Any = chain.event_of(entry)
-        if isinstance(event, events.PinIssued):
-            newest = {key: email for key, email in newest.items() if email.what != "new_pin"}
-        elif hasattr(event, "outgoing"):
-            newest[_key(entry, event)] = _email(entry, event)
-    return [email for email in newest.values() if _matters(email)]
+        rows = rows.filter(Q(unlock_request=unlock_request) | Q(unlock_request=None))
+    rows = rows.select_related("unlock_request").order_by("queued_at", "address")
+    return [_read(row, row.unlock_request) for row in rows]
 
 
-def _key(entry: LedgerEntry, event: Any) -> tuple[Any, ...]:
-    kind = "receipt" if event.email in RECEIPTS else event.email
-    return entry.unlock_request_id, kind, event.consent, "" if kind in ("receipt", "consent_link") else event.to
-
-
-def _matters(email: Email) -> bool:
-    if email.canceled:
-        return email.what in RECEIPTS
-    waiting = email.unlock_request and email.unlock_request.status == UnlockRequest.Status.AWAITING_CONSENT
-    return email.failed and (email.what != "consent_link" or bool(waiting))
-
-
-def _waiting(row: Outgoing) -> Email:
+def _read(row: Outgoing, unlock_request: UnlockRequest | None) -> Email:
     return Email(
         what=row.email,
+        state=row.state,
         to=row.address,
+        at=row.done_at,
         answer=row.answer,
         tries=row.tries,
         link=row.link_id,
         consent=row.consent_id,
-        again_by=_again_by(row),
+        unlock_request=unlock_request,
+        again_by=row.actor if row.resent_id else "",
     )
-
-
-def _email(entry: LedgerEntry, event: Any, row: Outgoing | None = None) -> Email:
-    state, answer = State.SENT, ""
-    if isinstance(event, events.EmailFailed):
-        state, answer = State.GIVEN_UP if event.given_up else State.REFUSED, event.error
-    elif isinstance(event, events.EmailCanceled):
-        state, answer = State.CANCELED, event.why
-    return Email(
-        what=event.email,
-        state=state,
-        to=event.to,
-        at=entry.at,
-        answer=answer,
-        link=event.link,
-        consent=event.consent,
-        unlock_request=entry.unlock_request,
-        again_by=_again_by(row) if row else "",
-    )
-
-
-def _again_by(row: Outgoing) -> str:
-    return row.actor if row.resent_id else ""

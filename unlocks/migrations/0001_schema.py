@@ -1978,7 +1978,7 @@ class Migration(migrations.Migration):
                             ("receipt", "Receipt of the consent"),
                             ("recorded_by_phone", "Receipt of the consent recorded by phone"),
                             ("declined", "Receipt of the refusal"),
-                            ("withdrawn", "Confirmation of the withdrawal"),
+                            ("withdrawn", "Receipt of the withdrawal"),
                             ("new_pin", "New PIN"),
                             ("admin_entered", "Notice of a new Admin address"),
                         ],

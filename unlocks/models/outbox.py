@@ -26,7 +26,7 @@ class OutgoingQuerySet(models.QuerySet["Outgoing"]):
     def that_failed(self) -> Self:
         """Leave what was refused or given up, and was followed by none of its kind.
 
-        A consent link matters while it is waited for.
+        A consent link matters while it is waited for. A receipt that was canceled counts too: the customer has no copy.
         """
         later = Outgoing.objects.filter(queued_at__gt=OuterRef("queued_at")).order_by()
         same_case = later.filter(unlock_request=OuterRef("unlock_request"))
@@ -38,7 +38,8 @@ class OutgoingQuerySet(models.QuerySet["Outgoing"]):
             | Q(Exists(same_account.filter(address=OuterRef("address"))), email="admin_entered")
         )
         waited_for = ~Q(email="consent_link") | Q(unlock_request__status=UnlockRequest.Status.AWAITING_CONSENT)
-        return self.filter(waited_for, state__in=["refused", "given_up"]).exclude(followed)
+        unsent = Q(state__in=["refused", "given_up"]) | Q(state="canceled", email__in=Outgoing.RECEIPTS)
+        return self.filter(waited_for, unsent).exclude(followed)
 
 
 class Outgoing(models.Model):
@@ -54,9 +55,11 @@ class Outgoing(models.Model):
         RECEIPT = "receipt", "Receipt of the consent"
         RECORDED_BY_PHONE = "recorded_by_phone", "Receipt of the consent recorded by phone"
         DECLINED = "declined", "Receipt of the refusal"
-        WITHDRAWN = "withdrawn", "Confirmation of the withdrawal"
+        WITHDRAWN = "withdrawn", "Receipt of the withdrawal"
         NEW_PIN = "new_pin", "New PIN"
         ADMIN_ENTERED = "admin_entered", "Notice of a new Admin address"
+
+    RECEIPTS = (Email.RECEIPT, Email.RECORDED_BY_PHONE, Email.DECLINED, Email.WITHDRAWN)
 
     class State(models.TextChoices):
         QUEUED = "queued", "Waits to be sent"
