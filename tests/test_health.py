@@ -1,9 +1,14 @@
+from datetime import timedelta
+
 import pytest
+import time_machine
 from django.db import connection
 from django.test import Client
+from django.utils import timezone
 
 from tests.attacks import snapshot
 from unlocks.database import guards
+from unlocks.outbox import heartbeat
 
 pytestmark = pytest.mark.django_db
 
@@ -11,7 +16,18 @@ pytestmark = pytest.mark.django_db
 def test_is_well_while_every_guard_stands(client):
     answer = client.get("/health/")
 
-    assert (answer.status_code, answer.json(), answer["Cache-Control"]) == (200, {"well": True}, "no-store")
+    assert (answer.status_code, answer.json(), answer["Cache-Control"]) == (
+        200,
+        {"well": True, "worker": False},
+        "no-store",
+    )
+
+
+def test_says_whether_a_worker_runs(client):
+    heartbeat.beat(heartbeat.name())
+    assert client.get("/health/").json() == {"well": True, "worker": True}
+    with time_machine.travel(timezone.now() + timedelta(minutes=4)):
+        assert client.get("/health/").json() == {"well": True, "worker": False}
 
 
 def test_is_not_well_without_the_guards_and_names_none(client):
@@ -26,7 +42,7 @@ def test_answers_by_any_address_and_without_tls(settings, asked):
     settings.ALLOWED_HOSTS, settings.SECURE_SSL_REDIRECT = ["desk.example"], True
     answer = Client().get("/health/", **asked)
 
-    assert (answer.status_code, answer.json()) == (200, {"well": True})
+    assert (answer.status_code, answer.json()) == (200, {"well": True, "worker": False})
     elsewhere = Client().get("/desk/login/", **asked)
     assert elsewhere.status_code == (400 if "secure" in asked else 301)
 

@@ -7,6 +7,7 @@ from django.views.decorators.http import require_safe
 from .database import guards
 from .ledger import chain
 from .models import CheckAttempts
+from .outbox import heartbeat
 
 
 def answer_health(get_response):
@@ -20,14 +21,18 @@ def answer_health(get_response):
 
 @require_safe
 def health(request):
-    """Say 200 while rows can be written, the ledger's key fits and every guard stands, else 503; name nothing."""
+    """Say 200 while rows can be written, the ledger's key fits and every guard stands, else 503; name nothing.
+
+    Whether a worker runs is said beside it: without one pages work, and emails wait.
+    """
     try:
         _write()
         chain.fitting_head()
         well = not guards.missing()
+        said = {"well": True, "worker": heartbeat.running().exists()} if well else {"well": False}
     except (DatabaseError, chain.WrongKey):
-        well = False
-    return JsonResponse({"well": well}, status=200 if well else 503, headers={"Cache-Control": "no-store"})
+        well, said = False, {"well": False}
+    return JsonResponse(said, status=200 if well else 503, headers={"Cache-Control": "no-store"})
 
 
 def _write():

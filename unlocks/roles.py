@@ -24,7 +24,7 @@ MANAGER = AGENT | {
     "draft_terms",
     "publish_terms",
 }
-AUDIT = {"view_ledgerentry", "view_act", "view_verdict"}
+AUDIT = {"view_ledgerentry", "view_act", "view_verdict", "view_worker"}
 
 
 def _see(permission):

@@ -5,8 +5,10 @@ import threading
 from datetime import timedelta
 
 import pytest
+import time_machine
 from django.core.management import call_command
 from django.db import connection, connections, transaction
+from django.utils import timezone
 
 from tests.attacks import sql
 from tests.factories import case_unlocked, make_account, make_contact
@@ -241,3 +243,16 @@ class TestWhileOthersWrite:
             "Tables were being written: 1 row is left to the next run.\n"
             "Sealed 2 rows of history and evidence.\n"
         )
+
+
+def test_what_no_seal_covers_is_sealed_every_fifteen_minutes():
+    assert seals.seal_when_due(by=DESK) == 0
+    assert not LedgerEntry.objects.filter(kind="sealed").exists()
+    make_account(admin=False)
+    assert seals.seal_when_due(by=DESK) == 1
+    make_account(admin=False)
+    assert seals.seal_when_due(by=DESK) == 0
+    with time_machine.travel(timezone.now() + timedelta(minutes=16)):
+        assert seals.seal_when_due(by=DESK) == 1
+        assert seals.seal_when_due(by=DESK) == 0
+    assert LedgerEntry.objects.filter(kind="sealed").count() == 2

@@ -21,9 +21,9 @@ from tests.operations import facts_of
 from unlocks import operations
 from unlocks.actors import Actor
 from unlocks.database import guards
-from unlocks.ledger import chain
+from unlocks.ledger import chain, seals
 from unlocks.models import LedgerEntry, Outgoing
-from unlocks.outbox import rows, secrets, smtp, worker
+from unlocks.outbox import heartbeat, rows, secrets, smtp, worker
 
 pytestmark = pytest.mark.django_db
 
@@ -365,3 +365,23 @@ def test_a_second_answer_about_the_same_email_is_not_told(server, asked):
     assert worker._end(row, Outgoing.State.REFUSED, "550 Late") == "refused"
     assert told() == [("email_sent", facts(row))]
     assert row.actor == Actor.staff(asked.agent).name
+
+
+def test_each_run_says_so_and_seals_what_no_seal_covers(asked):
+    call_command("work", once=True, stdout=StringIO())
+    assert [worker.name for worker in heartbeat.running()] == [heartbeat.name("now and then")]
+    assert seals.unsealed() == 0
+
+
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+def test_a_worker_that_was_stopped_is_no_worker_any_more(asked):
+    seen = []
+
+    class Stops(threading.Event):
+        def wait(self, timeout=None):
+            seen.extend(heartbeat.running())
+            self.set()
+
+    worker.work(Stops())
+    assert ([one.name for one in seen], list(heartbeat.running())) == ([heartbeat.name()], [])

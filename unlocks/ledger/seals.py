@@ -8,7 +8,7 @@ on. So seal often. A cut tail of the ledger itself shows only against an anchor 
 import hashlib
 import json
 from collections.abc import Iterator
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from uuid import UUID
@@ -16,6 +16,7 @@ from uuid import UUID
 from django.apps import apps
 from django.db import OperationalError, connection, transaction
 from django.db.models import Model, QuerySet
+from django.utils import timezone
 from psycopg.errors import LockNotAvailable
 
 from ..actors import Actor
@@ -25,6 +26,7 @@ from ..models import Act, ConsentLink, LedgerEntry, Verdict
 from ..texts.formats import counted
 from . import chain, events
 
+EVERY = timedelta(minutes=15)
 MARKS = 256  # at most, for a seal of a table: they narrow down where rows differ
 WAIT = "250ms"  # for transactions that still write: whoever writes next waits behind the lock that is asked for
 
@@ -63,6 +65,14 @@ def seal_history(*, by: Actor) -> int:
         with transaction.atomic():
             chain.append(events.Sealed(tables=tables), by=by)
     return sum(sealed["rows"] for sealed in tables.values())
+
+
+def seal_when_due(*, by: Actor) -> int:
+    """Seal what no seal covers yet, unless the newest seal is younger than EVERY; return how many rows were sealed."""
+    newest = LedgerEntry.objects.filter(kind=events.Sealed.kind).order_by("-sequence").first()
+    if (newest and newest.appended_at > timezone.now() - EVERY) or not unsealed():
+        return 0
+    return seal_history(by=by)
 
 
 def unsealed() -> int:

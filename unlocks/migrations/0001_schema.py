@@ -1967,6 +1967,15 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.CreateModel(
+            name="Worker",
+            fields=[
+                ("name", models.CharField(max_length=200, primary_key=True, serialize=False)),
+                ("started_at", models.DateTimeField()),
+                ("seen_at", models.DateTimeField()),
+            ],
+            options={"default_permissions": ("view",)},
+        ),
+        migrations.CreateModel(
             name="Outgoing",
             fields=[
                 ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
@@ -2097,6 +2106,9 @@ class Migration(migrations.Migration):
                 "indexes": [
                     models.Index(
                         condition=models.Q(("state", "queued")), fields=["next_try_at"], name="unlocks_outgoing_due"
+                    ),
+                    models.Index(
+                        condition=models.Q(("state", "sent")), fields=["-done_at"], name="unlocks_outgoing_sent"
                     ),
                     models.Index(
                         condition=models.Q(("state__in", ["refused", "given_up"])),

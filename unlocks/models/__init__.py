@@ -13,7 +13,7 @@ from .consents import (
     ResentReceipt,
 )
 from .ledger import LedgerEntry
-from .outbox import Outgoing
+from .outbox import Outgoing, Worker
 from .requests import RequestedBatch, UnlockRequest
 
 __all__ = [
@@ -39,4 +39,5 @@ __all__ = [
     "Selection",
     "UnlockRequest",
     "Verdict",
+    "Worker",
 ]

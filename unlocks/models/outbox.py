@@ -94,6 +94,7 @@ class Outgoing(models.Model):
         default_permissions = ()
         indexes = [
             models.Index(fields=["next_try_at"], condition=Q(state="queued"), name="unlocks_outgoing_due"),
+            models.Index(fields=["-done_at"], condition=Q(state="sent"), name="unlocks_outgoing_sent"),
             models.Index(
                 fields=["-done_at"], condition=Q(state__in=["refused", "given_up"]), name="unlocks_outgoing_failed"
             ),
@@ -109,3 +110,17 @@ class Outgoing(models.Model):
 
     def __str__(self) -> str:
         return f"{self.get_email_display()} to {self.address}"
+
+
+class Worker(models.Model):
+    """A worker that sends what the outbox holds, by host and process, and when it was last seen."""
+
+    name = models.CharField(max_length=200, primary_key=True)
+    started_at = models.DateTimeField()
+    seen_at = models.DateTimeField()
+
+    class Meta:
+        default_permissions = ("view",)
+
+    def __str__(self) -> str:
+        return self.name

@@ -5,16 +5,18 @@ that records it. What became of it is one entry in the ledger, at the end.
 """
 
 import logging
+import time
 from collections import Counter
+from contextlib import suppress
 from smtplib import SMTPDataError, SMTPException, SMTPRecipientsRefused, SMTPResponseException, SMTPSenderRefused
 from threading import Event
 
 from django.db import Error, close_old_connections, connection, transaction
 
 from ..actors import Actor
-from ..ledger import chain, events
+from ..ledger import chain, events, seals
 from ..models import Outgoing
-from . import emails, rows
+from . import emails, heartbeat, rows
 
 State = Outgoing.State
 PAUSE = 2.0  # seconds, when nothing is due
@@ -25,11 +27,15 @@ log = logging.getLogger(__name__)
 def work(stopping: Event) -> None:
     """Send what is due, and what becomes due, until told to stop; a database that is away is waited for.
 
-    Raises WrongKey.
+    From time to time it says that it runs, and seals what no seal covers yet. Raises WrongKey.
     """
+    name, next_beat = heartbeat.name(), 0.0
     while not stopping.is_set():
         close_old_connections()
         try:
+            if time.monotonic() >= next_beat:
+                look_after(name)
+                next_beat = time.monotonic() + heartbeat.BEAT.total_seconds()
             idle = send_next() is None
         except Error as error:
             log.error("The worker waits for the database: %s", type(error).__name__)
@@ -37,6 +43,14 @@ def work(stopping: Event) -> None:
             idle = True
         if idle:
             stopping.wait(PAUSE)
+    with suppress(Error):
+        heartbeat.stop(name)
+
+
+def look_after(name: str) -> None:
+    """Say that the worker of this name runs, and seal the history if it is time. Raises WrongKey."""
+    heartbeat.beat(name)
+    seals.seal_when_due(by=Actor.desk())
 
 
 def send_due() -> Counter[str]:

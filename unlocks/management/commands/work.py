@@ -5,13 +5,13 @@ from django.core.management.base import BaseCommand, CommandError
 
 from ...ledger import chain
 from ...models import Outgoing
-from ...outbox import worker
+from ...outbox import heartbeat, worker
 
 
 class Command(BaseCommand):
     help = (
-        "Send the emails that wait in the outbox, and try again what could not be sent, until stopped. Any number of "
-        "workers may run at once."
+        "Send the emails that wait in the outbox, try again what could not be sent, and seal the history every 15 "
+        "minutes, until stopped. Any number of workers may run at once."
     )
 
     def add_arguments(self, parser):
@@ -20,6 +20,7 @@ class Command(BaseCommand):
     def handle(self, *args, once=False, **options):
         try:
             if once:
+                worker.look_after(heartbeat.name("now and then"))
                 self._say(worker.send_due())
             else:
                 worker.work(self._until_stopped())
