@@ -41,8 +41,8 @@ _EMAIL = "'admin' || ((id + 9) / 10) || '@customer.example'"
 ROWS = {
     Account: (
         1,
-        "id, number, name, accounting_software, active, pin_hash, pin_issued_at, pin_failures",
-        "id, 'A' || id, 'Account ' || id, 'quickbooks_online', true, '', NULL, 0",
+        "id, number, name, accounting_software, active, pin_hash, pending_pin_hash, pin_issued_at, pin_failures",
+        "id, 'A' || id, 'Account ' || id, 'quickbooks_online', true, '', '', NULL, 0",
     ),
     Contact: (
         1,

@@ -157,7 +157,7 @@ def make_scene():
     opened = cases["opened"] = factories.case_awaiting(agent, account=factories.make_account(pin="195538"))
     operations.open_consent_link(opened.link, by=factories.customer(opened.admin))
     opened.earlier_hash = opened.account.pin_hash
-    operations.issue_pin(opened.account, by=factories.acting(scene.manager))
+    factories.issue_pin(opened.account, by=scene.manager)
     cases["bare"] = factories.make_batch(account=home)
     cases["empty"] = factories.make_batch(account=home, items=0)
     cases["phone_stranger"] = factories.make_contact(account=phone, is_admin=False)

@@ -260,6 +260,14 @@ def deliver():
     return mail.outbox[before:]
 
 
+def issue_pin(account, by):
+    """Have `by` issue a PIN, whose emails arrive: it is in force. Nothing else that waits is sent."""
+    operations.issue_pin(account, by=acting(by))
+    for email in account.outgoing.filter(email="new_pin", state="queued"):
+        worker.send(email)
+    account.refresh_from_db()
+
+
 @contextmanager
 def delivered():
     """Have the worker send what is queued in the block. What waited before is sent first, and not kept."""

@@ -97,7 +97,10 @@ class Refusal(TextChoices):
     NOT_AN_AGENT = "not_an_agent", "{name} can't work on unlock requests. Choose an agent or a manager."
     CLOSED = "closed", "{unlock_request} is closed and can no longer be changed. Open a new request instead."
     ADVICE_FIRST = "advice_first", "First offer the safer route, and record what the customer chose."
-    NO_PIN = "no_pin", "The account has no PIN, so the customer can't agree. A manager has to issue one first."
+    NO_PIN = (
+        "no_pin",
+        "No PIN of the account counts yet, so the customer can't agree. A manager issues one; it counts once emailed.",
+    )
     NO_ADMIN = "no_admin", "The account has no Admin contact on file to email the PIN to. Add one first."
     PIN_WRONG = "pin_wrong", "That PIN is not correct. {left}"
     PIN_LOCKED = "pin_locked", "{state}"

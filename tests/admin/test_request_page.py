@@ -139,6 +139,9 @@ def test_a_missing_pin_is_a_managers_next_action(agent, agent_client, manager_cl
     assert next_verb(manager_client, case) == "issue_pin"
     page = done(manager_client, case, "issue_pin")
     assert "A new PIN waits to be sent to the Admin contacts" in page
+    assert "The first PIN waits to be sent to the Admin contacts. It counts from then on." in page
+    assert (next_verb(agent_client, case), next_verb(manager_client, case)) == (None, None)
+    factories.deliver()
     assert next_verb(agent_client, case) == "send_link"
 
 

@@ -278,6 +278,10 @@ def _declined_unrecorded(agent):
     LedgerEntry.objects.filter(kind="declined").delete()
 
 
+def _pending_pin_unrecorded(agent):
+    Account.objects.filter(pk=make_account(pin="").pk).update(pending_pin_hash=pins.hashed("123456"))
+
+
 def _pin_unrecorded(agent):
     Account.objects.filter(pk=make_account(pin="").pk).update(pin_hash=pins.hashed("123456"))
 
@@ -320,7 +324,8 @@ OFFENCES = {
     "no ledger entry “Consent link issued” is about it": [_link_unrecorded],
     "no ledger entry “Consent withdrawn” is about it": [_withdrawal_unrecorded],
     "no ledger entry “Opened” is about it": [_opened_unrecorded],
-    "no ledger entry “New PIN issued” is about it": [_pin_unrecorded],
+    "no ledger entry “New PIN queued” is about it": [_pending_pin_unrecorded],
+    "no ledger entry “New PIN in force” is about it": [_pin_unrecorded],
     "closed with batches still open in it": [_closed_too_early],
     "batch: the newest history row tells something else": [_past_history, _made_past_history, _null_against_a_value],
     "requested batch: the newest history row tells something else": [_no_line],

@@ -34,6 +34,7 @@ from unlocks.models import (
     Contact,
     LedgerEntry,
     LinkOpening,
+    Outgoing,
     RequestedBatch,
     UnlockRequest,
     Verdict,
@@ -59,6 +60,7 @@ UNTOLD_STAFF = (
     "User {0} (id {{{1}}}): no ledger entry tells of is_active, is_staff, is_superuser, groups, permissions, which say "
     "what this user may do. If you know who made it so, record it with “manage.py record_staff {0}”."
 )
+NO_EMAIL_TOLD = "Outgoing {emailed}: no ledger entry tells that it is sent."
 NO_STAFF_TOLD = UNTOLD_STAFF.format("agent", "agent") + " 4 more like it."
 OUTCOME = (
     "Requested batch {relocked_number} in UR-{relocked:06} (id {relocked_line}): its outcome is not what the newest "
@@ -172,7 +174,7 @@ def _what_goes_on(agent, cases, tried):
             operations.verify_customer_pin(wrong.link, pin="000000", by=factories.customer(wrong.admin).begin())
     relocked = cases["relocked"] = factories.case_unlocked(agent)
     manager = factories.make_user("manager", group="Manager")
-    operations.issue_pin(Account.objects.get(pk=revoked.account.pk), by=factories.acting(manager))
+    factories.issue_pin(Account.objects.get(pk=revoked.account.pk), by=manager)
     operations.relock(relocked.rows, why="Not used", by=factories.acting(manager))
     operations.close_request(relocked.unlock_request, resolution="relocked_unused", why="", by=by)
 
@@ -208,6 +210,7 @@ def _numbers(cases, certificate, heads):
     colleague, draft = User.objects.get(username="colleague"), ConsentTerms.objects.get(version=2)
     return numbers | {
         "act": act,
+        "emailed": Outgoing.objects.get(state="sent").pk,
         "unlock_act": done.act,
         "fresh_act": unlocked.act,
         "second_imported": LedgerEntry.objects.get(act=second.history_act).sequence,
@@ -534,6 +537,7 @@ TAMPERINGS = [
         "or the anchor is another desk's. 1 more like it.",
         UNLOCKED_BY_NOBODY,
         NO_STAFF_TOLD,
+        NO_EMAIL_TOLD,
         anchors=2,
     ),
     tampering(
@@ -906,7 +910,7 @@ TAMPERINGS = [
     tampering(
         "pin_of_an_account_without_one",
         "UPDATE unlocks_account SET pin_hash = '{own_hash}' WHERE id = {last_account}",
-        "Account {last_account_named} (id {last_account}): no ledger entry “New PIN issued” is about it.",
+        "Account {last_account_named} (id {last_account}): no ledger entry “New PIN in force” is about it.",
     ),
     tampering(
         "used_consent_made_usable_again",
@@ -1352,6 +1356,7 @@ def test_with_another_key_nothing_fits_and_the_key_is_named(scene, settings):
         "or the whole ledger was rewritten.",
         UNLOCKED_BY_NOBODY.format(**scene.numbers),
         NO_STAFF_TOLD.format(**scene.numbers),
+        NO_EMAIL_TOLD.format(**scene.numbers),
     ]
 
 

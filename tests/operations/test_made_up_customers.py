@@ -229,7 +229,7 @@ def test_a_pin_issued_meanwhile_ends_what_the_old_one_verified(agent, manager):
     link, by = case.link, customer(case.admin)
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin=PIN, by=by)
-    operations.issue_pin(case.account, by=acting(manager))
+    factories.issue_pin(case.account, by=manager)
 
     with pytest.raises(Refused) as refused:
         operations.give_consent(link, name="A", role="B", shown=shown_text(link), by=by)

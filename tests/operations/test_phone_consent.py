@@ -211,7 +211,7 @@ def test_the_pin_counts_for_thirty_minutes(agent):
 
 def test_a_pin_that_was_replaced_counts_no_more(agent, manager):
     case = verified(agent)
-    operations.issue_pin(case.account, by=acting(manager))
+    factories.issue_pin(case.account, by=manager)
     case.refresh()
     with refused(Refusal.PIN_NOT_BY_YOU):
         asked_on_the_phone(case, agent)

@@ -10,12 +10,25 @@ from django.db.models import Q
 from django.utils import timezone
 
 from config.settings import PASSWORD_HASHERS
-from tests import factories
-from tests.factories import PIN, acting, case_awaiting, customer, make_account, make_contact, make_user, open_case
-from tests.operations import kinds, only_for, recorded, refused
+from tests import factories, mail_servers
+from tests.factories import (
+    PIN,
+    acting,
+    case_awaiting,
+    customer,
+    deliver,
+    make_account,
+    make_contact,
+    make_user,
+    open_case,
+)
+from tests.operations import facts_of, kinds, only_for, recorded, refused
 from unlocks import operations, pins
 from unlocks.keys import derived
+from unlocks.ledger import emails, present
 from unlocks.models import Account, LedgerEntry, UnlockRequest
+from unlocks.operations import Refused
+from unlocks.outbox import rows, secrets
 from unlocks.rules import Refusal
 
 pytestmark = pytest.mark.django_db
@@ -180,8 +193,10 @@ def test_new_pin_goes_to_the_admins_by_mail_and_to_nobody_else(manager, settings
     pin = emailed_pin()
     assert Account.objects.get().pin_hash.startswith("argon2$argon2id$v=19$m=19456,t=2,p=1$")
     admins = [contact.pk for contact in account.contacts.filter(is_admin=True)]
-    issued = {"to": admins, "pin_mac": pins.mac(account.pk, Account.objects.get().pin_hash)}
-    assert recorded(kind="pin_issued") == [("pin_issued", issued)]
+    drawn = {"to": admins, "pin_mac": pins.mac(account.pk, Account.objects.get().pin_hash)}
+    assert recorded(kind="pin_drawn") == [("pin_drawn", drawn)]
+    (entry,) = LedgerEntry.objects.filter(kind="pin_issued")
+    assert (facts_of(entry)["pin_mac"], len(facts_of(entry)["to"])) == (drawn["pin_mac"], 1)
     assert not LedgerEntry.objects.filter(Q(facts__contains=pin) | Q(personal__contains=pin)).exists()
     assert account.history.count() == 1
 
@@ -192,6 +207,117 @@ def test_new_pin_ends_a_lock(agent, manager):
     with factories.delivered():
         operations.issue_pin(case.account, by=acting(manager))
     operations.verify_pin(case.unlock_request, pin=emailed_pin(), by=acting(agent))
+
+
+# A new PIN counts once a server has taken the first email with it
+
+
+def pin_of(account):
+    """Return the PIN that waits in the account's emails."""
+    return secrets.pin(account.outgoing.filter(email="new_pin", state="queued").latest("queued_at").nonce)
+
+
+def right(case, pin):
+    """Say whether a PIN is right, as a customer who types it finds out."""
+    case.account.refresh_from_db()
+    try:
+        operations.verify_customer_pin(case.link, pin=pin, by=customer(case.admin))
+    except Refused:
+        return False
+    return True
+
+
+def told(account):
+    kinds = ("pin_drawn", "pin_issued", "pin_dropped", "email_sent", "email_failed")
+    entries = LedgerEntry.objects.filter(account=account, kind__in=kinds, sequence__gt=_made(account))
+    return list(entries.order_by("sequence").values_list("kind", flat=True))
+
+
+def _made(account):
+    return LedgerEntry.objects.filter(account=account, kind="pin_issued").earliest("sequence").sequence
+
+
+def test_the_old_pin_stands_until_the_new_one_is_emailed(manager, agent):
+    case = opened_link(agent)
+    deliver()
+    operations.issue_pin(case.account, by=acting(manager))
+    new = pin_of(case.account)
+    assert (right(case, PIN), right(case, new)) == (True, False)
+    assert case.link.pin_verified_at is not None
+    deliver()
+    assert case.link.pin_verified_at is None  # what the old PIN verified counts no more
+    assert (right(case, PIN), right(case, new)) == (False, True)
+    assert told(case.account)[-4:] == ["email_sent", "pin_drawn", "email_sent", "pin_issued"]
+    assert Account.objects.get(pk=case.account.pk).pending_pin_hash == ""
+    assert list(present.faults()) == []
+
+
+def test_a_pin_that_nobody_could_be_emailed_is_dropped(manager, agent):
+    case = opened_link(agent)
+    make_contact(account=case.account)
+    deliver()
+    with mail_servers.running() as server:
+        server.answers["RCPT"] = "550 No such mailbox"
+        operations.issue_pin(case.account, by=acting(manager))
+        new = pin_of(case.account)
+        deliver()
+    assert told(case.account)[-4:] == ["pin_drawn", "email_failed", "email_failed", "pin_dropped"]
+    assert (right(case, new), right(case, PIN)) == (False, True)
+    assert Account.objects.get(pk=case.account.pk).pending_pin_hash == ""
+    assert list(present.faults()) == []
+
+
+def test_one_admin_is_enough_and_the_others_get_the_same(manager, agent):
+    case = opened_link(agent)
+    second = make_contact(account=case.account)
+    deliver()
+    operations.issue_pin(case.account, by=acting(manager))
+    new = pin_of(case.account)
+    with mail_servers.running() as server:
+        server.answers[case.admin.email] = "550 No such mailbox"
+        server.answers[second.email] = "451 Later"
+        deliver()
+        assert right(case, new) is False
+        server.answers.pop(second.email)
+        with time_machine.travel(timezone.now() + timedelta(seconds=6)):
+            deliver()
+            assert right(case, new) is True
+    assert [email.to for email in emails.failures(case.account)] == [case.admin.email]
+    assert told(case.account)[-4:] == ["pin_drawn", "email_failed", "email_sent", "pin_issued"]
+
+
+def test_a_pin_that_another_one_replaced_never_counts(manager, agent):
+    case = opened_link(agent)
+    deliver()
+    operations.issue_pin(case.account, by=acting(manager))
+    first = pin_of(case.account)
+    operations.issue_pin(case.account, by=acting(manager))
+    second = pin_of(case.account)
+    assert len(deliver()) == 1
+    assert (right(case, first), right(case, second)) == (False, True)
+
+
+def test_a_pending_hash_that_no_entry_tells_of_is_not_put_in_force(manager, agent):
+    """A PIN drawn for one account, copied with its row of the outbox to another, is neither emailed nor counts."""
+    case, own = opened_link(agent), make_account()
+    deliver()
+    operations.issue_pin(own, by=acting(manager))
+    known = own.outgoing.get(email="new_pin")
+    queued = rows.queue(
+        "new_pin",
+        case.admin.email,
+        by=acting(manager),
+        nonce=known.nonce,
+        account=case.account,
+        contact=case.admin,
+    )
+    Account.objects.filter(pk=case.account.pk).update(pending_pin_hash=own.pending_pin_hash)
+    pin = secrets.pin(known.nonce)
+    deliver()
+    queued.refresh_from_db()
+    assert (queued.state, queued.answer) == ("canceled", "A newer PIN was issued.")
+    assert (right(case, pin), right(case, PIN)) == (False, True)
+    assert [kind for kind, _ in present.faults()] == ["account differs now"]
 
 
 def test_without_the_key_the_hash_is_not_the_pins(settings):
@@ -226,7 +352,7 @@ def _of_another_account(account):
 
 def _an_earlier_one(account):
     earlier = account.pin_hash
-    operations.issue_pin(Account.objects.get(pk=account.pk), by=acting(make_user("manager", group="Manager")))
+    factories.issue_pin(Account.objects.get(pk=account.pk), by=make_user("manager", group="Manager"))
     return PIN, earlier
 
 

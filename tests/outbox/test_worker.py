@@ -18,7 +18,7 @@ from django.utils import timezone
 from tests import factories, mail_servers
 from tests.factories import acting, deliver
 from tests.operations import facts_of
-from unlocks import operations
+from unlocks import operations, pins
 from unlocks.actors import Actor
 from unlocks.database import guards
 from unlocks.ledger import chain, seals
@@ -385,3 +385,28 @@ def test_a_worker_that_was_stopped_is_no_worker_any_more(asked):
 
     worker.work(Stops())
     assert ([one.name for one in seen], list(heartbeat.running())) == ([heartbeat.name()], [])
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_workers_that_end_the_last_two_emails_of_a_pin_drop_it_once(server, manager):
+    account = factories.make_account()
+    factories.make_contact(account=account)
+    operations.issue_pin(account, by=acting(manager))
+    both = threading.Barrier(2)
+    server.answers["RCPT"] = lambda session: both.wait(10) is None or "550 No such mailbox"
+
+    def run():
+        try:
+            worker.send_next()
+        finally:
+            connections.close_all()
+
+    threads = [threading.Thread(target=run) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    kinds = LedgerEntry.objects.filter(account=account, kind__startswith="pin_").order_by("sequence")
+    assert list(kinds.values_list("kind", flat=True)) == ["pin_issued", "pin_drawn", "pin_dropped"]
+    account.refresh_from_db()
+    assert (account.pending_pin_hash, pins.matches(factories.PIN, account.pin_hash)) == ("", True)

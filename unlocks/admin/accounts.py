@@ -51,7 +51,7 @@ class AccountAdmin(DeskAdmin):
     @admin.display(description="PIN")
     def pin(self, account):
         if not account.pin_hash:
-            return tag("wait", "None yet")
+            return tag("wait", "Waits to be sent" if account.pending_pin_hash else "None yet")
         return tag("bad", "Locked") if account.pin_state else tag("good", "Issued")
 
     def get_readonly_fields(self, request, obj=None):
@@ -104,7 +104,7 @@ def _issue_once(account, request):
     """Issue a PIN, unless one was issued since the page was made (a double click); return what happened."""
     history.lock(Account.objects.filter(pk=account.pk))
     seen = request.POST.get("seen", "")
-    issued = LedgerEntry.objects.filter(kind=events.PinIssued.kind, account=account)
+    issued = LedgerEntry.objects.filter(kind=events.PinDrawn.kind, account=account)
     if is_key(seen) and (done := issued.filter(sequence__gt=seen).first()):
         return already_done(done)
     operations.issue_pin(account, by=Actor.staff(request.user, request))

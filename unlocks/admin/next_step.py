@@ -102,7 +102,7 @@ def _when_open(case):
         return _when_unconfirmed(case)
     if pin := unlock_request.account.pin_state:
         text = f"{pin} The consent page asks for the PIN."
-        return NextStep("wait", "The customer can't agree right now.", text, verb="issue_pin")
+        return NextStep("wait", "The customer can't agree right now.", text, verb=_new_pin(case))
     return NextStep(
         "info",
         "Get the customer's consent.",
@@ -141,8 +141,15 @@ def _when_awaiting_consent(case):
         todo = f"{text} Check the address and send it again."
         return NextStep("bad", "The customer has no link.", "", todo, "send_link")
     if pin := case.unlock_request.account.pin_state:
-        return NextStep("wait", "Waiting for the customer, who can't use the PIN.", f"{text} {pin}", verb="issue_pin")
+        return NextStep(
+            "wait", "Waiting for the customer, who can't use the PIN.", f"{text} {pin}", verb=_new_pin(case)
+        )
     return NextStep("wait", "Waiting for the customer.", f"{text} It is valid until {moment(link.expires_at)}.")
+
+
+def _new_pin(case):
+    """Name the verb that issues a PIN, unless one waits to be sent."""
+    return "" if case.unlock_request.account.pending_pin_hash else "issue_pin"
 
 
 def _emailed(case):

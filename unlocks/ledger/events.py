@@ -227,9 +227,26 @@ class Closed(Event):
 # The PIN
 
 
-@event("pin_issued", "New PIN issued", about=Account, required=~Q(pin_hash=""))
+@event("pin_drawn", "New PIN queued", about=Account, required=~Q(pending_pin_hash=""))
+class PinDrawn(Event):
+    """A PIN was drawn and is emailed to these Admins. `pin_mac` binds the account to its hash, which is pending."""
+
+    to: list[int]
+    pin_mac: str
+
+    @classmethod
+    def of(cls, row: Any, **facts: Any) -> Self:
+        return super().of(row, pin_mac=pins.mac(row.pk, row.pending_pin_hash), **facts)
+
+
+@event("pin_dropped", "New PIN dropped: no Admin could be emailed", tone="bad", about=Account)
+class PinDropped(Event):
+    """The PIN before it stands."""
+
+
+@event("pin_issued", "New PIN in force", about=Account, required=~Q(pin_hash=""))
 class PinIssued(Event):
-    """`pin_mac` binds the account to the hash of this PIN: no other hash in its row counts."""
+    """A server took the first email with it. `pin_mac` binds the account to its hash: no other in its row counts."""
 
     to: list[int]
     pin_mac: str

@@ -35,6 +35,8 @@ _KINDS = (
     events.Closed,
     events.PinVerified,
     events.PinIssued,
+    events.PinDrawn,
+    events.PinDropped,
     events.PinWrong,
     events.EmailSent,
     events.EmailFailed,
@@ -107,6 +109,10 @@ class _Told:
                 self.tell(entry, UnlockRequest, request, advice=event.advice, advised_at=entry.at)
             case events.LinkSent() | events.LinkRevoked() | events.Closed() | events.Consented() | events.Declined():
                 self._link(entry, event)
+            case events.PinDrawn():
+                self.tell(entry, Account, entry.account_id, pending_pin_hash=event.pin_mac)
+            case events.PinDropped():
+                self.tell(entry, Account, entry.account_id, pending_pin_hash=pins.mac(entry.account_id or 0, ""))
             case events.PinVerified() | events.PinIssued() | events.PinWrong():
                 self._pin(entry, event)
             case events.EmailSent() | events.EmailFailed() | events.EmailCanceled():
@@ -133,7 +139,8 @@ class _Told:
         self.reset[account] = entry.at
         self.wrong.pop(account, None)
         if isinstance(event, events.PinIssued):
-            self.tell(entry, Account, account, pin_issued_at=entry.at, pin_hash=event.pin_mac)
+            none = pins.mac(account, "")
+            self.tell(entry, Account, account, pin_issued_at=entry.at, pin_hash=event.pin_mac, pending_pin_hash=none)
             for link in self.unused[account]:
                 self.tell(entry, ConsentLink, link, pin_verified_at=None)
         elif entry.user_id is None and (opened := self.active.get(entry.unlock_request_id or 0)):
@@ -167,8 +174,8 @@ def _now(row: Any, column: str) -> Any:
             return sorted(group.name for group in row.groups.all())
         case User(), "permissions":
             return sorted(f"{held.content_type.app_label}.{held.codename}" for held in row.user_permissions.all())
-        case Account(), "pin_hash":
-            return pins.mac(row.pk, row.pin_hash)
+        case Account(), "pin_hash" | "pending_pin_hash":
+            return pins.mac(row.pk, getattr(row, column))
         case ConsentTerms(), "text":
             return sha256(row.text)
     return getattr(row, column)

@@ -89,6 +89,7 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("pin_hash", models.CharField(blank=True, editable=False, max_length=200)),
+                ("pending_pin_hash", models.CharField(blank=True, editable=False, max_length=200)),
                 ("pin_issued_at", models.DateTimeField(blank=True, editable=False, null=True)),
                 ("pin_failures", models.PositiveSmallIntegerField(default=0, editable=False)),
                 ("pin_locked_until", models.DateTimeField(blank=True, editable=False, null=True)),

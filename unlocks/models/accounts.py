@@ -10,11 +10,14 @@ from .. import pins
 from .searched import plain
 from .tracking import Tracked
 
-PIN_FIELDS = ("pin_hash", "pin_issued_at", "pin_failures", "pin_locked_until")
+PIN_FIELDS = ("pin_hash", "pending_pin_hash", "pin_issued_at", "pin_failures", "pin_locked_until")
 
 
 class Account(models.Model):
-    """A customer of the vendor. Its PIN is stored as a hash; neither the hash nor the counters are in the history."""
+    """A customer of the vendor. Its PIN is stored as a hash; neither the hash nor the counters are in the history.
+
+    A new PIN is pending until a server has taken the first email with it: until then the old one counts.
+    """
 
     class Software(models.TextChoices):
         QUICKBOOKS_ONLINE = "quickbooks_online", "QuickBooks Online"
@@ -29,6 +32,7 @@ class Account(models.Model):
     number_plain = plain("number")
     name_plain = plain("name")
     pin_hash = models.CharField(max_length=200, blank=True, editable=False)
+    pending_pin_hash = models.CharField(max_length=200, blank=True, editable=False)
     pin_issued_at = models.DateTimeField(null=True, blank=True, editable=False)
     pin_failures = models.PositiveSmallIntegerField(default=0, editable=False)
     pin_locked_until = models.DateTimeField(null=True, blank=True, editable=False)
@@ -45,10 +49,13 @@ class Account(models.Model):
     @property
     def pin_state(self) -> str:
         """A sentence for staff that says why the PIN can't be tried, or '' when it can."""
+        if not self.pin_hash and self.pending_pin_hash:
+            return "The first PIN waits to be sent to the Admin contacts. It counts from then on."
         if not self.pin_hash:
             return "No PIN has been issued yet. A manager can issue one. It is emailed to the Admin contacts."
         if self.pin_failures >= pins.LAST_TRY:
-            return f"Locked out after {self.pin_failures} wrong attempts. A manager has to issue a new PIN."
+            new = "A new PIN waits to be sent" if self.pending_pin_hash else "A manager has to issue a new PIN"
+            return f"Locked out after {self.pin_failures} wrong attempts. {new}."
         if self.pin_locked_until and self.pin_locked_until > timezone.now():
             until = timezone.localtime(self.pin_locked_until)
             return f"Locked out after {self.pin_failures} wrong attempts, until {until:%-I:%M %p %Z}."

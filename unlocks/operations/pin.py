@@ -100,11 +100,15 @@ def _take_attempt(account: Account) -> int:
 
 def _is_issued(account: Account) -> bool:
     """Say whether the account's PIN is the one of its newest entry, and not another that was put into its row."""
-    told = LedgerEntry.objects.filter(about="account", about_id=account.pk, kind=events.PinIssued.kind)
+    return _is_told(account, account.pin_hash, events.PinIssued)
+
+
+def _is_told(account: Account, pin_hash: str, kind: type[events.PinIssued | events.PinDrawn]) -> bool:
+    told = LedgerEntry.objects.filter(about="account", about_id=account.pk, kind=kind.kind)
     newest = told.order_by("-sequence").first()
     event = chain.event_of(newest) if newest else None
-    told_mac = event.pin_mac if isinstance(event, events.PinIssued) else ""
-    return hmac.compare_digest(told_mac, pins.mac(account.pk, account.pin_hash))
+    told_mac = event.pin_mac if isinstance(event, kind) else ""
+    return hmac.compare_digest(told_mac, pins.mac(account.pk, pin_hash))
 
 
 def _record_right(account: Account, unlock_request: UnlockRequest, by: Actor) -> None:
@@ -117,8 +121,9 @@ def _record_right(account: Account, unlock_request: UnlockRequest, by: Actor) ->
 
 @staff_verb("unlocks.issue_pin")
 def issue_pin(account: Account, *, by: Actor) -> None:
-    """Draw a new PIN and have it emailed to the account's confirmed Admins, unseen by staff. Ends being locked out.
+    """Draw a new PIN and have it emailed to the account's confirmed Admins, unseen by staff.
 
+    The old one stands until a server has taken the first of these emails (`end_pin_email`).
     Raises Refused: OWN_CONTACT, NO_ADMIN, NOT_CONFIRMED.
     """
     refuse_own_contacts(account, by)
@@ -128,22 +133,61 @@ def issue_pin(account: Account, *, by: Actor) -> None:
             raise Refused.because(Refusal.NOT_CONFIRMED, name=waiting.name)
         raise Refused.because(Refusal.NO_ADMIN)
     nonce = secrets.new_nonce()
-    account.pin_hash = pins.hashed(secrets.pin(nonce))
+    account.pending_pin_hash = pins.hashed(secrets.pin(nonce))
     with transaction.atomic():
-        history.update_untracked(
-            Account.objects.filter(pk=account.pk),
-            pin_hash=account.pin_hash,
-            pin_issued_at=by.act.at,
-            pin_failures=0,
-            pin_locked_until=None,
-        )
-        # What was verified with the old PIN counts no more.
-        ConsentLink.objects.filter(unlock_request__account=account, used_at=None).update(pin_verified_at=None)
+        history.update_untracked(Account.objects.filter(pk=account.pk), pending_pin_hash=account.pending_pin_hash)
         for contact in admins:
             rows.queue(Outgoing.Email.NEW_PIN, contact.email, by=by, nonce=nonce, account=account, contact=contact)
-        issued = events.PinIssued.of(account, to=[contact.pk for contact in admins])
-        chain.append(issued, by=by, account=account)
+        drawn = events.PinDrawn.of(account, to=[contact.pk for contact in admins])
+        chain.append(drawn, by=by, account=account)
     account.refresh_from_db()
+
+
+def is_new_pin(account: Account, pin: str) -> bool:
+    """Say whether a PIN that is to be emailed is the account's, or the one that waits to become it."""
+    return _is_pending(account, pin) or (pins.matches(pin, account.pin_hash) and _is_issued(account))
+
+
+def _is_pending(account: Account, pin: str) -> bool:
+    pending = account.pending_pin_hash
+    return pins.matches(pin, pending) and _is_told(account, pending, events.PinDrawn)
+
+
+def hold_pin(account: Account | None) -> None:
+    """Lock what a new PIN changes until the transaction ends: the account's links, then the account."""
+    if account:
+        history.lock(ConsentLink.objects.filter(unlock_request__account=account, used_at=None))
+        history.lock(Account.objects.filter(pk=account.pk))
+
+
+def end_pin_email(email: Outgoing, *, sent: bool, by: Actor) -> None:
+    """Put a PIN in force once the first email with it was taken, or drop it once none was and none waits.
+
+    Being in force ends being locked out, and what was verified with the old PIN counts no more. `email` is the row as
+    it was leased, which just ended; `hold_pin` was called before that.
+    """
+    account = Account.objects.filter(pk=email.account_id or 0).first()
+    if account is None or not _is_pending(account, secrets.pin(email.nonce)):
+        return
+    if sent:
+        _put_in_force(account, email, by)
+    elif not Outgoing.objects.filter(account=account, nonce=email.nonce, state=Outgoing.State.QUEUED).exists():
+        history.update_untracked(Account.objects.filter(pk=account.pk), pending_pin_hash="")
+        chain.append(events.PinDropped(about_id=account.pk), by=by, account=account)
+
+
+def _put_in_force(account: Account, email: Outgoing, by: Actor) -> None:
+    account.pin_hash = account.pending_pin_hash
+    history.update_untracked(
+        Account.objects.filter(pk=account.pk),
+        pin_hash=account.pin_hash,
+        pending_pin_hash="",
+        pin_issued_at=by.act.at,
+        pin_failures=0,
+        pin_locked_until=None,
+    )
+    ConsentLink.objects.filter(unlock_request__account=account, used_at=None).update(pin_verified_at=None)
+    chain.append(events.PinIssued.of(account, to=[email.contact_id]), by=by, account=account)
 
 
 def link_seen(unlock_request: UnlockRequest, user: User) -> bool:

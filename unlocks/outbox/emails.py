@@ -13,12 +13,12 @@ from django.core.mail import EmailMessage
 from django.template.loader import render_to_string
 from django.urls import reverse
 
-from .. import pins
 from ..actors import Actor
 from ..ledger import signing_keys
 from ..models import CONFIRMED, Consent, Contact, Outgoing
 from ..operations.certificate import issue_certificate
 from ..operations.links import link_state
+from ..operations.pin import is_new_pin
 from ..operations.receipts import withdrawal_context
 from ..operations.verbs import Refused
 from . import secrets
@@ -115,7 +115,7 @@ def _new_pin(row: Outgoing) -> Context:
     account, contact, pin = _the(row.account), _the(row.contact), secret(row)
     if not contact.is_confirmed_admin or contact.email != row.address or contact.account_id != account.pk:
         raise Outdated(_NO_ADMIN)
-    if not pins.matches(pin, account.pin_hash):
+    if not is_new_pin(account, pin):
         raise Outdated("A newer PIN was issued.")
     return {"account": account, "contact": contact, "pin": pin}
 

@@ -16,6 +16,7 @@ from django.db import Error, close_old_connections, connection, transaction
 from ..actors import Actor
 from ..ledger import chain, events, seals
 from ..models import Outgoing
+from ..operations.pin import end_pin_email, hold_pin
 from . import emails, heartbeat, rows
 
 State = Outgoing.State
@@ -65,10 +66,11 @@ def send_next() -> str | None:
     """Send the email that has been due for longest; return its state, or None when none is due. Raises WrongKey."""
     chain.fitting_head()
     row = rows.lease()
-    return _send(row) if row else None
+    return send(row) if row else None
 
 
-def _send(row: Outgoing) -> str:
+def send(row: Outgoing) -> str:
+    """Send the email of a leased row, or find out that it can't be; return its state."""
     try:
         message = emails.written(row)
     except emails.Outdated as outdated:
@@ -101,9 +103,14 @@ def _again(row: Outgoing, answer: str) -> str:
 
 @transaction.atomic(durable=True)
 def _end(row: Outgoing, state: State, answer: str = "") -> str:
+    by, is_pin = Actor.desk(), row.email == Outgoing.Email.NEW_PIN
+    if is_pin:
+        hold_pin(row.account)
     if rows.end(row, state, answer):
         entry = chain.Entry(_told(row, state, answer), row.unlock_request_id, row.account_id)
-        chain.append_all([entry], by=Actor.desk())
+        chain.append_all([entry], by=by)
+        if is_pin:
+            end_pin_email(row, sent=state == State.SENT, by=by)
     return state
 
 

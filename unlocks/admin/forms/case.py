@@ -71,7 +71,7 @@ class IssuePinForm(CaseForm):
     title = "Have a new PIN issued"
     button = "Issue a new PIN"
     permission = operations.issue_pin.permission
-    writes = (events.PinIssued,)
+    writes = (events.PinDrawn,)
 
     @classmethod
     def fits(cls, case, user):
