@@ -293,6 +293,7 @@ def test_every_table_is_guarded_or_named_here_as_free():
         "unlocks_selection",
         "unlocks_selection_batches",
         "unlocks_checkattempts",
+        "unlocks_worker",
     }
 
 
