@@ -9,6 +9,7 @@ from tests.factories import PIN
 from unlocks import operations
 from unlocks.customer.trial_emails import FILES
 from unlocks.models import Consent
+from unlocks.outbox import worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -117,6 +118,7 @@ def test_each_page_fits_each_screen_and_is_accessible(make_case, new_context, on
 def test_an_email_of_a_trial_run_leads_to_the_form(make_case, new_context, on_each_screen, desk, settings, tmp_path):
     settings.TRIAL, settings.EMAIL_BACKEND, settings.EMAIL_FILE_PATH = True, FILES, str(tmp_path)
     case = make_case()
+    worker.send_due()
     page = new_context().new_page()
     page.goto(f"{desk}/trial/emails/")
     on_each_screen(page)
