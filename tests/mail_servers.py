@@ -5,7 +5,7 @@ import socket
 import socketserver
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from email import message_from_bytes, policy
 
 from django.test import override_settings
@@ -14,27 +14,34 @@ BACKEND = "unlocks.outbox.smtp.EmailBackend"
 
 
 class MailServer(socketserver.ThreadingTCPServer):
-    """`answers` is what it says to a command ("RCPT", "DATA", "." for the end of the email), or to an address in one.
+    """`answers` is what it says to a command ("RCPT", "DATA", "." for the end of the email, "QUIT"), or to an address
+    in one.
 
     An answer is a text, None for none at all, or a function that is called with the connection. `received` lists the
-    emails that it accepted.
+    emails that it accepted; `open` counts connections.
     """
 
     daemon_threads, block_on_close = True, False
 
     def __init__(self):
         super().__init__(("127.0.0.1", 0), _Session)
-        self.answers, self.received = {}, []
+        self.answers, self.received, self.open = {}, [], 0
 
 
 class _Session(socketserver.StreamRequestHandler):
     def handle(self):
+        self.server.open += 1
+        with suppress(OSError):  # the other end was killed
+            self._talk()
+        self.server.open -= 1
+
+    def _talk(self):
         self._answer("greeting", "220 mail.example")
         while line := self.rfile.readline():
             text = line.decode().strip()
             command = text.split(" ")[0].upper()
             if command == "QUIT":
-                self._say("221 Bye")
+                self._answer("QUIT", "221 Bye")
                 return
             if command == "DATA":
                 if self._answer("DATA", "354 Go on").startswith("354"):
@@ -69,6 +76,19 @@ def trickles(session):
     while True:
         session.wfile.write(b"2")
         time.sleep(0.05)
+
+
+def closes(session):
+    """Close the connection instead of an answer."""
+    session.connection.shutdown(socket.SHUT_RDWR)
+
+
+def until(fits, seconds=20):
+    """Wait until it fits."""
+    end = time.monotonic() + seconds
+    while not fits():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.01)
 
 
 @contextmanager

@@ -6,7 +6,8 @@ and beyond its lease.
 
 import smtplib
 import socket
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from threading import Timer
 from typing import Any
 
@@ -23,12 +24,38 @@ class _Ends:
 
     def connect(self, *args: Any, **kwargs: Any) -> Any:
         self._hang_up_after(DEADLINE)
-        return super().connect(*args, **kwargs)  # type: ignore[misc]
+        with self._closed_on_error():
+            return super().connect(*args, **kwargs)  # type: ignore[misc]
+
+    def starttls(self, *args: Any, **kwargs: Any) -> Any:
+        with self._closed_on_error():
+            return super().starttls(*args, **kwargs)  # type: ignore[misc]
+
+    def login(self, *args: Any, **kwargs: Any) -> Any:
+        with self._closed_on_error():
+            return super().login(*args, **kwargs)  # type: ignore[misc]
+
+    def quit(self) -> Any:
+        try:
+            return super().quit()  # type: ignore[misc]
+        except smtplib.SMTPResponseException as error:
+            # Django takes this one for a failure, but what was accepted before is sent, whatever is said to goodbye.
+            raise smtplib.SMTPServerDisconnected(str(error)) from error
 
     def close(self) -> None:
-        if self._timer:
-            self._timer.cancel()
+        timer, self._timer = self._timer, None
+        if timer:
+            timer.cancel()
         super().close()  # type: ignore[misc]
+
+    @contextmanager
+    def _closed_on_error(self) -> Iterator[None]:
+        # Neither smtplib nor Django closes what could not be opened: its timer would hold it, and come again for ever.
+        try:
+            yield
+        except BaseException:
+            self.close()
+            raise
 
     def _hang_up_after(self, seconds: float) -> None:
         self._timer = Timer(seconds, self._hang_up)
@@ -39,7 +66,8 @@ class _Ends:
         with suppress(OSError, AttributeError):
             self.sock.shutdown(socket.SHUT_RDWR)
             return
-        self._hang_up_after(1)  # there is no socket yet, or it is being wrapped in TLS
+        if self._timer:
+            self._hang_up_after(1)  # there is no socket yet, or it is being wrapped in TLS
 
 
 class _Plain(_Ends, smtplib.SMTP):
