@@ -67,8 +67,8 @@ lint: $(VENV)/dev.stamp ## Check style, settings and migrations.
 mutants: $(VENV)/dev.stamp ## Delete each clause of each guard and of the rule in turn, and list what no test notices.
 	@env -u DATABASE_URL UNLOCK_DESK_TRIAL=1 $(bin)/python -m tests.mutants $(if $(SAMPLE),--sample $(SAMPLE))
 
-long: mutants ## Run what takes too long for every change: the mutants, more random examples, every probe.
-	@env -u DATABASE_URL UNLOCK_DESK_TRIAL=1 HYPOTHESIS_PROFILE=long $(bin)/pytest -n 2 -m "not browser" -k "stateful or fingerprint or hypothesis or words or word_diff or probing" --ignore tests/browser
+long: mutants ## Run what takes too long for every change: the mutants, more random examples, every probe, kills at every step.
+	@env -u DATABASE_URL UNLOCK_DESK_TRIAL=1 HYPOTHESIS_PROFILE=long $(bin)/pytest -n 2 -m "not browser" -k "stateful or fingerprint or hypothesis or words or word_diff or probing or faults" --ignore tests/browser
 
 bench: $(VENV)/run.stamp ## Measure unlocking and the pages with N batches (N=100000 for more).
 	@UNLOCK_DESK_TRIAL=1 $(bin)/python -m bench --batches $(N)

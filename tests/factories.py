@@ -98,7 +98,7 @@ def make_account(*, pin=PIN, admin=True, **fields):
     account, by = Account(**{"number": number, "name": f"Account {number}"} | fields), Actor.desk()
     if pin:
         account.pin_hash, account.pin_issued_at = _hash(pin), by.act.at
-    imported(account, *([_contact(account=account)] if admin else []), by=by)
+    imported(account, *([new_contact(account=account)] if admin else []), by=by)
     if pin:
         with transaction.atomic():
             chain.append(events.PinIssued.of(account, to=[]), by=by, account=account)
@@ -106,10 +106,10 @@ def make_account(*, pin=PIN, admin=True, **fields):
 
 
 def make_contact(**fields):
-    return imported(_contact(**fields))
+    return imported(new_contact(**fields))
 
 
-def _contact(*, account, is_admin=True, **fields):
+def new_contact(*, account, is_admin=True, **fields):
     number = next(_numbers)
     return Contact(
         **{

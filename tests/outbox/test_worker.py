@@ -1,8 +1,5 @@
 """What a worker does with each answer of a server, and that nothing is lost or sent twice."""
 
-import signal
-import subprocess
-import sys
 import threading
 import time
 from datetime import timedelta
@@ -10,7 +7,6 @@ from io import StringIO
 
 import pytest
 import time_machine
-from django.conf import settings as django_settings
 from django.core.management import CommandError, call_command
 from django.db import connection, connections
 from django.utils import timezone
@@ -218,7 +214,7 @@ def test_once_says_what_it_did(server, asked):
         assert said() == "No email is due."
 
 
-# Several workers, and workers that die
+# Several workers, and lines that are cut
 
 
 def queued(n, agent, account=None):
@@ -271,36 +267,6 @@ def test_a_worker_passes_by_the_row_that_another_one_takes(agent):
     done.set()
     thread.join()
     assert leased == second
-
-
-@pytest.mark.django_db(transaction=True)
-def test_a_worker_killed_in_the_midst_loses_nothing(server, agent):
-    case = queued(1, agent)[0]
-    reached = threading.Event()
-    server.answers["RCPT"] = lambda session: reached.set() or time.sleep(2)
-    name = connection.settings_dict["NAME"]
-    vendor = "postgres://postgres@127.0.0.1:5432/" if connection.vendor == "postgresql" else "sqlite:///"
-    killed = subprocess.Popen(
-        [sys.executable, "manage.py", "work"],
-        cwd=django_settings.BASE_DIR,
-        env={
-            "PATH": "/usr/bin:/bin",
-            "UNLOCK_DESK_TRIAL": "1",
-            "DATABASE_URL": f"{vendor}{name}",
-            "EMAIL_URL": f"smtp://127.0.0.1:{server.server_address[1]}",
-        },
-    )
-    assert reached.wait(20)
-    killed.send_signal(signal.SIGKILL)
-    killed.wait(10)
-    row = Outgoing.objects.get()
-    assert (stands(row), told()) == (("queued", 1, ""), [])
-    assert worker.send_due() == {}  # its lease runs out first
-    server.answers.clear()
-    with time_machine.travel(timezone.now() + rows.LEASE):
-        assert worker.send_due() == {"sent": 1}
-    assert (stands(row), [case.url in email.get_content() for email in server.received]) == (("sent", 2, ""), [True])
-    assert told() == [("email_sent", facts(row))]
 
 
 @pytest.mark.django_db(transaction=True)
