@@ -311,7 +311,7 @@ def test_a_server_that_closes_the_connection_is_asked_again(server, agent, when)
 
 
 def test_a_server_that_hangs_holds_up_no_page(server, agent, agent_client):
-    """As a ratio, the best of three: a page that waited for this server would take ten seconds."""
+    """As a ratio, and before the worker is done with its server: that takes it ten seconds."""
 
     def seconds():
         case = advised(agent)
@@ -319,15 +319,17 @@ def test_a_server_that_hangs_holds_up_no_page(server, agent, agent_client):
         send_link(agent_client, case)
         return time.monotonic() - start
 
-    up = min(seconds() for _ in range(3))
+    up = sum(seconds() for _ in range(3))
     worker.send_due()
     hangs, goes_on = threading.Event(), threading.Event()
     server.answers["RCPT"] = lambda session: hangs.set() or (goes_on.wait(60) and "250 OK")
     factories.case_awaiting(agent)
+    first = Outgoing.objects.get(state="queued")
     with started(server, *WORKER):
         assert hangs.wait(20)
-        hanging = min(seconds() for _ in range(3))
-        assert server.open == 1
+        hanging = sum(seconds() for _ in range(3))
+        first.refresh_from_db()
+        assert (first.tries, first.answer) == (1, "")
         goes_on.set()
         until(lambda: not Outgoing.objects.exclude(state="sent").exists())
     assert hanging < 10 * up
