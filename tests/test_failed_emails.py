@@ -121,7 +121,7 @@ def test_a_link_that_was_used_before_it_was_sent_is_not_sent(agent, agent_client
     assert ["Not emailed The link was used before." in page for page in after] == [True, True]
     told = json.loads(operations.issue_certificate(case.consent, by=customer(case.admin)).content)["certificate"]
     assert told["link"]["emailed"] == "not_sent"
-    assert f"the link for {case.admin.email}, which was not emailed," in " ".join(words.paper(told).summary)
+    assert f"the link for {case.admin.email} (which was not emailed)" in " ".join(words.paper(told).summary)
     assert "Email not sent : the consent link to" in after[0]
     assert emails.failures(case.account) == []
 
@@ -213,7 +213,7 @@ def test_no_page_or_paper_of_a_case_says_sent(agent, agent_client, client, refus
     pages.append(" ".join(certificate.summary))
     pages += [f"{fact.label}: {fact.value}" for section in certificate.sections for fact in section.facts]
     assert [found for page in pages if (found := SENT.findall(page))] == []
-    assert f"the link for {case.admin.email}, which could not be emailed," in " ".join(certificate.summary)
+    assert f"the link for {case.admin.email} (which could not be emailed)" in " ".join(certificate.summary)
     assert told["link"]["emailed"] == "failed"
 
     operations.withdraw_own_consent(case.consent, why="", by=by(case.admin))

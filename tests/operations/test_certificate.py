@@ -151,7 +151,7 @@ def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
             "opened_ip": None,
             "opened_browser": None,
             "openings": 1,
-            "emailed": "not_sent",
+            "emailed": None,
             "emailed_at": None,
         },
         "batches": [

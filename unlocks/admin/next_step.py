@@ -137,14 +137,16 @@ def _when_awaiting_consent(case):
         f"{times_opened(case.openings)}, first {moment(case.openings[0].at)}" if case.openings else "not opened yet"
     )
     text = f"{_emailed(case)}; {opened}."
-    if case.link_email.failed or case.link_email.canceled:
+    if (case.link_email.failed or case.link_email.canceled) and not case.openings:
         todo = f"{text} Check the address and send it again."
         return NextStep("bad", "The customer has no link.", "", todo, "send_link")
     if pin := case.unlock_request.account.pin_state:
         return NextStep(
             "wait", "Waiting for the customer, who can't use the PIN.", f"{text} {pin}", verb=_new_pin(case)
         )
-    return NextStep("wait", "Waiting for the customer.", f"{text} It is valid until {moment(link.expires_at)}.")
+    waits = case.link_email.queued and not case.openings
+    heading = "The consent link has not been emailed yet." if waits else "Waiting for the customer."
+    return NextStep("wait", heading, f"{text} It is valid until {moment(link.expires_at)}.")
 
 
 def _new_pin(case):

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from django.contrib import admin
 from django.contrib.admin.forms import AdminAuthenticationForm
-from django.db.models import OuterRef, Subquery
+from django.db.models import Count, Min, OuterRef, Subquery
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import Resolver404, get_script_prefix, path, resolve, reverse
@@ -25,6 +25,7 @@ Status = UnlockRequest.Status
 
 LISTED = 6  # rows of a section of the queue
 FAILED_LATELY = timedelta(days=30)
+WAITS_LONG = timedelta(hours=1)
 HITS = 20  # of a kind, in the search
 NO_PAGES = (
     "login",
@@ -163,6 +164,7 @@ class Desk(admin.AdminSite):
             title=self.index_title,
             sections=sections,
             failed=_failed() if sections else None,
+            waiting=_waiting_long() if sections else None,
             may_open=request.user.has_perm(operations.open_request.permission),
         )
 
@@ -280,6 +282,12 @@ def _failed():
     rows = Outgoing.objects.that_failed().filter(done_at__gte=timezone.now() - FAILED_LATELY)
     rows = rows.select_related("account", "unlock_request__account").order_by("-done_at")
     return {"rows": rows[:LISTED], "counted": CappedPaginator(rows, LISTED)}
+
+
+def _waiting_long():
+    """Return how many emails should have gone out long ago, and since when the oldest waits."""
+    waiting = Outgoing.objects.filter(state=Outgoing.State.QUEUED, queued_at__lt=timezone.now() - WAITS_LONG)
+    return waiting.aggregate(emails=Count("pk"), since=Min("queued_at"))
 
 
 def _address(thing):

@@ -137,11 +137,27 @@ def _link(link, opening):
     """Return what is known of a link, and of the opening of it that led to the decision."""
     led = {f"opened_{name}": opening and getattr(opening, name) for name in ("at", "ip", "browser")}
     columns = ("sent_at", "sent_by", "shown_to", "expires_at", "used_at")
-    email = emails.of_link(link, emails.of_request(link.unlock_request))
-    # The email of a link that was used before it was sent is not sent any more.
-    state = "sent" if email.sent else "failed" if email.failed else "not_sent"
-    emailed = {"emailed": state, "emailed_at": email.at if email.sent or email.failed else None}
-    return _columns(link, *columns, **led, **emailed, openings=link.openings.count())
+    return _columns(link, *columns, **led, **_emailed(link), openings=link.openings.count())
+
+
+def _emailed(link):
+    """Return what the ledger tells of the email with a link.
+
+    None while no entry tells how it ended, and when it was canceled after a try that may have arrived.
+    """
+    entries = LedgerEntry.objects.filter(unlock_request=link.unlock_request_id, kind__in=emails.ENDED)
+    for entry in entries.order_by("-sequence"):
+        event = chain.event_of(entry)
+        if getattr(event, "link", None) == link.pk:
+            match event:
+                case events.EmailSent():
+                    return {"emailed": "sent", "emailed_at": entry.at}
+                case events.EmailFailed():
+                    return {"emailed": "failed", "emailed_at": entry.at}
+                case events.EmailCanceled(tries=0):
+                    return {"emailed": "not_sent", "emailed_at": None}
+            break
+    return {"emailed": None, "emailed_at": None}
 
 
 def _withdrawal(consent):

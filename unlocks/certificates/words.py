@@ -328,8 +328,8 @@ class _Wording:
         address = self.facts["signer"]["email"] or "an address that is not recorded"
         to = {
             "sent": f"the link emailed to {address}",
-            "failed": f"the link for {address}, which could not be emailed,",
-            "not_sent": f"the link for {address}, which was not emailed,",
+            "failed": f"the link for {address} (which could not be emailed)",
+            "not_sent": f"the link for {address} (which was not emailed)",
         }.get(self.facts["link"]["emailed"], f"the link for {address} (whether it was emailed is not recorded)")
         shown_to = self.facts["link"]["shown_to"]
         return f"{to} and shown on screen to {self.staff(shown_to)}" if shown_to else to

@@ -1,16 +1,21 @@
 """What became of the emails of the desk, as the outbox has it; the audit compares its rows with the ledger."""
 
+import hashlib
+import hmac
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from django.db.models import Q
 
+from ..keys import derived
 from ..models import Account, Consent, ConsentLink, Outgoing, UnlockRequest
 from ..texts.formats import counted
 from . import events
 
 State = Outgoing.State
+_CHANGING = {"mac", "state", "next_try_at", "tries", "answer", "done_at"}
 _WHAT_NEXT = {
     "consent_link": "Check the address and send it again.",
     "admin_entered": "That Admin was not told: check the address, and call.",
@@ -79,6 +84,18 @@ class Email:
     @property
     def what_next(self) -> str:
         return _WHAT_NEXT.get(self.what, "Check the address, then send the receipt again.")
+
+
+def mac(row: Outgoing) -> str:
+    """Return the HMAC-SHA256 (hex), under a key derived from LEDGER_KEY, of what a row of the outbox is made of."""
+    names = [field.attname for field in row._meta.concrete_fields if field.name not in _CHANGING]
+    of = json.dumps([str(getattr(row, name)) for name in names], separators=(",", ":"))
+    return hmac.new(derived("outgoing"), of.encode(), hashlib.sha256).hexdigest()
+
+
+def is_queued_by_the_desk(row: Outgoing) -> bool:
+    """Say whether a row that waits is as the desk queued it, and not one that somebody wrote."""
+    return hmac.compare_digest(row.mac, mac(row))
 
 
 def of_request(unlock_request: UnlockRequest) -> list[Email]:

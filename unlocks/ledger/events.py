@@ -336,7 +336,7 @@ EMAILS = {
     "receipt": "the receipt of the consent",
     "recorded_by_phone": "the receipt of the consent recorded by phone",
     "declined": "the receipt of the refusal",
-    "withdrawn": "the confirmation of the withdrawal",
+    "withdrawn": "the receipt of the withdrawal",
     "new_pin": "a new PIN",
     "admin_entered": "the notice of a new Admin address",
 }
@@ -376,9 +376,10 @@ class EmailFailed(_Email):
 
 @event("email_canceled", "Email not sent", tone="wait")
 class EmailCanceled(_Email):
-    """By the time it could be sent, it would have said what was not so anymore."""
+    """By the time it could be sent, it would have said what was not so anymore. `tries` counts those before that."""
 
     why: str
+    tries: int = fact(default=0)
 
     @property
     def rest(self) -> str:

@@ -13,7 +13,7 @@ from .. import pins, roles
 from ..digest import sha256
 from ..models import Account, ConsentLink, ConsentTerms, Contact, LedgerEntry, Outgoing, UnlockRequest
 from ..rules import to_be_confirmed
-from . import chain, events
+from . import chain, emails, events
 
 _AT_ONCE = 500  # SQLite takes no more than 999 parameters in a statement
 # A wrong try that is judged beside a right one may be told after it, though its count is from before.
@@ -115,7 +115,7 @@ class _Told:
                 self.tell(entry, Account, entry.account_id, pending_pin_hash=pins.mac(entry.account_id or 0, ""))
             case events.PinVerified() | events.PinIssued() | events.PinWrong():
                 self._pin(entry, event)
-            case events.EmailSent() | events.EmailFailed() | events.EmailCanceled():
+            case events.EmailSent() | events.EmailFailed() | events.EmailCanceled() if event.outgoing:
                 ended = {"email": event.email, "address": event.to, "link_id": event.link, "consent_id": event.consent}
                 self.tell(entry, Outgoing, UUID(event.outgoing), state=_state(event), **ended)
 
@@ -204,11 +204,16 @@ def _untold(told: dict[int, dict[str, tuple[Any, int]]]) -> Iterator[Fault]:
 
 
 def _untold_emails(told: dict[Any, Any]) -> Iterator[Fault]:
-    done = Outgoing.objects.exclude(state=Outgoing.State.QUEUED).order_by("done_at")
-    for row in done.iterator():
-        if row.pk not in told:
+    there = set()
+    for row in Outgoing.objects.order_by("queued_at").iterator():
+        there.add(row.pk)
+        if row.state == Outgoing.State.QUEUED and not emails.is_queued_by_the_desk(row):
+            yield "email not ours", f"Outgoing {row.pk}: it is not what the desk queued."
+        elif row.state != Outgoing.State.QUEUED and row.pk not in told:
             finding = f"no ledger entry tells that it is {row.get_state_display().lower()}"
             yield "email without entry", f"Outgoing {row.pk}: {finding}."
+    for pk in sorted(told.keys() - there):
+        yield "email gone", f"Outgoing {pk}: it is gone, and a ledger entry tells how it ended."
 
 
 def _usernames() -> Iterator[Fault]:

@@ -1998,6 +1998,7 @@ class Migration(migrations.Migration):
                 ("address", models.EmailField(max_length=254)),
                 ("actor", models.CharField(max_length=200)),
                 ("nonce", models.CharField(blank=True, editable=False, max_length=64)),
+                ("mac", models.CharField(editable=False, max_length=64)),
                 (
                     "state",
                     models.CharField(

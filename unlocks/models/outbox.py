@@ -24,21 +24,27 @@ def _key(to: Any, *, indexed: bool = False) -> models.ForeignKey:
 
 class OutgoingQuerySet(models.QuerySet["Outgoing"]):
     def that_failed(self) -> Self:
-        """Leave what was refused or given up, and was followed by none of its kind.
+        """Leave what was refused or given up, and was followed by none of its kind that was sent, or failed as well.
 
-        A consent link matters while it is waited for. A receipt that was canceled counts too: the customer has no copy.
+        A consent link matters while it is waited for. A receipt and a PIN that were canceled count too: nobody has
+        them.
         """
-        later = Outgoing.objects.filter(queued_at__gt=OuterRef("queued_at")).order_by()
+        tried = Outgoing.objects.filter(state__in=["sent", "refused", "given_up"]).order_by()
+        later = tried.filter(queued_at__gt=OuterRef("queued_at"))
         same_case = later.filter(unlock_request=OuterRef("unlock_request"))
         same_account = later.filter(account=OuterRef("account"), email=OuterRef("email"))
         followed = (
             Q(Exists(same_case.filter(email=OuterRef("email"))), email="consent_link")
             | Q(Exists(same_case.filter(consent=OuterRef("consent"))), consent__isnull=False)
             | Q(Exists(same_account), email="new_pin")
-            | Q(Exists(same_account.filter(address=OuterRef("address"))), email="admin_entered")
+            | Q(
+                Exists(same_account.filter(address=OuterRef("address"), entered__id=OuterRef("entered__id"))),
+                email="admin_entered",
+            )
         )
         waited_for = ~Q(email="consent_link") | Q(unlock_request__status=UnlockRequest.Status.AWAITING_CONSENT)
-        unsent = Q(state__in=["refused", "given_up"]) | Q(state="canceled", email__in=Outgoing.RECEIPTS)
+        missed = Q(state="canceled", email__in=[*Outgoing.RECEIPTS, Outgoing.Email.NEW_PIN])
+        unsent = Q(state__in=["refused", "given_up"]) | missed
         return self.filter(waited_for, unsent).exclude(followed)
 
 
@@ -46,8 +52,9 @@ class Outgoing(models.Model):
     """An email that is to be sent, or what became of it: written with the act, and carried by the worker.
 
     It holds keys, never a token, a PIN or a text. Those are derived from `nonce` at each try (`unlocks.outbox`), which
-    is erased when the row is done. `id` is the Message-ID as well. `entered` is the row of history that says what was
-    entered, `actor` who acted, and `answer` what the server said last.
+    is erased when the row is done. `mac` proves that the desk queued it: who writes a row of their own gets nothing
+    sent by it. `id` is the Message-ID as well. `entered` is the row of history that says what was entered, `actor` who
+    acted, and `answer` what the server said last.
     """
 
     class Email(models.TextChoices):
@@ -80,6 +87,7 @@ class Outgoing(models.Model):
     entered = _key("unlocks.HistoricalContact")
     actor = models.CharField(max_length=200)
     nonce = models.CharField(max_length=64, blank=True, editable=False)
+    mac = models.CharField(max_length=64, editable=False)
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
     queued_at = models.DateTimeField()
     next_try_at = models.DateTimeField()

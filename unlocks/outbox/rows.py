@@ -13,6 +13,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from ..actors import Actor
+from ..ledger.emails import mac
 from ..models import Outgoing
 
 LEASE = timedelta(minutes=5)
@@ -34,9 +35,10 @@ def queue(email: str, address: str, *, by: Actor, nonce: str = "", **keys: Any) 
     `keys` are the rows that it is made from; `nonce` is what its token or PIN is derived from.
     """
     at = by.act.at
-    return Outgoing.objects.create(
-        email=email, address=address, actor=by.name, nonce=nonce, queued_at=at, next_try_at=at, **keys
-    )
+    row = Outgoing(email=email, address=address, actor=by.name, nonce=nonce, queued_at=at, next_try_at=at, **keys)
+    row.mac = mac(row)
+    row.save(force_insert=True)
+    return row
 
 
 def lease() -> Outgoing | None:

@@ -1,6 +1,6 @@
 """Django's email backend for SMTP, with an end to each connection.
 
-EMAIL_TIMEOUT is that of one read: a server that answers a letter every nine seconds would hold a worker up for hours,
+EMAIL_TIMEOUT is that of one read: a server that answers a letter a minute would hold a worker up for hours,
 and beyond its lease.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 from django.core.mail.backends import smtp
 
-DEADLINE = 60.0  # seconds, for connecting and one email
+DEADLINE = 120.0  # seconds, for connecting and one email
 
 
 class _Ends:

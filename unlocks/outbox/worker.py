@@ -1,17 +1,17 @@
 """Sending what the outbox holds. Any number of workers may run, on any number of machines.
 
-An email is sent at least once: twice only when a worker ended, or its line, between the server's answer and the commit
-that records it. What became of it is one entry in the ledger, at the end.
+An email is sent at least once: twice only when the server took it and its answer was not recorded, because it came
+after two minutes, or because a worker or a line ended. What became of it is one entry in the ledger, at the end.
 """
 
 import logging
 import time
 from collections import Counter
 from contextlib import suppress
-from smtplib import SMTPDataError, SMTPException, SMTPRecipientsRefused, SMTPResponseException, SMTPSenderRefused
+from smtplib import SMTPDataError, SMTPException, SMTPRecipientsRefused, SMTPResponseException
 from threading import Event
 
-from django.db import Error, close_old_connections, connection, transaction
+from django.db import Error, InterfaceError, OperationalError, close_old_connections, connection, transaction
 
 from ..actors import Actor
 from ..ledger import chain, events, seals
@@ -75,8 +75,8 @@ def send(row: Outgoing) -> str:
         message = emails.written(row)
     except emails.Outdated as outdated:
         return _end(row, State.CANCELED, str(outdated))
-    except Error:
-        raise
+    except (InterfaceError, OperationalError):
+        raise  # the database is away: nothing can be recorded of this try
     except Exception as error:
         return _again(row, _failed(row, error))
     try:
@@ -126,7 +126,7 @@ def _told(row: Outgoing, state: State, answer: str) -> events.Event:
     if state == State.SENT:
         return events.EmailSent(**facts)
     if state == State.CANCELED:
-        return events.EmailCanceled(**facts, why=answer)
+        return events.EmailCanceled(**facts, why=answer, tries=row.tries - 1)
     return events.EmailFailed(**facts, error=answer, given_up=state == State.GIVEN_UP)
 
 
@@ -135,7 +135,7 @@ def _for_good(error: Exception) -> bool:
     match error:
         case SMTPRecipientsRefused():
             return all(code >= 500 for code, _ in error.recipients.values())
-        case SMTPSenderRefused() | SMTPDataError():
+        case SMTPDataError():
             return error.smtp_code >= 500
     return False
 
@@ -154,4 +154,4 @@ def _answer(error: Exception) -> str:
 
 def _words(code: int, said: bytes | str) -> str:
     text = said.decode(errors="replace") if isinstance(said, bytes) else said
-    return f"{code} {' '.join(text.split())}"
+    return f"{code} {' '.join(''.join(c if c.isprintable() else ' ' for c in text).split())}"
