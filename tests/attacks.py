@@ -1398,6 +1398,44 @@ for _table, _guard in _KEPT_BY.items():
         attack(_guard, name=f"{_name}_by_alias", only="sqlite", needs_guards=_free)(_alias)
 
 
+def insert_over_a_rowid(table, scene):
+    """SQLite keeps a row under a rowid: where the key is another column, two things are unique."""
+    pk = _model(table)._meta.pk
+    columns = ", ".join(f'"{field.column}"' for field in _model(table)._meta.concrete_fields if field is not pk)
+    sql(
+        f"INSERT OR REPLACE INTO {table} (rowid, {pk.column}, {columns}) SELECT rowid, %s, {columns} FROM {table} "
+        f"WHERE {pk.column} = %s",
+        pk.get_db_prep_value(uuid4(), connection),
+        _victim(scene, table),
+    )
+
+
+def insert_in_the_way_of_every_new_row(table, scene):
+    """For SQLite's triggers a new row that names no rowid has -1: no other could be added after this one."""
+    pk = _model(table)._meta.pk
+    columns = ", ".join(f'"{field.column}"' for field in _model(table)._meta.concrete_fields if field is not pk)
+    sql(f"INSERT INTO {table} ({pk.column}, {columns}) SELECT -1, {columns} FROM {table} LIMIT 1")
+
+
+def update_over_a_rowid(table, scene):
+    key, victim = _key(table), _victim(scene, table)
+    sql(
+        f"UPDATE OR REPLACE {table} SET _rowid_ = (SELECT rowid FROM {table} WHERE {key} = %s) "
+        f"WHERE {key} = (SELECT max({key}) FROM {table} WHERE {key} <> %s)",
+        victim,
+        victim,
+    )
+
+
+for _table in [*_GROWING, *_STAYING]:
+    if not _numbered(_table):
+        attack(_table, name=f"insert_over_a_rowid_of_{_table}", only="sqlite")(partial(insert_over_a_rowid, _table))
+        attack(_table, name=f"update_over_a_rowid_of_{_table}", only="sqlite")(partial(update_over_a_rowid, _table))
+for _table in ("unlocks_historicalbatch", "unlocks_batchitem"):
+    _name = f"insert_in_the_way_of_every_new_row_of_{_table}"
+    attack(_table, name=_name, only="sqlite")(partial(insert_in_the_way_of_every_new_row, _table))
+
+
 @attack("outgoing_keeps_what_it_is")
 def email_sent_to_another_address(scene):
     rows(Outgoing, scene.outgoing).update(address="mine@example.com")

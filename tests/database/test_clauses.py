@@ -1430,15 +1430,18 @@ def keys(table):
         return [key for (key,) in cursor.fetchall()]
 
 
-def _row_copied(table, name, listed, kept=()):
-    """List a row: a copy of a row keeps these columns, and has new values in all others that are unique."""
-    unique = {column for group in _groups(table) for column in group}
+def _row_copied(table, name, listed, kept=(), **columns):
+    """List a row: a copy of a row keeps these columns, and has new values in all others that are unique.
+
+    `columns` are the SQL of values of its own.
+    """
+    unique = {_rowid(table), *(column for group in _groups(table) for column in group)}
+    fresh = {column: _FRESH.get((table, column), _fresh(column)) for column in unique}
 
     @listed(table, name, only="sqlite")
     def steps(scene):
         yield
-        other = {column: _FRESH.get((table, column), _fresh(column)) for column in unique - set(kept)}
-        copied(table, keys(table)[0], **_SETTLED.get(table, {}) | other)
+        copied(table, keys(table)[0], **_SETTLED.get(table, {}) | fresh | {column: column for column in kept} | columns)
 
 
 def _groups(table):
@@ -1448,9 +1451,15 @@ def _groups(table):
     return [(key,), *[(columns,) if isinstance(columns, str) else columns for columns in unique]]
 
 
+def _rowid(table):
+    """Return the column that SQLite keeps a table's rows by: the key, if that is a whole number."""
+    return "rowid" if table in ("unlocks_act", "unlocks_outgoing") else _groups(table)[0][0]
+
+
 for _table in [*declared.append_only_tables(), *declared.NEVER_DELETED]:
     _row_copied(_table, "all_unique_columns_new", allows)
-    for _group in _groups(_table):
+    _row_copied(_table, "the_rowid_that_new_rows_seem_to_have", refuses, **{_rowid(_table): "-1"})
+    for _group in dict.fromkeys([*_groups(_table), (_rowid(_table),)]):
         _row_copied(_table, f"in_the_way_by_{'_'.join(_group)}", refuses, kept=_group)
     for _column in sorted({column for group in _groups(_table) if len(group) > 1 for column in group}):
         _row_copied(_table, f"the_same_{_column}_alone", allows, kept=(_column,))
@@ -1483,6 +1492,19 @@ for _table in declared.NEVER_DELETED:
             _moved(_table, _group, _column, f"moved_over_another_by_{_column}", refuses, _the_same)
             _moved(_table, _group, _column, f"moved_to_a_new_{_column}", allows, _another)
             _moved(_table, _group, _column, f"{_column}_as_before", allows, _fresh)
+
+
+def _numbered_anew(name, listed, rowid):
+    @listed("unlocks_outgoing", name, only="sqlite")
+    def steps(scene):
+        yield
+        sql(f"UPDATE OR REPLACE unlocks_outgoing SET rowid = {rowid}, tries = 1 WHERE id = %s", scene.outgoing.pk.hex)
+
+
+_others = "(SELECT max(x.rowid) FROM unlocks_outgoing x WHERE x.id <> unlocks_outgoing.id)"
+_numbered_anew("moved_over_another_by_rowid", refuses, _others)
+_numbered_anew("moved_to_a_new_rowid", refuses, _fresh("rowid"))
+_numbered_anew("rowid_as_before", allows, "rowid")
 
 
 def _second_open_line(name, listed, there="waiting", outcome="waiting", batch_id="batch_id"):

@@ -6,6 +6,7 @@ A trigger of someone else that says RAISE(IGNORE) would end what comes after it,
 from itertools import chain
 
 from django.apps import apps
+from django.db import models
 
 from .. import fingerprint
 from . import constraints, declared
@@ -98,23 +99,31 @@ def _growing():
         then = _raise(declared.ONLY_GROWS.format(table=table))
         yield _trigger(f"{table}_no_update", table, "BEFORE", "UPDATE", then)
         yield _trigger(f"{table}_no_delete", table, "BEFORE", "DELETE", then)
-        yield _trigger(f"{table}_no_replace", table, "BEFORE", "INSERT", then, _in_the_way(table, unique))
+        yield from _not_replacing(table, unique, then)
 
 
 def _staying():
     for table, unique in declared.NEVER_DELETED.items():
         then = _raise(declared.STAYS.format(table=table))
         yield _trigger(f"{table}_no_delete", table, "BEFORE", "DELETE", then)
-        yield _trigger(f"{table}_no_replace", table, "BEFORE", "INSERT", then, _in_the_way(table, unique))
+        yield from _not_replacing(table, unique, then)
+        if "rowid" in _keys(table):
+            yield _trigger(f"{table}_keeps_rowid", table, "BEFORE", "UPDATE", then, "NEW.rowid <> OLD.rowid")
         for columns in _groups(unique):
             name = f"{table}_no_replace_by_{'_'.join(columns)}"
             when = f"EXISTS (SELECT 1 FROM {table} x WHERE x.id <> OLD.id AND {_same(columns)})"
             yield _trigger(name, table, "BEFORE", "UPDATE", then, when, columns)
 
 
+def _not_replacing(table, unique, then):
+    yield _trigger(f"{table}_no_replace", table, "BEFORE", "INSERT", then, _in_the_way(table, unique))
+    # A new row that names no rowid has -1 before it is there: a row of that rowid would be in the way of each.
+    yield _trigger(f"{table}_no_row_of_minus_one", table, "AFTER", "INSERT", then, "NEW.rowid = -1")
+
+
 def _in_the_way(table, unique):
     """Return the condition that a new row meets one that is there: REPLACE would delete that without a trigger."""
-    groups = [(_primary_key(table),), *_groups(unique)]
+    groups = [*((key,) for key in _keys(table)), *_groups(unique)]
     clauses = [f"EXISTS (SELECT 1 FROM {table} x WHERE {_same(columns)})" for columns in groups]
     return " OR ".join([*clauses, *filter(None, [declared.REPLACE_ALSO.get(table)])])
 
@@ -127,5 +136,7 @@ def _same(columns):
     return " AND ".join(f"x.{column} = NEW.{column}" for column in columns)
 
 
-def _primary_key(table):
-    return next(model._meta.pk.column for model in apps.get_models() if model._meta.db_table == table)
+def _keys(table):
+    """Return the primary key, and the rowid where that is another: it is unique as well, and may be named."""
+    key = next(model._meta.pk for model in apps.get_models() if model._meta.db_table == table)
+    return [key.column] if isinstance(key, models.AutoField) else [key.column, "rowid"]
