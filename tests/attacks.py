@@ -1460,6 +1460,38 @@ def email_that_was_refused_called_sent(scene):
     rows(Outgoing, scene.outgoing).update(state=Outgoing.State.SENT)
 
 
+@attack("outgoing_is_tried_in_time")
+def email_tried_too_often_to_count_one_more(scene):
+    rows(Outgoing, scene.outgoing).update(tries=32767)
+
+
+@attack("outgoing_is_tried_in_time")
+def email_counted_up_to_no_further_try(scene):
+    for tries in range(scene.outgoing.tries + 1, 1002):
+        rows(Outgoing, scene.outgoing).update(tries=tries)
+
+
+@attack("outgoing_is_tried_in_time")
+def email_put_off_for_ever(scene):
+    rows(Outgoing, scene.outgoing).update(next_try_at=timezone.now() + timedelta(days=365_000))
+
+
+def _another_email(scene, **columns):
+    columns = {"nonce": "f" * 64, "actor": "agent", "next_try_at": timezone.now()} | columns
+    like = scene.outgoing
+    write(Outgoing(email=like.email, address=like.address, link=like.link, queued_at=like.queued_at, **columns))
+
+
+@attack("outgoing_starts_untried")
+def email_that_starts_tried_too_often(scene):
+    _another_email(scene, tries=32767)
+
+
+@attack("outgoing_starts_untried")
+def email_that_starts_put_off_for_ever(scene):
+    _another_email(scene, next_try_at=timezone.now() + timedelta(days=365_000))
+
+
 @attack("terms_frozen", "terms_published_by_somebody")
 def published_terms_edited(scene):
     ConsentTerms.objects.filter(version=1).update(text="We are liable for everything.")

@@ -9,6 +9,7 @@ import re
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 from unittest import mock
 
 import pytest
@@ -922,10 +923,10 @@ def shown_to_another_member_of_staff(scene):
 # --- What is emailed --------------------------------------------------------------------------------------------------
 
 
-def _email_becomes(name, listed, after, before=None):
+def _email_becomes(name, listed, after, before=None, guard="outgoing_keeps_what_it_is"):
     """List a row: an email that stands as told changes."""
 
-    @listed("outgoing_keeps_what_it_is", name)
+    @listed(guard, name)
     def steps(scene):
         change(Outgoing, scene.outgoing, **before or {"tries": 1})
         yield
@@ -948,6 +949,34 @@ def sent_with_another_secret(scene):
     with constraint_lifted(Outgoing, "unlocks_outgoing_done"):
         yield
         change(Outgoing, scene.outgoing, **_sent | {"nonce": "0" * 64})
+
+
+_is_tried = partial(_email_becomes, guard="outgoing_is_tried_in_time")
+_is_tried("answered", allows, {"answer": "421 Later"})
+_is_tried("tried_once_more", allows, {"tries": 2})
+_is_tried("tried_three_times_at_once", refuses, {"tries": 4})
+_is_tried("tried_less", refuses, {"tries": 0})
+_is_tried("tried_for_the_thousandth_time", allows, {"tries": 1000}, before={"tries": 999})
+_is_tried("tried_for_the_thousandth_time_and_ended", allows, _sent, before={"tries": 1000})
+_is_tried("tried_more_than_a_thousand_times", refuses, {"tries": 1001}, before={"tries": 1000})
+_is_tried("put_off_by_three_days", allows, {"next_try_at": _then + timedelta(days=3)})
+_is_tried("put_off_by_a_week", refuses, {"next_try_at": _then + timedelta(days=7)})
+
+
+def _email_starts(name, listed, **columns):
+    @listed("outgoing_starts_untried", name)
+    def steps(scene):
+        yield
+        made = Outgoing(email="receipt", address="a@example.com", actor="agent", queued_at=_then, next_try_at=_then)
+        for column, value in columns.items():
+            setattr(made, column, value)
+        write(made)
+
+
+_email_starts("due_at_once", allows)
+_email_starts("due_in_three_days", allows, next_try_at=_then + timedelta(days=3))
+_email_starts("put_off_from_the_start", refuses, next_try_at=_then + timedelta(days=7))
+_email_starts("tried_before", refuses, tries=1)
 
 
 # --- A contact --------------------------------------------------------------------------------------------------------

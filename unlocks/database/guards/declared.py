@@ -1,9 +1,9 @@
 """The promise as the database keeps it: each guard is the condition under which a row is refused.
 
 In a condition `{new}` and `{old}` are the row after and before, `{now}` is the database's clock, `{half_an_hour_ago}`
-what it showed then, `{fingerprint}` the fingerprint of the batch `{new}`, and `<!>` means "differs, NULL counted as a
-value". `of` narrows a guard to the columns that an UPDATE names; never for a key, which SQLite knows by other names
-too (`SET rowid = ...`).
+what it showed then, `{in_four_days}` what it will show, `{fingerprint}` the fingerprint of the batch `{new}`, and `<!>`
+means "differs, NULL counted as a value". `of` narrows a guard to the columns that an UPDATE names; never for a key,
+which SQLite knows by other names too (`SET rowid = ...`).
 """
 
 from dataclasses import dataclass
@@ -67,6 +67,9 @@ LINE_ARROWS = [
 
 # The contact `p` is an Admin whose address came from the product, or was confirmed.
 _CONFIRMED_ADMIN = "p.is_admin AND (p.entered_by_id IS NULL OR p.confirmed_by_id IS NOT NULL)"
+
+# An email is tried for three days at most (`unlocks.outbox.rows`).
+_PUT_OFF = "{new}.next_try_at > {in_four_days}"
 
 # `+ 0` here and below: not by an index of that column. For each batch PostgreSQL would read all lines of the request,
 # or all entries of a user.
@@ -439,6 +442,21 @@ GUARDS = [
             ]
         ),
         "An email keeps what it is and where it goes, and one that is done does not change.",
+    ),
+    Guard(
+        "outgoing_starts_untried",
+        "unlocks_outgoing",
+        "INSERT",
+        f"{{new}}.tries <> 0 OR {_PUT_OFF}",
+        "An email starts untried, and is not put off for longer than it is tried.",
+    ),
+    Guard(
+        "outgoing_is_tried_in_time",
+        "unlocks_outgoing",
+        "UPDATE",
+        # PostgreSQL has no number beyond 32,767: one more try of that email would fail, and no other would be sent.
+        f"{{new}}.tries NOT IN ({{old}}.tries, {{old}}.tries + 1) OR {{new}}.tries > 1000 OR {_PUT_OFF}",
+        "An email is tried once more at a time, and is not put off for longer than it is tried.",
     ),
 ]
 

@@ -16,6 +16,7 @@ _NAMES = {
     "old": "o",
     "now": "clock_timestamp()",
     "half_an_hour_ago": "clock_timestamp() - interval '30 minutes'",
+    "in_four_days": "clock_timestamp() + interval '4 days'",
     "fingerprint": fingerprint.sql("postgresql", "n"),
     "differs": "IS DISTINCT FROM",
 }

@@ -16,6 +16,7 @@ _NAMES = {
     "old": "OLD",
     "now": "strftime('%Y-%m-%d %H:%M:%f', 'now')",
     "half_an_hour_ago": "strftime('%Y-%m-%d %H:%M:%f', 'now', '-30 minutes')",
+    "in_four_days": "strftime('%Y-%m-%d %H:%M:%f', 'now', '+4 days')",
     "fingerprint": fingerprint.sql("sqlite", "NEW"),
     "differs": "IS NOT",
 }
