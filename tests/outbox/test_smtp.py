@@ -1,6 +1,7 @@
 """A connection leaves nothing behind, however it ended: a worker tries again and again for months."""
 
 import threading
+import time
 
 import pytest
 from django.core.mail import EmailMessage
@@ -60,4 +61,33 @@ def test_what_was_accepted_is_sent_whatever_the_server_says_to_goodbye(monkeypat
         server.answers["QUIT"] = answer
         assert ends() == set()
         assert len(server.received) == 1
+    assert timers() == []
+
+
+def trickles_tls(session):
+    """Answer with the beginning of a TLS record of 16 KiB, and then a byte at a time."""
+    if session.server.answers.get("EHLO"):
+        session.wfile.write(b"220 Go on\r\n")
+    session.wfile.write(b"\x16\x03\x03\x40\x00")
+    while True:
+        session.wfile.write(b"\0")
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize(
+    ("setting", "answers"),
+    [
+        ("EMAIL_USE_SSL", {"greeting": trickles_tls}),
+        ("EMAIL_USE_TLS", {"EHLO": "250-mail.example\r\n250 STARTTLS", "STARTTLS": trickles_tls}),
+    ],
+)
+def test_a_server_whose_tls_begins_byte_by_byte_is_left_after_email_timeout(settings, setting, answers):
+    """There is nothing to hang up on yet; Python counts a handshake as one read."""
+    setattr(settings, setting, True)
+    settings.EMAIL_TIMEOUT, start = 0.4, time.monotonic()
+    with mail_servers.running() as server:
+        server.answers.update(answers)
+        assert len(ends()) == 1
+        assert 0.3 < time.monotonic() - start < 5
+        until(lambda: server.open == 0)
     assert timers() == []
