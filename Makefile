@@ -12,7 +12,7 @@ production = env -u UNLOCK_DESK_TRIAL -u DEBUG DATABASE_URL=sqlite:///var/check.
 	CERTIFICATE_KEYS=00112233445566778899aabbccddeeffffeeddccbbaa99887766554433221100 \
 	SECRET_KEY=made-up-for-this-check-0123456789-abcdefghijklmnopqrstuvwxyz
 # A database of its own beside this one, test_unlock_desk, is made and dropped.
-test-postgres: DATABASE_URL ?= postgres://postgres@127.0.0.1:5432/unlock_desk
+test-postgres long: DATABASE_URL ?= postgres://postgres@127.0.0.1:5432/unlock_desk
 
 .PHONY: help run test test-postgres lint mutants long bench format clean
 
@@ -37,15 +37,19 @@ test: lint ## Run the linters, the checks and all tests on SQLite.
 	@$(call pytest,env -u DATABASE_URL)
 
 test-postgres: $(VENV)/dev.stamp ## Run all tests on PostgreSQL (DATABASE_URL=postgres://... for another server).
-	@if answer=$$(DATABASE_URL="$(DATABASE_URL)" $(bin)/python -c 'import os, psycopg; \
-		psycopg.connect(os.environ["DATABASE_URL"], dbname="postgres", connect_timeout=5).close()' 2>&1); \
-	then \
-		$(call pytest,env DATABASE_URL="$(DATABASE_URL)"); \
-	else \
-		echo "The PostgreSQL part was skipped:"; \
-		echo "$$answer" | sed -n 's/^psycopg[^:]*: //p'; \
-		test -z "$(REQUIRE_POSTGRES)"; \
-	fi
+	@$(call on_postgres,$(call pytest,env DATABASE_URL="$(DATABASE_URL)"))
+
+define on_postgres
+if answer=$$(DATABASE_URL="$(DATABASE_URL)" $(bin)/python -c 'import os, psycopg; \
+	psycopg.connect(os.environ["DATABASE_URL"], dbname="postgres", connect_timeout=5).close()' 2>&1); \
+then \
+	$(1); \
+else \
+	echo "The PostgreSQL part was skipped:"; \
+	echo "$$answer" | sed -n 's/^psycopg[^:]*: //p'; \
+	test -z "$(REQUIRE_POSTGRES)"; \
+fi
+endef
 
 # The browser tests run by themselves: two browsers and two test servers on two cores time out.
 define pytest
@@ -69,6 +73,7 @@ mutants: $(VENV)/dev.stamp ## Delete each clause of each guard and of the rule i
 
 long: mutants ## Run what takes too long for every change: the mutants, more random examples, every probe, kills at every step.
 	@env -u DATABASE_URL UNLOCK_DESK_TRIAL=1 HYPOTHESIS_PROFILE=long $(bin)/pytest -n 2 -m "not browser" -k "stateful or fingerprint or hypothesis or words or word_diff or probing or faults" --ignore tests/browser
+	@$(call on_postgres,env DATABASE_URL="$(DATABASE_URL)" UNLOCK_DESK_TRIAL=1 HYPOTHESIS_PROFILE=long $(bin)/pytest -n 2 -k faults --ignore tests/browser)
 
 bench: $(VENV)/run.stamp ## Measure unlocking and the pages with N batches (N=100000 for more).
 	@UNLOCK_DESK_TRIAL=1 $(bin)/python -m bench --batches $(N)
