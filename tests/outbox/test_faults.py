@@ -212,7 +212,7 @@ def test_a_desk_killed_before_its_answer_has_queued_the_email_with_the_act_or_no
         assert desk.send_link(advised(agent)) == 302
         steps = read(tmp_path)
         queued, kept = numbered(steps, QUEUE), numbered(steps, QUEUE, "COMMIT")
-        numbers = 20 * [queued, queued + 1, kept, kept + 1, len(steps)] if LONG else [kept, len(steps)]
+        numbers = 20 * [queued, queued + 1, kept, kept + 1, len(steps)] if LONG else [queued, kept, len(steps)]
         for number in [*numbers, *(range(1, len(steps) + 1) if LONG else [])]:
             case = advised(agent)
             assert desk.send_link(case, dies_before=number) is None
