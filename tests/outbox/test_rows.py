@@ -8,6 +8,7 @@ from django.utils import timezone
 
 from tests import factories
 from tests.factories import acting
+from unlocks.database import guards
 from unlocks.models import Outgoing
 from unlocks.outbox import rows, secrets
 
@@ -89,3 +90,16 @@ def test_has_one_message_id(agent, account, settings):
     assert rows.message_id(row) == f"<{row.pk}@unlock-desk.example>"
     settings.DEFAULT_FROM_EMAIL = "support@vendor.example"
     assert rows.message_id(row) == f"<{row.pk}@vendor.example>"
+
+
+def test_a_row_that_was_tried_as_often_as_is_counted_holds_up_no_other(agent):
+    queue_two = [factories.case_awaiting(agent) for _ in range(2)]
+    stuck = Outgoing.objects.get(unlock_request=queue_two[0].unlock_request)
+    with guards.lifted():
+        Outgoing.objects.filter(pk=stuck.pk).update(tries=rows.MOST_TRIES)
+    leased = [rows.lease() for _ in range(3)]
+    assert [row and (row.pk, row.tries) for row in leased] == [
+        (stuck.pk, 1000),
+        (Outgoing.objects.exclude(pk=stuck.pk).get().pk, 1),
+        None,
+    ]

@@ -17,6 +17,7 @@ from ..ledger.emails import mac
 from ..models import Outgoing
 
 LEASE = timedelta(minutes=5)
+MOST_TRIES = 1000  # of the guard: beyond it no row may be counted up
 # How long after a try that failed the next one comes; the last wait is the one from then on.
 WAITS = [
     timedelta(seconds=5),
@@ -51,7 +52,7 @@ def lease() -> Outgoing | None:
         due = Outgoing.objects.filter(state=Outgoing.State.QUEUED, next_try_at__lte=now).order_by("next_try_at")
         row = due.select_for_update(skip_locked=True, no_key=True).first()
         if row:
-            row.tries, row.next_try_at = row.tries + 1, now + LEASE
+            row.tries, row.next_try_at = min(row.tries + 1, MOST_TRIES), now + LEASE
             Outgoing.objects.filter(pk=row.pk).update(tries=row.tries, next_try_at=row.next_try_at)
     return row
 

@@ -38,7 +38,7 @@ def work(stopping: Event) -> None:
                 look_after(name)
                 next_beat = time.monotonic() + heartbeat.BEAT.total_seconds()
             idle = send_next() is None
-        except Error as error:
+        except (Error, TypeError, ValueError) as error:  # the latter of a row that SQLite holds and nobody can read
             log.error("The worker waits for the database: %s", type(error).__name__)
             connection.close()
             idle = True
