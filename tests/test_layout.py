@@ -46,6 +46,7 @@ NOT_TRACKED = {
     ("operations/certificate.py", "certificate.save"),
     ("operations/consent.py", "link.save"),
     ("operations/staff.py", "user.save"),
+    ("outbox/rows.py", "row.save"),
 }
 
 

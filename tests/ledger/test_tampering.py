@@ -179,6 +179,10 @@ def _what_goes_on(agent, cases, tried):
     operations.close_request(relocked.unlock_request, resolution="relocked_unused", why="", by=by)
 
 
+def queued():
+    return Outgoing.objects.filter(state="queued").earliest("queued_at", "pk")
+
+
 def _numbers(cases, certificate, heads):
     """Name what the tamperings aim at: sequences of entries by kind, keys of rows by case or as the table's first."""
     seal = LedgerEntry.objects.get(kind="sealed")
@@ -210,6 +214,7 @@ def _numbers(cases, certificate, heads):
     colleague, draft = User.objects.get(username="colleague"), ConsentTerms.objects.get(version=2)
     return numbers | {
         "act": act,
+        "queued_email": queued().pk,
         "emailed": Outgoing.objects.get(state="sent").pk,
         "unlock_act": done.act,
         "fresh_act": unlocked.act,
@@ -539,6 +544,16 @@ TAMPERINGS = [
         NO_STAFF_TOLD,
         NO_EMAIL_TOLD,
         anchors=2,
+    ),
+    tampering(
+        "email_sent_elsewhere",
+        lambda scene: Outgoing.objects.filter(pk=queued().pk).update(address="mine@example.com"),
+        "Outgoing {queued_email}: it is not what the desk queued.",
+    ),
+    tampering(
+        "email_that_was_sent_is_gone",
+        lambda scene: Outgoing.objects.filter(state="sent").delete(),
+        "Outgoing {emailed}: it is gone, and a ledger entry tells how it ended.",
     ),
     tampering(
         "seal_made_a_note",
@@ -1351,11 +1366,13 @@ def test_what_cannot_even_be_read_is_told_and_the_rest_checked(scene, taken_back
 
 def test_with_another_key_nothing_fits_and_the_key_is_named(scene, settings):
     settings.LEDGER_KEY = "another key"
+    queued = Outgoing.objects.filter(state="queued").order_by("queued_at", "pk")
     assert audit() == [
         f"None of the {scene.numbers['head']} ledger entries fits LEDGER_KEY: this is not the key that sealed them, "
         "or the whole ledger was rewritten.",
         UNLOCKED_BY_NOBODY.format(**scene.numbers),
         NO_STAFF_TOLD.format(**scene.numbers),
+        f"Outgoing {queued[0].pk}: it is not what the desk queued. {len(queued) - 1} more like it.",
         NO_EMAIL_TOLD.format(**scene.numbers),
     ]
 

@@ -94,7 +94,7 @@ def mac(row: Outgoing) -> str:
 
 
 def is_queued_by_the_desk(row: Outgoing) -> bool:
-    """Say whether a row that waits is as the desk queued it, and not one that somebody wrote."""
+    """Say whether a row that waits is as the desk queued it, and not one that someone wrote."""
     return hmac.compare_digest(row.mac, mac(row))
 
 

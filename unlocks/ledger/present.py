@@ -205,7 +205,7 @@ def _untold(told: dict[int, dict[str, tuple[Any, int]]]) -> Iterator[Fault]:
 
 def _untold_emails(told: dict[Any, Any]) -> Iterator[Fault]:
     there = set()
-    for row in Outgoing.objects.order_by("queued_at").iterator():
+    for row in Outgoing.objects.order_by("queued_at", "pk").iterator():
         there.add(row.pk)
         if row.state == Outgoing.State.QUEUED and not emails.is_queued_by_the_desk(row):
             yield "email not ours", f"Outgoing {row.pk}: it is not what the desk queued."
