@@ -14,7 +14,9 @@ from tests import factories, mail_servers
 from tests.factories import acting, customer, deliver, record_certificate_key
 from unlocks import operations
 from unlocks.certificates import words
+from unlocks.database import guards
 from unlocks.ledger import emails
+from unlocks.models import Outgoing
 from unlocks.texts.shown import shown_text
 
 pytestmark = pytest.mark.django_db
@@ -229,3 +231,23 @@ def test_a_certificate_says_emailed_when_it_was(agent):
     told = json.loads(operations.issue_certificate(case.consent, by=customer(case.admin)).content)["certificate"]
     assert told["link"]["emailed"] == "sent"
     assert f"They used the link emailed to {case.admin.email}" in " ".join(words.paper(told).summary)
+
+
+def test_a_copy_that_arrived_is_not_denied_when_another_is_refused(agent, agent_client, client, mailoutbox):
+    case = factories.case_consented(agent)
+    deliver()
+    operations.resend_receipt(case.consent, by=acting(agent))
+    with mail_servers.running() as server:
+        server.answers["RCPT"] = "550 No such mailbox"
+        deliver()
+    assert "an earlier one was sent" in said(agent_client, case.unlock_request.get_absolute_url())
+    assert "The receipt was emailed to the contact on file." in said(client, f"/consent/{case.token}/")
+
+
+def test_where_nothing_is_recorded_of_an_email_nothing_is_claimed(agent, agent_client, client):
+    case, waiting = factories.case_consented(agent), factories.case_awaiting(agent)
+    with guards.lifted():
+        Outgoing.objects.all().delete()
+    assert "Whether the link was emailed to" in said(agent_client, waiting.unlock_request.get_absolute_url())
+    assert "whether it was emailed is not recorded" in said(agent_client, case.unlock_request.get_absolute_url())
+    assert "Whether the receipt was emailed is not recorded." in said(client, f"/consent/{case.token}/")

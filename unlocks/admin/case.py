@@ -274,6 +274,11 @@ class Case:
         return receipts[0] if receipts and (receipts[0].failed or receipts[0].canceled) else None
 
     @property
+    def receipt_arrived(self):
+        """Whether a server took any email with a receipt."""
+        return any(receipt.sent for receipt in emails.receipts(self.emails))
+
+    @property
     def asks_for_consent(self):
         return self.before_consent or any(code in self._verdict_counts for code in ASK_AGAIN)
 
@@ -389,7 +394,7 @@ class Case:
         email = self.link_email
         if email.failed or email.canceled:
             return "Link could not be emailed"
-        return "Link sent" if email.sent else "Link waits to be sent"
+        return "Link sent" if email.sent else "Link waits to be sent" if email.queued else "Link issued"
 
     @property
     def _unlock_remark(self):

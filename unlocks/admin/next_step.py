@@ -161,6 +161,8 @@ def _emailed(case):
         return f"The link was emailed to {to} {moment(email.at)}"
     if email.queued:
         return f"The link for {to} {email.waits}"
+    if not email.state:
+        return f"Whether the link was emailed to {to} is not recorded"
     answer = f": {email.answer.rstrip('.')}" if email.answer else ""
     return f"The link could not be emailed to {to}{answer}"
 

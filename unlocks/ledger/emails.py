@@ -27,13 +27,14 @@ ENDED = (events.EmailSent.kind, events.EmailFailed.kind, events.EmailCanceled.ki
 
 @dataclass(frozen=True)
 class Email:
-    """An email and what became of it. Its state is that of the outbox; while it is queued it has no time.
+    """An email and what became of it. Its state is that of the outbox, or '' when nothing is recorded of it.
 
-    `answer` is what the server said last, or why it is not sent any more; `again_by` who had it sent once more.
+    While it is queued it has no time. `answer` is what the server said last, or why it is not sent any more;
+    `again_by` who had it sent once more.
     """
 
     what: str
-    state: str = State.QUEUED
+    state: str = ""
     to: str = ""
     at: datetime | None = None
     answer: str = ""
@@ -110,9 +111,13 @@ def of_link(link: ConsentLink, emails: Iterable[Email]) -> Email:
 
 
 def of_receipt(consent: Consent) -> Email:
-    """Return what became of the newest email with a receipt of a consent."""
-    found = (email for email in receipts(of_request(consent.unlock_request)) if email.consent == consent.pk)
-    return next(found, Email("receipt", to=consent.email, consent=consent.pk))
+    """Return the newest email with a receipt of a consent that was sent, or else what became of the newest one.
+
+    The confirmation of a withdrawal has no link to the receipt.
+    """
+    found = [email for email in receipts(of_request(consent.unlock_request)) if email.consent == consent.pk]
+    sent = [email for email in found if email.sent and email.what != Outgoing.Email.WITHDRAWN]
+    return next(iter(sent + found), Email("receipt", to=consent.email, consent=consent.pk))
 
 
 def receipts(emails: Iterable[Email]) -> list[Email]:
