@@ -39,7 +39,8 @@ def work(stopping: Event) -> None:
                 next_beat = time.monotonic() + heartbeat.BEAT.total_seconds()
             idle = send_next() is None
         except (Error, TypeError, ValueError) as error:  # the latter of a row that SQLite holds and nobody can read
-            log.error("The worker waits for the database: %s", type(error).__name__)
+            what = "waits for the database" if isinstance(error, Error) else "can't read what it should send"
+            log.error("The worker %s: %s", what, type(error).__name__)
             connection.close()
             idle = True
         if idle:

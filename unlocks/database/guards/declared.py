@@ -438,6 +438,7 @@ GUARDS = [
                 "resent_id",
                 "entered_id",
                 "actor",
+                "mac",
                 "queued_at",
             ]
         ),
