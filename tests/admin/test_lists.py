@@ -2,7 +2,7 @@
 
 import re
 import uuid
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from html import unescape
 
@@ -10,6 +10,7 @@ import pytest
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from tests import factories, mail_servers
 from tests.attacks import difference, snapshot
@@ -948,3 +949,15 @@ def test_an_address_that_nobody_types_breaks_no_list(manager_client):
         "/desk/autocomplete/?app_label=unlocks&model_name=unlockrequest&field_name=account&term=%00",
     ]
     assert [manager_client.get(address).status_code for address in odd] == [400, 400, 400, 200, 200, 200, 200, 200]
+
+
+def test_the_queue_warns_when_emails_wait_for_more_than_an_hour(agent, agent_client, manager_client, time_machine):
+    factories.case_awaiting(agent)
+    assert "not been sent" not in text(agent_client, QUEUE)
+    time_machine.move_to(timezone.now() + timedelta(minutes=61))
+    said = [" ".join(text(client, QUEUE).split()) for client in (agent_client, manager_client)]
+    assert ["1 email has not been sent,</b> the oldest since" in page for page in said] == [True, True]
+    assert ["Tell a manager." in page for page in said] == [True, False]
+    assert [">Connections</a> says why." in page for page in said] == [False, True]
+    deliver()
+    assert "not been sent" not in text(agent_client, QUEUE)
