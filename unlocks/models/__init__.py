@@ -12,6 +12,7 @@ from .consents import (
     LinkOpening,
     ResentReceipt,
 )
+from .instructions import Instruction
 from .ledger import LedgerEntry
 from .outbox import Outgoing, Worker
 from .requests import RequestedBatch, UnlockRequest
@@ -31,6 +32,7 @@ __all__ = [
     "ConsentWithdrawal",
     "ConsentedBatch",
     "Contact",
+    "Instruction",
     "LedgerEntry",
     "LinkOpening",
     "Outgoing",

@@ -26,14 +26,18 @@ class Selection(models.Model):
 
 
 class Act(models.Model):
-    """One act on a set of batches: who unlocked, relocked or marked as re-exported, and when.
+    """One act on a set of batches: what someone on staff decided, or what the product answered, and when.
 
     Its id is also on every history row that the act wrote.
     """
 
     class Kind(models.TextChoices):
         UNLOCK = "unlock", "Unlock"
+        CANCEL = "cancel", "Cancel the unlock"
+        UNLOCKED = "unlocked", "Unlocked"
+        REFUSED = "refused", "Refused by the product"
         RELOCK = "relock", "Relock"
+        RELOCKED = "relocked", "Relocked"
         RE_EXPORT = "re_export", "Mark as re-exported"
 
     id = models.UUIDField(primary_key=True, default=uuid.uuid4, editable=False)

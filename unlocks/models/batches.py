@@ -12,8 +12,9 @@ MONEY_ENDS = 10**12  # SQLite would keep a longer amount than the column has dig
 class Batch(models.Model):
     """A batch of an account's transactions, as the vendor's product holds it.
 
-    `grant`, `unlocked_until` and `unlocked_by` are set exactly while the batch is unlocked. `fingerprint` is the
-    SHA-256 (hex) of its content and items, '' when they changed since it was last taken; the database blanks it.
+    `grant` is the consent that it is unlocked under and `unlocked_by` who instructed it, from unlocking to relocking;
+    `unlocked_until` is set from the product's answer on. `fingerprint` is the SHA-256 (hex) of its content and items,
+    '' when they changed since it was last taken; the database blanks it.
     """
 
     class Status(models.TextChoices):
@@ -21,7 +22,12 @@ class Batch(models.Model):
         POSTED = "posted", "Posted"
         EXPORTED = "exported", "Exported"
         BYPASSED = "bypassed", "Bypassed"
+        UNLOCKING = "unlocking", "Unlocking"
         UNLOCKED = "unlocked", "Unlocked"
+        RELOCKING = "relocking", "Relocking"
+
+    # While it has a grant: from the instruction to unlock it to the answer that it is locked again.
+    GRANTED = (Status.UNLOCKING, Status.UNLOCKED, Status.RELOCKING)
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="batches", db_index=False)
     number = models.CharField(max_length=40)
@@ -67,16 +73,28 @@ class Batch(models.Model):
                 violation_error_message="This account already has a batch with this number.",
             ),
             models.CheckConstraint(
-                condition=Q(status__in=["pending", "posted", "exported", "bypassed", "unlocked"]),
+                condition=Q(
+                    status__in=["pending", "posted", "exported", "bypassed", "unlocking", "unlocked", "relocking"]
+                ),
                 name="unlocks_batch_status_known",
-                violation_error_message="A batch is pending, posted, exported, bypassed or unlocked.",
+                violation_error_message="A batch is pending, posted, exported, bypassed, unlocking, unlocked or "
+                "relocking.",
             ),
             models.CheckConstraint(
-                condition=Q(status="unlocked", grant__isnull=False, unlocked_by__isnull=False)
-                & Q(unlocked_until__isnull=False)
-                | ~Q(status="unlocked") & Q(grant__isnull=True, unlocked_by__isnull=True, unlocked_until__isnull=True),
+                condition=Q(
+                    status__in=["unlocking", "unlocked", "relocking"], grant__isnull=False, unlocked_by__isnull=False
+                )
+                | ~Q(status__in=["unlocking", "unlocked", "relocking"])
+                & Q(grant__isnull=True, unlocked_by__isnull=True),
                 name="unlocks_batch_grant_iff_unlocked",
-                violation_error_message="A batch has a grant, an unlocker and an end exactly while it is unlocked.",
+                violation_error_message="A batch has a grant and an unlocker exactly from unlocking to relocking.",
+            ),
+            models.CheckConstraint(
+                condition=Q(status="unlocked", unlocked_until__isnull=False)
+                | Q(status="relocking")
+                | ~Q(status__in=["unlocked", "relocking"]) & Q(unlocked_until__isnull=True),
+                name="unlocks_batch_window_once_unlocked",
+                violation_error_message="An unlocked batch has an end, from the product's answer on.",
             ),
             models.CheckConstraint(
                 condition=Q(total__gt=-MONEY_ENDS, total__lt=MONEY_ENDS),
@@ -89,9 +107,10 @@ class Batch(models.Model):
                 violation_error_message="An exported batch has an export date.",
             ),
             models.CheckConstraint(
-                condition=~Q(status__in=["bypassed", "unlocked"]) | Q(bypassed_on__isnull=False),
+                condition=~Q(status__in=["bypassed", "unlocking", "unlocked", "relocking"])
+                | Q(bypassed_on__isnull=False),
                 name="unlocks_batch_bypassed_has_day",
-                violation_error_message="A bypassed batch has a bypass date.",
+                violation_error_message="A batch that was bypassed has a bypass date.",
             ),
         ]
 

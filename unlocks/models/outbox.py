@@ -63,6 +63,7 @@ class Outgoing(models.Model):
         RECORDED_BY_PHONE = "recorded_by_phone", "Receipt of the consent recorded by phone"
         DECLINED = "declined", "Receipt of the refusal"
         WITHDRAWN = "withdrawn", "Receipt of the withdrawal"
+        UNLOCKED = "unlocked", "Result of the unlock"
         NEW_PIN = "new_pin", "New PIN"
         ADMIN_ENTERED = "admin_entered", "Notice of a new Admin address"
 

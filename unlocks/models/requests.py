@@ -31,7 +31,7 @@ class UnlockRequest(models.Model):
     class Status(models.TextChoices):
         OPEN = "open", "Open"
         AWAITING_CONSENT = "awaiting_consent", "Waiting for the customer"
-        CONSENTED = "consented", "Ready to unlock"
+        CONSENTED = "consented", "Customer agreed"
         UNLOCKED = "unlocked", "Unlocked"
         CLOSED = "closed", "Closed"
 
@@ -123,12 +123,17 @@ class RequestedBatch(models.Model):
 
     class Outcome(models.TextChoices):
         WAITING = "waiting", "Not unlocked yet"
+        UNLOCKING = "unlocking", "Unlocking"
         UNLOCKED = "unlocked", "Unlocked"
+        RELOCKING = "relocking", "Relocking"
         RE_EXPORTED = "re_exported", "Re-exported"
         RELOCKED = "relocked", "Relocked"
+        REFUSED = "refused", "Refused by the product"
         NOT_UNLOCKED = "not_unlocked", "Never unlocked"
 
-    OPEN = (Outcome.WAITING, Outcome.UNLOCKED)
+    # While its batch has a grant; the names are those of the batch's status.
+    GRANTED = (Outcome.UNLOCKING, Outcome.UNLOCKED, Outcome.RELOCKING)
+    OPEN = (Outcome.WAITING, *GRANTED)
 
     unlock_request = models.ForeignKey(UnlockRequest, on_delete=models.PROTECT, related_name="lines")
     batch = models.ForeignKey(Batch, on_delete=models.PROTECT, related_name="lines")
@@ -150,12 +155,23 @@ class RequestedBatch(models.Model):
             ),
             models.UniqueConstraint(
                 fields=["batch"],
-                condition=Q(outcome__in=["waiting", "unlocked"]),
+                condition=Q(outcome__in=["waiting", "unlocking", "unlocked", "relocking"]),
                 name="unlocks_line_one_open_request",
                 violation_error_message="This batch is already in another open request.",
             ),
             models.CheckConstraint(
-                condition=Q(outcome__in=["waiting", "unlocked", "re_exported", "relocked", "not_unlocked"]),
+                condition=Q(
+                    outcome__in=[
+                        "waiting",
+                        "unlocking",
+                        "unlocked",
+                        "relocking",
+                        "re_exported",
+                        "relocked",
+                        "refused",
+                        "not_unlocked",
+                    ]
+                ),
                 name="unlocks_line_outcome_known",
                 violation_error_message="This is not a known outcome.",
             ),
