@@ -17,7 +17,9 @@ from unlocks import history, operations, pins
 from unlocks.actors import Actor
 from unlocks.ledger import chain, events
 from unlocks.models import Account, Batch, BatchItem, Contact
+from unlocks.operations import handing_over
 from unlocks.outbox import worker
+from unlocks.product import port
 from unlocks.texts.shown import shown_text, text_to_read_out
 
 PIN = "482915"
@@ -246,11 +248,49 @@ def agree(case, *, pin=PIN):
     return case.refresh()
 
 
-def case_unlocked(agent, **fields):
-    """Walk a request up to its batches being unlocked."""
+def case_unlocking(agent, **fields):
+    """Walk a request up to the instruction to unlock its batches, which the product has not heard of yet."""
     case = case_consented(agent, **fields)
     operations.unlock(case.rows, by=acting(agent))
     return case.refresh()
+
+
+def case_unlocked(agent, **fields):
+    """Walk a request up to its batches being unlocked."""
+    case = case_unlocking(agent, **fields)
+    carry_out()
+    return case.refresh()
+
+
+def hand_over():
+    """Hand over what the product is due to be asked, as the worker does; return the instructions."""
+    return operations.hand_over(handing_over.lease(), by=Actor.desk()).sent
+
+
+def carry_out(*, refuse=""):
+    """Have the product do what it is asked to, or refuse it for a reason; of each batch the one after the other."""
+    while sent := hand_over():
+        answer(sent, "refused" if refuse else "done", refuse or "P-1")
+
+
+def answer(instructions, state, text=""):
+    """Have the product say something of instructions."""
+    answers = [port.Answer(instruction.key, port.State(state), text) for instruction in instructions]
+    return operations.record_answers(answers, by=Actor.product())
+
+
+def unlock(batches, *, by, **more):
+    """Instruct the unlock of batches, which the product carries out; return the act of the instruction."""
+    act = operations.unlock(batches, by=by, **more)
+    carry_out()
+    return act
+
+
+def relock(batches, *, by, **more):
+    """Instruct the relock of batches, which the product carries out; return the act of the instruction."""
+    act = operations.relock(batches, by=by, **more)
+    carry_out()
+    return act
 
 
 def deliver():

@@ -62,6 +62,11 @@ class Actor:
     def desk(cls) -> Self:
         return cls(name="Unlock Desk")
 
+    @classmethod
+    def product(cls) -> Self:
+        """The product behind the desk, which says what it did."""
+        return cls(name=settings.VENDOR_NAME)
+
     def begin(self, id: UUID | None = None) -> Self:
         """Return the same actor at the beginning of another act."""
         return replace(self, act=CurrentAct(id))

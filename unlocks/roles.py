@@ -12,6 +12,7 @@ AGENT = {
     "record_phone_consent",
     "withdraw_consent",
     "unlock_batch",
+    "carry_out_instruction",
     "mark_re_exported_batch",
 }
 MANAGER = AGENT | {

@@ -28,6 +28,7 @@ from .models import (
     ConsentLink,
     ConsentWithdrawal,
     Contact,
+    Instruction,
     LedgerEntry,
     RequestedBatch,
     UnlockRequest,
@@ -46,6 +47,8 @@ class Refusal(TextChoices):
     PENDING = "pending", "Still pending. The customer can edit it without an unlock."
     POSTED = "posted", "Posted, not bypassed. The customer can unpost it without Support."
     ALREADY_UNLOCKED = "already_unlocked", "Already unlocked{until}."
+    UNLOCKING = "unlocking", "Being unlocked. The product has not answered yet."
+    RELOCKING = "relocking", "Being relocked. The product has not answered yet."
     PERIOD_CLOSED = "period_closed", "Its accounting period is closed. The customer has to open the period first."
     ACCOUNT_INACTIVE = "account_inactive", "The account is not active."
     IN_ANOTHER_REQUEST = "in_another_request", "Already in {unlock_request}, which is still open."
@@ -74,6 +77,11 @@ class Refusal(TextChoices):
         "({unlock_request}).",
     )
     NOT_UNLOCKED = "not_unlocked", "Not unlocked."
+    HANDED_OVER = (
+        "handed_over",
+        "The product was already asked to unlock it, so that can't be canceled. Relock it once it is unlocked.",
+    )
+    NOT_UNLOCKING = "not_unlocking", "Not being unlocked, so there is nothing to cancel."
 
     # About a request, a PIN, a link or terms, not about one batch.
     NO_BATCHES = "no_batches", "Choose at least one batch to unlock."
@@ -122,6 +130,7 @@ class Refusal(TextChoices):
     CONSENT_OVER = "consent_over", "There is no consent to withdraw: {names}."
     ALREADY_RECORDED = "already_recorded", "Already recorded as {names}."
     NO_REASON = "no_reason", "Give a reason. It stays with the record."
+    NO_REFERENCE = "no_reference", "Give the reference of what you did in the product. It stays with the record."
     PHONE_CONSENT_OFF = (
         "phone_consent_off",
         "The vendor's policy does not let staff record a consent by phone. Send the customer a consent link.",
@@ -188,13 +197,16 @@ BY_ANOTHER_PERSON = {
 
 # Subqueries, not joins: PostgreSQL plans at most eight joined tables well, and would otherwise judge every batch.
 _INACTIVE = Exists(Account.objects.filter(pk=OuterRef("account"), active=False))
+_WAITS_TO_BE_UNLOCKED = Exists(
+    Instruction.objects.filter(batch=OuterRef("pk"), what=Instruction.What.UNLOCK, state=Instruction.State.QUEUED)
+)
 _WITHDRAWN = Exists(ConsentWithdrawal.objects.filter(consent=OuterRef("line__consented__consent")))
 
 # The kind of ledger entry that says that someone on staff typed a PIN, right or wrong, written before it is judged.
 PIN_TYPED = "pin_typed"
 
 
-def _could_have_agreed(user: User) -> Q:
+def _could_have_agreed(user: Any) -> Q:
     """Whether `user` held the customer's link, or typed a PIN: alone they could have agreed for the customer."""
     seen = ConsentLink.objects.filter(unlock_request=OuterRef("line__unlock_request"), shown_to=user)
     # In plain SQL: SQLite looks into the index of these entries only for values that stand in the statement.
@@ -208,7 +220,11 @@ _STATUS = [
     When(status=Batch.Status.EXPORTED, then=Value(Refusal.EXPORTED)),
     When(status=Batch.Status.PENDING, then=Value(Refusal.PENDING)),
     When(status=Batch.Status.POSTED, then=Value(Refusal.POSTED)),
+    When(status=Batch.Status.UNLOCKING, then=Value(Refusal.UNLOCKING)),
     When(status=Batch.Status.UNLOCKED, then=Value(Refusal.ALREADY_UNLOCKED)),
+    When(status=Batch.Status.RELOCKING, then=Value(Refusal.RELOCKING)),
+]
+_CLOSED = [
     When(_INACTIVE, then=Value(Refusal.ACCOUNT_INACTIVE)),
     When(period_closed=True, then=Value(Refusal.PERIOD_CLOSED)),
 ]
@@ -224,7 +240,7 @@ def with_open_line(batches: QuerySet[Batch]) -> QuerySet[Any]:
 def eligible(batches: QuerySet[Batch]) -> QuerySet[Any]:
     """Annotate a Batch queryset with `obstacle`: why it can't join a new request ('' when it can)."""
     return with_open_line(batches).annotate(
-        obstacle=_why(*_STATUS, When(line__isnull=False, then=Value(Refusal.IN_ANOTHER_REQUEST))),
+        obstacle=_why(*_STATUS, *_CLOSED, When(line__isnull=False, then=Value(Refusal.IN_ANOTHER_REQUEST))),
         open_request=F("line__unlock_request_id"),
     )
 
@@ -236,27 +252,87 @@ def judged(batches: QuerySet[Batch], *, by: User, at: datetime | None = None) ->
     return with_open_line(batches).annotate(
         refusal=_why(
             *_STATUS,
+            *_CLOSED,
             When(line__isnull=True, then=Value(Refusal.NOT_REQUESTED)),
             When(line__unlock_request__status=waiting, then=Value(Refusal.NOT_ASKED)),
             When(line__unlock_request__status=asked, then=Value(Refusal.AWAITING_CUSTOMER)),
             When(line__consented__isnull=True, then=Value(Refusal.NOT_COVERED)),
-            When(_WITHDRAWN, then=Value(Refusal.WITHDRAWN)),
-            When(line__consented__consent__valid_until__lte=at, then=Value(Refusal.CONSENT_EXPIRED)),
-            When(~Q(fingerprint=F("line__consented__fingerprint")), then=Value(Refusal.CHANGED)),
-            When(line__consented__consent__recorded_by=by, then=Value(Refusal.OWN_RECORDING)),
-            When(_could_have_agreed(by), then=Value(Refusal.OWN_CUSTOMER)),
-            When(line__consented__consent__contact__in=entered_by(by), then=Value(Refusal.OWN_CUSTOMERS_ADDRESS)),
+            *_consent_is_over(at),
+            *_by_another_person(by, by),
         ),
         open_request=F("line__unlock_request_id"),
     )
 
 
-def judged_unlocked(batches: QuerySet[Batch], *, by: User, at: datetime | None = None) -> QuerySet[Any]:
-    """Annotate a Batch queryset with `refusal`: why it can't be relocked or marked as re-exported."""
+def judged_again(batches: QuerySet[Batch], *, by: User | None, at: datetime) -> QuerySet[Any]:
+    """Annotate a Batch queryset with `refusal`: why the product may not be handed the instruction to unlock it.
+
+    Whoever instructed it is judged once more, and so is `by`, who carries it out by hand (None: the product does it).
+    """
+    own = _by_another_person(by, by) if by else []
     return with_open_line(batches).annotate(
-        refusal=_why(When(~Q(status=Batch.Status.UNLOCKED), then=Value(Refusal.NOT_UNLOCKED))),
+        refusal=_why(
+            When(~Q(status=Batch.Status.UNLOCKING), then=Value(Refusal.NOT_UNLOCKING)),
+            *_CLOSED,
+            *_consent_is_over(at),
+            *_by_another_person(F("unlocked_by"), OuterRef("unlocked_by")),
+            *own,
+        ),
         open_request=F("line__unlock_request_id"),
     )
+
+
+def judged_to_cancel(batches: QuerySet[Batch], *, by: User | None, at: datetime | None = None) -> QuerySet[Any]:
+    """Annotate a Batch queryset with `refusal`: why its unlock can't be canceled any more."""
+    return _judged_in(
+        batches,
+        When(~Q(status=Batch.Status.UNLOCKING), then=Value(Refusal.NOT_UNLOCKING)),
+        When(~Q(_WAITS_TO_BE_UNLOCKED), then=Value(Refusal.HANDED_OVER)),
+    )
+
+
+def judged_to_relock(batches: QuerySet[Batch], *, by: User | None, at: datetime | None = None) -> QuerySet[Any]:
+    """Annotate a Batch queryset with `refusal`: why the product can't be asked to lock it.
+
+    Beside the unlocked ones, it can be asked again about those that it refused to lock, and to lock those of which it
+    did not say in three days whether it unlocked them.
+    """
+    asked = Instruction.objects.filter(batch=OuterRef("pk"), state__in=Instruction.PENDING)
+    return _judged_in(
+        batches,
+        When(status=Batch.Status.UNLOCKED, then=Value("")),
+        When(status=Batch.Status.UNLOCKING, then=_why(When(Exists(asked), then=Value(Refusal.UNLOCKING)))),
+        When(status=Batch.Status.RELOCKING, then=_why(When(Exists(asked), then=Value(Refusal.RELOCKING)))),
+        default=Refusal.NOT_UNLOCKED,
+    )
+
+
+def judged_granted(batches: QuerySet[Batch], *, by: User | None, at: datetime | None = None) -> QuerySet[Any]:
+    """Annotate a Batch queryset with `refusal`: why nothing that follows an unlock can become of it."""
+    return _judged_in(batches, When(~Q(status__in=Batch.GRANTED), then=Value(Refusal.NOT_UNLOCKED)))
+
+
+def _judged_in(batches: QuerySet[Batch], *cases: When, default: str = "") -> QuerySet[Any]:
+    return with_open_line(batches).annotate(
+        refusal=_why(*cases, default=default), open_request=F("line__unlock_request_id")
+    )
+
+
+def _consent_is_over(at: datetime) -> list[When]:
+    return [
+        When(_WITHDRAWN, then=Value(Refusal.WITHDRAWN)),
+        When(line__consented__consent__valid_until__lte=at, then=Value(Refusal.CONSENT_EXPIRED)),
+        When(~Q(fingerprint=F("line__consented__fingerprint")), then=Value(Refusal.CHANGED)),
+    ]
+
+
+def _by_another_person(user: Any, in_subquery: Any) -> list[When]:
+    """Refuse whoever obtained the consent; the user is given as a subquery names it as well."""
+    return [
+        When(line__consented__consent__recorded_by=user, then=Value(Refusal.OWN_RECORDING)),
+        When(_could_have_agreed(in_subquery), then=Value(Refusal.OWN_CUSTOMER)),
+        When(line__consented__consent__contact__in=entered_by(in_subquery), then=Value(Refusal.OWN_CUSTOMERS_ADDRESS)),
+    ]
 
 
 def sentence(code: str, batch: Batch | None = None, **facts: Any) -> str:
@@ -279,7 +355,7 @@ def short_name(code: str) -> str:
     return known.replace("_", " ").capitalize()
 
 
-def entered_by(user: User) -> QuerySet[Any]:
+def entered_by(user: Any) -> QuerySet[Any]:
     """Return the keys of the contacts whose address `user` ever entered, or that they made an Admin.
 
     Someone else has to confirm them, send them links and PINs and unlock, whoever changes them later.
@@ -297,8 +373,8 @@ def has_possible_duplicates() -> Exists:
     return Exists(BatchItem.objects.filter(batch=OuterRef("pk")).exclude(export_id=""), output_field=BooleanField())
 
 
-def _why(*cases: When) -> Case:
-    return Case(*cases, default=Value(""), output_field=CharField(max_length=30))
+def _why(*cases: When, default: str = "") -> Case:
+    return Case(*cases, default=Value(default), output_field=CharField(max_length=30))
 
 
 def _day(day: date | None) -> str:

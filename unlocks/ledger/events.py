@@ -337,6 +337,7 @@ EMAILS = {
     "recorded_by_phone": "the receipt of the consent recorded by phone",
     "declined": "the receipt of the refusal",
     "withdrawn": "the receipt of the withdrawal",
+    "unlocked": "the result of the unlock",
     "new_pin": "a new PIN",
     "admin_entered": "the notice of a new Admin address",
 }
@@ -627,12 +628,45 @@ class Done(Event):
         return f": {_batches(self.batches)} ({shown}{more})"
 
 
-@event("unlocked", "Unlocked", tone="good", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.UNLOCK})
+@event("unlock_instructed", "Unlock instructed", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.UNLOCK})
+class UnlockInstructed(Done):
+    """The product is asked to unlock them. What it answers is told by entries of their own."""
+
+    on_receipt = "Support asked for the unlock of {batches}"
+
+
+@event(
+    "unlock_canceled", "Unlock canceled", tone="wait", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.CANCEL}
+)
+class UnlockCanceled(Done):
+    """Before the product was asked."""
+
+    on_receipt = "The unlock of {batches} was canceled"
+
+
+@event("unlocked", "Unlocked", tone="good", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.UNLOCKED})
 class Unlocked(Done):
-    on_receipt = "Support unlocked {batches}"
+    on_receipt = "Unlocked: {batches}"
 
 
-@event("relocked", "Relocked", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.RELOCK})
+@event(
+    "product_refused",
+    "Refused by the product",
+    tone="bad",
+    about=Act,
+    columns=_OF_AN_ACT,
+    holds={"kind": Act.Kind.REFUSED},
+)
+class ProductRefused(Done):
+    on_receipt = "Could not be unlocked: {batches}"
+
+
+@event("relock_instructed", "Relock instructed", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.RELOCK})
+class RelockInstructed(Done):
+    on_receipt = "Support asked for the relock of {batches}"
+
+
+@event("relocked", "Relocked", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.RELOCKED})
 class Relocked(Done):
     on_receipt = "Relocked: {batches}"
 

@@ -22,6 +22,7 @@ from ..models import (
     ConsentedBatch,
     ConsentLink,
     Contact,
+    Instruction,
     LedgerEntry,
     LinkOpening,
     RequestedBatch,
@@ -31,7 +32,7 @@ from ..models import (
 from ..rules import PIN_TYPED
 from . import events, rows
 
-Unlocked, Line = Batch.Status.UNLOCKED, RequestedBatch.Outcome
+Line = RequestedBatch.Outcome
 
 
 def offenders() -> Iterator[tuple[str, QuerySet]]:
@@ -46,7 +47,7 @@ def _once() -> list[tuple[str, QuerySet]]:
 
 
 def _queries() -> Iterator[tuple[str, QuerySet]]:
-    unlocked = Batch.objects.filter(status=Unlocked)
+    unlocked = Batch.objects.filter(status__in=Batch.GRANTED)
     yield (
         "unlocked without an agreed consent of its account for this batch",
         unlocked.exclude(
@@ -55,7 +56,8 @@ def _queries() -> Iterator[tuple[str, QuerySet]]:
             grant__consent__unlock_request__account=F("account"),
         ),
     )
-    yield "unlocked under a withdrawn consent", unlocked.filter(grant__consent__withdrawal__isnull=False)
+    in_use = unlocked.exclude(status=Batch.Status.RELOCKING)
+    yield "unlocked under a withdrawn consent", in_use.filter(grant__consent__withdrawal__isnull=False)
     yield (
         "unlocked by the person who recorded the consent by phone",
         unlocked.filter(grant__consent__recorded_by=F("unlocked_by")),
@@ -73,13 +75,36 @@ def _queries() -> Iterator[tuple[str, QuerySet]]:
         "unlocked, but no open request shows it",
         unlocked.exclude(
             Exists(
-                RequestedBatch.objects.filter(batch=OuterRef("pk"), outcome=Line.UNLOCKED, consented=OuterRef("grant"))
+                RequestedBatch.objects.filter(
+                    batch=OuterRef("pk"), outcome=OuterRef("status"), consented=OuterRef("grant")
+                )
             )
         ),
     )
     yield (
         "shown as unlocked, but its batch is not",
-        RequestedBatch.objects.filter(outcome=Line.UNLOCKED).exclude(batch__status=Unlocked),
+        RequestedBatch.objects.filter(outcome__in=RequestedBatch.GRANTED).exclude(batch__status=F("outcome")),
+    )
+    asked = Instruction.objects.filter(batch=OuterRef("pk"), line__consented=OuterRef("grant"))
+    to_unlock, to_lock = asked.filter(what=Instruction.What.UNLOCK), asked.filter(what=Instruction.What.LOCK)
+    yield (
+        "unlocking, but the product is not asked to unlock it",
+        Batch.objects.filter(~Exists(to_unlock.filter(state__in=Instruction.OPEN)), status=Batch.Status.UNLOCKING),
+    )
+    yield (
+        "unlocked, but the product did not say so",
+        Batch.objects.filter(~Exists(to_unlock.filter(state=Instruction.State.DONE)), status=Batch.Status.UNLOCKED),
+    )
+    not_locked = (*Instruction.OPEN, Instruction.State.REFUSED)
+    yield (
+        "relocking, but the product is not asked to lock it",
+        Batch.objects.filter(~Exists(to_lock.filter(state__in=not_locked)), status=Batch.Status.RELOCKING),
+    )
+    yield (
+        "to be unlocked in the product, but the batch is not unlocking",
+        Instruction.objects.filter(what=Instruction.What.UNLOCK, state=Instruction.State.QUEUED, sent_at=None).exclude(
+            batch__status__in=[Batch.Status.UNLOCKING, Batch.Status.RELOCKING]
+        ),
     )
     yield (
         "fingerprint does not fit the content",
@@ -146,8 +171,16 @@ def _queries() -> Iterator[tuple[str, QuerySet]]:
 def _other_outcomes() -> QuerySet:
     """Requested batches that show something else than their newest verdict."""
     acts = Verdict.objects.filter(line=OuterRef("pk"), refusal="").order_by("-pk")
-    made = {Act.Kind.UNLOCK: Line.UNLOCKED, Act.Kind.RELOCK: Line.RELOCKED, Act.Kind.RE_EXPORT: Line.RE_EXPORTED}
+    made = {
+        Act.Kind.UNLOCK: Line.UNLOCKING,
+        Act.Kind.UNLOCKED: Line.UNLOCKED,
+        Act.Kind.REFUSED: Line.REFUSED,
+        Act.Kind.RELOCK: Line.RELOCKING,
+        Act.Kind.RELOCKED: Line.RELOCKED,
+        Act.Kind.RE_EXPORT: Line.RE_EXPORTED,
+    }
     fits = Q(newest=None, outcome__in=[Line.WAITING, Line.NOT_UNLOCKED])
+    fits |= Q(newest=Act.Kind.CANCEL, outcome__in=[Line.WAITING, Line.NOT_UNLOCKED])
     for kind, outcome in made.items():
         fits |= Q(newest=kind, outcome=outcome)
     lines = RequestedBatch.objects.annotate(newest=Subquery(acts.values("act__kind")[:1]))

@@ -163,11 +163,11 @@ def _who(entry: LedgerEntry) -> tuple[int | None, str, str | None, datetime]:
 
 
 def _unlocked() -> Iterator[Fault]:
-    """Compare each unlocked batch with the act that unlocked it, as the ledger records that act in its case."""
+    """Compare each batch that has a grant with the act that instructed it, as the ledger records that in its case."""
     # The first act under the present grant: later ones may have changed the batch while it was unlocked.
     under_grant = Batch.history.filter(id=OuterRef("pk"), grant=OuterRef("grant"))
     acts = under_grant.order_by("history_id").values("history_act")[:1]
-    unlocked = Batch.objects.filter(status=Batch.Status.UNLOCKED).annotate(
+    unlocked = Batch.objects.filter(status__in=Batch.GRANTED).annotate(
         act=Subquery(acts), case=F("grant__consent__unlock_request")
     )
     columns = ("case", "act", "unlocked_by", "pk", "number")
@@ -176,12 +176,15 @@ def _unlocked() -> Iterator[Fault]:
         done = _done(case, act, user)
         for *_, pk, number in batches:
             if pk not in done:
-                yield "unlocked untold", f"Batch {number} (id {pk}) is unlocked by no act that the ledger tells of."
+                yield (
+                    "unlocked untold",
+                    f"Batch {number} (id {pk}) is being unlocked by no act that the ledger tells of.",
+                )
 
 
 def _done(case: int, act: UUID, user: int) -> set[int]:
-    """Return the keys of the batches that an act of `user` unlocked in a case; none if the ledger tells otherwise."""
-    kind, entries = events.Unlocked, LedgerEntry.objects.filter(unlock_request=case, act=act, user=user)
+    """Return the keys of the batches whose unlock an act of `user` instructed; none if the ledger tells otherwise."""
+    kind, entries = events.UnlockInstructed, LedgerEntry.objects.filter(unlock_request=case, act=act, user=user)
     told_events = [events.read(entry) for entry in entries.filter(kind=kind.kind) if chain.fits(entry)]
     done = set(events.verdicts(act, case).values_list("batch", flat=True))
     numbers = [event.batches for event in told_events if isinstance(event, kind)]

@@ -6,6 +6,7 @@ Refused with nothing written, except that a PIN try is kept whatever comes of it
 """
 
 from .accounts import confirm_contact, hold, last_changed_by, obstacle_to_confirming, save_record
+from .answers import record_answers
 from .certificate import issue_certificate, record_certificate_key
 from .consent import (
     decline_consent,
@@ -19,6 +20,7 @@ from .consent import (
     send_consent_link,
 )
 from .evidence import attach_evidence
+from .handing_over import answer_by_hand, hand_over, put_back, start_instructions, try_again
 from .links import link_state
 from .pin import issue_pin, link_seen, verify_customer_pin, verify_pin
 from .receipts import receipt_for, resend_receipt
@@ -26,7 +28,7 @@ from .requests import add_note, assign, close_request, open_request, record_advi
 from .restore import record_restore
 from .staff import change_own_password, change_staff, record_staff, set_password
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
-from .unlock import ACTIONS, mark_re_exported, relock, unlock
+from .unlock import ACTIONS, cancel_unlock, mark_re_exported, relock, unlock
 from .verbs import Refused, own_contact
 from .withdrawal import withdraw_consent, withdraw_own_consent
 
@@ -34,8 +36,10 @@ __all__ = [
     "ACTIONS",
     "Refused",
     "add_note",
+    "answer_by_hand",
     "assign",
     "attach_evidence",
+    "cancel_unlock",
     "change_own_password",
     "change_staff",
     "close_request",
@@ -44,6 +48,7 @@ __all__ = [
     "draft_terms",
     "edit_terms",
     "give_consent",
+    "hand_over",
     "hold",
     "issue_certificate",
     "issue_pin",
@@ -59,8 +64,10 @@ __all__ = [
     "open_request",
     "own_contact",
     "publish_terms",
+    "put_back",
     "receipt_for",
     "record_advice",
+    "record_answers",
     "record_certificate_key",
     "record_phone_consent",
     "record_restore",
@@ -72,7 +79,9 @@ __all__ = [
     "save_record",
     "send_consent_link",
     "set_password",
+    "start_instructions",
     "terms_seen",
+    "try_again",
     "unlock",
     "verify_customer_pin",
     "verify_pin",

@@ -34,7 +34,7 @@ from ..texts.shown import asked_for, shown_text, terms_in_force, text_to_read_ou
 from .links import led_by, live, opened
 from .pin import counts_still, knows_pin, verified_by
 from .receipts import queue_receipt
-from .requests import end
+from .requests import end, refuse_once_unlocking
 from .verbs import Refused, customer_verb, locked, obstacle, refuse_own_contacts, refuse_unless_confirmed, staff_verb
 
 
@@ -48,8 +48,7 @@ def send_consent_link(unlock_request: UnlockRequest, *, contact: Contact, by: Ac
     together they could agree for the customer.
     """
     unlock_request = locked(unlock_request)
-    if unlock_request.status == UnlockRequest.Status.UNLOCKED:
-        raise Refused.because(Refusal.ALREADY_RECORDED, names="unlocked; open a new request for other batches")
+    refuse_once_unlocking(unlock_request)
     if not unlock_request.advice:
         raise Refused.because(Refusal.ADVICE_FIRST)
     contact = _admin_now(contact, unlock_request, "Links go to Admin contacts only.")
@@ -269,8 +268,7 @@ def _refuse_phone_consent(unlock_request: UnlockRequest, by: Actor) -> None:
         raise Refused.because(Refusal.PHONE_CONSENT_OFF)
     if unlock_request.status == UnlockRequest.Status.CLOSED:
         raise Refused.because(Refusal.CLOSED, unlock_request=unlock_request.reference)
-    if unlock_request.status == UnlockRequest.Status.UNLOCKED:
-        raise Refused.because(Refusal.ALREADY_RECORDED, names="unlocked; open a new request for other batches")
+    refuse_once_unlocking(unlock_request)
     if not unlock_request.advice:
         raise Refused.because(Refusal.ADVICE_FIRST)
     refuse_own_contacts(unlock_request.account, by)

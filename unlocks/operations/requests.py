@@ -1,13 +1,15 @@
 """Opening, advising on, assigning and closing a case."""
 
+from typing import Any
+
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import QuerySet, Sum, Value
+from django.db.models import Exists, OuterRef, QuerySet, Sum, Value
 
 from .. import history
 from ..actors import Actor
 from ..ledger import chain, events
-from ..models import Account, Batch, ConsentLink, Contact, RequestedBatch, UnlockRequest
+from ..models import Account, Batch, Consent, ConsentLink, Contact, RequestedBatch, UnlockRequest
 from ..rules import Refusal, eligible, sentence
 from .verbs import Refused, locked, refuse_unless_confirmed, staff_verb
 
@@ -157,9 +159,22 @@ def close_request(unlock_request: UnlockRequest, *, resolution: str, why: str, b
 
 def end(unlock_request: UnlockRequest, *, resolution: str, by: Actor, why: str) -> UnlockRequest:
     """Close a locked case, inside a verb."""
-    unlocked = unlock_request.lines.filter(outcome=RequestedBatch.Outcome.UNLOCKED)
+    unlocked = unlock_request.lines.filter(outcome__in=RequestedBatch.GRANTED)
     if names := list(unlocked.values_list("batch__number", flat=True)[:10]):
         raise Refused.because(Refusal.STILL_UNLOCKED, names=", ".join(names))
+    unlock_no_more(unlock_request, by=by, why=why)
+    unlock_request.status, unlock_request.resolution, unlock_request.closed_at = (
+        UnlockRequest.Status.CLOSED,
+        resolution,
+        by.act.at,
+    )
+    history.save(unlock_request, by=by, why=why)
+    chain.append(events.Closed.of(unlock_request, why=why), by=by, unlock_request=unlock_request)
+    return unlock_request
+
+
+def unlock_no_more(unlock_request: UnlockRequest, *, by: Actor, why: str) -> None:
+    """Let what waits leave a locked case, and no consent link of it work any more, inside a verb."""
     history.update(
         RequestedBatch.objects.filter(unlock_request=unlock_request, outcome=RequestedBatch.Outcome.WAITING),
         by=by,
@@ -169,11 +184,23 @@ def end(unlock_request: UnlockRequest, *, resolution: str, by: Actor, why: str) 
     ConsentLink.objects.filter(unlock_request=unlock_request, used_at=None, revoked_at=None).update(
         revoked_at=by.act.at
     )
-    unlock_request.status, unlock_request.resolution, unlock_request.closed_at = (
-        UnlockRequest.Status.CLOSED,
-        resolution,
-        by.act.at,
-    )
-    history.save(unlock_request, by=by, why=why)
-    chain.append(events.Closed.of(unlock_request, why=why), by=by, unlock_request=unlock_request)
-    return unlock_request
+
+
+def end_withdrawn(of: QuerySet[Any], *, by: Actor) -> None:
+    """Close those of some cases that were withdrawn and of which no batch is open any more, inside a verb.
+
+    `of` is a queryset of their keys.
+    """
+    still_open = RequestedBatch.objects.filter(unlock_request=OuterRef("pk"), outcome__in=RequestedBatch.OPEN)
+    withdrawn = Consent.objects.filter(unlock_request=OuterRef("pk"), withdrawal__isnull=False)
+    ended = UnlockRequest.objects.filter(Exists(withdrawn), ~Exists(still_open), pk__in=of)
+    for unlock_request in ended.exclude(status=UnlockRequest.Status.CLOSED).order_by("pk"):
+        why = "The last batch of the withdrawn case is locked"
+        end(unlock_request, resolution=UnlockRequest.Resolution.WITHDRAWN, by=by.begin(), why=why)
+
+
+def refuse_once_unlocking(unlock_request: UnlockRequest) -> None:
+    """Raise Refused when batches of a case are unlocked, or the product was asked to."""
+    granted = unlock_request.lines.filter(outcome__in=RequestedBatch.GRANTED)
+    if unlock_request.status == UnlockRequest.Status.UNLOCKED or granted.exists():
+        raise Refused.because(Refusal.ALREADY_RECORDED, names="unlocked; open a new request for other batches")

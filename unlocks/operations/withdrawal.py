@@ -1,4 +1,4 @@
-"""Withdrawing a consent. What is unlocked under it is relocked in the same act."""
+"""Withdrawing a consent. It counts at once; the product is asked to lock again what it was asked to unlock."""
 
 from django.db import transaction
 
@@ -7,14 +7,14 @@ from ..ledger import chain, events
 from ..models import Consent, ConsentWithdrawal, Outgoing, RequestedBatch, UnlockRequest
 from ..outbox import rows
 from ..rules import Refusal
-from .requests import end
-from .unlock import relock_all
+from .requests import end, unlock_no_more
+from .unlock import take_back
 from .verbs import Refused, customer_verb, locked, staff_verb
 
 
 @staff_verb("unlocks.withdraw_consent")
 def withdraw_consent(consent: Consent, *, why: str, by: Actor) -> None:
-    """Record that the customer takes a consent back, as staff were told; it ends the case.
+    """Record that the customer takes a consent back, as staff were told; it ends the case, once all is locked.
 
     Raises Refused: NO_REASON, CONSENT_OVER, CLOSED.
     """
@@ -44,7 +44,7 @@ def _withdraw(consent: Consent, *, why: str, said: str, by: Actor) -> None:
         raise Refused.because(Refusal.CONSENT_OVER, names="all its batches are already exported or relocked")
     agreed = unlock_request.consents.filter(decision=Consent.Decision.AGREED, withdrawal=None).order_by("pk")
     standing = list(agreed.select_related("contact", "terms"))
-    relock_all(unlock_request, by=by, why=said)
+    take_back(unlock_request, by=by, why=said)
     withdrawals = [
         ConsentWithdrawal.objects.create(consent=withdrawn, at=by.act.at, by=by.user, actor=by.name, why=why)
         for withdrawn in standing
@@ -59,6 +59,10 @@ def _withdraw(consent: Consent, *, why: str, said: str, by: Actor) -> None:
             contact=withdrawn.contact,
             consent=withdrawn,
         )
+    relocking = unlock_request.lines.filter(outcome__in=RequestedBatch.GRANTED).exists()
+    if relocking:
+        unlock_no_more(unlock_request, by=by, why=said)
     for withdrawal in withdrawals:
         chain.append(events.Withdrawn.of(withdrawal), by=by, unlock_request=unlock_request)
-    end(unlock_request, resolution=UnlockRequest.Resolution.WITHDRAWN, by=by, why=said)
+    if not relocking:
+        end(unlock_request, resolution=UnlockRequest.Resolution.WITHDRAWN, by=by, why=said)

@@ -6,19 +6,21 @@ hand gets no link and no PIN by it.
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 from django.conf import settings
 from django.core.mail import EmailMessage
 from django.db import Error
+from django.db.models import Min
 from django.template.loader import render_to_string
 from django.urls import reverse
 
 from ..actors import Actor
 from ..ledger import signing_keys
 from ..ledger.emails import is_queued_by_the_desk
-from ..models import CONFIRMED, Consent, Contact, Outgoing
+from ..models import CONFIRMED, Consent, Contact, Outgoing, RequestedBatch
 from ..operations.certificate import issue_certificate
 from ..operations.links import link_state
 from ..operations.pin import is_new_pin
@@ -26,7 +28,7 @@ from ..operations.receipts import withdrawal_context
 from . import secrets
 from .rows import message_id
 
-Email = Outgoing.Email
+Email, Outcome = Outgoing.Email, RequestedBatch.Outcome
 Context = dict[str, Any]
 ATTACHED_AT_MOST = 5 * 1024 * 1024
 
@@ -37,8 +39,15 @@ class Outdated(Exception):
     """The email would say what is not so any more. The message says why, for staff."""
 
 
+class Unanswered(Exception):
+    """The email tells what the product answered, and it has answered nothing yet."""
+
+
 def written(row: Outgoing) -> EmailMessage:
-    """Return the email of `templates/unlocks/email/<email>.txt`, whose first line is the subject. Raises Outdated."""
+    """Return the email of `templates/unlocks/email/<email>.txt`, whose first line is the subject.
+
+    Raises Outdated, Unanswered.
+    """
     if not is_queued_by_the_desk(row):
         raise Outdated("It is not what the desk queued.")
     context = _WRITERS[row.email](row)
@@ -115,6 +124,37 @@ def _certificate(consent: Consent) -> dict[str, bytes]:
     return {f"{certificate.number}.json": content, "keys.json": keys.encode()}
 
 
+def _unlocked(row: Outgoing) -> Context:
+    """Return what became of the unlock so far. Raises Outdated when the customer has to be told nothing of it."""
+    consent = _the(row.consent)
+    if consent.contact.email != consent.email:
+        raise Outdated("Another address is on file for the contact now.")
+    unlock_request = consent.unlock_request
+    counts = Counter(unlock_request.lines.values_list("outcome", flat=True))
+    if not counts.keys() - {Outcome.WAITING, Outcome.NOT_UNLOCKED}:
+        raise Outdated("The unlock was canceled.")
+    if not counts.keys() - {Outcome.WAITING, Outcome.NOT_UNLOCKED, Outcome.UNLOCKING}:
+        raise Unanswered
+    refused = unlock_request.lines.filter(outcome=Outcome.REFUSED)
+    reasons = refused.filter(instructions__state="refused").order_by("pk").distinct()
+    return {
+        "consent": consent,
+        "unlock_request": unlock_request,
+        "account": unlock_request.account,
+        "unlocked": counts[Outcome.UNLOCKED],
+        "unlocking": counts[Outcome.UNLOCKING],
+        "ended": counts[Outcome.RE_EXPORTED] + counts[Outcome.RELOCKED] + counts[Outcome.RELOCKING],
+        "refused_count": counts[Outcome.REFUSED],
+        "refused": [
+            {"number": number, "reason": reason}
+            for number, reason in reasons.values_list("batch__number", "instructions__answer")[:50]
+        ],
+        "until": unlock_request.lines.filter(outcome=Outcome.UNLOCKED).aggregate(until=Min("batch__unlocked_until"))[
+            "until"
+        ],
+    }
+
+
 def _new_pin(row: Outgoing) -> Context:
     account, contact, pin = _the(row.account), _the(row.contact), secret(row)
     if not contact.is_confirmed_admin or contact.email != row.address or contact.account_id != account.pk:
@@ -149,6 +189,7 @@ _WRITERS: dict[str, Callable[[Outgoing], Context]] = {
     Email.RECORDED_BY_PHONE: _receipt,
     Email.DECLINED: _receipt,
     Email.WITHDRAWN: _receipt,
+    Email.UNLOCKED: _unlocked,
     Email.NEW_PIN: _new_pin,
     Email.ADMIN_ENTERED: _admin_entered,
 }

@@ -4,17 +4,19 @@ A lease is a time in `next_try_at`: it holds nothing while a server is talked to
 runs out by itself.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from email.utils import parseaddr
 from typing import Any
 
 from django.conf import settings
 from django.db import transaction
+from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
 from ..actors import Actor
 from ..ledger.emails import mac
-from ..models import Outgoing
+from ..models import Consent, Outgoing, RequestedBatch
 
 LEASE = timedelta(minutes=5)
 MOST_TRIES = 1000  # of the guard: beyond it no row may be counted up
@@ -27,6 +29,8 @@ WAITS = [
     timedelta(hours=5),
     timedelta(hours=10),
 ]
+# When the customer is told what became of an unlock though the product has not answered all of it.
+RESULT_AFTER = timedelta(minutes=15)
 _LINK_LASTS, _LASTS = timedelta(hours=24), timedelta(days=3)
 
 
@@ -35,10 +39,44 @@ def queue(email: str, address: str, *, by: Actor, nonce: str = "", **keys: Any) 
 
     `keys` are the rows that it is made from; `nonce` is what its token or PIN is derived from.
     """
+    row = _row(email, address, by=by, nonce=nonce, **keys)
+    row.save(force_insert=True)
+    return row
+
+
+def queue_results(consents: Iterable[Consent], *, by: Actor) -> None:
+    """Write the emails that tell who consented what became of the unlock, each due when RESULT_AFTER is over."""
+    written = [
+        _row(
+            Outgoing.Email.UNLOCKED,
+            consent.email,
+            by=by,
+            account=consent.unlock_request.account,
+            unlock_request=consent.unlock_request,
+            contact=consent.contact,
+            consent=consent,
+        )
+        for consent in consents
+    ]
+    for row in written:
+        row.next_try_at = by.act.at + RESULT_AFTER
+    Outgoing.objects.bulk_create(written)
+
+
+def answered(unlock_requests: QuerySet[Any]) -> None:
+    """Have the results told now of those requests, given by their keys, that wait for no answer any more."""
+    waiting = RequestedBatch.objects.filter(
+        unlock_request=OuterRef("unlock_request"), outcome=RequestedBatch.Outcome.UNLOCKING
+    )
+    Outgoing.objects.filter(
+        ~Exists(waiting), email=Outgoing.Email.UNLOCKED, state=Outgoing.State.QUEUED, unlock_request__in=unlock_requests
+    ).update(next_try_at=timezone.now())
+
+
+def _row(email: str, address: str, *, by: Actor, nonce: str = "", **keys: Any) -> Outgoing:
     at = by.act.at
     row = Outgoing(email=email, address=address, actor=by.name, nonce=nonce, queued_at=at, next_try_at=at, **keys)
     row.mac = mac(row)
-    row.save(force_insert=True)
     return row
 
 

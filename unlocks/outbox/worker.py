@@ -1,22 +1,30 @@
-"""Sending what the outbox holds. Any number of workers may run, on any number of machines.
+"""Sending what the outbox holds, and asking the product. Any number of workers may run, on any number of machines.
 
 An email is sent at least once: twice only when the server took it and its answer was not recorded, because it came
 after two minutes, or because a worker or a line ended. What became of it is one entry in the ledger, at the end.
+
+The product is asked about what it may have got before it gets it again: a lease that ran out says nothing of what a
+dead worker did.
 """
 
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from smtplib import SMTPDataError, SMTPException, SMTPRecipientsRefused, SMTPResponseException
 from threading import Event
 
 from django.db import Error, InterfaceError, OperationalError, close_old_connections, connection, transaction
+from django.utils import timezone
 
 from ..actors import Actor
 from ..ledger import chain, events, seals
-from ..models import Outgoing
+from ..models import Instruction, Outgoing
+from ..operations.answers import record_answers
+from ..operations.handing_over import hand_over, lease
 from ..operations.pin import end_pin_email, hold_pin
+from ..product import chosen, port
 from . import emails, heartbeat, rows
 
 State = Outgoing.State
@@ -37,7 +45,7 @@ def work(stopping: Event) -> None:
             if time.monotonic() >= next_beat:
                 look_after(name)
                 next_beat = time.monotonic() + heartbeat.BEAT.total_seconds()
-            idle = send_next() is None
+            idle = not ask_product() and send_next() is None
         except (Error, TypeError, ValueError) as error:  # the latter of a row that SQLite holds and nobody can read
             what = "waits for the database" if isinstance(error, Error) else "can't read what it should send"
             log.error("The worker %s: %s", what, type(error).__name__)
@@ -63,6 +71,45 @@ def send_due() -> Counter[str]:
     return done
 
 
+def ask_product() -> int:
+    """Hand due instructions over to the product, or ask it about them; return how many. Raises WrongKey.
+
+    None is due where staff carry them out by hand.
+    """
+    if (product := chosen()) is None:
+        return 0
+    chain.fitting_head()
+    due = lease()
+    waiting = [one for one in due if one.state == Instruction.State.QUEUED]
+    if waiting:
+        _call(product.carry_out, hand_over(waiting, by=Actor.desk()).sent, port.State.NOT_KNOWN)
+    asked = [one for one in due if one.state != Instruction.State.QUEUED]
+    _call(product.state, asked, port.State.UNKNOWN)
+    return len(due)
+
+
+def _call(
+    ask: Callable[[Sequence[Instruction]], list[port.Answer]], about: Sequence[Instruction], not_reached: port.State
+) -> None:
+    """Call the product about instructions, and record what it says of each, or `not_reached` if it got nothing."""
+    if not about:
+        return
+    keys = [one.key for one in about]
+    try:
+        answers = {answer.key: answer for answer in ask(about)}
+        missing = port.State.UNKNOWN, "The product did not answer."
+    except port.NotHandedOver as error:
+        answers, missing = {}, (not_reached, str(error))
+    except port.Stopped as error:
+        answers, missing = {}, (port.State.STOPPED, str(error))
+    except (InterfaceError, OperationalError):
+        raise
+    except Exception as error:
+        log.error("Asking the product failed: %s", type(error).__name__)
+        answers, missing = {}, (port.State.UNKNOWN, type(error).__name__)
+    record_answers([answers.get(key) or port.Answer(key, *missing) for key in keys], by=Actor.product())
+
+
 def send_next() -> str | None:
     """Send the email that has been due for longest; return its state, or None when none is due. Raises WrongKey."""
     chain.fitting_head()
@@ -76,6 +123,9 @@ def send(row: Outgoing) -> str:
         message = emails.written(row)
     except emails.Outdated as outdated:
         return _end(row, State.CANCELED, str(outdated))
+    except emails.Unanswered:
+        rows.again(row, timezone.now() + rows.RESULT_AFTER, row.answer)
+        return State.QUEUED
     except (InterfaceError, OperationalError):
         raise  # the database is away: nothing can be recorded of this try
     except Exception as error:

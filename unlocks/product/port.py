@@ -21,6 +21,7 @@ class State(StrEnum):
     REFUSED = "refused"
     NOT_KNOWN = "not_known"  # it never got it
     UNKNOWN = "unknown"  # nobody knows: it has to be asked again
+    STOPPED = "stopped"  # it does not want to be called any more; adapters raise Stopped
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,15 @@ BATCH_ARROWS = [
     ("posted", "pending"),
     ("posted", "exported"),
     ("posted", "bypassed"),
-    ("bypassed", "unlocked"),
+    ("bypassed", "unlocking"),
+    ("unlocking", "unlocked"),
+    ("unlocking", "bypassed"),
+    ("unlocking", "relocking"),
+    ("unlocked", "relocking"),
+    ("relocking", "bypassed"),
+    ("unlocking", "exported"),
     ("unlocked", "exported"),
-    ("unlocked", "bypassed"),
+    ("relocking", "exported"),
 ]
 REQUEST_ARROWS = [
     ("open", "awaiting_consent"),
@@ -59,10 +65,31 @@ REQUEST_ARROWS = [
     ("unlocked", "closed"),
 ]
 LINE_ARROWS = [
-    ("waiting", "unlocked"),
+    ("waiting", "unlocking"),
     ("waiting", "not_unlocked"),
+    ("unlocking", "waiting"),
+    ("unlocking", "refused"),
+    ("unlocking", "unlocked"),
+    ("unlocking", "relocking"),
+    ("unlocked", "relocking"),
+    ("relocking", "relocked"),
+    ("unlocking", "re_exported"),
     ("unlocked", "re_exported"),
-    ("unlocked", "relocked"),
+    ("relocking", "re_exported"),
+]
+INSTRUCTION_ARROWS = [
+    ("queued", "sent"),
+    ("queued", "canceled"),
+    ("queued", "given_up"),
+    ("sent", "queued"),
+    ("sent", "unknown"),
+    ("sent", "given_up"),
+    ("unknown", "queued"),
+    ("unknown", "sent"),
+    ("unknown", "given_up"),
+    ("given_up", "unknown"),
+    # Whatever the desk thinks of it, the product knows.
+    *((state, answer) for state in ("queued", "sent", "unknown", "given_up") for answer in ("done", "refused")),
 ]
 
 # The contact `p` is an Admin whose address came from the product, or was confirmed.
@@ -70,6 +97,19 @@ _CONFIRMED_ADMIN = "p.is_admin AND (p.entered_by_id IS NULL OR p.confirmed_by_id
 
 # An email is tried for three days at most (`unlocks.outbox.rows`).
 _PUT_OFF = "{new}.next_try_at > {in_four_days}"
+
+_GRANTED = "('unlocking', 'unlocked', 'relocking')"
+
+
+def _instruction(what, states, batch="{new}"):
+    """The batch has an instruction in one of these states, under the grant that it has, or had before."""
+    listed = ", ".join(f"'{state}'" for state in states)
+    return (
+        "EXISTS (SELECT 1 FROM unlocks_instruction i JOIN unlocks_requestedbatch l ON l.id = i.line_id "
+        f"WHERE i.batch_id = {batch}.id AND i.what = '{what}' AND i.state IN ({listed}) "
+        f"AND l.consented_id = {{old}}.grant_id)"
+    )
+
 
 # `+ 0` here and below: not by an index of that column. For each batch PostgreSQL would read all lines of the request,
 # or all entries of a user.
@@ -121,7 +161,7 @@ GUARDS = [
         "batch_unlocked_only_with_consent",
         "unlocks_batch",
         "UPDATE",
-        "{new}.status = 'unlocked' AND {old}.status <> 'unlocked' AND ({new}.period_closed OR "
+        "{new}.status = 'unlocking' AND {old}.status <> 'unlocking' AND ({new}.period_closed OR "
         f"({_changes(fingerprint.BATCH_CONTENT)}) OR NOT {_GRANT_HOLDS})",
         "No unlock without a recorded, agreed, unexpired and unwithdrawn consent for this batch as it stands.",
         of=("status",),
@@ -130,18 +170,47 @@ GUARDS = [
         "batch_grant_does_not_change",
         "unlocks_batch",
         "UPDATE",
-        "{new}.status = 'unlocked' AND {old}.status = 'unlocked' AND "
-        f"({_changes(['grant_id', 'unlocked_until', 'unlocked_by_id'])})",
-        "An unlocked batch keeps its grant, its end and who unlocked it.",
-        of=("grant_id", "unlocked_until", "unlocked_by_id"),
+        f"{{new}}.status IN {_GRANTED} AND {{old}}.status IN {_GRANTED} AND "
+        f"({_changes(['grant_id', 'unlocked_by_id'])} OR "
+        "{new}.unlocked_until <> {old}.unlocked_until OR "
+        "({new}.unlocked_until IS NULL AND {old}.unlocked_until IS NOT NULL) OR "
+        "({new}.unlocked_until IS NOT NULL AND {old}.unlocked_until IS NULL AND {old}.status <> 'unlocking'))",
+        "A batch keeps its grant and who unlocked it until it is locked, and its end once it has one.",
+        of=("status", "grant_id", "unlocked_until", "unlocked_by_id"),
+    ),
+    Guard(
+        "batch_unlocked_once_the_product_did_it",
+        "unlocks_batch",
+        "UPDATE",
+        "{old}.status = 'unlocking' AND {new}.status = 'unlocked' AND NOT " + _instruction("unlock", ["done"]),
+        "A batch is unlocked when the product says so.",
+        of=("status",),
+    ),
+    Guard(
+        "batch_given_back_only_if_not_unlocked",
+        "unlocks_batch",
+        "UPDATE",
+        "{old}.status = 'unlocking' AND {new}.status = 'bypassed' AND ("
+        f"{_instruction('unlock', ['queued', 'sent', 'unknown', 'given_up', 'done'])} "
+        f"OR NOT {_instruction('unlock', ['refused', 'canceled'])})",
+        "A batch stays unlocking until the product refused, or the instruction was canceled.",
+        of=("status",),
+    ),
+    Guard(
+        "batch_relocked_once_the_product_did_it",
+        "unlocks_batch",
+        "UPDATE",
+        "{old}.status = 'relocking' AND {new}.status = 'bypassed' AND NOT " + _instruction("lock", ["done"]),
+        "A batch is relocked when the product says so.",
+        of=("status",),
     ),
     Guard(
         "batch_grant_is_used_up",
         "unlocks_batch",
         "UPDATE",
-        "{old}.status = 'unlocked' AND {new}.status <> 'unlocked' AND NOT EXISTS (SELECT 1 FROM "
-        "unlocks_requestedbatch l WHERE l.consented_id = {old}.grant_id AND l.outcome = 'unlocked')",
-        "The request does not show this batch as unlocked.",
+        f"{{old}}.status IN {_GRANTED} AND {{new}}.status <> {{old}}.status AND NOT EXISTS (SELECT 1 FROM "
+        "unlocks_requestedbatch l WHERE l.consented_id = {old}.grant_id AND l.outcome = {old}.status)",
+        "The request does not show this batch as it is.",
         of=("status",),
     ),
     Guard(
@@ -182,10 +251,10 @@ GUARDS = [
         "UPDATE",
         "{new}.outcome <> {old}.outcome AND NOT EXISTS (SELECT 1 FROM "
         "unlocks_batch b WHERE b.id = {new}.batch_id AND ("
-        "({new}.outcome = 'not_unlocked' AND (b.status <> 'unlocked' OR b.grant_id <!> {new}.consented_id)) OR "
-        "({new}.outcome = 'unlocked' AND b.status = 'unlocked' AND b.grant_id = {new}.consented_id) OR "
+        f"({{new}}.outcome = 'not_unlocked' AND (b.status NOT IN {_GRANTED} OR b.grant_id <!> {{new}}.consented_id)) "
+        f"OR ({{new}}.outcome IN {_GRANTED} AND b.status = {{new}}.outcome AND b.grant_id = {{new}}.consented_id) OR "
         "({new}.outcome = 're_exported' AND b.status = 'exported') OR "
-        "({new}.outcome = 'relocked' AND b.status = 'bypassed')))",
+        "({new}.outcome IN ('waiting', 'refused', 'relocked') AND b.status = 'bypassed')))",
         "The outcome does not fit the batch.",
         of=("outcome",),
     ),
@@ -235,8 +304,8 @@ GUARDS = [
         "unlocks_unlockrequest",
         "UPDATE",
         "{new}.status = 'closed' AND EXISTS (SELECT 1 FROM unlocks_requestedbatch l "
-        "WHERE l.unlock_request_id = {new}.id AND l.outcome IN ('waiting', 'unlocked'))",
-        "A request is closed only when none of its batches is waiting or unlocked.",
+        "WHERE l.unlock_request_id = {new}.id AND l.outcome IN ('waiting', 'unlocking', 'unlocked', 'relocking'))",
+        "A request is closed only when none of its batches is waiting, unlocked or between the two.",
         of=("status",),
     ),
     Guard(
@@ -363,8 +432,8 @@ GUARDS = [
         "unlocks_consentwithdrawal",
         "INSERT",
         "EXISTS (SELECT 1 FROM unlocks_consentedbatch cb JOIN unlocks_batch b ON b.grant_id = cb.id "
-        "WHERE cb.consent_id = {new}.consent_id AND b.status = 'unlocked')",
-        "A consent in use cannot be withdrawn before its batches are relocked.",
+        "WHERE cb.consent_id = {new}.consent_id AND b.status IN ('unlocking', 'unlocked'))",
+        "A consent in use cannot be withdrawn before its batches are being relocked.",
     ),
     Guard(
         "ledger_is_a_chain",
@@ -459,6 +528,53 @@ GUARDS = [
         f"{{new}}.tries NOT IN ({{old}}.tries, {{old}}.tries + 1) OR {{new}}.tries > 1000 OR {_PUT_OFF}",
         "An email is tried once more at a time, and is not put off for longer than it is tried.",
     ),
+    Guard(
+        "instruction_has_its_grant",
+        "unlocks_instruction",
+        "INSERT",
+        "{new}.state <> 'queued' OR {new}.tries <> 0 OR {new}.sent_at IS NOT NULL OR NOT EXISTS (SELECT 1 "
+        "FROM unlocks_batch b JOIN unlocks_requestedbatch l ON l.batch_id = b.id AND l.consented_id = b.grant_id "
+        "WHERE b.id = {new}.batch_id AND l.id = {new}.line_id AND l.outcome = b.status "
+        "AND (({new}.what = 'unlock' AND b.status = 'unlocking') OR "
+        "({new}.what = 'lock' AND b.status = 'relocking')))",
+        "The product is asked to unlock what is unlocking, and to lock what is relocking, under its grant.",
+    ),
+    Guard(
+        "instruction_moves_along_the_arrows",
+        "unlocks_instruction",
+        "UPDATE",
+        _along("state", INSTRUCTION_ARROWS),
+        "An instruction cannot move from that state to this one.",
+        of=("state",),
+    ),
+    Guard(
+        "instruction_keeps_what_it_is",
+        "unlocks_instruction",
+        "UPDATE",
+        "{old}.state IN ('done', 'refused', 'canceled') OR "
+        + _changes(["id", "key", "what", "batch_id", "line_id", "act_id", "queued_at"]),
+        "An instruction keeps what it asks for, and one that is ended does not change.",
+    ),
+    Guard(
+        "instruction_handed_over_with_consent",
+        "unlocks_instruction",
+        "UPDATE",
+        "{old}.state = 'queued' AND {new}.state = 'sent' AND {new}.what = 'unlock' AND NOT EXISTS (SELECT 1 "
+        "FROM unlocks_batch b JOIN unlocks_consentedbatch cb ON cb.id = b.grant_id "
+        "JOIN unlocks_consent c ON c.id = cb.consent_id JOIN unlocks_account a ON a.id = b.account_id "
+        "WHERE b.id = {new}.batch_id AND b.status = 'unlocking' AND NOT b.period_closed AND a.active "
+        "AND c.valid_until > {now} AND b.fingerprint = cb.fingerprint "
+        "AND NOT EXISTS (SELECT 1 FROM unlocks_consentwithdrawal w WHERE w.consent_id = c.id))",
+        "The product is asked to unlock a batch only while the consent for it holds.",
+        of=("state",),
+    ),
+    Guard(
+        "instruction_is_tried_in_time",
+        "unlocks_instruction",
+        "UPDATE",
+        f"{{new}}.tries > 1000 OR {_PUT_OFF}",
+        "An instruction is not put off for longer than it is tried.",
+    ),
 ]
 
 # After these changes the database blanks the batch's fingerprint: a consent given before no longer fits.
@@ -490,12 +606,17 @@ NEVER_DELETED = {
     "unlocks_consentterms": ("version",),
     "unlocks_consentlink": ("token_hash",),
     "unlocks_outgoing": (),
+    "unlocks_instruction": ("key",),
     "auth_user": ("username",),
 }
 # REPLACE makes room by deleting the row in the way, without any DELETE trigger: partial unique indexes as well.
 REPLACE_ALSO = {
     "unlocks_requestedbatch": "EXISTS (SELECT 1 FROM unlocks_requestedbatch x WHERE x.batch_id = NEW.batch_id "
-    "AND x.outcome IN ('waiting', 'unlocked') AND NEW.outcome IN ('waiting', 'unlocked'))",
+    "AND x.outcome IN ('waiting', 'unlocking', 'unlocked', 'relocking') "
+    "AND NEW.outcome IN ('waiting', 'unlocking', 'unlocked', 'relocking'))",
+    "unlocks_instruction": "EXISTS (SELECT 1 FROM unlocks_instruction x WHERE x.batch_id = NEW.batch_id "
+    "AND x.what = NEW.what AND x.state IN ('queued', 'sent', 'unknown') "
+    "AND NEW.state IN ('queued', 'sent', 'unknown'))",
     "unlocks_consentlink": "EXISTS (SELECT 1 FROM unlocks_consentlink x "
     "WHERE x.unlock_request_id = NEW.unlock_request_id "
     "AND x.used_at IS NULL AND x.revoked_at IS NULL AND NEW.used_at IS NULL AND NEW.revoked_at IS NULL)",

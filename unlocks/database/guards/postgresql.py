@@ -25,7 +25,7 @@ _BITS = {"BEFORE": 2, "AFTER": 0, "INSERT": 4, "DELETE": 8, "UPDATE": 16, "TRUNC
 # Unlock and withdrawal meet on the consent's row; without this lock both could commit.
 _LOCKS = {
     ("unlocks_batch", "UPDATE"): """
-  IF EXISTS (SELECT 1 FROM new_rows WHERE status = 'unlocked') THEN
+  IF EXISTS (SELECT 1 FROM new_rows WHERE status = 'unlocking') THEN
     IF current_setting('transaction_isolation') <> 'read committed' THEN
       RAISE EXCEPTION USING ERRCODE = '23514', MESSAGE = 'Batches are unlocked at READ COMMITTED only.';
     END IF;

@@ -1,0 +1,116 @@
+"""What the product answers, and what becomes of the batches by it."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import timedelta
+from typing import Any
+from uuid import UUID
+
+from django.db import transaction
+from django.db.models import QuerySet
+from django.utils import timezone
+
+from .. import history
+from ..actors import Actor
+from ..ledger import events
+from ..models import Act, Batch, Instruction, RequestedBatch, UnlockRequest
+from ..outbox import rows
+from ..product import port
+from ..rules import judged_granted
+from .acts import BulkAct, perform
+from .unlock import end_cases_taken_back, locked_again, unlocked_until
+
+State, What = Instruction.State, Instruction.What
+Outcome = RequestedBatch.Outcome
+ASK_AFTER = timedelta(minutes=15)  # what was accepted, and not answered since
+MOST_TRIES = 12  # some three days
+_CHANGING = ("state", "next_try_at", "tries", "sent_at", "answer", "done_at")
+
+
+@transaction.atomic
+def record_answers(answers: Iterable[port.Answer], *, by: Actor) -> dict[UUID, str]:
+    """Record what the product says of its instructions, at most 500; return the states of those that are ours.
+
+    An instruction that is ended stays as it is, whatever is said of it again.
+    """
+    said = {answer.key: answer for answer in answers}
+    ours = Instruction.objects.filter(key__in=said)
+    history.lock(UnlockRequest.objects.filter(pk__in=ours.values("line__unlock_request")))
+    history.lock(Batch.objects.filter(pk__in=ours.values("batch")))
+    found = list(ours.select_for_update(of=("self",), no_key=True).order_by("pk"))
+    changed = [instruction for instruction in found if _change(instruction, said[instruction.key])]
+    Instruction.objects.bulk_update(changed, _CHANGING)
+    for (what, state), doing in _FOLLOWS.items():
+        for answer, batches in _by_answer(changed, what, state).items():
+            _follow(doing, batches, by=by, why=answer)
+    return {instruction.key: instruction.state for instruction in found}
+
+
+def _change(instruction: Instruction, answer: port.Answer) -> bool:
+    """Change an instruction by an answer; say whether there is anything to write."""
+    if instruction.state not in Instruction.OPEN:
+        return False
+    now = timezone.now()
+    instruction.answer = answer.text[:500]
+    if answer.state in (port.State.DONE, port.State.REFUSED):
+        instruction.state, instruction.done_at = State(answer.state.value), now
+        return True
+    if instruction.state not in (State.SENT, State.UNKNOWN):
+        return False
+    if answer.state == port.State.ACCEPTED:
+        instruction.state, instruction.tries, instruction.next_try_at = State.SENT, 0, now + ASK_AFTER
+        return True
+    if instruction.tries >= MOST_TRIES or answer.state == port.State.STOPPED:
+        instruction.state = State.GIVEN_UP
+        return True
+    instruction.state = State.UNKNOWN
+    if answer.state == port.State.NOT_KNOWN:
+        instruction.state, instruction.sent_at = State.QUEUED, None
+    instruction.next_try_at = now + rows.WAITS[min(max(instruction.tries, 1), len(rows.WAITS)) - 1]
+    return True
+
+
+def _by_answer(changed: list[Instruction], what: str, state: str) -> dict[str, list[int]]:
+    """Group the batches of what was answered so: refused ones by the reason, done ones by a reference of them all."""
+    answered = [one for one in changed if (one.what, one.state) == (what, state)]
+    groups = defaultdict(list)
+    references = {one.answer for one in answered}
+    for one in answered:
+        groups[one.answer if state == State.REFUSED or len(references) == 1 else ""].append(one.batch_id)
+    return groups
+
+
+def _follow(doing: BulkAct, keys: list[int], *, by: Actor, why: str) -> None:
+    """Do to batches what follows from an answer, unless something else became of them meanwhile."""
+    batches = Batch.objects.filter(pk__in=keys, status=_STATUS_BEFORE[doing.kind])
+    if batches.exists():
+        perform(doing, batches, by=by.begin(), why=why)
+
+
+def _unlocked(act: Act, by: Actor) -> None:
+    rows.answered(_requests(act))
+
+
+def _requests(act: Act) -> QuerySet[Any]:
+    return act.verdicts.filter(refusal="").values("line__unlock_request")
+
+
+_UNLOCKED = BulkAct(
+    Act.Kind.UNLOCKED, judged_granted, Outcome.UNLOCKED, events.Unlocked, unlocked_until, then=_unlocked
+)
+_REFUSED = BulkAct(
+    Act.Kind.REFUSED, judged_granted, Outcome.REFUSED, events.ProductRefused, locked_again, then=_unlocked
+)
+_RELOCKED = BulkAct(
+    Act.Kind.RELOCKED, judged_granted, Outcome.RELOCKED, events.Relocked, locked_again, then=end_cases_taken_back
+)
+_FOLLOWS = {
+    (What.UNLOCK, State.DONE): _UNLOCKED,
+    (What.UNLOCK, State.REFUSED): _REFUSED,
+    (What.LOCK, State.DONE): _RELOCKED,
+}
+_STATUS_BEFORE = {
+    Act.Kind.UNLOCKED: Batch.Status.UNLOCKING,
+    Act.Kind.REFUSED: Batch.Status.UNLOCKING,
+    Act.Kind.RELOCKED: Batch.Status.RELOCKING,
+}

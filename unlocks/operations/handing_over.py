@@ -1,0 +1,160 @@
+"""Handing instructions over to the product: by the worker, or by whoever carries them out by hand.
+
+The consent is judged once more before. What it does not hold for any more is canceled, and the product hears nothing.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.db.models import F, QuerySet
+from django.utils import timezone
+
+from .. import history
+from ..actors import Actor
+from ..models import Batch, Instruction, UnlockRequest
+from ..product import port
+from ..rules import Refusal, judged_again, short_name
+from .acts import perform
+from .answers import record_answers
+from .unlock import CANCEL
+from .verbs import Refused, staff_verb
+
+AT_ONCE = 500
+LEASE = timedelta(minutes=5)
+State, What = Instruction.State, Instruction.What
+
+
+@dataclass(frozen=True)
+class HandedOver:
+    """What became of instructions that were to be handed over: their rows, in their order.
+
+    `refused` holds (Refusal, row) of those that another person has to carry out; they wait.
+    """
+
+    sent: list[Instruction]
+    canceled: list[Instruction]
+    refused: list[tuple[Refusal, Instruction]]
+
+
+def lease() -> list[Instruction]:
+    """Take the instructions that have been due for longest, at most 500 and one of a batch, which counts as a try.
+
+    Nobody else gets them until LEASE is over. On PostgreSQL, workers pass by each other's rows.
+    """
+    now = timezone.now()
+    with transaction.atomic(durable=True):
+        due = Instruction.objects.in_turn().filter(state__in=Instruction.PENDING, next_try_at__lte=now, started_by=None)
+        due = due.select_related("batch__account", "line").order_by("next_try_at", "pk")
+        leased = list(due.select_for_update(of=("self",), skip_locked=True, no_key=True)[:AT_ONCE])
+        keys = [instruction.pk for instruction in leased]
+        Instruction.objects.filter(pk__in=keys).update(tries=F("tries") + 1, next_try_at=now + LEASE)
+    return leased
+
+
+@transaction.atomic(durable=True)
+def hand_over(instructions: Sequence[Instruction], *, by: Actor) -> HandedOver:
+    """Judge instructions that wait once more, and mark as sent what may be handed over; cancel the rest."""
+    return _start([instruction.pk for instruction in instructions], by=by)
+
+
+@staff_verb("unlocks.carry_out_instruction")
+@transaction.atomic
+def start_instructions(instructions: QuerySet[Instruction], *, by: Actor) -> HandedOver:
+    """Take instructions that wait, the first 500 of them, to carry them out by hand: nobody else does then.
+
+    The person is judged too: whoever obtained a consent does not carry out what it allows.
+    """
+    waiting = _waiting(instructions).order_by("pk")
+    return _start(list(waiting.values_list("pk", flat=True)[:AT_ONCE]), by=by)
+
+
+@staff_verb("unlocks.carry_out_instruction")
+@transaction.atomic
+def answer_by_hand(instructions: QuerySet[Instruction], *, done: bool, text: str, by: Actor) -> int:
+    """Record that what `by` took was done in the product, with its reference, or was not, with the reason.
+
+    Return how many. Raises Refused: NO_REFERENCE, NO_REASON.
+    """
+    if not text.strip():
+        raise Refused.because(Refusal.NO_REFERENCE if done else Refusal.NO_REASON)
+    state = port.State.DONE if done else port.State.REFUSED
+    keys = list(_taken(instructions, by).order_by("pk").values_list("key", flat=True))
+    for start in range(0, len(keys), AT_ONCE):
+        record_answers([port.Answer(key, state, text.strip()) for key in keys[start : start + AT_ONCE]], by=by)
+    return len(keys)
+
+
+@staff_verb("unlocks.carry_out_instruction")
+@transaction.atomic
+def put_back(instructions: QuerySet[Instruction], *, by: Actor) -> int:
+    """Put back what `by` took and has not carried out; return how many. It waits again."""
+    now = timezone.now()
+    return _taken(instructions, by).update(state=State.QUEUED, started_by=None, sent_at=None, next_try_at=now)
+
+
+@staff_verb("unlocks.carry_out_instruction")
+@transaction.atomic
+def try_again(instructions: QuerySet[Instruction], *, by: Actor) -> int:
+    """Ask the product once more about what was given up; return how many. What it does not know, it gets again."""
+    now = timezone.now()
+    given_up = Instruction.objects.filter(pk__in=instructions.order_by().values("pk"), state=State.GIVEN_UP)
+    still = given_up.filter(batch__status__in=[Batch.Status.UNLOCKING, Batch.Status.RELOCKING])
+    return still.update(state=State.UNKNOWN, tries=0, next_try_at=now)
+
+
+def _taken(instructions: QuerySet[Instruction], by: Actor) -> QuerySet[Instruction]:
+    picked = instructions.order_by().values("pk")
+    return Instruction.objects.filter(pk__in=picked, started_by=by.member, state=State.SENT)
+
+
+def _waiting(instructions: QuerySet[Instruction]) -> QuerySet[Instruction]:
+    return Instruction.objects.in_turn().filter(pk__in=instructions.order_by().values("pk"), state=State.QUEUED)
+
+
+def _start(keys: list[int], *, by: Actor) -> HandedOver:
+    waiting = _waiting(Instruction.objects.filter(pk__in=keys))
+    history.lock(UnlockRequest.objects.filter(pk__in=waiting.values("line__unlock_request")))
+    history.lock(Batch.objects.filter(pk__in=waiting.values("batch")))
+    found = list(
+        waiting.select_for_update(of=("self",), no_key=True).select_related("batch__account", "line").order_by("pk")
+    )
+    over = _refusals(found, by.act.at)
+    own = _refusals(found, by.act.at, by=by.user) if by.user else {}
+    canceled = [one for one in found if one.pk in over]
+    refused = [(own[one.pk], one) for one in found if one.pk in own and one.pk not in over]
+    sent = [one for one in found if one.pk not in over and one.pk not in own]
+    _cancel(canceled, over, by=by)
+    sending = Instruction.objects.filter(pk__in=[one.pk for one in sent])
+    sending.update(state=State.SENT, sent_at=by.act.at, started_by=by.user)
+    return HandedOver(sent, canceled, refused)
+
+
+def _refusals(instructions: list[Instruction], at: datetime, *, by: User | None = None) -> dict[int, Refusal]:
+    """Return why instructions may not be handed over now, by their keys; what may is left out."""
+    of_batch = {one.batch_id: one for one in instructions}
+    unlocking = Batch.objects.filter(pk__in=[one.batch_id for one in instructions if one.what == What.UNLOCK])
+    judged: Any = judged_again(unlocking, by=by, at=at).exclude(refusal="")
+    refusals = {of_batch[pk].pk: Refusal(code) for pk, code in judged.values_list("pk", "refusal")}
+    locking = Batch.objects.filter(pk__in=[one.batch_id for one in instructions if one.what == What.LOCK])
+    for pk in locking.exclude(status=Batch.Status.RELOCKING).values_list("pk", flat=True):
+        refusals[of_batch[pk].pk] = Refusal.NOT_UNLOCKED
+    return refusals
+
+
+def _cancel(instructions: list[Instruction], refusals: dict[int, Refusal], *, by: Actor) -> None:
+    """End instructions that may not be handed over; a batch that is unlocking waits again."""
+    for code in sorted({refusals[one.pk] for one in instructions}):
+        of_code = [one for one in instructions if refusals[one.pk] == code]
+        unlocking = Batch.objects.filter(
+            pk__in=[one.batch_id for one in of_code if one.what == What.UNLOCK], status=Batch.Status.UNLOCKING
+        )
+        why = f"{short_name(code)} before the product was asked"
+        if unlocking.exists():
+            perform(CANCEL, unlocking, by=by.begin(), why=why)
+        Instruction.objects.filter(pk__in=[one.pk for one in of_code], state=State.QUEUED).update(
+            state=State.CANCELED, answer=why, done_at=by.act.at
+        )
