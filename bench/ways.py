@@ -7,7 +7,6 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from unlocks import operations
 from unlocks.ledger import chain, events
 from unlocks.models import Batch, RequestedBatch
 

@@ -126,7 +126,7 @@ def make_scene():
     cases["awaiting"] = factories.case_awaiting(agent, account=home)
     cases["unlocked"] = factories.case_unlocked(agent, account=home)
     cases["used"] = factories.case_unlocked(agent, account=home)
-    operations.relock(cases["used"].rows, why="Not used", by=factories.acting(scene.manager))
+    factories.relock(cases["used"].rows, why="Not used", by=factories.acting(scene.manager))
     cases["reasked"] = _agreed_again(factories.case_consented(agent, account=home))
     cases["declined"] = factories.case_awaiting(agent, account=home)
     link = cases["declined"].link
@@ -165,7 +165,7 @@ def make_scene():
     cases["emptyaccount"] = factories.make_account(admin=False, pin="")
     cases["draft"] = ConsentTerms.objects.create(version=2, title="Draft", text="Draft")
     cases["outgoing"] = Outgoing.objects.get(link=cases["awaiting"].link)
-    cases["idle_act"] = operations.unlock(Batch.objects.none(), by=by)
+    cases["idle_act"] = factories.unlock(Batch.objects.none(), by=by)
     for case in cases.values():
         if isinstance(case, factories.Case):
             case.refresh()
@@ -1655,7 +1655,7 @@ def unlocked_and_withdrawn_in_one_statement(scene):
 def _unlock_by_verb(name, scene):
     by = factories.acting(scene.second)
     aim = scene.cases[name]
-    return operations.unlock(rows(Batch, aim.batch if isinstance(aim, factories.Case) else aim), by=by)
+    return factories.unlock(rows(Batch, aim.batch if isinstance(aim, factories.Case) else aim), by=by)
 
 
 for _name in (
@@ -1666,23 +1666,23 @@ for _name in (
 
 @attack(needs_guards=False, writes_verdicts=True)
 def verb_by_the_person_who_took_it_down(scene):
-    return operations.unlock(scene.by_phone.rows, by=factories.acting(scene.agent))
+    return factories.unlock(scene.by_phone.rows, by=factories.acting(scene.agent))
 
 
 @attack("needs the permission unlocks.unlock_batch", needs_guards=False)
 def verb_by_an_auditor(scene):
-    operations.unlock(scene.ready.rows, by=factories.acting(scene.auditor))
+    factories.unlock(scene.ready.rows, by=factories.acting(scene.auditor))
 
 
 @attack("needs the permission unlocks.unlock_batch", needs_guards=False)
 def verb_by_somebody_who_left(scene):
     scene.idle.is_superuser, scene.idle.is_active = True, False
-    operations.unlock(scene.ready.rows, by=factories.acting(scene.idle))
+    factories.unlock(scene.ready.rows, by=factories.acting(scene.idle))
 
 
 @attack("needs the permission unlocks.unlock_batch", needs_guards=False)
 def verb_by_the_desk_itself(scene):
-    operations.unlock(scene.ready.rows, by=Actor.desk())
+    factories.unlock(scene.ready.rows, by=Actor.desk())
 
 
 # By the staff's own pages: forged requests, by every role.

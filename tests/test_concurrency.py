@@ -12,6 +12,7 @@ import time_machine
 from django.db import DatabaseError, connection, connections, transaction
 from django.test import Client
 
+from tests import factories
 from tests.attacks import unlock as unlock_raw
 from tests.customer.test_receipt import BOTH, hold, pressed
 from tests.factories import (
@@ -122,8 +123,8 @@ def test_two_unlock_overlapping_sets(agent, second_agent):
     case = case_consented(agent, batches=make_batches(account=make_account(), n=30, items=0))
     first, second = case.rows.order_by("pk")[:20], case.rows.order_by("-pk")[:20]
     acts = at_once(
-        lambda: operations.unlock(Batch.objects.filter(pk__in=first.values("pk")), by=acting(agent)),
-        lambda: operations.unlock(Batch.objects.filter(pk__in=second.values("pk")), by=acting(second_agent)),
+        lambda: factories.unlock(Batch.objects.filter(pk__in=first.values("pk")), by=acting(agent)),
+        lambda: factories.unlock(Batch.objects.filter(pk__in=second.values("pk")), by=acting(second_agent)),
     )
 
     assert all(isinstance(act, Act) for act in acts), acts
@@ -137,7 +138,7 @@ def test_two_unlock_overlapping_sets(agent, second_agent):
 
 def test_two_tabs_with_one_key(agent):
     case, key = case_consented(agent), uuid.uuid4()
-    acts = at_once(*4 * [lambda: operations.unlock(case.rows, by=acting(agent), key=key)])
+    acts = at_once(*4 * [lambda: factories.unlock(case.rows, by=acting(agent), key=key)])
     assert {act.pk for act in acts} == {key}, acts
     assert sorted(act.repeated for act in acts) == [False, True, True, True]
     assert Act.objects.count() == 1
@@ -274,9 +275,9 @@ def test_unlocking_locking_and_withdrawing_without_deadlock(agent, second_agent,
             operations.withdraw_consent(case.consent, why="Asked", by=acting(agent))
 
     came = at_once(
-        *2 * [lambda: operations.unlock(every.order_by("pk"), by=acting(agent))],
-        lambda: operations.unlock(every.order_by("-pk"), by=acting(second_agent)),
-        *2 * [lambda: operations.relock(every, why="Not used", by=acting(manager))],
+        *2 * [lambda: factories.unlock(every.order_by("pk"), by=acting(agent))],
+        lambda: factories.unlock(every.order_by("-pk"), by=acting(second_agent)),
+        *2 * [lambda: factories.relock(every, why="Not used", by=acting(manager))],
         lambda: operations.mark_re_exported(
             every.filter(lines__unlock_request=cases[0].unlock_request), by=acting(agent)
         ),
@@ -432,9 +433,9 @@ def test_the_ledger_is_one_chain_whoever_writes(agent):
 def test_the_customer_withdraws_while_staff_unlock(agent):
     case = case_consented(agent, batches=make_batches(account=make_account(), n=20, items=0))
     came = at_once(
-        lambda: operations.unlock(case.rows, by=acting(agent)),
+        lambda: factories.unlock(case.rows, by=acting(agent)),
         lambda: operations.withdraw_own_consent(case.consent, why="", by=customer(case.admin)),
-        lambda: operations.unlock(case.rows, by=acting(agent)),
+        lambda: factories.unlock(case.rows, by=acting(agent)),
     )
     assert [one for one in came if isinstance(one, Exception) and getattr(one, "code", "") != Refusal.BUSY] == []
     assert set(Batch.objects.values_list("status", flat=True)) == {"bypassed"}

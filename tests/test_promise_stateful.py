@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
 
+from tests import factories
 from tests.factories import PIN, acting, customer, make_account, make_batches, make_user
 from unlocks import history, operations
 from unlocks.actors import Actor
@@ -202,7 +203,7 @@ class Desk(RuleBasedStateMachine):
             and case.covered.get(n) == self.content[n]
             and case.recorded_by_phone_by != who
         }
-        assert self.done(operations.unlock(self.rows(places), by=self.people[who])) == may
+        assert self.done(factories.unlock(self.rows(places), by=self.people[who])) == may
         for n in may:
             case = self.case_of(n)
             case.status, self.status[n] = "unlocked", "unlocked"
@@ -211,7 +212,7 @@ class Desk(RuleBasedStateMachine):
 
     @rule(places=places)
     def relock(self, places):
-        act = operations.relock(self.rows(places), why="Not used", by=self.manager)
+        act = factories.relock(self.rows(places), why="Not used", by=self.manager)
         self.ended(places, act, "bypassed")
 
     @rule(places=places, who=who)

@@ -7,6 +7,7 @@ from django.db import connection
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from tests import factories
 from tests.attacks import make_scene, write
 from tests.factories import Case, acting, agree, confirm, enter_contact, make_account, make_batches
 from unlocks import history, operations
@@ -63,7 +64,7 @@ def test_one_by_one_and_all_at_once_are_judged_alike(scene):
 
 def test_preview_and_act_say_the_same(scene):
     preview = dict(judged(Batch.objects.all(), by=scene.agent).values_list("pk", "refusal"))
-    act = operations.unlock(Batch.objects.all(), by=acting(scene.agent))
+    act = factories.unlock(Batch.objects.all(), by=acting(scene.agent))
     assert dict(act.verdicts.values_list("batch", "refusal")) == preview
 
 

@@ -223,7 +223,7 @@ def test_a_refused_verb_is_said_on_the_preview(monkeypatch, agent, agent_client)
 
 def test_the_report_is_its_makers_and_of_who_may_see_acts(agent, agent_client, auditor_client, client):
     case = factories.case_consented(agent)
-    act = operations.unlock(case.rows, by=factories.acting(agent))
+    act = factories.unlock(case.rows, by=factories.acting(agent))
     report = reverse("admin:unlocks_act_change", args=[act.pk])
     nobody = factories.make_user("nobody-yet")
     assert client.get(report).status_code == 302
@@ -238,7 +238,7 @@ def test_the_report_is_its_makers_and_of_who_may_see_acts(agent, agent_client, a
 def test_the_report_is_paged_and_filtered(agent, agent_client):
     case = factories.case_consented(agent, batches=factories.make_batches(n=101))
     changed(case.batch)
-    act = operations.unlock(case.rows, by=factories.acting(agent))
+    act = factories.unlock(case.rows, by=factories.acting(agent))
     report = reverse("admin:unlocks_act_change", args=[act.pk])
     assert len(agent_client.get(report).context["page"].object_list) == 100
     assert len(agent_client.get(report, {"page": "2"}).context["page"].object_list) == 1

@@ -180,7 +180,7 @@ def test_who_entered_it_is_told_who_can_unlock(agent, manager, agent_client, man
     assert step.heading == "Ready for someone else to unlock: 2 batches."
     own = "entered the address of the contact who consented, or made them an Admin, so someone else must unlock"
     assert f"You {own}." in step.text
-    act = operations.unlock(case.rows, by=factories.acting(manager))
+    act = factories.unlock(case.rows, by=factories.acting(manager))
     report = text(agent_client.get(reverse("admin:unlocks_act_change", args=[act.pk])))
     assert f"manager {own} ({case.unlock_request})." in report
 

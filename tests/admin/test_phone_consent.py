@@ -492,7 +492,7 @@ def test_the_audit_log_marks_it(manager_client, recorded_by_phone):
 
 
 def test_somebody_elses_report_does_not_say_you(agent, agent_client, manager_client, recorded_by_phone):
-    act = operations.unlock(recorded_by_phone.rows, by=factories.acting(agent))
+    act = factories.unlock(recorded_by_phone.rows, by=factories.acting(agent))
     report = reverse("admin:unlocks_act_change", args=[act.pk])
     own = rules.sentence("own_recording", unlock_request=recorded_by_phone.unlock_request)
     assert escape(own) in agent_client.get(report).content.decode()
@@ -529,7 +529,7 @@ def test_withdrawing_says_beforehand_how_many_are_relocked(agent, second_agent, 
         return form.fields["why"].help_text
 
     assert said() == "Nothing is unlocked under it. The request is closed. This can't be undone."
-    operations.unlock(recorded_by_phone.rows, by=factories.acting(second_agent))
+    factories.unlock(recorded_by_phone.rows, by=factories.acting(second_agent))
     assert said() == "2 batches are relocked right away, and the request is closed. This can't be undone."
     done(agent_client, recorded_by_phone, "withdraw", why="They changed their mind.")
     assert {batch.status for batch in recorded_by_phone.refresh().batches} == {"bypassed"}

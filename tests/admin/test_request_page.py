@@ -385,10 +385,10 @@ def test_a_case_is_closed_as_what_became_of_its_batches(agent, manager, agent_cl
     ]
     exported, locked, both = (factories.case_unlocked(agent) for _ in range(3))
     operations.mark_re_exported(exported.rows, by=by)
-    operations.relock(locked.rows, why="Nobody answers.", by=boss)
+    factories.relock(locked.rows, why="Nobody answers.", by=boss)
     operations.mark_re_exported(both.rows.filter(pk=both.batch.pk), by=by)
     assert "close" not in offered(agent_client, both)
-    operations.relock(both.rows, why="Nobody answers.", by=boss)
+    factories.relock(both.rows, why="Nobody answers.", by=boss)
     assert outcomes_to_close_with(agent_client, exported) == ["re_exported"]
     assert outcomes_to_close_with(agent_client, locked) == ["relocked_unused"]
     assert outcomes_to_close_with(agent_client, both) == ["re_exported", "relocked_unused"]
@@ -399,7 +399,7 @@ def test_a_re_exported_case_needs_no_why(agent, manager, agent_client):
     operations.mark_re_exported(case.rows, by=factories.acting(agent))
     page = done(agent_client, case, "close", resolution="re_exported", why="")
     assert "is closed: Re-exported." in page
-    operations.relock(locked.rows, why="Nobody answers.", by=factories.acting(manager))
+    factories.relock(locked.rows, why="Nobody answers.", by=factories.acting(manager))
     response = post(agent_client, locked, "close", resolution="relocked_unused", why=" ")
     assert response.status_code == 422
     assert "Say why: it stays with the record." in response.content.decode()
@@ -530,7 +530,7 @@ def test_a_step_is_done_once_it_is_for_all_batches(agent, manager, agent_client,
     some = case.rows.filter(pk__in=[batch.pk for batch in case.batches[:exported]])
     operations.mark_re_exported(some, by=by, key=uuid.uuid4())
     if exported == 1:
-        operations.relock(case.rows, why="Nobody answers.", by=factories.acting(manager), key=uuid.uuid4())
+        factories.relock(case.rows, why="Nobody answers.", by=factories.acting(manager), key=uuid.uuid4())
     operations.close_request(case.unlock_request, resolution="re_exported", why="", by=by)
     steps = agent_client.get(page_of(case)).context["case"].steps
     assert [step["state"] for step in steps] == ["done", "done", "done", "done", state]

@@ -81,7 +81,7 @@ def test_from_the_email_to_a_certificate_that_is_genuine(agent, phone, look, des
     tap(page.get_by_role("button", name="Agree and record my consent"))
     look(page, "Your consent is recorded")
 
-    operations.unlock(case.rows, by=acting(factories.make_user("agent2", group="Agent")))
+    factories.unlock(case.rows, by=acting(factories.make_user("agent2", group="Agent")))
     page.goto(link_in_email("receipt"))
     look(page, "Your consent is recorded")
     assert "Support unlocked 2 batches" in page.locator("main").inner_text()

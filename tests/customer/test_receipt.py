@@ -101,7 +101,7 @@ def test_before_the_unlock_nothing_can_be_unlocked_any_more(client, case, place)
     )
     assert (case.refresh().unlock_request.status, case.unlock_request.resolution) == ("closed", "withdrawn")
     assert kinds(case)[-2:] == ["withdrawn", "closed"]
-    assert set(operations.unlock(case.rows, by=acting(case.agent)).verdicts.values_list("refusal", flat=True)) == {
+    assert set(factories.unlock(case.rows, by=acting(case.agent)).verdicts.values_list("refusal", flat=True)) == {
         "not_requested"
     }
 
@@ -510,9 +510,9 @@ def test_the_receipt_tells_what_was_unlocked_and_exported_since(client, agent, s
     case = factories.case_consented(agent, batches=factories.make_batches(n=4))
     one, two, three, four = case.batches
     rows = case.rows
-    operations.unlock(rows.exclude(pk=four.pk), by=acting(second_agent))
+    factories.unlock(rows.exclude(pk=four.pk), by=acting(second_agent))
     operations.mark_re_exported(rows.filter(pk=one.pk), by=acting(agent))
-    operations.relock(rows.filter(pk=two.pk), why="Asked for", by=acting(factories.make_user("boss", group="Manager")))
+    factories.relock(rows.filter(pk=two.pk), why="Asked for", by=acting(factories.make_user("boss", group="Manager")))
     hold(client, case)
     page = client.get("/receipt/")
     assert [what for _, what in page.context["events"]] == [
@@ -581,7 +581,7 @@ def test_the_certificate_is_the_same_until_something_happens(client, case, secon
     for _ in range(2):
         client.post("/receipt/certificate/", pressed(case))
     assert list(Certificate.objects.values_list("ordinal", flat=True)) == [1]
-    operations.unlock(case.rows, by=acting(second_agent))
+    factories.unlock(case.rows, by=acting(second_agent))
     page = client.post("/receipt/certificate/", pressed(case), follow=True)
     assert page.redirect_chain == [("/receipt/certificate/2/", 302)]
     assert re.findall(r'href="/receipt/certificate/(\d)/"', client.get("/receipt/").content.decode()) == ["2", "1"]

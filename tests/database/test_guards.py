@@ -10,6 +10,7 @@ from django.db import DatabaseError, connection, connections, migrations, models
 from django.db.backends.sqlite3 import schema
 from django.db.migrations.loader import MigrationLoader
 
+from tests import factories
 from tests.factories import acting, case_consented, make_batch
 from unlocks import checks, operations
 from unlocks.database import guards
@@ -184,7 +185,7 @@ class TestMissing:
         case = case_consented(agent)
         connection.check_constraints()
         with guards.lifted(), pytest.raises(operations.Refused) as refused:
-            operations.unlock(case.rows, by=acting(agent))
+            factories.unlock(case.rows, by=acting(agent))
         assert refused.value.code == Refusal.GUARDS_MISSING
         assert not Batch.objects.filter(status="unlocked").exists()
 

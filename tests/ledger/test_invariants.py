@@ -6,6 +6,7 @@ import pytest
 from django.db import connection, transaction
 from django.utils import timezone
 
+from tests import factories
 from tests.attacks import forge_consent, write
 from tests.factories import (
     acting,
@@ -55,7 +56,7 @@ def found():
 def test_an_honest_desk_offends_nowhere(agent, manager):
     open_case(agent), case_awaiting(agent), case_consented(agent)
     case = case_unlocked(agent)
-    operations.relock(case.rows, why="Not used", by=acting(manager))
+    factories.relock(case.rows, why="Not used", by=acting(manager))
     operations.close_request(case.unlock_request, resolution="relocked_unused", why="", by=acting(agent))
     withdrawn = case_unlocked(agent)
     operations.withdraw_consent(withdrawn.consent, why="Asked", by=acting(agent))
@@ -92,7 +93,7 @@ def _line_alone(agent):
 
 def _other_outcome(agent):
     case = case_unlocked(agent)
-    operations.relock(case.rows, why="Not needed", by=acting(make_user("manager", group="Manager")))
+    factories.relock(case.rows, why="Not needed", by=acting(make_user("manager", group="Manager")))
     case.unlock_request.lines.update(outcome="re_exported")
 
 

@@ -8,6 +8,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.utils import timezone
 
+from tests import factories
 from tests.factories import acting, case_unlocked
 from unlocks import operations
 from unlocks.actors import Actor
@@ -68,7 +69,7 @@ def test_an_older_backup_put_back_shows_against_the_newer_anchor(agent, manager,
     seals.seal_history(by=Actor.desk())
     old, ends = anchors.now(timezone.now()), chain.head()[0]
     made = backup()
-    operations.relock(case.rows, why="Not used", by=acting(manager))
+    factories.relock(case.rows, why="Not used", by=acting(manager))
     seals.seal_history(by=Actor.desk())
     new, file = anchors.now(timezone.now()), tmp_path / "anchors.txt"
     file.write_text(f"{old}\n{new}\n")

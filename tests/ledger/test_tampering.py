@@ -127,7 +127,7 @@ def make_scene():
     _staff_and_records(agent, done)
     _what_goes_on(agent, cases, tried)
     half = cases["half"] = factories.case_consented(agent)
-    operations.unlock(half.rows.filter(pk=half.batch.pk), by=by)
+    factories.unlock(half.rows.filter(pk=half.batch.pk), by=by)
     fresh = cases["fresh"] = factories.case_unlocked(agent)
     operations.add_note(fresh.unlock_request, text="They called again", by=by)
     cases["last"] = factories.open_case(agent, account=factories.make_account(pin=""))
@@ -175,7 +175,7 @@ def _what_goes_on(agent, cases, tried):
     relocked = cases["relocked"] = factories.case_unlocked(agent)
     manager = factories.make_user("manager", group="Manager")
     factories.issue_pin(Account.objects.get(pk=revoked.account.pk), by=manager)
-    operations.relock(relocked.rows, why="Not used", by=factories.acting(manager))
+    factories.relock(relocked.rows, why="Not used", by=factories.acting(manager))
     operations.close_request(relocked.unlock_request, resolution="relocked_unused", why="", by=by)
 
 

@@ -57,7 +57,7 @@ ACTS = {
     "note": lambda case, by: operations.add_note(case.unlock_request, text="Called", by=by),
     "link": lambda case, by: operations.send_consent_link(case.unlock_request, contact=case.admin, by=by),
     "close": lambda case, by: operations.close_request(case.unlock_request, resolution="canceled", why="", by=by),
-    "unlock": lambda case, by: operations.unlock(case.rows, by=by),
+    "unlock": lambda case, by: factories.unlock(case.rows, by=by),
     "PIN": lambda case, by: operations.verify_pin(case.unlock_request, pin=PIN, by=by),
     "PIN of the customer": lambda case, by: operations.verify_customer_pin(
         case.link, pin=PIN, by=factories.customer(case.admin)

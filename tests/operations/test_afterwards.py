@@ -3,6 +3,7 @@ import uuid
 import pytest
 from django.utils import timezone
 
+from tests import factories
 from tests.factories import acting, case_consented, case_unlocked, make_user, open_case
 from tests.operations import kinds, only_for, recorded, refused
 from unlocks import operations
@@ -18,7 +19,7 @@ def verdicts(act):
 
 def test_locks_again_for_a_reason(agent, manager):
     case = case_unlocked(agent)
-    act = operations.relock(case.rows, why="Not used", by=acting(manager))
+    act = factories.relock(case.rows, why="Not used", by=acting(manager))
     assert verdicts(act) == ["", ""]
     for batch in case.refresh().batches:
         assert (batch.status, batch.grant, batch.unlocked_by, batch.unlocked_until) == ("bypassed", None, None, None)
@@ -30,18 +31,18 @@ def test_locks_again_for_a_reason(agent, manager):
 def test_locking_again_needs_a_reason(agent, manager):
     case = case_unlocked(agent)
     with refused(Refusal.NO_REASON):
-        operations.relock(case.rows, why=" ", by=acting(manager))
+        factories.relock(case.rows, why=" ", by=acting(manager))
 
 
 def test_only_managers_lock_again(agent):
     case = case_unlocked(agent)
-    only_for(["Manager"], lambda by: operations.relock(case.rows, why="Not used", by=by))
+    only_for(["Manager"], lambda by: factories.relock(case.rows, why="Not used", by=by))
 
 
 def test_a_used_consent_does_not_unlock_again(agent, manager):
     case = case_unlocked(agent)
-    operations.relock(case.rows, why="Not used", by=acting(manager))
-    assert verdicts(operations.unlock(case.rows, by=acting(agent))) == [Refusal.NOT_REQUESTED] * 2
+    factories.relock(case.rows, why="Not used", by=acting(manager))
+    assert verdicts(factories.unlock(case.rows, by=acting(agent))) == [Refusal.NOT_REQUESTED] * 2
 
 
 def test_marks_as_re_exported(agent):
@@ -65,7 +66,7 @@ def test_only_for_those_who_mark(agent):
 def test_what_is_not_unlocked_is_neither_locked_nor_marked(agent, manager):
     case = case_consented(agent)
     for act in (
-        operations.relock(case.rows, why="Not used", by=acting(manager)),
+        factories.relock(case.rows, why="Not used", by=acting(manager)),
         operations.mark_re_exported(case.rows, by=acting(agent)),
     ):
         assert verdicts(act) == [Refusal.NOT_UNLOCKED] * 2
@@ -74,8 +75,8 @@ def test_what_is_not_unlocked_is_neither_locked_nor_marked(agent, manager):
 
 def test_one_key_one_relock(agent, manager):
     case, key = case_unlocked(agent), uuid.uuid4()
-    first = operations.relock(case.rows, why="Not used", by=acting(manager), key=key)
-    second = operations.relock(case.rows, why="Not used", by=acting(manager), key=key)
+    first = factories.relock(case.rows, why="Not used", by=acting(manager), key=key)
+    second = factories.relock(case.rows, why="Not used", by=acting(manager), key=key)
     assert (first, second.repeated) == (second, True)
     assert kinds(case.unlock_request).count("relocked") == 1
 
@@ -86,7 +87,7 @@ def test_part_of_a_case_at_a_time(agent, manager):
     operations.mark_re_exported(Batch.objects.filter(pk=first.pk), by=acting(agent))
     with refused(Refusal.STILL_UNLOCKED):
         operations.close_request(case.unlock_request, resolution="re_exported", why="", by=acting(agent))
-    operations.relock(Batch.objects.filter(pk=second.pk), why="Not used", by=acting(manager))
+    factories.relock(Batch.objects.filter(pk=second.pk), why="Not used", by=acting(manager))
     operations.close_request(case.unlock_request, resolution="re_exported", why="", by=acting(agent))
     unlock_request = UnlockRequest.objects.get()
     assert (unlock_request.status, unlock_request.resolution, unlock_request.closed_at is None) == (

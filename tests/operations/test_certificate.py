@@ -12,6 +12,7 @@ from django.db import connection
 from django.test import override_settings
 from django.utils import timezone
 
+from tests import factories
 from tests.attacks import difference, snapshot
 from tests.factories import (
     acting,
@@ -58,7 +59,7 @@ def iso(moment):
 def test_names_staff_as_the_ledger_does(agent, second_agent):
     """Whatever their accounts are called now, and whatever a column beside the sealed text says."""
     case = case_recorded_by_phone(agent)
-    operations.unlock(case.rows, by=acting(second_agent))
+    factories.unlock(case.rows, by=acting(second_agent))
     connection.check_constraints()
     with guards.lifted():
         for user, name in ((agent, "x"), (second_agent, "agent"), (agent, "second-agent")):
@@ -298,7 +299,7 @@ def test_the_same_case_has_the_same_certificate(agent):
 def test_what_happens_since_asks_for_a_new_one(agent):
     case = case_consented(agent)
     first = issue(case)
-    operations.unlock(case.rows, by=acting(agent))
+    factories.unlock(case.rows, by=acting(agent))
     second = issue(case)
     assert [first.number, second.number] == [f"{case.consent.reference}-1", f"{case.consent.reference}-2"]
     assert facts(Certificate.objects.get(pk=first.pk))["acts"] == []
@@ -366,7 +367,7 @@ def test_of_a_consent_that_was_asked_for_anew(agent):
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin="482915", by=by)
     operations.give_consent(link, name="Ann", role="Owner", shown=shown_text(link), by=by)
-    operations.unlock(case.rows, by=acting(agent))
+    factories.unlock(case.rows, by=acting(agent))
     told_of = facts(operations.issue_certificate(older, by=by))
     assert [(batch["outcome"], batch["unlocked_at"]) for batch in told_of["batches"]] == [
         ("later_consent", None),

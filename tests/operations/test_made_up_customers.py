@@ -106,7 +106,7 @@ def test_a_manager_who_makes_up_a_customer_gets_nowhere(agent, second_agent, man
     operations.verify_customer_pin(link, pin=pin, by=by)
     operations.give_consent(link, name="Pat Example", role="Owner", shown=shown_text(link), by=by)
     rows = Batch.objects.filter(pk__in=[batch.pk for batch in batches])
-    verdicts = operations.unlock(rows, by=acting(manager)).verdicts
+    verdicts = factories.unlock(rows, by=acting(manager)).verdicts
     assert set(verdicts.values_list("refusal", flat=True)) == {Refusal.OWN_CUSTOMERS_ADDRESS}
     assert not Batch.objects.filter(status="unlocked").exists()
 
@@ -171,7 +171,7 @@ def test_a_pin_typed_while_it_is_locked_counts_too(agent, second_agent, manager,
 
 
 def refusals(case, user):
-    return set(operations.unlock(case.rows, by=acting(user)).verdicts.values_list("refusal", flat=True))
+    return set(factories.unlock(case.rows, by=acting(user)).verdicts.values_list("refusal", flat=True))
 
 
 def test_whoever_was_shown_the_link_types_no_pin(agent, second_agent, settings):

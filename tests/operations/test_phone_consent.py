@@ -139,18 +139,18 @@ def test_tells_the_customer_by_mail(agent):
 def test_another_person_unlocks(agent, second_agent):
     case = case_recorded_by_phone(agent)
 
-    own = operations.unlock(case.rows, by=acting(agent))
+    own = factories.unlock(case.rows, by=acting(agent))
     assert set(own.verdicts.values_list("refusal", flat=True)) == {"own_recording"}
     assert {batch.status for batch in case.refresh().batches} == {"bypassed"}
 
-    others = operations.unlock(case.rows, by=acting(second_agent))
+    others = factories.unlock(case.rows, by=acting(second_agent))
     assert set(others.verdicts.values_list("refusal", flat=True)) == {""}
     assert {batch.status for batch in case.refresh().batches} == {"unlocked"}
 
 
 def test_a_superuser_who_took_it_down_is_no_other_person(superuser):
     case = case_recorded_by_phone(superuser)
-    act = operations.unlock(case.rows, by=acting(superuser))
+    act = factories.unlock(case.rows, by=acting(superuser))
     assert set(act.verdicts.values_list("refusal", flat=True)) == {"own_recording"}
 
 
@@ -288,7 +288,7 @@ def test_a_second_time_replaces_the_first(agent, second_agent, manager):
     record_by_phone(case, second_agent)
     assert [line.consented.consent for line in case.unlock_request.lines.all()] == [case.consent, case.consent]
     assert first != case.consent
-    act = operations.unlock(case.rows, by=acting(manager))
+    act = factories.unlock(case.rows, by=acting(manager))
     assert set(act.verdicts.values_list("refusal", flat=True)) == {""}
 
 
@@ -308,7 +308,7 @@ def test_not_once_it_is_unlocked_or_closed(agent, second_agent):
 
 def test_the_customer_takes_back_what_staff_made_of_it(agent, second_agent):
     case = case_recorded_by_phone(agent)
-    operations.unlock(case.rows, by=acting(second_agent))
+    factories.unlock(case.rows, by=acting(second_agent))
     operations.withdraw_own_consent(case.consent, why="I never said that", by=customer(case.admin))
 
     unlock_request = case.refresh().unlock_request

@@ -12,6 +12,7 @@ from django.db.models import CharField, Value
 from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
+from tests import factories
 from tests.attacks import difference, snapshot
 from tests.factories import (
     acting,
@@ -43,7 +44,7 @@ def test_unlocks_under_the_consent_given_for_it(agent, second_agent):
     case = case_consented(agent)
     by = acting(second_agent)
     with time_machine.travel(timezone.now(), tick=False):
-        act = operations.unlock(case.rows, by=by)
+        act = factories.unlock(case.rows, by=by)
         until = timezone.now() + timedelta(hours=24)
 
     assert verdicts(act) == {batch.number: "" for batch in case.batches}
@@ -79,7 +80,7 @@ def test_unlocks_under_the_consent_given_for_it(agent, second_agent):
 
 def test_only_for_those_who_unlock(agent):
     case = case_consented(agent)
-    only_for(["Agent", "Manager"], lambda by: operations.unlock(case.rows, by=by))
+    only_for(["Agent", "Manager"], lambda by: factories.unlock(case.rows, by=by))
     assert Act.objects.count() == 2
     assert Batch.objects.filter(status="unlocked").count() == 2
 
@@ -132,7 +133,7 @@ REFUSED = {
 def test_refuses_with_the_reason_and_changes_nothing(agent, settings, code, make):
     batch = make(agent, settings)
     before = snapshot()
-    act = operations.unlock(Batch.objects.filter(pk=batch.pk), by=acting(agent))
+    act = factories.unlock(Batch.objects.filter(pk=batch.pk), by=acting(agent))
     assert verdicts(act) == {batch.number: code}
     assert difference(before, snapshot(), may_grow=True) == []
     assert [facts["refusals"] for kind, facts in recorded() if kind == "refused"] == (
@@ -142,7 +143,7 @@ def test_refuses_with_the_reason_and_changes_nothing(agent, settings, code, make
 
 def test_a_withdrawn_consent_leaves_the_batch_without_request(agent, settings):
     batch = _withdrawn(agent, settings)
-    act = operations.unlock(Batch.objects.filter(pk=batch.pk), by=acting(agent))
+    act = factories.unlock(Batch.objects.filter(pk=batch.pk), by=acting(agent))
     assert verdicts(act) == {batch.number: Refusal.NOT_REQUESTED}
 
 
@@ -150,7 +151,7 @@ def test_unlocks_what_it_may_and_says_why_not_the_rest(agent):
     account = make_account()
     ready, waiting = case_consented(agent, account=account), case_awaiting(agent, account=account)
     exported = make_batch(account=account, status="exported")
-    act = operations.unlock(Batch.objects.filter(account=account), by=acting(agent))
+    act = factories.unlock(Batch.objects.filter(account=account), by=acting(agent))
     assert verdicts(act) == {
         **{batch.number: "" for batch in ready.batches},
         **{batch.number: Refusal.AWAITING_CUSTOMER for batch in waiting.batches},
@@ -163,32 +164,32 @@ def test_unlocks_what_it_may_and_says_why_not_the_rest(agent):
 def test_second_unlock_is_told(agent, second_agent):
     case = case_unlocked(agent)
     before = snapshot()
-    act = operations.unlock(case.rows, by=acting(second_agent))
+    act = factories.unlock(case.rows, by=acting(second_agent))
     assert set(verdicts(act).values()) == {Refusal.ALREADY_UNLOCKED}
     assert difference(before, snapshot(), may_grow=True) == []
 
 
 def test_one_key_one_act(agent):
     case, key = case_consented(agent), uuid.uuid4()
-    first = operations.unlock(case.rows, by=acting(agent), key=key)
+    first = factories.unlock(case.rows, by=acting(agent), key=key)
     before = snapshot()
-    second = operations.unlock(case.rows, by=acting(agent), key=key)
+    second = factories.unlock(case.rows, by=acting(agent), key=key)
     assert (first, first.repeated, second.repeated) == (second, False, True)
     assert difference(before, snapshot()) == []
 
 
 def test_a_key_is_its_owners_and_of_one_kind(agent, second_agent, manager):
     case, key = case_consented(agent), uuid.uuid4()
-    operations.unlock(case.rows, by=acting(agent), key=key)
+    factories.unlock(case.rows, by=acting(agent), key=key)
     with pytest.raises(PermissionDenied):
-        operations.unlock(case.rows, by=acting(second_agent), key=key)
+        factories.unlock(case.rows, by=acting(second_agent), key=key)
     with pytest.raises(PermissionDenied):
         operations.mark_re_exported(case.rows, by=acting(agent), key=key)
 
 
 @pytest.mark.parametrize("nothing", [Batch.objects.none(), Batch.objects.filter(pk__in=[]), Batch.objects.filter(pk=0)])
 def test_unlocking_nothing_does_nothing(agent, nothing):
-    act = operations.unlock(nothing, by=acting(agent))
+    act = factories.unlock(nothing, by=acting(agent))
     assert not act.verdicts.exists()
 
 
@@ -196,8 +197,8 @@ def test_refuses_all_while_a_guard_is_missing(agent):
     case = case_consented(agent)
     connection.check_constraints()
     with guards.lifted(), refused(Refusal.GUARDS_MISSING):
-        operations.unlock(case.rows, by=acting(agent))
-    operations.unlock(case.rows, by=acting(agent))
+        factories.unlock(case.rows, by=acting(agent))
+    factories.unlock(case.rows, by=acting(agent))
 
 
 def test_were_the_rule_wrong_the_database_would_refuse_the_act(agent, monkeypatch):
@@ -207,7 +208,7 @@ def test_were_the_rule_wrong_the_database_would_refuse_the_act(agent, monkeypatc
     monkeypatch.setattr(module, "_UNLOCK", replace(module._UNLOCK, judge=all_ready))
     before = snapshot()
     with pytest.raises(IntegrityError, match="No unlock without"), transaction.atomic():
-        operations.unlock(case.rows, by=acting(agent))
+        factories.unlock(case.rows, by=acting(agent))
     assert difference(before, snapshot()) == []
 
 
@@ -221,7 +222,7 @@ def statements(agent, n):
     with CaptureQueriesContext(
         connection,
     ) as captured:
-        operations.unlock(case.rows, by=acting(agent))
+        factories.unlock(case.rows, by=acting(agent))
     assert Batch.objects.filter(account=account, status="unlocked").count() == n
     return [query["sql"].split(" ", 1)[0] for query in captured]
 
@@ -253,8 +254,8 @@ def test_no_batch_reads_what_its_request_or_its_agent_has(agent, manager):
         cursor.execute("SET LOCAL enable_seqscan = off")
     for verb in (
         lambda: agree(case),
-        lambda: operations.unlock(case.rows, by=acting(agent)),
-        lambda: operations.relock(case.rows, why="Nobody answers", by=acting(manager)),
+        lambda: factories.unlock(case.rows, by=acting(agent)),
+        lambda: factories.relock(case.rows, why="Nobody answers", by=acting(manager)),
     ):
         before = rows_read()
         verb()
@@ -263,7 +264,7 @@ def test_no_batch_reads_what_its_request_or_its_agent_has(agent, manager):
 
 def test_several_requests_of_several_accounts_in_one_act(agent):
     cases = [case_consented(agent) for _ in range(3)]
-    act = operations.unlock(Batch.objects.all(), by=acting(agent))
+    act = factories.unlock(Batch.objects.all(), by=acting(agent))
     assert act.verdicts.filter(refusal="").count() == 6
     assert set(UnlockRequest.objects.values_list("status", flat=True)) == {"unlocked"}
     assert [kind for kind, _ in recorded(kind="unlocked")] == ["unlocked"] * len(cases)

@@ -25,7 +25,7 @@ def test_before_the_unlock_nothing_can_be_unlocked_any_more(agent):
     unlock_request = case.refresh().unlock_request
     assert (unlock_request.status, unlock_request.resolution) == ("closed", "withdrawn")
     assert set(unlock_request.lines.values_list("outcome", flat=True)) == {"not_unlocked"}
-    act = operations.unlock(case.rows, by=acting(agent))
+    act = factories.unlock(case.rows, by=acting(agent))
     assert set(act.verdicts.values_list("refusal", flat=True)) == {"not_requested"}
     assert kinds(unlock_request)[-2:] == ["withdrawn", "closed"]
 
@@ -54,7 +54,7 @@ def test_takes_back_every_consent_of_the_case(agent):
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin=PIN, by=by)
     second, _ = operations.give_consent(link, name="Ann", role="Owner", shown=shown_text(link), by=by)
-    operations.unlock(case.rows, by=acting(agent))
+    factories.unlock(case.rows, by=acting(agent))
 
     take_back(case, consent=first)
 
