@@ -1,13 +1,14 @@
 import uuid
 
 import pytest
+from django.db.models import Count
 from django.utils import timezone
 
 from tests import factories
-from tests.factories import acting, case_consented, case_unlocked, make_user, open_case
+from tests.factories import acting, case_consented, case_unlocked, case_unlocking, make_user, open_case
 from tests.operations import kinds, only_for, recorded, refused
 from unlocks import operations
-from unlocks.models import Batch, UnlockRequest
+from unlocks.models import Batch, Instruction, UnlockRequest
 from unlocks.rules import Refusal
 
 pytestmark = pytest.mark.django_db
@@ -19,12 +20,23 @@ def verdicts(act):
 
 def test_locks_again_for_a_reason(agent, manager):
     case = case_unlocked(agent)
-    act = factories.relock(case.rows, why="Not used", by=acting(manager))
+    until = case.batch.unlocked_until
+    act = operations.relock(case.rows, why="Not used", by=acting(manager))
     assert verdicts(act) == ["", ""]
     for batch in case.refresh().batches:
+        line = batch.lines.get()
+        assert (batch.status, batch.grant, batch.unlocked_by, batch.unlocked_until) == (
+            "relocking",
+            line.consented,
+            agent,
+            until,
+        )
+        assert (line.outcome, batch.history.first().history_change_reason) == ("relocking", "Not used")
+    factories.carry_out()
+    for batch in case.refresh().batches:
         assert (batch.status, batch.grant, batch.unlocked_by, batch.unlocked_until) == ("bypassed", None, None, None)
-        assert (batch.lines.get().outcome, batch.history.first().history_change_reason) == ("relocked", "Not used")
-    assert kinds(case.unlock_request)[-2:] == ["unlocked", "relocked"]
+        assert (batch.lines.get().outcome, batch.history.first().history_actor) == ("relocked", "ServiceTitan")
+    assert kinds(case.unlock_request)[-3:] == ["unlocked", "relock_instructed", "relocked"]
     assert case.unlock_request.status == "unlocked"
 
 
@@ -58,6 +70,23 @@ def test_marks_as_re_exported(agent):
     assert kinds(case.unlock_request)[-1] == "re_exported"
 
 
+def test_the_customer_may_export_before_the_product_answers(agent, manager):
+    """The feed is as slow as the answer: what was asked in vain is canceled, and an answer changes nothing."""
+    asked, relocking = case_unlocked(agent), case_unlocked(agent)
+    untold = case_unlocking(agent)
+    operations.relock(relocking.rows, why="Not used", by=acting(manager))
+    cases = [untold, asked, relocking]
+    act = operations.mark_re_exported(Batch.objects.all(), by=acting(agent))
+    assert verdicts(act) == [""] * 6
+    assert {batch.status for case in cases for batch in case.refresh().batches} == {"exported"}
+    assert dict(Instruction.objects.order_by().values_list("state").annotate(n=Count("pk"))) == {
+        "canceled": 4,
+        "done": 4,
+    }
+    factories.carry_out()
+    assert {batch.status for case in cases for batch in case.refresh().batches} == {"exported"}
+
+
 def test_only_for_those_who_mark(agent):
     case = case_unlocked(agent)
     only_for(["Agent", "Manager"], lambda by: operations.mark_re_exported(case.rows, by=by))
@@ -66,7 +95,7 @@ def test_only_for_those_who_mark(agent):
 def test_what_is_not_unlocked_is_neither_locked_nor_marked(agent, manager):
     case = case_consented(agent)
     for act in (
-        factories.relock(case.rows, why="Not used", by=acting(manager)),
+        operations.relock(case.rows, why="Not used", by=acting(manager)),
         operations.mark_re_exported(case.rows, by=acting(agent)),
     ):
         assert verdicts(act) == [Refusal.NOT_UNLOCKED] * 2

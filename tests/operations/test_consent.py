@@ -372,12 +372,12 @@ def test_withdrawing_closes_the_case(agent):
     assert kinds(unlock_request)[-2:] == ["withdrawn", "closed"]
 
 
-def test_withdrawing_locks_again_first(agent):
+def test_withdrawing_has_all_locked_again(agent):
     case = case_unlocked(agent)
     operations.withdraw_consent(case.consent, why="Changed our mind", by=acting(agent))
-    assert [batch.status for batch in case.refresh().batches] == ["bypassed", "bypassed"]
-    assert set(case.unlock_request.lines.values_list("outcome", flat=True)) == {"relocked"}
-    assert kinds(case.unlock_request)[-4:] == ["unlocked", "relocked", "withdrawn", "closed"]
+    assert [batch.status for batch in case.refresh().batches] == ["relocking", "relocking"]
+    assert set(case.unlock_request.lines.values_list("outcome", flat=True)) == {"relocking"}
+    assert kinds(case.unlock_request)[-3:] == ["unlocked", "relock_instructed", "withdrawn"]
 
 
 def test_only_for_those_who_withdraw(agent):

@@ -311,10 +311,12 @@ def test_the_customer_takes_back_what_staff_made_of_it(agent, second_agent):
     factories.unlock(case.rows, by=acting(second_agent))
     operations.withdraw_own_consent(case.consent, why="I never said that", by=customer(case.admin))
 
+    assert {batch.status for batch in case.refresh().batches} == {"relocking"}
+    factories.carry_out()
     unlock_request = case.refresh().unlock_request
     assert (unlock_request.status, unlock_request.resolution) == ("closed", "withdrawn")
     assert {batch.status for batch in case.batches} == {"bypassed"}
     assert list(ConsentWithdrawal.objects.values_list("consent", "by", "actor", "why")) == [
         (case.consent.pk, None, f"Link for {case.admin.name}", "I never said that")
     ]
-    assert kinds(unlock_request)[-4:] == ["unlocked", "relocked", "withdrawn", "closed"]
+    assert kinds(unlock_request)[-5:] == ["unlocked", "relock_instructed", "withdrawn", "relocked", "closed"]

@@ -5,12 +5,10 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-import time_machine
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, connection, transaction
 from django.db.models import CharField, Value
 from django.test.utils import CaptureQueriesContext
-from django.utils import timezone
 
 from tests import factories
 from tests.attacks import difference, snapshot
@@ -20,6 +18,7 @@ from tests.factories import (
     case_awaiting,
     case_consented,
     case_unlocked,
+    case_unlocking,
     make_account,
     make_batch,
     make_batches,
@@ -30,7 +29,7 @@ from unlocks import history, operations, rules
 from unlocks.actors import Actor
 from unlocks.database import guards
 from unlocks.ledger import invariants
-from unlocks.models import Account, Act, Batch, UnlockRequest
+from unlocks.models import Account, Act, Batch, Instruction, UnlockRequest
 from unlocks.rules import Refusal
 
 pytestmark = pytest.mark.django_db
@@ -42,35 +41,41 @@ def verdicts(act):
 
 def test_unlocks_under_the_consent_given_for_it(agent, second_agent):
     case = case_consented(agent)
-    by = acting(second_agent)
-    with time_machine.travel(timezone.now(), tick=False):
-        act = factories.unlock(case.rows, by=by)
-        until = timezone.now() + timedelta(hours=24)
+    act = operations.unlock(case.rows, by=acting(second_agent))
 
     assert verdicts(act) == {batch.number: "" for batch in case.batches}
     case.refresh()
     for batch in case.batches:
         line = batch.lines.get()
         assert (batch.status, batch.grant, batch.unlocked_by, batch.unlocked_until) == (
-            "unlocked",
+            "unlocking",
             line.consented,
             second_agent,
-            until,
+            None,
         )
-        assert (line.outcome, line.consented.consent) == ("unlocked", case.consent)
+        assert (line.outcome, line.consented.consent) == ("unlocking", case.consent)
         row = batch.history.first()
         assert (row.status, row.history_user, row.history_act, row.history_change_reason) == (
-            "unlocked",
+            "unlocking",
             second_agent,
             act.pk,
             "Unlock",
         )
-        assert batch.history.filter(status="unlocked").count() == 1
-    assert case.unlock_request.status == "unlocked"
+        asked = batch.instructions.get()
+        assert (asked.what, asked.state, asked.line, asked.act, asked.queued_at, asked.tries) == (
+            "unlock",
+            "queued",
+            line,
+            act,
+            act.at,
+            0,
+        )
+    assert Instruction.objects.values("key").distinct().count() == 2
+    assert case.unlock_request.status == "consented"
     assert case.unlock_request.entries.latest("sequence").act == act.pk
     kind, facts = recorded(case.unlock_request)[-1]
     assert (kind, facts["amount"], facts["batches"], facts["numbers"]) == (
-        "unlocked",
+        "unlock_instructed",
         "200.00",
         2,
         [batch.number for batch in case.batches],
@@ -80,9 +85,9 @@ def test_unlocks_under_the_consent_given_for_it(agent, second_agent):
 
 def test_only_for_those_who_unlock(agent):
     case = case_consented(agent)
-    only_for(["Agent", "Manager"], lambda by: factories.unlock(case.rows, by=by))
+    only_for(["Agent", "Manager"], lambda by: operations.unlock(case.rows, by=by))
     assert Act.objects.count() == 2
-    assert Batch.objects.filter(status="unlocked").count() == 2
+    assert Batch.objects.filter(status="unlocking").count() == 2
 
 
 def _expired(agent, settings):
@@ -114,11 +119,19 @@ def _withdrawn(agent, settings):
     return case.batch
 
 
+def _relocking(agent, settings):
+    case = case_unlocked(agent)
+    operations.withdraw_consent(case.consent, why="Asked", by=acting(agent))
+    return case.batch
+
+
 REFUSED = {
     Refusal.EXPORTED: lambda agent, settings: make_batch(status="exported"),
     Refusal.PENDING: lambda agent, settings: make_batch(status="pending"),
     Refusal.POSTED: lambda agent, settings: make_batch(status="posted"),
+    Refusal.UNLOCKING: lambda agent, settings: case_unlocking(agent).batch,
     Refusal.ALREADY_UNLOCKED: lambda agent, settings: case_unlocked(agent).batch,
+    Refusal.RELOCKING: _relocking,
     Refusal.NOT_REQUESTED: lambda agent, settings: make_batch(),
     Refusal.NOT_ASKED: lambda agent, settings: open_case(agent).batch,
     Refusal.AWAITING_CUSTOMER: lambda agent, settings: case_awaiting(agent).batch,
@@ -133,7 +146,7 @@ REFUSED = {
 def test_refuses_with_the_reason_and_changes_nothing(agent, settings, code, make):
     batch = make(agent, settings)
     before = snapshot()
-    act = factories.unlock(Batch.objects.filter(pk=batch.pk), by=acting(agent))
+    act = operations.unlock(Batch.objects.filter(pk=batch.pk), by=acting(agent))
     assert verdicts(act) == {batch.number: code}
     assert difference(before, snapshot(), may_grow=True) == []
     assert [facts["refusals"] for kind, facts in recorded() if kind == "refused"] == (
@@ -143,7 +156,7 @@ def test_refuses_with_the_reason_and_changes_nothing(agent, settings, code, make
 
 def test_a_withdrawn_consent_leaves_the_batch_without_request(agent, settings):
     batch = _withdrawn(agent, settings)
-    act = factories.unlock(Batch.objects.filter(pk=batch.pk), by=acting(agent))
+    act = operations.unlock(Batch.objects.filter(pk=batch.pk), by=acting(agent))
     assert verdicts(act) == {batch.number: Refusal.NOT_REQUESTED}
 
 
@@ -151,45 +164,45 @@ def test_unlocks_what_it_may_and_says_why_not_the_rest(agent):
     account = make_account()
     ready, waiting = case_consented(agent, account=account), case_awaiting(agent, account=account)
     exported = make_batch(account=account, status="exported")
-    act = factories.unlock(Batch.objects.filter(account=account), by=acting(agent))
+    act = operations.unlock(Batch.objects.filter(account=account), by=acting(agent))
     assert verdicts(act) == {
         **{batch.number: "" for batch in ready.batches},
         **{batch.number: Refusal.AWAITING_CUSTOMER for batch in waiting.batches},
         exported.number: Refusal.EXPORTED,
     }
-    assert list(Batch.objects.filter(status="unlocked").order_by("pk")) == ready.batches
+    assert list(Batch.objects.filter(status="unlocking").order_by("pk")) == ready.batches
     assert [kind for kind, _ in recorded(waiting.unlock_request)][-1] == "refused"
 
 
 def test_second_unlock_is_told(agent, second_agent):
     case = case_unlocked(agent)
     before = snapshot()
-    act = factories.unlock(case.rows, by=acting(second_agent))
+    act = operations.unlock(case.rows, by=acting(second_agent))
     assert set(verdicts(act).values()) == {Refusal.ALREADY_UNLOCKED}
     assert difference(before, snapshot(), may_grow=True) == []
 
 
 def test_one_key_one_act(agent):
     case, key = case_consented(agent), uuid.uuid4()
-    first = factories.unlock(case.rows, by=acting(agent), key=key)
+    first = operations.unlock(case.rows, by=acting(agent), key=key)
     before = snapshot()
-    second = factories.unlock(case.rows, by=acting(agent), key=key)
+    second = operations.unlock(case.rows, by=acting(agent), key=key)
     assert (first, first.repeated, second.repeated) == (second, False, True)
     assert difference(before, snapshot()) == []
 
 
 def test_a_key_is_its_owners_and_of_one_kind(agent, second_agent, manager):
     case, key = case_consented(agent), uuid.uuid4()
-    factories.unlock(case.rows, by=acting(agent), key=key)
+    operations.unlock(case.rows, by=acting(agent), key=key)
     with pytest.raises(PermissionDenied):
-        factories.unlock(case.rows, by=acting(second_agent), key=key)
+        operations.unlock(case.rows, by=acting(second_agent), key=key)
     with pytest.raises(PermissionDenied):
         operations.mark_re_exported(case.rows, by=acting(agent), key=key)
 
 
 @pytest.mark.parametrize("nothing", [Batch.objects.none(), Batch.objects.filter(pk__in=[]), Batch.objects.filter(pk=0)])
 def test_unlocking_nothing_does_nothing(agent, nothing):
-    act = factories.unlock(nothing, by=acting(agent))
+    act = operations.unlock(nothing, by=acting(agent))
     assert not act.verdicts.exists()
 
 
@@ -197,8 +210,8 @@ def test_refuses_all_while_a_guard_is_missing(agent):
     case = case_consented(agent)
     connection.check_constraints()
     with guards.lifted(), refused(Refusal.GUARDS_MISSING):
-        factories.unlock(case.rows, by=acting(agent))
-    factories.unlock(case.rows, by=acting(agent))
+        operations.unlock(case.rows, by=acting(agent))
+    operations.unlock(case.rows, by=acting(agent))
 
 
 def test_were_the_rule_wrong_the_database_would_refuse_the_act(agent, monkeypatch):
@@ -208,7 +221,7 @@ def test_were_the_rule_wrong_the_database_would_refuse_the_act(agent, monkeypatc
     monkeypatch.setattr(module, "_UNLOCK", replace(module._UNLOCK, judge=all_ready))
     before = snapshot()
     with pytest.raises(IntegrityError, match="No unlock without"), transaction.atomic():
-        factories.unlock(case.rows, by=acting(agent))
+        operations.unlock(case.rows, by=acting(agent))
     assert difference(before, snapshot()) == []
 
 
@@ -222,8 +235,8 @@ def statements(agent, n):
     with CaptureQueriesContext(
         connection,
     ) as captured:
-        factories.unlock(case.rows, by=acting(agent))
-    assert Batch.objects.filter(account=account, status="unlocked").count() == n
+        operations.unlock(case.rows, by=acting(agent))
+    assert Batch.objects.filter(account=account, status="unlocking").count() == n
     return [query["sql"].split(" ", 1)[0] for query in captured]
 
 
@@ -254,8 +267,10 @@ def test_no_batch_reads_what_its_request_or_its_agent_has(agent, manager):
         cursor.execute("SET LOCAL enable_seqscan = off")
     for verb in (
         lambda: agree(case),
-        lambda: factories.unlock(case.rows, by=acting(agent)),
-        lambda: factories.relock(case.rows, why="Nobody answers", by=acting(manager)),
+        lambda: operations.unlock(case.rows, by=acting(agent)),
+        factories.carry_out,
+        lambda: operations.relock(case.rows, why="Nobody answers", by=acting(manager)),
+        factories.carry_out,
     ):
         before = rows_read()
         verb()

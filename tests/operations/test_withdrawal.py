@@ -5,10 +5,10 @@ from django.core.exceptions import PermissionDenied
 
 from tests import factories
 from tests.attacks import difference, snapshot
-from tests.factories import PIN, acting, case_awaiting, case_consented, case_unlocked, customer
+from tests.factories import PIN, acting, case_awaiting, case_consented, case_unlocked, case_unlocking, customer
 from tests.operations import kinds, refused
 from unlocks import operations
-from unlocks.models import Act, Batch, ConsentWithdrawal
+from unlocks.models import Act, Batch, ConsentWithdrawal, Instruction
 from unlocks.rules import Refusal
 from unlocks.texts.shown import shown_text
 
@@ -30,20 +30,63 @@ def test_before_the_unlock_nothing_can_be_unlocked_any_more(agent):
     assert kinds(unlock_request)[-2:] == ["withdrawn", "closed"]
 
 
-def test_afterwards_it_locks_again_in_the_same_act(agent):
+def test_afterwards_it_has_all_locked_again(agent):
     case = case_unlocked(agent)
     first, second = case.batches
     operations.mark_re_exported(Batch.objects.filter(pk=first.pk), by=acting(agent))
     take_back(case, why="Wrong month")
 
     case.refresh()
-    assert [batch.status for batch in case.batches] == ["exported", "bypassed"]
+    assert [batch.status for batch in case.batches] == ["exported", "relocking"]
+    assert [line.outcome for line in case.unlock_request.lines.order_by("pk")] == ["re_exported", "relocking"]
+    assert case.unlock_request.status == "unlocked"
     relock = Act.objects.get(kind="relock")
     assert (relock.by, relock.actor) == (None, f"Link for {case.admin.name}")
     assert relock.why == "Consent withdrawn by the customer: Wrong month"
     assert set(second.history.filter(history_act=relock.pk).values_list("history_actor", flat=True)) == {relock.actor}
+    factories.carry_out()
+    assert [batch.status for batch in case.refresh().batches] == ["exported", "bypassed"]
     assert [line.outcome for line in case.unlock_request.lines.order_by("pk")] == ["re_exported", "relocked"]
-    assert case.unlock_request.resolution == "withdrawn"
+    assert (case.unlock_request.status, case.unlock_request.resolution) == ("closed", "withdrawn")
+    assert kinds(case.unlock_request)[-4:] == ["relock_instructed", "withdrawn", "relocked", "closed"]
+
+
+def test_what_the_product_was_not_asked_yet_is_canceled(agent):
+    case = case_unlocking(agent)
+    take_back(case)
+    assert [batch.status for batch in case.refresh().batches] == ["bypassed", "bypassed"]
+    assert set(case.unlock_request.lines.values_list("outcome", flat=True)) == {"not_unlocked"}
+    assert set(Instruction.objects.values_list("what", "state")) == {("unlock", "canceled")}
+    assert (case.unlock_request.status, case.unlock_request.resolution) == ("closed", "withdrawn")
+    assert factories.hand_over() == []
+
+
+@pytest.mark.parametrize("answer", ["done", "refused"])
+def test_what_the_product_was_asked_is_locked_whatever_it_answers(agent, answer):
+    case = case_unlocking(agent)
+    asked = factories.hand_over()
+    take_back(case)
+    assert [batch.status for batch in case.refresh().batches] == ["relocking", "relocking"]
+    assert factories.hand_over() == []  # first it answers
+    factories.answer(asked, answer, "P-7")
+    assert [batch.status for batch in case.refresh().batches] == ["relocking", "relocking"]
+    factories.carry_out()
+    assert [batch.status for batch in case.refresh().batches] == ["bypassed", "bypassed"]
+    assert (case.unlock_request.status, case.unlock_request.resolution) == ("closed", "withdrawn")
+
+
+def test_meanwhile_nothing_else_can_be_done_with_the_case(agent):
+    case = case_unlocked(agent)
+    take_back(case)
+    by = acting(agent)
+    with refused(Refusal.STILL_UNLOCKED):
+        operations.close_request(case.unlock_request, resolution="canceled", why="", by=by)
+    with refused(Refusal.ALREADY_RECORDED):
+        operations.send_consent_link(case.unlock_request, contact=case.admin, by=by)
+    with refused(Refusal.CONSENT_OVER):
+        take_back(case)
+    act = operations.unlock(case.rows, by=by)
+    assert set(act.verdicts.values_list("refusal", flat=True)) == {"relocking"}
 
 
 def test_takes_back_every_consent_of_the_case(agent):
@@ -62,7 +105,7 @@ def test_takes_back_every_consent_of_the_case(agent):
         first.pk,
         second.pk,
     ]
-    assert {batch.status for batch in case.refresh().batches} == {"bypassed"}
+    assert {batch.status for batch in case.refresh().batches} == {"relocking"}
 
 
 def test_a_second_time_is_refused(agent):

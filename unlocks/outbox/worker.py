@@ -64,7 +64,9 @@ def look_after(name: str) -> None:
 
 
 def send_due() -> Counter[str]:
-    """Send what is due, and return how many emails are in which state now. Raises WrongKey."""
+    """Ask the product and send what is due; return how many emails are in which state now. Raises WrongKey."""
+    while ask_product():
+        pass
     done: Counter[str] = Counter()
     while state := send_next():
         done[state] += 1

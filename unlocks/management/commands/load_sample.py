@@ -172,11 +172,11 @@ class Command(BaseCommand):
         # Unlocked, to be exported by the customer.
         unlocked = self._open(harbor, 2, manager, "no_integration", "QuickBooks is connected since Monday.")
         self._agree(unlocked, self._ask(unlocked, manager), "195538", "Owner")
-        operations.unlock(Batch.objects.filter(lines__unlock_request=unlocked), by=agent)
+        self._unlock(unlocked, agent)
         # Done and closed.
         closed = self._open(summit, 2, agent, "by_mistake", "Wrong filter on the export screen.")
         self._agree(closed, self._ask(closed, agent), "604817", "Accounting manager")
-        operations.unlock(Batch.objects.filter(lines__unlock_request=closed), by=manager)
+        self._unlock(closed, manager)
         operations.mark_re_exported(Batch.objects.filter(lines__unlock_request=closed), by=agent)
         operations.close_request(
             closed, resolution=UnlockRequest.Resolution.RE_EXPORTED, why="The customer sees them in Intacct.", by=agent
@@ -210,6 +210,10 @@ class Command(BaseCommand):
         operations.verify_customer_pin(link, pin=pin, by=customer)
         link = operations.link_for(url.rstrip("/").rsplit("/", 1)[-1])
         operations.give_consent(link, name=link.sent_to.name, role=role, shown=shown_text(link), by=customer)
+
+    def _unlock(self, request, by):
+        operations.unlock(Batch.objects.filter(lines__unlock_request=request), by=by)
+        worker.send_due()  # which asks the product as well
 
     def _record_by_phone(self, request, by, pin, role):
         operations.verify_pin(request, pin=pin, by=by)

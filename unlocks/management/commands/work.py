@@ -10,12 +10,13 @@ from ...outbox import heartbeat, worker
 
 class Command(BaseCommand):
     help = (
-        "Send the emails that wait in the outbox, try again what could not be sent, and seal the history every 15 "
-        "minutes, until stopped. Any number of workers may run at once."
+        "Send the emails that wait in the outbox, hand the product what it is asked to do, try again what could not be "
+        "sent or handed over, and seal the history every 15 minutes, until stopped. Any number of workers may run at "
+        "once."
     )
 
     def add_arguments(self, parser):
-        parser.add_argument("--once", action="store_true", help="send what is due now, then end (for cron)")
+        parser.add_argument("--once", action="store_true", help="do what is due now, then end (for cron)")
 
     def handle(self, *args, once=False, **options):
         try:
