@@ -21,6 +21,7 @@ from tests.factories import (
     case_awaiting,
     case_consented,
     case_unlocked,
+    case_unlocking,
     confirm,
     customer,
     enter_contact,
@@ -43,6 +44,7 @@ from unlocks.models import (
     ConsentedBatch,
     ConsentWithdrawal,
     Contact,
+    Instruction,
     LedgerEntry,
     UnlockRequest,
 )
@@ -123,16 +125,16 @@ def test_two_unlock_overlapping_sets(agent, second_agent):
     case = case_consented(agent, batches=make_batches(account=make_account(), n=30, items=0))
     first, second = case.rows.order_by("pk")[:20], case.rows.order_by("-pk")[:20]
     acts = at_once(
-        lambda: factories.unlock(Batch.objects.filter(pk__in=first.values("pk")), by=acting(agent)),
-        lambda: factories.unlock(Batch.objects.filter(pk__in=second.values("pk")), by=acting(second_agent)),
+        lambda: operations.unlock(Batch.objects.filter(pk__in=first.values("pk")), by=acting(agent)),
+        lambda: operations.unlock(Batch.objects.filter(pk__in=second.values("pk")), by=acting(second_agent)),
     )
 
     assert all(isinstance(act, Act) for act in acts), acts
-    assert set(Batch.objects.values_list("status", flat=True)) == {"unlocked"}
-    rows = Counter(Batch.history.filter(status="unlocked").values_list("id", flat=True))
+    assert set(Batch.objects.values_list("status", flat=True)) == {"unlocking"}
+    rows = Counter(Batch.history.filter(status="unlocking").values_list("id", flat=True))
     assert rows == {batch.pk: 1 for batch in case.batches}
     told = Counter(code for act in acts for code in act.verdicts.values_list("refusal", flat=True))
-    assert told == {"": 30, Refusal.ALREADY_UNLOCKED: 10}
+    assert told == {"": 30, Refusal.UNLOCKING: 10}
     holds()
 
 
@@ -141,8 +143,8 @@ def test_two_tabs_with_one_key(agent):
     acts = at_once(*4 * [lambda: factories.unlock(case.rows, by=acting(agent), key=key)])
     assert {act.pk for act in acts} == {key}, acts
     assert sorted(act.repeated for act in acts) == [False, True, True, True]
-    assert Act.objects.count() == 1
-    assert Batch.history.filter(status="unlocked").count() == 2
+    assert Act.objects.filter(kind="unlock").count() == 1
+    assert Batch.history.filter(status="unlocking").count() == 2
     holds()
 
 
@@ -322,7 +324,7 @@ def test_unlock_or_withdrawal_but_never_both(agent):
         lambda: withdraw(),
     )
     assert sum(isinstance(one, DatabaseError) for one in came) == 1, came
-    assert Batch.objects.filter(status="unlocked").exists() != ConsentWithdrawal.objects.exists()
+    assert Batch.objects.filter(status="unlocking").exists() != ConsentWithdrawal.objects.exists()
 
 
 @pytest.mark.postgresql
@@ -438,8 +440,44 @@ def test_the_customer_withdraws_while_staff_unlock(agent):
         lambda: factories.unlock(case.rows, by=acting(agent)),
     )
     assert [one for one in came if isinstance(one, Exception) and getattr(one, "code", "") != Refusal.BUSY] == []
+    factories.carry_out()
     assert set(Batch.objects.values_list("status", flat=True)) == {"bypassed"}
     assert UnlockRequest.objects.values_list("status", "resolution").get() == ("closed", "withdrawn")
+    holds()
+
+
+def test_the_product_is_handed_each_instruction_once_by_any_number_of_workers(agent):
+    case = case_unlocking(agent, batches=make_batches(account=make_account(), n=30, items=0))
+    sent = [one.pk for came in at_once(*4 * [factories.hand_over]) for one in came]
+    while more := factories.hand_over():
+        sent += [one.pk for one in more]
+    assert sorted(sent) == sorted(Instruction.objects.values_list("pk", flat=True))
+    assert {batch.status for batch in case.refresh().batches} == {"unlocking"}
+    holds()
+
+
+def test_the_product_answers_twice_at_once(agent):
+    case = case_unlocking(agent)
+    asked = factories.hand_over()
+    came = at_once(*4 * [lambda: factories.answer(asked, "done", "REF-1")])
+    assert came == 4 * [{one.key: "done" for one in asked}]
+    assert Act.objects.filter(kind="unlocked").count() == 1
+    assert {batch.status for batch in case.refresh().batches} == {"unlocked"}
+    holds()
+
+
+def test_the_customer_withdraws_while_the_product_is_asked_and_answers(agent):
+    cases = [case_unlocking(agent) for _ in range(4)]
+
+    def withdraw(case):
+        operations.withdraw_own_consent(case.consent, why="", by=customer(case.admin))
+
+    came = at_once(*2 * [factories.carry_out], *[lambda case=case: withdraw(case) for case in cases])
+    assert [one for one in came if one is not None] == []
+    factories.carry_out()
+    assert set(Batch.objects.values_list("status", flat=True)) == {"bypassed"}
+    assert set(UnlockRequest.objects.values_list("status", "resolution")) == {("closed", "withdrawn")}
+    assert not Instruction.objects.exclude(state__in=["done", "canceled"]).exists()
     holds()
 
 
@@ -450,7 +488,7 @@ def test_a_consent_is_taken_back_once(agent):
         lambda: operations.withdraw_consent(case.consent, why="Asked", by=acting(agent)),
     )
     refused = [one for one in came if isinstance(one, Exception)]
-    assert [getattr(one, "code", one) for one in refused] == [Refusal.CLOSED] * 3
+    assert [getattr(one, "code", one) for one in refused] == [Refusal.CONSENT_OVER] * 3
     assert ConsentWithdrawal.objects.count() == 1
     assert Act.objects.filter(kind="relock").count() == 1
     holds()
@@ -534,6 +572,8 @@ def test_four_tabs_withdraw_once(agent):
     came = at_once(*[lambda b=b, p=p: send(b, p) for b, p in zip(browsers, BOTH * 2, strict=True)])
     assert sorted("?again" in str(where) for where in came) == [False, True, True, True], came
     assert ConsentWithdrawal.objects.count() == 1
+    assert [batch.status for batch in case.refresh().batches] == ["relocking"] * 2
+    factories.carry_out()
     assert [batch.status for batch in case.refresh().batches] == ["bypassed"] * 2
     entries = case.unlock_request.entries
     assert entries.filter(kind="withdrawn").count() == entries.filter(kind="closed").count() == 1

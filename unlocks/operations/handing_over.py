@@ -68,7 +68,8 @@ def start_instructions(instructions: QuerySet[Instruction], *, by: Actor) -> Han
 
     The person is judged too: whoever obtained a consent does not carry out what it allows.
     """
-    waiting = _waiting(instructions).order_by("pk")
+    picked = instructions.order_by().values("pk")
+    waiting = Instruction.objects.in_turn().filter(pk__in=picked, state=State.QUEUED).order_by("pk")
     return _start(list(waiting.values_list("pk", flat=True)[:AT_ONCE]), by=by)
 
 
@@ -111,16 +112,16 @@ def _taken(instructions: QuerySet[Instruction], by: Actor) -> QuerySet[Instructi
     return Instruction.objects.filter(pk__in=picked, started_by=by.member, state=State.SENT)
 
 
-def _waiting(instructions: QuerySet[Instruction]) -> QuerySet[Instruction]:
-    return Instruction.objects.in_turn().filter(pk__in=instructions.order_by().values("pk"), state=State.QUEUED)
-
-
 def _start(keys: list[int], *, by: Actor) -> HandedOver:
-    waiting = _waiting(Instruction.objects.filter(pk__in=keys))
-    history.lock(UnlockRequest.objects.filter(pk__in=waiting.values("line__unlock_request")))
-    history.lock(Batch.objects.filter(pk__in=waiting.values("batch")))
+    named = Instruction.objects.filter(pk__in=keys)
+    history.lock(UnlockRequest.objects.filter(pk__in=named.values("line__unlock_request")))
+    history.lock(Batch.objects.filter(pk__in=named.values("batch")))
     found = list(
-        waiting.select_for_update(of=("self",), no_key=True).select_related("batch__account", "line").order_by("pk")
+        named.in_turn()
+        .filter(state=State.QUEUED)
+        .select_for_update(of=("self",), no_key=True)
+        .select_related("batch__account", "line")
+        .order_by("pk")
     )
     over = _refusals(found, by.act.at)
     own = _refusals(found, by.act.at, by=by.user) if by.user else {}
