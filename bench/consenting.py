@@ -1,4 +1,4 @@
-"""Measure a customer's agreement to one request, its unlock and its withdrawal, by the number of its batches."""
+"""Measure a customer's agreement to one request, its unlock, the product's answers and its withdrawal, by size."""
 
 from datetime import date
 from time import perf_counter
@@ -44,8 +44,9 @@ def _costs(size, analyze):
     signed = {"name": case.admin.name, "role": "Controller", "shown": shown}
     agree, (consent, _) = _timed(operations.give_consent, link, **signed, by=customer)
     unlock, _ = _timed(operations.unlock, account.batches.all(), by=by)
+    carry_out, _ = _timed(factories.carry_out)
     withdraw, _ = _timed(operations.withdraw_own_consent, consent, why="", by=factories.customer(case.admin))
-    return {"agree": agree, "unlock": unlock, "withdraw": withdraw}
+    return {"agree": agree, "unlock": unlock, "carry out": carry_out, "withdraw": withdraw}
 
 
 def _timed(verb, *args, **kwargs):

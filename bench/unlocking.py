@@ -98,7 +98,7 @@ def _statements_and_memory(n, by):
 
 def _assert_unlocked(selection):
     unlocked = RequestedBatch.objects.filter(
-        batch__selections=selection, outcome=RequestedBatch.Outcome.UNLOCKED, batch__status=Batch.Status.UNLOCKED
+        batch__selections=selection, outcome=RequestedBatch.Outcome.UNLOCKING, batch__status=Batch.Status.UNLOCKING
     )
     if unlocked.count() != selection.batches.count():
-        raise RuntimeError("Not all batches were unlocked.")
+        raise RuntimeError("Not all batches were instructed.")
