@@ -103,3 +103,13 @@ def test_a_row_that_was_tried_as_often_as_is_counted_holds_up_no_other(agent):
         (Outgoing.objects.exclude(pk=stuck.pk).get().pk, 1),
         None,
     ]
+
+
+def test_a_result_that_arrived_does_not_follow_a_receipt_that_did_not(agent):
+    """The one says until when to export, the other is the proof."""
+    case = factories.case_unlocked(agent)
+    waiting = Outgoing.objects.filter(unlock_request=case.unlock_request)
+    receipt, result = waiting.get(email="receipt"), waiting.get(email="unlocked")
+    rows.end(receipt, "refused", "550 No such mailbox")
+    rows.end(result, "sent")
+    assert list(Outgoing.objects.that_failed()) == [receipt]

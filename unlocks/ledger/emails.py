@@ -20,6 +20,7 @@ _WHAT_NEXT = {
     "consent_link": "Check the address and send it again.",
     "admin_entered": "That Admin was not told: check the address, and call.",
     "new_pin": "Check the address, then have a new PIN issued.",
+    "unlocked": "The customer was not told: check the address, and call.",
 }
 # The kinds of entries that tell how an email ended.
 ENDED = (events.EmailSent.kind, events.EmailFailed.kind, events.EmailCanceled.kind)

@@ -33,9 +33,11 @@ class OutgoingQuerySet(models.QuerySet["Outgoing"]):
         later = tried.filter(queued_at__gt=OuterRef("queued_at"))
         same_case = later.filter(unlock_request=OuterRef("unlock_request"))
         same_account = later.filter(account=OuterRef("account"), email=OuterRef("email"))
+        receipt = Q(email__in=Outgoing.RECEIPTS)
         followed = (
             Q(Exists(same_case.filter(email=OuterRef("email"))), email="consent_link")
-            | Q(Exists(same_case.filter(consent=OuterRef("consent"))), consent__isnull=False)
+            | Q(Exists(same_case.filter(consent=OuterRef("consent"), email__in=Outgoing.RECEIPTS)), receipt)
+            | Q(Exists(same_case.filter(email=OuterRef("email"))), email="unlocked")
             | Q(Exists(same_account), email="new_pin")
             | Q(
                 Exists(same_account.filter(address=OuterRef("address"), entered__id=OuterRef("entered__id"))),

@@ -29,6 +29,7 @@ from . import emails, heartbeat, rows
 
 State = Outgoing.State
 PAUSE = 2.0  # seconds, when nothing is due
+TURN = 10.0  # seconds, in which emails are sent before the product is asked again
 
 log = logging.getLogger(__name__)
 
@@ -45,7 +46,8 @@ def work(stopping: Event) -> None:
             if time.monotonic() >= next_beat:
                 look_after(name)
                 next_beat = time.monotonic() + heartbeat.BEAT.total_seconds()
-            idle = not ask_product() and send_next() is None
+            asked = ask_product()
+            idle = not _send_for(TURN, stopping) and not asked
         except (Error, TypeError, ValueError) as error:  # the latter of a row that SQLite holds and nobody can read
             what = "waits for the database" if isinstance(error, Error) else "can't read what it should send"
             log.error("The worker %s: %s", what, type(error).__name__)
@@ -55,6 +57,14 @@ def work(stopping: Event) -> None:
             stopping.wait(PAUSE)
     with suppress(Error):
         heartbeat.stop(name)
+
+
+def _send_for(seconds: float, stopping: Event) -> int:
+    """Send what is due for so long; return how many. A slow product holds emails up no longer than one call."""
+    sent, end = 0, time.monotonic() + seconds
+    while not stopping.is_set() and time.monotonic() < end and send_next():
+        sent += 1
+    return sent
 
 
 def look_after(name: str) -> None:
