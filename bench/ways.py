@@ -8,7 +8,8 @@ from django.utils import timezone
 
 from unlocks import operations
 from unlocks.ledger import chain, events
-from unlocks.models import Act, Batch, Instruction, RequestedBatch
+from unlocks.models import Act, Batch, Consent, Instruction, RequestedBatch, Verdict
+from unlocks.outbox import rows
 
 _BATCH = "number, name, total, item_count, posted_on, bypassed_on, exported_on, period_closed, account_id"
 _HISTORY = "history_date, history_type, history_change_reason, history_user_id, history_actor, history_act"
@@ -53,7 +54,7 @@ def verb(selection, by):
 
 @transaction.atomic
 def sql(selection, by):
-    """Write what the verb writes with literal SQL, judging nothing. Sealing is the ledger's: SQL has no key."""
+    """Write what the verb writes with literal SQL, judging nothing. SQL has no key for entries and emails."""
     by, ops = by.begin(), connection.ops
     at = by.act.at
     values = {
@@ -68,6 +69,10 @@ def sql(selection, by):
             cursor.execute(statement.replace("{new_key}", _NEW_KEY[connection.vendor]), values)
         cursor.execute(_DONE, values)
         chain.append_all(_entries(cursor), by=by)
+    told = Consent.objects.filter(
+        unlock_request__in=Verdict.objects.filter(act=by.act.id).values("line__unlock_request")
+    )
+    rows.queue_results(told.select_related("unlock_request__account", "contact"), by=by)
 
 
 def _entries(rows):

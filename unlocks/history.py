@@ -4,6 +4,7 @@ Sets, not loops: `update` changes a hundred thousand rows in the same few statem
 nobody calls `.update()`, `bulk_create` or `.save()` on a tracked model (a test reads the source and says so).
 """
 
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from django.core.exceptions import EmptyResultSet
@@ -127,6 +128,20 @@ def insert_select(model: type[Model], rows: QuerySet, **columns: Any) -> int:
     with connection.cursor() as cursor:
         cursor.execute(f"INSERT INTO {quote(model._meta.db_table)} ({names}) {sql}", params)
         return cursor.rowcount
+
+
+def insert_rows(model: type[Model], rows: Sequence[dict[str, Any]]) -> None:
+    """Insert rows, each given by its columns, of a model without history, in one statement that is run for each."""
+    if not rows:
+        return
+    connection = connections["default"]
+    fields: list[Any] = [field for field in model._meta.concrete_fields if field.attname in rows[0]]
+    columns, values = ", ".join(field.attname for field in fields), ", ".join(["%s"] * len(fields))
+    with connection.cursor() as cursor:
+        cursor.executemany(
+            f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({values})",
+            [[field.get_db_prep_save(row[field.attname], connection) for field in fields] for row in rows],
+        )
 
 
 def _count(model: Any, by: Actor, rows: int) -> None:

@@ -20,6 +20,7 @@ from django.conf import settings
 from django.db import connections, transaction
 from django.utils import timezone
 
+from .. import history
 from ..actors import Actor
 from ..digest import canonical, sha256
 from ..models import Account, LedgerEntry, UnlockRequest
@@ -71,16 +72,10 @@ def append_all(entries: Iterable[Entry], *, by: Actor) -> int:
     if not connection.in_atomic_block:
         raise transaction.TransactionManagementError("The ledger is appended to inside the transaction of its act.")
     lock()
-    with connection.cursor() as cursor:
-        sealed, appended = _sealed(entries, by, *fitting_head()), 0
-        fields = [field for field in LedgerEntry._meta.concrete_fields if not field.primary_key]
-        columns, values = ", ".join(field.attname for field in fields), ", ".join(["%s"] * len(fields))
-        while rows := list(islice(sealed, _AT_ONCE)):
-            cursor.executemany(
-                f"INSERT INTO unlocks_ledgerentry ({columns}) VALUES ({values})",
-                [[field.get_db_prep_save(row[field.attname], connection) for field in fields] for row in rows],
-            )
-            appended += len(rows)
+    sealed, appended = _sealed(entries, by, *fitting_head()), 0
+    while rows := list(islice(sealed, _AT_ONCE)):
+        history.insert_rows(LedgerEntry, rows)
+        appended += len(rows)
     return appended
 
 

@@ -2,12 +2,12 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Case, CharField, QuerySet, Value, When
 from django.utils import timezone
 
 from .. import history
@@ -24,7 +24,6 @@ State, What = Instruction.State, Instruction.What
 Outcome = RequestedBatch.Outcome
 ASK_AFTER = timedelta(minutes=15)  # what was accepted, and not answered since
 MOST_TRIES = 12  # some three days
-_CHANGING = ("state", "next_try_at", "tries", "sent_at", "answer", "done_at")
 
 
 @transaction.atomic
@@ -38,19 +37,19 @@ def record_answers(answers: Iterable[port.Answer], *, by: Actor) -> dict[UUID, s
     history.lock(UnlockRequest.objects.filter(pk__in=ours.values("line__unlock_request")))
     history.lock(Batch.objects.filter(pk__in=ours.values("batch")))
     found = list(ours.select_for_update(of=("self",), no_key=True).order_by("pk"))
-    changed = [instruction for instruction in found if _change(instruction, said[instruction.key])]
-    Instruction.objects.bulk_update(changed, _CHANGING)
+    now = timezone.now()
+    changed = [instruction for instruction in found if _change(instruction, said[instruction.key], now)]
+    _write(changed)
     for (what, state), doing in _FOLLOWS.items():
         for answer, batches in _by_answer(changed, what, state).items():
             _follow(doing, batches, by=by, why=answer)
     return {instruction.key: instruction.state for instruction in found}
 
 
-def _change(instruction: Instruction, answer: port.Answer) -> bool:
+def _change(instruction: Instruction, answer: port.Answer, now: datetime) -> bool:
     """Change an instruction by an answer; say whether there is anything to write."""
     if instruction.state not in Instruction.OPEN:
         return False
-    now = timezone.now()
     instruction.answer = answer.text[:500]
     if answer.state in (port.State.DONE, port.State.REFUSED):
         instruction.state, instruction.done_at = State(answer.state.value), now
@@ -68,6 +67,18 @@ def _change(instruction: Instruction, answer: port.Answer) -> bool:
         instruction.state, instruction.sent_at = State.QUEUED, None
     instruction.next_try_at = now + rows.WAITS[min(max(instruction.tries, 1), len(rows.WAITS)) - 1]
     return True
+
+
+def _write(changed: list[Instruction]) -> None:
+    """Write what was changed: in a statement for what differs in more than the answer."""
+    groups = defaultdict(list)
+    for one in changed:
+        groups[one.state, one.next_try_at, one.tries, one.sent_at, one.done_at].append(one)
+    for (state, next_try_at, tries, sent_at, done_at), some in groups.items():
+        answers = Case(*(When(pk=one.pk, then=Value(one.answer)) for one in some), output_field=CharField())
+        Instruction.objects.filter(pk__in=[one.pk for one in some]).update(
+            state=state, next_try_at=next_try_at, tries=tries, sent_at=sent_at, done_at=done_at, answer=answers
+        )
 
 
 def _by_answer(changed: list[Instruction], what: str, state: str) -> dict[str, list[int]]:

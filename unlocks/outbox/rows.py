@@ -14,6 +14,7 @@ from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet
 from django.utils import timezone
 
+from .. import history
 from ..actors import Actor
 from ..ledger.emails import mac
 from ..models import Consent, Outgoing, RequestedBatch
@@ -60,7 +61,8 @@ def queue_results(consents: Iterable[Consent], *, by: Actor) -> None:
     ]
     for row in written:
         row.next_try_at = by.act.at + RESULT_AFTER
-    Outgoing.objects.bulk_create(written)
+    columns = [field.attname for field in Outgoing._meta.concrete_fields]
+    history.insert_rows(Outgoing, [{name: getattr(row, name) for name in columns} for row in written])
 
 
 def answered(unlock_requests: QuerySet[Any]) -> None:
