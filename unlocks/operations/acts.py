@@ -74,8 +74,9 @@ def perform(doing: BulkAct, batches: QuerySet[Batch], *, by: Actor, why: str) ->
     )
     done = Verdict.objects.filter(act=act, refusal="")
     if doing.cancels:
-        waiting = Instruction.objects.filter(line__in=done.values("line"), state=Instruction.State.QUEUED)
-        waiting.update(state=Instruction.State.CANCELED, answer=why[:500], done_at=at)
+        Instruction.objects.filter(line__in=done.values("line"), state=Instruction.State.QUEUED).update(
+            state=Instruction.State.CANCELED, answer=why[:500], done_at=at
+        )
     recorded: dict[str, Any] = {"by": by, "why": why or str(doing.kind.label)}
     written = history.update(Batch.objects.filter(pk__in=done.values("batch")), **recorded, **doing.changes(by, at))
     lines = RequestedBatch.objects.filter(pk__in=done.values("line"))

@@ -94,7 +94,10 @@ def answer_by_hand(instructions: QuerySet[Instruction], *, done: bool, text: str
 def put_back(instructions: QuerySet[Instruction], *, by: Actor) -> int:
     """Put back what `by` took and has not carried out; return how many. It waits again."""
     now = timezone.now()
-    return _taken(instructions, by).update(state=State.QUEUED, started_by=None, sent_at=None, next_try_at=now)
+    taken = _taken(instructions, by).values("pk")
+    return Instruction.objects.filter(pk__in=taken).update(
+        state=State.QUEUED, started_by=None, sent_at=None, next_try_at=now
+    )
 
 
 @staff_verb("unlocks.carry_out_instruction")
@@ -102,9 +105,11 @@ def put_back(instructions: QuerySet[Instruction], *, by: Actor) -> int:
 def try_again(instructions: QuerySet[Instruction], *, by: Actor) -> int:
     """Ask the product once more about what was given up; return how many. What it does not know, it gets again."""
     now = timezone.now()
-    given_up = Instruction.objects.filter(pk__in=instructions.order_by().values("pk"), state=State.GIVEN_UP)
-    still = given_up.filter(batch__status__in=[Batch.Status.UNLOCKING, Batch.Status.RELOCKING])
-    return still.update(state=State.UNKNOWN, tries=0, next_try_at=now)
+    return Instruction.objects.filter(
+        pk__in=instructions.order_by().values("pk"),
+        state=State.GIVEN_UP,
+        batch__status__in=[Batch.Status.UNLOCKING, Batch.Status.RELOCKING],
+    ).update(state=State.UNKNOWN, tries=0, next_try_at=now)
 
 
 def _taken(instructions: QuerySet[Instruction], by: Actor) -> QuerySet[Instruction]:
@@ -129,8 +134,9 @@ def _start(keys: list[int], *, by: Actor) -> HandedOver:
     refused = [(own[one.pk], one) for one in found if one.pk in own and one.pk not in over]
     sent = [one for one in found if one.pk not in over and one.pk not in own]
     _cancel(canceled, over, by=by)
-    sending = Instruction.objects.filter(pk__in=[one.pk for one in sent])
-    sending.update(state=State.SENT, sent_at=by.act.at, started_by=by.user)
+    Instruction.objects.filter(pk__in=[one.pk for one in sent]).update(
+        state=State.SENT, sent_at=by.act.at, started_by=by.user
+    )
     return HandedOver(sent, canceled, refused)
 
 
