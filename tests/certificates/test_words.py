@@ -117,7 +117,7 @@ def test_instructed_and_unlocked_are_two_facts():
         ],
         [f"1 was refused by ServiceTitan (the reason is not recorded) and 2 were being unlocked {issued}."],
         [
-            f"1 was {at} and whether 2 were unlocked is not recorded.",
+            f"1 was {at} and whether 2 were unlocked was not known when the relock was instructed.",
             f"1 was relocked and 2 were being relocked {issued}.",
         ],
         [
@@ -327,9 +327,8 @@ def test_a_relock_says_who_decided_it_and_what_was_not_answered_says_so():
     facts["batches"][2] |= {"outcome": "refused", "unlocked_at": None, "ended_by": "ServiceTitan", "refusal": None}
     done = "instructed Nov 23, 2026, 9:01:45 AM EST by agent2"
     assert [row[-1] for row in batches(facts).table.rows] == [
-        f"{done}, unlocked Nov 23, 2026, 9:02:10 AM EST, relocked Nov 24, 2026, 4:12:06 AM EST "
-        "(instructed by manager)",
-        f"{done}, whether it was unlocked is not recorded, relocked Nov 24, 2026, 4:12:06 AM EST by not recorded",
+        f"{done}, unlocked Nov 23, 2026, 9:02:10 AM EST, relocked Nov 24, 2026, 4:12:06 AM EST (instructed by manager)",
+        f"{done}, not answered before the relock was instructed, relocked Nov 24, 2026, 4:12:06 AM EST by not recorded",
         f"{done}, refused Nov 24, 2026, 4:12:06 AM EST by ServiceTitan, the reason is not recorded",
     ]
 
@@ -337,13 +336,16 @@ def test_a_relock_says_who_decided_it_and_what_was_not_answered_says_so():
 def test_answers_that_say_the_same_are_added_up_and_decisions_are_not():
     facts = samples.unlocking()
     again = [act | {"at": "2026-11-23T14:05:00.000001+00:00", "batches": 1500} for act in facts["acts"]]
-    facts["acts"] += [*again, again[1] | {"by": "Unlock Desk", "batches": None}]
+    facts["acts"][1]["why"] = again[1]["why"] = "TKT-9"
+    facts["acts"] += [*again, again[2] | {"why": "In use"}, again[1] | {"by": "agent3", "batches": None}]
+    facts["acts"].append(facts["acts"][-1] | {"why": "TKT-10"})
     said = [(fact.label, fact.value) for fact in section(facts, "case").facts if fact.label in words._ACTS.values()]
     assert said == [
         ("Instructed to unlock", "Nov 23, 2026, 9:01:45 AM EST by agent2, 3 batches"),
         (
             "Unlocked",
-            "Nov 23, 2026, 9:02:10 AM EST to Nov 23, 2026, 9:05:00 AM EST by ServiceTitan, in 2 steps, 1,501 batches",
+            "Nov 23, 2026, 9:02:10 AM EST to Nov 23, 2026, 9:05:00 AM EST by ServiceTitan, in 2 steps, 1,501 batches. "
+            "Reference: TKT-9",
         ),
         (
             "Unlock refused",
@@ -351,7 +353,8 @@ def test_answers_that_say_the_same_are_added_up_and_decisions_are_not():
             "Exported on Nov 23, 2026, at 8:59 AM",
         ),
         ("Instructed to unlock", "Nov 23, 2026, 9:05:00 AM EST by agent2, 1,500 batches"),
-        ("Unlocked", "Nov 23, 2026, 9:05:00 AM EST by Unlock Desk, not recorded"),
+        ("Unlock refused", "Nov 23, 2026, 9:05:00 AM EST by ServiceTitan, 1,500 batches. In use"),
+        ("Unlocked", "Nov 23, 2026, 9:05:00 AM EST by agent3, in 2 steps, not recorded"),
     ]
 
 

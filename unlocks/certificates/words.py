@@ -29,7 +29,7 @@ _OUTCOMES = {
     None: wording.NOT_RECORDED,
 }
 _WAS_UNLOCKED = ("unlocked", "relocking", "re_exported", "relocked", None)  # or may have been
-_MAY_BE_LOCKED = ("relocking", "relocked")  # without an answer to the unlock, as after a withdrawal
+_RELOCK = ("relocking", "relocked")
 _WAS_INSTRUCTED = ("unlocking", "refused", *_WAS_UNLOCKED)
 _HAS_ENDED = ("re_exported", "relocked", "refused", None)
 _ACTS = {
@@ -402,6 +402,7 @@ class _Wording:
             "refused": "{number} {were} refused by {vendor} ({why})",
             "unlocking": "{number} {were} being unlocked when this was issued",
             "when": "when {number} {were} unlocked is not recorded",
+            "open": "whether {number} {were} unlocked was not known when the relock was instructed",
             "whether": "whether {number} {were} unlocked is not recorded",
         }
         answered = {name: [] for name in said}
@@ -648,8 +649,8 @@ class _Wording:
         outcome, done = batch["outcome"], []
         if outcome in _WAS_INSTRUCTED or batch["instructed_at"] or batch["unlocked_by"]:
             done.append(f"instructed {_time_by(batch['instructed_at'], batch['unlocked_by'])}")
-        if not batch["unlocked_at"] and outcome in _MAY_BE_LOCKED:
-            done.append(f"whether it was unlocked is {wording.NOT_RECORDED}")
+        if not batch["unlocked_at"] and outcome in _RELOCK:
+            done.append("not answered before the relock was instructed")
         elif batch["unlocked_at"] or outcome in _WAS_UNLOCKED:
             done.append(f"unlocked {_time(batch['unlocked_at'])}")
         if outcome in _HAS_ENDED or batch["ended_at"] or batch["ended_by"]:
@@ -737,18 +738,25 @@ class _Wording:
         """Yield what was done. The product may answer in many steps: those that say the same are added up."""
         alike = {}
         for place, act in enumerate(self.facts["acts"]):
-            own = None if act["kind"] in _ANSWERS else place
-            alike.setdefault((act["kind"], act["by"], act["why"], own), []).append(act)
-        for (kind, by, why, _), acts in alike.items():
+            own = {"refused": act["why"]}.get(act["kind"]) if act["kind"] in _ANSWERS else place
+            alike.setdefault((act["kind"], act["by"], own), []).append(act)
+        for (kind, by, _), acts in alike.items():
             counts = [act["batches"] for act in acts]
             done = _time_by(acts[-1]["at"], by)
             if len(acts) > 1:
-                done = f"{_time(acts[0]['at'])} to {done}, in {len(acts):,} steps"
+                first, last = _time(acts[0]["at"]), _time(acts[-1]["at"])
+                done = f"{'' if first == last else f'{first} to '}{done}, in {len(acts):,} steps"
             done += f", {wording.NOT_RECORDED if None in counts else counted(sum(counts), 'batch', 'batches')}"
-            yield Fact(_ACTS[kind], ". ".join(filter(None, [done, self._why(why or "")])))
+            yield Fact(_ACTS[kind], ". ".join(filter(None, [done, self._why(kind, {act["why"] for act in acts})])))
 
-    def _why(self, why):
-        """Return why something was done; what stands under The decision is left out."""
+    def _why(self, kind, reasons):
+        """Return why something was done, or the product's reference, if that is one for all.
+
+        What stands under The decision is left out.
+        """
+        why = (reasons.pop() if len(reasons) == 1 else "") or ""
+        if kind in ("unlocked", "relocked"):
+            return why and f"Reference: {why}"
         withdrawal = self.facts["withdrawal"]
         return why.removesuffix(withdrawal["why"]).rstrip(": ") if withdrawal and withdrawal["why"] else why
 
@@ -847,6 +855,8 @@ def _answer(batch):
         return "unlocked"
     if batch["outcome"] in ("refused", "unlocking"):
         return batch["outcome"]
+    if batch["outcome"] in _RELOCK:
+        return "open"
     return "when" if batch["outcome"] in ("unlocked", "re_exported") else "whether"
 
 
