@@ -318,7 +318,7 @@ def test_the_same_case_has_the_same_certificate(agent):
 def test_what_happens_since_asks_for_a_new_one(agent):
     case = case_consented(agent)
     first = issue(case)
-    factories.unlock(case.rows, by=acting(agent))
+    operations.unlock(case.rows, by=acting(agent))
     second = issue(case)
     assert [first.number, second.number] == [f"{case.consent.reference}-1", f"{case.consent.reference}-2"]
     assert facts(Certificate.objects.get(pk=first.pk))["acts"] == []
