@@ -101,6 +101,7 @@ def test_instructed_and_unlocked_are_two_facts():
         _answered("refused", "refused", yes, reasons=["Exported", None]),
         _answered("refused", "unlocking", "unlocking", reasons=[None]),
         _answered("relocking", "relocking answered", "relocked"),
+        _answered("refused", "relocked", "relocked", reasons=["Exported"]),
         _answered("re_exported", None, "re_exported answered"),
         _answered("re_exported answered", "relocked answered", "unlocking"),
         _answered("re_exported answered", "re_exported answered", "unlocking"),
@@ -119,6 +120,11 @@ def test_instructed_and_unlocked_are_two_facts():
         [
             f"1 was {at} and whether 2 were unlocked was not known when the relock was instructed.",
             f"1 was relocked and 2 were being relocked {issued}.",
+        ],
+        [
+            "1 was refused by ServiceTitan (“Exported”) and whether 2 were unlocked was not known when the relock was "
+            "instructed.",
+            "Both were relocked.",
         ],
         [
             f"1 was {at}, when 1 was unlocked is not recorded and whether 1 was unlocked is not recorded.",
@@ -304,13 +310,13 @@ def test_many_batches_are_added_up_by_day():
     never = {"ended_at": None} | samples.NEVER_INSTRUCTED
     facts["batches"][9] |= {"outcome": None, "total": None} | never
     facts["batches"][10] |= {"outcome": "not_unlocked"} | never
-    facts["batches"][11] |= {"outcome": "unlocking", "unlocked_at": None, "ended_at": None}
+    facts["batches"][11] |= {"outcome": "unlocking"} | never
     facts["batches"][12] |= {"outcome": "refused", "unlocked_at": None}
     assert (batches(facts).table.rows, batches(facts).facts) == (
         [
             ("not recorded", "not recorded", "not recorded", "not recorded", "1", "11", "not recorded"),
             ("Never unlocked", "–", "–", "–", "1", "12", "$507.11"),
-            ("Being unlocked", "Nov 23, 2026", "–", "–", "1", "13", "$544.12"),
+            ("Being unlocked", "not recorded", "–", "–", "1", "13", "$544.12"),
             ("Could not be unlocked", "Nov 23, 2026", "–", "Nov 24, 2026", "1", "14", "$581.13"),
             ("Unlocked", "Nov 23, 2026", "Nov 23, 2026", "–", "1", "10", "$433.09"),
             ("Re-exported", "Nov 23, 2026", "Nov 23, 2026", "Nov 24, 2026", "495", "14,823", "$2,243,202.88"),
@@ -338,7 +344,7 @@ def test_answers_that_say_the_same_are_added_up_and_decisions_are_not():
     again = [act | {"at": "2026-11-23T14:05:00.000001+00:00", "batches": 1500} for act in facts["acts"]]
     facts["acts"][1]["why"] = again[1]["why"] = "TKT-9"
     facts["acts"] += [*again, again[2] | {"why": "In use"}, again[1] | {"by": "agent3", "batches": None}]
-    facts["acts"].append(facts["acts"][-1] | {"why": "TKT-10"})
+    facts["acts"] += [facts["acts"][-1] | {"why": "TKT-10"}, facts["acts"][1] | {"kind": "relocked", "why": "TKT-11"}]
     said = [(fact.label, fact.value) for fact in section(facts, "case").facts if fact.label in words._ACTS.values()]
     assert said == [
         ("Instructed to unlock", "Nov 23, 2026, 9:01:45 AM EST by agent2, 3 batches"),
@@ -355,6 +361,7 @@ def test_answers_that_say_the_same_are_added_up_and_decisions_are_not():
         ("Instructed to unlock", "Nov 23, 2026, 9:05:00 AM EST by agent2, 1,500 batches"),
         ("Unlock refused", "Nov 23, 2026, 9:05:00 AM EST by ServiceTitan, 1,500 batches. In use"),
         ("Unlocked", "Nov 23, 2026, 9:05:00 AM EST by agent3, in 2 steps, not recorded"),
+        ("Relocked", "Nov 23, 2026, 9:02:10 AM EST by ServiceTitan, 1 batch. Reference: TKT-11"),
     ]
 
 

@@ -630,7 +630,7 @@ def test_what_was_only_asked_for_is_not_called_unlocked(client, agent):
     assert "Unlocked" not in words(page)
 
 
-def test_what_was_refused_says_why_and_what_to_do(client, agent):
+def test_what_was_refused_says_why_and_what_to_do(client, agent, manager):
     case = factories.case_unlocking(agent, batches=factories.make_batches(n=3))
     first, second, third = factories.hand_over()
     factories.answer([first, third], "refused", "In <use>")
@@ -644,6 +644,9 @@ def test_what_was_refused_says_why_and_what_to_do(client, agent):
         f"About what could not be unlocked, contact Support and mention {case.unlock_request.reference}.",
         "You can withdraw this consent while the request is open.",
     ]
+    operations.relock(case.rows.filter(pk=second.batch_id), why="Asked for", by=acting(manager))
+    factories.answer(factories.hand_over(), "refused", "Locked by another user")
+    assert outcomes(client.get("/receipt/"))[1] == "Being relocked"
 
 
 def test_what_staff_have_relocked_is_relocked_once_it_is_done(client, agent, manager):

@@ -221,7 +221,7 @@ def _reasons(consent):
     """Return why the product refused to unlock batches of a case, by the keys of their lines."""
     refused = Instruction.objects.filter(
         line__unlock_request=consent.unlock_request_id,
-        what=Instruction.What.UNLOCK,
+        line__outcome=RequestedBatch.Outcome.REFUSED,
         state=Instruction.State.REFUSED,
     )
     return dict(refused.order_by("pk").values_list("line", "answer"))
@@ -236,7 +236,7 @@ def _batch(consented, line, batch, reason):
         "total": consented.total,
         "outcome": outcome,
         "outcome_label": OUTCOMES.get(outcome, UNDER_A_LATER_CONSENT),
-        "reason": reason if outcome == RequestedBatch.Outcome.REFUSED else None,
+        "reason": reason,
         "until": batch.unlocked_until if outcome == RequestedBatch.Outcome.UNLOCKED else None,
     }
 
