@@ -84,7 +84,7 @@ def test_from_the_email_to_a_certificate_that_is_genuine(agent, phone, look, des
     factories.unlock(case.rows, by=acting(factories.make_user("agent2", group="Agent")))
     page.goto(link_in_email("receipt"))
     look(page, "Your consent is recorded")
-    assert "Support unlocked 2 batches" in page.locator("main").inner_text()
+    assert "Unlocked: 2 batches" in page.locator("main").inner_text()
     tap(page.get_by_role("button", name="Get the certificate"))
     issued = Certificate.objects.get()
     assert issued.number in page.locator("main").inner_text()
@@ -136,12 +136,16 @@ def test_withdrawing_after_the_unlock_without_scripts(agent, phone):
     page.goto(link_in_email("receipt"))
     tap(page.get_by_role("link", name="Withdraw this consent"))
     said = page.locator("main").inner_text()
-    assert ("Relocked at once: 1 batch" in said, "Stays exported: 1 batch" in said) == (True, True)
+    assert ("Relocked: 1 batch, unlocked right now" in said, "Stays exported: 1 batch" in said) == (True, True)
     page.get_by_label("Why (optional)").fill("Entered by hand after all.")
     tap(page.get_by_role("button", name="Withdraw this consent"))
     said = page.locator("main").inner_text()
-    assert ("Relocked: 1 batch" in said, "Entered by hand after all." in said) == (True, True)
-    assert sorted(Batch.objects.values_list("status", flat=True)) == ["bypassed", "exported"]
+    assert ("Being relocked: 1 batch" in said, "Entered by hand after all." in said) == (True, True)
+    assert sorted(Batch.objects.values_list("status", flat=True)) == ["exported", "relocking"]
+    factories.carry_out()
+    page.reload()
+    said = page.locator("main").inner_text()
+    assert ("Relocked: 1 batch" in said, "Being relocked" in said) == (True, False)
     page.go_back()
     assert "This consent was already withdrawn" in page.locator("main").inner_text()
     assert ConsentWithdrawal.objects.count() == 1

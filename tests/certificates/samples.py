@@ -30,10 +30,18 @@ CASE_HISTORY = [
     ("2026-11-23T13:44:31.000107+00:00", "Consent given", "Link for Dana Whitfield"),
     ("2026-11-23T13:44:31.500108+00:00", "Email sent", "Unlock Desk"),
     ("2026-11-23T13:58:20.000109+00:00", "Assigned", "agent2"),
-    ("2026-11-23T14:01:45.000110+00:00", "Unlocked", "agent2"),
+    ("2026-11-23T14:01:45.000110+00:00", "Unlock instructed", "agent2"),
+    ("2026-11-23T14:02:10.000116+00:00", "Unlocked", "ServiceTitan"),
     ("2026-11-24T09:12:06.000111+00:00", "Marked as re-exported", "agent2"),
     ("2026-11-24T09:12:06.000112+00:00", "Closed", "agent2"),
 ]
+
+
+INSTRUCTED_AT, UNLOCKED_AT = CASE_HISTORY[9][0], CASE_HISTORY[10][0]
+INSTRUCTED = {"kind": "unlock", "at": INSTRUCTED_AT, "by": "agent2", "batches": 3, "why": ""}
+UNLOCKED = {"kind": "unlocked", "at": UNLOCKED_AT, "by": "ServiceTitan", "batches": 3, "why": ""}
+NEVER_INSTRUCTED = dict.fromkeys(("instructed_at", "unlocked_at", "unlocked_by"))
+RECEIPT = "Receipt for Dana Whitfield"
 
 
 def digest(text):
@@ -41,7 +49,7 @@ def digest(text):
 
 
 def interim():
-    """Agreed to through the link and unlocked by somebody else; the case is still open."""
+    """Agreed to through the link, instructed by somebody else and unlocked; the case is still open."""
     batches = [_batch(*row, outcome="unlocked") for row in BATCHES]
     text = shown_text(batches)
     return {
@@ -113,10 +121,10 @@ def interim():
             "emailed_at": "2026-11-23T13:06:03.000104+00:00",
         },
         "batches": batches,
-        "acts": [{"kind": "Unlock", "at": "2026-11-23T14:01:45.000110+00:00", "by": "agent2", "batches": 3, "why": ""}],
+        "acts": [dict(INSTRUCTED), dict(UNLOCKED)],
         "withdrawal": None,
         "evidence": [],
-        "ledger": _ledger(CASE_HISTORY[:10], head=57),
+        "ledger": _ledger(CASE_HISTORY[:11], head=57),
     }
 
 
@@ -129,7 +137,7 @@ def closed():
     facts["case"] |= {"resolution": "Re-exported", "closed_at": "2026-11-24T09:12:06.000112+00:00"}
     for batch in facts["batches"]:
         batch |= {"outcome": "re_exported", "ended_at": at, "ended_by": "agent2"}
-    facts["acts"].append({"kind": "Mark as re-exported", "at": at, "by": "agent2", "batches": 3, "why": ""})
+    facts["acts"].append({"kind": "re_export", "at": at, "by": "agent2", "batches": 3, "why": ""})
     facts["ledger"] = _ledger(CASE_HISTORY, head=63)
     return facts
 
@@ -175,7 +183,7 @@ def recorded_by_phone():
     facts["link"] = None
     facts["acts"] = []
     for batch in facts["batches"]:
-        batch |= {"outcome": "waiting", "unlocked_at": None, "unlocked_by": None}
+        batch |= {"outcome": "waiting"} | NEVER_INSTRUCTED
     facts["evidence"] = [
         {
             "what": "Signed paper",
@@ -198,37 +206,50 @@ def recorded_by_phone():
     return facts
 
 
-def withdrawn():
-    """Agreed to, unlocked, and withdrawn by the customer after the unlock, which relocked the batches."""
+def unlocking():
+    """Of three batches one was unlocked, the product refused one, and has not answered about the other."""
     facts = interim()
-    at = "2026-11-23T15:30:00.000114+00:00"
-    facts |= {"issued_at": "2026-11-23T15:31:00.000001+00:00", "interim": False}
-    facts["case"] |= {"resolution": "Consent withdrawn", "closed_at": at}
+    facts["issued_at"] = "2026-11-23T14:02:30.000001+00:00"
+    refused, why = "2026-11-23T14:02:11.000117+00:00", "Exported on Nov 23, 2026, at 8:59 AM"
+    facts["batches"][1] |= {"outcome": "refused", "unlocked_at": None, "refusal": why}
+    facts["batches"][1] |= {"ended_at": refused, "ended_by": "ServiceTitan"}
+    facts["batches"][2] |= {"outcome": "unlocking", "unlocked_at": None}
+    facts["acts"][1]["batches"] = 1
+    facts["acts"].append({"kind": "refused", "at": refused, "by": "ServiceTitan", "batches": 1, "why": why})
+    facts["ledger"] = _ledger([*_history(facts), (refused, "Refused by the product", "ServiceTitan")], head=58)
+    return facts
+
+
+def relocking():
+    """Agreed to, unlocked, and withdrawn by the customer: the product has not relocked the batches yet."""
+    facts, at = interim(), "2026-11-23T15:30:00.000114+00:00"
+    facts["issued_at"] = "2026-11-23T15:30:10.000001+00:00"
     facts["withdrawal"] = {
         "at": at,
-        "by": "Receipt for Dana Whitfield",
+        "by": RECEIPT,
         "through": "receipt",
         "contact": "Dana Whitfield",
         "why": "We found them in QuickBooks after all.",
     }
     for batch in facts["batches"]:
-        batch |= {"outcome": "relocked", "ended_at": at, "ended_by": "Receipt for Dana Whitfield"}
-    facts["acts"].append(
-        {
-            "kind": "Relock",
-            "at": at,
-            "by": "Receipt for Dana Whitfield",
-            "batches": 3,
-            "why": "Consent withdrawn: We found them in QuickBooks after all.",
-        }
-    )
-    history = [
-        *CASE_HISTORY[:10],
-        (at, "Relocked", "Receipt for Dana Whitfield"),
-        (at, "Consent withdrawn", "Receipt for Dana Whitfield"),
-        (at, "Closed", "Receipt for Dana Whitfield"),
-    ]
-    facts["ledger"] = _ledger(history, head=60)
+        batch["outcome"] = "relocking"
+    why = "Consent withdrawn: We found them in QuickBooks after all."
+    facts["acts"].append({"kind": "relock", "at": at, "by": RECEIPT, "batches": 3, "why": why})
+    done = [(at, "Relock instructed", RECEIPT), (at, "Consent withdrawn", RECEIPT)]
+    facts["ledger"] = _ledger([*_history(facts), *done], head=59)
+    return facts
+
+
+def withdrawn():
+    """The same case once the product has relocked the batches, which closed it."""
+    facts, at = relocking(), "2026-11-23T15:30:40.000118+00:00"
+    facts |= {"issued_at": "2026-11-23T15:31:00.000001+00:00", "interim": False}
+    facts["case"] |= {"resolution": "Consent withdrawn", "closed_at": at}
+    for batch in facts["batches"]:
+        batch |= {"outcome": "relocked", "ended_at": at, "ended_by": RECEIPT}
+    facts["acts"].append({"kind": "relocked", "at": at, "by": "ServiceTitan", "batches": 3, "why": ""})
+    done = [(at, what, "ServiceTitan") for what in ("Relocked", "Closed")]
+    facts["ledger"] = _ledger([*_history(facts), *done], head=62)
     return facts
 
 
@@ -237,27 +258,30 @@ def withdrawn_by_phone():
     facts = recorded_by_phone()
     at, why = "2026-11-24T15:30:00.000114+00:00", "Dana called: they keyed the payments by hand."
     facts |= {"issued_at": "2026-11-24T15:31:00.000001+00:00", "interim": False, "batches": facts["batches"][:2]}
-    facts["case"] |= {"resolution": "Consent withdrawn", "closed_at": at}
+    relocked = "2026-11-24T15:30:20.000119+00:00"
+    facts["case"] |= {"resolution": "Consent withdrawn", "closed_at": relocked}
     facts["withdrawal"] = {"at": at, "by": "agent2", "through": "staff", "contact": "Dana Whitfield", "why": why}
-    unlocked, exported = "2026-11-23T14:01:45.000110+00:00", "2026-11-24T09:12:06.000111+00:00"
-    ends = [("re_exported", exported), ("relocked", at)]
+    exported = "2026-11-24T09:12:06.000111+00:00"
+    ends = [("re_exported", exported), ("relocked", relocked)]
     for batch, (outcome, ended_at) in zip(facts["batches"], ends, strict=True):
-        batch |= {"unlocked_at": unlocked, "unlocked_by": "agent2"}
+        batch |= {"instructed_at": INSTRUCTED_AT, "unlocked_at": UNLOCKED_AT, "unlocked_by": "agent2"}
         batch |= {"outcome": outcome, "ended_at": ended_at, "ended_by": "agent2"}
     facts["acts"] = [
-        {"kind": "Unlock", "at": unlocked, "by": "agent2", "batches": 2, "why": ""},
-        {"kind": "Mark as re-exported", "at": exported, "by": "agent2", "batches": 1, "why": ""},
-        {"kind": "Relock", "at": at, "by": "agent2", "batches": 1, "why": f"Consent withdrawn: {why}"},
+        INSTRUCTED | {"batches": 2},
+        UNLOCKED | {"batches": 2},
+        {"kind": "re_export", "at": exported, "by": "agent2", "batches": 1, "why": ""},
+        {"kind": "relock", "at": at, "by": "agent2", "batches": 1, "why": f"Consent withdrawn: {why}"},
+        {"kind": "relocked", "at": relocked, "by": "ServiceTitan", "batches": 1, "why": ""},
     ]
     done = [
-        (unlocked, "Unlocked", "agent2"),
-        ("2026-11-23T14:02:10.000115+00:00", "Certificate issued", "agent"),
+        *CASE_HISTORY[9:11],
+        ("2026-11-23T14:02:20.000115+00:00", "Certificate issued", "agent"),
         (exported, "Marked as re-exported", "agent2"),
-        *((at, what, "agent2") for what in ("Relocked", "Consent withdrawn", "Closed")),
+        *((at, what, "agent2") for what in ("Relock instructed", "Consent withdrawn")),
         (at, "Email sent", "Unlock Desk"),
+        *((relocked, what, "ServiceTitan") for what in ("Relocked", "Closed")),
     ]
-    before = [(entry["at"], entry["what"], entry["actor"]) for entry in facts["ledger"]["entries"]]
-    facts["ledger"] = _ledger([*before, *done], head=70)
+    facts["ledger"] = _ledger([*_history(facts), *done], head=70)
     return facts
 
 
@@ -268,8 +292,8 @@ def many(count, kind=closed):
     for i in range(1, count + 1):
         row = (f"INV-2026{i:06d}", f"Invoices, Service dept. {i}", f"{100 + i * 37 % 9000}.{i % 100:02d}", i % 60 + 1)
         like = few[i % len(few)]
-        done = {key: like[key] for key in ("unlocked_at", "unlocked_by", "ended_at", "ended_by")}
-        facts["batches"].append(_batch(*row, outcome=like["outcome"]) | done)
+        keys = ("number", "name", "total", "item_count")
+        facts["batches"].append(like | dict(zip(keys, row, strict=True)) | {"fingerprint": digest(row[0])})
     text = shown_text(facts["batches"])
     facts["consent"] |= {"text": text, "text_sha256": digest(text)}
     for act in facts["acts"]:
@@ -294,7 +318,17 @@ def unknown():
     return facts
 
 
-EVERY_KIND = [interim, closed, declined, recorded_by_phone, withdrawn, withdrawn_by_phone, unknown]
+EVERY_KIND = [
+    interim,
+    closed,
+    declined,
+    recorded_by_phone,
+    unlocking,
+    relocking,
+    withdrawn,
+    withdrawn_by_phone,
+    unknown,
+]
 
 
 def shown_text(batches):
@@ -334,10 +368,12 @@ def _batch(number, name, total, item_count, outcome):
         "item_count": item_count,
         "fingerprint": digest(number),
         "outcome": outcome,
-        "unlocked_at": "2026-11-23T14:01:45.000110+00:00",
+        "instructed_at": INSTRUCTED_AT,
+        "unlocked_at": UNLOCKED_AT,
         "unlocked_by": "agent2",
         "ended_at": None,
         "ended_by": None,
+        "refusal": None,
     }
 
 
@@ -355,3 +391,8 @@ def _ledger(rows, head):
         for sequence, (at, what, actor) in enumerate(rows, 41)
     ]
     return {"entries": entries, "head": {"sequence": head, "hash": digest(f"entry {head}")}}
+
+
+def _history(facts):
+    """Return what the ledger tells of a case so far, as `_ledger` takes it."""
+    return [(entry["at"], entry["what"], entry["actor"]) for entry in facts["ledger"]["entries"]]

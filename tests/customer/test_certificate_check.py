@@ -189,7 +189,7 @@ def test_a_genuine_certificate_says_what_happened_since(client, agent, case, iss
     assert answer(type_in(client, issued.number, issued.code)) == (200, [heading, lead, paper, more, *rest])
     operations.withdraw_own_consent(case.consent, why="", by=factories.customer(case.admin))
     withdrawal, but = case.consent.withdrawal, "the consent was withdrawn"
-    withdrawn = f"The consent was withdrawn on {moment(withdrawal.at)}. Nothing more can be unlocked under it."
+    withdrawn = f"The consent was withdrawn on {moment(withdrawal.at)}. Nothing more may be unlocked under it."
     assert answer(upload(client, issued.content.encode())) == outdated(issued, withdrawn, more, but=but)
     final = operations.issue_certificate(case.consent, by=factories.customer(case.admin))
     newer = f"A newer certificate of this consent was issued on {moment(final.issued_at)}: {final.number}."
@@ -204,8 +204,8 @@ def test_a_consent_that_expired_before_all_was_unlocked_is_not_current(client, a
     used = operations.issue_certificate(unlocked.consent, by=factories.customer(unlocked.admin))
     with time_machine.travel(case.consent.valid_until, tick=False):
         expired = (
-            f"The consent expired on {moment(case.consent.valid_until)}. What was not unlocked by then can't be "
-            "unlocked under it anymore."
+            f"The consent expired on {moment(case.consent.valid_until)}. What was neither unlocked nor being unlocked "
+            "by then can't be unlocked under it anymore."
         )
         assert answer(upload(client, bytes(issued.pdf))) == outdated(issued, expired, but="the consent has expired")
         assert answer(upload(client, bytes(used.pdf))) == genuine(used)

@@ -8,8 +8,10 @@ from html import unescape
 
 import pytest
 import time_machine
+from django.conf import settings
 from django.core import mail
 from django.test import Client
+from django.utils import timezone
 
 from tests import factories
 from tests.attacks import difference, snapshot
@@ -21,7 +23,7 @@ from unlocks.certificates import batch_list
 from unlocks.customer import access
 from unlocks.ledger import events
 from unlocks.models import Certificate, Consent, ConsentWithdrawal
-from unlocks.texts.formats import moment_with_seconds
+from unlocks.texts.formats import moment, moment_with_seconds
 from unlocks.texts.shown import shown_text
 
 BOTH = ["/receipt/", "/consent/receipt/"]
@@ -74,6 +76,20 @@ def said(page):
     return [" ".join(unescape(re.sub(r"<[^>]+>", "", text)).split()) for _, text in found]
 
 
+def outcomes(page):
+    """Return what a receipt says became of each batch."""
+    cells = re.findall(r'<td[^>]*class="now">(.*?)</td>', page.content.decode(), re.DOTALL)
+    return [" ".join(unescape(re.sub(r"<[^>]+>", " ", cell)).split()) for cell in cells]
+
+
+def next_steps(page):
+    """Return what a receipt says happens next."""
+    html = page.content.decode()
+    part = html[html.index('<h2 id="next">') :]
+    found = re.findall(r"<li>(.*?)</li>", part[: part.index("</ul>")], re.DOTALL)
+    return [" ".join(unescape(re.sub(r"<[^>]+>", " ", text)).split()) for text in found]
+
+
 # --- Withdrawing ---------------------------------------------------------------------------------------------------
 
 
@@ -85,7 +101,7 @@ def test_before_the_unlock_nothing_can_be_unlocked_any_more(client, case, place)
         200,
         "Withdraw this consent?",
         [
-            "Stays locked: 2 batches, not unlocked yet. Nothing more can be unlocked with this consent.",
+            "Stays locked: 2 batches, not unlocked yet. Nothing more may be unlocked with this consent.",
             f"Request {case.unlock_request.reference} is closed. You can ask Support for a new one at any time.",
             f"Your consent and its withdrawal both stay on record. A confirmation goes by email to {case.admin.email}.",
         ],
@@ -106,28 +122,79 @@ def test_before_the_unlock_nothing_can_be_unlocked_any_more(client, case, place)
     }
 
 
+ONCE_LOCKED = "is closed once nothing of it is unlocked anymore. You can ask Support for a new one at any time."
+
+
 def test_after_the_unlock_what_is_unlocked_is_relocked_and_what_was_exported_stays(client, agent):
     case = factories.case_unlocked(agent, batches=factories.make_batches(n=3))
     operations.mark_re_exported(case.rows.filter(pk=case.batch.pk), by=acting(agent))
     hold(client, case)
     assert said(client.get("/receipt/withdraw/"))[:3] == [
-        "Relocked at once: 2 batches, unlocked right now. You can no longer edit or export what is in there.",
+        "Relocked: 2 batches, unlocked right now. ServiceTitan is asked to do it at once. From then on, do not edit or "
+        "export what is in there.",
         "Stays exported: 1 batch. What was exported stays in your books. "
         "Withdrawing removes nothing from your accounting software.",
-        f"Request {case.unlock_request.reference} is closed. You can ask Support for a new one at any time.",
+        f"Request {case.unlock_request.reference} {ONCE_LOCKED}",
     ]
     client.defaults["HTTP_USER_AGENT"] = "A phone"
     client.post("/receipt/withdraw/", pressed(case, why="  Entered by hand\r\nafter all. "))
-    assert [batch.status for batch in case.refresh().batches] == ["exported", "bypassed", "bypassed"]
+    assert [batch.status for batch in case.refresh().batches] == ["exported", "relocking", "relocking"]
     assert ConsentWithdrawal.objects.get().why == "Entered by hand\nafter all."
-    page = words(client.get("/receipt/"))
-    texts = [
-        "Why Entered by hand after all.",
-        "Relocked: 2 batches",
-        "Exported before, stays exported and in your books: 1 batch",
-        "Support unlocked 3 batches",
+    relocking = client.get("/receipt/")
+    assert said(relocking)[2:6] == [
+        "Entered by hand after all.",
+        "Being relocked: 2 batches. ServiceTitan was asked to do it, and this page shows when it is done. Please do "
+        "not edit or export what is in there.",
+        "Exported, stays exported and in your books: 1 batch",
+        f"Request {case.unlock_request.reference} {ONCE_LOCKED}",
     ]
-    assert [text for text in texts if text not in page] == []
+    assert outcomes(relocking) == ["Exported", "Being relocked", "Being relocked"]
+    assert ("Relocked" in words(relocking), "Withdraw this consent" in words(relocking)) == (False, False)
+    factories.carry_out()
+    relocked = client.get("/receipt/")
+    assert said(relocked)[3:6] == [
+        "Relocked: 2 batches",
+        "Exported, stays exported and in your books: 1 batch",
+        f"Request {case.unlock_request.reference} is closed. You can ask Support for a new one at any time.",
+    ]
+    assert outcomes(relocked) == ["Exported", "Relocked", "Relocked"]
+
+
+def test_during_the_unlock_what_can_be_is_stopped_and_the_rest_is_relocked(client, agent):
+    case = factories.case_unlocking(agent, batches=factories.make_batches(n=3))
+    sent = factories.hand_over()
+    factories.answer(sent[:1], "accepted")
+    factories.answer(sent[1:2], "refused", "Exported meanwhile")
+    factories.answer(sent[2:], "not_known")  # it waits to be handed over again
+    hold(client, case)
+    assert said(client.get("/receipt/withdraw/"))[:2] == [
+        "Stopped, or relocked: 2 batches, being unlocked right now. What ServiceTitan was not asked to unlock yet "
+        "stays locked. It is asked to relock the rest.",
+        f"Request {case.unlock_request.reference} {ONCE_LOCKED}",
+    ]
+    client.post("/receipt/withdraw/", pressed(case))
+    page = client.get("/receipt/")
+    assert outcomes(page) == ["Being relocked", "Could not be unlocked Exported meanwhile", "Never unlocked"]
+    assert said(page)[3:6] == [
+        "Being relocked: 1 batch. ServiceTitan was asked to do it, and this page shows when it is done. Please do "
+        "not edit or export what is in there.",
+        "Never unlocked, stays locked: 1 batch",
+        "Could not be unlocked: 1 batch",
+    ]
+
+
+def test_what_is_being_relocked_already_can_still_be_withdrawn(client, agent, manager):
+    case = factories.case_unlocked(agent)
+    operations.relock(case.rows, why="Asked for", by=acting(manager))
+    hold(client, case)
+    assert said(client.get("/receipt/withdraw/"))[:2] == [
+        "Being relocked already: 2 batches.",
+        f"Request {case.unlock_request.reference} {ONCE_LOCKED}",
+    ]
+    client.post("/receipt/withdraw/", pressed(case))
+    assert case.refresh().unlock_request.status == "unlocked"
+    factories.carry_out()
+    assert case.refresh().unlock_request.resolution == "withdrawn"
 
 
 def test_the_email_about_it_goes_to_the_contact(client, case):
@@ -207,9 +274,21 @@ def withdrawn_by_staff(agent):
     return case
 
 
-def withdrawn_by_the_customer(agent):
+def withdrawn_and_relocking(agent):
     case = factories.case_unlocked(agent)
     operations.withdraw_own_consent(case.consent, why="", by=factories.customer(case.admin))
+    return case
+
+
+def withdrawn_by_the_customer(agent):
+    case = withdrawn_and_relocking(agent)
+    factories.carry_out()
+    return case.refresh()
+
+
+def refused_and_open(agent):
+    case = factories.case_unlocking(agent)
+    factories.carry_out(refuse="Exported meanwhile")
     return case
 
 
@@ -240,7 +319,12 @@ def canceled(agent):
             withdrawn_by_staff,
             ["This consent was already withdrawn", "by ServiceTitan Support, who recorded that you asked for it"],
         ),
+        (
+            withdrawn_and_relocking,
+            ["This consent was already withdrawn", "Being relocked: 2 batches. Nothing more may be unlocked with it."],
+        ),
         (withdrawn_by_the_customer, ["This consent was already withdrawn", "Nothing is unlocked with it"]),
+        (refused_and_open, ["There is nothing left to withdraw", "or could not be unlocked."]),
         (exported_and_open, ["There is nothing left to withdraw", "Exported: 2 batches."]),
         (exported_and_closed, ["The request is closed", "batches were exported.", "Exported: 2 batches."]),
         (canceled, ["The request is closed", "it was canceled."]),
@@ -255,7 +339,7 @@ def test_where_there_is_nothing_to_withdraw_it_says_why(client, agent, make, tex
     assert (page.status_code, [text for text in texts if text not in words(page)]) == (409, [])
     assert "withdraw/" not in client.get(place).content.decode()
     answer = client.post(f"{place}withdraw/", pressed(case, why="?"), follow=True)
-    if make in (withdrawn_by_staff, withdrawn_by_the_customer):
+    if make in (withdrawn_by_staff, withdrawn_and_relocking, withdrawn_by_the_customer):
         assert answer.redirect_chain == [(f"{place}?again", 302)]
         assert "This consent was already withdrawn" in words(answer)
     else:
@@ -480,7 +564,7 @@ def test_a_consent_that_staff_recorded_says_so_on_its_face_and_what_to_do(client
         f"agent of ServiceTitan Support states that they read the text below to {case.admin.name}, who said yes.",
         "How By phone, recorded by agent of ServiceTitan Support: lower-assurance consent",
         "typed by Support: lower assurance",
-        "Another member of Support can unlock the batches",
+        "Another member of Support can have the batches unlocked",
         "The text as it was read out",
     ]
     assert [one for one in texts if one not in text] == []
@@ -516,18 +600,91 @@ def test_the_receipt_tells_what_was_unlocked_and_exported_since(client, agent, s
     hold(client, case)
     page = client.get("/receipt/")
     assert [what for _, what in page.context["events"]] == [
-        "Support unlocked 3 batches",
+        events.UnlockInstructed.on_receipt.format(batches="3 batches"),
+        "Unlocked: 3 batches",
         "Exported: 1 batch",
+        events.RelockInstructed.on_receipt.format(batches="1 batch"),
         "Relocked: 1 batch",
     ]
     assert [(batch["number"], batch["outcome_label"]) for batch in page.context["batches"]] == [
-        (one.number, "Unlocked and exported"),
-        (two.number, "Unlocked, then relocked"),
+        (one.number, "Exported"),
+        (two.number, "Relocked"),
         (three.number, "Unlocked"),
         (four.number, "Not unlocked"),
     ]
     assert "Unlocked right now: 1 batch , until" in words(page)
     assert "1 batch can still be unlocked with this consent" in words(page)
+
+
+def test_what_was_only_asked_for_is_not_called_unlocked(client, agent):
+    case = factories.case_unlocking(agent)
+    hold(client, case)
+    page = client.get("/receipt/")
+    assert outcomes(page) == ["Being unlocked", "Being unlocked"]
+    assert "Being unlocked: 2 batches . Nothing in there can be edited until ServiceTitan has done it." in words(page)
+    assert next_steps(page) == [
+        "This page shows when the batches are unlocked. From then on, you have a limited time to make your changes "
+        "and export.",
+        "You can withdraw this consent while the request is open.",
+    ]
+    assert "Unlocked" not in words(page)
+
+
+def test_what_was_refused_says_why_and_what_to_do(client, agent, manager):
+    case = factories.case_unlocking(agent, batches=factories.make_batches(n=3))
+    first, second, third = factories.hand_over()
+    factories.answer([first, third], "refused", "In <use>")
+    factories.answer([second], "done", "P-1")
+    hold(client, case)
+    page = client.get("/receipt/")
+    assert outcomes(page) == ["Could not be unlocked In <use>", "Unlocked", "Could not be unlocked In <use>"]
+    assert "Could not be unlocked: 2 batches . The reason is below." in words(page)
+    assert next_steps(page) == [
+        "Make your changes and export before that time. The batches are unlocked only until then.",
+        f"About what could not be unlocked, contact Support and mention {case.unlock_request.reference}.",
+        "You can withdraw this consent while the request is open.",
+    ]
+    operations.relock(case.rows.filter(pk=second.batch_id), why="Asked for", by=acting(manager))
+    factories.answer(factories.hand_over(), "refused", "Locked by another user")
+    assert outcomes(client.get("/receipt/"))[1] == "Being relocked"
+
+
+def test_what_staff_have_relocked_is_relocked_once_it_is_done(client, agent, manager):
+    case = factories.case_unlocked(agent)
+    operations.relock(case.rows, why="Asked for", by=acting(manager))
+    hold(client, case)
+    page = client.get("/receipt/")
+    assert (outcomes(page), next_steps(page)) == (
+        ["Being relocked", "Being relocked"],
+        [
+            "This page shows when the batches are relocked.",
+            "You can withdraw this consent while the request is open.",
+        ],
+    )
+    factories.carry_out()
+    page = client.get("/receipt/")
+    assert (outcomes(page), next_steps(page)) == (
+        ["Relocked", "Relocked"],
+        [
+            "Nothing is unlocked with this consent. Support can tell you what happens next. Mention "
+            f"{case.unlock_request.reference}."
+        ],
+    )
+
+
+def test_answers_are_added_up_and_the_first_end_is_said_to_be_the_first(client, agent):
+    case = factories.case_unlocking(agent, batches=factories.make_batches(n=3))
+    start = timezone.now()
+    for minutes, instruction in enumerate(factories.hand_over()):
+        with time_machine.travel(start + timedelta(minutes=minutes), tick=False):
+            factories.answer([instruction], "done", f"P-{instruction.pk}")
+    hold(client, case)
+    page = client.get("/receipt/")
+    assert page.context["events"][1:] == [
+        (f"{moment(start)} to {moment(start + timedelta(minutes=2))}", "Unlocked: 3 batches")
+    ]
+    end = moment(start + settings.UNLOCK_WINDOW)
+    assert f"Unlocked right now: 3 batches , until {end} , some of them longer." in words(page)
 
 
 @pytest.mark.parametrize("number_of_batches", [1, 40])

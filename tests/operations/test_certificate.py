@@ -16,20 +16,26 @@ from tests import factories
 from tests.attacks import difference, snapshot
 from tests.factories import (
     acting,
+    answer,
+    carry_out,
     case_awaiting,
     case_consented,
     case_recorded_by_phone,
     case_unlocked,
+    case_unlocking,
     customer,
+    hand_over,
+    make_batches,
     make_user,
     record_certificate_key,
 )
 from tests.operations import facts_of, kinds, recorded, refused
 from unlocks import operations
+from unlocks.certificates import facts as certified
 from unlocks.certificates import keys, pdf, verify_certificate
 from unlocks.database import guards
 from unlocks.ledger import chain, events, signing_keys, verify
-from unlocks.models import Certificate, LedgerEntry
+from unlocks.models import Act, Certificate, Consent, LedgerEntry
 from unlocks.rules import Refusal
 from unlocks.texts.shown import shown_text
 
@@ -54,6 +60,15 @@ def facts(certificate):
 
 def iso(moment):
     return moment and moment.isoformat()
+
+
+def done(certificate, *names):
+    """Return these facts of each batch, in their order."""
+    return [tuple(batch[name] for name in names) for batch in facts(certificate)["batches"]]
+
+
+def at(kind, **which):
+    return iso(Act.objects.get(kind=kind, **which).at)
 
 
 def test_names_staff_as_the_ledger_does(agent, second_agent):
@@ -82,6 +97,7 @@ def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
     certificate = issue(case)
 
     told_of, consent, link, unlock_request = facts(certificate), case.consent, case.link, case.unlock_request
+    instructed_at = iso(LedgerEntry.objects.get(unlock_request=unlock_request, kind="unlock_instructed").at)
     unlocked_at = iso(LedgerEntry.objects.get(unlock_request=unlock_request, kind="unlocked").at)
     exported_at = iso(LedgerEntry.objects.get(unlock_request=unlock_request, kind="re_exported").at)
     assert told_of == {
@@ -163,10 +179,12 @@ def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
                 "item_count": 1,
                 "fingerprint": batch.fingerprint,
                 "outcome": outcome,
+                "instructed_at": instructed_at,
                 "unlocked_at": unlocked_at,
                 "unlocked_by": "agent",
                 "ended_at": ended_at,
                 "ended_by": ended_by,
+                "refusal": None,
             }
             for batch, outcome, ended_at, ended_by in zip(
                 case.batches,
@@ -177,8 +195,9 @@ def test_holds_what_was_recorded_and_done(agent, second_agent, settings):
             )
         ],
         "acts": [
-            {"kind": "Unlock", "at": unlocked_at, "by": "agent", "batches": 2, "why": ""},
-            {"kind": "Mark as re-exported", "at": exported_at, "by": "second-agent", "batches": 1, "why": ""},
+            {"kind": "unlock", "at": instructed_at, "by": "agent", "batches": 2, "why": ""},
+            {"kind": "unlocked", "at": unlocked_at, "by": "ServiceTitan", "batches": 2, "why": "P-1"},
+            {"kind": "re_export", "at": exported_at, "by": "second-agent", "batches": 1, "why": ""},
         ],
         "withdrawal": None,
         "evidence": [],
@@ -299,11 +318,97 @@ def test_the_same_case_has_the_same_certificate(agent):
 def test_what_happens_since_asks_for_a_new_one(agent):
     case = case_consented(agent)
     first = issue(case)
-    factories.unlock(case.rows, by=acting(agent))
+    operations.unlock(case.rows, by=acting(agent))
     second = issue(case)
     assert [first.number, second.number] == [f"{case.consent.reference}-1", f"{case.consent.reference}-2"]
     assert facts(Certificate.objects.get(pk=first.pk))["acts"] == []
-    assert kinds(case.unlock_request)[-3:] == ["certified", "unlocked", "certified"]
+    assert kinds(case.unlock_request)[-3:] == ["certified", "unlock_instructed", "certified"]
+    carry_out()
+    assert issue(case).number == f"{case.consent.reference}-3"
+
+
+def test_what_was_only_instructed_is_not_unlocked(agent):
+    case = case_unlocking(agent)
+    unlocking = ("unlocking", at("unlock"), None, "agent", None)
+    names = ("outcome", "instructed_at", "unlocked_at", "unlocked_by", "ended_at")
+    assert done(issue(case), *names) == [unlocking] * 2
+    hand_over()
+    assert done(issue(case), *names) == [unlocking] * 2
+
+
+def test_an_instruction_that_was_canceled_counts_as_none(agent, second_agent):
+    case = case_unlocking(agent)
+    operations.cancel_unlock(case.rows.filter(pk=case.batch.pk), why="Asked to wait", by=acting(agent))
+    names = ("outcome", "instructed_at", "unlocked_by")
+    waiting = issue(case)
+    instructed = ("unlocking", at("unlock"), "agent")
+    assert done(waiting, *names) == [("waiting", None, None), instructed]
+    assert [(act["kind"], act["batches"], act["why"]) for act in facts(waiting)["acts"]] == [
+        ("unlock", 2, ""),
+        ("cancel", 1, "Asked to wait"),
+    ]
+    operations.unlock(case.rows.filter(pk=case.batch.pk), by=acting(second_agent))
+    assert done(issue(case), *names) == [
+        ("unlocking", at("unlock", actor="second-agent"), "second-agent"),
+        ("unlocking", at("unlock", actor="agent"), "agent"),
+    ]
+
+
+def test_what_the_product_refused_was_never_unlocked(agent):
+    case = case_unlocking(agent, batches=make_batches(n=3))
+    first, second, _ = hand_over()
+    answer([first], "done", "P-1")
+    answer([second], "refused", "Exported meanwhile")
+    certificate = issue(case)
+    names = ("outcome", "unlocked_at", "unlocked_by", "ended_at", "ended_by", "refusal")
+    assert done(certificate, *names) == [
+        ("unlocked", at("unlocked"), "agent", None, None, None),
+        ("refused", None, "agent", at("refused"), "ServiceTitan", "Exported meanwhile"),
+        ("unlocking", None, "agent", None, None, None),
+    ]
+    assert verify_certificate.verify(certificate.content.encode(), keys.configured()[0]) == facts(certificate)
+
+
+def test_a_relock_is_told_once_it_is_done_with_who_decided_it(agent, manager):
+    case = case_unlocked(agent)
+    operations.relock(case.rows, why="Asked for", by=acting(manager))
+    names = ("outcome", "unlocked_at", "ended_at", "ended_by")
+    assert done(issue(case), *names) == [("relocking", at("unlocked"), None, None)] * 2
+    carry_out()
+    assert done(issue(case), *names) == [("relocked", at("unlocked"), at("relocked"), "manager")] * 2
+
+
+def test_what_was_exported_before_the_relock_is_told_as_exported(agent, second_agent, manager):
+    case = case_unlocked(agent)
+    operations.relock(case.rows, why="Asked for", by=acting(manager))
+    operations.mark_re_exported(case.rows, by=acting(second_agent))
+    assert (
+        done(issue(case), "outcome", "ended_at", "ended_by") == [("re_exported", at("re_export"), "second-agent")] * 2
+    )
+
+
+def test_a_withdrawal_before_the_answer_leaves_open_whether_it_was_unlocked(agent):
+    case = case_unlocking(agent)
+    sent = hand_over()
+    operations.withdraw_own_consent(case.consent, why="", by=customer(case.admin))
+    answer(sent, "done", "P-1")
+    carry_out()
+    by = f"Link for {case.admin.name}"
+    final = issue(case)
+    assert (
+        done(final, "outcome", "instructed_at", "unlocked_at", "ended_at", "ended_by")
+        == [("relocked", at("unlock"), None, at("relocked"), by)] * 2
+    )
+    assert final.interim is False
+
+
+def test_many_answers_cost_no_more_queries(agent, django_assert_num_queries):
+    case = case_unlocking(agent, batches=make_batches(n=6))
+    for instruction in hand_over():
+        answer([instruction], "done", f"P-{instruction.pk}")
+        consent = Consent.objects.get(pk=case.consent.pk)
+        with django_assert_num_queries(17):
+            certified.facts(consent, number="", code="", issued_at=timezone.now(), public_key="")
 
 
 def test_is_interim_until_the_case_is_closed(agent):
@@ -346,8 +451,15 @@ def test_of_a_refusal(agent):
 def test_of_a_consent_that_was_taken_back(agent):
     case = case_unlocked(agent)
     operations.withdraw_own_consent(case.consent, why="", by=customer(case.admin))
+    interim = issue(case)
+    carry_out()
     told_of = facts(issue(case))
     withdrawal = case.consent.withdrawal
+    assert (done(interim, "outcome", "ended_at"), facts(interim)["withdrawal"]) == (
+        [("relocking", None)] * 2,
+        told_of["withdrawal"],
+    )
+    assert [interim.interim, told_of["interim"]] == [True, False]
     assert told_of["withdrawal"] == {
         "at": iso(withdrawal.at),
         "by": f"Link for {case.admin.name}",

@@ -2,11 +2,13 @@
 
 import json
 import re
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from itertools import product
 
 import pytest
 import time_machine
 from django.db import transaction
+from django.template.loader import render_to_string
 
 from tests import factories
 from tests.factories import acting, customer, deliver
@@ -17,6 +19,7 @@ from unlocks.database import guards
 from unlocks.ledger import signing_keys
 from unlocks.models import Certificate, Outgoing
 from unlocks.outbox import emails, rows, secrets
+from unlocks.texts import formats
 from unlocks.texts.shown import shown_text
 
 pytestmark = pytest.mark.django_db
@@ -203,6 +206,144 @@ def test_no_row_holds_a_secret_and_one_that_is_done_nothing_to_derive_it_from(ag
     assert [secret for secret in made if secret in stored] == []
     deliver()
     assert {(row.state, row.nonce, emails.secret(row)) for row in Outgoing.objects.all()} == {("sent", "", "")}
+
+
+# What became of the unlock
+
+
+def told(row):
+    """Return the subject of an email and its paragraphs, but for the salutation and the end, which are the same."""
+    message = emails.written(Outgoing.objects.get(pk=row.pk))
+    _, _, *paragraphs, receipt, signed = message.body.strip().split("\n\n")
+    assert receipt == "The receipt shows how each batch stands. Its link is in the email about the consent."
+    assert signed.startswith("ServiceTitan Support\nUR-")
+    return message.subject.partition(": ")[2], paragraphs
+
+
+def _next(case):
+    until = formats.moment(case.refresh().batch.unlocked_until)
+    return [
+        f"What to do next: edit and export what is unlocked before {until}.\nAfter that, it may be relocked.",
+        "If your account batches invoices automatically, they can move to a new batch within\nseconds of the unlock. "
+        "Then look for them there.",
+    ]
+
+
+def test_all_was_unlocked(agent):
+    case = factories.case_unlocked(agent)
+    row = row_of("unlocked")
+    assert told(row) == ("2 batches are unlocked", ["Unlocked:                2", *_next(case)])
+    message = emails.written(row)
+    assert (message.to, message.body.split("\n\n")[:2]) == (
+        [case.admin.email],
+        [
+            f"Hello {case.admin.name},",
+            f"With your consent ({case.consent.reference}), ServiceTitan Support asked\nfor the unlock of batches of "
+            f"{case.account.name} (account {case.account.number}). This is\nwhat became of them so far:",
+        ],
+    )
+
+
+def test_some_were_unlocked_some_refused_and_some_not_answered(agent, second_agent):
+    case = factories.case_unlocking(agent, batches=factories.make_batches(n=5))
+    first, second, third, fourth, _ = factories.hand_over()
+    factories.answer([first, second], "done", "P-1")
+    factories.answer([third], "refused", "In {{ use }} & <more>")
+    factories.answer([fourth], "refused", "")
+    operations.mark_re_exported(case.rows.filter(pk=second.batch_id), by=acting(second_agent))
+    counts = [
+        "Unlocked:                1",
+        "Could not be unlocked:   2",
+        "Still being unlocked:    1",
+        "Exported or relocked:    1 (or being relocked)",
+    ]
+    assert told(row_of("unlocked")) == (
+        "1 batch is unlocked, 2 could not be",
+        [
+            "\n".join(counts),
+            *_next(case),
+            "What could not be unlocked, and why:",
+            f"- {third.batch.number}: In {{{{ use }}}} & <more>\n- {fourth.batch.number}: no reason was given",
+            f"It stays as it is. If you need it unlocked, contact Support and mention {case.unlock_request.reference}.",
+            "What is still being unlocked can't be edited until ServiceTitan has unlocked it.",
+        ],
+    )
+
+
+def test_nothing_was_unlocked_and_too_many_were_refused_to_be_listed(agent):
+    case = factories.case_unlocking(agent, batches=factories.make_batches(n=51))
+    factories.carry_out(refuse="Exported meanwhile")
+    subject, (counts, why, listed, contact) = told(row_of("unlocked"))
+    lines = [f"- {batch.number}: Exported meanwhile" for batch in case.batches[:50]]
+    assert (subject, counts, why, listed.splitlines(), contact) == (
+        "51 batches could not be unlocked",
+        "Could not be unlocked:   51",
+        "What could not be unlocked, and why:",
+        [*lines, "- and others, which the receipt lists"],
+        f"It stays as it is. If you need it unlocked, contact Support and mention {case.unlock_request.reference}.",
+    )
+
+
+def test_after_a_withdrawal_nothing_is_said_to_be_unlocked(agent):
+    case = factories.case_unlocked(agent)
+    operations.withdraw_own_consent(case.consent, why="", by=customer(case.admin))
+    withdrawn = formats.moment(case.consent.withdrawal.at)
+    ended = [
+        "Exported or relocked:    2 (or being relocked)",
+        f"The consent was withdrawn on {withdrawn}. Nothing more may be\nunlocked with it. Please do not edit or "
+        "export what is unlocked or being relocked.",
+    ]
+    assert told(row_of("unlocked")) == ("what became of the unlock", ended)
+
+
+@pytest.mark.parametrize("until", [None, datetime(2026, 11, 25, 15, tzinfo=UTC)])
+def test_the_result_is_true_in_each_combination(until):
+    names = ["Unlocked", "Could not be unlocked", "Still being unlocked", "Exported or relocked"]
+    parts = ["What to do next", "It stays as it is", "What is still being unlocked"]
+    for numbers in list(product([0, 1, 1200], repeat=4))[1:]:
+        context = dict(zip(("unlocked", "refused_count", "unlocking", "ended"), numbers, strict=True))
+        written = render_to_string("unlocks/email/unlocked.txt", context | {"until": until, "refused": []})
+        counted = re.findall(r"^(.+): {2,}([\d,]+)", written, re.M)
+        assert counted == [(name, f"{n:,}") for name, n in zip(names, numbers, strict=True) if n]
+        assert [part in written for part in parts] == [bool(number) for number in numbers[:3]]
+        assert ("before Nov 25, 2026, 10:00 AM EST" in written) == bool(until and numbers[0])
+        assert "\n\n\n" not in written.strip()
+
+
+# What became untrue since
+
+
+def test_a_confirmation_of_a_withdrawal_says_relocked_once_it_is_so(agent):
+    case = factories.case_unlocked(agent, batches=factories.make_batches(n=3))
+    operations.mark_re_exported(case.rows.filter(pk=case.batch.pk), by=acting(agent))
+    operations.withdraw_own_consent(case.consent, why="", by=customer(case.admin))
+    before = emails.written(row_of("withdrawn")).body
+    assert (
+        "Relocking:    2 batches; please do not edit or export what is in there\n"
+        "Relocked:     none\n"
+        "Exported:     1 batch; what was exported stays in your accounting software\n\n"
+        "ServiceTitan was asked to relock these batches. The receipt shows when that is done.\n\n"
+    ) in before
+    factories.carry_out()
+    after = emails.written(row_of("withdrawn")).body
+    assert "Reason:       none given\nRelocked:     2 batches\nExported:     1 batch; what" in after
+    assert "elock these" not in after
+
+
+def test_a_receipt_that_goes_out_after_the_withdrawal_offers_none(agent, second_agent):
+    by_link, by_phone = factories.case_unlocked(agent), factories.case_recorded_by_phone(agent)
+    factories.unlock(by_phone.rows, by=acting(second_agent))
+    said = []
+    for case, kind in ((by_link, "receipt"), (by_phone, "recorded_by_phone")):
+        row = row_of(kind)
+        said.append(f"and withdraw {'your' if case is by_link else 'the'} consent" in emails.written(row).body)
+        operations.withdraw_own_consent(case.consent, why="", by=customer(case.admin))
+        body = emails.written(Outgoing.objects.get(pk=row.pk)).body.partition("The text as it was")[0]
+        assert case.refresh().unlock_request.status == "unlocked"
+        at = formats.moment(case.consent.withdrawal.at)
+        assert f"This consent was withdrawn on {at}.\nNothing more may be unlocked with it.\n" in body
+        said += ["withdraw " in body, "Edit\nand export" in body]
+    assert said == [True, False, False] * 2
 
 
 # What goes with a receipt

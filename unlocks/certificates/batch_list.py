@@ -12,10 +12,12 @@ _COLUMNS = {
     "item_count": "Items",
     "total": "Total",
     "outcome": "Outcome",
+    "instructed_at": "Unlock instructed at (UTC)",
+    "unlocked_by": "Unlock instructed by",
     "unlocked_at": "Unlocked at (UTC)",
-    "unlocked_by": "Unlocked by",
     "ended_at": "Ended at (UTC)",
     "ended_by": "Ended by",
+    "refusal": "Why it could not be unlocked",
     "fingerprint": "Fingerprint",
 }
 _FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")

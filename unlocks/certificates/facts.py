@@ -12,7 +12,18 @@ from ..ledger import chain, emails, events
 from ..models import Act, ConsentWithdrawal, LedgerEntry, Verdict
 
 FORMAT = "unlock-desk-certificate/1"
-_DONE = tuple(kind.kind for kind in (events.Unlocked, events.Relocked, events.ReExported))
+_DONE = tuple(
+    kind.kind
+    for kind in (
+        events.UnlockInstructed,
+        events.UnlockCanceled,
+        events.Unlocked,
+        events.ProductRefused,
+        events.RelockInstructed,
+        events.Relocked,
+        events.ReExported,
+    )
+)
 
 
 def facts(consent, *, number, code, issued_at, public_key):
@@ -42,8 +53,7 @@ def facts(consent, *, number, code, issued_at, public_key):
         "link": consent.link and _link(consent.link, consent.opening),
         "batches": _batches(consent, acts),
         "acts": [
-            _columns(act, "at", kind=act.get_kind_display(), by=act.actor, batches=len(lines)) | {"why": act.why}
-            for act, lines in acts
+            _columns(act, "kind", "at", by=act.actor, batches=len(lines)) | {"why": act.why} for act, lines in acts
         ],
         "withdrawal": _withdrawal(consent),
         "evidence": [
@@ -170,36 +180,51 @@ def _withdrawal(consent):
 
 def _acts_of(unlock_request, entries):
     """Return what was done to the batches of a case, oldest first: each act with the requested batches it changed."""
-    named = Act.objects.in_bulk([entry.act for entry in entries if entry.kind in _DONE])
-    acts = sorted(named.values(), key=lambda act: act.at)
-    changed = Verdict.objects.filter(line__unlock_request=unlock_request, refusal="")
-    return [(act, set(changed.filter(act=act).values_list("line", flat=True))) for act in acts]
+    told = LedgerEntry.objects.filter(unlock_request=unlock_request, kind__in=_DONE)
+    changed = Verdict.objects.filter(act__in=told.values("act"), line__unlock_request=unlock_request, refusal="")
+    lines = {}
+    for act, line in changed.values_list("act", "line"):
+        lines.setdefault(act, set()).add(line)
+    named = dict.fromkeys(entry.act for entry in entries if entry.kind in _DONE)
+    acts = Act.objects.in_bulk(named)
+    return [(acts[act], lines.get(act, set())) for act in named if act in acts]
 
 
 def _batches(consent, acts):
-    """List the batches that were consented to as they stood then, and what was done to each under this consent."""
+    """List the batches that were consented to as they stood then, and what was done to each under this consent.
+
+    An instruction that was canceled before it was handed over counts as none: the batch waits again.
+    """
     done = {}
     for act, lines in acts:
         for line in lines:
-            done.setdefault(line, {})[act.kind] = act
+            if act.kind == Act.Kind.CANCEL:
+                done.pop(line, None)
+            else:
+                done.setdefault(line, {})[act.kind] = act
     covered = consent.batches.select_related("requested_batch", "batch").order_by("number", "pk")
     return [_batch(batch, done.get(batch.requested_batch_id, {})) for batch in covered]
 
 
 def _batch(covered, done):
+    """Return a batch's facts; who ended its unlock is who decided that, not who answered that it is done."""
     line = covered.requested_batch
     under_this = line.consented_id == covered.pk
     acts = done if under_this else {}
-    unlocked, ended = acts.get(Act.Kind.UNLOCK), acts.get(Act.Kind.RE_EXPORT) or acts.get(Act.Kind.RELOCK)
+    instructed, unlocked = acts.get(Act.Kind.UNLOCK), acts.get(Act.Kind.UNLOCKED)
+    ended = acts.get(Act.Kind.RE_EXPORT) or acts.get(Act.Kind.RELOCKED) or acts.get(Act.Kind.REFUSED)
+    decided = acts.get(Act.Kind.RELOCK, ended) if ended and ended.kind == Act.Kind.RELOCKED else ended
     return _columns(
         covered,
         *("name", "total", "item_count", "fingerprint"),
         number=covered.number or covered.batch.number,
         outcome=line.outcome if under_this else "later_consent",
+        instructed_at=instructed and instructed.at,
         unlocked_at=unlocked and unlocked.at,
-        unlocked_by=unlocked and unlocked.actor,
+        unlocked_by=instructed and instructed.actor,
         ended_at=ended and ended.at,
-        ended_by=ended and ended.actor,
+        ended_by=decided and decided.actor,
+        refusal=ended.why if ended and ended.kind == Act.Kind.REFUSED else None,
     )
 
 

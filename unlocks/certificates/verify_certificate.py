@@ -205,7 +205,9 @@ TIME = Kind("a time in UTC", _is_time)
 MONEY = _matching("an amount of money", r"-?[0-9]{1,18}\.[0-9]{2}")
 DIGEST = _matching("64 hexadecimal digits", r"[0-9a-f]{64}")
 MAYBE_TEXT, MAYBE_WHOLE, MAYBE_TIME, MAYBE_MONEY, MAYBE_DIGEST = map(_or_null, (TEXT, WHOLE, TIME, MONEY, DIGEST))
-OUTCOME = _only("waiting", "unlocked", "re_exported", "relocked", "not_unlocked", "later_consent")
+NOT_DONE = ("waiting", "unlocking", "refused", "not_unlocked", "later_consent")  # the product did not unlock these
+OUTCOME = _only(*NOT_DONE, "unlocked", "relocking", "re_exported", "relocked")
+ACT = _only("unlock", "cancel", "unlocked", "refused", "relock", "relocked", "re_export")
 
 # A dict: an object with exactly these keys. A tuple: such an object, or null. A list: any number of these.
 FACTS_1 = {
@@ -253,11 +255,11 @@ FACTS_1 = {
             "item_count": MAYBE_WHOLE,
             "fingerprint": MAYBE_DIGEST,
             "outcome": _or_null(OUTCOME),
-            **_all(MAYBE_TEXT, "number name unlocked_by ended_by"),
-            **_all(MAYBE_TIME, "unlocked_at ended_at"),
+            **_all(MAYBE_TEXT, "number name unlocked_by ended_by refusal"),
+            **_all(MAYBE_TIME, "instructed_at unlocked_at ended_at"),
         }
     ],
-    "acts": [{"kind": TEXT, "at": MAYBE_TIME, "batches": MAYBE_WHOLE, **_all(MAYBE_TEXT, "by why")}],
+    "acts": [{"kind": ACT, "at": MAYBE_TIME, "batches": MAYBE_WHOLE, **_all(MAYBE_TEXT, "by why")}],
     "withdrawal": (
         {
             "at": MAYBE_TIME,
@@ -360,6 +362,10 @@ def _claims(facts):
     named = set(re.findall("[0-9a-f]{64}", text)) | {None}
     in_text = by_phone or named.issuperset(batch["fingerprint"] for batch in batches)
     yield in_text, "A batch is listed that the text does not name with this content."
+    for batch in batches:
+        outcome = batch["outcome"]
+        yield batch["unlocked_at"] is None or outcome not in NOT_DONE, "A batch is both unlocked and never unlocked."
+        yield batch["refusal"] is None or outcome == "refused", "A batch that was not refused has a reason for it."
     yield from _claims_of_ledger(**facts["ledger"])
 
 

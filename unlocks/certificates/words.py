@@ -18,18 +18,34 @@ from .verify_certificate import key_id
 
 _OUTCOMES = {
     "waiting": "Not unlocked yet",
+    "unlocking": "Being unlocked",
     "unlocked": "Unlocked",
+    "relocking": "Being relocked",
     "re_exported": "Re-exported",
     "relocked": "Relocked",
+    "refused": "Could not be unlocked",
     "not_unlocked": "Never unlocked",
     "later_consent": "Under a later consent",
     None: wording.NOT_RECORDED,
 }
-_WAS_UNLOCKED = ("unlocked", "re_exported", "relocked", None)  # or may have been
-_HAS_ENDED = ("re_exported", "relocked", None)
+_WAS_UNLOCKED = ("unlocked", "relocking", "re_exported", "relocked", None)  # or may have been
+_RELOCK = ("relocking", "relocked")
+_WAS_INSTRUCTED = ("unlocking", "refused", *_WAS_UNLOCKED)
+_HAS_ENDED = ("re_exported", "relocked", "refused", None)
+_ACTS = {
+    "unlock": "Instructed to unlock",
+    "cancel": "Instruction canceled",
+    "unlocked": "Unlocked",
+    "refused": "Unlock refused",
+    "relock": "Instructed to relock",
+    "relocked": "Relocked",
+    "re_export": "Marked as re-exported",
+}
+_ANSWERS = ("unlocked", "refused", "relocked")  # the acts that record what the product answered
 _ENDS = {
     "re_exported": "{number} {were} re-exported",
     "relocked": "{number} {were} relocked",
+    "relocking": "{number} {were} being relocked when this was issued",
     "unlocked": "{number} {were} still unlocked when this was issued",
     None: "what happened to {number} is not recorded",
 }
@@ -180,8 +196,11 @@ class _Wording:
         self.support = f"{facts['vendor']} Support"
         self.agreed = facts["consent"]["decision"] == "agreed"
         self.by_phone = facts["consent"]["how"] == "phone"
-        self.unlocked = [batch for batch in facts["batches"] if batch["unlocked_at"] or batch["unlocked_by"]]
-        self.unlockers = {batch["unlocked_by"] for batch in self.unlocked}
+        told = ("instructed_at", "unlocked_by", "unlocked_at")
+        self.instructed = [batch for batch in facts["batches"] if any(batch[key] for key in told)]
+        self.instructors = {batch["unlocked_by"] for batch in self.instructed}
+        # Unlocked, or maybe: not all are that were instructed.
+        self.unlocked = [batch for batch in self.instructed if batch["outcome"] in _WAS_UNLOCKED]
 
     # Values.
 
@@ -250,8 +269,8 @@ class _Wording:
                 Notice(
                     "withdrawn",
                     "WITHDRAWN",
-                    f"This consent was withdrawn on {_time(withdrawal['at'])}. No batch can be unlocked under it "
-                    "anymore.",
+                    f"This consent was withdrawn on {_time(withdrawal['at'])}. Nothing may be unlocked under it "
+                    f"anymore.{self._relocking()}",
                 )
             )
         elif never := self._expired():
@@ -274,6 +293,11 @@ class _Wording:
                 )
             )
         return notices
+
+    def _relocking(self):
+        count = sum(batch["outcome"] == "relocking" for batch in self.facts["batches"])
+        were = f"{counted(count, 'batch was', 'batches were')}"
+        return f" {were} still being relocked when this was issued." if count else ""
 
     def _expired(self):
         """Return how many batches were not unlocked before the consent expired; 0 while it had not."""
@@ -299,7 +323,8 @@ class _Wording:
         return [Notice(name, mark, "") for holds, name, mark in stamps if holds]
 
     def summary(self):
-        parts = [self._decided(), self._identified(), self._unlocked(), self._ended(), self._withdrawn()]
+        parts = [self._decided(), self._identified(), self._instructed(), self._answered(), self._ended()]
+        parts.append(self._withdrawn())
         return list(filter(None, parts))
 
     def _decided(self):
@@ -350,48 +375,70 @@ class _Wording:
         how = _PIN_TYPED_BY[typed_by] if verified else ". How they were identified is not recorded."
         return f"They used {self._link_emailed()}{how}"
 
-    def _unlocked(self):
+    def _instructed(self):
         if not self.agreed:
             return ""
         batches = self.facts["batches"]
-        if not self.unlocked:
+        if not self.instructed:
             if self._unlocking_unknown():
                 return "What was unlocked is not recorded."
             return f"Nothing {'has been' if self.facts['interim'] else 'was'} unlocked under it."
-        if len(self.unlocked) < len(batches):
-            what = f"{len(self.unlocked):,} of the {len(batches):,} batches"
+        if len(self.instructed) < len(batches):
+            what = f"{len(self.instructed):,} of the {len(batches):,} batches"
         else:
             what = {1: "the batch", 2: "both batches"}.get(len(batches), f"all {len(batches):,} batches")
-        who = self.staff(*([None] if None in self.unlockers else sorted(self.unlockers)))
-        times = sorted({batch["unlocked_at"] for batch in self.unlocked if batch["unlocked_at"]})
-        if not times:
-            return f"{who} unlocked {what}; the time is not recorded."
-        first, last = _time(times[0]), _time(times[-1])
-        return f"{who} unlocked {what} {f'on {first}' if first == last else f'between {first} and {last}'}."
+        who = self.staff(*([None] if None in self.instructors else sorted(self.instructors)))
+        return f"{who} instructed the unlock of {what}{_when(self.instructed, 'instructed_at')}."
 
     def _unlocking_unknown(self):
-        """Say whether batches were, or may have been, unlocked without its being recorded when and by whom."""
+        """Say whether batches were, or may have been, unlocked without its being recorded when and on whose word."""
         outcomes = [batch["outcome"] for batch in self.facts["batches"]]
-        return not self.unlocked and any(outcome in _WAS_UNLOCKED for outcome in outcomes)
+        return not self.instructed and any(outcome in _WAS_UNLOCKED for outcome in outcomes)
+
+    def _answered(self):
+        """Say what the product made of what it was instructed to unlock: these are two facts."""
+        said = {
+            "unlocked": "{number} {were} unlocked in {vendor}{at}",
+            "refused": "{number} {were} refused by {vendor} ({why})",
+            "unlocking": "{number} {were} being unlocked when this was issued",
+            "when": "when {number} {were} unlocked is not recorded",
+            "open": "whether {number} {were} unlocked was not known when the relock was instructed",
+            "whether": "whether {number} {were} unlocked is not recorded",
+        }
+        answered = {name: [] for name in said}
+        for batch in self.instructed:
+            answered[_answer(batch)].append(batch)
+        parts = [
+            said[name].format(
+                **_numbered(some, of=self.instructed),
+                vendor=self.facts["vendor"],
+                at=_when(some, "unlocked_at"),
+                why=_reason(some),
+            )
+            for name, some in answered.items()
+            if some
+        ]
+        return f"{_capitalized(_listed(parts))}." if parts else ""
 
     def _ended(self):
         """Say what happened to what was unlocked; with a withdrawal, that follows it."""
         if not self.unlocked or self.facts["withdrawal"]:
             return ""
-        return f"{_capitalized(_listed(self._ends('re_exported', 'relocked', 'unlocked', None)))}."
+        return f"{_capitalized(_listed(self._ends(self.unlocked)))}."
 
-    def _ends(self, *outcomes):
-        """Say how many of what was unlocked came to each of these ends, such as "both were relocked"."""
-        ended = [batch["outcome"] if batch["outcome"] in _ENDS else None for batch in self.unlocked]
-        whole = {1: "it", 2: "both"}.get(len(ended), f"all {len(ended):,}")
-        counts = [(outcome, ended.count(outcome)) for outcome in outcomes]
-        return [
-            _ENDS[outcome].format(
-                number=whole if count == len(ended) else f"{count:,}", were="was" if count == 1 else "were"
-            )
-            for outcome, count in counts
-            if count
-        ]
+    def _ends(self, batches):
+        """Say how many of these, of what was unlocked, came to which end, such as "both were relocked"."""
+        ends = {outcome: [] for outcome in ("re_exported", "relocked", "relocking", "unlocked", None)}
+        for batch in batches:
+            ends[batch["outcome"]].append(batch)
+        return [_ENDS[outcome].format(**self._numbered(some)) for outcome, some in ends.items() if some]
+
+    def _numbered(self, some):
+        """Number some of what was unlocked; all of it is called so where not all that was instructed is meant."""
+        numbered, known = _numbered(some, of=self.unlocked), all(batch["unlocked_at"] for batch in some)
+        if len(some) == len(self.unlocked) < len(self.instructed) and known:
+            numbered["number"] = "the one unlocked" if len(some) == 1 else f"the {len(some):,} unlocked"
+        return numbered
 
     def _withdrawn(self):
         if self.facts["withdrawal"] is None:
@@ -399,10 +446,19 @@ class _Wording:
         withdrawn = self._how_withdrawn()
         if not self.unlocked:
             return f"{withdrawn}." if self._unlocking_unknown() else f"{withdrawn}, before any batch was unlocked."
-        before = [batch for batch in self.unlocked if batch["outcome"] == "re_exported"]
+        before, after = [], []
+        for batch in self.unlocked:
+            (before if self._was_exported_before(batch) else after).append(batch)
         exported = counted(len(before), "batch", "batches") if before else "nothing"
-        after = _listed(self._ends("relocked", "unlocked", None))
-        return f"{withdrawn}. Before that, {exported} had been re-exported{'; ' if after else ''}{after}."
+        ends = _listed(self._ends(after))
+        return f"{withdrawn}. Before that, {exported} had been re-exported{'; ' if ends else ''}{ends}."
+
+    def _was_exported_before(self, batch):
+        """Say whether it was, before the withdrawal: an export may also come between that and the relock."""
+        at, ended_at = self.facts["withdrawal"]["at"], batch["ended_at"]
+        if batch["outcome"] != "re_exported" or not at or not ended_at:
+            return False
+        return datetime.fromisoformat(ended_at) <= datetime.fromisoformat(at)
 
     def _how_withdrawn(self):
         withdrawal = self.facts["withdrawal"]
@@ -589,32 +645,40 @@ class _Wording:
         return named.issuperset(batch["fingerprint"] for batch in self.facts["batches"])
 
     def _done(self, batch):
-        """Say what was done to a batch, such as "unlocked ... by agent, re-exported ... by agent2"."""
+        """Say what was done to a batch, such as "instructed ... by agent, unlocked ..., re-exported ... by agent2"."""
         outcome, done = batch["outcome"], []
-        if outcome in _WAS_UNLOCKED or batch["unlocked_at"] or batch["unlocked_by"]:
-            done.append(f"unlocked {_time_by(batch['unlocked_at'], batch['unlocked_by'])}")
+        if outcome in _WAS_INSTRUCTED or batch["instructed_at"] or batch["unlocked_by"]:
+            done.append(f"instructed {_time_by(batch['instructed_at'], batch['unlocked_by'])}")
+        if not batch["unlocked_at"] and outcome in _RELOCK:
+            done.append("not answered before the relock was instructed")
+        elif batch["unlocked_at"] or outcome in _WAS_UNLOCKED:
+            done.append(f"unlocked {_time(batch['unlocked_at'])}")
         if outcome in _HAS_ENDED or batch["ended_at"] or batch["ended_by"]:
-            ended = {"re_exported": "re-exported", "relocked": "relocked"}.get(outcome, "ended")
+            ended = {"re_exported": "re-exported", "relocked": "relocked", "refused": "refused"}.get(outcome, "ended")
             done.append(f"{ended} {self._ended_by(batch)}")
+        if outcome == "refused":
+            done.append(_reason([batch]))
         return ", ".join(done)
 
     def _ended_by(self, batch):
         """Write when and by whom a batch's unlock ended: the customer ends it by a withdrawal, described elsewhere."""
         if batch["ended_at"] and (batch["ended_by"] or "").startswith(_BY_EMAIL):
             return f"{_time(batch['ended_at'])} by withdrawal"
+        if batch["outcome"] == "relocked" and batch["ended_by"]:
+            return f"{_time(batch['ended_at'])} (instructed by {batch['ended_by']})"
         return _time_by(batch["ended_at"], batch["ended_by"])
 
     def _batches_by_day(self):
         """Add up the batches by outcome and days."""
         days, name = {}, batch_list.file_name(self.facts)
-        for batch in sorted(
-            self.facts["batches"], key=lambda each: (each["unlocked_at"] or "", each["ended_at"] or "")
-        ):
+        times = ("instructed_at", "unlocked_at", "ended_at")
+        for batch in sorted(self.facts["batches"], key=lambda each: [each[time] or "" for time in times]):
             days.setdefault(self._days(batch), []).append(batch)
         cells = {
-            Column("Outcome"): [outcome for outcome, _, _ in days],
-            Column("Unlocked on"): [unlocked for _, unlocked, _ in days],
-            Column("Ended on"): [ended for _, _, ended in days],
+            Column("Outcome"): [outcome for outcome, *_ in days],
+            Column("Instructed on"): [instructed for _, instructed, _, _ in days],
+            Column("Unlocked on"): [unlocked for _, _, unlocked, _ in days],
+            Column("Ended on"): [ended for *_, ended in days],
             Column("Batches", "amount"): [f"{len(batches):,}" for batches in days.values()],
             Column("Items", "amount"): [_items(*batches) for batches in days.values()],
             Column("Total", "amount"): [_total(*batches) for batches in days.values()],
@@ -627,29 +691,29 @@ class _Wording:
         return Section("batches", "Batches", (where,), _table(cells, total=self.batches_in_all()), (sha256,))
 
     def _days(self, batch):
-        """Return a batch's outcome, and the days on which its unlock began and ended."""
+        """Return a batch's outcome, and the days of its instruction, of its unlock and of the end of that."""
         outcome = batch["outcome"]
-        unlocked = wording.NOT_RECORDED if outcome in _WAS_UNLOCKED else _NONE
-        ended = wording.NOT_RECORDED if outcome in _HAS_ENDED else _NONE
         return (
             _OUTCOMES[outcome],
-            _day(batch["unlocked_at"]) if batch["unlocked_at"] else unlocked,
-            _day(batch["ended_at"]) if batch["ended_at"] else ended,
+            _day(batch["instructed_at"], known_of=outcome in _WAS_INSTRUCTED),
+            _day(batch["unlocked_at"], known_of=outcome in _WAS_UNLOCKED),
+            _day(batch["ended_at"], known_of=outcome in _HAS_ENDED),
         )
 
     def _separate(self):
-        """Say plainly whether whoever obtained the consent also unlocked under it."""
+        """Say plainly whether whoever obtained the consent also had batches unlocked under it."""
         if not self.agreed:
             return "Nothing could be unlocked, so there were no duties to separate."
         obtained = self.facts["consent"]["recorded_by"] if self.by_phone else self.facts["link"]["sent_by"]
         did = "recorded the consent" if self.by_phone else "issued the link"
-        if not self.unlocked and not self._unlocking_unknown():
-            return f"No one has unlocked under this consent, so there is no one to compare with whoever {did}."
-        if obtained and obtained in self.unlockers:
-            return f"Not different people: {obtained} {did} and also unlocked."
-        if obtained is None or not self.unlocked or None in self.unlockers:
-            return f"Whether whoever {did} also unlocked is not recorded."
-        return f"Different people: {obtained} {did}, {_listed(sorted(self.unlockers))} unlocked."
+        if not self.instructed and not self._unlocking_unknown():
+            none = "No instruction to unlock stands under this consent"
+            return f"{none}, so there is no one to compare with whoever {did}."
+        if obtained and obtained in self.instructors:
+            return f"Not different people: {obtained} {did} and also instructed the unlock."
+        if obtained is None or not self.instructed or None in self.instructors:
+            return f"Whether whoever {did} also instructed the unlock is not recorded."
+        return f"Different people: {obtained} {did}, {_listed(sorted(self.instructors))} instructed the unlock."
 
     def case(self):
         case = self.facts["case"]
@@ -664,20 +728,37 @@ class _Wording:
                 Fact("Why it was bypassed", _known(case["bypass_reason"])),
                 Fact("Reason for the unlock", _known(case["reason"])),
                 Fact("Safer route offered", _both(advised_at, case["advice"], ": ")),
-                *(Fact(act["kind"], self._act(act)) for act in self.facts["acts"]),
+                *self._acts(),
                 Fact("Separation of duties", self._separate()),
                 Fact("Closed", closed),
             ),
         )
 
-    def _act(self, act):
-        count = act["batches"]
-        batches = wording.NOT_RECORDED if count is None else counted(count, "batch", "batches")
-        done = f"{_time_by(act['at'], act['by'])}, {batches}"
-        why, withdrawal = act["why"] or "", self.facts["withdrawal"]
-        if withdrawal and withdrawal["why"]:
-            why = why.removesuffix(withdrawal["why"]).rstrip(": ")  # stands under The decision
-        return f"{done}. {why}" if why else done
+    def _acts(self):
+        """Yield what was done. The product may answer in many steps: those that say the same are added up."""
+        alike = {}
+        for place, act in enumerate(self.facts["acts"]):
+            own = {"refused": act["why"]}.get(act["kind"]) if act["kind"] in _ANSWERS else place
+            alike.setdefault((act["kind"], act["by"], own), []).append(act)
+        for (kind, by, _), acts in alike.items():
+            counts = [act["batches"] for act in acts]
+            done = _time_by(acts[-1]["at"], by)
+            if len(acts) > 1:
+                first, last = _time(acts[0]["at"]), _time(acts[-1]["at"])
+                done = f"{'' if first == last else f'{first} to '}{done}, in {len(acts):,} steps"
+            done += f", {wording.NOT_RECORDED if None in counts else counted(sum(counts), 'batch', 'batches')}"
+            yield Fact(_ACTS[kind], ". ".join(filter(None, [done, self._why(kind, {act["why"] for act in acts})])))
+
+    def _why(self, kind, reasons):
+        """Return why something was done, or the product's reference, if that is one for all.
+
+        What stands under The decision is left out.
+        """
+        why = (reasons.pop() if len(reasons) == 1 else "") or ""
+        if kind in ("unlocked", "relocked"):
+            return why and f"Reference: {why}"
+        withdrawal = self.facts["withdrawal"]
+        return why.removesuffix(withdrawal["why"]).rstrip(": ") if withdrawal and withdrawal["why"] else why
 
     def evidence(self):
         """Yield the section on papers and emails, where there are any."""
@@ -752,9 +833,47 @@ def _time_by(moment, who):
     return f"{_time(moment)} {_by(who)}"
 
 
-def _day(moment):
-    """Write the day of a time, such as "Nov 23, 2026"."""
+def _day(moment, *, known_of):
+    """Write the day of a time, such as "Nov 23, 2026"; without one, whether there was any."""
+    if moment is None:
+        return wording.NOT_RECORDED if known_of else _NONE
     return day(timezone.localtime(datetime.fromisoformat(moment)))
+
+
+def _when(batches, key):
+    """Write when batches were instructed or unlocked, such as " on ..." or " between ... and ..."."""
+    times = sorted({batch[key] for batch in batches if batch[key]})
+    if not times:
+        return "; the time is not recorded"
+    first, last = _time(times[0]), _time(times[-1])
+    return f" on {first}" if first == last else f" between {first} and {last}"
+
+
+def _answer(batch):
+    """Return what is known of the product's answer to the instruction to unlock a batch."""
+    if batch["unlocked_at"]:
+        return "unlocked"
+    if batch["outcome"] in ("refused", "unlocking"):
+        return batch["outcome"]
+    if batch["outcome"] in _RELOCK:
+        return "open"
+    return "when" if batch["outcome"] in ("unlocked", "re_exported") else "whether"
+
+
+def _reason(batches):
+    """Write why the product refused to unlock batches, if it is the same for all."""
+    reasons = {batch["refusal"] for batch in batches}
+    if len(reasons) > 1:
+        return "the reasons stand with the batches"
+    [reason] = reasons
+    return f"“{_short(reason)}”" if reason else f"the reason is {wording.NOT_RECORDED}"
+
+
+def _numbered(some, *, of):
+    """Return how many these are of a set, such as "both" or "2", and the verb that follows."""
+    count = len(some)
+    number = {1: "it", 2: "both"}.get(count, f"all {count:,}") if count == len(of) else f"{count:,}"
+    return {"number": number, "were": "was" if count == 1 else "were"}
 
 
 def _size(count):

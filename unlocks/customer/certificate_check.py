@@ -150,12 +150,12 @@ def _since(certificate):
     said, but = [], "no longer current"
     if withdrawal := ConsentWithdrawal.objects.filter(consent=consent).first():
         but = "the consent was withdrawn"
-        said.append(f"The consent was withdrawn on {moment(withdrawal.at)}. Nothing more can be unlocked under it.")
+        said.append(f"The consent was withdrawn on {moment(withdrawal.at)}. Nothing more may be unlocked under it.")
     elif consent.valid_until and consent.valid_until <= now and _waiting(consent):
         but = "the consent has expired"
         said.append(
-            f"The consent expired on {moment(consent.valid_until)}. What was not unlocked by then can't be unlocked "
-            "under it anymore."
+            f"The consent expired on {moment(consent.valid_until)}. What was neither unlocked nor being unlocked by "
+            "then can't be unlocked under it anymore."
         )
     newer = _certificates().filter(consent=consent, ordinal__gt=certificate.ordinal).order_by("-ordinal")
     if newest := next(filter(_facts_of, newer), None):

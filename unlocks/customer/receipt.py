@@ -10,10 +10,10 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from .. import operations
 from ..actors import Actor
 from ..ledger import chain, emails, events
-from ..models import Certificate, Consent, RequestedBatch, UnlockRequest
+from ..models import Certificate, Consent, Instruction, RequestedBatch, UnlockRequest
 from ..rules import Refusal
 from ..texts import wording
-from ..texts.formats import counted
+from ..texts.formats import counted, moment
 from . import certificates
 from .access import (
     RECEIPT_COOKIE,
@@ -39,11 +39,15 @@ RESOLUTIONS = {
 # What happened to a batch under a consent.
 OUTCOMES = {
     RequestedBatch.Outcome.WAITING: "Not unlocked",
+    RequestedBatch.Outcome.UNLOCKING: "Being unlocked",
     RequestedBatch.Outcome.UNLOCKED: "Unlocked",
-    RequestedBatch.Outcome.RE_EXPORTED: "Unlocked and exported",
-    RequestedBatch.Outcome.RELOCKED: "Unlocked, then relocked",
+    RequestedBatch.Outcome.RELOCKING: "Being relocked",
+    RequestedBatch.Outcome.RE_EXPORTED: "Exported",
+    RequestedBatch.Outcome.RELOCKED: "Relocked",
+    RequestedBatch.Outcome.REFUSED: "Could not be unlocked",
     RequestedBatch.Outcome.NOT_UNLOCKED: "Never unlocked",
 }
+_ANSWERS = (events.Unlocked, events.ProductRefused, events.Relocked)
 UNDER_A_LATER_CONSENT = "Under a later consent"
 NO_CERTIFICATE = "No certificate can be issued right now. Please contact Support."
 BUSY = "Support is working on this request right now, so no certificate was issued. Please try again."
@@ -85,7 +89,9 @@ def withdraw(request):
             return _nothing_to_withdraw(request, consent_of_receipt(request))
         return redirect(_addresses(request)["receipt"])
     if _can_withdraw(consent):
-        return render(request, "unlocks/withdraw.html", _context(request, consent) | {"form": form})
+        to_relock = consent.unlock_request.lines.filter(outcome__in=RequestedBatch.GRANTED).exists()
+        context = _context(request, consent) | {"form": form, "to_relock": to_relock}
+        return render(request, "unlocks/withdraw.html", context)
     return _nothing_to_withdraw(request, consent)
 
 
@@ -165,9 +171,10 @@ def _nothing_to_withdraw(request, consent):
 
 
 def _can_withdraw(consent):
-    """Return whether the consent was agreed to and has batches that wait or are unlocked; a closed case has none."""
-    open_lines = consent.unlock_request.lines.filter(outcome__in=RequestedBatch.OPEN)
-    return consent.decision == Consent.Decision.AGREED and open_lines.exists()
+    """Return whether the consent stands and its case has batches that are open; a closed case has none."""
+    if consent.decision != Consent.Decision.AGREED or getattr(consent, "withdrawal", None):
+        return False
+    return consent.unlock_request.lines.filter(outcome__in=RequestedBatch.OPEN).exists()
 
 
 def _context(request, consent):
@@ -175,6 +182,7 @@ def _context(request, consent):
     case, can_withdraw = consent.unlock_request, _can_withdraw(consent)
     batches = _batches(consent)
     counts = Counter(batch["outcome"] for batch in batches)
+    ends = {batch["until"] for batch in batches if batch["until"]}
     others = case.consents.filter(decision=Consent.Decision.AGREED, withdrawal=None).exclude(pk=consent.pk)
     return {
         "consent": consent,
@@ -193,7 +201,8 @@ def _context(request, consent):
         "counts": {
             outcome.value: counted(counts[outcome], "batch", "batches") for outcome in OUTCOMES if counts[outcome]
         },
-        "unlocked_until": min((batch["until"] for batch in batches if batch["until"]), default=None),
+        "unlocked_until": min(ends, default=None),
+        "some_longer": len({moment(end) for end in ends}) > 1,
         "events": _events(consent) if any(batch["outcome"] for batch in batches) else [],
         "certificates": consent.certificates.defer("content", "pdf"),
     }
@@ -201,11 +210,24 @@ def _context(request, consent):
 
 def _batches(consent):
     """Return each batch of a consent as it was when agreed to, and what happened to it under this consent."""
-    covered = consent.batches.select_related("requested_batch", "batch").order_by("batch__number")
-    return [_batch(consented, consented.requested_batch, consented.batch) for consented in covered]
+    covered = list(consent.batches.select_related("requested_batch", "batch").order_by("batch__number"))
+    lines = [consented.requested_batch for consented in covered]
+    refused = any(line.outcome == RequestedBatch.Outcome.REFUSED for line in lines)
+    reasons = _reasons(consent) if refused else {}
+    return [_batch(one, line, one.batch, reasons.get(line.pk)) for one, line in zip(covered, lines, strict=True)]
 
 
-def _batch(consented, line, batch):
+def _reasons(consent):
+    """Return why the product refused to unlock batches of a case, by the keys of their lines."""
+    refused = Instruction.objects.filter(
+        line__unlock_request=consent.unlock_request_id,
+        line__outcome=RequestedBatch.Outcome.REFUSED,
+        state=Instruction.State.REFUSED,
+    )
+    return dict(refused.order_by("pk").values_list("line", "answer"))
+
+
+def _batch(consented, line, batch, reason):
     outcome = line.outcome if line.consented_id == consented.pk else None
     return {
         "number": consented.number or batch.number,
@@ -214,19 +236,32 @@ def _batch(consented, line, batch):
         "total": consented.total,
         "outcome": outcome,
         "outcome_label": OUTCOMES.get(outcome, UNDER_A_LATER_CONSENT),
+        "reason": reason,
         "until": batch.unlocked_until if outcome == RequestedBatch.Outcome.UNLOCKED else None,
     }
 
 
 def _events(consent):
-    """Return what was done in the case since a consent: times, and sentences for the customer."""
+    """Return what was done in the case since a consent: times, and sentences for the customer.
+
+    The product may answer in many steps: what it did is added up.
+    """
     entries = consent.unlock_request.entries.filter(at__gte=consent.given_at).order_by("sequence")
-    done = [(entry.at, chain.event_of(entry)) for entry in entries]
+    alike = {}
+    for entry in entries:
+        event = chain.event_of(entry)
+        if isinstance(event, events.Done):
+            own = None if isinstance(event, _ANSWERS) else entry.pk
+            alike.setdefault((type(event), own), []).append((entry.at, event.batches))
     return [
-        (at, event.on_receipt.format(batches=counted(event.batches, "batch", "batches")))
-        for at, event in done
-        if isinstance(event, events.Done)
+        (_from_to(steps), kind.on_receipt.format(batches=counted(sum(n for _, n in steps), "batch", "batches")))
+        for (kind, _), steps in alike.items()
     ]
+
+
+def _from_to(steps):
+    first, last = moment(steps[0][0]), moment(steps[-1][0])
+    return first if first == last else f"{first} to {last}"
 
 
 def _addresses(request):

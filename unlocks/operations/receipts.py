@@ -38,11 +38,15 @@ def queue_receipt(consent: Consent, nonce: str, *, by: Actor, resent: ResentRece
 
 
 def withdrawal_context(withdrawal: ConsentWithdrawal) -> dict[str, Any]:
-    """Return what an email says about a withdrawal: the row, and how many batches were relocked and exported."""
+    """Return what an email says about a withdrawal: the row, and how many batches are relocked and exported by now.
+
+    What the product has not relocked yet is being relocked.
+    """
     lines = withdrawal.consent.unlock_request.lines
     counts = {
         name: lines.filter(outcome=outcome).count()
         for name, outcome in (
+            ("relocking", RequestedBatch.Outcome.RELOCKING),
             ("relocked", RequestedBatch.Outcome.RELOCKED),
             ("exported", RequestedBatch.Outcome.RE_EXPORTED),
         )
