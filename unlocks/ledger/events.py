@@ -663,7 +663,7 @@ class ProductRefused(Done):
 
 @event("relock_instructed", "Relock instructed", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.RELOCK})
 class RelockInstructed(Done):
-    on_receipt = "Support asked for the relock of {batches}"
+    on_receipt = "Relock asked for: {batches}"
 
 
 @event("relocked", "Relocked", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.RELOCKED})

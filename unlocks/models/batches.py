@@ -26,7 +26,7 @@ class Batch(models.Model):
         UNLOCKED = "unlocked", "Unlocked"
         RELOCKING = "relocking", "Relocking"
 
-    # While it has a grant: from the instruction to unlock it to the answer that it is locked again.
+    # While it has a grant: from the instruction to unlock it to the answer that it is relocked.
     GRANTED = (Status.UNLOCKING, Status.UNLOCKED, Status.RELOCKING)
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="batches", db_index=False)

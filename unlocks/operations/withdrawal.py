@@ -1,4 +1,4 @@
-"""Withdrawing a consent. It counts at once; the product is asked to lock again what it was asked to unlock."""
+"""Withdrawing a consent. It counts at once; the product is asked to relock what it was asked to unlock."""
 
 from django.db import transaction
 
