@@ -1,18 +1,22 @@
 """The product that holds the batches, as the desk reaches it."""
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
 from .port import Product
 
+# By hand there is none to be called: staff carry out what the desk lists.
+ADAPTERS = {
+    "by_hand": "",
+    "webhook": "unlocks.product.webhook.Webhook",
+    "sandbox": "unlocks.product.sandbox.Sandbox",
+}
+
 
 def chosen() -> Product | None:
-    """Return the adapter that the setting PRODUCT names; None while staff carry out by hand what the desk lists."""
-    if settings.PRODUCT == "webhook":
-        from .webhook import Webhook
-
-        return Webhook()
-    if settings.PRODUCT == "sandbox":
-        from .sandbox import Sandbox
-
-        return Sandbox()
-    return None
+    """Return the adapter that PRODUCT names, None for by_hand. Raises ImproperlyConfigured."""
+    if settings.PRODUCT not in ADAPTERS:
+        raise ImproperlyConfigured(f"PRODUCT is {settings.PRODUCT}, not one of {', '.join(ADAPTERS)}.")
+    adapter = ADAPTERS[settings.PRODUCT]
+    return import_string(adapter)() if adapter else None
