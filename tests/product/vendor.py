@@ -50,6 +50,9 @@ class Vendor(socketserver.ThreadingTCPServer):
     def url(self):
         return f"http{'s' if self.tls else ''}://127.0.0.1:{self.server_address[1]}/unlock-desk"
 
+    def verifies(self, body, headers):
+        return any(verifies(body, headers, secret) for secret in self.secrets)
+
     def carry_out(self, message):
         with self.lock:
             for one in message.instructions:
@@ -83,6 +86,15 @@ def signed(body, *, secret=SECRET, at=None):
         "webhook-timestamp": str(int(at.timestamp())),
         "webhook-signature": standardwebhooks.Webhook(secret).sign(id, at, body),
     }
+
+
+def verifies(body, headers, secret=SECRET):
+    """Return whether a message is signed, as the public library sees it."""
+    try:
+        standardwebhooks.Webhook(secret).verify(body, headers, json_parse=False)
+    except (standardwebhooks.WebhookVerificationError, ValueError):
+        return False
+    return True
 
 
 # What becomes of an instruction
@@ -180,11 +192,15 @@ class _Session(BaseHTTPRequestHandler):
     def do_POST(self):
         self.server.paths.append(self.path)
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        if not any(self._verifies(body, secret) for secret in self.server.secrets):
+        if not self.server.verifies(body, dict(self.headers)):
             self.answer(401, {"problem": "The signature is wrong."})
             return
-        said = json.loads(body)
-        message = Message(self.headers["webhook-id"], said["type"], said["data"]["instructions"])
+        try:
+            said = json.loads(body)
+            message = Message(self.headers["webhook-id"], said["type"], said["data"]["instructions"])
+        except (ValueError, KeyError, TypeError):
+            self.answer(400, {"problem": "This is no message."})
+            return
         self.server.received.append(message)
         (self.server.fault or _Session.work)(self, message)
 
@@ -210,13 +226,6 @@ class _Session(BaseHTTPRequestHandler):
 
     def log_message(self, *args):
         pass
-
-    def _verifies(self, body, secret):
-        try:
-            standardwebhooks.Webhook(secret).verify(body, dict(self.headers), json_parse=False)
-        except (standardwebhooks.WebhookVerificationError, ValueError):
-            return False
-        return True
 
 
 @contextmanager

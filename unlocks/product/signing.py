@@ -36,6 +36,11 @@ def _verifies(body: bytes, headers: Mapping[str, str], secret: str) -> bool:
     return True
 
 
+def made(key: bytes) -> str:
+    """Return the secret that a key of 24 to 64 bytes is."""
+    return f"whsec_{base64.b64encode(key).decode()}"
+
+
 def is_secret(text: str) -> bool:
     """Return whether a secret has the form that Standard Webhooks asks for: 24 to 64 bytes, in base64 after whsec_."""
     try:

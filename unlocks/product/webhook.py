@@ -49,14 +49,14 @@ class Webhook:
             return [Answer(instruction.key, State.UNKNOWN, why) for instruction in instructions]
 
 
-def message(kind: str, instructions: Sequence[Instruction], **more: Any) -> bytes:
-    """Return the body of a message; `more` stands beside the instructions.
+def message(kind: str, instructions: Sequence[Instruction]) -> bytes:
+    """Return the body of a message.
 
     A call is as old as its newest instruction, so that the same instructions are the same message when they are handed
     over again. A question is a new one each time, because its answer changes.
     """
     at = max(instruction.queued_at for instruction in instructions) if kind == CARRY_OUT else timezone.now()
-    data = {"instructions": [_facts(instruction) for instruction in instructions], **more}
+    data = {"instructions": [_facts(instruction) for instruction in instructions]}
     return json.dumps({"type": kind, "timestamp": at.isoformat(), "data": data}).encode()
 
 
