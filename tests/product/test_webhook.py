@@ -287,6 +287,23 @@ def test_there_is_no_such_host(vendor, settings, host):
         Webhook().state(instructions(1))
 
 
+def test_a_server_without_tls_gets_nothing(vendor, settings):
+    settings.PRODUCT_URL = vendor.url.replace("http:", "https:")
+    with pytest.raises(NotHandedOver, match="can’t be reached: SSLError, "):
+        Webhook().carry_out(instructions(1))
+    assert vendor.received == []
+
+
+def test_a_server_that_does_not_begin_tls_is_left(monkeypatch):
+    monkeypatch.setattr(calls, "CONNECT", 0.3)
+    with vendors.none() as silent:
+        url, start = Webhook().url.replace("http:", "https:"), time.monotonic()
+        silent.listen()
+        with pytest.raises(NotHandedOver, match="can’t be reached: TimeoutError, "):
+            Webhook(url).carry_out(instructions(1))
+    assert 0.2 < time.monotonic() - start < 5
+
+
 @pytest.mark.parametrize(("fault", "done"), [(vendors.loses, 1), (vendors.closes, 0)])
 def test_a_lost_answer_is_unknown(vendor, fault, done):
     vendor.fault = fault

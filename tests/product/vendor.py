@@ -240,12 +240,12 @@ def running(tls=None):
 
 @contextmanager
 def none():
-    """Let the product be a port on which nobody listens."""
+    """Let the product be a port on which nobody listens; return its socket."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{taken.getsockname()[1]}/"
         with override_settings(PRODUCT="webhook", PRODUCT_URL=url, PRODUCT_SECRETS=[SECRET]):
-            yield
+            yield taken
 
 
 def certificate(folder):
