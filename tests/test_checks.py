@@ -101,6 +101,7 @@ NO_SECRET = "PRODUCT_SECRETS: secret 1 is not 24 to 64 bytes in base64 after whs
         ("PRODUCT_SECRETS", ["whsec_" + "x" * 31], [NO_SECRET]),
         ("PRODUCT_SECRETS", ["whsec_" + "A" * 28], [NO_SECRET]),
         ("PRODUCT_SECRETS", ["whsec_" + "A" * 32], []),
+        ("PRODUCT_SECRETS", ["whsec_" + "A" * 32 + "!"], [NO_SECRET]),
         ("PRODUCT_SECRETS", ["whsec_" + "A" * 88], [NO_SECRET]),
     ],
 )

@@ -81,6 +81,8 @@ def test_without_secrets_nothing_is_taken(settings):
         ("[]", "It is not an object with a list “answers”."),
         (told("done"), "An answer is not an object."),
         (told({"key": "7", "state": "done"}), "The “key” of an answer is not a UUID."),
+        (told({"key": f"{KEY}0", "state": "done"}), "The “key” of an answer is not a UUID."),
+        (told({"key": f"{{{KEY}}}", "state": "done"}), "The “key” of an answer is not a UUID."),
         (
             told({"key": KEY, "state": "not_known"}),
             "The “state” of an answer is none that can be given here.",
