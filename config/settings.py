@@ -80,6 +80,9 @@ CONSENT_LIFETIME = timedelta(hours=env.int("CONSENT_HOURS", default=72))
 UNLOCK_WINDOW = timedelta(hours=env.int("UNLOCK_WINDOW_HOURS", default=24))
 # The product behind the desk: by_hand (staff carry out what the desk lists), webhook, or sandbox (made up, for trials).
 PRODUCT = env.str("PRODUCT", default="by_hand")
+# Its webhook: the address, and the secrets that sign, the newest first. Two while they are being rotated.
+PRODUCT_URL = env.str("PRODUCT_URL", default="")
+PRODUCT_SECRETS = env.list("PRODUCT_SECRETS", default=[])
 PIN_VERIFICATION_LIFETIME = timedelta(minutes=30)
 # The vendor's policy: may staff record a consent by phone, and see the consent link that they send?
 PHONE_CONSENT = env.bool("PHONE_CONSENT", default=False)

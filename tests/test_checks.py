@@ -6,6 +6,7 @@ from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
 from tests.factories import record_certificate_key
+from tests.product import vendor
 from unlocks import checks
 
 pytestmark = pytest.mark.django_db
@@ -65,6 +66,59 @@ def test_settings_that_do_not_fit_production_are_refused(settings, name, value, 
     for setting, fitting in (PRODUCTION | {name: value}).items():
         setattr(settings, setting, fitting)
     assert [error.msg for error in checks.settings_fit_production(None)] == said
+
+
+FITTING = {
+    "TRIAL": False,
+    "PRODUCT": "webhook",
+    "PRODUCT_URL": "https://vendor.example/unlock-desk",
+    "PRODUCT_SECRETS": [vendor.SECRET, vendor.OLDER_SECRET],
+}
+NO_ADDRESS = "PRODUCT_URL is not the address of a server that begins with https://."
+NO_SECRET = "PRODUCT_SECRETS: secret 1 is not 24 to 64 bytes in base64 after whsec_."
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PRODUCT", "webhook", []),
+        ("PRODUCT", "by_hand", []),
+        ("PRODUCT", "by hand", ["PRODUCT is by hand, not one of by_hand, webhook, sandbox."]),
+        ("PRODUCT", "sandbox", ["PRODUCT is sandbox: it is made up, and nothing is unlocked."]),
+        ("PRODUCT_URL", "", ["PRODUCT_URL is not set."]),
+        ("PRODUCT_URL", "http://vendor.example/", [NO_ADDRESS]),
+        ("PRODUCT_URL", "https:vendor.example", [NO_ADDRESS]),
+        ("PRODUCT_URL", "https://vendor.example:port/", [NO_ADDRESS]),
+        ("PRODUCT_URL", "https://vendor.example/a b", [NO_ADDRESS]),
+        ("PRODUCT_URL", "https://[vendor", [NO_ADDRESS]),
+        (
+            "PRODUCT_URL",
+            "https://desk:pass@vendor.example/",
+            ["PRODUCT_URL holds a username: calls are signed, they take none."],
+        ),
+        ("PRODUCT_SECRETS", [], ["PRODUCT_SECRETS is not set."]),
+        ("PRODUCT_SECRETS", [vendor.SECRET.removeprefix("whsec_")], [NO_SECRET]),
+        ("PRODUCT_SECRETS", ["whsec_" + "x" * 31], [NO_SECRET]),
+        ("PRODUCT_SECRETS", ["whsec_" + "A" * 28], [NO_SECRET]),
+        ("PRODUCT_SECRETS", ["whsec_" + "A" * 32], []),
+        ("PRODUCT_SECRETS", ["whsec_" + "A" * 32 + "!"], [NO_SECRET]),
+        ("PRODUCT_SECRETS", ["whsec_" + "A" * 88], [NO_SECRET]),
+    ],
+)
+def test_a_product_that_could_not_be_asked_is_refused(settings, name, value, said):
+    for setting, fitting in (FITTING | {name: value}).items():
+        setattr(settings, setting, fitting)
+    errors = checks.product_can_be_asked(None)
+    assert [error.msg for error in errors] == said
+    assert {(error.id, error.hint) for error in errors} <= {("unlocks.E009", "See “Settings” in docs/integration.md.")}
+
+
+def test_a_trial_may_call_without_https_and_make_a_product_up(settings):
+    for setting, fitting in (FITTING | {"TRIAL": True, "PRODUCT_URL": "http://127.0.0.1:8001/"}).items():
+        setattr(settings, setting, fitting)
+    assert checks.product_can_be_asked(None) == []
+    settings.PRODUCT = "sandbox"
+    assert checks.product_can_be_asked(None) == []
 
 
 OWN = bytes(range(32))

@@ -26,14 +26,14 @@ FLOORS = [
     {"history"},
     {"rules", "database", "texts"},
     {"ledger", "evidence"},
-    {"outbox"},
+    {"outbox", "product"},
     {"certificates"},
     {"operations"},
     {"outbox.emails", "outbox.worker"},
     {"templatetags"},
     {"customer.forms", "customer.rate_limit", "admin.forms"},
     {"customer"},
-    {"admin", "health", "checks", "management", "apps"},
+    {"admin", "callback", "health", "checks", "management", "apps"},
 ]
 ROOMS = {"unlocks", *(f"unlocks.{name.split('.')[0]}" for names in FLOORS for name in names)}
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -12,6 +12,7 @@ from .certificates import keys
 from .certificates.verify_certificate import key_id
 from .database import guards
 from .ledger import chain, signing_keys
+from .product import ADAPTERS, webhook
 
 HOUR, LONGEST = timedelta(hours=1), timedelta(days=30)
 
@@ -114,6 +115,21 @@ def settings_fit_production(app_configs, **kwargs):
         }.items()
     }
     return [Error(message, id="unlocks.E006") for message, wrong in flawed.items() if wrong]
+
+
+@register(deploy=True)
+def product_can_be_asked(app_configs, **kwargs):
+    """Refuse a deployment without a product, with a made-up one, or with one that could not be called."""
+    flaws = {
+        f"PRODUCT is {settings.PRODUCT}, not one of {', '.join(ADAPTERS)}.": settings.PRODUCT not in ADAPTERS,
+        "PRODUCT is sandbox: it is made up, and nothing is unlocked.": (
+            settings.PRODUCT == "sandbox" and not settings.TRIAL
+        ),
+    }
+    if settings.PRODUCT == "webhook":
+        flaws |= dict.fromkeys(webhook.flaws_in(settings.PRODUCT_URL, settings.PRODUCT_SECRETS), True)
+    hint = "See “Settings” in docs/integration.md."
+    return [Error(message, hint=hint, id="unlocks.E009") for message, wrong in flaws.items() if wrong]
 
 
 @register(deploy=True)

@@ -188,3 +188,7 @@ def test_what_a_script_needs_hides_nothing(text):
 
 def test_joiners_hide_where_none_are_wanted():
     assert normalize.hides("\u0639\u0644\u06cc\u200c\u0631", joiners=False)
+
+
+def test_what_another_system_said_is_one_line():
+    assert normalize.one_line(" a\x00b\n\tc\u202ed\ud800 \u2028é\u00a0! ") == "a b c d é !"

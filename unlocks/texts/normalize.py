@@ -62,6 +62,11 @@ def _plain(character: str) -> str:
     return "" if is_invisible(character) and not character.isspace() else character
 
 
+def one_line(text: str) -> str:
+    """Return what another system said, in one line that shows all of it: a space for whatever shows nothing."""
+    return " ".join("".join(char if char.isprintable() else " " for char in text).split())
+
+
 def number(text: str) -> str:
     """Return the number of an account or batch, or a reference, out of the quotes that a CSV or a letter puts on it."""
     return plain(text).strip("\"' ")

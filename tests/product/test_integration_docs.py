@@ -1,0 +1,114 @@
+"""docs/integration.md says what is: its messages are those of the desk, and its endpoint passes the checks."""
+
+import doctest
+import io
+import json
+import re
+import threading
+from datetime import UTC, datetime
+from http.server import ThreadingHTTPServer
+from pathlib import Path
+from types import SimpleNamespace
+from uuid import UUID
+
+import pytest
+from django.core import management
+from django.test import Client
+
+from tests.factories import case_unlocking, hand_over
+from tests.product.made_up import instruction
+from unlocks.models import Instruction
+from unlocks.outbox.rows import WAITS
+from unlocks.product import answers, calls, conformance, webhook
+from unlocks.product.port import State
+
+DOCUMENT = Path(__file__).parent.parent.parent / "docs" / "integration.md"
+TEXT = DOCUMENT.read_text()
+KEY = UUID("0b7c1f6e-9f0e-4c53-8d5a-3a4f7c0d9e21")
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```$", TEXT, re.M | re.S)
+
+
+@pytest.fixture(scope="module")
+def endpoint():
+    """What the document's two programs define."""
+    defined = {"__name__": "endpoint"}
+    for source in blocks("python"):
+        exec(compile(source, DOCUMENT.name, "exec"), defined)
+    return SimpleNamespace(**defined)
+
+
+@pytest.fixture
+def called(endpoint, settings):
+    """The address at which the document's endpoint answers, as the desk's product."""
+    endpoint.Endpoint.log_message = lambda *args: None
+    endpoint.kept.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), endpoint.Endpoint) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        settings.PRODUCT, settings.PRODUCT_SECRETS = "webhook", endpoint.SECRETS
+        settings.PRODUCT_URL = f"http://127.0.0.1:{server.server_address[1]}/"
+        yield settings.PRODUCT_URL
+        server.shutdown()
+
+
+def test_the_message_is_what_the_desk_sends():
+    shown = json.loads(blocks("json")[0])
+    made = instruction(queued_at=datetime(2026, 11, 27, 15, 4, 5, tzinfo=UTC))
+    made.key = KEY
+    assert shown == json.loads(webhook.message(webhook.CARRY_OUT, [made]))
+
+
+def test_the_answer_is_what_the_desk_reads():
+    items = answers.items(blocks("json")[1].encode())
+    assert [(one.state, one.text) for one in (answers.answer(item, webhook.GIVEN) for item in items)] == [
+        (State.DONE, "JOB-7781"),
+        (State.REFUSED, "The batch was exported today."),
+        (State.ACCEPTED, ""),
+    ]
+
+
+def test_the_numbers_are_those_of_the_code():
+    hours = [wait.total_seconds() / 3600 for wait in WAITS]
+    assert hours == [5 / 3600, 5 / 60, 0.5, 2, 5, 10]
+    assert (calls.DEADLINE, calls.READ_AT_MOST, answers.AT_ONCE, answers.LONGEST) == (30, 2 * 1024 * 1024, 500, 500)
+
+
+def test_states_are_named():
+    assert {*re.findall(r"^\| `(\w+)` \|", TEXT, re.M)} == {*webhook.MAY_ANSWER[webhook.STATE]}
+    told = TEXT.partition("in the desk's words (")[2].partition(")")[0]
+    assert re.findall(r"`(\w+)`", told) == Instruction.State.values
+
+
+def test_the_signature_is_that_of_the_library():
+    found = doctest.DocTestParser().get_doctest(TEXT, {}, DOCUMENT.name, str(DOCUMENT), 0)
+    said = []
+    results = doctest.DocTestRunner().run(found, out=said.append)
+    assert (results.failed, results.attempted, said) == (0, 5, [])
+
+
+def test_the_endpoint_passes_the_checks(called):
+    management.call_command("check_product", stdout=(out := io.StringIO()))
+    assert out.getvalue().splitlines()[-1] == f"All {len(conformance.CHECKS)} checks passed."
+
+
+def test_the_endpoint_does_what_it_is_told_to(called):
+    made = [instruction(), instruction("B-7", what="lock")]
+    said = webhook.Webhook().carry_out(made)
+    assert [(one.state, one.text) for one in said] == [(State.DONE, "unlock B-1042"), (State.DONE, "lock B-7")]
+
+
+@pytest.mark.django_db
+def test_its_later_answer_is_taken(endpoint, settings, agent):
+    settings.PRODUCT, settings.PRODUCT_SECRETS = "webhook", endpoint.SECRETS
+    case_unlocking(agent)
+    one, other = hand_over()
+    done = {"key": str(one.key), "state": "done", "reference": "JOB-1"}
+    sent = endpoint.later([done, {"key": str(other.key), "state": "refused", "reason": "Exported."}])
+    assert sent.full_url == "https://desk.example/product/answers/"
+    headers = {name: value for name, value in sent.header_items() if name != "Content-type"}
+    taken = Client().post("/product/answers/", sent.data, content_type="application/json", headers=headers)
+    assert taken.json() == {
+        "answers": [{"key": str(one.key), "state": "done"}, {"key": str(other.key), "state": "refused"}]
+    }
