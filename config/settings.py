@@ -80,6 +80,8 @@ CONSENT_LIFETIME = timedelta(hours=env.int("CONSENT_HOURS", default=72))
 UNLOCK_WINDOW = timedelta(hours=env.int("UNLOCK_WINDOW_HOURS", default=24))
 # The product behind the desk: by_hand (staff carry out what the desk lists), webhook, or sandbox (made up, for trials).
 PRODUCT = env.str("PRODUCT", default="by_hand")
+# What the made-up product remembers: not in the desk's database, for it stands for another system.
+SANDBOX_FILE = env.str("SANDBOX_FILE", default=str(BASE_DIR / "var" / "product.sqlite3"))
 PIN_VERIFICATION_LIFETIME = timedelta(minutes=30)
 # The vendor's policy: may staff record a consent by phone, and see the consent link that they send?
 PHONE_CONSENT = env.bool("PHONE_CONSENT", default=False)

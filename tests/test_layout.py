@@ -26,7 +26,7 @@ FLOORS = [
     {"history"},
     {"rules", "database", "texts"},
     {"ledger", "evidence"},
-    {"outbox"},
+    {"outbox", "product"},
     {"certificates"},
     {"operations"},
     {"outbox.emails", "outbox.worker"},
