@@ -185,13 +185,14 @@ def test_it_answers_later(sandbox):
         assert sandbox.instructed()[0].done_at == AT + timedelta(seconds=30)
 
 
-def test_what_it_did_last_counts_not_what_it_was_asked_last(sandbox):
+def test_what_it_is_asked_of_one_batch_it_does_in_order(sandbox):
     with time_machine.travel(AT, tick=False) as clock:
         sandbox.behave("later", calls=1, seconds=30)
         sandbox.carry_out([instruction()])
-        sandbox.carry_out([instruction(what="lock")])
+        lock, other = instruction(what="lock"), instruction("B-2")
+        assert sandbox.carry_out([lock, other]) == [Answer(lock.key, State.ACCEPTED, "SBX-000002"), done(other, 3)]
         clock.shift(30)
-        assert sandbox.unlocked() == [("4711", "B-1")]
+        assert (sandbox.state([lock]), sandbox.unlocked()) == ([done(lock, 2)], [("4711", "B-2")])
 
 
 @pytest.mark.parametrize("call", ["carry_out", "state"])

@@ -43,6 +43,7 @@ _TABLES = (
         reason TEXT NOT NULL,
         asked INTEGER NOT NULL DEFAULT 1
     )""",
+    "CREATE INDEX IF NOT EXISTS instruction_batch ON instruction (account, batch, done_at)",
     """CREATE TABLE IF NOT EXISTS behavior (
         number INTEGER PRIMARY KEY CHECK (number = 1),
         how TEXT NOT NULL,
@@ -210,17 +211,18 @@ def _befalls(behavior: Behavior) -> bool:
 
 def _carried_out(file: sqlite3.Connection, instruction: Instruction, behavior: Behavior) -> Answer:
     now, reason = timezone.now().timestamp(), REASONS.get(behavior.how, "")
-    waits = behavior.seconds if behavior.how == How.LATER else 0
+    named = instruction.batch.account.number, instruction.batch.number
+    [before] = file.execute("SELECT max(done_at) FROM instruction WHERE (account, batch) = (?, ?)", named).fetchone()
+    done_at = max(now + behavior.seconds if behavior.how == How.LATER else now, before or now)
     file.execute(
         "INSERT INTO instruction (key, what, account, batch, at, done_at, reason) VALUES (?, ?, ?, ?, ?, ?, ?) "
         "ON CONFLICT (key) DO UPDATE SET asked = asked + 1",
         (
             str(instruction.key),
             instruction.what,
-            instruction.batch.account.number,
-            instruction.batch.number,
+            *named,
             now,
-            None if reason else now + waits,
+            None if reason else done_at,
             reason,
         ),
     )
