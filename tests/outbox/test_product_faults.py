@@ -350,6 +350,17 @@ def test_a_product_that_wants_no_more_calls_is_called_again_only_when_staff_say_
     assert_agreed(sandbox)
 
 
+def test_what_was_given_up_and_instructed_again_is_asked_about_once(agent, manager, sandbox, clock):
+    case = factories.case_unlocked(agent, batches=factories.make_batches(n=1))
+    sandbox.behave("gone", calls=1)
+    operations.relock(case.rows, why="Not needed", by=acting(manager))
+    assert ask(clock)[1] == "given_up"
+    operations.relock(case.rows, why="Once more", by=acting(manager))
+    operations.try_again(Instruction.objects.all(), by=acting(manager))
+    at_last(sandbox)
+    assert outcomes(case) == ["relocked"]
+
+
 # What happens meanwhile
 
 
