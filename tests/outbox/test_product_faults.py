@@ -430,7 +430,6 @@ def test_a_slow_product_holds_up_no_page(server, agent, agent_client, sandbox):
         assert (outcomes(case), sandbox.instructed()) == (["unlocking"], [])
         until(lambda: not pending().exists())
     assert slow < 10 * quick
-    assert slow < 3
     assert outcomes(case) == ["unlocked"]
     at_last(sandbox)
 
