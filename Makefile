@@ -5,7 +5,8 @@ VENV ?= .venv
 N ?= 10000
 bin = $(VENV)/bin
 desk = http://127.0.0.1:$(PORT)
-trial = UNLOCK_DESK_TRIAL=1 PHONE_CONSENT=1 SHOW_CONSENT_LINK=1 DATABASE_URL=sqlite:///var/desk.sqlite3 PUBLIC_URL=$(desk)
+trial = UNLOCK_DESK_TRIAL=1 PHONE_CONSENT=1 SHOW_CONSENT_LINK=1 PRODUCT=sandbox \
+	DATABASE_URL=sqlite:///var/desk.sqlite3 PUBLIC_URL=$(desk)
 # Made-up values in the shape of production's, so that the deployment checks judge the settings that production gets.
 production = env -u UNLOCK_DESK_TRIAL -u DEBUG DATABASE_URL=sqlite:///var/check.sqlite3 ALLOWED_HOSTS=desk.example \
 	PUBLIC_URL=https://desk.example EMAIL_URL=smtp+tls://mail.example:587 LEDGER_KEY=made-up-for-this-check-abcdefghijklmnopqrstuvwxyz-0123456789 \

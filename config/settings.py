@@ -83,6 +83,8 @@ PRODUCT = env.str("PRODUCT", default="by_hand")
 # Its webhook: the address, and the secrets that sign, the newest first. Two while they are being rotated.
 PRODUCT_URL = env.str("PRODUCT_URL", default="")
 PRODUCT_SECRETS = env.list("PRODUCT_SECRETS", default=[])
+# What the made-up product remembers: not in the desk's database, for it stands for another system.
+SANDBOX_FILE = env.str("SANDBOX_FILE", default=str(BASE_DIR / "var" / "product.sqlite3"))
 PIN_VERIFICATION_LIFETIME = timedelta(minutes=30)
 # The vendor's policy: may staff record a consent by phone, and see the consent link that they send?
 PHONE_CONSENT = env.bool("PHONE_CONSENT", default=False)

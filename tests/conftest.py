@@ -8,6 +8,7 @@ from django.test import Client, TransactionTestCase
 
 from tests import factories
 from unlocks.database import guards
+from unlocks.product.sandbox import Sandbox
 
 # A usual run tries the same few examples each time; `HYPOTHESIS_PROFILE=long` looks for new ones.
 hypothesis.settings.register_profile("usual", max_examples=20, deadline=None, derandomize=True)
@@ -77,6 +78,13 @@ def evidence_place(tmp_path, settings):
     kept = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(tmp_path / "kept")}}
     settings.STORAGES = {**settings.STORAGES, "evidence": kept}
     return tmp_path / "kept"
+
+
+@pytest.fixture
+def sandbox(settings, tmp_path):
+    """The made-up product, chosen by the desk, with a memory of this test alone."""
+    settings.PRODUCT, settings.SANDBOX_FILE = "sandbox", str(tmp_path / "product.sqlite3")
+    return Sandbox()
 
 
 @pytest.fixture

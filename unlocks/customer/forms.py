@@ -7,6 +7,7 @@ from django import forms
 from django.conf import settings
 from django.core import signing
 
+from ..product.sandbox import SECONDS, How
 from ..texts import normalize, wording
 
 CERTIFICATE_NUMBER = re.compile(r"CN-?([0-9]{1,12})-([0-9]{1,6})")
@@ -199,6 +200,36 @@ class NumberForm(CustomerForm):
                 "A code has twelve letters and digits. Enter it as it is printed on the certificate."
             )
         return "-".join(code[start : start + 4] for start in range(0, CODE_LENGTH, 4))
+
+
+class BehaviorForm(CustomerForm):
+    """How the made-up product of a trial run behaves next."""
+
+    how = forms.ChoiceField(
+        label="What it does with the next calls",
+        choices=How.choices,
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose one."},
+    )
+    calls = forms.IntegerField(
+        label="For how many calls (optional)",
+        help_text="A call hands over up to 500 batches. Empty: until you choose something else here.",
+        required=False,
+        min_value=1,
+        max_value=1000,
+        error_messages=dict.fromkeys(
+            ["invalid", "min_value", "max_value"], "Enter 1 to 1,000 calls, or leave it empty."
+        ),
+    )
+    seconds = forms.IntegerField(
+        label="How many seconds a while is",
+        initial=SECONDS,
+        min_value=1,
+        max_value=60,
+        error_messages=dict.fromkeys(
+            ["required", "invalid", "min_value", "max_value"], "Enter a number of seconds from 1 to 60."
+        ),
+    )
 
 
 def sign_answers(link, **answers):

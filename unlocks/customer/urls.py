@@ -1,6 +1,6 @@
 from django.urls import include, path
 
-from . import certificate_check, consent, receipt, trial_emails
+from . import certificate_check, consent, receipt, trial_emails, trial_product
 
 
 def receipt_urls(view, name):
@@ -24,4 +24,5 @@ urlpatterns = [
     path("receipt/", include(receipt_urls(receipt.emailed_receipt, "receipt"))),
     path("receipt/<str:token>/", receipt.receipt_link, name="receipt_link"),
     path("trial/emails/", trial_emails.trial_emails, name="trial_emails"),
+    path("trial/product/", trial_product.trial_product, name="trial_product"),
 ]

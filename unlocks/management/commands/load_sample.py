@@ -239,7 +239,10 @@ class Command(BaseCommand):
             say(f"  {url}")
             say(f"  The account PIN of {name} is {pin}.")
         say(f"\n  Account PINs    {', '.join(f'{row[1]} {row[5]}' for row in ACCOUNTS if row[5])}")
-        say(f"  Emails          {settings.PUBLIC_URL}{reverse('trial_emails')} (files in {settings.EMAIL_FILE_PATH})\n")
+        say(f"  Emails          {settings.PUBLIC_URL}{reverse('trial_emails')} (files in {settings.EMAIL_FILE_PATH})")
+        if settings.PRODUCT == "sandbox":
+            say(f"  Product         {settings.PUBLIC_URL}{reverse('trial_product')} (made up: it holds the batches)")
+        say("")
 
     def _fresh_link(self, number):
         """Send the waiting sample case a new link: the address of the old one was not stored."""
