@@ -91,6 +91,8 @@ NO_SECRET = "PRODUCT_SECRETS: secret 1 is not 24 to 64 bytes in base64 after whs
         ("PRODUCT_URL", "https://vendor.example:port/", [NO_ADDRESS]),
         ("PRODUCT_URL", "https://vendor.example/a b", [NO_ADDRESS]),
         ("PRODUCT_URL", "https://[vendor", [NO_ADDRESS]),
+        ("PRODUCT_URL", "https://véndor.example/", [NO_ADDRESS]),
+        ("PRODUCT_URL", "https://vendor.example/\x7f", [NO_ADDRESS]),
         (
             "PRODUCT_URL",
             "https://desk:pass@vendor.example/",

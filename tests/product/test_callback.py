@@ -163,6 +163,12 @@ def test_what_is_not_ours_is_named(waiting):
 
 
 @pytest.mark.django_db
+def test_a_key_that_is_named_twice_is_answered_once():
+    answers = [{"key": key, "state": "done"} for key in (KEY, KEY.upper())]
+    assert post(*signed(told(*answers))) == stands(KEY, "not_known")
+
+
+@pytest.mark.django_db
 def test_nothing_is_no_problem():
     assert post(*signed(told())) == (200, {"answers": []})
 

@@ -14,6 +14,7 @@ from tests.product import vendor as vendors
 from tests.product.made_up import QUEUED, instruction, instructions
 from unlocks.product import calls, chosen
 from unlocks.product.port import Answer, NotHandedOver, State, Stopped
+from unlocks.product.sandbox import Sandbox
 from unlocks.product.webhook import Webhook
 
 
@@ -387,6 +388,8 @@ def test_the_product_is_chosen_by_setting(settings):
     assert chosen() is None
     settings.PRODUCT = "webhook"
     assert isinstance(chosen(), Webhook)
+    settings.PRODUCT = "sandbox"
+    assert isinstance(chosen(), Sandbox)
     settings.PRODUCT = "servicetitan"
     with pytest.raises(
         ImproperlyConfigured, match=r"^PRODUCT is servicetitan, not one of by_hand, webhook, sandbox\.$"
