@@ -857,6 +857,17 @@ def the_product_says_once_more_that_it_has_it(scene):
     hand_over(asked)
 
 
+@refuses("instruction_handed_over_with_consent")
+def withdrawn_while_an_earlier_consent_for_the_batch_stands(scene):
+    case = scene.reasked
+    unlock(case.batch, grant(case), scene.agent)
+    change(RequestedBatch, line(case), outcome="unlocking")
+    asked = an_instruction(case.batch, line(case))
+    withdraw(case.consent)
+    yield
+    hand_over(asked)
+
+
 def _obtained_by(user):
     """List rows: the consent was obtained by that person, who instructed the unlock, or who carries it out."""
 
@@ -905,6 +916,7 @@ _unknown_now = {"state": lambda scene: "unknown"}
 _is_taken("taken", allows, _sent_now | _taken_by)
 _is_taken("put_back", allows, _queued_now | _by_nobody, _sent_now | _taken_by)
 _is_taken("kept", allows, {"answer": lambda scene: "?"}, _sent_now | _taken_by)
+_is_taken("kept_by_name", allows, _taken_by, _sent_now | _taken_by)
 _is_taken("taken_over", refuses, {"started_by": lambda scene: scene.manager}, _sent_now | _taken_by)
 _is_taken("reserved", refuses, _taken_by)
 _is_taken("reserved_by_asking", refuses, _unknown_now | _taken_by)
@@ -2000,6 +2012,15 @@ for _state in Instruction.PENDING:
     _taken_up_again(f"taken_up_again_beside_one_that_is_{_state}", refuses, _state)
     _taken_up_again(f"{_state}_beside_another", refuses, to=_state)
 _taken_up_again("taken_up_again_alone", allows, beside=None)
+
+
+@allows("unlocks_instruction", only="sqlite")
+def asked_about_alone(scene):
+    asked = said(scene.sent, "sent")
+    yield
+    sql("UPDATE OR REPLACE unlocks_instruction SET state = 'unknown' WHERE id = %s", asked.pk)
+
+
 _taken_up_again("taken_up_again_beside_one_that_is_done", allows, "done")
 _taken_up_again("done_beside_another", allows, to="done")
 _taken_up_again("taken_up_again_beside_one_to_lock", allows, what=lambda scene: "lock")

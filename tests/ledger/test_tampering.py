@@ -52,9 +52,7 @@ COVERS = "Consent {done_consent}: the rows that ledger entry {done_consented} su
 TOLD = "{0} {{{1}}}: its column {2} differs from what ledger entry {{{3}}} tells."
 GONE = "Ledger entry {{{0}}} is about {1}, which is not there any more."
 
-UNLOCKED_BY_NOBODY = (
-    "Batch {half_number} (id {half_batch}) is unlocked by no act that the ledger tells of. 2 more like it."
-)
+UNLOCKED_BY_NOBODY = "The unlock of batch {half_number} (id {half_batch}) was asked for by no act that the ledger tells of. 2 more like it."
 USERNAME = "User {agent}: its username differs from what ledger entry {agent_first} tells."
 UNTOLD_STAFF = (
     "User {0} (id {{{1}}}): no ledger entry tells of is_active, is_staff, is_superuser, groups, permissions, which say "
@@ -531,7 +529,7 @@ TAMPERINGS = [
         "body_and_hashes_of_another_key",
         body_changed_and_chained_anew("a key of their own"),
         FORGED.format("fresh_opened") + " {after_opened} more like it.",
-        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
+        "The unlock of batch {fresh_number} (id {fresh_batch}) was asked for by no act that the ledger tells of. 1 more like it.",
     ),
     tampering(
         "whole_ledger_with_another_key",
@@ -603,7 +601,7 @@ TAMPERINGS = [
         UNTOLD.format("batch", "batch_history"),
         UNTOLD.format("requestedbatch", "line_history") + " 1 more like it.",
         UNTOLD.format("unlockrequest", "request_history") + " 1 more like it.",
-        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
+        "The unlock of batch {fresh_number} (id {fresh_batch}) was asked for by no act that the ledger tells of. 1 more like it.",
         "Consent CN-{fresh_consent:06} (id {fresh_consent}): no ledger entry “Consent given” is about it.",
     ),
     tampering(
@@ -786,7 +784,7 @@ TAMPERINGS = [
         "UPDATE unlocks_verdict SET refusal = 'changed' WHERE batch_id = {fresh_batch} AND act_id = "
         "(SELECT history_act FROM unlocks_historicalbatch WHERE id = {fresh_batch} AND status = 'unlocked')",
         "Act {fresh_act}: the rows that ledger entry {fresh_unlocked} sums up (batches) are different now.",
-        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
+        "The unlock of batch {fresh_number} (id {fresh_batch}) was asked for by no act that the ledger tells of. 1 more like it.",
         "Requested batch {fresh_number} in UR-{fresh:06} (id {fresh_line}): its outcome is not what the newest act "
         "made of it.",
     ),
@@ -1074,7 +1072,7 @@ TAMPERINGS = [
         "consent_of_today_deleted",
         "DELETE FROM unlocks_consent WHERE id = {fresh_consent}",
         GONE.format("fresh_consented", "consent {fresh_consent}"),
-        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
+        "The unlock of batch {fresh_number} (id {fresh_batch}) was asked for by no act that the ledger tells of. 1 more like it.",
         "Batch {fresh_number} (id {fresh_batch}): unlocked without an agreed consent of its account for this batch. "
         "1 more like it.",
     ),
