@@ -380,6 +380,11 @@ def _instruction_of_one_s_own(agent):
     an_instruction(case.batch, case.unlock_request.lines.first())
 
 
+def _asked_twice(agent):
+    asked = _instructions(case_unlocked(agent)).first()
+    an_instruction(asked.batch, asked.line, act_id=asked.act_id)
+
+
 def _lock_of_an_act_that_unlocked(agent):
     _instructions(_relocked(agent)).filter(what="unlock").update(what="lock")
 
@@ -390,7 +395,7 @@ OFFENCES = {
     "relocking, but the product is not asked to lock it": [_lock_canceled],
     "to be unlocked in the product, but the batch is not unlocking": [_left_over],
     "carried out by the person who recorded the consent by phone": [_carried_out_by_themselves],
-    "no act asked the product for it": [_instruction_of_one_s_own, _lock_of_an_act_that_unlocked],
+    "no act asked the product for it": [_instruction_of_one_s_own, _lock_of_an_act_that_unlocked, _asked_twice],
     "the product should be asked for it, but no instruction is there": [_lost, _lock_of_an_act_that_unlocked],
     "told as the answer of the product, but no instruction has that answer": [
         _never_unlocked_and_relocked,

@@ -185,7 +185,8 @@ def _instructions() -> Iterator[tuple[str, QuerySet]]:
     done = Verdict.objects.filter(refusal="")
     by_its_act = done.filter(act=OuterRef("act"), batch=OuterRef("batch"), line=OuterRef("line"))
     asking = [Q(Exists(by_its_act.filter(act__kind=kind)), what=what) for kind, what in _ASKS.items()]
-    yield "no act asked the product for it", Instruction.objects.exclude(reduce(or_, asking))
+    earlier = Instruction.objects.filter(act=OuterRef("act"), batch=OuterRef("batch"), pk__lt=OuterRef("pk"))
+    yield "no act asked the product for it", Instruction.objects.exclude(reduce(or_, asking) & ~Exists(earlier))
     of_its_line = Instruction.objects.filter(batch=OuterRef("batch"), line=OuterRef("line"))
     by_it = of_its_line.filter(act=OuterRef("act"))
     unasked = [Q(~Exists(by_it.filter(what=what)), act__kind=kind) for kind, what in _ASKS.items()]
