@@ -8,6 +8,7 @@ else than a guard refuses it as well (a constraint, a verb, a view), so that it 
 
 import json
 import re
+import time
 from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import partial
@@ -39,6 +40,7 @@ from unlocks.models import (
     ConsentTerms,
     ConsentWithdrawal,
     Contact,
+    Instruction,
     LedgerEntry,
     LinkOpening,
     Outgoing,
@@ -166,6 +168,18 @@ def make_scene():
     cases["draft"] = ConsentTerms.objects.create(version=2, title="Draft", text="Draft")
     cases["outgoing"] = Outgoing.objects.get(link=cases["awaiting"].link)
     cases["idle_act"] = factories.unlock(Batch.objects.none(), by=by)
+    cases["refused"] = factories.case_unlocking(agent, account=home)
+    factories.carry_out(refuse="Exported meanwhile")
+    # What the product was asked and has not answered comes last, or it would answer for the others.
+    cases["sent"] = factories.case_unlocking(agent, account=home)
+    factories.hand_over()
+    cases["relocking"] = factories.case_unlocked(agent, account=home)
+    operations.relock(cases["relocking"].rows, why="Not used", by=factories.acting(scene.manager))
+    cases["unlocking"] = factories.case_unlocking(agent, account=home)
+    with override_settings(CONSENT_LIFETIME=timedelta(seconds=8)):
+        cases["late"] = factories.case_unlocking(agent, account=home)
+    cases["own"] = _recorded_by_phone(factories.case_awaiting(agent, account=phone), by=agent)
+    operations.unlock(cases["own"].rows, by=factories.acting(scene.second))
     for case in cases.values():
         if isinstance(case, factories.Case):
             case.refresh()
@@ -236,18 +250,17 @@ def grant(case, batch=None):
     return ConsentedBatch.objects.get(consent=case.consent, batch=batch or case.batch)
 
 
-def unlocked_under(consented, by):
-    return {
-        "status": "unlocked",
-        "grant_id": consented.pk,
-        "unlocked_by": by,
-        "unlocked_until": timezone.now() + timedelta(days=1),
-    }
+def instruction(case, batch=None, what="unlock"):
+    return Instruction.objects.get(line=line(case, batch), what=what)
+
+
+def unlocking_under(consented, by):
+    return {"status": "unlocking", "grant_id": consented.pk, "unlocked_by": by}
 
 
 def unlock(batch, consented, by):
-    """Unlock a batch with one raw UPDATE, under that ConsentedBatch."""
-    if not rows(Batch, batch).update(**unlocked_under(consented, by)):
+    """Set a batch to unlocking with one raw UPDATE, under that ConsentedBatch: the way in to an unlock."""
+    if not rows(Batch, batch).update(**unlocking_under(consented, by)):
         raise AssertionError("There was no batch to unlock.")
 
 
@@ -281,18 +294,25 @@ def _change_an_item(batch):
 @attack("batch_unlocked_only_with_consent")
 def sql_update_under_a_grant_of_another_batch(scene):
     sql(
-        "UPDATE unlocks_batch SET status = 'unlocked', grant_id = %s, unlocked_by_id = %s, unlocked_until = %s "
-        "WHERE id = %s",
+        "UPDATE unlocks_batch SET status = 'unlocking', grant_id = %s, unlocked_by_id = %s WHERE id = %s",
         grant(scene.ready).pk,
         scene.agent.pk,
-        connection.ops.adapt_datetimefield_value(timezone.now()),
         scene.bare.pk,
     )
 
 
-@attack("unlocks_batch_grant_iff_unlocked", "batch_unlocked_only_with_consent", needs_guards=False)
-def sql_update_of_the_status_alone(scene):
-    sql("UPDATE unlocks_batch SET status = 'unlocked' WHERE id = %s", scene.bare.pk)
+def _sql_update_of_the_status_alone(status, scene):
+    sql("UPDATE unlocks_batch SET status = %s WHERE id = %s", status, scene.bare.pk)
+
+
+for _status in Batch.GRANTED:
+    attack(
+        "unlocks_batch_grant_iff_unlocked",
+        "batch_moves_along_the_arrows",
+        "batch_unlocked_only_with_consent",
+        name=f"sql_update_of_the_status_alone_to_{_status}",
+        needs_guards=False,
+    )(partial(_sql_update_of_the_status_alone, _status))
 
 
 @attack("batch_unlocked_only_with_consent")
@@ -301,46 +321,45 @@ def queryset_update(scene):
 
 
 @attack("batch_starts_locked")
-def insert_an_unlocked_batch(scene):
+def insert_an_unlocking_batch(scene):
     sql(
         "INSERT INTO unlocks_batch (account_id, number, name, status, total, item_count, bypassed_on, period_closed, "
-        "fingerprint, grant_id, unlocked_by_id, unlocked_until) "
-        "SELECT account_id, 'new', name, 'unlocked', total, item_count, bypassed_on, period_closed, '', %s, %s, %s "
+        "fingerprint, grant_id, unlocked_by_id) "
+        "SELECT account_id, 'new', name, 'unlocking', total, item_count, bypassed_on, period_closed, '', %s, %s "
         "FROM unlocks_batch WHERE id = %s",
         grant(scene.ready).pk,
         scene.agent.pk,
-        connection.ops.adapt_datetimefield_value(timezone.now()),
         scene.bare.pk,
     )
 
 
 @attack("batch_starts_locked")
-def bulk_create_unlocked(scene):
+def bulk_create_unlocking(scene):
     made = Batch(account=scene.home, number="new", bypassed_on="2026-05-02")
-    for name, value in unlocked_under(grant(scene.ready), scene.agent).items():
+    for name, value in unlocking_under(grant(scene.ready), scene.agent).items():
         setattr(made, name, value)
     Batch.objects.bulk_create([made])
 
 
-def _dressed_as_unlocked(scene):
+def _dressed_as_unlocking(scene):
     batch = Batch.objects.get(pk=scene.bare.pk)
-    for name, value in unlocked_under(grant(scene.ready), scene.agent).items():
+    for name, value in unlocking_under(grant(scene.ready), scene.agent).items():
         setattr(batch, name, value)
     return batch
 
 
 @attack("batch_unlocked_only_with_consent")
 def bulk_update(scene):
-    Batch.objects.bulk_update([_dressed_as_unlocked(scene)], ["status", "grant", "unlocked_by", "unlocked_until"])
+    Batch.objects.bulk_update([_dressed_as_unlocking(scene)], ["status", "grant", "unlocked_by"])
 
 
 @attack("unlocks_batch", "batch_unlocked_only_with_consent")
 def bulk_create_as_upsert(scene):
     Batch.objects.bulk_create(
-        [_dressed_as_unlocked(scene)],
+        [_dressed_as_unlocking(scene)],
         update_conflicts=True,
         unique_fields=["account", "number"],
-        update_fields=["status", "grant", "unlocked_by", "unlocked_until"],
+        update_fields=["status", "grant", "unlocked_by"],
     )
 
 
@@ -349,12 +368,11 @@ def insert_on_conflict_do_update(scene):
     sql(
         "INSERT INTO unlocks_batch (id, account_id, number, name, status, total, item_count, bypassed_on, "
         "period_closed, fingerprint) SELECT id, account_id, number, name, 'bypassed', total, item_count, bypassed_on, "
-        "period_closed, '' FROM unlocks_batch WHERE id = %s ON CONFLICT (id) DO UPDATE SET status = 'unlocked', "
-        "grant_id = %s, unlocked_by_id = %s, unlocked_until = %s",
+        "period_closed, '' FROM unlocks_batch WHERE id = %s ON CONFLICT (id) DO UPDATE SET status = 'unlocking', "
+        "grant_id = %s, unlocked_by_id = %s",
         scene.bare.pk,
         grant(scene.ready).pk,
         scene.agent.pk,
-        connection.ops.adapt_datetimefield_value(timezone.now()),
     )
 
 
@@ -362,7 +380,7 @@ def insert_on_conflict_do_update(scene):
 def merge(scene):
     sql(
         "MERGE INTO unlocks_batch b USING (SELECT %s::bigint AS id) s ON b.id = s.id WHEN MATCHED THEN UPDATE SET "
-        "status = 'unlocked', grant_id = %s, unlocked_by_id = %s, unlocked_until = now()",
+        "status = 'unlocking', grant_id = %s, unlocked_by_id = %s",
         scene.bare.pk,
         grant(scene.ready).pk,
         scene.agent.pk,
@@ -371,7 +389,7 @@ def merge(scene):
 
 @attack("batch_unlocked_only_with_consent")
 def model_save(scene):
-    _dressed_as_unlocked(scene).save()
+    _dressed_as_unlocking(scene).save()
 
 
 @attack("batch_unlocked_only_with_consent")
@@ -382,8 +400,7 @@ def load_a_fixture(scene, tmp_path):
         "bypassed_on": "2026-05-02",
         "period_closed": False,
     }
-    fields |= {"status": "unlocked", "grant": grant(scene.ready).pk, "unlocked_by": scene.agent.pk}
-    fields |= {"unlocked_until": "2126-05-02T00:00:00Z"}
+    fields |= {"status": "unlocking", "grant": grant(scene.ready).pk, "unlocked_by": scene.agent.pk}
     fixture = tmp_path / "batch.json"
     fixture.write_text(json.dumps([{"model": "unlocks.batch", "pk": scene.bare.pk, "fields": fields}]))
     call_command("loaddata", fixture, verbosity=0)
@@ -611,7 +628,7 @@ def changed_and_fingerprint_forged_back(scene):
 def changed_in_the_statement_that_unlocks(scene):
     consented = grant(scene.ready)
     rows(Batch, scene.ready.batch).update(
-        total=1, fingerprint=consented.fingerprint, **unlocked_under(consented, scene.agent)
+        total=1, fingerprint=consented.fingerprint, **unlocking_under(consented, scene.agent)
     )
 
 
@@ -653,40 +670,61 @@ def used_up_grant_in_a_new_request(scene):
     unlock(scene.used.batch, grant(scene.used), scene.agent)
 
 
-@attack("batch_grant_does_not_change")
-def extend_the_window(scene):
-    rows(Batch, scene.unlocked.batch).update(unlocked_until=timezone.now() + timedelta(days=3650))
+_HELD = {
+    "in_another_name": lambda scene: {"unlocked_by": scene.second},
+    "under_another_grant": lambda scene: {"grant": grant(scene.ready)},
+    "for_longer": lambda scene: {"unlocked_until": timezone.now() + timedelta(days=3650)},
+    "for_ever": lambda scene: {"unlocked_until": None},
+}
+
+
+def _keep_it(name, held, scene):
+    rows(Batch, scene.cases[name].batch).update(**_HELD[held](scene))
+
+
+for _name in Batch.GRANTED:
+    for _held in _HELD:
+        # While it is unlocking it has no end, and while it is unlocked it has one, by a constraint.
+        _bound = (_name, _held) in {("unlocking", "for_longer"), ("unlocked", "for_ever")}
+        if (_name, _held) != ("unlocking", "for_ever"):
+            attack(
+                "batch_grant_does_not_change",
+                "unlocks_batch_window_once_unlocked",
+                name=f"keep_it_{_name}_{_held}",
+                needs_guards=not _bound,
+            )(partial(_keep_it, _name, _held))
 
 
 @attack("batch_grant_does_not_change")
-def keep_it_unlocked_in_another_name(scene):
-    rows(Batch, scene.unlocked.batch).update(unlocked_by=scene.second)
-
-
-@attack("batch_grant_does_not_change")
-def keep_it_unlocked_under_another_grant(scene):
-    rows(Batch, scene.unlocked.batch).update(grant=grant(scene.ready))
+def an_end_of_what_never_was_unlocked(scene):
+    rows(Batch, scene.unlocking.batch).update(status="relocking", unlocked_until=timezone.now())
 
 
 @attack("batch_grant_is_used_up")
-def lock_again_without_using_up_the_grant(scene):
-    """Unlocked by a raw write, the line waits still: locked again, the same consent could serve twice."""
+def end_it_without_using_up_the_grant(scene):
+    """Unlocking by a raw write, the line waits still: the same consent could serve twice."""
     batch = scene.ready.batch
     unlock(batch, grant(scene.ready), scene.agent)
-    rows(Batch, batch).update(status="bypassed", grant=None, unlocked_by=None, unlocked_until=None)
-    unlock(batch, grant(scene.ready), scene.agent)
+    rows(Batch, batch).update(status="exported", exported_on="2026-05-03", grant=None, unlocked_by=None)
 
 
 @attack("line_follows_its_batch")
 def line_of_an_unlocked_batch_dropped(scene):
-    """Unlocked, but its request knows nothing of it, and nobody can lock it again."""
+    """Unlocking, but its request knows nothing of it, and nobody can lock it again."""
     unlock(scene.ready.batch, grant(scene.ready), scene.agent)
     rows(RequestedBatch, line(scene.ready)).update(outcome="not_unlocked")
 
 
-@attack("line_follows_its_batch")
-def unlocked_line_shown_as_relocked(scene):
-    rows(RequestedBatch, line(scene.unlocked)).update(outcome="relocked")
+def _line_shown_as(name, outcome, scene):
+    rows(RequestedBatch, line(scene.cases[name])).update(outcome=outcome)
+
+
+for _name in RequestedBatch.GRANTED:
+    for _outcome in RequestedBatch.Outcome:
+        if _outcome != _name:
+            attack("line_follows_its_batch", "line_moves_along_the_arrows", name=f"{_name}_line_shown_as_{_outcome}")(
+                partial(_line_shown_as, _name, _outcome)
+            )
 
 
 @attack("line_moves_along_the_arrows")
@@ -699,16 +737,371 @@ def unlocked_request_set_back(scene):
     rows(UnlockRequest, scene.unlocked.unlock_request).update(status="awaiting_consent")
 
 
-@attack("request_closed_without_open_batches")
-def close_a_request_while_unlocked(scene):
-    rows(UnlockRequest, scene.unlocked.unlock_request).update(
+def _close_while(name, scene):
+    rows(UnlockRequest, scene.cases[name].unlock_request).update(
         status="closed", closed_at=timezone.now(), resolution="relocked_unused"
     )
 
 
-@attack("withdrawal_after_relock")
-def withdraw_while_unlocked(scene):
-    write(ConsentWithdrawal(consent=scene.unlocked.consent, at=timezone.now(), actor="agent", why="Raw"))
+for _name in ("ready", *RequestedBatch.GRANTED):
+    attack("request_closed_without_open_batches", name=f"close_a_request_while_{_name}")(partial(_close_while, _name))
+
+
+def _withdraw_while(name, scene):
+    write(ConsentWithdrawal(consent=scene.cases[name].consent, at=timezone.now(), actor="agent", why="Raw"))
+
+
+for _name in ("unlocking", "sent", "unlocked"):
+    attack("withdrawal_after_relock", name=f"withdraw_while_{_name}")(partial(_withdraw_while, _name))
+
+
+# Past the product: what it did not say, or was not asked.
+
+
+def _locked():
+    return {"grant": None, "unlocked_by": None, "unlocked_until": None}
+
+
+def unlocked_now():
+    return {"status": "unlocked", "unlocked_until": timezone.now() + timedelta(days=1)}
+
+
+def ended(state):
+    return {"state": state, "done_at": timezone.now()}
+
+
+@attack("batch_moves_along_the_arrows")
+def unlocked_without_asking_the_product(scene):
+    held = unlocking_under(grant(scene.ready), scene.agent)
+    rows(Batch, scene.ready.batch).update(**held | unlocked_now())
+
+
+@attack("batch_moves_along_the_arrows")
+def relocking_what_never_was_unlocked(scene):
+    """Withdrawn, it could be unlocked by an answer that comes late."""
+    rows(Batch, scene.ready.batch).update(**unlocking_under(grant(scene.ready), scene.agent) | {"status": "relocking"})
+
+
+@attack("batch_moves_along_the_arrows")
+def unlocked_again_while_it_is_relocking(scene):
+    rows(Batch, scene.relocking.batch).update(status="unlocked")
+
+
+@attack("batch_moves_along_the_arrows")
+def locked_without_asking_the_product(scene):
+    rows(Batch, scene.unlocked.batch).update(status="bypassed", **_locked())
+
+
+@attack("batch_unlocked_once_the_product_did_it")
+def unlocked_before_the_product_was_asked(scene):
+    rows(Batch, scene.unlocking.batch).update(**unlocked_now())
+
+
+@attack("batch_unlocked_once_the_product_did_it")
+def unlocked_before_the_product_answered(scene):
+    rows(Batch, scene.sent.batch).update(**unlocked_now())
+
+
+@attack("batch_unlocked_once_the_product_did_it")
+def unlocked_by_the_answer_for_another_batch(scene):
+    first, second = scene.sent.batches
+    rows(Instruction, instruction(scene.sent, second)).update(**ended("done"))
+    rows(Batch, first).update(**unlocked_now())
+
+
+@attack("batch_unlocked_once_the_product_did_it")
+def unlocked_after_the_product_refused(scene):
+    rows(Instruction, instruction(scene.sent)).update(**ended("refused"))
+    rows(Batch, scene.sent.batch).update(**unlocked_now())
+
+
+@attack("batch_given_back_only_if_not_unlocked")
+def given_back_while_the_product_is_asked(scene):
+    """The same consent could serve again, and the first answer would come all the same."""
+    rows(Batch, scene.sent.batch).update(status="bypassed", **_locked())
+
+
+@attack("batch_given_back_only_if_not_unlocked")
+def given_back_after_the_product_unlocked_it(scene):
+    rows(Instruction, instruction(scene.sent)).update(**ended("done"))
+    rows(Batch, scene.sent.batch).update(status="bypassed", **_locked())
+
+
+@attack("batch_given_back_only_if_not_unlocked")
+def given_back_when_the_product_was_given_up(scene):
+    rows(Instruction, instruction(scene.sent)).update(state="given_up")
+    rows(Batch, scene.sent.batch).update(status="bypassed", **_locked())
+
+
+@attack("batch_relocked_once_the_product_did_it")
+def locked_before_the_product_did_it(scene):
+    rows(Batch, scene.relocking.batch).update(status="bypassed", **_locked())
+
+
+@attack("batch_relocked_once_the_product_did_it")
+def locked_by_a_refusal(scene):
+    rows(Instruction, instruction(scene.relocking, what="lock")).update(**ended("refused"))
+    rows(Batch, scene.relocking.batch).update(status="bypassed", **_locked())
+
+
+# With an instruction of one's own.
+
+
+def an_instruction(batch, requested, what="unlock", **columns):
+    """Write an instruction past the verb."""
+    at = timezone.now()
+    act = Instruction.objects.values_list("act", flat=True).first()
+    columns = {"act_id": act, "queued_at": at, "next_try_at": at} | columns
+    return write(Instruction(batch=batch, line=requested, what=what, **columns))
+
+
+def _instruct(name, what, scene):
+    case = scene.cases[name]
+    an_instruction(case.batch, line(case), what)
+
+
+for _name, _what in [
+    ("ready", "unlock"),
+    ("awaiting", "unlock"),
+    ("withdrawn", "unlock"),
+    ("used", "unlock"),
+    ("refused", "unlock"),
+    ("unlocked", "unlock"),
+    ("relocking", "unlock"),
+    ("ready", "lock"),
+    ("unlocked", "lock"),
+    ("unlocking", "lock"),
+]:
+    attack("instruction_has_its_grant", name=f"instruction_to_{_what}_what_is_{_name}")(
+        partial(_instruct, _name, _what)
+    )
+
+
+@attack("instruction_has_its_grant")
+def instruction_for_a_batch_under_the_line_of_another(scene):
+    an_instruction(scene.bare, line(scene.unlocking))
+
+
+@attack("instruction_has_its_grant")
+def instruction_under_the_line_of_another_batch(scene):
+    first, second = scene.sent.batches
+    rows(Instruction, instruction(scene.sent, first)).update(state="given_up")
+    an_instruction(first, line(scene.sent, second))
+
+
+@attack("instruction_has_its_grant")
+def instruction_for_a_line_that_does_not_show_it(scene):
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+    an_instruction(scene.ready.batch, line(scene.ready))
+
+
+_STARTS = {
+    "sent": lambda scene: {"state": "sent", "sent_at": timezone.now()},
+    "unknown": lambda scene: {"state": "unknown"},
+    "given_up": lambda scene: {"state": "given_up"},
+    "done": lambda scene: ended("done"),
+    "tried_before": lambda scene: {"tries": 1000},
+    "handed_over": lambda scene: {"sent_at": timezone.now()},
+    "taken": lambda scene: {"started_by": scene.second},
+    "put_off_for_ever": lambda scene: {"next_try_at": timezone.now() + timedelta(days=365_000)},
+}
+
+
+def _instruction_starts(how, scene):
+    rows(Instruction, instruction(scene.sent)).update(state="given_up")
+    an_instruction(scene.sent.batch, line(scene.sent), **_STARTS[how](scene))
+
+
+for _how in _STARTS:
+    attack("instruction_has_its_grant", name=f"instruction_that_starts_{_how}")(partial(_instruction_starts, _how))
+
+
+@attack("unlocks_instruction_once", "unlocks_instruction", needs_guards=False)
+def instruction_beside_the_one_that_waits(scene):
+    an_instruction(scene.unlocking.batch, line(scene.unlocking))
+
+
+_MADE_ANOTHER = {
+    "to_another_batch": lambda scene: {"batch": scene.ready.batch},
+    "to_another_line": lambda scene: {"line": line(scene.ready)},
+    "to_another_batch_and_line": lambda scene: {"batch": scene.ready.batch, "line": line(scene.ready)},
+    "with_another_key": lambda scene: {"key": uuid4()},
+    "of_another_act": lambda scene: {"act": scene.idle_act},
+    "queued_at_another_time": lambda scene: {"queued_at": timezone.now()},
+}
+
+
+def _made_another(how, scene):
+    assert rows(Instruction, instruction(scene.unlocking)).update(**_MADE_ANOTHER[how](scene))
+
+
+for _how in _MADE_ANOTHER:
+    attack("instruction_keeps_what_it_is", name=f"instruction_{_how}")(partial(_made_another, _how))
+
+
+@attack("instruction_keeps_what_it_is")
+def lock_made_an_unlock(scene):
+    rows(Instruction, instruction(scene.relocking, what="lock")).update(what="unlock")
+
+
+@attack("instruction_keeps_what_it_is")
+def answer_of_the_product_reworded(scene):
+    rows(Instruction, instruction(scene.unlocked)).update(answer="P-2")
+
+
+@attack("instruction_keeps_what_it_is", "instruction_moves_along_the_arrows")
+def refusal_of_the_product_turned_over(scene):
+    rows(Instruction, instruction(scene.refused)).update(state="done")
+
+
+@attack("instruction_keeps_what_it_is", "instruction_moves_along_the_arrows")
+def unlock_that_was_done_handed_over_again(scene):
+    rows(Instruction, instruction(scene.used)).update(state="queued", done_at=None)
+
+
+@attack("instruction_moves_along_the_arrows")
+def canceled_after_it_was_handed_over(scene):
+    """The batch would wait again, and be unlocked by the product all the same."""
+    rows(Instruction, instruction(scene.sent)).update(**ended("canceled"))
+
+
+def _lost_to_another(scene):
+    """Have two instructions to unlock one batch, the first of them given up."""
+    first = instruction(scene.sent)
+    rows(Instruction, first).update(state="given_up")
+    an_instruction(scene.sent.batch, line(scene.sent))
+    return first
+
+
+@attack("unlocks_instruction", only="sqlite")
+def update_or_replace_an_instruction(scene):
+    sql("UPDATE OR REPLACE unlocks_instruction SET state = 'unknown' WHERE id = %s", _lost_to_another(scene).pk)
+
+
+# To hand over what the consent does not hold for any more.
+
+
+def hand_over(asked, **columns):
+    """Mark an instruction as handed over to the product by a raw write."""
+    assert rows(Instruction, asked).update(**{"state": "sent", "sent_at": timezone.now()} | columns)
+
+
+def relocking(case):
+    """Set the first batch of a case that is unlocking to relocking, and its line, by raw writes."""
+    rows(Batch, case.batch).update(status="relocking")
+    rows(RequestedBatch, line(case)).update(outcome="relocking")
+
+
+@attack("instruction_handed_over_with_consent")
+def handed_over_while_relocking(scene):
+    relocking(scene.unlocking)
+    hand_over(instruction(scene.unlocking))
+
+
+@attack("instruction_handed_over_with_consent")
+def handed_over_after_the_withdrawal(scene):
+    first, second = scene.unlocking.batches
+    for batch in (first, second):
+        rows(Batch, batch).update(status="relocking")
+        rows(RequestedBatch, line(scene.unlocking, batch)).update(outcome="relocking")
+    _withdraw_while("unlocking", scene)
+    hand_over(instruction(scene.unlocking))
+
+
+@attack("instruction_handed_over_with_consent")
+def handed_over_after_the_consent_expired(scene):
+    time.sleep(max(0, (scene.late.consent.valid_until - timezone.now()).total_seconds()))
+    hand_over(instruction(scene.late))
+
+
+@attack("instruction_handed_over_with_consent")
+def handed_over_after_its_content_changed(scene):
+    scene.unlocking.batch.items.update(amount=1)
+    hand_over(instruction(scene.unlocking))
+
+
+@attack("instruction_handed_over_with_consent")
+def handed_over_after_its_period_was_closed(scene):
+    rows(Batch, scene.unlocking.batch).update(period_closed=True)
+    hand_over(instruction(scene.unlocking))
+
+
+@attack("instruction_handed_over_with_consent", only="postgresql")
+def handed_over_and_its_period_closed_in_one_statement(scene):
+    sql(
+        "WITH closed AS (UPDATE unlocks_batch SET period_closed = true WHERE id = %s) "
+        "UPDATE unlocks_instruction SET state = 'sent', sent_at = now() WHERE id = %s",
+        scene.unlocking.batch.pk,
+        instruction(scene.unlocking).pk,
+    )
+
+
+@attack("instruction_handed_over_with_consent")
+def handed_over_after_the_account_left(scene):
+    rows(Account, scene.home).update(active=False)
+    hand_over(instruction(scene.unlocking))
+
+
+@attack("instruction_handed_over_with_consent")
+def handed_over_once_it_is_exported(scene):
+    rows(Batch, scene.unlocking.batch).update(status="exported", exported_on="2026-05-03", **_locked())
+    hand_over(instruction(scene.unlocking))
+
+
+@attack("instruction_handed_over_with_consent", "unlocks_instruction")
+def handed_over_by_an_upsert(scene):
+    relocking(scene.unlocking)
+    asked = instruction(scene.unlocking)
+    asked.state, asked.sent_at = "sent", timezone.now()
+    conflict = {"update_conflicts": True, "unique_fields": ["key"], "update_fields": ["state", "sent_at"]}
+    Instruction.objects.bulk_create([asked], **conflict)
+
+
+@attack("instruction_moves_along_the_arrows")
+def handed_over_by_way_of_giving_up(scene):
+    """Given up, then asked about, then accepted by the product, which never got it before."""
+    relocking(scene.unlocking)
+    asked = instruction(scene.unlocking)
+    for state in ("given_up", "unknown", "sent"):
+        rows(Instruction, asked).update(state=state)
+
+
+@attack("instruction_moves_along_the_arrows")
+def asked_about_before_it_was_handed_over(scene):
+    rows(Instruction, instruction(scene.unlocking)).update(state="unknown")
+
+
+@attack("instruction_handed_over_with_consent")
+def carried_out_by_the_person_who_took_the_consent_down(scene):
+    hand_over(instruction(scene.own), started_by=scene.agent)
+
+
+@attack("instruction_carried_out_by_who_took_it")
+def carried_out_by_another_than_who_took_it(scene):
+    hand_over(instruction(scene.own), started_by=scene.manager)
+    rows(Instruction, instruction(scene.own)).update(started_by=scene.agent)
+
+
+@attack("instruction_carried_out_by_who_took_it")
+def instruction_that_no_worker_hands_over(scene):
+    rows(Instruction, instruction(scene.relocking, what="lock")).update(started_by=scene.agent)
+
+
+@attack("instruction_is_tried_in_time")
+def instruction_tried_too_often_to_count_one_more(scene):
+    rows(Instruction, instruction(scene.unlocking)).update(tries=1000)
+
+
+@attack("instruction_is_tried_in_time")
+def instruction_counted_up_to_no_further_try(scene):
+    for tries in range(1, 1002):
+        rows(Instruction, instruction(scene.unlocking)).update(tries=tries)
+
+
+@attack("instruction_is_tried_in_time")
+def instruction_put_off_for_ever(scene):
+    never = timezone.now() + timedelta(days=365_000)
+    rows(Instruction, instruction(scene.relocking, what="lock")).update(next_try_at=never)
 
 
 # With a consent that was made up.
@@ -1291,6 +1684,7 @@ _WORDS = {
     "unlocks_consentlink": "token_hash",
     "unlocks_linkopening": "browser",
     "unlocks_outgoing": "answer",
+    "unlocks_instruction": "answer",
     "auth_user": "first_name",
 }
 
@@ -1616,7 +2010,7 @@ def update_or_replace_published_terms(scene):
 def checks_of_rows_ignored(scene):
     sql("PRAGMA ignore_check_constraints = ON")
     try:
-        rows(Batch, scene.bare).update(status="unlocked")
+        rows(Batch, scene.bare).update(status="unlocking")
     finally:
         connection.connection.execute("PRAGMA ignore_check_constraints = OFF")
 
@@ -1640,8 +2034,8 @@ def temporary_table_instead_of_the_real_one(scene):
 def unlocked_and_withdrawn_in_one_statement(scene):
     sql(
         "WITH w AS (INSERT INTO unlocks_consentwithdrawal (consent_id, at, actor, why) VALUES (%s, now(), '', 'Both') "
-        "RETURNING 1) UPDATE unlocks_batch SET status = 'unlocked', grant_id = %s, unlocked_by_id = %s, "
-        "unlocked_until = now() WHERE id = %s",
+        "RETURNING 1) UPDATE unlocks_batch SET status = 'unlocking', grant_id = %s, unlocked_by_id = %s "
+        "WHERE id = %s",
         scene.ready.consent.pk,
         grant(scene.ready).pk,
         scene.agent.pk,
@@ -1655,34 +2049,35 @@ def unlocked_and_withdrawn_in_one_statement(scene):
 def _unlock_by_verb(name, scene):
     by = factories.acting(scene.second)
     aim = scene.cases[name]
-    return factories.unlock(rows(Batch, aim.batch if isinstance(aim, factories.Case) else aim), by=by)
+    return operations.unlock(rows(Batch, aim.batch if isinstance(aim, factories.Case) else aim), by=by)
 
 
 for _name in (
-    "awaiting", "used", "declined", "withdrawn", "expired", "period", "changed", "inactive", "bare", "empty", "unlocked"
+    "awaiting", "used", "declined", "withdrawn", "expired", "period", "changed", "inactive", "bare", "empty", "refused",
+    "unlocking", "sent", "unlocked", "relocking",
 ):  # fmt: skip
     attack(name=f"verb_on_{_name}", needs_guards=False, writes_verdicts=True)(partial(_unlock_by_verb, _name))
 
 
 @attack(needs_guards=False, writes_verdicts=True)
 def verb_by_the_person_who_took_it_down(scene):
-    return factories.unlock(scene.by_phone.rows, by=factories.acting(scene.agent))
+    return operations.unlock(scene.by_phone.rows, by=factories.acting(scene.agent))
 
 
 @attack("needs the permission unlocks.unlock_batch", needs_guards=False)
 def verb_by_an_auditor(scene):
-    factories.unlock(scene.ready.rows, by=factories.acting(scene.auditor))
+    operations.unlock(scene.ready.rows, by=factories.acting(scene.auditor))
 
 
 @attack("needs the permission unlocks.unlock_batch", needs_guards=False)
 def verb_by_somebody_who_left(scene):
     scene.idle.is_superuser, scene.idle.is_active = True, False
-    factories.unlock(scene.ready.rows, by=factories.acting(scene.idle))
+    operations.unlock(scene.ready.rows, by=factories.acting(scene.idle))
 
 
 @attack("needs the permission unlocks.unlock_batch", needs_guards=False)
 def verb_by_the_desk_itself(scene):
-    factories.unlock(scene.ready.rows, by=Actor.desk())
+    operations.unlock(scene.ready.rows, by=Actor.desk())
 
 
 # By the staff's own pages: forged requests, by every role.

@@ -256,12 +256,20 @@ def _in_the_database():
 
 _RULE = {
     "_INACTIVE",
+    "_WAITS_TO_BE_HANDED_OVER",
     "_WITHDRAWN",
     "_STATUS",
+    "_CLOSED",
     "with_open_line",
     "eligible",
     "judged",
-    "judged_unlocked",
+    "judged_again",
+    "judged_to_cancel",
+    "judged_to_relock",
+    "judged_granted",
+    "_judged_in",
+    "_consent_is_over",
+    "_by_another_person",
     "_could_have_agreed",
     "entered_by",
     "has_possible_duplicates",
@@ -294,7 +302,7 @@ def _deletable(node):
     match node:
         case ast.Call(func=ast.Attribute(attr="filter" | "exclude"), keywords=keywords):
             return [(keywords, keyword) for keyword in keywords]
-        case ast.Call(func=ast.Name(id="_why"), args=parts) | ast.List(elts=parts):
+        case ast.Call(func=ast.Name(id="_why" | "_judged_in"), args=parts) | ast.List(elts=parts):
             return [(parts, part) for part in parts if isinstance(part, ast.Call)]
         case ast.BoolOp(values=parts) | ast.Assign(targets=[ast.Name()], value=ast.Tuple(elts=parts)):
             return [(parts, part) for part in parts]

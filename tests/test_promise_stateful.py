@@ -1,4 +1,7 @@
-"""Verbs in any order by anybody: a plain model says which batches may be unlocked, and the desk must agree with it."""
+"""Verbs in any order by anybody: a plain model says which batches may be unlocked, and the desk must agree with it.
+
+The product is part of the model: what it did of what it was asked, whether or not the desk has heard of that.
+"""
 
 import os
 from contextlib import nullcontext
@@ -16,7 +19,8 @@ from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.database import guards
 from unlocks.ledger import chain, invariants
-from unlocks.models import Account, Batch, RequestedBatch
+from unlocks.models import Account, Batch, Instruction, RequestedBatch
+from unlocks.product import port
 from unlocks.rules import Refusal
 from unlocks.texts.shown import shown_text, text_to_read_out
 
@@ -29,6 +33,8 @@ place = st.integers(0, BATCHES - 1)
 who = st.integers(0, 1)
 on_the_phone = st.integers(2, 3)
 anybody = st.integers(0, 3)
+GRANTED = ("unlocking", "unlocked", "relocking")
+PENDING = ("queued", "sent", "unknown")
 
 
 class Case:
@@ -36,7 +42,14 @@ class Case:
 
     def __init__(self, unlock_request, places):
         self.unlock_request, self.status, self.waiting = unlock_request, "open", set(places)
-        self.unlocked, self.covered, self.consent, self.recorded_by_phone_by = set(), {}, None, None
+        self.granted, self.covered, self.consent, self.recorded_by_phone_by = set(), {}, None, None
+
+
+class Asked:
+    """What the model knows of an instruction; `done` once the product did it, whatever it said."""
+
+    def __init__(self, what, case):
+        self.what, self.case, self.state, self.done = what, case, "queued", False
 
 
 class Desk(RuleBasedStateMachine):
@@ -55,6 +68,8 @@ class Desk(RuleBasedStateMachine):
         self.content = [0] * BATCHES
         self.closed_period = [False] * BATCHES
         self.active, self.cases = True, []
+        self.asked = [[] for _ in range(BATCHES)]
+        self.in_the_product = ["locked"] * BATCHES
         self.open({0, 1}, 0)
         self.agree(0, changed=False)
         self.open({2}, 1)
@@ -75,11 +90,25 @@ class Desk(RuleBasedStateMachine):
         return {n for n, batch in enumerate(self.batches) if batch.pk in numbers}
 
     def case_of(self, n):
-        return next((case for case in self.cases if n in case.waiting | case.unlocked), None)
+        return next((case for case in self.cases if n in case.waiting | case.granted), None)
 
     def pick(self, n, *statuses):
         cases = [case for case in self.cases if case.status in statuses]
         return cases[n % len(cases)] if cases else None
+
+    def pick_to_ask(self, n, *statuses):
+        """Pick a case whose customer may be asked: the product has not been."""
+        cases = [case for case in self.cases if case.status in statuses and case.waiting and not case.granted]
+        return cases[n % len(cases)] if cases else None
+
+    def consent_holds(self, n):
+        case = self.case_of(n)
+        fits = case.status in ("consented", "unlocked") and case.covered.get(n) == self.content[n]
+        return fits and self.active and not self.closed_period[n]
+
+    def pending(self, n):
+        """Return what the product is asked to do to a batch next, if anything."""
+        return next((asked for asked in self.asked[n] if asked.state in PENDING), None)
 
     @rule(places=places, who=who)
     def open(self, places, who):
@@ -105,14 +134,14 @@ class Desk(RuleBasedStateMachine):
 
     @rule(n=place, who=who)
     def send(self, n, who):
-        if case := self.pick(n, "open", "awaiting", "consented"):
+        if case := self.pick_to_ask(n, "open", "awaiting", "consented"):
             operations.send_consent_link(case.unlock_request, contact=self.admin, by=self.people[who])
             case.status = "awaiting"
 
     @rule(n=place, changed=st.booleans())
     def agree(self, n, changed):
         """The customer agrees; or something changes while they read, and they are asked to read again."""
-        if not (case := self.pick(n, "awaiting", "open")):
+        if not (case := self.pick_to_ask(n, "awaiting", "open")):
             return
         if case.status == "open":
             operations.send_consent_link(case.unlock_request, contact=self.admin, by=self.people[0])
@@ -138,7 +167,7 @@ class Desk(RuleBasedStateMachine):
     @rule(n=place, who=on_the_phone, changed=st.booleans())
     def record_by_phone(self, n, who, changed):
         """Staff take the consent down on the phone; or something changes while they read it out."""
-        if not (case := self.pick(n, "open", "awaiting", "consented")):
+        if not (case := self.pick_to_ask(n, "open", "awaiting", "consented")):
             return
         by = self.people[who]
         operations.verify_pin(case.unlock_request, pin=PIN, by=by)
@@ -170,7 +199,7 @@ class Desk(RuleBasedStateMachine):
         """Withdraw; where nothing is left that the consent could serve for, there is nothing to withdraw."""
         if not (case := self.pick(n, "consented", "unlocked")):
             return
-        left = case.waiting | case.unlocked
+        left = case.waiting | case.granted
         with nullcontext() if left else pytest.raises(operations.Refused) as refused:
             if who == "customer":
                 operations.withdraw_own_consent(case.consent, why="", by=customer(self.admin))
@@ -179,9 +208,13 @@ class Desk(RuleBasedStateMachine):
         if not left:
             assert refused.value.code == Refusal.CONSENT_OVER
             return
-        for unlocked in case.unlocked:
-            self.status[unlocked] = "bypassed"
-        case.status, case.waiting, case.unlocked = "closed", set(), set()
+        for granted in sorted(case.granted):
+            if self.status[granted] == "unlocking" and self.cancel_queued(granted):
+                self.end(granted, "bypassed")
+            elif self.status[granted] != "relocking":
+                self.status[granted] = "relocking"
+                self.asked[granted].append(Asked("lock", case))
+        case.status, case.waiting = "withdrawn" if case.granted else "closed", set()
 
     @rule(places=places, who=anybody, meanwhile=st.sampled_from(["", "", "change", "period", "account"]))
     def unlock(self, places, who, meanwhile):
@@ -196,47 +229,138 @@ class Desk(RuleBasedStateMachine):
             n
             for n in places
             if (case := self.case_of(n))
-            and self.active
-            and not self.closed_period[n]
-            and case.status in ("consented", "unlocked")
             and n in case.waiting
-            and case.covered.get(n) == self.content[n]
+            and self.consent_holds(n)
             and case.recorded_by_phone_by != who
         }
-        assert self.done(factories.unlock(self.rows(places), by=self.people[who])) == may
+        assert self.done(operations.unlock(self.rows(places), by=self.people[who])) == may
         for n in may:
             case = self.case_of(n)
-            case.status, self.status[n] = "unlocked", "unlocked"
             case.waiting.remove(n)
-            case.unlocked.add(n)
+            case.granted.add(n)
+            self.status[n] = "unlocking"
+            self.asked[n].append(Asked("unlock", case))
+
+    @rule()
+    def hand_over(self):
+        """Hand over what is next: the product hears only of what a consent holds for."""
+        next_ones = {n: asked for n in range(BATCHES) if (asked := self.pending(n)) and asked.state == "queued"}
+        may = {
+            n
+            for n, asked in next_ones.items()
+            if (asked.what == "unlock" and self.status[n] == "unlocking" and self.consent_holds(n))
+            or (asked.what == "lock" and self.status[n] == "relocking")
+        }
+        waiting = Instruction.objects.in_turn().filter(state="queued").order_by("pk")
+        handed = operations.hand_over(list(waiting), by=Actor.desk())
+        assert {self.place_of(one) for one in handed.sent} == may
+        assert {self.place_of(one) for one in handed.canceled} == next_ones.keys() - may
+        for n, asked in next_ones.items():
+            asked.state = "sent" if n in may else "canceled"
+            if asked.state == "canceled" and self.status[n] == "unlocking":
+                self.wait_again(n)
+
+    def place_of(self, instruction):
+        return next(n for n, batch in enumerate(self.batches) if batch.pk == instruction.batch_id)
+
+    @rule(n=place, nth=place, says=st.sampled_from([*port.State]), does=st.booleans())
+    def answer(self, n, nth, says, does):
+        """The product says something of an instruction that it got, and may have done it, or not, without saying so."""
+        got = [asked for asked in self.asked[n] if asked.state in ("sent", "unknown", "given_up")]
+        if not got:
+            return
+        asked = got[nth % len(got)]
+        if does and not asked.done and asked.state != "given_up":
+            asked.done, self.in_the_product[n] = True, {"unlock": "unlocked", "lock": "locked"}[asked.what]
+        if asked.done and says in (port.State.REFUSED, port.State.NOT_KNOWN):
+            says = port.State.DONE
+        elif says == port.State.DONE and not asked.done:
+            says = port.State.REFUSED
+        instruction = Instruction.objects.filter(batch=self.batches[n]).order_by("pk")[self.asked[n].index(asked)]
+        factories.answer([instruction], says.value, "So it said")
+        self.heard(n, asked, says)
+
+    def heard(self, n, asked, says):
+        """Follow in the model what the product said."""
+        if says in (port.State.DONE, port.State.REFUSED):
+            asked.state = says.value
+        elif asked.state != "given_up":
+            states = {"accepted": "sent", "unknown": "unknown", "not_known": "queued", "stopped": "given_up"}
+            asked.state = states[says.value]
+        follows = {
+            ("unlock", "done", "unlocking"): "unlocked",
+            ("unlock", "refused", "unlocking"): "bypassed",
+            ("lock", "done", "relocking"): "bypassed",
+        }
+        becomes = follows.get((asked.what, asked.state, self.status[n]))
+        if not becomes or self.case_of(n) is not asked.case:
+            return
+        if becomes == "unlocked":
+            self.status[n], asked.case.status = becomes, "unlocked"
+        else:
+            self.end(n, becomes)
+
+    @rule(places=places, who=who)
+    def cancel(self, places, who):
+        may = {
+            n for n in places if self.status[n] == "unlocking" and self.pending(n) and self.pending(n).state == "queued"
+        }
+        assert self.done(operations.cancel_unlock(self.rows(places), why="Wrong one", by=self.people[who])) == may
+        for n in may:
+            assert self.cancel_queued(n)
+            self.wait_again(n)
+
+    def cancel_queued(self, n):
+        queued = [asked for asked in self.asked[n] if asked.state == "queued"]
+        for asked in queued:
+            asked.state = "canceled"
+        return queued
+
+    def wait_again(self, n):
+        case = self.case_of(n)
+        case.granted.remove(n)
+        case.waiting.add(n)
+        self.status[n] = "bypassed"
 
     @rule(places=places)
     def relock(self, places):
-        act = factories.relock(self.rows(places), why="Not used", by=self.manager)
-        self.ended(places, act, "bypassed")
+        """Have it locked; what the product refused to lock, or does not answer for, too."""
+        may = {
+            n
+            for n in places
+            if self.status[n] == "unlocked" or (self.status[n] in ("unlocking", "relocking") and not self.pending(n))
+        }
+        assert self.done(operations.relock(self.rows(places), why="Not used", by=self.manager)) == may
+        for n in may:
+            self.status[n] = "relocking"
+            self.asked[n].append(Asked("lock", self.case_of(n)))
 
     @rule(places=places, who=who)
     def re_export(self, places, who):
-        act = operations.mark_re_exported(self.rows(places), by=self.people[who])
-        self.ended(places, act, "exported")
+        may = {n for n in places if self.status[n] in GRANTED}
+        assert self.done(operations.mark_re_exported(self.rows(places), by=self.people[who])) == may
+        for n in may:
+            self.cancel_queued(n)
+            self.end(n, "exported")
 
-    def ended(self, places, act, status):
-        were = {n for n in places if self.status[n] == "unlocked"}
-        assert self.done(act) == were
-        for n in were:
-            self.case_of(n).unlocked.remove(n)
-            self.status[n] = status
+    def end(self, n, status):
+        """The line of a batch ends; with the last one a withdrawn case does."""
+        case = self.case_of(n)
+        case.granted.remove(n)
+        self.status[n] = status
+        if case.status == "withdrawn" and not case.granted:
+            case.status = "closed"
 
     @rule(n=place, who=who)
     def close(self, n, who):
-        if not (case := self.pick(n, "open", "awaiting", "consented", "unlocked")):
+        if not (case := self.pick(n, "open", "awaiting", "consented", "unlocked", "withdrawn")):
             return
         try:
             operations.close_request(case.unlock_request, resolution="canceled", why="", by=self.people[who])
         except operations.Refused:
-            assert case.unlocked
+            assert case.granted
         else:
-            assert not case.unlocked
+            assert not case.granted
             case.status, case.waiting = "closed", set()
 
     @rule(n=place)
@@ -259,7 +383,15 @@ class Desk(RuleBasedStateMachine):
         if hasattr(self, "batches"):
             assert list(self.rows(range(BATCHES)).order_by("pk").values_list("status", flat=True)) == self.status
             open_lines = RequestedBatch.objects.filter(outcome__in=RequestedBatch.OPEN)
-            assert open_lines.count() == sum(len(case.waiting | case.unlocked) for case in self.cases)
+            assert open_lines.count() == sum(len(case.waiting | case.granted) for case in self.cases)
+
+    @invariant()
+    def nothing_is_unlocked_in_the_product_that_the_desk_calls_locked(self):
+        if hasattr(self, "in_the_product"):
+            unlocked = {n for n in range(BATCHES) if self.in_the_product[n] == "unlocked"}
+            assert {self.status[n] for n in unlocked} <= {*GRANTED, "exported"}
+            instructions = Instruction.objects.order_by("batch", "pk").values_list("state", flat=True)
+            assert list(instructions) == [asked.state for n in range(BATCHES) for asked in self.asked[n]]
 
     def promise_holds(self):
         assert [(wrong, list(rows)) for wrong, rows in invariants.offenders() if rows.exists()] == []
@@ -273,5 +405,5 @@ def test_the_promise_holds_whatever_is_done():
     examples = settings.default.max_examples if LONG_RUN else 10
     checks = list(HealthCheck)
     run_state_machine_as_test(
-        Desk, settings=settings(max_examples=examples, stateful_step_count=20, suppress_health_check=checks)
+        Desk, settings=settings(max_examples=examples, stateful_step_count=30, suppress_health_check=checks)
     )

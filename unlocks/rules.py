@@ -197,9 +197,7 @@ BY_ANOTHER_PERSON = {
 
 # Subqueries, not joins: PostgreSQL plans at most eight joined tables well, and would otherwise judge every batch.
 _INACTIVE = Exists(Account.objects.filter(pk=OuterRef("account"), active=False))
-_WAITS_TO_BE_UNLOCKED = Exists(
-    Instruction.objects.filter(batch=OuterRef("pk"), what=Instruction.What.UNLOCK, state=Instruction.State.QUEUED)
-)
+_WAITS_TO_BE_HANDED_OVER = Exists(Instruction.objects.filter(batch=OuterRef("pk"), state=Instruction.State.QUEUED))
 _WITHDRAWN = Exists(ConsentWithdrawal.objects.filter(consent=OuterRef("line__consented__consent")))
 
 # The kind of ledger entry that says that someone on staff typed a PIN, right or wrong, written before it is judged.
@@ -287,7 +285,7 @@ def judged_to_cancel(batches: QuerySet[Batch], *, by: User | None, at: datetime 
     return _judged_in(
         batches,
         When(~Q(status=Batch.Status.UNLOCKING), then=Value(Refusal.NOT_UNLOCKING)),
-        When(~Q(_WAITS_TO_BE_UNLOCKED), then=Value(Refusal.HANDED_OVER)),
+        When(~Q(_WAITS_TO_BE_HANDED_OVER), then=Value(Refusal.HANDED_OVER)),
     )
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from unittest import mock
+from uuid import uuid4
 
 import pytest
 from django.apps import apps
@@ -21,10 +22,14 @@ from django.utils import timezone
 from tests import factories
 from tests.attacks import (
     CONFIRMED,
+    an_instruction,
     as_shown,
+    ended,
     evidence,
     forge_consent,
     grant,
+    hand_over,
+    instruction,
     ledger_entry,
     line,
     make_scene,
@@ -34,7 +39,8 @@ from tests.attacks import (
     said_by,
     sql,
     unlock,
-    unlocked_under,
+    unlocked_now,
+    unlocking_under,
     used_link,
     write,
 )
@@ -50,6 +56,7 @@ from unlocks.models import (
     ConsentTerms,
     ConsentWithdrawal,
     Contact,
+    Instruction,
     LedgerEntry,
     LinkOpening,
     Outgoing,
@@ -123,9 +130,12 @@ def change(model, row, **columns):
 
 def in_status(scene, status):
     """Return the columns of a batch of that status, as the constraints ask for them."""
-    held = {"grant": grant(scene.ready), "unlocked_by": scene.agent, "unlocked_until": timezone.now()}
-    days = {"bypassed_on": "2026-05-02", "exported_on": "2026-05-03"}
-    return {"status": status, **days, **(held if status == "unlocked" else dict.fromkeys(held))}
+    granted = status in Batch.GRANTED
+    held = (
+        {"grant": grant(scene.ready), "unlocked_by": scene.agent} if granted else {"grant": None, "unlocked_by": None}
+    )
+    end = timezone.now() if status == "unlocked" else None
+    return {"status": status, "bypassed_on": "2026-05-02", "exported_on": "2026-05-03", "unlocked_until": end, **held}
 
 
 for _status in ("pending", "posted", "exported", "bypassed"):
@@ -136,10 +146,12 @@ for _status in ("pending", "posted", "exported", "bypassed"):
         write(Batch(account=scene.home, number="new", **in_status(scene, status)))
 
 
-@refuses("batch_starts_locked")
-def starts_unlocked(scene):
-    yield
-    write(Batch(account=scene.home, number="new", **in_status(scene, "unlocked")))
+for _status in Batch.GRANTED:
+
+    @refuses("batch_starts_locked", f"starts_{_status}")
+    def _starts_granted(scene, status=_status):
+        yield
+        write(Batch(account=scene.home, number="new", **in_status(scene, status)))
 
 
 @refuses("batch_starts_locked")
@@ -158,8 +170,16 @@ def at_stage(scene, status):
     return {"status": status, "closed_at": None, "resolution": "", **closed}
 
 
+def in_state(scene, state):
+    return {"state": state, "done_at": timezone.now() if state in ("done", "refused", "canceled") else None}
+
+
 def _bare(scene):
     return scene.bare
+
+
+def _asked(scene):
+    return instruction(scene.unlocking)
 
 
 def _waiting_line(scene):
@@ -174,6 +194,7 @@ _MOVES = [
     ("batch_moves_along_the_arrows", declared.BATCH_ARROWS, Batch, _bare, in_status),
     ("line_moves_along_the_arrows", declared.LINE_ARROWS, RequestedBatch, _waiting_line, in_outcome),
     ("request_moves_along_the_arrows", declared.REQUEST_ARROWS, UnlockRequest, _waiting_request, at_stage),
+    ("instruction_moves_along_the_arrows", declared.INSTRUCTION_ARROWS, Instruction, _asked, in_state),
 ]
 for _guard, _arrows, _model, _row, _columns in _MOVES:
     _statuses = sorted({status for arrow in _arrows for status in arrow})
@@ -224,6 +245,11 @@ _KEPT = {
             "queued_at",
         ],
     ),
+    "instruction_keeps_what_it_is": (
+        Instruction,
+        _asked,
+        ["key", "what", "batch_id", "line_id", "act_id", "queued_at"],
+    ),
 }
 _OTHER = {
     "account_id": lambda scene: scene.neighbour.account.pk,
@@ -250,6 +276,10 @@ _OTHER = {
     "entered_id": lambda scene: scene.neighbour.admin.history.first().pk,
     "actor": lambda scene: "Somebody else",
     "queued_at": lambda scene: timezone.now(),
+    "key": lambda scene: uuid4(),
+    "what": lambda scene: "lock",
+    "line_id": lambda scene: line(scene.ready).pk,
+    "act_id": lambda scene: scene.idle_act.pk,
 }
 for _guard, (_model, _row, _columns) in _KEPT.items():
     # PostgreSQL refuses another key before it asks any guard.
@@ -297,10 +327,10 @@ def another_status_needs_no_consent(scene):
 
 
 @allows("batch_unlocked_only_with_consent")
-def unlocked_as_before(scene):
-    change(RequestedBatch, line(scene.unlocked), outcome="relocked")
+def unlocking_as_before(scene):
+    change(RequestedBatch, line(scene.unlocking), outcome="relocked")
     yield
-    change(Batch, scene.unlocked.batch, status="unlocked")
+    change(Batch, scene.unlocking.batch, status="unlocking")
 
 
 @refuses("batch_unlocked_only_with_consent")
@@ -321,7 +351,7 @@ for _column, _value in {
 
     @refuses("batch_unlocked_only_with_consent", f"with_another_{_column}")
     def _changed(scene, column=_column, value=_value):
-        columns = unlocked_under(grant(scene.ready), scene.agent) | {column: value}
+        columns = unlocking_under(grant(scene.ready), scene.agent) | {column: value}
         yield
         change(Batch, scene.ready.batch, **columns)
 
@@ -496,16 +526,30 @@ def _for_another_request(scene):
 
 # --- While it is unlocked, and after ----------------------------------------------------------------------------------
 
-for _column, _value in {
-    "grant": lambda scene: grant(scene.ready),
-    "unlocked_until": lambda scene: timezone.now() + timedelta(days=3650),
-    "unlocked_by": lambda scene: scene.second,
-}.items():
 
-    @refuses("batch_grant_does_not_change", f"another_{_column}")
-    def _held_on(scene, column=_column, value=_value):
-        yield
-        change(Batch, scene.unlocked.batch, **{column: value(scene)})
+def _held_on(name, column, value, listed=refuses, **status):
+    """List a row: a batch of the case of that name, which has a grant, has one of its columns changed."""
+
+    @listed("batch_grant_does_not_change", f"{name}_{column}_{'_'.join(status.values())}")
+    def steps(scene):
+        batch = scene.cases[name].batch
+        with constraint_lifted(Batch, "unlocks_batch_window_once_unlocked"):
+            yield
+            change(Batch, batch, **{column: value(scene)} | status)
+
+
+def _far_off(scene):
+    return timezone.now() + timedelta(days=3650)
+
+
+for _name in Batch.GRANTED:
+    _held_on(_name, "grant", lambda scene: grant(scene.ready))
+    _held_on(_name, "unlocked_by", lambda scene: scene.second)
+    _held_on(_name, "unlocked_until", _far_off)
+_held_on("unlocking", "unlocked_until", _far_off, allows, status="unlocked")
+_held_on("unlocking", "unlocked_until", _far_off, status="relocking")
+_held_on("unlocked", "unlocked_until", _far_off, status="relocking")
+_held_on("unlocked", "unlocked_until", lambda scene: None, status="unlocked")
 
 
 @allows("batch_grant_does_not_change")
@@ -516,26 +560,33 @@ def the_same_as_before(scene):
 
 
 @allows("batch_grant_does_not_change")
-def unlocked(scene):
+def set_to_unlocking(scene):
     yield
     unlock(scene.ready.batch, grant(scene.ready), scene.agent)
 
 
-@allows("batch_grant_does_not_change")
-def relocked(scene):
-    yield
-    change(Batch, scene.unlocked.batch, **in_status(scene, "bypassed"))
+for _name in Batch.GRANTED:
+
+    @allows("batch_grant_does_not_change", f"locked_again_from_{_name}")
+    def _locked_again(scene, name=_name):
+        yield
+        change(Batch, scene.cases[name].batch, **in_status(scene, "bypassed"))
+
+    @refuses("batch_grant_is_used_up", f"{_name}_and_locked_while_its_line_waits")
+    def _locked_while_it_waits(scene, name=_name):
+        change(RequestedBatch, line(scene.cases[name]), outcome="waiting")
+        yield
+        change(Batch, scene.cases[name].batch, **in_status(scene, "bypassed"))
+
+    @allows("batch_grant_is_used_up", f"{_name}_and_locked_while_its_line_shows_it")
+    def _locked_while_shown(scene, name=_name):
+        yield
+        change(Batch, scene.cases[name].batch, **in_status(scene, "bypassed"))
 
 
 @refuses("batch_grant_is_used_up")
-def relocked_while_its_line_waits(scene):
-    change(RequestedBatch, line(scene.unlocked), outcome="waiting")
-    yield
-    change(Batch, scene.unlocked.batch, **in_status(scene, "bypassed"))
-
-
-@allows("batch_grant_is_used_up")
-def relocked_while_its_line_is_unlocked(scene):
+def locked_while_the_line_of_another_shows_it(scene):
+    change(RequestedBatch, line(scene.unlocked), outcome="relocked")
     yield
     change(Batch, scene.unlocked.batch, **in_status(scene, "bypassed"))
 
@@ -552,6 +603,340 @@ def still_unlocked_while_its_line_waits(scene):
     change(RequestedBatch, line(scene.unlocked), outcome="waiting")
     yield
     change(Batch, scene.unlocked.batch, status="unlocked")
+
+
+# --- What the product said --------------------------------------------------------------------------------------------
+
+
+def said(case, state, what="unlock", batch=None):
+    """Have the instruction of a batch be in that state."""
+    asked = instruction(case, batch, what)
+    change(Instruction, asked, **in_state(None, state))
+    return asked
+
+
+def _by_the_answer(guard, name, listed, to, state, case="sent", what="unlock", spoil=None):
+    """List a row: the instruction is in that state, or altered by `spoil`, and its batch changes its status."""
+
+    @listed(guard, name)
+    def steps(scene):
+        asked = said(scene.cases[case], state, what)
+        if spoil:
+            spoil(scene, asked)
+        yield
+        change(Batch, scene.cases[case].batch, **(unlocked_now() if to == "unlocked" else in_status(scene, to)))
+
+
+def _of_another_batch(scene, asked):
+    change(Instruction, asked, batch=scene.bare)
+
+
+def _to_lock(scene, asked):
+    change(Instruction, asked, what="lock")
+
+
+def _to_unlock(scene, asked):
+    Instruction.objects.filter(line=asked.line, what="unlock").delete()
+    change(Instruction, asked, what="unlock")
+
+
+def _under_another_grant(scene, asked):
+    change(RequestedBatch, line(scene.ready), consented=None)
+    change(Instruction, asked, line=line(scene.ready))
+
+
+_unlocks = partial(_by_the_answer, "batch_unlocked_once_the_product_did_it")
+_unlocks("done", allows, "unlocked", "done")
+for _state in ("queued", "sent", "unknown", "given_up", "refused", "canceled"):
+    _unlocks(_state, refuses, "unlocked", _state)
+_unlocks("done_for_another_batch", refuses, "unlocked", "done", spoil=_of_another_batch)
+_unlocks("done_to_lock", refuses, "unlocked", "done", spoil=_to_lock)
+_unlocks("done_under_another_grant", refuses, "unlocked", "done", spoil=_under_another_grant)
+_unlocks("relocking_all_the_same", allows, "relocking", "unknown")
+
+
+@allows("batch_unlocked_once_the_product_did_it")
+def relocking_to_unlocked_is_for_another_guard(scene):
+    yield
+    change(Batch, scene.ready.batch, **in_status(scene, "unlocked"))
+
+
+_gives_back = partial(_by_the_answer, "batch_given_back_only_if_not_unlocked")
+for _state in ("refused", "canceled"):
+    _gives_back(_state, allows, "bypassed", _state)
+for _state in ("queued", "sent", "unknown", "given_up", "done"):
+    _gives_back(_state, refuses, "bypassed", _state)
+_gives_back("refused_for_another_batch", refuses, "bypassed", "refused", spoil=_of_another_batch)
+_gives_back("refused_to_lock", refuses, "bypassed", "refused", spoil=_to_lock)
+_gives_back("refused_under_another_grant", refuses, "bypassed", "refused", spoil=_under_another_grant)
+_gives_back("exported_all_the_same", allows, "exported", "done")
+
+
+@allows("batch_given_back_only_if_not_unlocked")
+def bypassed_as_it_was(scene):
+    yield
+    change(Batch, scene.bare, **in_status(scene, "bypassed"))
+
+
+def _beside_a_refusal(name, listed, state, spoil=None):
+    """List a row: the product refused, but another instruction, altered by `spoil`, is in that state."""
+
+    @listed("batch_given_back_only_if_not_unlocked", f"refused_and_{name}")
+    def steps(scene):
+        said(scene.sent, "refused")
+        columns = {"state": state} if state != "done" else ended("done")
+        another = an_instruction(scene.sent.batch, line(scene.sent), **columns)
+        if spoil:
+            spoil(scene, another)
+        yield
+        change(Batch, scene.sent.batch, **in_status(scene, "bypassed"))
+
+
+for _state in ("queued", "sent", "unknown", "given_up", "done"):
+    _beside_a_refusal(_state, refuses, _state)
+_beside_a_refusal("done_for_another_batch", allows, "done", _of_another_batch)
+_beside_a_refusal("to_be_locked", allows, "queued", _to_lock)
+_beside_a_refusal("done_under_another_grant", allows, "done", _under_another_grant)
+
+_locks = partial(_by_the_answer, "batch_relocked_once_the_product_did_it", case="relocking", what="lock")
+_locks("done", allows, "bypassed", "done")
+for _state in ("queued", "sent", "unknown", "given_up", "refused", "canceled"):
+    _locks(_state, refuses, "bypassed", _state)
+_locks("done_for_another_batch", refuses, "bypassed", "done", spoil=_of_another_batch)
+_locks("done_to_unlock", refuses, "bypassed", "done", spoil=_to_unlock)
+_locks("done_under_another_grant", refuses, "bypassed", "done", spoil=_under_another_grant)
+_locks("exported_all_the_same", allows, "exported", "queued")
+
+
+@allows("batch_relocked_once_the_product_did_it")
+def given_back_without_a_lock(scene):
+    yield
+    change(Batch, scene.sent.batch, **in_status(scene, "bypassed"))
+
+
+# --- An instruction ---------------------------------------------------------------------------------------------------
+
+
+def _instructed(name, listed, case="sent", what="unlock", spoil=None, **columns):
+    """List a row: an instruction is written for a batch of that case, altered as told; `spoil` alters the scene."""
+
+    @listed("instruction_has_its_grant", name)
+    def steps(scene):
+        chosen = scene.cases[case]
+        requested = line(chosen)
+        Instruction.objects.filter(line=requested).delete()
+        if spoil:
+            spoil(scene, requested)
+        yield
+        values = {column: value(scene) for column, value in columns.items()}
+        an_instruction(values.pop("batch", chosen.batch), values.pop("requested", requested), what, **values)
+
+
+_instructed("to_unlock", allows)
+_instructed("to_lock", allows, "relocking", "lock")
+_instructed("to_lock_what_is_unlocking", refuses, what="lock")
+_instructed("to_lock_what_is_unlocked", refuses, "unlocked", "lock")
+_instructed("to_unlock_what_is_relocking", refuses, "relocking")
+_instructed("to_unlock_what_is_unlocked", refuses, "unlocked")
+_instructed("to_unlock_what_is_bypassed", refuses, "ready")
+_instructed("sent", refuses, state=lambda scene: "sent")
+_instructed("tried", refuses, tries=lambda scene: 1)
+_instructed("handed_over_before", refuses, sent_at=lambda scene: timezone.now())
+_instructed("taken", refuses, started_by=lambda scene: scene.second)
+_instructed("put_off_by_three_days", allows, next_try_at=lambda scene: timezone.now() + timedelta(days=3))
+_instructed("put_off_by_a_week", refuses, next_try_at=lambda scene: timezone.now() + timedelta(days=7))
+_instructed("for_another_batch", refuses, batch=lambda scene: scene.ready.batch)
+_instructed("under_another_line", refuses, requested=lambda scene: line(scene.unlocking))
+_instructed(
+    "under_another_consent",
+    refuses,
+    spoil=lambda scene, requested: change(RequestedBatch, requested, consented=grant(scene.ready)),
+)
+_instructed(
+    "while_its_line_waits",
+    refuses,
+    spoil=lambda scene, requested: change(RequestedBatch, requested, outcome="waiting"),
+)
+
+
+def _instruction_becomes(name, listed, after, before=None, guard="instruction_keeps_what_it_is"):
+    """List a row: an instruction that stands as told changes."""
+
+    @listed(guard, name)
+    def steps(scene):
+        asked = instruction(scene.unlocking)
+        if before:
+            change(Instruction, asked, **{column: value(scene) for column, value in before.items()})
+        yield
+        change(Instruction, asked, **{column: value(scene) for column, value in after.items()})
+
+
+_instruction_becomes("answered", allows, {"answer": lambda scene: "Later"}, {"state": lambda scene: "unknown"})
+_instruction_becomes(
+    "given_up_and_answered", allows, {"answer": lambda scene: "?"}, {"state": lambda scene: "given_up"}
+)
+for _state in ("done", "refused", "canceled"):
+    _columns = {"state": lambda scene, state=_state: state, "done_at": lambda scene: timezone.now()}
+    _instruction_becomes(_state, allows, _columns, {"tries": lambda scene: 1})
+    _instruction_becomes(f"{_state}_and_answered_again", refuses, {"answer": lambda scene: "Other"}, _columns)
+
+
+def _handed_over(name, listed, spoil=None, case="unlocking", what="unlock", **columns):
+    """List a row: an instruction is handed over, once `spoil` has been at its batch, its grant and itself."""
+
+    @listed("instruction_handed_over_with_consent", name)
+    def steps(scene):
+        asked = instruction(scene.cases[case], what=what)
+        if spoil:
+            spoil(scene, asked)
+        yield
+        hand_over(asked, **{column: value(scene) for column, value in columns.items()})
+
+
+_handed_over("with_all_as_it_should_be", allows)
+_handed_over("to_lock", allows, case="relocking", what="lock")
+_handed_over(
+    "not_handed_over_but_canceled",
+    allows,
+    lambda scene, asked: change(Batch, asked.batch, period_closed=True),
+    state=lambda scene: "canceled",
+    done_at=lambda scene: timezone.now(),
+)
+
+
+def not_handed_over(spoil):
+    _handed_over(spoil.__name__.removeprefix("_"), refuses, spoil)
+    return spoil
+
+
+@not_handed_over
+def _once_it_is_relocking(scene, asked):
+    change(Batch, asked.batch, status="relocking")
+
+
+@not_handed_over
+def _for_another_batch(scene, asked):
+    change(Instruction, asked, batch=scene.bare)
+
+
+@not_handed_over
+def _for_another_line(scene, asked):
+    change(Instruction, asked, line=line(scene.unlocking, scene.unlocking.batches[1]))
+
+
+@not_handed_over
+def _in_a_closed_period(scene, asked):
+    change(Batch, asked.batch, period_closed=True)
+
+
+@not_handed_over
+def _once_the_account_is_not_active(scene, asked):
+    change(Account, scene.home, active=False)
+
+
+@not_handed_over
+def _once_the_consent_has_expired(scene, asked):
+    change(Consent, scene.unlocking.consent, valid_until=timezone.now() - timedelta(seconds=1))
+
+
+@not_handed_over
+def _once_the_content_is_another(scene, asked):
+    change(Batch, asked.batch, fingerprint="")
+
+
+@not_handed_over
+def _once_the_consent_is_withdrawn(scene, asked):
+    withdraw(scene.unlocking.consent)
+
+
+@allows("instruction_handed_over_with_consent")
+def the_product_says_once_more_that_it_has_it(scene):
+    asked = said(scene.unlocking, "unknown")
+    change(Batch, asked.batch, status="relocking")
+    yield
+    hand_over(asked)
+
+
+@refuses("instruction_handed_over_with_consent")
+def withdrawn_while_an_earlier_consent_for_the_batch_stands(scene):
+    case = scene.reasked
+    unlock(case.batch, grant(case), scene.agent)
+    change(RequestedBatch, line(case), outcome="unlocking")
+    asked = an_instruction(case.batch, line(case))
+    withdraw(case.consent)
+    yield
+    hand_over(asked)
+
+
+def _obtained_by(user):
+    """List rows: the consent was obtained by that person, who instructed the unlock, or who carries it out."""
+
+    def recorded(scene, asked):
+        change(Consent, scene.unlocking.consent, how="phone", link=None, opening=None, recorded_by=user(scene))
+
+    def shown(scene, asked):
+        change(ConsentLink, scene.unlocking.consent.link, shown_to=user(scene))
+
+    def typed(scene, asked):
+        entry_like(scene, "pin_typed", scene.unlocking, user(scene))
+
+    def typed_the_address(scene, asked):
+        entered(scene.unlocking.admin, user(scene))
+
+    return recorded, shown, typed, typed_the_address
+
+
+def _the_second(scene):
+    return scene.second
+
+
+for _spoil in _obtained_by(lambda scene: scene.agent):
+    _handed_over(f"by_whoever_instructed_it_and_{_spoil.__name__}", refuses, _spoil)
+    _handed_over(f"by_another_though_who_instructed_it_{_spoil.__name__}", refuses, _spoil, started_by=_the_second)
+for _spoil in _obtained_by(_the_second):
+    _handed_over(f"by_the_product_though_another_{_spoil.__name__}", allows, _spoil)
+    _handed_over(f"by_another_who_{_spoil.__name__}", refuses, _spoil, started_by=_the_second)
+    _handed_over(f"by_a_third_though_another_{_spoil.__name__}", allows, _spoil, started_by=lambda scene: scene.manager)
+
+
+@allows("instruction_handed_over_with_consent", "by_who_could_have_agreed_to_another_request")
+def _agreed_to_another(scene):
+    entry_like(scene, "pin_typed", scene.neighbour, scene.agent)
+    assert LedgerEntry.objects.filter(unlock_request=scene.unlocking.unlock_request, user=scene.agent).exists()
+    change(ConsentLink, scene.neighbour.consent.link, shown_to=scene.agent)
+    entered(scene.neighbour.admin, scene.agent)
+    yield
+    hand_over(instruction(scene.unlocking))
+
+
+_is_taken = partial(_instruction_becomes, guard="instruction_carried_out_by_who_took_it")
+_taken_by, _by_nobody = {"started_by": _the_second}, {"started_by": lambda scene: None}
+_sent_now, _queued_now = {"state": lambda scene: "sent"}, {"state": lambda scene: "queued"}
+_unknown_now = {"state": lambda scene: "unknown"}
+_is_taken("taken", allows, _sent_now | _taken_by)
+_is_taken("put_back", allows, _queued_now | _by_nobody, _sent_now | _taken_by)
+_is_taken("kept", allows, {"answer": lambda scene: "?"}, _sent_now | _taken_by)
+_is_taken("kept_by_name", allows, _taken_by, _sent_now | _taken_by)
+_is_taken("taken_over", refuses, {"started_by": lambda scene: scene.manager}, _sent_now | _taken_by)
+_is_taken("reserved", refuses, _taken_by)
+_is_taken("reserved_by_asking", refuses, _unknown_now | _taken_by)
+_is_taken("taken_once_it_was_asked_about", refuses, _sent_now | _taken_by, _unknown_now)
+_is_taken("put_back_once_it_was_asked_about", refuses, _queued_now | _by_nobody, _unknown_now | _taken_by)
+_is_taken("given_away_by_asking", refuses, _unknown_now | _by_nobody, _sent_now | _taken_by)
+
+_is_asked = partial(_instruction_becomes, guard="instruction_is_tried_in_time")
+for _name, _list, _before, _after in [
+    ("tried_once_more", allows, 1, 2),
+    ("as_often_as_before", allows, 3, 3),
+    ("counted_anew", allows, 5, 0),
+    ("tried_three_times_at_once", refuses, 1, 4),
+    ("tried_less", refuses, 5, 4),
+    ("tried_for_the_thousandth_time", allows, 999, 1000),
+    ("tried_more_than_a_thousand_times", refuses, 1000, 1001),
+]:
+    _is_asked(_name, _list, {"tries": lambda scene, n=_after: n}, {"tries": lambda scene, n=_before: n})
+_is_asked("put_off_by_three_days", allows, {"next_try_at": lambda scene: timezone.now() + timedelta(days=3)})
+_is_asked("put_off_by_a_week", refuses, {"next_try_at": lambda scene: timezone.now() + timedelta(days=7)})
 
 
 # --- The fingerprint --------------------------------------------------------------------------------------------------
@@ -634,21 +1019,35 @@ def _line_becomes(to, case="unlocked", batch_is="", **columns):
 for _name, _list, _steps in [
     ("dropped", allows, _line_becomes("not_unlocked", "ready")),
     ("dropped_without_a_consent", allows, _line_becomes("not_unlocked", "awaiting")),
-    ("dropped_while_unlocked_for_another", allows, _line_becomes("not_unlocked", outcome="waiting", consented=None)),
-    ("dropped_while_unlocked_for_it", refuses, _line_becomes("not_unlocked", outcome="waiting")),
-    ("unlocked", allows, _line_becomes("unlocked", outcome="waiting")),
-    ("unlocked_while_bypassed", refuses, _line_becomes("unlocked", "ready")),
-    ("unlocked_while_exported", refuses, _line_becomes("unlocked", "ready", batch_is="exported")),
-    ("unlocked_for_another", refuses, _line_becomes("unlocked", outcome="waiting", consented=None)),
     ("re_exported", allows, _line_becomes("re_exported", batch_is="exported")),
     ("re_exported_while_unlocked", refuses, _line_becomes("re_exported")),
     ("re_exported_while_bypassed", refuses, _line_becomes("re_exported", batch_is="bypassed")),
     ("relocked", allows, _line_becomes("relocked", batch_is="bypassed")),
-    ("relocked_while_unlocked", refuses, _line_becomes("relocked")),
+    ("relocked_while_relocking", refuses, _line_becomes("relocked", "relocking")),
     ("relocked_while_exported", refuses, _line_becomes("relocked", batch_is="exported")),
+    ("refused", allows, _line_becomes("refused", "unlocking", batch_is="bypassed")),
+    ("refused_while_unlocking", refuses, _line_becomes("refused", "unlocking")),
+    ("waits_again", allows, _line_becomes("waiting", "unlocking", batch_is="bypassed")),
+    ("waits_again_while_unlocking", refuses, _line_becomes("waiting", "unlocking")),
     ("waiting_as_before", allows, _line_becomes("waiting", "ready")),
 ]:
     _list("line_follows_its_batch", _name)(_steps)
+for _name in RequestedBatch.GRANTED:
+    _follows = partial(_line_becomes, _name)
+    for _rest, _list, _steps in [
+        ("as_its_batch_is", allows, _follows(_name, outcome="waiting")),
+        ("while_bypassed", refuses, _follows("ready")),
+        ("while_exported", refuses, _follows("ready", batch_is="exported")),
+        ("for_another", refuses, _follows(_name, outcome="waiting", consented=None)),
+        ("dropped_for_another", allows, _line_becomes("not_unlocked", _name, outcome="waiting", consented=None)),
+        ("dropped_for_it", refuses, _line_becomes("not_unlocked", _name, outcome="waiting")),
+        *(
+            (f"while_{_other}", refuses, _follows(_other, outcome="waiting"))
+            for _other in RequestedBatch.GRANTED
+            if _other != _name
+        ),
+    ]:
+        _list("line_follows_its_batch", f"{_name}_{_rest}")(_steps)
 
 
 @refuses("line_follows_its_batch")
@@ -656,7 +1055,7 @@ def unlocked_under_a_grant_that_was_left_over(scene):
     requested = line(scene.unlocked)
     change(RequestedBatch, requested, outcome="waiting")
     with constraint_lifted(Batch, "unlocks_batch_grant_iff_unlocked"):
-        change(Batch, requested.batch, status="bypassed")
+        change(Batch, requested.batch, status="bypassed", unlocked_until=None)
     yield
     change(RequestedBatch, requested, outcome="unlocked")
 
@@ -759,8 +1158,8 @@ def _closes(*outcomes):
 
 
 allows("request_closed_without_open_batches", "all_done")(_closes("relocked", "re_exported"))
-refuses("request_closed_without_open_batches", "one_waits")(_closes("relocked", "waiting"))
-refuses("request_closed_without_open_batches", "one_is_unlocked")(_closes("relocked", "unlocked"))
+for _outcome in RequestedBatch.OPEN:
+    refuses("request_closed_without_open_batches", f"one_is_{_outcome}")(_closes("relocked", _outcome))
 
 
 @allows("request_closed_without_open_batches")
@@ -1397,10 +1796,16 @@ def nothing_is_unlocked_under_it(scene):
 
 
 @allows("withdrawal_after_relock")
+def all_are_relocking_under_it(scene):
+    yield
+    withdraw(scene.relocking.consent)
+
+
+@allows("withdrawal_after_relock")
 def a_grant_was_left_over(scene):
     with constraint_lifted(Batch, "unlocks_batch_grant_iff_unlocked"):
-        change(Batch, scene.unlocked.batch, status="bypassed")
-        change(Batch, scene.unlocked.batches[1], status="bypassed")
+        for batch in scene.unlocked.batches:
+            change(Batch, batch, status="bypassed", unlocked_until=None)
     yield
     withdraw(scene.unlocked.consent)
 
@@ -1409,6 +1814,12 @@ def a_grant_was_left_over(scene):
 def a_batch_is_unlocked_under_it(scene):
     yield
     withdraw(scene.unlocked.consent)
+
+
+@refuses("withdrawal_after_relock")
+def a_batch_is_unlocking_under_it(scene):
+    yield
+    withdraw(scene.unlocking.consent)
 
 
 def _appended(name, listed, /, alone=False, **fields):
@@ -1435,7 +1846,11 @@ _appended("after_another_hash", refuses, previous_hash=lambda newest: "e" * 64)
 # --- What stays, on SQLite: REPLACE deletes whatever is in its way without asking any trigger of DELETE ---------------
 
 # So that only what a row is about is in the way, and no partial index.
-_SETTLED = {"unlocks_requestedbatch": {"outcome": "'relocked'"}, "unlocks_consentlink": {"used_at": "sent_at"}}
+_SETTLED = {
+    "unlocks_requestedbatch": {"outcome": "'relocked'"},
+    "unlocks_consentlink": {"used_at": "sent_at"},
+    "unlocks_instruction": {"state": "'done'", "done_at": "queued_at"},
+}
 
 
 # Not every number will do.
@@ -1447,7 +1862,7 @@ def _fresh(column):
     return f"CASE typeof({column}) WHEN 'integer' THEN {column} + 100000 ELSE 'x' || {column} END"
 
 
-def copied(table, key, **columns):
+def copied(table, key, /, **columns):
     """Insert a copy of a row, with some of its columns from the SQL given, and replace whatever is in the way."""
     model = next(model for model in apps.get_models() if model._meta.db_table == table)
     values = {field.column: field.column for field in model._meta.concrete_fields if not field.generated} | columns
@@ -1550,10 +1965,66 @@ def _second_open_line(name, listed, there="waiting", outcome="waiting", batch_id
 
 _second_open_line("a_second_waits", refuses)
 _second_open_line("a_second_waits_beside_an_unlocked_one", refuses, there="unlocked")
-_second_open_line("a_second_is_unlocked", refuses, outcome="unlocked")
+for _outcome in RequestedBatch.GRANTED:
+    _second_open_line(f"a_second_is_{_outcome}", refuses, outcome=_outcome)
+    if _outcome != "unlocked":
+        _second_open_line(f"a_second_waits_beside_one_that_is_{_outcome}", refuses, there=_outcome)
 _second_open_line("a_second_waits_beside_one_that_is_done", allows, there="relocked")
 _second_open_line("a_second_is_done", allows, outcome="relocked")
 _second_open_line("one_of_another_batch_waits", allows, batch_id=_fresh("batch_id"))
+
+
+def _second_instruction(name, listed, there="sent", state="sent", **columns):
+    @listed("unlocks_instruction", name, only="sqlite")
+    def steps(scene):
+        asked = said(scene.sent, there)
+        yield
+        same = {"id": "NULL", "key": "'f'", "state": f"'{state}'", "done_at": "NULL"} | columns
+        copied("unlocks_instruction", asked.pk, **same)
+
+
+for _state in Instruction.PENDING:
+    _second_instruction(f"a_second_is_{_state}", refuses, state=_state)
+    _second_instruction(f"a_second_beside_one_that_is_{_state}", refuses, there=_state)
+_second_instruction("a_second_beside_one_that_is_given_up", allows, there="given_up")
+_second_instruction("a_second_is_given_up", allows, state="given_up")
+_second_instruction("a_second_to_lock", allows, what="'lock'")
+_second_instruction("a_second_for_another_batch", allows, batch_id=_fresh("batch_id"))
+
+
+def _taken_up_again(name, listed, beside="sent", to="unknown", **columns):
+    """List a row: one that was given up is taken up again, beside one that stands as told."""
+
+    @listed("unlocks_instruction", name, only="sqlite")
+    def steps(scene):
+        asked = said(scene.sent, "given_up")
+        another = an_instruction(scene.sent.batch, line(scene.sent))
+        if beside:
+            change(Instruction, another, **in_state(scene, beside), **{k: v(scene) for k, v in columns.items()})
+        else:
+            another.delete()
+        done_at = ", done_at = queued_at" if to == "done" else ""
+        yield
+        sql(f"UPDATE OR REPLACE unlocks_instruction SET state = '{to}'{done_at} WHERE id = %s", asked.pk)
+
+
+for _state in Instruction.PENDING:
+    _taken_up_again(f"taken_up_again_beside_one_that_is_{_state}", refuses, _state)
+    _taken_up_again(f"{_state}_beside_another", refuses, to=_state)
+_taken_up_again("taken_up_again_alone", allows, beside=None)
+
+
+@allows("unlocks_instruction", only="sqlite")
+def asked_about_alone(scene):
+    asked = said(scene.sent, "sent")
+    yield
+    sql("UPDATE OR REPLACE unlocks_instruction SET state = 'unknown' WHERE id = %s", asked.pk)
+
+
+_taken_up_again("taken_up_again_beside_one_that_is_done", allows, "done")
+_taken_up_again("done_beside_another", allows, to="done")
+_taken_up_again("taken_up_again_beside_one_to_lock", allows, what=lambda scene: "lock")
+_taken_up_again("taken_up_again_beside_one_of_another_batch", allows, batch=lambda scene: scene.bare)
 
 
 def _second_live_link(name, listed, there=None, **columns):

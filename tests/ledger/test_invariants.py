@@ -7,13 +7,14 @@ from django.db import connection, transaction
 from django.utils import timezone
 
 from tests import factories
-from tests.attacks import forge_consent, write
+from tests.attacks import an_instruction, forge_consent, write
 from tests.factories import (
     acting,
     case_awaiting,
     case_consented,
     case_recorded_by_phone,
     case_unlocked,
+    case_unlocking,
     confirm,
     customer,
     enter_contact,
@@ -38,6 +39,7 @@ from unlocks.models import (
     ConsentTerms,
     ConsentWithdrawal,
     Contact,
+    Instruction,
     LedgerEntry,
     LinkOpening,
     RequestedBatch,
@@ -61,6 +63,37 @@ def test_an_honest_desk_offends_nowhere(agent, manager):
     withdrawn = case_unlocked(agent)
     operations.withdraw_consent(withdrawn.consent, why="Asked", by=acting(agent))
     assert found() == {}
+    factories.carry_out()
+    assert found() == {}
+
+
+def test_a_product_that_does_not_say_what_it_did_is_no_finding(agent, manager):
+    """Whatever the desk makes of it meanwhile: cancels, relocks, withdraws, marks as exported, or gives up."""
+    refused = case_unlocking(agent)
+    factories.carry_out(refuse="Exported meanwhile")
+    late = [case_unlocking(agent) for _ in range(4)]
+    sent = factories.hand_over()
+    canceled = case_unlocking(agent)
+    operations.cancel_unlock(canceled.rows, why="Wrong one", by=acting(agent))
+    assert found() == {}
+    for state in ("unknown", "accepted"):
+        factories.answer(sent, state)
+        assert found() == {}
+    withdrawn, exported, given_up, _ = late
+    operations.withdraw_consent(withdrawn.consent, why="Asked", by=acting(agent))
+    operations.mark_re_exported(exported.rows, by=acting(agent))
+    factories.answer(Instruction.objects.filter(batch__in=given_up.rows), "stopped")
+    operations.relock(given_up.rows, why="No answer", by=acting(manager))
+    assert found() == {}
+    Instruction.objects.filter(state="sent").update(tries=1)  # as whoever asks about it counts
+    factories.answer(sent, "not_known")
+    assert found() == {}
+    factories.answer(sent, "done", "P-1")
+    assert found() == {}
+    factories.carry_out()
+    assert found() == {}
+    outcomes = [set(case.unlock_request.lines.values_list("outcome", flat=True)) for case in (refused, canceled, *late)]
+    assert outcomes == [{"refused"}, {"waiting"}, {"relocked"}, {"re_exported"}, {"relocked"}, {"unlocked"}]
 
 
 def _without_consent(agent):
@@ -287,7 +320,88 @@ def _pin_unrecorded(agent):
     Account.objects.filter(pk=make_account(pin="").pk).update(pin_hash=pins.hashed("123456"))
 
 
+def _instructions(case):
+    return Instruction.objects.filter(line__unlock_request=case.unlock_request)
+
+
+def _canceled_behind_its_back(agent):
+    _instructions(case_unlocking(agent)).update(state="canceled", done_at=timezone.now())
+
+
+def _lost(agent):
+    _instructions(case_unlocking(agent)).delete()
+
+
+def _never_unlocked(agent):
+    _instructions(case_unlocked(agent)).update(state="refused")
+
+
+def _relocked(agent):
+    case = case_unlocked(agent)
+    factories.relock(case.rows, why="Not needed", by=acting(make_user("manager", group="Manager")))
+    return case
+
+
+def _never_unlocked_and_relocked(agent):
+    _instructions(_relocked(agent)).filter(what="unlock").update(state="canceled")
+
+
+def _never_relocked(agent):
+    _instructions(_relocked(agent)).filter(what="lock").update(state="refused")
+
+
+def _never_refused(agent):
+    case = case_unlocking(agent)
+    factories.carry_out(refuse="Exported meanwhile")
+    _instructions(case).update(state="done")
+
+
+def _lock_canceled(agent):
+    case = case_unlocked(agent)
+    operations.relock(case.rows, why="Not needed", by=acting(make_user("manager", group="Manager")))
+    _instructions(case).filter(what="lock").update(state="canceled", done_at=timezone.now())
+
+
+def _left_over(agent):
+    locked = {"status": "bypassed", "grant": None, "unlocked_by": None}
+    case_unlocking(agent).rows.update(**locked)
+
+
+def _carried_out_by_themselves(agent):
+    case = case_recorded_by_phone(agent)
+    operations.unlock(case.rows, by=acting(make_user("second", group="Agent")))
+    _instructions(case).update(started_by=agent)
+
+
+def _instruction_of_one_s_own(agent):
+    """It names an act that unlocked something else."""
+    case_unlocking(agent)
+    case = case_consented(agent)
+    an_instruction(case.batch, case.unlock_request.lines.first())
+
+
+def _asked_twice(agent):
+    asked = _instructions(case_unlocked(agent)).first()
+    an_instruction(asked.batch, asked.line, act_id=asked.act_id)
+
+
+def _lock_of_an_act_that_unlocked(agent):
+    _instructions(_relocked(agent)).filter(what="unlock").update(what="lock")
+
+
 OFFENCES = {
+    "unlocking, but the product is not asked to unlock it": [_canceled_behind_its_back, _lost],
+    "unlocked, but the product did not say so": [_never_unlocked],
+    "relocking, but the product is not asked to lock it": [_lock_canceled],
+    "to be unlocked in the product, but the batch is not unlocking": [_left_over],
+    "carried out by the person who recorded the consent by phone": [_carried_out_by_themselves],
+    "no act asked the product for it": [_instruction_of_one_s_own, _lock_of_an_act_that_unlocked, _asked_twice],
+    "the product should be asked for it, but no instruction is there": [_lost, _lock_of_an_act_that_unlocked],
+    "told as the answer of the product, but no instruction has that answer": [
+        _never_unlocked_and_relocked,
+        _never_relocked,
+        _never_refused,
+    ],
     "unlocked without an agreed consent of its account for this batch": [_without_consent],
     "unlocked under a withdrawn consent": [_withdrawn],
     "unlocked by the person who recorded the consent by phone": [_own_recording],

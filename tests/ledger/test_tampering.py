@@ -7,7 +7,7 @@ where, and nothing else.
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import pytest
 import time_machine
@@ -32,6 +32,7 @@ from unlocks.models import (
     ConsentLink,
     ConsentTerms,
     Contact,
+    Instruction,
     LedgerEntry,
     LinkOpening,
     Outgoing,
@@ -52,9 +53,8 @@ COVERS = "Consent {done_consent}: the rows that ledger entry {done_consented} su
 TOLD = "{0} {{{1}}}: its column {2} differs from what ledger entry {{{3}}} tells."
 GONE = "Ledger entry {{{0}}} is about {1}, which is not there any more."
 
-UNLOCKED_BY_NOBODY = (
-    "Batch {half_number} (id {half_batch}) is unlocked by no act that the ledger tells of. 2 more like it."
-)
+BY_NOBODY = "The unlock of batch {{{0}_number}} (id {{{0}_batch}}) was asked for by no act that the ledger tells of."
+UNLOCKED_BY_NOBODY = BY_NOBODY.format("half") + " 2 more like it."
 USERNAME = "User {agent}: its username differs from what ledger entry {agent_first} tells."
 UNTOLD_STAFF = (
     "User {0} (id {{{1}}}): no ledger entry tells of is_active, is_staff, is_superuser, groups, permissions, which say "
@@ -208,7 +208,7 @@ def _numbers(cases, certificate, heads):
     newest = Batch.history.latest("history_id")
     consented, unlocked, done = (
         LedgerEntry.objects.get(sequence=numbers[name])
-        for name in ("fresh_consented", "fresh_unlocked", "done_unlocked")
+        for name in ("fresh_consented", "fresh_unlock_instructed", "done_unlock_instructed")
     )
     second, first = (Batch.history.get(history_id=numbers[f"historicalbatch_{name}"]) for name in ("second", "first"))
     colleague, draft = User.objects.get(username="colleague"), ConsentTerms.objects.get(version=2)
@@ -218,6 +218,11 @@ def _numbers(cases, certificate, heads):
         "emailed": Outgoing.objects.get(state="sent").pk,
         "unlock_act": done.act,
         "fresh_act": unlocked.act,
+        **{f"{name}_asked": _asked(cases[name]).pk for name in ("done", "fresh", "relocked")},
+        "relocked_told": Verdict.objects.get(act__kind="relocked", batch=cases["relocked"].batch).pk,
+        "relocked_instructed": Verdict.objects.get(act__kind="unlock", batch=cases["relocked"].batch).pk,
+        "relocked_unlocked_told": Verdict.objects.get(act__kind="unlocked", batch=cases["relocked"].batch).pk,
+        "fresh_told": Verdict.objects.get(act__kind="unlocked", batch=cases["fresh"].batch).pk,
         "second_imported": LedgerEntry.objects.get(act=second.history_act).sequence,
         "first_imported": LedgerEntry.objects.get(act=first.history_act).sequence,
         "last_imported": LedgerEntry.objects.get(act=newest.history_act).sequence,
@@ -226,7 +231,7 @@ def _numbers(cases, certificate, heads):
         "line_history": _first(RequestedBatch, consented),
         "batch_history": _first(Batch, unlocked),
         "unlock_history": _first(Batch, done),
-        "half_act": LedgerEntry.objects.get(sequence=numbers["half_unlocked"]).act,
+        "half_act": LedgerEntry.objects.get(sequence=numbers["half_unlock_instructed"]).act,
         "made_up": Contact.history.latest("history_id").history_id + 1000,
         "next": numbers["fresh_note"] + 1,
         "before_last": numbers["last_opened"] - 1,
@@ -274,6 +279,11 @@ def _numbers(cases, certificate, heads):
         "after_opened": heads[1].sequence - numbers["fresh_opened"],
         "after_note": heads[1].sequence - numbers["fresh_note"] + 1,
     }
+
+
+def _asked(case):
+    """Return the instruction to unlock the first batch of a case."""
+    return Instruction.objects.get(batch=case.batch, what="unlock")
 
 
 def _about(kind, row):
@@ -432,7 +442,8 @@ def case_wiped_out(name):
         lines = f"SELECT id FROM unlocks_requestedbatch WHERE unlock_request_id = {unlock_request}"
         consents = f"SELECT id FROM unlocks_consent WHERE unlock_request_id = {unlock_request}"
         sql(f"DELETE FROM unlocks_ledgerentry WHERE unlock_request_id = {unlock_request}")
-        sql(f"DELETE FROM unlocks_verdict WHERE line_id IN ({lines})")
+        for table in ("verdict", "instruction"):
+            sql(f"DELETE FROM unlocks_{table} WHERE line_id IN ({lines})")
         for table in ("consentedbatch", "consentwithdrawal", "certificate", "consentevidence", "resentreceipt"):
             sql(f"DELETE FROM unlocks_{table} WHERE consent_id IN ({consents})")
         links = f"SELECT id FROM unlocks_consentlink WHERE unlock_request_id = {unlock_request}"
@@ -469,7 +480,7 @@ def made_up_and_sealed(scene):
 
 
 def unlocked_the_other_one(scene):
-    """Give the row, the verdict, the line and the history of the one unlocked batch to the other consented one."""
+    """Give all that the one unlocked batch has of its unlock to the other consented one, its history too."""
     case = scene.cases["half"]
     one, other = case.batches
     grants = dict(ConsentedBatch.objects.filter(consent=case.consent).values_list("batch", "pk"))
@@ -480,12 +491,20 @@ def unlocked_the_other_one(scene):
     RequestedBatch.objects.filter(pk=lines[other.pk]).update(outcome="unlocked")
     RequestedBatch.objects.filter(pk=lines[one.pk]).update(outcome="waiting")
     Verdict.objects.filter(batch=one.pk).update(batch=other.pk, line=lines[other.pk])
-    Batch.history.filter(id=one.pk, status="unlocked").update(
+    Instruction.objects.filter(batch=one.pk).update(batch=other.pk, line=lines[other.pk])
+    Batch.history.filter(id=one.pk, status__in=Batch.GRANTED).update(
         id=other.pk, number=other.number, name=other.name, grant_id=grants[other.pk]
     )
-    RequestedBatch.history.filter(id=lines[one.pk], outcome="unlocked").update(
+    RequestedBatch.history.filter(id=lines[one.pk], outcome__in=RequestedBatch.GRANTED).update(
         id=lines[other.pk], batch_id=other.pk, consented_id=grants[other.pk]
     )
+
+
+def made_up_instruction(scene):
+    """Ask the product once more to unlock what was relocked, in the name of the act that asked before."""
+    again = _asked(scene.cases["relocked"])
+    again.pk, again.key, again.state, again.done_at = 999, uuid4(), "unknown", None
+    again.save(force_insert=True)
 
 
 def on_the_note(change):
@@ -531,7 +550,7 @@ TAMPERINGS = [
         "body_and_hashes_of_another_key",
         body_changed_and_chained_anew("a key of their own"),
         FORGED.format("fresh_opened") + " {after_opened} more like it.",
-        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
+        BY_NOBODY.format("fresh") + " 1 more like it.",
     ),
     tampering(
         "whole_ledger_with_another_key",
@@ -600,10 +619,10 @@ TAMPERINGS = [
         "consent_and_unlock_deleted",
         "DELETE FROM unlocks_ledgerentry WHERE sequence BETWEEN {fresh_consented} AND {fresh_unlocked}",
         "Ledger entries {fresh_consented} to {fresh_unlocked} are missing: entry {fresh_note} comes next.",
-        UNTOLD.format("batch", "batch_history"),
-        UNTOLD.format("requestedbatch", "line_history") + " 1 more like it.",
+        UNTOLD.format("batch", "batch_history") + " 1 more like it.",
+        UNTOLD.format("requestedbatch", "line_history") + " 2 more like it.",
         UNTOLD.format("unlockrequest", "request_history") + " 1 more like it.",
-        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
+        BY_NOBODY.format("fresh") + " 1 more like it.",
         "Consent CN-{fresh_consent:06} (id {fresh_consent}): no ledger entry “Consent given” is about it.",
     ),
     tampering(
@@ -729,7 +748,8 @@ TAMPERINGS = [
     tampering(
         "another_batch_unlocked_instead",
         unlocked_the_other_one,
-        "Act {half_act}: the rows that ledger entry {half_unlocked} sums up (numbers) are different now.",
+        "Act {half_act}: the rows that ledger entry {half_unlock_instructed} sums up (numbers) are different now. "
+        "1 more like it.",
     ),
     # A row changed past the verbs.
     tampering(
@@ -784,11 +804,36 @@ TAMPERINGS = [
     tampering(
         "unlocked_by_somebody_else",
         "UPDATE unlocks_verdict SET refusal = 'changed' WHERE batch_id = {fresh_batch} AND act_id = "
-        "(SELECT history_act FROM unlocks_historicalbatch WHERE id = {fresh_batch} AND status = 'unlocked')",
-        "Act {fresh_act}: the rows that ledger entry {fresh_unlocked} sums up (batches) are different now.",
-        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
-        "Requested batch {fresh_number} in UR-{fresh:06} (id {fresh_line}): its outcome is not what the newest act "
-        "made of it.",
+        "(SELECT history_act FROM unlocks_historicalbatch WHERE id = {fresh_batch} AND status = 'unlocking')",
+        "Act {fresh_act}: the rows that ledger entry {fresh_unlock_instructed} sums up (batches) are different now.",
+        BY_NOBODY.format("fresh") + " 1 more like it.",
+        "Instruction Unlock {fresh_number} (id {fresh_asked}): no act asked the product for it.",
+    ),
+    tampering(
+        "instruction_answered_otherwise",
+        "UPDATE unlocks_instruction SET state = 'refused' WHERE id = {fresh_asked}",
+        "Batch {fresh_number} (id {fresh_batch}): unlocked, but the product did not say so.",
+        "Verdict {fresh_number}: done (id {fresh_told}): told as the answer of the product, but no instruction has "
+        "that answer.",
+    ),
+    tampering(
+        "instruction_answered_otherwise_after_all_was_over",
+        "UPDATE unlocks_instruction SET state = 'canceled' WHERE batch_id = {relocked_batch} AND what = 'lock'",
+        "Verdict {relocked_number}: done (id {relocked_told}): told as the answer of the product, but no instruction "
+        "has that answer.",
+    ),
+    tampering(
+        "instruction_deleted",
+        "DELETE FROM unlocks_instruction WHERE id = {relocked_asked}",
+        "Verdict {relocked_number}: done (id {relocked_instructed}): the product should be asked for it, but no "
+        "instruction is there.",
+        "Verdict {relocked_number}: done (id {relocked_unlocked_told}): told as the answer of the product, but no "
+        "instruction has that answer.",
+    ),
+    tampering(
+        "instruction_made_up",
+        made_up_instruction,
+        "Instruction Unlock {relocked_number} (id 999): no act asked the product for it.",
     ),
     # What may change, against the newest entry about it.
     tampering(
@@ -1074,7 +1119,7 @@ TAMPERINGS = [
         "consent_of_today_deleted",
         "DELETE FROM unlocks_consent WHERE id = {fresh_consent}",
         GONE.format("fresh_consented", "consent {fresh_consent}"),
-        "Batch {fresh_number} (id {fresh_batch}) is unlocked by no act that the ledger tells of. 1 more like it.",
+        BY_NOBODY.format("fresh") + " 1 more like it.",
         "Batch {fresh_number} (id {fresh_batch}): unlocked without an agreed consent of its account for this batch. "
         "1 more like it.",
     ),
@@ -1190,7 +1235,8 @@ TAMPERINGS = [
         "verdict",
         "UPDATE unlocks_verdict SET refusal = 'not_bypassed' WHERE id = {verdict_first}",
         SEALED.format("Evidence", "verdict", "was altered", "1"),
-        "Act {unlock_act}: the rows that ledger entry {done_unlocked} sums up (batches) are different now.",
+        "Act {unlock_act}: the rows that ledger entry {done_unlock_instructed} sums up (batches) are different now.",
+        "Instruction Unlock {done_number} (id {done_asked}): no act asked the product for it.",
     ),
     tampering(
         "terms",
@@ -1211,11 +1257,11 @@ TAMPERINGS = [
         SEALED.format("Evidence", "consent", "lost 1 row", "1"),
         SEALED.format("Evidence", "consentedbatch", "lost 2 rows", "1"),
         SEALED.format("Evidence", "consentlink", "lost 1 row", "1"),
-        SEALED.format("History", "historicalrequestedbatch", "lost 8 rows", "1"),
+        SEALED.format("History", "historicalrequestedbatch", "lost 10 rows", "1"),
         SEALED.format("History", "historicalunlockrequest", "lost 6 rows", "1"),
         SEALED.format("Evidence", "linkopening", "lost 1 row", "1"),
-        SEALED.format("Evidence", "verdict", "lost 4 rows", "1"),
-        UNTOLD.format("batch", "unlock_history") + " 1 more like it.",
+        SEALED.format("Evidence", "verdict", "lost 6 rows", "1"),
+        UNTOLD.format("batch", "unlock_history") + " 2 more like it.",
     ),
 ]
 

@@ -4,7 +4,8 @@ Used alike by the tests, by `verify_audit` and after a restore.
 """
 
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, reduce
+from operator import or_
 from typing import Any
 
 from django.apps import apps
@@ -33,6 +34,14 @@ from ..rules import PIN_TYPED
 from . import events, rows
 
 Line = RequestedBatch.Outcome
+What, State = Instruction.What, Instruction.State
+# What an act asks of the product, and what another says that it answered.
+_ASKS = {Act.Kind.UNLOCK: What.UNLOCK, Act.Kind.RELOCK: What.LOCK}
+_ANSWERS = {
+    Act.Kind.UNLOCKED: (What.UNLOCK, State.DONE),
+    Act.Kind.REFUSED: (What.UNLOCK, State.REFUSED),
+    Act.Kind.RELOCKED: (What.LOCK, State.DONE),
+}
 
 
 def offenders() -> Iterator[tuple[str, QuerySet]]:
@@ -85,27 +94,7 @@ def _queries() -> Iterator[tuple[str, QuerySet]]:
         "shown as unlocked, but its batch is not",
         RequestedBatch.objects.filter(outcome__in=RequestedBatch.GRANTED).exclude(batch__status=F("outcome")),
     )
-    asked = Instruction.objects.filter(batch=OuterRef("pk"), line__consented=OuterRef("grant"))
-    to_unlock, to_lock = asked.filter(what=Instruction.What.UNLOCK), asked.filter(what=Instruction.What.LOCK)
-    yield (
-        "unlocking, but the product is not asked to unlock it",
-        Batch.objects.filter(~Exists(to_unlock.filter(state__in=Instruction.OPEN)), status=Batch.Status.UNLOCKING),
-    )
-    yield (
-        "unlocked, but the product did not say so",
-        Batch.objects.filter(~Exists(to_unlock.filter(state=Instruction.State.DONE)), status=Batch.Status.UNLOCKED),
-    )
-    not_locked = (*Instruction.OPEN, Instruction.State.REFUSED)
-    yield (
-        "relocking, but the product is not asked to lock it",
-        Batch.objects.filter(~Exists(to_lock.filter(state__in=not_locked)), status=Batch.Status.RELOCKING),
-    )
-    yield (
-        "to be unlocked in the product, but the batch is not unlocking",
-        Instruction.objects.filter(what=Instruction.What.UNLOCK, state=Instruction.State.QUEUED, sent_at=None).exclude(
-            batch__status__in=[Batch.Status.UNLOCKING, Batch.Status.RELOCKING]
-        ),
-    )
+    yield from _instructions()
     yield (
         "fingerprint does not fit the content",
         Batch.objects.exclude(fingerprint="").exclude(fingerprint=fingerprint.expression("default")),
@@ -166,6 +155,47 @@ def _queries() -> Iterator[tuple[str, QuerySet]]:
                 f"{model._meta.verbose_name}: the newest history row tells something else",
                 _differs_from_history(model),
             )
+
+
+def _instructions() -> Iterator[tuple[str, QuerySet]]:
+    """What the product is asked and what it said, against where the batches are and what the acts tell."""
+    asked = Instruction.objects.filter(batch=OuterRef("pk"), line__consented=OuterRef("grant"))
+    to_unlock, to_lock = asked.filter(what=What.UNLOCK), asked.filter(what=What.LOCK)
+    yield (
+        "unlocking, but the product is not asked to unlock it",
+        Batch.objects.filter(~Exists(to_unlock.filter(state__in=Instruction.OPEN)), status=Batch.Status.UNLOCKING),
+    )
+    yield (
+        "unlocked, but the product did not say so",
+        Batch.objects.filter(~Exists(to_unlock.filter(state=State.DONE)), status=Batch.Status.UNLOCKED),
+    )
+    not_locked = (*Instruction.OPEN, State.REFUSED)
+    yield (
+        "relocking, but the product is not asked to lock it",
+        Batch.objects.filter(~Exists(to_lock.filter(state__in=not_locked)), status=Batch.Status.RELOCKING),
+    )
+    yield (
+        "to be unlocked in the product, but the batch is not unlocking",
+        Instruction.objects.filter(what=What.UNLOCK, state=State.QUEUED, tries=0).exclude(
+            batch__status__in=[Batch.Status.UNLOCKING, Batch.Status.RELOCKING]
+        ),
+    )
+    obtained_it = Instruction.objects.filter(what=What.UNLOCK, line__consented__consent__recorded_by=F("started_by"))
+    yield "carried out by the person who recorded the consent by phone", obtained_it
+    done = Verdict.objects.filter(refusal="")
+    by_its_act = done.filter(act=OuterRef("act"), batch=OuterRef("batch"), line=OuterRef("line"))
+    asking = [Q(Exists(by_its_act.filter(act__kind=kind)), what=what) for kind, what in _ASKS.items()]
+    earlier = Instruction.objects.filter(act=OuterRef("act"), batch=OuterRef("batch"), pk__lt=OuterRef("pk"))
+    yield "no act asked the product for it", Instruction.objects.exclude(reduce(or_, asking) & ~Exists(earlier))
+    of_its_line = Instruction.objects.filter(batch=OuterRef("batch"), line=OuterRef("line"))
+    by_it = of_its_line.filter(act=OuterRef("act"))
+    unasked = [Q(~Exists(by_it.filter(what=what)), act__kind=kind) for kind, what in _ASKS.items()]
+    yield "the product should be asked for it, but no instruction is there", done.filter(reduce(or_, unasked))
+    unsaid = [
+        Q(~Exists(of_its_line.filter(what=what, state=state)), act__kind=kind)
+        for kind, (what, state) in _ANSWERS.items()
+    ]
+    yield "told as the answer of the product, but no instruction has that answer", done.filter(reduce(or_, unsaid))
 
 
 def _other_outcomes() -> QuerySet:

@@ -178,7 +178,7 @@ def _unlocked() -> Iterator[Fault]:
             if pk not in done:
                 yield (
                     "unlocked untold",
-                    f"Batch {number} (id {pk}) is being unlocked by no act that the ledger tells of.",
+                    f"The unlock of batch {number} (id {pk}) was asked for by no act that the ledger tells of.",
                 )
 
 

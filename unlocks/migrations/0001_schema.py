@@ -256,7 +256,6 @@ class Migration(migrations.Migration):
             name="Consent",
             fields=[
                 ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
-                ("text", models.TextField(verbose_name="text as shown")),
                 ("text_sha256", models.CharField(max_length=64, verbose_name="SHA-256 of the text")),
                 ("decision", models.CharField(choices=[("agreed", "Agreed"), ("declined", "Declined")], max_length=10)),
                 ("signer_name", models.CharField(blank=True, max_length=200)),
@@ -1688,6 +1687,12 @@ class Migration(migrations.Migration):
             field=models.ForeignKey(
                 on_delete=django.db.models.deletion.PROTECT, related_name="consents", to="unlocks.unlockrequest"
             ),
+        ),
+        # Last: SQLite reads all of a long text to come to the column behind it.
+        migrations.AddField(
+            model_name="consent",
+            name="text",
+            field=models.TextField(verbose_name="text as shown"),
         ),
         migrations.CreateModel(
             name="Verdict",

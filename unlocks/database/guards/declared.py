@@ -80,7 +80,6 @@ LINE_ARROWS = [
 INSTRUCTION_ARROWS = [
     ("queued", "sent"),
     ("queued", "canceled"),
-    ("queued", "given_up"),
     ("sent", "queued"),
     ("sent", "unknown"),
     ("sent", "given_up"),
@@ -101,37 +100,43 @@ _PUT_OFF = "{new}.next_try_at > {in_four_days}"
 _GRANTED = "('unlocking', 'unlocked', 'relocking')"
 
 
-def _instruction(what, states, batch="{new}"):
+def _instruction(what, states):
     """The batch has an instruction in one of these states, under the grant that it has, or had before."""
     listed = ", ".join(f"'{state}'" for state in states)
     return (
         "EXISTS (SELECT 1 FROM unlocks_instruction i JOIN unlocks_requestedbatch l ON l.id = i.line_id "
-        f"WHERE i.batch_id = {batch}.id AND i.what = '{what}' AND i.state IN ({listed}) "
+        f"WHERE i.batch_id = {{new}}.id AND i.what = '{what}' AND i.state IN ({listed}) "
         f"AND l.consented_id = {{old}}.grant_id)"
     )
 
 
 # `+ 0` here and below: not by an index of that column. For each batch PostgreSQL would read all lines of the request,
 # or all entries of a user.
-_GRANT_HOLDS = """EXISTS (
+def _nobody_obtained_it(*users, request):
+    """None of these users, none of them NULL, recorded the consent `c` or could have agreed to it alone."""
+    of_them = f"IN ({', '.join(users)})"
+    return f"""(c.recorded_by_id IS NULL OR c.recorded_by_id NOT {of_them})
+    AND NOT EXISTS (SELECT 1 FROM unlocks_consentlink k
+      WHERE k.unlock_request_id = {request} AND k.shown_to_id {of_them})
+    AND NOT EXISTS (SELECT 1 FROM unlocks_ledgerentry e WHERE e.unlock_request_id = {request}
+      AND e.user_id + 0 {of_them} AND e.kind = 'pin_typed')
+    AND NOT EXISTS (SELECT 1 FROM unlocks_historicalcontact h
+      WHERE h.id = c.contact_id AND h.entered_by_id {of_them})"""
+
+
+_GRANT_HOLDS = f"""EXISTS (
   SELECT 1 FROM unlocks_consentedbatch cb
   JOIN unlocks_consent c ON c.id = cb.consent_id
   JOIN unlocks_requestedbatch l ON l.id = cb.requested_batch_id
   JOIN unlocks_unlockrequest r ON r.id = l.unlock_request_id + 0
   JOIN unlocks_account a ON a.id = r.account_id
-  WHERE cb.id = {new}.grant_id AND cb.batch_id = {new}.id AND l.batch_id = {new}.id
+  WHERE cb.id = {{new}}.grant_id AND cb.batch_id = {{new}}.id AND l.batch_id = {{new}}.id
     AND l.outcome = 'waiting' AND l.consented_id = cb.id
     AND r.id = c.unlock_request_id AND r.status IN ('consented', 'unlocked')
-    AND a.id = {new}.account_id AND a.active
-    AND c.decision = 'agreed' AND c.valid_until > {now}
-    AND (c.recorded_by_id IS NULL OR c.recorded_by_id <> {new}.unlocked_by_id)
-    AND NOT EXISTS (SELECT 1 FROM unlocks_consentlink k
-      WHERE k.unlock_request_id = r.id AND k.shown_to_id = {new}.unlocked_by_id)
-    AND NOT EXISTS (SELECT 1 FROM unlocks_ledgerentry e WHERE e.unlock_request_id = r.id
-      AND e.user_id + 0 = {new}.unlocked_by_id AND e.kind = 'pin_typed')
-    AND NOT EXISTS (SELECT 1 FROM unlocks_historicalcontact h
-      WHERE h.id = c.contact_id AND h.entered_by_id = {new}.unlocked_by_id)
-    AND cb.fingerprint = {new}.fingerprint AND cb.fingerprint <> ''
+    AND a.id = {{new}}.account_id AND a.active
+    AND c.decision = 'agreed' AND c.valid_until > {{now}}
+    AND {_nobody_obtained_it("{new}.unlocked_by_id", request="r.id")}
+    AND cb.fingerprint = {{new}}.fingerprint AND cb.fingerprint <> ''
     AND NOT EXISTS (SELECT 1 FROM unlocks_consentwithdrawal w WHERE w.consent_id = c.id))"""
 
 GUARDS = [
@@ -171,11 +176,9 @@ GUARDS = [
         "unlocks_batch",
         "UPDATE",
         f"{{new}}.status IN {_GRANTED} AND {{old}}.status IN {_GRANTED} AND "
-        f"({_changes(['grant_id', 'unlocked_by_id'])} OR "
-        "{new}.unlocked_until <> {old}.unlocked_until OR "
-        "({new}.unlocked_until IS NULL AND {old}.unlocked_until IS NOT NULL) OR "
-        "({new}.unlocked_until IS NOT NULL AND {old}.unlocked_until IS NULL AND {old}.status <> 'unlocking'))",
-        "A batch keeps its grant and who unlocked it until it is locked, and its end once it has one.",
+        f"({_changes(['grant_id', 'unlocked_by_id'])} OR ({_changes(['unlocked_until'])} "
+        "AND NOT ({old}.status = 'unlocking' AND {new}.status = 'unlocked')))",
+        "A batch keeps its grant and who unlocked it until it is locked, and the end that it is unlocked with.",
         of=("status", "grant_id", "unlocked_until", "unlocked_by_id"),
     ),
     Guard(
@@ -532,8 +535,9 @@ GUARDS = [
         "instruction_has_its_grant",
         "unlocks_instruction",
         "INSERT",
-        "{new}.state <> 'queued' OR {new}.tries <> 0 OR {new}.sent_at IS NOT NULL OR NOT EXISTS (SELECT 1 "
-        "FROM unlocks_batch b JOIN unlocks_requestedbatch l ON l.batch_id = b.id AND l.consented_id = b.grant_id "
+        "{new}.state <> 'queued' OR {new}.tries <> 0 OR {new}.sent_at IS NOT NULL OR {new}.started_by_id IS NOT NULL "
+        f"OR {_PUT_OFF} OR NOT EXISTS (SELECT 1 FROM unlocks_batch b "
+        "JOIN unlocks_requestedbatch l ON l.consented_id = b.grant_id "
         "WHERE b.id = {new}.batch_id AND l.id = {new}.line_id AND l.outcome = b.status "
         "AND (({new}.what = 'unlock' AND b.status = 'unlocking') OR "
         "({new}.what = 'lock' AND b.status = 'relocking')))",
@@ -562,18 +566,33 @@ GUARDS = [
         "{old}.state = 'queued' AND {new}.state = 'sent' AND {new}.what = 'unlock' AND NOT EXISTS (SELECT 1 "
         "FROM unlocks_batch b JOIN unlocks_consentedbatch cb ON cb.id = b.grant_id "
         "JOIN unlocks_consent c ON c.id = cb.consent_id JOIN unlocks_account a ON a.id = b.account_id "
-        "WHERE b.id = {new}.batch_id AND b.status = 'unlocking' AND NOT b.period_closed AND a.active "
+        "WHERE b.id = {new}.batch_id AND cb.requested_batch_id = {new}.line_id "
+        "AND b.status = 'unlocking' AND NOT b.period_closed AND a.active "
         "AND c.valid_until > {now} AND b.fingerprint = cb.fingerprint "
-        "AND NOT EXISTS (SELECT 1 FROM unlocks_consentwithdrawal w WHERE w.consent_id = c.id))",
+        "AND NOT EXISTS (SELECT 1 FROM unlocks_consentwithdrawal w WHERE w.consent_id = c.id) AND "
+        # Whoever carries it out by hand, or else the product does.
+        + _nobody_obtained_it(
+            "b.unlocked_by_id", "coalesce({new}.started_by_id, b.unlocked_by_id)", request="c.unlock_request_id"
+        )
+        + ")",
         "The product is asked to unlock a batch only while the consent for it holds.",
         of=("state",),
+    ),
+    Guard(
+        "instruction_carried_out_by_who_took_it",
+        "unlocks_instruction",
+        "UPDATE",
+        f"{_changes(['started_by_id'])} AND NOT (({{old}}.state = 'queued' AND {{new}}.state = 'sent') OR "
+        "({old}.state = 'sent' AND {new}.state = 'queued'))",
+        "An instruction that someone took is theirs until they put it back.",
+        of=("started_by_id",),
     ),
     Guard(
         "instruction_is_tried_in_time",
         "unlocks_instruction",
         "UPDATE",
-        f"{{new}}.tries > 1000 OR {_PUT_OFF}",
-        "An instruction is not put off for longer than it is tried.",
+        f"{{new}}.tries NOT IN (0, {{old}}.tries, {{old}}.tries + 1) OR {{new}}.tries > 1000 OR {_PUT_OFF}",
+        "An instruction is tried once more at a time, and is not put off for longer than it is tried.",
     ),
 ]
 
@@ -610,6 +629,7 @@ NEVER_DELETED = {
     "auth_user": ("username",),
 }
 # REPLACE makes room by deleting the row in the way, without any DELETE trigger: partial unique indexes as well.
+# An UPDATE meets only that of instructions: one that was given up may be taken up again.
 REPLACE_ALSO = {
     "unlocks_requestedbatch": "EXISTS (SELECT 1 FROM unlocks_requestedbatch x WHERE x.batch_id = NEW.batch_id "
     "AND x.outcome IN ('waiting', 'unlocking', 'unlocked', 'relocking') "

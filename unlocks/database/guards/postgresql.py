@@ -22,7 +22,7 @@ _NAMES = {
 }
 # pg_trigger.tgtype
 _BITS = {"BEFORE": 2, "AFTER": 0, "INSERT": 4, "DELETE": 8, "UPDATE": 16, "TRUNCATE": 32}
-# Unlock and withdrawal meet on the consent's row; without this lock both could commit.
+# Unlock, handing over and withdrawal meet on the consent's row; without this lock both could commit.
 _LOCKS = {
     ("unlocks_batch", "UPDATE"): """
   IF EXISTS (SELECT 1 FROM new_rows WHERE status = 'unlocking') THEN
@@ -31,6 +31,15 @@ _LOCKS = {
     END IF;
     EXECUTE $sql$SELECT 1 FROM unlocks_consent c WHERE c.id IN (SELECT cb.consent_id FROM new_rows n
       JOIN unlocks_consentedbatch cb ON cb.id = n.grant_id) ORDER BY c.id FOR SHARE$sql$;
+  END IF;""",
+    ("unlocks_instruction", "UPDATE"): """
+  IF EXISTS (SELECT 1 FROM new_rows WHERE what = 'unlock' AND state = 'sent') THEN
+    IF current_setting('transaction_isolation') <> 'read committed' THEN
+      RAISE EXCEPTION USING ERRCODE = '23514', MESSAGE = 'Unlocks are handed over at READ COMMITTED only.';
+    END IF;
+    EXECUTE $sql$SELECT 1 FROM unlocks_consent c WHERE c.id IN (SELECT cb.consent_id FROM new_rows n
+      JOIN unlocks_batch b ON b.id = n.batch_id JOIN unlocks_consentedbatch cb ON cb.id = b.grant_id)
+      ORDER BY c.id FOR SHARE$sql$;
   END IF;""",
     ("unlocks_consentwithdrawal", "INSERT"): """
   IF current_setting('transaction_isolation') <> 'read committed' THEN

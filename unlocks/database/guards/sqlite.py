@@ -114,6 +114,9 @@ def _staying():
             name = f"{table}_no_replace_by_{'_'.join(columns)}"
             when = f"EXISTS (SELECT 1 FROM {table} x WHERE x.id <> OLD.id AND {_same(columns)})"
             yield _trigger(name, table, "BEFORE", "UPDATE", then, when, columns)
+        if table == "unlocks_instruction":
+            in_the_way = declared.REPLACE_ALSO[table].replace(" x WHERE ", " x WHERE x.id <> OLD.id AND ")
+            yield _trigger(f"{table}_no_replace_by_state", table, "BEFORE", "UPDATE", then, in_the_way, ("state",))
 
 
 def _not_replacing(table, unique, then):
