@@ -31,7 +31,7 @@ def read(manager_client):
 def test_says_whether_a_worker_runs(read):
     assert NO_WORKER in read()
     heartbeat.beat(heartbeat.name())
-    assert "The worker runs. Nothing waits." in read()
+    assert "The worker runs. Nothing waits for it." in read()
     assert heartbeat.name() in read()
     heartbeat.stop(heartbeat.name())
     assert NO_WORKER in read()
@@ -59,7 +59,7 @@ def test_says_what_waits_and_what_came_back(read, agent):
         assert "emails wait that should have been tried by now" in read()
         deliver()
         page = read()
-        assert "The worker runs. Nothing waits." in page
+        assert "The worker runs. Nothing waits for it." in page
         assert "Sent in the last 24 hours 1" in page
 
 
