@@ -2,6 +2,7 @@
 
 import re
 import uuid
+from copy import copy
 from dataclasses import dataclass
 
 from django.conf import settings
@@ -142,8 +143,8 @@ def _judged(rows, user):
     batches = rules.judged_again(Batch.objects.filter(pk__in=unlocking), by=user, at=timezone.now())
     batches = {batch.pk: batch for batch in batches.exclude(refusal="")}
     queued = [row.batch_id for row in rows if row.state == State.QUEUED]
-    before = Instruction.objects.filter(batch__in=queued, state__in=Instruction.PENDING).order_by("-pk")
-    first = {one.batch_id: one for one in before.select_related("started_by")}
+    pending = Instruction.objects.filter(batch__in=queued, done_at=None).exclude(state=State.GIVEN_UP)
+    first = {one.batch_id: one for one in pending.select_related("started_by").order_by("-pk")}
     for row in rows:
         if row.state == State.QUEUED:
             yield _before_it_is_started(row, first[row.batch_id], batches.get(row.batch_id))
@@ -337,21 +338,29 @@ class InstructionAdmin(ReadOnlyAdmin):
     def _carry_out(self, request, form):
         if not form.is_valid():
             return None
-        picked = Instruction.objects.filter(pk__in=form.ticked)
-        if form.cleaned_data["all"]:
-            try:
-                picked = self.get_changelist_instance(request).queryset
-            except IncorrectLookupParameters:
-                raise BadRequest("There is no such page.") from None
-        return form.carry_out(picked, Actor.staff(request.user, request))
+        listed = self._listed(request) if form.cleaned_data["all"] else Instruction.objects.filter(pk__in=form.ticked)
+        return form.carry_out(listed, Actor.staff(request.user, request))
+
+    def _listed(self, request):
+        """Return all that the list shows, on every page; the one that was shown may be gone by now."""
+        first_page = copy(request)
+        first_page.GET = _without_page(request)
+        try:
+            return self.get_changelist_instance(first_page).queryset
+        except IncorrectLookupParameters:
+            raise BadRequest("There is no such list.") from None
 
     def _afterwards(self, request, form):
         """Return where to go on: what is started now is the person's own, and a page may be gone."""
-        query = request.GET.copy()
-        query.pop(PAGE_VAR, None)
         if form.verb == "start" and Instruction.objects.filter(parts(request.user)["mine"].rows).exists():
             return f"{request.path}?{PartFilter.parameter_name}=mine"
-        return f"{request.path}?{query.urlencode()}"
+        return f"{request.path}?{_without_page(request).urlencode()}"
+
+
+def _without_page(request):
+    query = request.GET.copy()
+    query.pop(PAGE_VAR, None)
+    return query
 
 
 def _by_and_since(who, at):
