@@ -12,6 +12,7 @@ from django.utils.html import strip_tags
 
 from tests import factories
 from tests.admin.test_contacts import text
+from tests.admin.test_lists import queries_of
 from tests.attacks import difference, snapshot
 from tests.factories import (
     PIN,
@@ -161,6 +162,21 @@ def test_is_narrowed_to_what_is_locked(agent, manager, agent_client):
     case_unlocking(agent)
     assert {row.what for row in agent_client.get(PAGE, {"what__exact": "lock"}).context["cl"].result_list} == {"lock"}
     assert "Clear all filters" not in text(agent_client.get(MINE))
+
+
+@pytest.mark.parametrize("page", [PAGE, MINE, OTHERS, ENDED])
+def test_costs_as_many_queries_at_thirty_rows_as_at_one(agent, second_agent, agent_client, page):
+    def fill(count):
+        for _ in range(count):
+            cases = [case_unlocking(agent, batches=make_batches(n=1, items=0)) for _ in range(4)]
+            for case, by in zip(cases, (agent, agent, second_agent), strict=False):
+                starting(by, of(case))
+            operations.answer_by_hand(of(cases[0]), done=True, text="T-1", by=acting(agent))
+
+    fill(1)
+    few = queries_of(agent_client, page)
+    fill(10)
+    assert queries_of(agent_client, page) == few
 
 
 # What is known before

@@ -258,7 +258,6 @@ def test_nobody_is_offered_to_delete(superuser_client):
 
 PAGES = {
     "/desk/unlocks/instruction/": {"agent", "manager", "auditor", "superuser"},
-    "/desk/unlocks/instruction/add/": set(),
     "/desk/unlocks/worker/": {"manager", "auditor", "superuser"},
     "/desk/unlocks/batch/": {"agent", "manager", "auditor", "superuser"},
     "/desk/unlocks/account/": {"agent", "manager", "auditor", "superuser"},
