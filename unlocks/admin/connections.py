@@ -79,7 +79,7 @@ def _product():
         **counts,
         "by_hand": by_hand(),
         "webhook": settings.PRODUCT == "webhook",
-        "host": urlsplit(getattr(settings, "PRODUCT_URL", "")).hostname or "",
+        "host": urlsplit(settings.PRODUCT_URL).hostname or "",
         "late": instructions_late(),
         "given_up": given_up.count(),
         "troubles": _troubles(pending, given_up),
