@@ -115,7 +115,7 @@ def test_is_named_after_the_vendor(agent_client, settings):
 
 
 def test_an_empty_list_says_what_comes(agent_client):
-    assert "Nothing waits. What an agent unlocks, and what has to be locked again, appears here." in text(
+    assert "Nothing waits. What an agent unlocks, and what has to be relocked, appears here." in text(
         agent_client.get(PAGE)
     )
     assert "You have started nothing" in text(agent_client.get(MINE))

@@ -48,7 +48,7 @@ def test_one_agent_instructs_and_another_does_it_in_the_product(new_context, des
     page.set_viewport_size({"width": 1440, "height": 900})
 
     # Two are ticked, one of them by the keyboard, and started.
-    page.get_by_label("Tick all on this page").check()
+    page.get_by_label("Select all objects on this page").check()
     expect(page.get_by_text("3 of 3 selected")).to_be_visible()
     page.get_by_label(f"Unlock batch {case.batches[2].number}").press("Space")
     expect(page.get_by_text("2 of 3 selected")).to_be_visible()
@@ -58,7 +58,7 @@ def test_one_agent_instructs_and_another_does_it_in_the_product(new_context, des
     page.set_viewport_size({"width": 1440, "height": 900})
 
     # Enter in a field does nothing yet, and what was ticked and typed is still there.
-    page.get_by_label("Tick all on this page").check()
+    page.get_by_label("Select all objects on this page").check()
     page.get_by_label("Reference in ServiceTitan").fill("T-4711")
     with page.expect_navigation():
         page.get_by_label("Reference in ServiceTitan").press("Enter")
@@ -76,7 +76,7 @@ def test_one_agent_instructs_and_another_does_it_in_the_product(new_context, des
     page.goto(f"{desk}/desk/unlocks/instruction/")
     page.get_by_label(f"Unlock batch {case.batches[2].number}").check()
     press(page.get_by_role("button", name="Start"))
-    page.get_by_label("Tick all on this page").check()
+    page.get_by_label("Select all objects on this page").check()
     page.get_by_label("Why it was not done").fill("It was exported this morning.")
     press(page.get_by_role("button", name="Not done"))
     assert statuses(case) == ["unlocked", "unlocked", "bypassed"]

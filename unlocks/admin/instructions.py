@@ -67,7 +67,7 @@ def parts(user):
             Q(state=State.QUEUED),
             ("next_try_at", "pk"),
             ("start",),
-            "Nothing waits. What an agent unlocks, and what has to be locked again, appears here.",
+            "Nothing waits. What an agent unlocks, and what has to be relocked, appears here.",
         ),
         "mine": Part(
             "Started by you",
@@ -241,10 +241,8 @@ class InstructionAdmin(ReadOnlyAdmin):
     money_text = column("Total", "batch.total", money)
     on_account = column("Account", "batch.account", account_link)
 
-    @admin.display(
-        description=mark_safe('<input type="checkbox" id="action-toggle" aria-label="Tick all on this page">')
-    )
     def action_checkbox(self, row):
+        """Return the tick box of a row; one that can't be picked is disabled, and Django's script leaves it out."""
         return format_html(
             '<input type="checkbox" name="{}" value="{}" {} {} aria-label="{} batch {} of {}">',
             ACTION_CHECKBOX_NAME,
