@@ -257,6 +257,7 @@ def test_nobody_is_offered_to_delete(superuser_client):
 # Who may
 
 PAGES = {
+    "/desk/unlocks/instruction/": {"agent", "manager", "auditor", "superuser"},
     "/desk/unlocks/worker/": {"manager", "auditor", "superuser"},
     "/desk/unlocks/batch/": {"agent", "manager", "auditor", "superuser"},
     "/desk/unlocks/account/": {"agent", "manager", "auditor", "superuser"},

@@ -1,3 +1,14 @@
-from . import accounts, audit_log, batches, bulk_actions, connections, consents, requests, staff, terms
+from . import accounts, audit_log, batches, bulk_actions, connections, consents, instructions, requests, staff, terms
 
-__all__ = ["accounts", "audit_log", "batches", "bulk_actions", "connections", "consents", "requests", "staff", "terms"]
+__all__ = [
+    "accounts",
+    "audit_log",
+    "batches",
+    "bulk_actions",
+    "connections",
+    "consents",
+    "instructions",
+    "requests",
+    "staff",
+    "terms",
+]

@@ -5,6 +5,7 @@ from datetime import timedelta
 from functools import partial, update_wrapper
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.db.models import Count, Min, OuterRef, Subquery
@@ -15,7 +16,7 @@ from django.utils import timezone
 
 from .. import operations
 from ..actors import Actor
-from ..models import Account, Batch, Consent, LedgerEntry, Outgoing, UnlockRequest
+from ..models import Account, Batch, Consent, Instruction, LedgerEntry, Outgoing, UnlockRequest
 from ..texts import normalize
 from . import typed
 from .lists import CappedPaginator, starts_with
@@ -26,6 +27,7 @@ Status = UnlockRequest.Status
 LISTED = 6  # rows of a section of the queue
 FAILED_LATELY = timedelta(days=30)
 WAITS_LONG = timedelta(hours=1)
+LATE = timedelta(minutes=10)  # of what a worker does as soon as it is due
 HITS = 20  # of a kind, in the search
 NO_PAGES = (
     "login",
@@ -43,7 +45,13 @@ class Desk(admin.AdminSite):
     site_url = None
     enable_nav_sidebar = False
 
-    NAV = [(UnlockRequest, "Requests"), (Batch, "Batches"), (Account, "Accounts"), (LedgerEntry, "Audit log")]
+    NAV = [
+        (UnlockRequest, "Requests"),
+        (Batch, "Batches"),
+        (Account, "Accounts"),
+        (Instruction, "To do"),
+        (LedgerEntry, "Audit log"),
+    ]
 
     def __init__(self, name="admin"):
         super().__init__(name)
@@ -133,7 +141,7 @@ class Desk(admin.AdminSite):
         queue = reverse("admin:index")
         entries = [{"name": "Queue", "url": queue, "current": request.path == queue}]
         for model, name in self.NAV:
-            if self._shows(request, model):
+            if self._leads_to(request, model):
                 url = self._list(model)
                 entries.append({"name": name, "url": url, "current": request.path.startswith(url)})
         return entries
@@ -144,8 +152,15 @@ class Desk(admin.AdminSite):
         return [
             {"name": model_admin.footer_name, "url": self._list(model)}
             for model, model_admin in self._registry.items()
-            if getattr(model_admin, "footer_name", "") and self._shows(request, model)
+            if getattr(model_admin, "footer_name", "")
+            and self._shows(request, model)
+            and not self._leads_to(request, model)
         ]
+
+    def _leads_to(self, request, model):
+        """Say whether the navigation has a list: that of instructions is for those who carry them out."""
+        listed = model in dict(self.NAV) and self._shows(request, model)
+        return listed and (model is not Instruction or _works_by_hand(request.user))
 
     def _shows(self, request, model):
         return model in self._registry and self._registry[model].has_view_permission(request)
@@ -165,6 +180,8 @@ class Desk(admin.AdminSite):
             sections=sections,
             failed=_failed() if sections else None,
             waiting=_waiting_long() if sections else None,
+            late=instructions_late() if sections else None,
+            to_do=_to_do() if sections and _works_by_hand(request.user) else None,
             may_open=request.user.has_perm(operations.open_request.permission),
         )
 
@@ -258,6 +275,11 @@ class Desk(admin.AdminSite):
         return model.objects.filter(pk=int(match[3])).first()
 
 
+def by_hand():
+    """Say whether staff carry out in the product what the desk lists."""
+    return settings.PRODUCT == "by_hand"
+
+
 def role(user):
     """Return what a member of staff is here: their groups, or Superuser."""
     if user.is_anonymous:
@@ -288,6 +310,23 @@ def _waiting_long():
     """Return how many emails should have gone out long ago, and since when the oldest waits."""
     waiting = Outgoing.objects.filter(state=Outgoing.State.QUEUED, queued_at__lt=timezone.now() - WAITS_LONG)
     return waiting.aggregate(emails=Count("pk"), since=Min("queued_at"))
+
+
+def instructions_late():
+    """Return how many instructions a worker should have handed over or asked about, and since when the oldest waits."""
+    due = Instruction.objects.in_turn().filter(state__in=Instruction.PENDING, started_by=None)
+    if by_hand():
+        due = due.none()
+    return due.filter(next_try_at__lt=timezone.now() - LATE).aggregate(batches=Count("pk"), since=Min("queued_at"))
+
+
+def _works_by_hand(user):
+    return by_hand() and user.has_perm(operations.start_instructions.permission)
+
+
+def _to_do():
+    """Count the batches that someone may start to do by hand."""
+    return CappedPaginator(Instruction.objects.in_turn().filter(state=Instruction.State.QUEUED), LISTED)
 
 
 def _address(thing):

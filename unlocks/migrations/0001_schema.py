@@ -1204,7 +1204,10 @@ class Migration(migrations.Migration):
             ],
             options={
                 "ordering": ["-id"],
-                "permissions": [("carry_out_instruction", "Can carry out instructions in the product by hand")],
+                "permissions": [
+                    ("carry_out_instruction", "Can carry out instructions in the product by hand"),
+                    ("put_back_instruction", "Can put back what others started to carry out by hand"),
+                ],
                 "default_permissions": ("view",),
             },
         ),
@@ -2026,6 +2029,14 @@ class Migration(migrations.Migration):
             model_name="instruction",
             index=models.Index(
                 condition=models.Q(("done_at__isnull", False)), fields=["-done_at"], name="unlocks_instruction_done"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="instruction",
+            index=models.Index(
+                condition=models.Q(("state__in", ["refused", "canceled", "given_up"])),
+                fields=["state", "-id"],
+                name="unlocks_instruction_undone",
             ),
         ),
         migrations.AddIndex(

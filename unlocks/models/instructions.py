@@ -65,7 +65,10 @@ class Instruction(models.Model):
     class Meta:
         ordering = ["-id"]
         default_permissions = ("view",)
-        permissions = [("carry_out_instruction", "Can carry out instructions in the product by hand")]
+        permissions = [
+            ("carry_out_instruction", "Can carry out instructions in the product by hand"),
+            ("put_back_instruction", "Can put back what others started to carry out by hand"),
+        ]
         indexes = [
             models.Index(
                 fields=["next_try_at", "id"],
@@ -73,6 +76,11 @@ class Instruction(models.Model):
                 name="unlocks_instruction_due",
             ),
             models.Index(fields=["-done_at"], condition=Q(done_at__isnull=False), name="unlocks_instruction_done"),
+            models.Index(
+                fields=["state", "-id"],
+                condition=Q(state__in=["refused", "canceled", "given_up"]),
+                name="unlocks_instruction_undone",
+            ),
             models.Index(fields=["batch", "-id"], name="unlocks_instruction_batch"),
             models.Index(fields=["line", "-id"], name="unlocks_instruction_line"),
         ]

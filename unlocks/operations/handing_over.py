@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import F, QuerySet
+from django.db.models import F, Q, QuerySet
 from django.utils import timezone
 
 from .. import history
@@ -93,11 +94,20 @@ def answer_by_hand(instructions: QuerySet[Instruction], *, done: bool, text: str
 @transaction.atomic
 def put_back(instructions: QuerySet[Instruction], *, by: Actor) -> int:
     """Put back what `by` took and has not carried out; return how many. It waits again."""
-    now = timezone.now()
-    taken = _taken(instructions, by).values("pk")
-    return Instruction.objects.filter(pk__in=taken).update(
-        state=State.QUEUED, started_by=None, sent_at=None, next_try_at=now
-    )
+    return _wait_again(instructions, Q(state=State.SENT, started_by=by.member))
+
+
+@staff_verb("unlocks.put_back_instruction")
+@transaction.atomic
+def put_back_for_others(instructions: QuerySet[Instruction], *, by: Actor) -> int:
+    """Put back what others took and don't carry out any more, say because they left; return how many. It waits again.
+
+    Where staff carry out by hand, that is also what the product got before: nobody asks it about that any more.
+    """
+    handed_over = Q(state=State.SENT, started_by__isnull=False)
+    if settings.PRODUCT == "by_hand":
+        handed_over |= Q(state__in=[State.SENT, State.UNKNOWN])
+    return _wait_again(instructions, handed_over)
 
 
 @staff_verb("unlocks.carry_out_instruction")
@@ -110,6 +120,14 @@ def try_again(instructions: QuerySet[Instruction], *, by: Actor) -> int:
         state=State.GIVEN_UP,
         batch__status__in=[Batch.Status.UNLOCKING, Batch.Status.RELOCKING],
     ).update(state=State.UNKNOWN, tries=0, next_try_at=now)
+
+
+def _wait_again(instructions: QuerySet[Instruction], which: Q) -> int:
+    """Have those of some instructions wait again that are still so; return how many."""
+    # The condition is on the rows themselves: one that is answered meanwhile is looked at once more.
+    return Instruction.objects.filter(which, pk__in=instructions.order_by().values("pk")).update(
+        state=State.QUEUED, started_by=None, sent_at=None, next_try_at=timezone.now()
+    )
 
 
 def _taken(instructions: QuerySet[Instruction], by: Actor) -> QuerySet[Instruction]:
