@@ -15,7 +15,7 @@ from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Act, LedgerEntry, UnlockRequest
 from ..texts.formats import counted, moment_with_seconds
-from .bulk_actions import WORDS
+from .bulk_actions import what_was_done
 from .case import Case
 from .forms.case import CASE_FORMS, PreviewForm, SendLinkForm
 from .forms.consents import RecordByPhoneForm
@@ -108,10 +108,9 @@ def done_since(form):
 
 def _what_was_done(act):
     return format_html(
-        '{}{} {}. <a href="{}">What happened to each batch</a>',
-        f"This was already done on {moment_with_seconds(act.at)}: " if act.repeated else "",
-        counted(act.verdicts.filter(refusal="").count(), "batch", "batches"),
-        WORDS[act.kind].done,
+        '{}{} <a href="{}">What happened to each batch</a>',
+        f"This was already done on {moment_with_seconds(act.at)}. " if act.repeated else "",
+        what_was_done(act.kind, act.verdicts.filter(refusal="").count()),
         reverse("admin:unlocks_act_change", args=[act.pk]),
     )
 

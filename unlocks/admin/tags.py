@@ -2,7 +2,7 @@
 
 from django.db.models import Exists, OuterRef, Subquery
 
-from ..models import Batch, Consent, RequestedBatch, UnlockRequest
+from ..models import Batch, Consent, Instruction, RequestedBatch, UnlockRequest
 from ..rules import BY_ANOTHER_PERSON, Refusal
 
 REQUEST_TONES = {
@@ -17,25 +17,41 @@ BATCH_TONES = {
     Batch.Status.POSTED: "",
     Batch.Status.EXPORTED: "info",
     Batch.Status.BYPASSED: "wait",
+    Batch.Status.UNLOCKING: "info",
     Batch.Status.UNLOCKED: "good",
+    Batch.Status.RELOCKING: "info",
 }
 OUTCOME_TONES = {
     RequestedBatch.Outcome.WAITING: "",
+    RequestedBatch.Outcome.UNLOCKING: "info",
     RequestedBatch.Outcome.UNLOCKED: "good",
+    RequestedBatch.Outcome.RELOCKING: "info",
     RequestedBatch.Outcome.RE_EXPORTED: "good",
     RequestedBatch.Outcome.RELOCKED: "info",
+    RequestedBatch.Outcome.REFUSED: "bad",
     RequestedBatch.Outcome.NOT_UNLOCKED: "",
+}
+INSTRUCTION_TONES = {
+    Instruction.State.QUEUED: "wait",
+    Instruction.State.SENT: "info",
+    Instruction.State.UNKNOWN: "wait",
+    Instruction.State.DONE: "good",
+    Instruction.State.REFUSED: "bad",
+    Instruction.State.CANCELED: "",
+    Instruction.State.GIVEN_UP: "bad",
 }
 # Nothing is wrong with these: they turn into a yes in the course of the work.
 NOT_YET = {Refusal.NOT_REQUESTED, Refusal.NOT_ASKED, Refusal.AWAITING_CUSTOMER}
+# These say where the batch is on its way.
+ON_ITS_WAY = {Refusal.UNLOCKING: "Unlocking", Refusal.ALREADY_UNLOCKED: "Unlocked", Refusal.RELOCKING: "Relocking"}
 
 
 def verdict(refusal):
     """Return the tone and the words that answer "Can it be unlocked?"."""
     if not refusal:
         return "good", "Yes"
-    if refusal == Refusal.ALREADY_UNLOCKED:
-        return "info", "Unlocked"
+    if refusal in ON_ITS_WAY:
+        return "info", ON_ITS_WAY[refusal]
     if refusal in BY_ANOTHER_PERSON:
         return "wait", "Someone else must unlock"
     return ("wait", "Not yet") if refusal in NOT_YET else ("bad", "No")
