@@ -88,7 +88,7 @@ WORDS = {
         done="{batches}: the product was asked to lock {them}.",
         each="Asked to lock",
         then="They are locked once it says so.",
-        then_by_hand="Someone on staff does that: they go on the list “To do in {vendor}”, and are locked once it is done.",
+        then_by_hand="Someone on staff does that: they go on the list “To do in {vendor}”.",
         why="Why are they relocked?",
         tone="info",
     ),

@@ -14,7 +14,7 @@ from ..models import Batch, Consent, Instruction, RequestedBatch, UnlockRequest
 from ..templatetags.desk import how_agreed
 from .instructed import how_far, newest
 from .lists import by_number
-from .tags import INSTRUCTION_TONES, OUTCOME_TONES, verdict
+from .tags import INSTRUCTION_TONES, OUTCOME_TONES, UNDER_WAY, stands, verdict
 
 LISTED_BATCHES = 100
 LISTED_ENTRIES = 50
@@ -22,7 +22,6 @@ LISTED_ENTRIES = 50
 Status = UnlockRequest.Status
 Outcome = RequestedBatch.Outcome
 What = Instruction.What
-UNDER_WAY = (Outcome.UNLOCKING, Outcome.RELOCKING)
 # What someone should know beyond that it is under way.
 STUCK = (Instruction.State.UNKNOWN, Instruction.State.GIVEN_UP, Instruction.State.REFUSED)
 # Only another answer of the customer helps these.
@@ -105,6 +104,17 @@ class Case:
         were = self._outcomes[Outcome.RELOCKING]["windows"] if self.relocking else 0
         return self.unlocked + were + self.re_exported + self.relocked
 
+    @property
+    def standing(self):
+        """The tones and words for where the case stands."""
+        under_way = next((outcome for outcome in UNDER_WAY if outcome in self._outcomes), None)
+        return stands(
+            self.unlock_request,
+            under_way=under_way,
+            any_unlocked=bool(self.unlocked),
+            any_refused=bool(self.refused),
+        )
+
     def waiting_batches(self):
         return self._batches(Outcome.WAITING)
 
@@ -117,7 +127,9 @@ class Case:
     def relockable_batches(self):
         """Those that the product can be asked to lock: unlocked ones, and those that it refused or was silent about."""
         granted = self._batches(*RequestedBatch.GRANTED)
-        return Batch.objects.filter(pk__in=rules.judged_to_relock(granted, by=self.user).filter(refusal="").values("pk"))
+        return Batch.objects.filter(
+            pk__in=rules.judged_to_relock(granted, by=self.user).filter(refusal="").values("pk")
+        )
 
     def exportable_batches(self):
         """Those that the customer may have exported: unlocked ones, and those of which that is not known any more."""
@@ -143,7 +155,7 @@ class Case:
                 n=Count("pk"),
                 sent=Min("sent_at"),
                 tries=Min("tries"),
-                answer=Max("answer"),
+                one_answer=Max("answer"),
                 answers=Count("answer", distinct=True),
             )
         )

@@ -311,7 +311,9 @@ def _waiting_for_the_product(verb, count, text):
     if by_hand():
         heading = f"Waiting for someone to {verb} {_batches(count)} in {settings.VENDOR_NAME}."
         return NextStep("wait", heading, text, to_do=True)
-    return NextStep("wait", f"Waiting for the product to {verb} {_batches(count)}.", text, "There is nothing to do now.")
+    return NextStep(
+        "wait", f"Waiting for the product to {verb} {_batches(count)}.", text, "There is nothing to do now."
+    )
 
 
 def _how_far(case, what):
@@ -322,7 +324,7 @@ def _how_far(case, what):
 def _in_state(row):
     count, one = _batches(row["n"]), row["n"] == 1
     if row["state"] == State.QUEUED and by_hand():
-        return f"{count} wait{'s' if one else ''} on the list."
+        return f"{count} wait{'s' if one else ''} on the list “To do in {settings.VENDOR_NAME}”."
     if row["state"] == State.QUEUED:
         return f"{count} wait{'s' if one else ''} to be handed over.{_answered('Last try', [row])}"
     if row["state"] == State.SENT and by_hand():
@@ -337,7 +339,7 @@ def _in_state(row):
 
 def _answered(introduction, rows):
     """Write what came back, if it was the same for all."""
-    answers = {row["answer"] for row in rows}
+    answers = {row["one_answer"] for row in rows}
     if len(answers) > 1 or any(row["answers"] > 1 for row in rows):
         return ""
     return said(introduction, *answers)
@@ -352,7 +354,7 @@ def _when_refused(case):
         "bad",
         f"The product refused to unlock {_batches(case.refused)}.",
         "The list below says why for each batch.",
-        "Tell the customer, and close the request as not eligible. If it can be unlocked after all, open a new request.",
+        "Tell the customer, and close the request as not eligible. If that changes, open a new request.",
         "close",
     )
 

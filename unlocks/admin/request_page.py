@@ -22,7 +22,6 @@ from .forms.consents import RecordByPhoneForm
 from .lists import freeze
 from .next_step import next_step
 from .site import desk
-from .tags import REQUEST_TONES
 
 
 def request_page(request, object_id):
@@ -133,7 +132,6 @@ def _show(request, case, bound=None):
         title=f"{case.unlock_request} · {counted(case.batch_count, 'batch', 'batches')}",
         case=case,
         object=case.unlock_request,
-        status_tone=REQUEST_TONES[case.unlock_request.status],
         next=step,
         next_form=forms.pop(step.verb, None),
         forms=forms,

@@ -15,7 +15,7 @@ from django.views.decorators.debug import sensitive_post_parameters
 from .. import operations
 from ..actors import Actor
 from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest
-from ..templatetags.desk import ago, nowrap, recorded_by_phone, tag, thousands
+from ..templatetags.desk import RECORDED_BY_PHONE, ago, nowrap, tag, thousands
 from ..texts import normalize
 from ..texts.formats import moment, money
 from .histories import DeskAdmin
@@ -23,8 +23,8 @@ from .lists import OneClickFilter, account_is, column, freeze, keys
 from .opening import open_request
 from .phone_consent import record_by_phone_page
 from .request_page import request_page
-from .site import SHOWN, UNDER_WAY, desk
-from .tags import OUTCOME_TONES, REQUEST_TONES, how_consented
+from .site import SHOWN, desk
+from .tags import how_consented, standing, with_what_became_of_it
 
 
 class StatusFilter(OneClickFilter):
@@ -89,16 +89,10 @@ class UnlockRequestAdmin(DeskAdmin):
 
     def get_queryset(self, request):
         lines = RequestedBatch.objects.filter(unlock_request=OuterRef("pk")).order_by().values("unlock_request")
-        under_way = lines.filter(outcome__in=UNDER_WAY).order_by("-outcome").values("outcome")
-        return (
-            super()
-            .get_queryset(request)
-            .annotate(
-                batches=Coalesce(Subquery(lines.annotate(n=Count("pk")).values("n")), 0),
-                amount=Subquery(lines.annotate(amount=Sum("batch__total")).values("amount")),
-                how=how_consented(OuterRef("pk")),
-                under_way=Subquery(under_way[:1]),
-            )
+        return with_what_became_of_it(super().get_queryset(request)).annotate(
+            batches=Coalesce(Subquery(lines.annotate(n=Count("pk")).values("n")), 0),
+            amount=Subquery(lines.annotate(amount=Sum("batch__total")).values("amount")),
+            how=how_consented(OuterRef("pk")),
         )
 
     def matching(self, term):
@@ -116,13 +110,8 @@ class UnlockRequestAdmin(DeskAdmin):
 
     @admin.display(description="Status", ordering="status")
     def status_tag(self, obj):
-        """Write the status, and what the product is at."""
-        tags = [tag(REQUEST_TONES[obj.status], obj.get_resolution_display() or obj.get_status_display())]
-        if obj.under_way:
-            tags.append(tag(OUTCOME_TONES[obj.under_way], RequestedBatch.Outcome(obj.under_way).label))
-        if obj.how == Consent.How.PHONE:
-            tags.append(recorded_by_phone())
-        return format_html_join(" ", "{}", ((one,) for one in tags))
+        by_phone = [RECORDED_BY_PHONE] if obj.how == Consent.How.PHONE else []
+        return format_html_join(" ", "{}", ((tag(*one),) for one in [*standing(obj), *by_phone]))
 
     @admin.display(description="Assigned to", empty_value="Nobody")
     def assigned_to(self, obj):

@@ -19,10 +19,9 @@ from ..models import Account, Batch, Consent, Instruction, LedgerEntry, Outgoing
 from ..texts import normalize
 from . import typed
 from .lists import CappedPaginator, starts_with
-from .tags import how_consented, with_recorded_by_phone
+from .tags import UNDER_WAY, how_consented, standing, with_recorded_by_phone, with_what_became_of_it
 
 Status, Outcome = UnlockRequest.Status, RequestedBatch.Outcome
-UNDER_WAY = (Outcome.UNLOCKING, Outcome.RELOCKING)  # the names are those of the batch's status
 
 LISTED = 6  # rows of a section of the queue
 FAILED_LATELY = timedelta(days=30)
@@ -174,7 +173,7 @@ class Desk(admin.AdminSite):
         return redirect("admin:index")
 
     def _queue(self, user):
-        requests = UnlockRequest.objects.annotate(how=how_consented(OuterRef("pk")))
+        requests = with_what_became_of_it(UnlockRequest.objects.annotate(how=how_consented(OuterRef("pk"))))
         requests = requests.select_related("account", "requester", "assignee").order_by("-id")
         first_end = (
             Batch.objects.filter(lines__unlock_request=OuterRef("pk"), status=Batch.Status.UNLOCKED)
@@ -327,11 +326,14 @@ def _of(batches, requests):
 def _section(title, show, tone, requests, user, empty=""):
     """Return a section of the queue; one without words for `empty` is shown only when there is something in it."""
     rows = SHOWN[show](requests, user)
+    listed = list(rows[:LISTED])
+    for row in listed:
+        row.stands = ", ".join(words for _, words in standing(row)).capitalize()
     return {
         "title": title,
         "address": f"{reverse('admin:unlocks_unlockrequest_changelist')}?show={show}",
         "tone": tone,
-        "rows": rows[:LISTED],
+        "rows": listed,
         "counted": CappedPaginator(rows, LISTED),
         "empty": empty,
     }

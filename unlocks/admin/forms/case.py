@@ -108,8 +108,8 @@ class SendLinkForm(CaseForm):
     @classmethod
     def fits(cls, case, user):
         begun = case.granted or case.unlock_request.status == UnlockRequest.Status.UNLOCKED
-        sendable = case.is_open and not begun and not case.own_contact
-        return sendable and bool(case.unlock_request.advice) and bool(case.unlock_request.account.pin_hash)
+        sendable = case.is_open and case.waiting and not begun and not case.own_contact
+        return bool(sendable and case.unlock_request.advice) and bool(case.unlock_request.account.pin_hash)
 
     def carry_out(self, by):
         link = operations.send_consent_link(self.unlock_request, contact=self.cleaned_data["contact"], by=by)
@@ -181,7 +181,9 @@ class CancelUnlockForm(ActForm):
 
     def prepare(self):
         self.button = f"Cancel the unlock of {counted(self.case.cancelable, 'batch', 'batches')}"
-        self.fields["why"].help_text = "The product was not asked yet. The batches stay locked, and can be unlocked later."
+        self.fields[
+            "why"
+        ].help_text = "The product was not asked yet. The batches stay locked, and can be unlocked later."
 
     @classmethod
     def fits(cls, case, user):
@@ -359,7 +361,9 @@ class WithdrawForm(CaseForm):
         canceled, asked = self.case.cancelable, self.case.granted - self.case.cancelable
         said = []
         if canceled:
-            said.append(f"The unlock of {counted(canceled, 'batch', 'batches')} is canceled: the product was not asked yet.")
+            said.append(
+                f"The unlock of {counted(canceled, 'batch', 'batches')} is canceled: the product was not asked yet."
+            )
         if asked:
             said.append(f"The product is asked at once to lock {counted(asked, 'batch', 'batches')}.")
         if not said:
@@ -412,6 +416,8 @@ class CloseForm(CaseForm):
         self.fields["resolution"].choices = [(choice.value, choice.label) for choice in fitting]
         if len(fitting) == 1:
             self.fields["resolution"].initial = fitting[0]
+        elif self.case.refused and not self.case.waiting:
+            self.fields["resolution"].initial = resolutions.NOT_ELIGIBLE
 
     @classmethod
     def fits(cls, case, user):
