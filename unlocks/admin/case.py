@@ -95,7 +95,7 @@ class Case:
 
     @property
     def granted(self):
-        """How many the product has unlocked, or was asked to unlock or to lock again."""
+        """How many the product has unlocked, or was asked to unlock or to relock."""
         return self.unlocking + self.unlocked + self.relocking
 
     @property
