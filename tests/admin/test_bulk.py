@@ -1,12 +1,16 @@
 """Bulk actions: the preview judges the very set that the act then takes, once, and the report names every batch."""
 
+import re
 import uuid
+from datetime import timedelta
+from html import unescape
 
 import pytest
 from django.db import connection
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
+from django.utils import timezone
 
 from tests import factories
 from unlocks import history, operations
@@ -15,7 +19,7 @@ from unlocks.admin.lists import freeze
 from unlocks.models import Act, Batch, LedgerEntry, UnlockRequest
 from unlocks.texts.formats import moment
 
-KINDS = list(Act.Kind)
+KINDS = list(operations.ACTIONS)
 REQUESTS = "/desk/unlocks/unlockrequest/"
 
 
@@ -60,6 +64,7 @@ def test_the_preview_groups_by_reason_and_changes_nothing(agent, agent_client):
     assert response.context["ready"]["n"] == 2
     assert [(group["refusal"], group["n"]) for group in response.context["groups"]] == [("exported", 2), ("changed", 1)]
     assert "Unlock 2 batches</button>" in page
+    assert "The product will be asked to unlock 2 batches, $200.00." in page
     assert "Exported on May 3, 2026. Support can&#x27;t unlock exported batches." in page
     assert statuses(case.batches) == ["bypassed"] * 3
     assert (LedgerEntry.objects.count(), Act.objects.count()) == (before, 0)
@@ -110,7 +115,8 @@ def test_an_agent_does_not_lock_again(agent, agent_client):
 
 def test_unknown_selections_and_acts_are_not_found(agent, agent_client):
     selection = select(agent, [factories.make_batch()])
-    assert agent_client.get(address(selection, "delete")).status_code == 404
+    for kind in ("delete", "unlocked", "refused", "relocked"):
+        assert agent_client.get(address(selection, kind)).status_code == 404, kind
     assert agent_client.get(f"/desk/selection/{uuid.uuid4()}/unlock/").status_code == 404
     assert agent_client.get(f"/desk/unlocks/act/{uuid.uuid4()}/change/").status_code == 404
 
@@ -125,10 +131,10 @@ def test_unlocking_does_what_was_shown_and_reports_each(agent, agent_client):
     response = confirm(agent_client, select(agent, [*case.batches, stranger]))
     act = Act.objects.get()
     assert response.url == reverse("admin:unlocks_act_change", args=[act.pk])
-    assert statuses([*case.batches, stranger]) == ["bypassed", "unlocked", "unlocked", "bypassed"]
+    assert statuses([*case.batches, stranger]) == ["bypassed", "unlocking", "unlocking", "bypassed"]
     report = agent_client.get(response.url)
     page = report.content.decode()
-    assert "2 batches were unlocked." in page
+    assert "2 batches: the product was asked to unlock them." in page
     assert "2 were refused and stayed as they were." in page
     assert [(code, n) for code, _, n in report.context["groups"]] == [("changed", 1), ("not_requested", 1)]
     for batch in [*case.batches, stranger]:
@@ -136,16 +142,87 @@ def test_unlocking_does_what_was_shown_and_reports_each(agent, agent_client):
     assert f'href="{case.unlock_request.get_absolute_url()}"' in page
 
 
-def test_the_report_says_until_when_and_what_to_tell_the_customer(agent, agent_client):
-    case = factories.case_consented(agent)
-    address_of_report = confirm(agent_client, select(agent, case.batches)).url
+def said(client, report):
+    """Return what a report says first, in one line."""
+    page = client.get(report).content.decode()
+    callout = page.split('class="callout')[1].split("<p>")[1].split("</p>")[0]
+    return " ".join(unescape(re.sub(r"<[^>]+>", "", callout)).split())
+
+
+def test_the_report_follows_what_became_of_what_was_asked(agent, manager, agent_client):
+    case = factories.case_consented(agent, batches=factories.make_batches(n=3))
+    report = confirm(agent_client, select(agent, case.batches)).url
+    asked, end = "3 batches: the product was asked to unlock them.", f"{case.unlock_request} {case.account.name}"
+    assert said(agent_client, report) == f"{asked} 3 wait for the product's answer. {end}"
+    first, second, third = factories.hand_over()
+    factories.answer([first], "done")
     until = moment(case.refresh().batch.unlocked_until)
-    page = " ".join(agent_client.get(address_of_report).content.decode().split())
-    assert f"They stay unlocked until <b>{until}</b>. Tell the customer to edit and export before then" in page
-    operations.mark_re_exported(case.rows.filter(pk=case.batch.pk), by=factories.acting(agent))
-    assert f"1 still stays unlocked until <b>{until}</b>." in agent_client.get(address_of_report).content.decode()
-    operations.mark_re_exported(case.rows, by=factories.acting(agent))
-    assert "unlocked until" not in agent_client.get(address_of_report).content.decode()
+    tell = (
+        "Tell the customer to edit and export before then: auto-batching may put invoices into new batches within "
+        "seconds."
+    )
+    assert said(agent_client, report) == (
+        f"{asked} 2 wait for the product's answer; 1 is unlocked now, until {until}. {tell} {end}"
+    )
+    factories.answer([second], "refused", "Exported meanwhile.")
+    factories.answer([third], "unknown", "Timeout")
+    assert said(agent_client, report) == (
+        f"{asked} 1 waits for the product's answer; 1 is unlocked now, until {until}; 1 was refused by the product. "
+        f"{tell} {end}"
+    )
+    page = agent_client.get(report).content.decode()
+    assert re.findall(r"now: ([a-z ]+)<", page) == ["unlocked", "refused by the product", "unlocking"]
+    factories.answer([third], "done")
+    operations.mark_re_exported(case.rows.filter(pk=first.batch_id), by=factories.acting(agent))
+    operations.relock(case.rows.filter(pk=third.batch_id), why="Asked.", by=factories.acting(manager))
+    assert said(agent_client, report) == (
+        f"{asked} 1 is being relocked; 1 is re-exported; 1 was refused by the product. {end}"
+    )
+
+
+def test_what_the_product_answered_is_reported_too(agent, agent_client, settings):
+    settings.VENDOR_NAME = "Acme"
+    case = factories.case_unlocking(agent)
+    done, refused = factories.hand_over()
+    factories.answer([done], "done", "P-1")
+    factories.answer([refused], "refused", "Exported meanwhile.")
+    end = f"{case.unlock_request} {case.account.name}"
+    reports = {act.kind: reverse("admin:unlocks_act_change", args=[act.pk]) for act in Act.objects.filter(by=None)}
+    assert said(agent_client, reports["refused"]) == f"The product refused to unlock 1 batch. {end}"
+    assert said(agent_client, reports["unlocked"]).startswith("1 batch was unlocked. 1 is unlocked now, until ")
+    shown = " ".join(agent_client.get(reports["refused"]).content.decode().split())
+    assert "<h1>Refused by the product: 1 batch</h1>" in shown
+    assert "· Exported meanwhile.</p>" in shown
+    assert ">Acme, " in shown
+    log = agent_client.get("/desk/unlocks/act/").content.decode()
+    assert [">Refused by the product<" in log, ">Unlocked<" in log, ">Acme<" in log] == [True] * 3
+
+
+def test_by_hand_the_preview_says_that_someone_does_it(agent, agent_client, settings):
+    case = factories.case_consented(agent)
+    where = address(select(agent, case.batches))
+    start = "The 24 hours for the customer to edit and export start"
+    settings.PRODUCT = "by_hand"
+    someone = "Someone on staff does that: they go on the list “To do in ServiceTitan”."
+    assert agent_client.get(where).context["then"] == f"{someone} {start} once they are unlocked there."
+    settings.PRODUCT = "webhook"
+    assert agent_client.get(where).context["then"] == f"{start} when it says that they are unlocked."
+
+
+def test_an_unlock_is_canceled_before_the_product_is_asked(agent, agent_client):
+    case = factories.case_unlocking(agent, batches=factories.make_batches(n=3))
+    sent = operations.hand_over([case.batches[0].instructions.get()], by=Actor.desk()).sent
+    assert len(sent) == 1
+    selection = select(agent, case.batches)
+    shown = agent_client.get(address(selection, "cancel"))
+    assert (shown.context["ready"]["n"], [g["refusal"] for g in shown.context["groups"]]) == (2, ["handed_over"])
+    assert "The product will not be asked to unlock 2 batches, $200.00." in shown.content.decode()
+    assert confirm(agent_client, selection, "cancel", why=" ").status_code == 422
+    response = confirm(agent_client, selection, "cancel", why="The customer called.")
+    assert said(agent_client, response.url).startswith(
+        "2 batches: their unlock was canceled before the product was asked. 1 was refused and stayed as it was."
+    )
+    assert statuses(case.batches) == ["unlocking", "bypassed", "bypassed"]
 
 
 def test_the_second_submit_finds_the_report_of_the_first(agent, agent_client):
@@ -158,7 +235,7 @@ def test_the_second_submit_finds_the_report_of_the_first(agent, agent_client):
     assert first.url == second.url == back.url
     assert "This was already done on" in agent_client.get(second.url).content.decode()
     assert Act.objects.count() == 1
-    assert [batch.history.filter(status="unlocked").count() for batch in case.batches] == [1, 1]
+    assert [batch.history.filter(status="unlocking").count() for batch in case.batches] == [1, 1]
 
 
 def test_two_people_with_the_same_batches_get_one_unlock(agent, agent_client, second_agent, second_agent_client):
@@ -169,9 +246,9 @@ def test_two_people_with_the_same_batches_get_one_unlock(agent, agent_client, se
     confirm(agent_client, mine)
     response = second_agent_client.post(address(theirs), {"key": shown.context["form"]["key"].value()})
     page = second_agent_client.get(response.url).content.decode()
-    assert "No batch was unlocked." in page
-    assert "Already unlocked, until" in page
-    assert [batch.history.filter(status="unlocked").count() for batch in case.batches] == [1, 1]
+    assert "Nothing was done." in page
+    assert "Being unlocked. The product has not answered yet." in page
+    assert [batch.history.filter(status="unlocking").count() for batch in case.batches] == [1, 1]
 
 
 def test_somebody_elses_key_is_refused(agent, second_agent, agent_client, second_agent_client):
@@ -197,7 +274,13 @@ def test_locking_again_needs_a_reason(agent, manager, manager_client):
     assert "Give the reason. It stays with the record." in response.content.decode()
     assert statuses(case.batches) == ["unlocked"] * 2
     response = confirm(manager_client, selection, "relock", why="The window is over.")
-    assert "2 batches were relocked." in manager_client.get(response.url).content.decode()
+    report = response.url
+    assert said(manager_client, report).startswith(
+        "2 batches: the product was asked to lock them. 2 are being relocked."
+    )
+    assert statuses(case.batches) == ["relocking"] * 2
+    factories.carry_out()
+    assert said(manager_client, report).startswith("2 batches: the product was asked to lock them. 2 are relocked.")
     assert statuses(case.batches) == ["bypassed"] * 2
     assert Act.objects.get(kind="relock").why == "The window is over."
 
@@ -289,7 +372,7 @@ def test_the_batches_of_selected_requests_are_unlocked(agent, agent_client):
     assert preview.context["ready"]["n"] == 2
     assert [(group["refusal"], group["n"]) for group in preview.context["groups"]] == [("awaiting_customer", 2)]
     agent_client.post(response.url, {"key": preview.context["form"]["key"].value()})
-    assert statuses(ready.batches + asked.batches) == ["unlocked"] * 2 + ["bypassed"] * 2
+    assert statuses(ready.batches + asked.batches) == ["unlocking"] * 2 + ["bypassed"] * 2
     assert statuses(left_alone.batches) == ["bypassed"] * 2
 
 
@@ -323,13 +406,100 @@ def test_the_list_is_filtered_in_one_click(agent, second_agent, agent_client):
     asked, ready = factories.case_awaiting(second_agent), factories.case_consented(second_agent)
     unlocked, closed = factories.case_unlocked(second_agent), factories.open_case(agent)
     operations.close_request(closed.unlock_request, resolution="canceled", why="No.", by=factories.acting(agent))
-    assert listed(agent_client, show="mine") == [opened.unlock_request.pk]
-    assert listed(agent_client, show="waiting") == [asked.unlock_request.pk]
-    assert listed(agent_client, show="ready") == [ready.unlock_request.pk]
-    assert listed(agent_client, show="unlocked") == [unlocked.unlock_request.pk]
-    assert listed(agent_client, show="closed") == [closed.unlock_request.pk]
-    everything = [case.unlock_request.pk for case in (closed, unlocked, ready, asked, theirs, opened)]
-    assert listed(agent_client) == everything
+    refused = factories.case_unlocking(second_agent)
+    factories.carry_out(refuse="Exported meanwhile.")
+    exported = factories.case_unlocked(second_agent)
+    operations.mark_re_exported(exported.rows, by=factories.acting(agent))
+    unlocking = factories.case_unlocking(second_agent)
+    shown = {
+        "mine": [opened],
+        "waiting": [asked],
+        "ready": [ready],
+        "under_way": [unlocking],
+        "held_up": [],
+        "unlocked": [unlocked],
+        "to_close": [exported, refused],
+        "closed": [closed],
+    }
+    assert {show: listed(agent_client, show=show) for show in shown} == {
+        show: [case.unlock_request.pk for case in cases] for show, cases in shown.items()
+    }
+    everything = [unlocking, exported, refused, closed, unlocked, ready, asked, theirs, opened]
+    assert listed(agent_client) == [case.unlock_request.pk for case in everything]
+
+
+def test_a_request_is_ready_while_batches_of_it_wait(agent, agent_client):
+    case = factories.case_consented(agent, batches=factories.make_batches(n=3))
+    key = case.unlock_request.pk
+
+    def shown():
+        return [
+            show for show in ("ready", "under_way", "unlocked", "to_close") if key in listed(agent_client, show=show)
+        ]
+
+    by = factories.acting(agent)
+    assert shown() == ["ready"]
+    operations.unlock(case.rows.filter(pk=case.batches[0].pk), by=by)
+    assert shown() == ["ready", "under_way"]
+    factories.carry_out()
+    assert shown() == ["unlocked"]
+    operations.mark_re_exported(case.rows.filter(pk=case.batches[0].pk), by=by)
+    assert shown() == ["ready"]
+    operations.unlock(case.rows, by=by)
+    assert shown() == ["under_way"]
+    factories.carry_out()
+    operations.mark_re_exported(case.rows, by=by)
+    assert shown() == ["to_close"]
+
+
+@pytest.mark.parametrize("held_up", ["late", "given_up", "relock_refused"])
+def test_what_the_product_holds_up_is_shown(agent, manager, agent_client, time_machine, held_up):
+    case = factories.case_unlocking(agent)
+    if held_up == "late":
+        factories.hand_over()
+        time_machine.move_to(timezone.now() + timedelta(minutes=15, seconds=1))
+    elif held_up == "given_up":
+        factories.answer(factories.hand_over(), "stopped", "410 Gone")
+    else:
+        factories.carry_out()
+        operations.relock(case.rows, why="Asked.", by=factories.acting(manager))
+        factories.answer(factories.hand_over(), "refused", "Someone has it open.")
+    fresh = factories.case_unlocking(agent)
+    assert listed(agent_client, show="held_up") == [case.unlock_request.pk]
+    assert listed(agent_client, show="under_way") == [fresh.unlock_request.pk, case.unlock_request.pk]
+    queue = {section["title"]: section["rows"] for section in agent_client.get("/desk/").context["sections"]}
+    assert queue["Held up at the product"] == [case.unlock_request]
+
+
+def test_the_list_calls_a_request_unlocked_only_while_it_is(agent, manager, agent_client):
+    case = factories.case_consented(agent)
+
+    def tags():
+        page = agent_client.get(REQUESTS).content.decode()
+        return re.findall(
+            r'<span class="tag[^>]*>([^<]+)</span>', page.split('class="field-status_tag')[1].split("</td>")[0]
+        )
+
+    steps = [tags()]
+    operations.unlock(case.rows, by=factories.acting(agent))
+    steps.append(tags())
+    first, second = factories.hand_over()
+    factories.answer([first], "done")
+    steps.append(tags())
+    factories.answer([second], "refused", "Exported.")
+    steps.append(tags())
+    operations.relock(case.rows, why="Asked.", by=factories.acting(manager))
+    steps.append(tags())
+    factories.carry_out()
+    steps.append(tags())
+    assert steps == [
+        ["Customer agreed"],
+        ["Customer agreed", "Unlocking"],
+        ["Unlocked", "Unlocking"],
+        ["Unlocked", "Refused by the product"],
+        ["Relocking", "Refused by the product"],
+        ["No longer unlocked", "Refused by the product"],
+    ]
 
 
 def test_the_list_is_searched(agent, agent_client):

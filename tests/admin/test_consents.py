@@ -265,7 +265,7 @@ def test_batches_are_sorted_by_number(agent, agent_client):
     account = factories.make_account()
     batches = [factories.make_batch(account=account, number=number) for number in ("C-3", "A-1", "B-2")]
     case = factories.case_unlocked(agent, batches=batches)
-    act = Act.objects.get()
+    act = Act.objects.get(kind="unlock")
     of_case = agent_client.get(page_of(case)).context["case"].verdicts
     of_consent = agent_client.get(consent_page(case)).context["batches"]
     of_act = agent_client.get(reverse("admin:unlocks_act_change", args=[act.pk])).context["page"]

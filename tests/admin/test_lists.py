@@ -20,6 +20,7 @@ from unlocks.admin.lists import starts_with
 from unlocks.admin.site import desk
 from unlocks.models import Account, Batch, BatchItem, Contact, LedgerEntry, Selection, UnlockRequest
 from unlocks.templatetags.desk import email
+from unlocks.texts.formats import moment
 
 BATCHES = "/desk/unlocks/batch/"
 ACCOUNTS = "/desk/unlocks/account/"
@@ -157,6 +158,20 @@ def test_filters_narrow_the_list(agent_client):
     assert numbers(agent_client.get(BATCHES, {"bypassed_since": "2026-13-45"})) == {"OLD", "NEW", "SHUT", "POSTED"}
 
 
+def test_the_list_says_what_the_product_is_at(agent_client, agent, manager):
+    back = factories.case_unlocked(agent, batches=[factories.make_batch(number="BACK")])
+    operations.relock(back.rows, why="Asked.", by=acting(manager))
+    factories.case_unlocking(agent, batches=[factories.make_batch(number="ON-ITS-WAY")])
+    assert numbers(agent_client.get(BATCHES, {"show": "unlocking"})) == {"ON-ITS-WAY"}
+    assert numbers(agent_client.get(BATCHES, {"show": "relocking"})) == {"BACK"}
+    assert numbers(agent_client.get(BATCHES, {"show": "unlocked"})) == set()
+    shown = text(agent_client, BATCHES)
+    for tag, sentence in (("Unlocking", "Being unlocked"), ("Relocking", "Being relocked")):
+        assert shown.count(f'<span class="tag info">{tag}</span>') == 2
+        assert f"{sentence}. The product has not answered yet." in shown
+    assert "until" not in shown
+
+
 def test_batches_are_found_by_number_or_account(agent_client):
     account = factories.make_account(number="4711")
     factories.make_batch(account=account, number="20261101-INV")
@@ -180,6 +195,7 @@ def test_batches_are_found_by_number_or_account(agent_client):
 
 ACTIONS = {
     "unlock_selected": "unlock",
+    "cancel_selected": "cancel",
     "relock_selected": "relock",
     "re_export_selected": "re_export",
 }
@@ -230,13 +246,10 @@ def test_selections_of_yesterday_are_thrown_away(manager_client, manager, time_m
 @pytest.mark.parametrize(
     ("role", "offered"),
     [
-        ("agent_client", {"unlock_selected", "re_export_selected", "open_a_request"}),
-        ("manager_client", {"unlock_selected", "relock_selected", "re_export_selected", "open_a_request"}),
+        ("agent_client", {"unlock_selected", "cancel_selected", "re_export_selected", "open_a_request"}),
+        ("manager_client", {*ACTIONS, "open_a_request"}),
         ("auditor_client", set()),
-        (
-            "superuser_client",
-            {"unlock_selected", "relock_selected", "re_export_selected", "open_a_request"},
-        ),
+        ("superuser_client", {*ACTIONS, "open_a_request"}),
     ],
 )
 def test_each_role_is_offered_its_actions_and_no_other(request, role, offered):
@@ -647,6 +660,7 @@ def test_the_log_cannot_be_written(superuser_client, agent):
 def test_the_queue_shows_what_waits(agent_client, agent, second_agent):
     mine, waiting = factories.open_case(agent), factories.case_awaiting(second_agent)
     ready, unlocked = factories.case_consented(second_agent), factories.case_unlocked(second_agent)
+    factories.case_unlocking(second_agent)  # waits for nobody here
     sections = agent_client.get(QUEUE).context["sections"]
     assert {section["title"]: [row.pk for row in section["rows"]] for section in sections} == {
         "My open requests": [mine.unlock_request.pk],
@@ -655,6 +669,20 @@ def test_the_queue_shows_what_waits(agent_client, agent, second_agent):
         "Unlocked, to be re-exported": [unlocked.unlock_request.pk],
     }
     assert f"unlocked until {unlocked.batch.unlocked_until.astimezone():%Y}"[:14] in text(agent_client, QUEUE)
+
+
+def test_the_queue_shows_what_is_to_be_closed_and_why(agent_client, agent, second_agent):
+    exported, refused = factories.case_unlocked(agent), factories.case_unlocking(second_agent)
+    factories.carry_out(refuse="Exported meanwhile.")
+    operations.mark_re_exported(exported.rows, by=acting(agent))
+    sections = {section["title"]: section for section in agent_client.get(QUEUE).context["sections"]}
+    to_close = sections["Done or refused, to be closed"]
+    assert [(row, row.stands) for row in to_close["rows"]] == [
+        (refused.unlock_request, "Customer agreed, refused by the product"),
+        (exported.unlock_request, "No longer unlocked"),
+    ]
+    assert [row.stands for row in sections["My open requests"]["rows"]] == ["No longer unlocked"]
+    assert [sections["Unlocked, to be re-exported"]["rows"], sections["Ready to unlock"]["rows"]] == [[], []]
 
 
 def test_the_queue_shows_the_emails_that_failed_until_they_are_followed_up(agent, manager, agent_client):
@@ -862,6 +890,41 @@ def test_a_batch_page_shows_items_requests_and_the_way_on(agent_client, agent):
     shown = text(agent_client, f"/desk/unlocks/batch/{batch.pk}/change/")
     assert case.unlock_request.get_absolute_url() in shown
     assert "has not been asked for consent yet" in shown
+
+
+def test_a_batch_page_shows_what_the_product_was_asked(agent_client, agent, manager, settings):
+    settings.PRODUCT = "webhook"
+    case = factories.case_unlocking(agent)
+    batch, address = case.batch, f"/desk/unlocks/batch/{case.batch.pk}/change/"
+
+    def said():
+        page = agent_client.get(address).content.decode()
+        callout = page.split('class="callout ')[1].split("</p>")[0]
+        sentence = " ".join(unescape(re.sub(r"<[^>]+>", "", callout.split(">", 1)[1])).split())
+        rows = re.findall(r"<tr>(.*?)</tr>", page.split('id="instructions"')[1].split("</table>")[0], re.DOTALL)
+        return callout.split('"')[0], sentence, [" ".join(re.sub(r"<[^>]+>", " ", row).split()) for row in rows[1:]]
+
+    asked = f"agent had the product asked to unlock it, under consent {case.consent.reference}."
+    at, unlock = moment(batch.instructions.get().queued_at), batch.instructions.get().key
+    waits = f"Being unlocked. {asked} Waits to be handed over to the product."
+    assert said() == ("wait", waits, [f"Unlock Waits to be handed over {at} – {unlock}"])
+    sent = factories.hand_over()
+    factories.answer(sent, "unknown", "Timeout")
+    silent = "The product did not say whether it was done. It is asked again. Last answer: Timeout."
+    assert said() == (
+        "wait",
+        f"Nobody knows yet whether it is unlocked. {asked} {silent}",
+        [f"Unlock Being asked about handed over {at} {at} Timeout {unlock}"],
+    )
+    factories.answer(sent, "done", "P-77")
+    operations.relock(case.rows, why="Asked.", by=acting(manager))
+    factories.answer(factories.hand_over(), "refused", "Someone has it open")
+    lock = batch.instructions.first().key
+    assert said() == (
+        "bad",
+        "The product refused to relock it. The product said: Someone has it open.",
+        [f"Lock Refused {at} {at} Someone has it open {lock}", f"Unlock Done {at} {at} P-77 {unlock}"],
+    )
 
 
 # What an address may ask

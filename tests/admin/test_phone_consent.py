@@ -462,7 +462,8 @@ def test_every_screen_says_what_it_is(agent, second_agent, second_agent_client):
     key = shown.context["form"]["key"].value()
     report = second_agent_client.post(preview, {"key": key}, follow=True).content.decode()
     assert report.count(TAG) == 2
-    assert "They stay unlocked until <b>" in report
+    assert "2 wait for the product&#x27;s answer." in report
+    factories.carry_out()
     assert [address for address in screens(case) if TAG not in second_agent_client.get(address).content.decode()] == []
 
 
@@ -530,6 +531,8 @@ def test_withdrawing_says_beforehand_how_many_are_relocked(agent, second_agent, 
 
     assert said() == "Nothing is unlocked under it. The request is closed. This can't be undone."
     factories.unlock(recorded_by_phone.rows, by=factories.acting(second_agent))
-    assert said() == "2 batches are relocked right away, and the request is closed. This can't be undone."
+    asked = "The product is asked at once to lock 2 batches. The request closes once all are locked."
+    assert said() == f"{asked} This can't be undone."
     done(agent_client, recorded_by_phone, "withdraw", why="They changed their mind.")
+    factories.carry_out()
     assert {batch.status for batch in recorded_by_phone.refresh().batches} == {"bypassed"}

@@ -15,8 +15,9 @@ from tests.operations import recorded
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.admin.forms.case import CASE_FORMS
-from unlocks.models import UnlockRequest
+from unlocks.models import Instruction, UnlockRequest
 from unlocks.templatetags.desk import ago, email
+from unlocks.texts.formats import moment
 
 Status = UnlockRequest.Status
 
@@ -87,6 +88,7 @@ def test_the_next_action_follows_the_case(agent, agent_client, case):
     operations.revoke_consent_link(case.unlock_request, by=by)
     assert next_verb(agent_client, case) == "send_link"
     assert next_verb(agent_client, factories.case_consented(agent)) == "unlock"
+    assert next_verb(agent_client, factories.case_unlocking(agent)) is None
     unlocked = factories.case_unlocked(agent)
     assert next_verb(agent_client, unlocked) == "mark_re_exported"
     operations.mark_re_exported(unlocked.rows, by=by)
@@ -248,7 +250,7 @@ def test_batches_are_marked_as_re_exported_one_by_one(agent, agent_client):
     case = factories.case_unlocked(agent)
     key = "11111111-2222-4333-8444-555555555555"
     page = done(agent_client, case, "mark_re_exported", key=key, batches=[case.batches[0].pk])
-    assert "1 batch marked as re-exported." in page
+    assert "1 batch was marked as re-exported." in page
     assert [batch.status for batch in case.refresh().batches] == ["exported", "unlocked"]
     page = done(agent_client, case, "mark_re_exported", key=key, batches=[case.batches[0].pk])
     assert "This was already done on " in page
@@ -276,8 +278,8 @@ def test_a_manager_locks_again_with_a_reason(agent, manager_client):
     assert response.status_code == 422
     assert state(case) == before
     page = done(manager_client, case, "relock", key=key, why="Nobody answers.")
-    assert "2 batches relocked." in page
-    assert [batch.status for batch in case.refresh().batches] == ["bypassed", "bypassed"]
+    assert "2 batches: the product was asked to lock them." in page
+    assert [batch.status for batch in case.refresh().batches] == ["relocking", "relocking"]
     assert "This was already done on " in done(manager_client, case, "relock", key=key, why="Nobody answers.")
 
 
@@ -329,9 +331,19 @@ def test_two_people_take_at_once_and_the_second_is_told(agent_client, second_age
 def test_withdrawal_locks_again_and_closes(agent, agent_client):
     case = factories.case_unlocked(agent)
     page = done(agent_client, case, "withdraw", why="The controller changed her mind.")
-    assert "The consent is withdrawn" in page
-    assert (case.refresh().unlock_request.resolution, case.batch.status) == ("withdrawn", "bypassed")
+    assert "The consent is withdrawn, and the product is asked to lock what was unlocked under it." in page
+    assert f"{case.unlock_request} closes once all is locked." in page
+    assert (case.refresh().unlock_request.status, case.batch.status) == (Status.UNLOCKED, "relocking")
     assert post(agent_client, case, "withdraw", why="Again.").status_code == 422
+    factories.carry_out()
+    assert (case.refresh().unlock_request.resolution, case.batch.status) == ("withdrawn", "bypassed")
+
+
+def test_a_withdrawal_before_the_product_is_asked_closes_at_once(agent, agent_client):
+    case = factories.case_unlocking(agent)
+    page = done(agent_client, case, "withdraw", why="The controller changed her mind.")
+    assert f"The consent is withdrawn. Nothing is unlocked under it, and {case.unlock_request} is closed." in page
+    assert (case.refresh().unlock_request.resolution, case.batch.status) == ("withdrawn", "bypassed")
 
 
 def test_withdrawal_without_a_consent_is_refused(agent_client, case):
@@ -423,7 +435,7 @@ def test_no_batch_is_ticked_as_re_exported_beforehand(agent, agent_client):
     assert response.status_code == 422
     assert "Tick what the customer has really exported." in response.content.decode()
     assert state(case) == before
-    assert "4 batches marked as re-exported." in done(agent_client, case, "mark_re_exported", key=key, all="on")
+    assert "4 batches were marked as re-exported." in done(agent_client, case, "mark_re_exported", key=key, all="on")
 
 
 def test_more_than_can_be_listed_are_marked_by_one_tick(agent, agent_client):
@@ -432,7 +444,7 @@ def test_more_than_can_be_listed_are_marked_by_one_tick(agent, agent_client):
     assert list(form.fields) == ["seen", "key", "all"]
     key = "11111111-2222-4333-8444-555555555558"
     assert post(agent_client, case, "mark_re_exported", key=key).status_code == 422
-    assert "51 batches marked as re-exported." in done(agent_client, case, "mark_re_exported", key=key, all="on")
+    assert "51 batches were marked as re-exported." in done(agent_client, case, "mark_re_exported", key=key, all="on")
 
 
 def test_each_batch_says_whether_it_can_be_unlocked_also_once_unlocked(agent, agent_client):
@@ -462,6 +474,232 @@ def test_an_onlooker_is_told_whose_step_is_next(agent, auditor_client):
     }
 
 
+# What the product is at
+
+
+def tell(client, case):
+    """Return the heading and the text of the next step, with the verb that does it."""
+    step = client.get(page_of(case)).context["next"]
+    return step.heading, step.text, step.verb
+
+
+def of_each(client, case):
+    """Return the tags and the sentence of each batch on the page."""
+    rows = client.get(page_of(case)).context["case"].verdicts
+    return [(row["verdict"][1], row.get("stuck", ("", ""))[1], row.get("sentence", "")) for row in rows]
+
+
+@pytest.fixture
+def by_webhook(settings):
+    settings.PRODUCT = "webhook"
+
+
+STARTS = "The customer's 24 hours start once they are unlocked."
+NOTHING = "There is nothing to do now."
+
+
+@pytest.mark.usefixtures("by_webhook")
+def test_while_the_product_is_asked_the_page_says_how_far_it_is(agent, agent_client):
+    case = factories.case_unlocking(agent)
+    waiting = "Waiting for the product to unlock 2 batches."
+    text = f"2 batches wait to be handed over. {STARTS} {NOTHING}"
+    assert tell(agent_client, case) == (waiting, text, "")
+    assert of_each(agent_client, case) == [("Unlocking", "", "Waits to be handed over to the product.")] * 2
+    assert {"cancel_unlock", "withdraw"} < set(offered(agent_client, case))
+    assert not {"unlock", "mark_re_exported", "close", "cancel", "send_link"} & set(offered(agent_client, case))
+    assert agent_client.get(page_of(case)).context["case"].steps[3]["remark"] == "2 of 2 unlocking"
+    first, second = factories.hand_over()
+    asked = moment(timezone.now())
+    text = f"The product was asked about 2 batches {asked}. {STARTS} {NOTHING}"
+    assert tell(agent_client, case) == (waiting, text, "")
+    assert "cancel_unlock" not in offered(agent_client, case)
+    factories.answer([second], "unknown", "504 Gateway Timeout.")
+    silent = "The product did not say whether 1 batch is done, and is asked again. Last answer: 504 Gateway Timeout."
+    text = f"The product was asked about 1 batch {asked}. {silent} {STARTS} {NOTHING}"
+    assert tell(agent_client, case) == (waiting, text, "")
+    assert of_each(agent_client, case) == [
+        ("Unlocking", "", f"The product was asked {asked}. It has not answered yet."),
+        (
+            "Unlocking",
+            "Being asked about",
+            "The product did not say whether it was done. It is asked again. Last answer: 504 Gateway Timeout.",
+        ),
+    ]
+    factories.answer([first], "done")
+    until = moment(case.refresh().batch.unlocked_until)
+    heading, text, verb = tell(agent_client, case)
+    assert (heading, verb) == (f"1 batch unlocked until {until}.", "mark_re_exported")
+    assert text.startswith("1 batch still unlocking. Tell the customer to edit and export now")
+    assert agent_client.get(page_of(case)).context["case"].steps[3]["remark"] == "1 of 2 unlocked, 1 of 2 unlocking"
+
+
+@pytest.mark.usefixtures("by_webhook")
+def test_what_could_not_be_handed_over_says_so(agent, agent_client):
+    case = factories.case_unlocking(agent)
+    factories.answer(factories.hand_over(), "not_known", "Connection refused")
+    assert tell(agent_client, case)[1].startswith("2 batches wait to be handed over. Last try: Connection refused.")
+    sentence = "Waits to be handed over to the product. Last try: Connection refused."
+    assert of_each(agent_client, case) == [("Unlocking", "", sentence)] * 2
+
+
+def test_by_hand_the_page_says_who_does_it(agent, agent_client):
+    case = factories.case_unlocking(agent)
+    page = agent_client.get(page_of(case))
+    heading = "Waiting for someone to unlock 2 batches in ServiceTitan."
+    assert tell(agent_client, case) == (
+        heading,
+        f"2 batches wait on the list “To do in ServiceTitan”. {STARTS}",
+        "",
+    )
+    assert page.context["next"].to_do
+    assert of_each(agent_client, case) == [("Unlocking", "", "Waits to be done by hand in ServiceTitan.")] * 2
+    started = operations.start_instructions(
+        Instruction.objects.filter(batch=case.batch), by=factories.acting(agent)
+    ).sent
+    at = moment(started[0].sent_at or timezone.now())
+    assert tell(agent_client, case)[1].startswith(
+        f"1 batch waits on the list “To do in ServiceTitan”. 1 batch was started {at}."
+    )
+    assert of_each(agent_client, case)[0][2] == f"agent started to do it by hand in ServiceTitan, {at}."
+
+
+@pytest.mark.usefixtures("by_webhook")
+@pytest.mark.parametrize(
+    ("tries", "state", "why"),
+    [
+        (12, "unknown", "The product could not be reached for three days."),
+        (1, "stopped", "The product does not want to be asked any more."),
+    ],
+)
+def test_what_was_given_up_is_tried_again(agent, agent_client, auditor_client, tries, state, why):
+    case = factories.case_unlocking(agent)
+    sent = factories.hand_over()
+    Instruction.objects.filter(pk__in=[one.pk for one in sent]).update(tries=tries)
+    factories.answer(sent, state, "No route to host")
+    heading = "The product did not say what became of 2 batches."
+    text = f"{why} Last answer: No route to host."
+    todo = "Have it asked again once it can be reached."
+    assert tell(agent_client, case) == (heading, f"{text} {todo}", "try_again")
+    assert tell(auditor_client, case) == (heading, f"{text} An agent or a manager has the product asked again.", "")
+    assert of_each(agent_client, case) == [("Unlocking", "Given up", text)] * 2
+    page = done(agent_client, case, "try_again")
+    assert "The product is asked again what became of 2 batches." in page
+    assert {one.state for one in Instruction.objects.all()} == {"unknown"}
+    assert "Nothing was done now." in done(agent_client, case, "try_again")
+    factories.answer(sent, "done")
+    assert [batch.status for batch in case.refresh().batches] == ["unlocked"] * 2
+
+
+def test_what_the_product_refused_is_said_and_the_request_closed(agent, agent_client):
+    case = factories.case_unlocking(agent)
+    factories.carry_out(refuse="Exported meanwhile.")
+    heading, text, verb = tell(agent_client, case)
+    assert (heading, verb) == ("The product refused to unlock 2 batches.", "close")
+    assert text == (
+        "The list below says why for each batch. Tell the customer, and close the request as not eligible. "
+        "If that changes, open a new request."
+    )
+    assert of_each(agent_client, case) == [("Refused by the product", "", "The product said: Exported meanwhile.")] * 2
+    form = offered(agent_client, case)["close"]
+    assert form["resolution"].initial == "not_eligible"
+    assert "send_link" not in offered(agent_client, case)
+    done(agent_client, case, "close", resolution="not_eligible", why="Exported meanwhile.")
+    assert of_each(agent_client, case) == [("Refused by the product", "", "The product said: Exported meanwhile.")] * 2
+
+
+def test_some_refused_and_some_ready(agent, agent_client):
+    case = factories.case_consented(agent, batches=factories.make_batches(n=3))
+    operations.unlock(case.rows.filter(pk=case.batch.pk), by=factories.acting(agent))
+    assert tell(agent_client, case)[1].endswith(" 1 batch still unlocking.")
+    factories.carry_out(refuse="Exported meanwhile.")
+    heading, text, verb = tell(agent_client, case)
+    assert (heading, verb) == ("Ready to unlock.", "unlock")
+    assert text.endswith(" The product refused to unlock 1 batch.")
+    remark = agent_client.get(page_of(case)).context["case"].steps[3]["remark"]
+    assert remark == "2 of 2 ready, 1 of 3 refused by the product"
+
+
+@pytest.mark.usefixtures("by_webhook")
+def test_a_withdrawn_case_says_that_it_closes_by_itself(agent, agent_client):
+    case = factories.case_unlocked(agent)
+    operations.withdraw_consent(case.consent, why="No more.", by=factories.acting(agent))
+    assert tell(agent_client, case) == (
+        "Waiting for the product to relock 2 batches.",
+        "The consent is withdrawn. 2 batches wait to be handed over. The request closes by itself once all are "
+        f"relocked. {NOTHING}",
+        "",
+    )
+    steps = agent_client.get(page_of(case)).context["case"].steps
+    assert (steps[2]["remark"], steps[3]["remark"]) == ("Withdrawn later", "2 of 2 unlocked")
+    factories.carry_out()
+    assert tell(agent_client, case)[0] == "Closed: Consent withdrawn."
+
+
+@pytest.mark.usefixtures("by_webhook")
+def test_a_relock_that_the_product_refused(agent, agent_client, manager, manager_client):
+    case = factories.case_unlocked(agent)
+    operations.relock(case.rows, why="Nobody answers.", by=factories.acting(manager))
+    text = f"2 batches wait to be handed over. Then the request can be closed. {NOTHING}"
+    assert tell(manager_client, case) == ("Waiting for the product to relock 2 batches.", text, "")
+    first, second = factories.hand_over()
+    factories.answer([first], "refused", "Someone has it open")
+    said = "It said: Someone has it open."
+    todo = "If the customer exported it, mark it as re-exported. Otherwise relock it again."
+    refused = "The product refused to relock 1 batch."
+    assert tell(manager_client, case) == (refused, f"{said} {todo}", "relock")
+    assert tell(agent_client, case) == (refused, f"{said} {todo}", "mark_re_exported")
+    assert of_each(agent_client, case)[0] == ("Relocking", "Refused", "The product said: Someone has it open.")
+    assert offered(manager_client, case)["relock"].button == "Relock 1 batch"
+    key = "11111111-2222-4333-8444-555555555559"
+    assert "1 batch: the product was asked to lock it." in done(manager_client, case, "relock", key=key, why="Again.")
+    assert tell(manager_client, case)[0] == "Waiting for the product to relock 2 batches."
+    page = done(agent_client, case, "mark_re_exported", key=key[:-1] + "8", batches=[case.batch.pk])
+    assert "1 batch was marked as re-exported." in page
+    factories.answer([second], "done")
+    assert tell(agent_client, case) == (
+        "Nothing is unlocked anymore.",
+        "Close the request, and say how it ended.",
+        "close",
+    )
+
+
+def test_an_unlock_is_canceled_on_the_page(agent, agent_client):
+    case = factories.case_unlocking(agent, batches=factories.make_batches(n=3))
+    operations.hand_over([case.batch.instructions.get()], by=Actor.desk())
+    form = offered(agent_client, case)["cancel_unlock"]
+    assert form.button == "Cancel the unlock of 2 batches"
+    key = "11111111-2222-4333-8444-555555555560"
+    assert post(agent_client, case, "cancel_unlock", key=key, why=" ").status_code == 422
+    page = done(agent_client, case, "cancel_unlock", key=key, why="The customer called.")
+    assert "2 batches: their unlock was canceled before the product was asked." in page
+    assert [batch.status for batch in case.refresh().batches] == ["unlocking", "bypassed", "bypassed"]
+    assert tell(agent_client, case)[0] == "Ready to unlock."
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [
+        ("queued", "The unlock of 2 batches is canceled: the product was not asked yet. The request is closed."),
+        ("sent", "The product is asked at once to lock 2 batches. The request closes once all are locked."),
+        (
+            "half",
+            "The unlock of 1 batch is canceled: the product was not asked yet. The product is asked at once to lock "
+            "1 batch. The request closes once all are locked.",
+        ),
+    ],
+)
+def test_withdrawing_says_beforehand_what_follows(agent, agent_client, state, said):
+    case = factories.case_unlocking(agent)
+    if state != "queued":
+        to_send = Instruction.objects.all() if state == "sent" else case.batch.instructions.all()
+        operations.hand_over(list(to_send), by=Actor.desk())
+    form = offered(agent_client, case)["withdraw"]
+    assert form.fields["why"].help_text == f"{said} This can't be undone."
+    done(agent_client, case, "withdraw", why="No more.")
+    statuses = {"queued": ["bypassed"] * 2, "sent": ["relocking"] * 2, "half": ["relocking", "bypassed"]}
+    assert [batch.status for batch in case.refresh().batches] == statuses[state]
+
+
 # Who may
 
 TYPED = {
@@ -472,6 +710,7 @@ TYPED = {
     "cancel": {"why": "No."},
     "withdraw": {"why": "No."},
     "relock": {"why": "No.", "key": "11111111-2222-4333-8444-555555555555"},
+    "cancel_unlock": {"why": "No.", "key": "11111111-2222-4333-8444-555555555555"},
     "mark_re_exported": {"key": "11111111-2222-4333-8444-555555555555"},
 }
 
@@ -570,7 +809,13 @@ def test_a_long_case_is_paged_and_filtered_by_verdict(agent, agent_client):
 
 
 def test_the_page_costs_the_same_for_one_batch_and_for_thirty(agent, manager_client, django_assert_num_queries):
-    for make in (factories.open_case, factories.case_awaiting, factories.case_consented, factories.case_unlocked):
+    for make in (
+        factories.open_case,
+        factories.case_awaiting,
+        factories.case_consented,
+        factories.case_unlocking,
+        factories.case_unlocked,
+    ):
         small = make(agent, batches=factories.make_batches(n=1))
         large = make(agent, batches=factories.make_batches(n=30))
         for number in range(60):
@@ -609,6 +854,7 @@ def test_the_timeline_tells_the_case(agent, agent_client):
         "<b>Opened</b> with 2 batches. Channel: Phone. Why bypassed: By mistake",
         "<b>Safer route offered</b>: Customer wants to export the batches",
         f"<b>Consent given</b> by {case.admin.name}, Controller, for 2 batches, terms version 1",
+        f"<b>Unlock instructed</b>: 2 batches ({case.batches[0].number}, {case.batches[1].number})",
         f"<b>Unlocked</b>: 2 batches ({case.batches[0].number}, {case.batches[1].number})",
     ):
         assert sentence in page

@@ -18,6 +18,7 @@ from ..templatetags.desk import nowrap, recorded_by_phone, tag, thousands
 from ..texts.formats import day, moment, money
 from .bulk_actions import WORDS
 from .histories import DeskAdmin
+from .instructed import how_far
 from .lists import (
     DayFilter,
     OneClickFilter,
@@ -30,10 +31,10 @@ from .lists import (
     starts_with,
 )
 from .site import desk
-from .tags import BATCH_TONES, verdict, with_recorded_by_phone
+from .tags import BATCH_TONES, INSTRUCTION_TONES, verdict, with_recorded_by_phone
 
 ITEMS_A_PAGE = 100
-LISTED_REQUESTS = 20
+LISTED_REQUESTS = LISTED_INSTRUCTIONS = 20
 
 
 class StatusFilter(OneClickFilter):
@@ -44,7 +45,9 @@ class StatusFilter(OneClickFilter):
         return [
             ("ready", "Ready to unlock"),
             ("bypassed", "Bypassed"),
+            ("unlocking", "Unlocking"),
             ("unlocked", "Unlocked"),
+            ("relocking", "Relocking"),
             ("exported", "Exported"),
             ("posted", "Posted"),
             ("pending", "Pending"),
@@ -130,7 +133,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
         return format_html(
             "{}{}",
             tag(BATCH_TONES[batch.status], batch.get_status_display()),
-            until if batch.unlocked_until else "",
+            until if batch.status == Batch.Status.UNLOCKED else "",
         )
 
     @admin.display(description="Can it be unlocked?")
@@ -167,11 +170,12 @@ class BatchAdmin(ReadOnly, DeskAdmin):
 
     @method_decorator(require_safe)
     def change_view(self, request, object_id, form_url="", extra_context=None):
-        """Show the batch, the verdict on it, its items and its requests."""
+        """Show the batch, the verdict on it, its items, its requests, and what the product was asked."""
         judged = rules.judged(Batch.objects.filter(pk=self.found(request, object_id).pk), by=request.user)
         batch = judged.select_related("account", "unlocked_by", "grant__consent").get()
         lines = batch.lines.select_related("unlock_request", "consented__consent__recorded_by").order_by("-id")
         lines = list(lines.defer("consented__consent__text")[:LISTED_REQUESTS])
+        instructions = list(batch.instructions.select_related("started_by")[:LISTED_INSTRUCTIONS])
         under = [line.consented.consent for line in lines if line.outcome in RequestedBatch.OPEN and line.consented]
         return desk.page(
             request,
@@ -184,6 +188,8 @@ class BatchAdmin(ReadOnly, DeskAdmin):
             items=Paginator(batch.items.order_by("id"), ITEMS_A_PAGE).get_page(request.GET.get("items")),
             red_flags=batch.items.exclude(export_id="").count(),
             lines=lines,
+            instructions=[(one, INSTRUCTION_TONES[one.state]) for one in instructions],
+            how_far=how_far(instructions[0]) if instructions else "",
             consent=next(iter(under), None),
             may_open=self.has_open_request_permission(request),
         )

@@ -17,8 +17,9 @@ from django.urls import path
 from .. import operations, rules
 from ..actors import Actor
 from ..models import Act, Batch, Consent, ConsentedBatch, RequestedBatch, Selection, UnlockRequest
-from ..texts.formats import counted, moment_with_seconds
+from ..texts.formats import counted, moment_with_seconds, money
 from .forms.bulk_actions import BulkActionForm
+from .instructed import by_hand
 from .lists import ReadOnlyAdmin, column
 from .site import desk
 from .tags import with_recorded_by_phone
@@ -30,38 +31,103 @@ ROWS_A_PAGE = 100
 
 @dataclass(frozen=True)
 class Words:
-    """What the screens say about a bulk action. `why` asks for the reason, where its verb needs one."""
+    """What the screens say about an act. Those that nobody on staff chooses, answers of the product, only say `done`.
 
-    choice: str
-    question: str
-    button: str
+    `will` is what happens first, `then` what follows from it (`then_by_hand` where staff carry it out in the product),
+    and `why` asks for the reason, where the verb needs one. `{batches}` is their number.
+    """
+
     done: str
+    each: str
+    choice: str = ""
+    question: str = ""
+    will: str = ""
+    none: str = ""
+    group: str = ""
+    button: str = ""
     then: str = ""
+    then_by_hand: str = ""
     why: str = ""
+    tone: str = "good"
 
 
 WORDS = {
     Act.Kind.UNLOCK: Words(
         choice="Unlock selected batches",
         question="Unlock batches?",
-        button="Unlock {}",
-        done="unlocked",
-        then="They stay unlocked for {hours} hours, for the customer to edit and export.",
+        will="The product will be asked to unlock {batches}, {amount}.",
+        none="No batch can be unlocked.",
+        group="To be unlocked",
+        button="Unlock {batches}",
+        done="{batches}: the product was asked to unlock {them}.",
+        each="Asked to unlock",
+        then="The {hours} hours for the customer to edit and export start when it says that they are unlocked.",
+        then_by_hand="Someone on staff does that: they go on the list “To do in {vendor}”. The {hours} hours for the "
+        "customer to edit and export start once they are unlocked there.",
+        tone="info",
+    ),
+    Act.Kind.CANCEL: Words(
+        choice="Cancel the unlock of selected batches",
+        question="Cancel the unlock of batches?",
+        will="The product will not be asked to unlock {batches}, {amount}.",
+        none="No unlock can be canceled.",
+        group="To be canceled",
+        button="Cancel the unlock of {batches}",
+        done="{batches}: {their} unlock was canceled before the product was asked.",
+        each="Canceled",
+        then="They stay locked, and can be unlocked later.",
+        why="Why is the unlock canceled?",
     ),
     Act.Kind.RELOCK: Words(
         choice="Relock selected batches",
         question="Relock batches?",
-        button="Relock {}",
-        done="relocked",
+        will="The product will be asked to lock {batches}, {amount}.",
+        none="No batch can be relocked.",
+        group="To be relocked",
+        button="Relock {batches}",
+        done="{batches}: the product was asked to lock {them}.",
+        each="Asked to lock",
+        then="They are locked once it says so.",
+        then_by_hand="Someone on staff does that: they go on the list “To do in {vendor}”.",
         why="Why are they relocked?",
+        tone="info",
     ),
     Act.Kind.RE_EXPORT: Words(
         choice="Mark selected batches as re-exported",
         question="Mark batches as re-exported?",
-        button="Mark {} as re-exported",
-        done="marked as re-exported",
+        will="{batches}, {amount}, will be marked as re-exported.",
+        none="No batch can be marked as re-exported.",
+        group="To be marked as re-exported",
+        button="Mark {batches} as re-exported",
+        done="{batches} {were} marked as re-exported.",
+        each="Marked as re-exported",
     ),
+    Act.Kind.UNLOCKED: Words(done="{batches} {were} unlocked.", each="Unlocked"),
+    Act.Kind.REFUSED: Words(done="The product refused to unlock {batches}.", each="Refused by the product", tone="bad"),
+    Act.Kind.RELOCKED: Words(done="{batches} {were} relocked.", each="Relocked"),
 }
+# Of these acts the report says what has become of each batch since.
+FOLLOWED = (Act.Kind.UNLOCK, Act.Kind.UNLOCKED, Act.Kind.RELOCK)
+# What has become of the batches of an act by now, as the report of an instruction says it.
+NOW = {
+    RequestedBatch.Outcome.WAITING: "{} {waits} to be unlocked",
+    RequestedBatch.Outcome.UNLOCKING: "{} {waits} for the product's answer",
+    RequestedBatch.Outcome.UNLOCKED: "{} {is} unlocked now",
+    RequestedBatch.Outcome.RELOCKING: "{} {is} being relocked",
+    RequestedBatch.Outcome.RE_EXPORTED: "{} {is} re-exported",
+    RequestedBatch.Outcome.RELOCKED: "{} {is} relocked",
+    RequestedBatch.Outcome.REFUSED: "{} {was} refused by the product",
+    RequestedBatch.Outcome.NOT_UNLOCKED: "{} {was} never unlocked",
+}
+
+
+def what_was_done(kind, count):
+    """Say what an act did to that many batches."""
+    if not count:
+        return "Nothing was done."
+    one = count == 1
+    them, their, were = ("it", "its", "was") if one else ("them", "their", "were")
+    return WORDS[kind].done.format(batches=counted(count, "batch", "batches"), them=them, their=their, were=were)
 
 
 @admin.register(Act, site=desk)
@@ -110,14 +176,15 @@ class ActAdmin(ReadOnlyAdmin):
                 form.add_error(None, str(refused))
             else:
                 return _already_done(request, act) if act.repeated else redirect("admin:unlocks_act_change", act.pk)
-        groups = _grouped_by_verdict(selection, action, request.user)
+        groups = _grouped_by_verdict(selection, action.act, request.user)
         ready = groups.pop("", {"n": 0, "amount": 0, "batches": [], "by_phone": 0})
+        then = words.then_by_hand if by_hand() and words.then_by_hand else words.then
         return desk.page(
             request,
             "admin/unlocks/act/preview.html",
             status=422 if form.errors else 200,
             title=words.question,
-            button=words.button.format(counted(ready["n"], "batch", "batches")),
+            button=words.button.format(batches=counted(ready["n"], "batch", "batches")),
             words=words,
             form=form,
             selection=selection,
@@ -126,7 +193,8 @@ class ActAdmin(ReadOnlyAdmin):
             groups=groups.values(),
             refused=sum(group["n"] for group in groups.values()),
             signed_by_others=_signed_by_others(selection) if kind == Act.Kind.UNLOCK and ready["n"] else [],
-            then=words.then.format(hours=settings.UNLOCK_WINDOW // timedelta(hours=1)),
+            will=words.will.format(batches=counted(ready["n"], "batch", "batches"), amount=money(ready["amount"])),
+            then=then.format(hours=settings.UNLOCK_WINDOW // timedelta(hours=1), vendor=settings.VENDOR_NAME),
         )
 
     def change_view(self, request, object_id, form_url="", extra_context=None):
@@ -145,25 +213,27 @@ class ActAdmin(ReadOnlyAdmin):
             shown = counts.get(only, done)
         paginator = Paginator(verdicts, ROWS_A_PAGE)
         paginator.count = shown
-        page = paginator.get_page(request.GET.get("page"))
+        page, followed = paginator.get_page(request.GET.get("page")), act.kind in FOLLOWED
         for verdict in page.object_list:
             verdict.batch.open_request = verdict.line and verdict.line.unlock_request_id
             verdict.sentence = _sentence(verdict, act, request.user)
+            verdict.now = "" if verdict.refusal or not followed else verdict.line.get_outcome_display()
             verdict.unlock_request = verdict.line and UnlockRequest(pk=verdict.line.unlock_request_id)
         lines = RequestedBatch.objects.filter(pk__in=act.verdicts.values("line"))
         return desk.page(
             request,
             "admin/unlocks/act/report.html",
-            title=f"{act.get_kind_display()}: {done:,} of {done + refused:,} done",
+            title=f"{act.get_kind_display()}: {counted(done, 'batch', 'batches')}",
             act=act,
             words=WORDS[act.kind],
+            was_done=what_was_done(act.kind, done),
             done=done,
             refused=refused,
             groups=[(code, rules.short_name(code), n) for code, n in sorted(counts.items())],
             only=only,
             page=page,
             pages=paginator.get_elided_page_range(page.number),
-            still=_still_unlocked(act),
+            now=_by_now(act),
             requests=UnlockRequest.objects.filter(pk__in=lines.values("unlock_request")).select_related("account")[:20],
         )
 
@@ -180,9 +250,9 @@ def _signed_by_others(selection):
     return [one for one in consents.only("signer_name", "contact_name") if one.signed_by_another]
 
 
-def _grouped_by_verdict(selection, action, user):
+def _grouped_by_verdict(selection, act, user):
     """Group a selection by verdict, what may be done under '': two queries whatever its size."""
-    judged = with_recorded_by_phone(action.judge(Batch.objects.filter(selections=selection), by=user))
+    judged = with_recorded_by_phone(act.judge(Batch.objects.filter(selections=selection), by=user))
     counts = (
         judged.order_by()
         .values("refusal")
@@ -227,11 +297,18 @@ def _sentence(verdict, act, user):
     return rules.sentence(verdict.refusal, verdict.batch)
 
 
-def _still_unlocked(act):
-    """Return how many batches an unlock's are unlocked yet, and until when; None for another kind of act."""
-    if act.kind != Act.Kind.UNLOCK:
-        return None
-    done = RequestedBatch.objects.filter(pk__in=act.verdicts.filter(refusal="").values("line"))
-    return done.filter(outcome=RequestedBatch.Outcome.UNLOCKED).aggregate(
-        n=Count("pk"), until=Min("batch__unlocked_until")
-    )
+def _by_now(act):
+    """List what has become by now of the batches that the product was asked about, each with the end of a window."""
+    if act.kind not in FOLLOWED:
+        return []
+    lines = RequestedBatch.objects.filter(pk__in=act.verdicts.filter(refusal="").values("line")).order_by()
+    counts = lines.values("outcome").annotate(n=Count("pk"), until=Min("batch__unlocked_until"))
+    rows = {row["outcome"]: row for row in counts}
+    unlocked = RequestedBatch.Outcome.UNLOCKED
+    return [(_now(o, rows[o]["n"]), rows[o]["until"] if o == unlocked else None) for o in NOW if o in rows]
+
+
+def _now(outcome, count):
+    one = count == 1
+    verbs = {"is": "is" if one else "are", "was": "was" if one else "were", "waits": "waits" if one else "wait"}
+    return NOW[outcome].format(f"{count:,}", **verbs)

@@ -10,16 +10,20 @@ from django.utils import timezone
 
 from .. import operations, rules
 from ..ledger import chain, emails, events
-from ..models import Batch, Consent, RequestedBatch, UnlockRequest
+from ..models import Batch, Consent, Instruction, RequestedBatch, UnlockRequest
 from ..templatetags.desk import how_agreed
+from .instructed import how_far, newest
 from .lists import by_number
-from .tags import OUTCOME_TONES, verdict
+from .tags import INSTRUCTION_TONES, OUTCOME_TONES, UNDER_WAY, stands, verdict
 
 LISTED_BATCHES = 100
 LISTED_ENTRIES = 50
 
 Status = UnlockRequest.Status
 Outcome = RequestedBatch.Outcome
+What = Instruction.What
+# What someone should know beyond that it is under way.
+STUCK = (Instruction.State.UNKNOWN, Instruction.State.GIVEN_UP, Instruction.State.REFUSED)
 # Only another answer of the customer helps these.
 ASK_AGAIN = (rules.Refusal.NOT_COVERED, rules.Refusal.CONSENT_EXPIRED, rules.Refusal.CHANGED)
 
@@ -69,8 +73,9 @@ class Case:
 
     @cached_property
     def _outcomes(self):
-        rows = self.unlock_request.lines.order_by().values("outcome").annotate(n=Count("pk"), total=Sum("batch__total"))
-        return {row["outcome"]: row for row in rows}
+        rows = self.unlock_request.lines.order_by().values("outcome")
+        counts = rows.annotate(n=Count("pk"), total=Sum("batch__total"), windows=Count("batch__unlocked_until"))
+        return {row["outcome"]: row for row in counts}
 
     @property
     def batch_count(self):
@@ -81,23 +86,107 @@ class Case:
         return sum(row["total"] for row in self._outcomes.values())
 
     waiting = _count_of(Outcome.WAITING)
+    unlocking = _count_of(Outcome.UNLOCKING)
     unlocked = _count_of(Outcome.UNLOCKED)
+    relocking = _count_of(Outcome.RELOCKING)
     re_exported = _count_of(Outcome.RE_EXPORTED)
     relocked = _count_of(Outcome.RELOCKED)
+    refused = _count_of(Outcome.REFUSED)
+
+    @property
+    def granted(self):
+        """How many the product has unlocked, or was asked to unlock or to relock."""
+        return self.unlocking + self.unlocked + self.relocking
 
     @property
     def ever_unlocked(self):
-        return self.unlocked + self.re_exported + self.relocked
+        """How many were unlocked; of those that are relocking, the ones with a window."""
+        were = self._outcomes[Outcome.RELOCKING]["windows"] if self.relocking else 0
+        return self.unlocked + were + self.re_exported + self.relocked
+
+    @property
+    def standing(self):
+        """The tones and words for where the case stands."""
+        under_way = next((outcome for outcome in UNDER_WAY if outcome in self._outcomes), None)
+        return stands(
+            self.unlock_request,
+            under_way=under_way,
+            any_unlocked=bool(self.unlocked),
+            any_refused=bool(self.refused),
+        )
 
     def waiting_batches(self):
         return self._batches(Outcome.WAITING)
 
+    def unlocking_batches(self):
+        return self._batches(Outcome.UNLOCKING)
+
     def unlocked_batches(self):
         return self._batches(Outcome.UNLOCKED)
 
-    def _batches(self, outcome):
-        lines = self.unlock_request.lines.order_by().filter(outcome=outcome)
+    def relockable_batches(self):
+        """Those that the product can be asked to lock: unlocked ones, and those that it refused or was silent about."""
+        granted = self._batches(*RequestedBatch.GRANTED)
+        return Batch.objects.filter(
+            pk__in=rules.judged_to_relock(granted, by=self.user).filter(refusal="").values("pk")
+        )
+
+    def exportable_batches(self):
+        """Those that the customer may have exported: unlocked ones, and those of which that is not known any more."""
+        given_up = Instruction.objects.filter(state=Instruction.State.GIVEN_UP, batch=OuterRef("pk"))
+        unlocking = self.unlocking_batches().filter(Exists(given_up))
+        return self._batches(Outcome.UNLOCKED, Outcome.RELOCKING) | unlocking
+
+    def _batches(self, *outcomes):
+        lines = self.unlock_request.lines.order_by().filter(outcome__in=outcomes)
         return Batch.objects.filter(pk__in=lines.values("batch"))
+
+    # The product
+
+    @cached_property
+    def asked(self):
+        """Sum up the newest instructions for batches that are unlocking or relocking, by what they ask and state."""
+        if not self.unlocking + self.relocking:
+            return []
+        lines = {"line__unlock_request": self.unlock_request, "line__outcome__in": UNDER_WAY}
+        counts = newest(**lines).order_by("what", "state").values("what", "state")
+        return list(
+            counts.annotate(
+                n=Count("pk"),
+                sent=Min("sent_at"),
+                tries=Min("tries"),
+                one_answer=Max("answer"),
+                answers=Count("answer", distinct=True),
+            )
+        )
+
+    def count_asked(self, state, *whats):
+        """Count the batches under way whose newest instruction is in this state, and asks one of `whats`."""
+        return sum(row["n"] for row in self.asked if row["state"] == state and row["what"] in (whats or What.values))
+
+    @property
+    def cancelable(self):
+        """How many the product was not asked yet to unlock."""
+        return self.count_asked(Instruction.State.QUEUED, What.UNLOCK)
+
+    @property
+    def given_up(self):
+        return self.count_asked(Instruction.State.GIVEN_UP)
+
+    @property
+    def relock_refused(self):
+        return self.count_asked(Instruction.State.REFUSED, What.LOCK)
+
+    @property
+    def relockable(self):
+        return self.unlocked + self.given_up + self.relock_refused
+
+    @property
+    def exportable(self):
+        return self.unlocked + self.relocking + self.count_asked(Instruction.State.GIVEN_UP, What.UNLOCK)
+
+    def instructions_given_up(self):
+        return Instruction.objects.filter(line__unlock_request=self.unlock_request, state=Instruction.State.GIVEN_UP)
 
     @cached_property
     def _verdict_counts(self):
@@ -185,7 +274,19 @@ class Case:
         row = {"batch": batch, "verdict": (OUTCOME_TONES[outcome], outcome.label)}
         if outcome == Outcome.UNLOCKED and batch.unlocked_until:
             row |= {"until": batch.unlocked_until, "overdue": batch.unlocked_until <= self.now}
+        if instruction := self._listed_instructions.get(line.pk):
+            row |= {"sentence": how_far(instruction)}
+            if instruction.state in STUCK and outcome in UNDER_WAY:
+                row["stuck"] = INSTRUCTION_TONES[instruction.state], instruction.get_state_display()
         return row
+
+    @cached_property
+    def _listed_instructions(self):
+        """The newest instructions for those batches of the page of which they tell more, by the key of the line."""
+        told = [line.pk for line, _ in self._judged_lines if line.outcome in (*UNDER_WAY, Outcome.REFUSED)]
+        if not told:
+            return {}
+        return {one.line_id: one for one in newest(line__in=told).select_related("started_by")}
 
     # Evidence
 
@@ -287,7 +388,8 @@ class Case:
         """Why `user` can't record the consent by phone, in a sentence; '' if they can, None if it is not an option."""
         if not settings.PHONE_CONSENT or not self.user.has_perm("unlocks.record_phone_consent"):
             return None
-        if not self.is_open or not self.unlock_request.advice or not self.asks_for_consent or self.ever_unlocked:
+        begun = self.granted or self.ever_unlocked
+        if not self.is_open or not self.unlock_request.advice or not self.asks_for_consent or begun:
             return None
         obstacle = operations.obstacle_to_phone_consent(self.unlock_request, self.user)
         verify_first = obstacle == rules.sentence(rules.Refusal.PIN_NOT_BY_YOU)
@@ -377,7 +479,7 @@ class Case:
 
     @property
     def _consent_remark(self):
-        if self.consent and not self.is_open and hasattr(self.consent, "withdrawal"):
+        if self.consent and hasattr(self.consent, "withdrawal"):
             return "Withdrawn later"
         if self.consent and self.consent.decision == Consent.Decision.DECLINED:
             return "Declined by the customer"
@@ -398,12 +500,17 @@ class Case:
 
     @property
     def _unlock_remark(self):
-        if self.unlock_request.status == Status.CONSENTED:
-            if self.for_another_person and not self.ready:
-                return f"{self.for_another_person:,} of {self.waiting:,} ready for someone else"
-            return f"{self.ready:,} of {self.waiting:,} ready"
-        done = self.ever_unlocked
-        return f"{done:,} of {self.batch_count:,} unlocked" if done else ""
+        parts = [
+            (self.ever_unlocked, "unlocked"),
+            (self.unlocking, "unlocking"),
+            (self.refused, "refused by the product"),
+        ]
+        remarks = [f"{n:,} of {self.batch_count:,} {what}" for n, what in parts if n]
+        if self.unlock_request.status == Status.CONSENTED and self.waiting:
+            other = self.for_another_person and not self.ready
+            ready, whom = (self.for_another_person, " for someone else") if other else (self.ready, "")
+            remarks.insert(0, f"{ready:,} of {self.waiting:,} ready{whom}")
+        return ", ".join(remarks)
 
     @property
     def _export_remark(self):
@@ -424,7 +531,8 @@ class Case:
 
 def with_waits(consents):
     """Annotate a Consent queryset with `waits`: does a batch still wait to be unlocked under it?"""
-    lines = RequestedBatch.objects.filter(consented__consent=OuterRef("pk"), outcome=Outcome.WAITING)
+    to_be_unlocked = (Outcome.WAITING, Outcome.UNLOCKING)
+    lines = RequestedBatch.objects.filter(consented__consent=OuterRef("pk"), outcome__in=to_be_unlocked)
     return consents.annotate(waits=Exists(lines))
 
 

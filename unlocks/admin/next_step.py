@@ -2,15 +2,18 @@
 
 from dataclasses import dataclass, replace
 
+from django.conf import settings
 from django.contrib.auth.models import User
 
 from .. import operations, roles, rules
-from ..models import Contact, UnlockRequest
+from ..models import Contact, Instruction, UnlockRequest
 from ..templatetags.desk import how_agreed, on_file, times_opened
 from ..texts.formats import counted, moment
 from .forms.case import CASE_FORMS
+from .instructed import by_hand, given_up, said
 
 Status = UnlockRequest.Status
+State, What = Instruction.State, Instruction.What
 
 NAMED_COLLEAGUES = 3
 
@@ -23,6 +26,7 @@ WHO_DOES_IT = {
     "mark_re_exported": "An agent marks what the customer has exported.",
     "relock": "An agent marks what the customer has exported; a manager relocks the rest.",
     "hand_over": "",
+    "try_again": "An agent or a manager has the product asked again.",
     "close": "An agent closes the request and says how it ended.",
 }
 
@@ -31,7 +35,8 @@ WHO_DOES_IT = {
 class NextStep:
     """The one next step: what to read, and the verb that does it or ''. `todo` is for those who may do it.
 
-    `contact` is whose address `user` can confirm instead of any verb.
+    `contact` is whose address `user` can confirm instead of any verb, and `to_do` says that it is done on the page of
+    what is to be done by hand.
     """
 
     tone: str
@@ -40,6 +45,7 @@ class NextStep:
     todo: str = ""
     verb: str = ""
     contact: Contact | None = None
+    to_do: bool = False
 
     @property
     def text(self):
@@ -51,8 +57,8 @@ def next_step(case):
     step = {
         Status.OPEN: _when_open,
         Status.AWAITING_CONSENT: _when_awaiting_consent,
-        Status.CONSENTED: _when_consented,
-        Status.UNLOCKED: _when_unlocked,
+        Status.CONSENTED: _when_agreed,
+        Status.UNLOCKED: _when_agreed,
         Status.CLOSED: _when_closed,
     }[Status(case.unlock_request.status)](case)
     if step.verb and not case.user.has_perm(CASE_FORMS[step.verb].permission):
@@ -167,16 +173,31 @@ def _emailed(case):
     return f"The link could not be emailed to {to}{answer}"
 
 
-def _when_consented(case):
-    consent = case.standing_consent
-    if case.for_another_person and not case.ready:
-        return _for_another_person(case)
-    if not case.ready:
-        if case.asks_for_consent:
-            again = ("Send a new consent link to ask the customer again.", "send_link")
-        else:
-            again = ("Each has to change before it can be unlocked.", "")
-        return NextStep("bad", "No batch can be unlocked now.", "The list below says why for each batch.", *again)
+def _when_agreed(case):
+    """Return the step for the first of these that is so; what has gone wrong comes first."""
+    for is_so, step in (
+        (case.unlocked and case.window_end <= case.now, _when_overdue),
+        (case.given_up, _when_given_up),
+        (case.relock_refused, _when_relock_refused),
+        (case.unlocked, _when_in_window),
+        (case.ready, _when_ready),
+        (case.for_another_person, _for_another_person),
+        (case.unlocking, _when_unlocking),
+        (case.relocking, _when_relocking),
+        (case.waiting and not case.ever_unlocked, _when_blocked),
+        (case.refused and not case.ever_unlocked, _when_refused),
+    ):
+        if is_so:
+            return step(case)
+    text = _refused(case).strip()
+    return NextStep("info", "Nothing is unlocked anymore.", text, "Close the request, and say how it ended.", "close")
+
+
+def _when_ready(case):
+    consent, heading = case.standing_consent, "Ready to unlock."
+    if case.ever_unlocked:
+        text = f"{_batches(case.ready)} can still be unlocked."
+        return NextStep("good", heading, text + _under_way(case) + _refused(case), verb="unlock")
     if case.recorded_by_phone:
         text = (
             f"{how_agreed(consent)} to terms version {consent.terms.version}, for exactly these batches as they are "
@@ -189,7 +210,16 @@ def _when_consented(case):
         )
     if consent.signed_by_another:
         text = f"{text} This is not the name of the contact on file, {consent.contact_name}."
-    return NextStep("good", "Ready to unlock.", text + _blocked(case), verb="unlock")
+    return NextStep("good", heading, text + _blocked(case) + _under_way(case) + _refused(case), verb="unlock")
+
+
+def _when_blocked(case):
+    if case.asks_for_consent:
+        again = ("Send a new consent link to ask the customer again.", "send_link")
+    else:
+        again = ("Each has to change before it can be unlocked.", "")
+    text = f"The list below says why for each batch.{_refused(case)}"
+    return NextStep("bad", "No batch can be unlocked now.", text, *again)
 
 
 def _for_another_person(case):
@@ -201,7 +231,7 @@ def _for_another_person(case):
     return NextStep(
         "wait",
         f"Ready for someone else to unlock: {_batches(case.for_another_person)}.",
-        text + _blocked(case),
+        text + _blocked(case) + _under_way(case) + _refused(case),
         "Hand the request over." if mine else "",
         "hand_over" if mine else "",
     )
@@ -214,28 +244,131 @@ def _who_can_unlock(case):
     return ask(unlock, but=case.user)
 
 
-def _when_unlocked(case):
-    if case.unlocked and case.window_end <= case.now:
-        return NextStep(
-            "bad",
-            f"{_batches(case.unlocked)} should be relocked by now.",
-            f"The window ended {moment(case.window_end)}.",
-            "Mark what was exported, or relock the rest.",
-            "relock" if case.user.has_perm(CASE_FORMS["relock"].permission) else "mark_re_exported",
-        )
-    if case.unlocked:
-        return NextStep(
-            "wait",
-            f"{_batches(case.unlocked)} unlocked until {moment(case.window_end)}.",
-            "",
-            "Tell the customer to edit and export now: auto-batching may batch invoices again within seconds.",
-            "mark_re_exported",
-        )
-    if case.ready:
-        return NextStep("good", "Ready to unlock.", f"{_batches(case.ready)} can still be unlocked.", verb="unlock")
-    if case.for_another_person:
-        return _for_another_person(case)
-    return NextStep("info", "Nothing is unlocked anymore.", "", "Close the request, and say how it ended.", "close")
+def _when_overdue(case):
+    return NextStep(
+        "bad",
+        f"{_batches(case.unlocked)} should be relocked by now.",
+        f"The window ended {moment(case.window_end)}.{_under_way(case)}",
+        "Mark what was exported, or relock the rest.",
+        _relock_or_mark(case),
+    )
+
+
+def _relock_or_mark(case):
+    return "relock" if case.user.has_perm(CASE_FORMS["relock"].permission) else "mark_re_exported"
+
+
+def _when_in_window(case):
+    return NextStep(
+        "wait",
+        f"{_batches(case.unlocked)} unlocked until {moment(case.window_end)}.",
+        (_under_way(case) + _refused(case)).strip(),
+        "Tell the customer to edit and export now: auto-batching may batch invoices again within seconds.",
+        "mark_re_exported",
+    )
+
+
+# The product
+
+
+def _when_given_up(case):
+    rows = [row for row in case.asked if row["state"] == State.GIVEN_UP]
+    text = given_up(min(row["tries"] for row in rows)) + _answered("Last answer", rows)
+    heading = f"The product did not say what became of {_batches(case.given_up)}."
+    todo = "Have it asked again once it can be reached."
+    return NextStep("bad", heading, text + _until(case), todo, "try_again")
+
+
+def _when_relock_refused(case):
+    rows = [row for row in case.asked if row["state"] == State.REFUSED]
+    return NextStep(
+        "bad",
+        f"The product refused to relock {_batches(case.relock_refused)}.",
+        (_answered("It said", rows) + _until(case)).strip(),
+        "If the customer exported it, mark it as re-exported. Otherwise relock it again."
+        if case.relock_refused == 1
+        else "Mark what the customer exported as re-exported, and relock the rest again.",
+        _relock_or_mark(case),
+    )
+
+
+def _when_unlocking(case):
+    hours = settings.UNLOCK_WINDOW.total_seconds() / 3600
+    then = f"The customer's {hours:g} hours start once they are unlocked."
+    text = _how_far(case, What.UNLOCK) + _relocking(case) + _blocked(case) + _refused(case)
+    return _waiting_for_the_product("unlock", case.unlocking, f"{text} {then}")
+
+
+def _when_relocking(case):
+    withdrawn = case.consent and not case.standing_consent
+    then = "The request closes by itself once all are relocked." if withdrawn else "Then the request can be closed."
+    why = "The consent is withdrawn. " if withdrawn else ""
+    text = f"{why}{_how_far(case, What.LOCK)}{_refused(case)} {then}"
+    return _waiting_for_the_product("relock", case.relocking, text)
+
+
+def _waiting_for_the_product(verb, count, text):
+    if by_hand():
+        heading = f"Waiting for someone to {verb} {_batches(count)} in {settings.VENDOR_NAME}."
+        return NextStep("wait", heading, text, to_do=True)
+    return NextStep(
+        "wait", f"Waiting for the product to {verb} {_batches(count)}.", text, "There is nothing to do now."
+    )
+
+
+def _how_far(case, what):
+    """Say how far the product is with what it is asked, in a sentence for each state."""
+    return " ".join(filter(None, (_in_state(row) for row in case.asked if row["what"] == what)))
+
+
+def _in_state(row):
+    count, one = _batches(row["n"]), row["n"] == 1
+    if row["state"] == State.QUEUED and by_hand():
+        return f"{count} wait{'s' if one else ''} on the list “To do in {settings.VENDOR_NAME}”."
+    if row["state"] == State.QUEUED:
+        return f"{count} wait{'s' if one else ''} to be handed over.{_answered('Last try', [row])}"
+    if row["state"] == State.SENT and by_hand():
+        return f"{count} {'was' if one else 'were'} started {moment(row['sent'])}."
+    if row["state"] == State.SENT:
+        return f"The product was asked about {count} {moment(row['sent'])}."
+    if row["state"] == State.UNKNOWN:
+        known = f"The product did not say whether {count} {'is' if one else 'are'} done, and is asked again."
+        return known + _answered("Last answer", [row])
+    return ""
+
+
+def _answered(introduction, rows):
+    """Write what came back, if it was the same for all."""
+    answers = {row["one_answer"] for row in rows}
+    if len(answers) > 1 or any(row["answers"] > 1 for row in rows):
+        return ""
+    return said(introduction, *answers)
+
+
+def _until(case):
+    return f" {_batches(case.unlocked)} unlocked until {moment(case.window_end)}." if case.unlocked else ""
+
+
+def _when_refused(case):
+    return NextStep(
+        "bad",
+        f"The product refused to unlock {_batches(case.refused)}.",
+        "The list below says why for each batch.",
+        "Tell the customer, and close the request as not eligible. If that changes, open a new request.",
+        "close",
+    )
+
+
+def _under_way(case):
+    return (f" {_batches(case.unlocking)} still unlocking." if case.unlocking else "") + _relocking(case)
+
+
+def _relocking(case):
+    return f" {_batches(case.relocking)} still relocking." if case.relocking else ""
+
+
+def _refused(case):
+    return f" The product refused to unlock {_batches(case.refused)}." if case.refused else ""
 
 
 def _when_closed(case):

@@ -20,6 +20,7 @@ from ..texts.formats import counted
 from .forms.opening import AccountForm, OpenRequestForm
 from .lists import starts_with
 from .site import desk
+from .tags import ON_ITS_WAY
 
 LISTED_ACCOUNTS = 20
 LISTED_BATCHES = 100
@@ -121,7 +122,7 @@ class Checked:
         self.refused_batches = list(judged.exclude(obstacle="").order_by("obstacle", "number")[:LISTED_BATCHES])
         for batch in self.refused_batches:
             batch.sentence = sentence(batch.obstacle, batch)
-            if batch.obstacle == Refusal.IN_ANOTHER_REQUEST:
+            if batch.open_request:
                 batch.request_url = reverse("admin:unlocks_unlockrequest_change", args=[batch.open_request])
         self.already = self._already(judged)
 
@@ -147,7 +148,7 @@ class Checked:
     @property
     def in_already(self):
         """How many are in an open request."""
-        taken = (Refusal.IN_ANOTHER_REQUEST, Refusal.ALREADY_UNLOCKED)
+        taken = (Refusal.IN_ANOTHER_REQUEST, *ON_ITS_WAY)
         return sum(self._counts[code]["n"] for code in taken if code in self._counts)
 
 

@@ -15,14 +15,13 @@ from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Act, LedgerEntry, UnlockRequest
 from ..texts.formats import counted, moment_with_seconds
-from .bulk_actions import WORDS
+from .bulk_actions import what_was_done
 from .case import Case
 from .forms.case import CASE_FORMS, PreviewForm, SendLinkForm
 from .forms.consents import RecordByPhoneForm
 from .lists import freeze
 from .next_step import next_step
 from .site import desk
-from .tags import REQUEST_TONES
 
 
 def request_page(request, object_id):
@@ -108,10 +107,9 @@ def done_since(form):
 
 def _what_was_done(act):
     return format_html(
-        '{}{} {}. <a href="{}">What happened to each batch</a>',
-        f"This was already done on {moment_with_seconds(act.at)}: " if act.repeated else "",
-        counted(act.verdicts.filter(refusal="").count(), "batch", "batches"),
-        WORDS[act.kind].done,
+        '{}{} <a href="{}">What happened to each batch</a>',
+        f"This was already done on {moment_with_seconds(act.at)}. " if act.repeated else "",
+        what_was_done(act.kind, act.verdicts.filter(refusal="").count()),
         reverse("admin:unlocks_act_change", args=[act.pk]),
     )
 
@@ -134,7 +132,6 @@ def _show(request, case, bound=None):
         title=f"{case.unlock_request} · {counted(case.batch_count, 'batch', 'batches')}",
         case=case,
         object=case.unlock_request,
-        status_tone=REQUEST_TONES[case.unlock_request.status],
         next=step,
         next_form=forms.pop(step.verb, None),
         forms=forms,

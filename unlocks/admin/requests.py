@@ -9,13 +9,13 @@ from django.db.models.functions import Coalesce
 from django.shortcuts import redirect
 from django.urls import path
 from django.utils.decorators import method_decorator
-from django.utils.html import format_html
+from django.utils.html import format_html, format_html_join
 from django.views.decorators.debug import sensitive_post_parameters
 
 from .. import operations
 from ..actors import Actor
 from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest
-from ..templatetags.desk import ago, nowrap, recorded_by_phone, tag, thousands
+from ..templatetags.desk import RECORDED_BY_PHONE, ago, nowrap, tag, thousands
 from ..texts import normalize
 from ..texts.formats import moment, money
 from .histories import DeskAdmin
@@ -23,14 +23,12 @@ from .lists import OneClickFilter, account_is, column, freeze, keys
 from .opening import open_request
 from .phone_consent import record_by_phone_page
 from .request_page import request_page
-from .site import desk
-from .tags import REQUEST_TONES, how_consented
-
-Status = UnlockRequest.Status
+from .site import SHOWN, desk
+from .tags import how_consented, standing, with_what_became_of_it
 
 
 class StatusFilter(OneClickFilter):
-    """The requests by status, in one click."""
+    """The requests by what they wait for, in one click."""
 
     title = "status"
     parameter_name = "show"
@@ -40,19 +38,15 @@ class StatusFilter(OneClickFilter):
             ("mine", "My open requests"),
             ("waiting", "Waiting for the customer"),
             ("ready", "Ready to unlock"),
+            ("under_way", "Unlocking or relocking"),
+            ("held_up", "Held up at the product"),
             ("unlocked", "Unlocked"),
+            ("to_close", "To be closed"),
             ("closed", "Closed"),
         ]
 
     def queryset(self, request, queryset):
-        shown = {
-            "mine": queryset.filter(assignee=request.user).exclude(status=Status.CLOSED),
-            "waiting": queryset.filter(status=Status.AWAITING_CONSENT),
-            "ready": queryset.filter(status=Status.CONSENTED),
-            "unlocked": queryset.filter(status=Status.UNLOCKED),
-            "closed": queryset.filter(status=Status.CLOSED),
-        }
-        return shown.get(self.value(), queryset)
+        return SHOWN[self.value()](queryset, request.user) if self.value() in SHOWN else queryset
 
 
 @admin.register(UnlockRequest, site=desk)
@@ -95,14 +89,10 @@ class UnlockRequestAdmin(DeskAdmin):
 
     def get_queryset(self, request):
         lines = RequestedBatch.objects.filter(unlock_request=OuterRef("pk")).order_by().values("unlock_request")
-        return (
-            super()
-            .get_queryset(request)
-            .annotate(
-                batches=Coalesce(Subquery(lines.annotate(n=Count("pk")).values("n")), 0),
-                amount=Subquery(lines.annotate(amount=Sum("batch__total")).values("amount")),
-                how=how_consented(OuterRef("pk")),
-            )
+        return with_what_became_of_it(super().get_queryset(request)).annotate(
+            batches=Coalesce(Subquery(lines.annotate(n=Count("pk")).values("n")), 0),
+            amount=Subquery(lines.annotate(amount=Sum("batch__total")).values("amount")),
+            how=how_consented(OuterRef("pk")),
         )
 
     def matching(self, term):
@@ -120,8 +110,8 @@ class UnlockRequestAdmin(DeskAdmin):
 
     @admin.display(description="Status", ordering="status")
     def status_tag(self, obj):
-        status = tag(REQUEST_TONES[obj.status], obj.get_resolution_display() or obj.get_status_display())
-        return format_html("{} {}", status, recorded_by_phone()) if obj.how == Consent.How.PHONE else status
+        by_phone = [RECORDED_BY_PHONE] if obj.how == Consent.How.PHONE else []
+        return format_html_join(" ", "{}", ((tag(*one),) for one in [*standing(obj), *by_phone]))
 
     @admin.display(description="Assigned to", empty_value="Nobody")
     def assigned_to(self, obj):

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.forms import AdminAuthenticationForm
-from django.db.models import Count, Min, OuterRef, Subquery
+from django.db.models import Count, Exists, Min, OuterRef, Q, Subquery
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import Resolver404, get_script_prefix, path, resolve, reverse
@@ -16,18 +16,19 @@ from django.utils import timezone
 
 from .. import operations
 from ..actors import Actor
-from ..models import Account, Batch, Consent, Instruction, LedgerEntry, Outgoing, UnlockRequest
+from ..models import Account, Batch, Consent, Instruction, LedgerEntry, Outgoing, RequestedBatch, UnlockRequest
 from ..texts import normalize
 from . import typed
 from .lists import CappedPaginator, starts_with
-from .tags import how_consented, with_recorded_by_phone
+from .tags import UNDER_WAY, how_consented, standing, with_recorded_by_phone, with_what_became_of_it
 
-Status = UnlockRequest.Status
+Status, Outcome = UnlockRequest.Status, RequestedBatch.Outcome
 
 LISTED = 6  # rows of a section of the queue
 FAILED_LATELY = timedelta(days=30)
 WAITS_LONG = timedelta(hours=1)
 LATE = timedelta(minutes=10)  # of what a worker does as soon as it is due
+SHOULD_HAVE_ANSWERED = timedelta(minutes=15)
 HITS = 20  # of a kind, in the search
 NO_PAGES = (
     "login",
@@ -189,43 +190,52 @@ class Desk(admin.AdminSite):
         return redirect("admin:index")
 
     def _queue(self, user):
-        requests = UnlockRequest.objects.annotate(how=how_consented(OuterRef("pk")))
+        requests = with_what_became_of_it(UnlockRequest.objects.annotate(how=how_consented(OuterRef("pk"))))
         requests = requests.select_related("account", "requester", "assignee").order_by("-id")
         first_end = (
             Batch.objects.filter(lines__unlock_request=OuterRef("pk"), status=Batch.Status.UNLOCKED)
             .order_by("unlocked_until")
             .values("unlocked_until")[:1]
         )
-        return [
+        asked = Instruction.objects.filter(line__unlock_request=OuterRef("pk"), line__outcome__in=UNDER_WAY)
+        since = asked.order_by("queued_at").values("queued_at")[:1]
+        sections = [
             _section(
                 "My open requests",
                 "mine",
                 "info",
-                requests.filter(assignee=user).exclude(status=Status.CLOSED),
+                requests,
+                user,
                 "Nothing is assigned to you. Open a request when a customer calls, or take one from the list.",
             ),
             _section(
                 "Ready to unlock",
                 "ready",
                 "good",
-                requests.filter(status=Status.CONSENTED),
+                requests,
+                user,
                 "No request is ready. It appears here as soon as its customer has agreed.",
             ),
             _section(
                 "Waiting for the customer",
                 "waiting",
                 "wait",
-                requests.filter(status=Status.AWAITING_CONSENT),
+                requests,
+                user,
                 "No customer owes us an answer. Requests appear here once their consent link is issued.",
             ),
             _section(
                 "Unlocked, to be re-exported",
                 "unlocked",
                 "wait",
-                requests.filter(status=Status.UNLOCKED).annotate(until=Subquery(first_end)),
+                requests.annotate(until=Subquery(first_end)),
+                user,
                 "No batch is unlocked. Each one appears here until it is re-exported or relocked.",
             ),
+            _section("Held up at the product", "held_up", "bad", requests.annotate(since=Subquery(since)), user),
+            _section("Done or refused, to be closed", "to_close", "info", requests, user),
         ]
+        return [section for section in sections if section["empty"] or section["rows"]]
 
     # The search
 
@@ -288,12 +298,64 @@ def role(user):
     return ", ".join(filter(None, ["Superuser" if user.is_superuser else "", groups])) or "No role yet"
 
 
-def _section(title, show, tone, rows, empty):
+def _agreed(requests):
+    return requests.filter(status__in=[Status.CONSENTED, Status.UNLOCKED])
+
+
+def _ready(requests, user):
+    rest_of_case = Q(status=Status.CONSENTED) | ~_has(*RequestedBatch.GRANTED)
+    return _agreed(requests).filter(_has(Outcome.WAITING), rest_of_case)
+
+
+# What requests wait for, as the queue's sections and the list's filter show them.
+SHOWN = {
+    "mine": lambda requests, user: requests.filter(assignee=user).exclude(status=Status.CLOSED),
+    "waiting": lambda requests, user: requests.filter(status=Status.AWAITING_CONSENT),
+    "ready": _ready,
+    "under_way": lambda requests, user: _of(Batch.objects.filter(status__in=UNDER_WAY), requests),
+    "held_up": lambda requests, user: _of(_held_up(), requests),
+    "unlocked": lambda requests, user: requests.filter(_has(Outcome.UNLOCKED), status=Status.UNLOCKED),
+    "to_close": lambda requests, user: _agreed(requests).filter(~_has(*RequestedBatch.OPEN)),
+    "closed": lambda requests, user: requests.filter(status=Status.CLOSED),
+}
+
+
+def _has(*outcomes):
+    """Return the condition that a request has a batch with one of these outcomes."""
+    return Q(Exists(RequestedBatch.objects.filter(unlock_request=OuterRef("pk"), outcome__in=outcomes)))
+
+
+def _held_up():
+    """Return the batches under way of which the product was asked nothing lately that it has not answered.
+
+    It refused to lock them, or they were given up, or it should have answered by now.
+    """
+    lately = timezone.now() - SHOULD_HAVE_ANSWERED
+    fresh = Instruction.objects.filter(batch=OuterRef("pk"), state__in=Instruction.PENDING, queued_at__gte=lately)
+    return Batch.objects.filter(~Exists(fresh), status__in=UNDER_WAY)
+
+
+def _of(batches, requests):
+    """Return those of some requests that batches under way belong to, as far as a list counts.
+
+    Their keys are read at once: there are few batches under way, and an index finds them.
+    """
+    lines = RequestedBatch.objects.filter(batch__in=batches, outcome__in=UNDER_WAY).order_by()
+    keys = lines.values_list("unlock_request", flat=True).distinct()
+    return requests.filter(pk__in=list(keys[: CappedPaginator.cap + 1]))
+
+
+def _section(title, show, tone, requests, user, empty=""):
+    """Return a section of the queue; one without words for `empty` is shown only when there is something in it."""
+    rows = SHOWN[show](requests, user)
+    listed = list(rows[:LISTED])
+    for row in listed:
+        row.stands = ", ".join(words for _, words in standing(row)).capitalize()
     return {
         "title": title,
         "address": f"{reverse('admin:unlocks_unlockrequest_changelist')}?show={show}",
         "tone": tone,
-        "rows": rows[:LISTED],
+        "rows": listed,
         "counted": CappedPaginator(rows, LISTED),
         "empty": empty,
     }

@@ -107,8 +107,9 @@ class SendLinkForm(CaseForm):
 
     @classmethod
     def fits(cls, case, user):
-        sendable = case.is_open and case.unlock_request.status != UnlockRequest.Status.UNLOCKED and not case.own_contact
-        return sendable and bool(case.unlock_request.advice) and bool(case.unlock_request.account.pin_hash)
+        begun = case.granted or case.unlock_request.status == UnlockRequest.Status.UNLOCKED
+        sendable = case.is_open and case.waiting and not begun and not case.own_contact
+        return bool(sendable and case.unlock_request.advice) and bool(case.unlock_request.account.pin_hash)
 
     def carry_out(self, by):
         link = operations.send_consent_link(self.unlock_request, contact=self.cleaned_data["contact"], by=by)
@@ -163,15 +164,54 @@ class UnlockForm(PreviewForm):
 
 
 class ActForm(CaseForm):
-    """A bulk action on unlocked batches of the case; `key` makes a second submit the same act."""
+    """A bulk action on batches of the case; `key` makes a second submit the same act."""
 
     card = "batches"
 
     key = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
 
+
+class CancelUnlockForm(ActForm):
+    verb = "cancel_unlock"
+    title = "Cancel the unlock"
+    permission = operations.cancel_unlock.permission
+    danger = "danger"
+
+    why = reason("Why is the unlock canceled?")
+
+    def prepare(self):
+        self.button = f"Cancel the unlock of {counted(self.case.cancelable, 'batch', 'batches')}"
+        self.fields[
+            "why"
+        ].help_text = "The product was not asked yet. The batches stay locked, and can be unlocked later."
+
     @classmethod
     def fits(cls, case, user):
-        return case.unlocked > 0
+        return case.cancelable > 0
+
+    def carry_out(self, by):
+        # All that are unlocking: of those that were handed over meanwhile, the report says so.
+        return operations.cancel_unlock(
+            self.case.unlocking_batches(), why=self.cleaned_data["why"], by=by, key=self.cleaned_data["key"]
+        )
+
+
+class TryAgainForm(CaseForm):
+    verb = "try_again"
+    title = "Try again"
+    button = "Have the product asked again"
+    permission = operations.try_again.permission
+    card = "batches"
+
+    @classmethod
+    def fits(cls, case, user):
+        return case.given_up > 0
+
+    def carry_out(self, by):
+        count = operations.try_again(self.case.instructions_given_up(), by=by)
+        if not count:
+            return "The product is being asked already, or has answered. Nothing was done now."
+        return f"The product is asked again what became of {counted(count, 'batch', 'batches')}."
 
 
 class RelockForm(ActForm):
@@ -183,11 +223,15 @@ class RelockForm(ActForm):
     why = reason("Why are they relocked?")
 
     def prepare(self):
-        self.button = f"Relock {self.case.unlocked:,}"
+        self.button = f"Relock {counted(self.case.relockable, 'batch', 'batches')}"
+
+    @classmethod
+    def fits(cls, case, user):
+        return case.relockable > 0
 
     def carry_out(self, by):
         return operations.relock(
-            self.case.unlocked_batches(), why=self.cleaned_data["why"], by=by, key=self.cleaned_data["key"]
+            self.case.relockable_batches(), why=self.cleaned_data["why"], by=by, key=self.cleaned_data["key"]
         )
 
 
@@ -205,16 +249,22 @@ class ReExportForm(ActForm):
         widget=forms.CheckboxSelectMultiple,
     )
 
+    @classmethod
+    def fits(cls, case, user):
+        return case.exportable > 0
+
     def prepare(self):
-        unlocked = self.case.unlocked_batches().order_by("number")
-        self.fields["all"].label = f"All {self.case.unlocked:,} that are unlocked"
-        if self.case.unlocked > LISTED_BATCHES:
+        count = self.case.exportable
+        only_unlocked = count == self.case.unlocked
+        self.fields["all"].label = f"All {count:,} that {'are unlocked' if only_unlocked else 'it may have exported'}"
+        if count > LISTED_BATCHES:
             del self.fields["batches"]
         else:
+            exportable = self.case.exportable_batches().order_by("number")
             # The whole request, not only what is still unlocked: a second submit reaches the verb, which answers it.
             self.fields["batches"].queryset = Batch.objects.filter(lines__unlock_request=self.unlock_request)
-            self.fields["batches"].choices = [(batch.pk, f"{batch.number} {batch.name}") for batch in unlocked]
-        if self.case.unlocked <= FEW_BATCHES:
+            self.fields["batches"].choices = [(batch.pk, f"{batch.number} {batch.name}") for batch in exportable]
+        if count <= FEW_BATCHES:
             del self.fields["all"]
 
     def clean(self):
@@ -226,7 +276,7 @@ class ReExportForm(ActForm):
         return cleaned
 
     def carry_out(self, by):
-        batches = self.case.unlocked_batches() if self.cleaned_data.get("all") else self.cleaned_data["batches"]
+        batches = self.case.exportable_batches() if self.cleaned_data.get("all") else self.cleaned_data["batches"]
         return operations.mark_re_exported(batches, by=by, key=self.cleaned_data["key"])
 
 
@@ -305,22 +355,37 @@ class WithdrawForm(CaseForm):
     why = text("What did the customer say?", rows=2, missing="Write down what the customer said.")
 
     def prepare(self):
-        unlocked = self.case.unlocked
-        locked = f"{unlocked:,} batch{' is' if unlocked == 1 else 'es are'}" if unlocked else ""
-        at_once = f"{locked} relocked right away, and the" if unlocked else "Nothing is unlocked under it. The"
-        self.fields["why"].help_text = f"{at_once} request is closed. This can't be undone."
+        self.fields["why"].help_text = f"{self._what_follows()} This can't be undone."
+
+    def _what_follows(self):
+        canceled, asked = self.case.cancelable, self.case.granted - self.case.cancelable
+        said = []
+        if canceled:
+            said.append(
+                f"The unlock of {counted(canceled, 'batch', 'batches')} is canceled: the product was not asked yet."
+            )
+        if asked:
+            said.append(f"The product is asked at once to lock {counted(asked, 'batch', 'batches')}.")
+        if not said:
+            said.append("Nothing is unlocked under it.")
+        return " ".join([*said, "The request closes once all are locked." if asked else "The request is closed."])
 
     @classmethod
     def fits(cls, case, user):
-        return case.standing_consent is not None and bool(case.waiting or case.unlocked)
+        return case.standing_consent is not None and bool(case.waiting or case.granted)
 
     def carry_out(self, by):
         consent = self.case.consent
         if consent is None:
             raise operations.Refused.because(Refusal.CONSENT_OVER, names="none was given")
         operations.withdraw_consent(consent, why=self.cleaned_data["why"], by=by)
-        closed = f"{self.unlock_request} is closed"
-        return f"The consent is withdrawn, whatever was unlocked under it is relocked, and {closed}."
+        self.unlock_request.refresh_from_db()
+        if self.unlock_request.status == UnlockRequest.Status.CLOSED:
+            return f"The consent is withdrawn. Nothing is unlocked under it, and {self.unlock_request} is closed."
+        return (
+            "The consent is withdrawn, and the product is asked to lock what was unlocked under it. "
+            f"{self.unlock_request} closes once all is locked."
+        )
 
 
 class CloseForm(CaseForm):
@@ -351,10 +416,12 @@ class CloseForm(CaseForm):
         self.fields["resolution"].choices = [(choice.value, choice.label) for choice in fitting]
         if len(fitting) == 1:
             self.fields["resolution"].initial = fitting[0]
+        elif self.case.refused and not self.case.waiting:
+            self.fields["resolution"].initial = resolutions.NOT_ELIGIBLE
 
     @classmethod
     def fits(cls, case, user):
-        return case.is_open and not case.unlocked
+        return case.is_open and not case.granted
 
     def clean(self):
         cleaned = super().clean()
@@ -381,7 +448,7 @@ class CancelForm(CaseForm):
 
     @classmethod
     def fits(cls, case, user):
-        return case.is_open and not case.ever_unlocked
+        return case.is_open and not case.granted and not case.ever_unlocked
 
     def carry_out(self, by):
         operations.close_request(
@@ -401,6 +468,8 @@ CASE_FORMS = {
         AttachEvidenceForm,
         ResendReceiptForm,
         UnlockForm,
+        TryAgainForm,
+        CancelUnlockForm,
         ReExportForm,
         RelockForm,
         RevokeLinkForm,
