@@ -197,7 +197,7 @@ BY_ANOTHER_PERSON = {
 
 # Subqueries, not joins: PostgreSQL plans at most eight joined tables well, and would otherwise judge every batch.
 _INACTIVE = Exists(Account.objects.filter(pk=OuterRef("account"), active=False))
-_WAITS_TO_BE_HANDED_OVER = Exists(Instruction.objects.filter(batch=OuterRef("pk"), state=Instruction.State.QUEUED))
+_WAITS_TO_BE_HANDED_OVER = Exists(Instruction.objects.not_handed_over().filter(batch=OuterRef("pk")))
 _WITHDRAWN = Exists(ConsentWithdrawal.objects.filter(consent=OuterRef("line__consented__consent")))
 
 # The kind of ledger entry that says that someone on staff typed a PIN, right or wrong, written before it is judged.

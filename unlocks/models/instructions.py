@@ -11,6 +11,10 @@ from .requests import RequestedBatch
 
 
 class InstructionQuerySet(models.QuerySet["Instruction"]):
+    def not_handed_over(self) -> Self:
+        """Leave those that wait, and that the product can't have got."""
+        return self.filter(state=Instruction.State.QUEUED, sent_at=None)
+
     def in_turn(self) -> Self:
         """Leave those whose batch has no earlier instruction that is not ended."""
         # Not by their states: PostgreSQL would take the index of those that are due, and read all of it for each.
@@ -21,8 +25,9 @@ class InstructionQuerySet(models.QuerySet["Instruction"]):
 class Instruction(models.Model):
     """What the product is asked to do to one batch, and what it answered.
 
+    `sent_at` is when the product last may have got it: what it certainly has not got can be canceled.
     `key` names it to the product, which does the same key once. Instructions of one batch are carried out in the order
-    of their ids. `answer` is the product's reference, its reason, or what went wrong last; `started_by` whoever carries
+    of their ids. `sent_at` is when the product last may have got it. `answer` is the product's reference, its reason, or what went wrong last; `started_by` whoever carries
     it out by hand.
     """
 

@@ -74,7 +74,7 @@ def perform(doing: BulkAct, batches: QuerySet[Batch], *, by: Actor, why: str) ->
     )
     done = Verdict.objects.filter(act=act, refusal="")
     if doing.cancels:
-        Instruction.objects.filter(line__in=done.values("line"), state=Instruction.State.QUEUED).update(
+        Instruction.objects.not_handed_over().filter(line__in=done.values("line")).update(
             state=Instruction.State.CANCELED, answer=why[:500], done_at=at
         )
     recorded: dict[str, Any] = {"by": by, "why": why or str(doing.kind.label)}

@@ -23,6 +23,7 @@ from .unlock import end_cases_taken_back, locked_again, unlocked_until
 State, What = Instruction.State, Instruction.What
 Outcome = RequestedBatch.Outcome
 ASK_AFTER = timedelta(minutes=15)  # what was accepted, and not answered since
+LASTS = timedelta(days=3)
 MOST_TRIES = 12  # some three days
 
 
@@ -56,15 +57,18 @@ def _change(instruction: Instruction, answer: port.Answer, now: datetime) -> boo
         return True
     if instruction.state not in (State.SENT, State.UNKNOWN):
         return False
-    if answer.state == port.State.ACCEPTED:
+    waited_for = now - (instruction.sent_at or now)
+    if answer.state == port.State.ACCEPTED and waited_for < LASTS:
         instruction.state, instruction.tries, instruction.next_try_at = State.SENT, 0, now + ASK_AFTER
         return True
-    if instruction.tries >= MOST_TRIES or answer.state == port.State.STOPPED:
+    if instruction.tries >= MOST_TRIES or answer.state in (port.State.STOPPED, port.State.ACCEPTED):
         instruction.state = State.GIVEN_UP
         return True
     instruction.state = State.UNKNOWN
-    if answer.state == port.State.NOT_KNOWN:
-        instruction.state, instruction.sent_at = State.QUEUED, None
+    if answer.state in (port.State.NOT_KNOWN, port.State.NOT_HANDED_OVER):
+        instruction.state = State.QUEUED
+    if answer.state == port.State.NOT_HANDED_OVER:
+        instruction.sent_at = None
     instruction.next_try_at = now + rows.WAITS[min(max(instruction.tries, 1), len(rows.WAITS)) - 1]
     return True
 

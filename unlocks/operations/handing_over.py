@@ -11,7 +11,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import F, Q, QuerySet
+from django.db.models import Exists, F, OuterRef, Q, QuerySet
 from django.utils import timezone
 
 from .. import history
@@ -21,7 +21,7 @@ from ..product import port
 from ..rules import Refusal, judged_again, short_name
 from .acts import perform
 from .answers import record_answers
-from .unlock import CANCEL
+from .unlock import CANCEL, RELOCK_ALL
 from .verbs import Refused, staff_verb
 
 AT_ONCE = 500
@@ -116,6 +116,7 @@ def try_again(instructions: QuerySet[Instruction], *, by: Actor) -> int:
     """Ask the product once more about what was given up; return how many. What it does not know, it gets again."""
     now = timezone.now()
     return Instruction.objects.filter(
+        ~Exists(Instruction.objects.filter(batch=OuterRef("batch"), what=OuterRef("what"), pk__gt=OuterRef("pk"))),
         pk__in=instructions.order_by().values("pk"),
         state=State.GIVEN_UP,
         batch__status__in=[Batch.Status.UNLOCKING, Batch.Status.RELOCKING],
@@ -171,15 +172,24 @@ def _refusals(instructions: list[Instruction], at: datetime, *, by: User | None 
 
 
 def _cancel(instructions: list[Instruction], refusals: dict[int, Refusal], *, by: Actor) -> None:
-    """End instructions that may not be handed over; a batch that is unlocking waits again."""
+    """End instructions that may not be handed over; a batch that is unlocking waits again.
+
+    If the product may have got an earlier call after all, the batch is relocked instead.
+    """
     for code in sorted({refusals[one.pk] for one in instructions}):
         of_code = [one for one in instructions if refusals[one.pk] == code]
-        unlocking = Batch.objects.filter(
-            pk__in=[one.batch_id for one in of_code if one.what == What.UNLOCK], status=Batch.Status.UNLOCKING
-        )
         why = f"{short_name(code)} before the product was asked"
-        if unlocking.exists():
-            perform(CANCEL, unlocking, by=by.begin(), why=why)
+        for doing, sent_before in ((CANCEL, False), (RELOCK_ALL, True)):
+            unlocking = Batch.objects.filter(
+                pk__in=[
+                    one.batch_id
+                    for one in of_code
+                    if one.what == What.UNLOCK and (one.sent_at is not None) == sent_before
+                ],
+                status=Batch.Status.UNLOCKING,
+            )
+            if unlocking.exists():
+                perform(doing, unlocking, by=by.begin(), why=f"{why} again" if sent_before else why)
         Instruction.objects.filter(pk__in=[one.pk for one in of_code], state=State.QUEUED).update(
             state=State.CANCELED, answer=why, done_at=by.act.at
         )

@@ -69,14 +69,14 @@ def take_back(unlock_request: UnlockRequest, *, by: Actor, why: str) -> None:
     of_request = Batch.objects.filter(lines__unlock_request=unlock_request, lines__outcome__in=RequestedBatch.GRANTED)
     for doing, under in (
         (CANCEL, of_request.filter(_waits_to_be_unlocked())),
-        (_RELOCK_ALL, of_request.filter(status__in=[Status.UNLOCKING, Status.UNLOCKED])),
+        (RELOCK_ALL, of_request.filter(status__in=[Status.UNLOCKING, Status.UNLOCKED])),
     ):
         if under.exists():
             perform(doing, under, by=by.begin(), why=why)
 
 
 def _waits_to_be_unlocked() -> Q:
-    queued = Instruction.objects.filter(what=Instruction.What.UNLOCK, state=Instruction.State.QUEUED)
+    queued = Instruction.objects.not_handed_over().filter(what=Instruction.What.UNLOCK)
     return Q(Exists(queued.filter(batch=OuterRef("pk"))), status=Status.UNLOCKING)
 
 
@@ -138,7 +138,7 @@ _RELOCK = BulkAct(
     _relocking,
     instructs=Instruction.What.LOCK,
 )
-_RELOCK_ALL = replace(_RELOCK, judge=judged_granted)
+RELOCK_ALL = replace(_RELOCK, judge=judged_granted)
 _RE_EXPORT = BulkAct(
     Act.Kind.RE_EXPORT,
     judged_granted,

@@ -94,7 +94,7 @@ def ask_product() -> int:
     due = lease()
     waiting = [one for one in due if one.state == Instruction.State.QUEUED]
     if waiting:
-        _call(product.carry_out, hand_over(waiting, by=Actor.desk()).sent, port.State.NOT_KNOWN)
+        _call(product.carry_out, hand_over(waiting, by=Actor.desk()).sent, port.State.NOT_HANDED_OVER)
     asked = [one for one in due if one.state != Instruction.State.QUEUED]
     _call(product.state, asked, port.State.UNKNOWN)
     return len(due)

@@ -19,7 +19,8 @@ class State(StrEnum):
     DONE = "done"
     ACCEPTED = "accepted"  # it answers later
     REFUSED = "refused"
-    NOT_KNOWN = "not_known"  # it never got it
+    NOT_KNOWN = "not_known"  # it has not got it; a call on its way may still bring it
+    NOT_HANDED_OVER = "not_handed_over"  # it was not reached; adapters raise NotHandedOver
     UNKNOWN = "unknown"  # nobody knows: it has to be asked again
     STOPPED = "stopped"  # it does not want to be called any more; adapters raise Stopped
 
