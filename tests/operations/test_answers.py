@@ -213,17 +213,62 @@ def test_what_nobody_knows_is_asked_about_later_and_later(agent):
     assert waits == [timedelta(seconds=5), timedelta(minutes=5), timedelta(minutes=30)]
 
 
-def test_what_the_product_never_got_is_handed_over_again(agent):
+@pytest.mark.parametrize("said", ["not_known", "not_handed_over"])
+def test_what_the_product_never_got_is_handed_over_again(agent, said):
     case = case_unlocking(agent)
-    answer(factories.hand_over(), "not_known", "Connection refused")
-    assert (
-        list(Instruction.objects.values_list("state", "sent_at", "answer"))
-        == [("queued", None, "Connection refused")] * 2
-    )
-    now = timezone.now()
-    with time_machine.travel(now + timedelta(minutes=1), tick=False):
+    answer(factories.hand_over(), said, "Connection refused")
+    assert list(Instruction.objects.values_list("state", "answer")) == [("queued", "Connection refused")] * 2
+    with time_machine.travel(timezone.now() + timedelta(minutes=1), tick=False):
         answer(factories.hand_over(), "done")
     assert [batch.status for batch in case.refresh().batches] == ["unlocked", "unlocked"]
+
+
+def test_what_the_product_was_not_reached_with_can_be_canceled(agent):
+    case = case_unlocking(agent)
+    answer(factories.hand_over(), "not_handed_over", "Connection refused")
+    operations.cancel_unlock(case.rows, why="Wrong month", by=acting(agent))
+    assert states(case) == ["canceled", "canceled"]
+
+
+def test_what_the_product_may_have_got_is_relocked_instead_of_canceled(agent):
+    """Its word that it has not got it may be older than a call that was on its way."""
+    case, taken_back = case_unlocking(agent), case_unlocking(agent)
+    answer(factories.hand_over(), "not_known")
+    act = operations.cancel_unlock(case.rows, why="Wrong month", by=acting(agent))
+    assert set(act.verdicts.values_list("refusal", flat=True)) == {"handed_over"}
+    _inactive(case, agent)
+    operations.withdraw_consent(taken_back.consent, why="Asked", by=acting(agent))
+    assert [batch.status for batch in taken_back.refresh().batches] == ["relocking", "relocking"]
+    with time_machine.travel(timezone.now() + timedelta(minutes=1), tick=False):
+        factories.carry_out()
+        assert offenders() == []
+    why = "Account inactive before the product was asked again"
+    assert Act.objects.get(kind="relock", why=why).actor == "Unlock Desk"
+    for one in (case, taken_back):
+        assert [batch.status for batch in one.refresh().batches] == ["bypassed", "bypassed"]
+        assert set(one.unlock_request.lines.values_list("outcome", flat=True)) == {"relocked"}
+    assert set(Instruction.objects.values_list("what", "state")) == {("unlock", "canceled"), ("lock", "done")}
+
+
+def test_what_was_accepted_is_given_up_after_three_days_without_an_answer(agent):
+    case = case_unlocking(agent)
+    asked, at = factories.hand_over(), timezone.now()
+    for days, state in ((2.9, "sent"), (3.1, "given_up")):
+        with time_machine.travel(at + timedelta(days=days), tick=False):
+            answer(asked, "accepted")
+        assert states(case) == [state, state]
+
+
+@pytest.mark.parametrize("what_follows", ["relocked", "exported"])
+def test_what_was_given_up_ends_when_something_else_becomes_of_the_batch(agent, manager, what_follows):
+    case = case_unlocking(agent)
+    answer(factories.hand_over(), "stopped", "410 Gone")
+    if what_follows == "relocked":
+        operations.relock(case.rows, why="No answer", by=acting(manager))
+    else:
+        operations.mark_re_exported(case.rows, by=acting(agent))
+    assert set(Instruction.objects.filter(what="unlock").values_list("state", "answer")) == {("canceled", "410 Gone")}
+    assert offenders() == []
 
 
 def test_what_was_accepted_is_asked_about_after_a_while(agent):

@@ -81,6 +81,11 @@ def perform(doing: BulkAct, batches: QuerySet[Batch], *, by: Actor, why: str) ->
     written = history.update(Batch.objects.filter(pk__in=done.values("batch")), **recorded, **doing.changes(by, at))
     lines = RequestedBatch.objects.filter(pk__in=done.values("line"))
     history.update(lines, **recorded, outcome=Value(doing.outcome.value))
+    if doing.instructs or doing.outcome == RequestedBatch.Outcome.RE_EXPORTED:
+        # Whether the product did it is not asked any more.
+        Instruction.objects.filter(line__in=done.values("line"), state=Instruction.State.GIVEN_UP).update(
+            state=Instruction.State.CANCELED, done_at=at
+        )
     if doing.instructs:
         _instruct(doing.instructs, act, done)
     if doing.kind == Act.Kind.UNLOCKED:

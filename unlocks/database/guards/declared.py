@@ -87,6 +87,7 @@ INSTRUCTION_ARROWS = [
     ("unknown", "sent"),
     ("unknown", "given_up"),
     ("given_up", "unknown"),
+    ("given_up", "canceled"),
     # Whatever the desk thinks of it, the product knows.
     *((state, answer) for state in ("queued", "sent", "unknown", "given_up") for answer in ("done", "refused")),
 ]
