@@ -240,6 +240,7 @@ def test_what_the_product_may_have_got_is_relocked_instead_of_canceled(agent):
     operations.withdraw_consent(taken_back.consent, why="Asked", by=acting(agent))
     assert [batch.status for batch in taken_back.refresh().batches] == ["relocking", "relocking"]
     with time_machine.travel(timezone.now() + timedelta(minutes=1), tick=False):
+        assert factories.hand_over() == []  # the unlocks are canceled first
         factories.carry_out()
         assert offenders() == []
     why = "Account inactive before the product was asked again"

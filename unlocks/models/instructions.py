@@ -25,10 +25,9 @@ class InstructionQuerySet(models.QuerySet["Instruction"]):
 class Instruction(models.Model):
     """What the product is asked to do to one batch, and what it answered.
 
-    `sent_at` is when the product last may have got it: what it certainly has not got can be canceled.
     `key` names it to the product, which does the same key once. Instructions of one batch are carried out in the order
-    of their ids. `sent_at` is when the product last may have got it. `answer` is the product's reference, its reason, or what went wrong last; `started_by` whoever carries
-    it out by hand.
+    of their ids. `sent_at` is when the product last may have got it: what it can't have got can be canceled. `answer`
+    is the product's reference, its reason, or what went wrong last; `started_by` whoever carries it out by hand.
     """
 
     class What(models.TextChoices):
