@@ -43,12 +43,8 @@ WRITES = {"save", "delete", "create", "update", "get_or_create", "update_or_crea
 NOT_TRACKED = {
     ("admin/histories.py", "formset.save"),  # with commit=False
     ("certificates/pdf.py", "super().save"),  # of a canvas
-    ("operations/acts.py", "waiting.update"),  # instructions
     ("operations/certificate.py", "certificate.save"),
     ("operations/consent.py", "link.save"),
-    ("operations/handing_over.py", "_taken(instructions, by).update"),
-    ("operations/handing_over.py", "sending.update"),
-    ("operations/handing_over.py", "still.update"),
     ("operations/staff.py", "user.save"),
     ("outbox/rows.py", "row.save"),
 }
