@@ -921,7 +921,7 @@ _is_taken("taken_over", refuses, {"started_by": lambda scene: scene.manager}, _s
 _is_taken("reserved", refuses, _taken_by)
 _is_taken("reserved_by_asking", refuses, _unknown_now | _taken_by)
 _is_taken("taken_once_it_was_asked_about", refuses, _sent_now | _taken_by, _unknown_now)
-_is_taken("put_back_once_it_was_asked_about", refuses, _queued_now | _by_nobody, _unknown_now | _taken_by)
+_is_taken("put_back_once_it_was_asked_about", allows, _queued_now | _by_nobody, _unknown_now | _taken_by)
 _is_taken("given_away_by_asking", refuses, _unknown_now | _by_nobody, _sent_now | _taken_by)
 
 _is_asked = partial(_instruction_becomes, guard="instruction_is_tried_in_time")

@@ -592,7 +592,7 @@ GUARDS = [
         "unlocks_instruction",
         "UPDATE",
         f"{_changes(['started_by_id'])} AND NOT (({{old}}.state = 'queued' AND {{new}}.state = 'sent') OR "
-        "({old}.state = 'sent' AND {new}.state = 'queued'))",
+        "({old}.state IN ('sent', 'unknown') AND {new}.state = 'queued'))",
         "An instruction that someone took is theirs until they put it back.",
         of=("started_by_id",),
     ),
