@@ -582,7 +582,7 @@ GUARDS = [
         "instruction_canceled_before_the_product_got_it",
         "unlocks_instruction",
         "UPDATE",
-        "{new}.state = 'canceled' AND {new}.sent_at IS NOT NULL AND EXISTS (SELECT 1 FROM unlocks_batch b "
+        "{new}.state = 'canceled' AND {old}.sent_at IS NOT NULL AND EXISTS (SELECT 1 FROM unlocks_batch b "
         "WHERE b.id = {new}.batch_id AND b.status = 'unlocking')",
         "What the product may have got is not canceled: the batch is relocked.",
         of=("state",),
