@@ -965,6 +965,14 @@ def canceled_after_it_was_handed_over(scene):
     rows(Instruction, instruction(scene.sent)).update(**ended("canceled"))
 
 
+@attack("instruction_canceled_before_the_product_got_it")
+def canceled_while_it_may_be_on_its_way(scene):
+    """It waits again, but a call from before may still come to the product."""
+    asked = instruction(scene.sent)
+    rows(Instruction, asked).update(state="queued")
+    rows(Instruction, asked).update(sent_at=None, **ended("canceled"))
+
+
 def _lost_to_another(scene):
     """Have two instructions to unlock one batch, the first of them given up."""
     first = instruction(scene.sent)

@@ -193,9 +193,12 @@ def _trigger_with(name, mutated):
 
 
 _LOCKING = [
-    (r"\n    IF current_setting\('transaction_isolation'\).*?END IF;", "the isolation of an unlock"),
+    (r"\n    IF current_setting\('transaction_isolation'\).*?END IF;", "the isolation of an unlock or hand-over"),
     (r"\n  IF current_setting\('transaction_isolation'\).*?END IF;", "the isolation of a withdrawal"),
-    (r"\n    EXECUTE \$sql\$SELECT 1 FROM unlocks_consent c .*?FOR SHARE\$sql\$;", "the lock of an unlock"),
+    (
+        r"\n    EXECUTE \$sql\$SELECT 1 FROM unlocks_consent c .*?FOR SHARE\$sql\$;",
+        "the lock of an unlock or hand-over",
+    ),
     (r"\n  PERFORM 1 FROM unlocks_consent c .*?FOR UPDATE;", "the lock of a withdrawal"),
     (r"\n  PERFORM 1 FROM unlocks_batch b .*?FOR NO KEY UPDATE;", "the lock of a change of items"),
     (r" UNION SELECT o\.\w+ [^$]*?(?=\)\$sql\$ INTO stale)", "the batch an item moves from"),

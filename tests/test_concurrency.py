@@ -13,6 +13,7 @@ from django.db import DatabaseError, connection, connections, transaction
 from django.test import Client
 
 from tests import factories
+from tests.attacks import hand_over, instruction, line, relocking
 from tests.attacks import unlock as unlock_raw
 from tests.customer.test_receipt import BOTH, hold, pressed
 from tests.factories import (
@@ -361,12 +362,48 @@ def test_the_second_of_unlock_and_withdrawal_waits_and_is_refused(agent, first):
 
 
 @pytest.mark.postgresql
+@pytest.mark.parametrize("first", ["hand_over", "withdraw"])
+def test_the_second_of_hand_over_and_withdrawal_waits(agent, first):
+    """Handed over, it is relocked after the withdrawal; withdrawn, it is not handed over any more."""
+    case, waits, came = factories.case_unlocking(agent, batches=make_batches(n=1)), threading.Event(), []
+
+    def withdraw():
+        with transaction.atomic():
+            relocking(case)
+            ConsentWithdrawal.objects.create(consent=case.consent, at=case.consent.given_at, actor="raw", why="Raw")
+
+    writes = {"hand_over": lambda: hand_over(instruction(case)), "withdraw": withdraw}
+    (second,) = writes.keys() - {first}
+
+    def then():
+        waits.set()
+        try:
+            writes[second]()
+        except DatabaseError as error:
+            came.append(error)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=then)
+    with transaction.atomic():
+        writes[first]()
+        thread.start()
+        waits.wait(timeout=20)
+        thread.join(timeout=0.5)
+        assert thread.is_alive()
+    thread.join(timeout=20)
+    assert (len(came), instruction(case).state) == ((0, "sent") if first == "hand_over" else (1, "queued"))
+    assert (ConsentWithdrawal.objects.count(), line(case).outcome) == (1, "relocking")
+
+
+@pytest.mark.postgresql
 @pytest.mark.parametrize("level", ["REPEATABLE READ", "SERIALIZABLE"])
 def test_unlocked_and_withdrawn_at_read_committed_only(agent, level):
-    case, unlocked = case_consented(agent), case_unlocked(agent)
+    case, unlocked, waiting = case_consented(agent), case_unlocked(agent), factories.case_unlocking(agent)
     consented = ConsentedBatch.objects.get(batch=case.batch)
     for write in (
         lambda: unlock_raw(case.batch, consented, agent),
+        lambda: hand_over(instruction(waiting)),
         lambda: ConsentWithdrawal.objects.create(
             consent=case.consent, at=case.consent.given_at, actor="raw", why="Raw"
         ),

@@ -46,10 +46,13 @@ class Case:
 
 
 class Asked:
-    """What the model knows of an instruction; `done` once the product did it, whatever it said."""
+    """What the model knows of an instruction; `done` once the product did it, whatever it said.
+
+    The product may have got it once it is `sent`, and wait before it does it.
+    """
 
     def __init__(self, what, case):
-        self.what, self.case, self.state, self.done = what, case, "queued", False
+        self.what, self.case, self.state, self.done, self.sent = what, case, "queued", False, False
 
 
 class Desk(RuleBasedStateMachine):
@@ -212,8 +215,7 @@ class Desk(RuleBasedStateMachine):
             if self.status[granted] == "unlocking" and self.cancel_queued(granted):
                 self.end(granted, "bypassed")
             elif self.status[granted] != "relocking":
-                self.status[granted] = "relocking"
-                self.asked[granted].append(Asked("lock", case))
+                self.relocks(granted)
         case.status, case.waiting = "withdrawn" if case.granted else "closed", set()
 
     @rule(places=places, who=anybody, meanwhile=st.sampled_from(["", "", "change", "period", "account"]))
@@ -257,8 +259,10 @@ class Desk(RuleBasedStateMachine):
         assert {self.place_of(one) for one in handed.canceled} == next_ones.keys() - may
         for n, asked in next_ones.items():
             asked.state = "sent" if n in may else "canceled"
-            if asked.state == "canceled" and self.status[n] == "unlocking":
-                self.wait_again(n)
+            if n in may:
+                asked.sent = True
+            elif self.status[n] == "unlocking":
+                self.relocks(n) if asked.sent else self.wait_again(n)
 
     def place_of(self, instruction):
         return next(n for n, batch in enumerate(self.batches) if batch.pk == instruction.batch_id)
@@ -266,13 +270,13 @@ class Desk(RuleBasedStateMachine):
     @rule(n=place, nth=place, says=st.sampled_from([*port.State]), does=st.booleans())
     def answer(self, n, nth, says, does):
         """The product says something of an instruction that it got, and may have done it, or not, without saying so."""
-        got = [asked for asked in self.asked[n] if asked.state in ("sent", "unknown", "given_up")]
+        got = [asked for asked in self.asked[n] if asked.sent and asked.state in (*PENDING, "given_up")]
         if not got:
             return
         asked = got[nth % len(got)]
-        if does and not asked.done and asked.state != "given_up":
+        if does and asked.state != "given_up" and says != port.State.NOT_HANDED_OVER:
             asked.done, self.in_the_product[n] = True, {"unlock": "unlocked", "lock": "locked"}[asked.what]
-        if asked.done and says in (port.State.REFUSED, port.State.NOT_KNOWN):
+        if asked.done and says in (port.State.REFUSED, port.State.NOT_KNOWN, port.State.NOT_HANDED_OVER):
             says = port.State.DONE
         elif says == port.State.DONE and not asked.done:
             says = port.State.REFUSED
@@ -284,9 +288,9 @@ class Desk(RuleBasedStateMachine):
         """Follow in the model what the product said."""
         if says in (port.State.DONE, port.State.REFUSED):
             asked.state = says.value
-        elif asked.state != "given_up":
-            states = {"accepted": "sent", "unknown": "unknown", "not_known": "queued", "stopped": "given_up"}
-            asked.state = states[says.value]
+        elif asked.state in ("sent", "unknown"):
+            states = {"accepted": "sent", "unknown": "unknown", "stopped": "given_up"}
+            asked.state, asked.sent = states.get(says.value, "queued"), says != port.State.NOT_HANDED_OVER
         follows = {
             ("unlock", "done", "unlocking"): "unlocked",
             ("unlock", "refused", "unlocking"): "bypassed",
@@ -303,7 +307,12 @@ class Desk(RuleBasedStateMachine):
     @rule(places=places, who=who)
     def cancel(self, places, who):
         may = {
-            n for n in places if self.status[n] == "unlocking" and self.pending(n) and self.pending(n).state == "queued"
+            n
+            for n in places
+            if self.status[n] == "unlocking"
+            and (asked := self.pending(n))
+            and asked.state == "queued"
+            and not asked.sent
         }
         assert self.done(operations.cancel_unlock(self.rows(places), why="Wrong one", by=self.people[who])) == may
         for n in may:
@@ -311,7 +320,7 @@ class Desk(RuleBasedStateMachine):
             self.wait_again(n)
 
     def cancel_queued(self, n):
-        queued = [asked for asked in self.asked[n] if asked.state == "queued"]
+        queued = [asked for asked in self.asked[n] if asked.state == "queued" and not asked.sent]
         for asked in queued:
             asked.state = "canceled"
         return queued
@@ -332,8 +341,11 @@ class Desk(RuleBasedStateMachine):
         }
         assert self.done(operations.relock(self.rows(places), why="Not used", by=self.manager)) == may
         for n in may:
-            self.status[n] = "relocking"
-            self.asked[n].append(Asked("lock", self.case_of(n)))
+            self.relocks(n)
+
+    def relocks(self, n):
+        self.status[n] = "relocking"
+        self.asked[n].append(Asked("lock", self.case_of(n)))
 
     @rule(places=places, who=who)
     def re_export(self, places, who):

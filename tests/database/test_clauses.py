@@ -909,6 +909,34 @@ def _agreed_to_another(scene):
     hand_over(instruction(scene.unlocking))
 
 
+def _canceled(name, listed, status="", sent_at=timezone.now, state="canceled"):
+    """List a row: an instruction that the product may have got is canceled."""
+
+    @listed("instruction_canceled_before_the_product_got_it", name)
+    def steps(scene):
+        asked = instruction(scene.unlocking)
+        change(Instruction, asked, sent_at=sent_at())
+        if status:
+            change(Batch, asked.batch, **in_status(scene, status))
+        yield
+        change(Instruction, asked, sent_at=None, **in_state(scene, state))
+
+
+_canceled("not_got_by_the_product", allows, sent_at=lambda: None)
+_canceled("got_by_the_product", refuses)
+_canceled("refused_by_the_product", allows, state="refused")
+for _status in ("relocking", "exported"):
+    _canceled(f"of_what_is_{_status}", allows, _status)
+
+
+@allows("instruction_canceled_before_the_product_got_it")
+def got_while_another_batch_is_unlocking(scene):
+    asked = instruction(scene.unlocking)
+    change(Instruction, asked, sent_at=timezone.now(), batch=scene.bare)
+    yield
+    change(Instruction, asked, **in_state(scene, "canceled"))
+
+
 _is_taken = partial(_instruction_becomes, guard="instruction_carried_out_by_who_took_it")
 _taken_by, _by_nobody = {"started_by": _the_second}, {"started_by": lambda scene: None}
 _sent_now, _queued_now = {"state": lambda scene: "sent"}, {"state": lambda scene: "queued"}
@@ -921,7 +949,7 @@ _is_taken("taken_over", refuses, {"started_by": lambda scene: scene.manager}, _s
 _is_taken("reserved", refuses, _taken_by)
 _is_taken("reserved_by_asking", refuses, _unknown_now | _taken_by)
 _is_taken("taken_once_it_was_asked_about", refuses, _sent_now | _taken_by, _unknown_now)
-_is_taken("put_back_once_it_was_asked_about", refuses, _queued_now | _by_nobody, _unknown_now | _taken_by)
+_is_taken("put_back_once_it_was_asked_about", allows, _queued_now | _by_nobody, _unknown_now | _taken_by)
 _is_taken("given_away_by_asking", refuses, _unknown_now | _by_nobody, _sent_now | _taken_by)
 
 _is_asked = partial(_instruction_becomes, guard="instruction_is_tried_in_time")

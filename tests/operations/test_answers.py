@@ -322,6 +322,35 @@ def test_what_was_given_up_can_be_relocked(agent, manager):
     assert set(case.unlock_request.lines.values_list("outcome", flat=True)) == {"relocked"}
 
 
+@pytest.mark.parametrize("said", ["done", "refused"])
+def test_an_answer_that_comes_for_an_earlier_request_changes_no_later_one(agent, manager, said):
+    case = case_unlocking(agent)
+    asked = factories.hand_over()
+    answer(asked, "stopped", "410 Gone")
+    factories.relock(case.rows, why="No answer", by=acting(manager))
+    later = case_unlocking(agent, batches=case.batches)
+    assert answer(asked, said, "At last") == {instruction.key: said for instruction in asked}
+    assert [batch.status for batch in later.refresh().batches] == ["unlocking", "unlocking"]
+    factories.carry_out()
+    assert [batch.status for batch in later.refresh().batches] == ["unlocked", "unlocked"]
+    assert offenders() == []
+
+
+def test_of_what_was_given_up_twice_the_newest_is_taken_up_again(agent, manager):
+    case = case_unlocked(agent)
+    by = acting(manager)
+    for _ in range(2):
+        operations.relock(case.rows, why="Not used", by=by)
+        answer(factories.hand_over(), "stopped", "410 Gone")
+    locks = Instruction.objects.filter(what="lock")
+    assert operations.try_again(locks, by=by) == 2
+    assert [list(batch.instructions.order_by("pk").values_list("state", flat=True)) for batch in case.batches] == [
+        ["done", "given_up", "unknown"],
+        ["done", "given_up", "unknown"],
+    ]
+    assert operations.try_again(locks, by=by) == 0
+
+
 def test_a_relock_that_is_refused_can_be_asked_for_again(agent, manager):
     case = case_unlocked(agent)
     operations.relock(case.rows, why="Not used", by=acting(manager))

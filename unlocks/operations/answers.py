@@ -42,8 +42,8 @@ def record_answers(answers: Iterable[port.Answer], *, by: Actor) -> dict[UUID, s
     changed = [instruction for instruction in found if _change(instruction, said[instruction.key], now)]
     _write(changed)
     for (what, state), doing in _FOLLOWS.items():
-        for answer, batches in _by_answer(changed, what, state).items():
-            _follow(doing, batches, by=by, why=answer)
+        for answer, lines in _by_answer(changed, what, state).items():
+            _follow(doing, lines, by=by, why=answer)
     return {instruction.key: instruction.state for instruction in found}
 
 
@@ -86,18 +86,18 @@ def _write(changed: list[Instruction]) -> None:
 
 
 def _by_answer(changed: list[Instruction], what: str, state: str) -> dict[str, list[int]]:
-    """Group the batches of what was answered so: refused ones by the reason, done ones by a reference of them all."""
+    """Group the lines of what was answered so: refused ones by the reason, done ones by a reference of them all."""
     answered = [one for one in changed if (one.what, one.state) == (what, state)]
     groups = defaultdict(list)
     references = {one.answer for one in answered}
     for one in answered:
-        groups[one.answer if state == State.REFUSED or len(references) == 1 else ""].append(one.batch_id)
+        groups[one.answer if state == State.REFUSED or len(references) == 1 else ""].append(one.line_id)
     return groups
 
 
-def _follow(doing: BulkAct, keys: list[int], *, by: Actor, why: str) -> None:
-    """Do to batches what follows from an answer, unless something else became of them meanwhile."""
-    batches = Batch.objects.filter(pk__in=keys, status=_STATUS_BEFORE[doing.kind])
+def _follow(doing: BulkAct, lines: list[int], *, by: Actor, why: str) -> None:
+    """Do what follows from an answer to the batches of some lines, unless something else became of them meanwhile."""
+    batches = Batch.objects.filter(lines__in=lines, lines__outcome=_OUTCOME_BEFORE[doing.kind])
     if batches.exists():
         perform(doing, batches, by=by.begin(), why=why)
 
@@ -124,8 +124,8 @@ _FOLLOWS = {
     (What.UNLOCK, State.REFUSED): _REFUSED,
     (What.LOCK, State.DONE): _RELOCKED,
 }
-_STATUS_BEFORE = {
-    Act.Kind.UNLOCKED: Batch.Status.UNLOCKING,
-    Act.Kind.REFUSED: Batch.Status.UNLOCKING,
-    Act.Kind.RELOCKED: Batch.Status.RELOCKING,
+_OUTCOME_BEFORE = {
+    Act.Kind.UNLOCKED: Outcome.UNLOCKING,
+    Act.Kind.REFUSED: Outcome.UNLOCKING,
+    Act.Kind.RELOCKED: Outcome.RELOCKING,
 }

@@ -583,7 +583,7 @@ GUARDS = [
         "instruction_canceled_before_the_product_got_it",
         "unlocks_instruction",
         "UPDATE",
-        "{new}.state = 'canceled' AND {new}.sent_at IS NOT NULL AND EXISTS (SELECT 1 FROM unlocks_batch b "
+        "{new}.state = 'canceled' AND {old}.sent_at IS NOT NULL AND EXISTS (SELECT 1 FROM unlocks_batch b "
         "WHERE b.id = {new}.batch_id AND b.status = 'unlocking')",
         "What the product may have got is not canceled: the batch is relocked.",
         of=("state",),
@@ -593,7 +593,7 @@ GUARDS = [
         "unlocks_instruction",
         "UPDATE",
         f"{_changes(['started_by_id'])} AND NOT (({{old}}.state = 'queued' AND {{new}}.state = 'sent') OR "
-        "({old}.state = 'sent' AND {new}.state = 'queued'))",
+        "({old}.state IN ('sent', 'unknown') AND {new}.state = 'queued'))",
         "An instruction that someone took is theirs until they put it back.",
         of=("started_by_id",),
     ),
