@@ -145,7 +145,7 @@ def test_says_what_the_product_was_asked_and_answered(product, read, agent, sett
         "Waiting to be handed over": "0 batches",
         "Handed over, not answered": f"1 batch, the oldest since {moment(done.sent_at)}",
         "Being asked about": "1 batch: whether it was done is not known",
-        "Given up": "1 batch. Have them asked about again",
+        "Given up": "1 batch. Which ones",
         "Last handed over": moment(done.sent_at),
         "Last answer": moment(done.done_at),
     }

@@ -10,6 +10,7 @@ from tests import factories
 from tests.attacks import difference, snapshot
 from tests.factories import acting, case_recorded_by_phone, case_unlocked, case_unlocking, make_account, make_batches
 from tests.operations import kinds, only_for, recorded, refused
+from tests.test_concurrency import at_once
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.ledger import chain, invariants
@@ -409,3 +410,53 @@ def test_what_waits_or_has_ended_is_not_asked_about(agent):
     case_unlocked(agent)
     case_unlocking(agent)
     assert operations.try_again(every(), by=acting(agent)) == 0
+
+
+# Two people at once, on real connections
+
+
+@pytest.mark.django_db(transaction=True)
+def test_two_start_the_same_at_once(agent, second_agent):
+    case_unlocking(agent, batches=make_batches(n=10, items=0))
+    came = at_once(*2 * [lambda: start(agent)], *2 * [lambda: start(second_agent)])
+    assert sorted(one.pk for over in came for one in over.sent) == [one.pk for one in every()]
+    assert {state for _, state, _, _ in states()} == {"sent"}
+    holds()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_the_customer_withdraws_while_someone_starts(agent, second_agent):
+    case = case_unlocking(agent, batches=make_batches(n=10, items=0))
+    came = at_once(
+        lambda: start(second_agent),
+        lambda: operations.withdraw_own_consent(case.consent, why="", by=factories.customer(case.admin)),
+    )
+    assert [one for one in came if isinstance(one, Exception)] == []
+    outcomes = {
+        (batch.status, *every().filter(batch=batch).values_list("state", flat=True)) for batch in case.refresh().batches
+    }
+    assert outcomes in ({("relocking", "sent", "queued")}, {("bypassed", "canceled")})
+    holds()
+
+
+@pytest.mark.django_db(transaction=True)
+def test_one_answers_what_a_manager_puts_back_at_once(agent, manager):
+    for _ in range(3):
+        case_unlocking(agent, batches=make_batches(n=3, items=0))
+        start(agent)
+        came = at_once(
+            lambda: answer(agent),
+            lambda: operations.put_back_for_others(every(), by=acting(manager)),
+            lambda: answer(agent, done=False, text="No"),
+            lambda: operations.put_back(every(), by=acting(agent)),
+        )
+        assert [one for one in came if isinstance(one, Exception)] == []
+        # Whatever came first: what is answered stays so, and nobody holds what was put back.
+        assert {(state, who) for _, state, who, _ in states()} <= {
+            ("done", "agent"),
+            ("done", ""),
+            ("refused", "agent"),
+            ("refused", ""),
+            ("queued", ""),
+        }
+    holds()

@@ -254,7 +254,7 @@ class InstructionAdmin(ReadOnlyAdmin):
             row.batch.account.name,
         )
 
-    @admin.display(description="Do what")
+    @admin.display(description="What")
     def what_text(self, row):
         return tag("good" if row.what == What.UNLOCK else "info", row.get_what_display())
 
