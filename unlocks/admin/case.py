@@ -186,7 +186,8 @@ class Case:
         return self.unlocked + self.relocking + self.count_asked(Instruction.State.GIVEN_UP, What.UNLOCK)
 
     def instructions_given_up(self):
-        return Instruction.objects.filter(line__unlock_request=self.unlock_request, state=Instruction.State.GIVEN_UP)
+        given_up = {"line__outcome__in": UNDER_WAY, "state": Instruction.State.GIVEN_UP}
+        return newest(line__unlock_request=self.unlock_request, **given_up)
 
     @cached_property
     def _verdict_counts(self):
