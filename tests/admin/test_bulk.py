@@ -20,7 +20,13 @@ from unlocks.models import Act, Batch, LedgerEntry, UnlockRequest
 from unlocks.texts.formats import moment
 
 KINDS = list(operations.ACTIONS)
+
 REQUESTS = "/desk/unlocks/unlockrequest/"
+
+
+@pytest.fixture(autouse=True)
+def by_webhook(settings):
+    settings.PRODUCT = "webhook"
 
 
 def select(user, batches):
@@ -153,7 +159,7 @@ def test_the_report_follows_what_became_of_what_was_asked(agent, manager, agent_
     case = factories.case_consented(agent, batches=factories.make_batches(n=3))
     report = confirm(agent_client, select(agent, case.batches)).url
     asked, end = "3 batches: the product was asked to unlock them.", f"{case.unlock_request} {case.account.name}"
-    assert said(agent_client, report) == f"{asked} 3 wait for the product's answer. {end}"
+    assert said(agent_client, report) == f"{asked} 3 wait for an answer. {end}"
     first, second, third = factories.hand_over()
     factories.answer([first], "done")
     until = moment(case.refresh().batch.unlocked_until)
@@ -162,13 +168,12 @@ def test_the_report_follows_what_became_of_what_was_asked(agent, manager, agent_
         "seconds."
     )
     assert said(agent_client, report) == (
-        f"{asked} 2 wait for the product's answer; 1 is unlocked now, until {until}. {tell} {end}"
+        f"{asked} 2 wait for an answer; 1 is unlocked now, until {until}. {tell} {end}"
     )
     factories.answer([second], "refused", "Exported meanwhile.")
     factories.answer([third], "unknown", "Timeout")
     assert said(agent_client, report) == (
-        f"{asked} 1 waits for the product's answer; 1 is unlocked now, until {until}; 1 was refused by the product. "
-        f"{tell} {end}"
+        f"{asked} 1 waits for an answer; 1 is unlocked now, until {until}; 1 was refused by the product. {tell} {end}"
     )
     page = agent_client.get(report).content.decode()
     assert re.findall(r"now: ([a-z ]+)<", page) == ["unlocked", "refused by the product", "unlocking"]
@@ -176,7 +181,7 @@ def test_the_report_follows_what_became_of_what_was_asked(agent, manager, agent_
     operations.mark_re_exported(case.rows.filter(pk=first.batch_id), by=factories.acting(agent))
     operations.relock(case.rows.filter(pk=third.batch_id), why="Asked.", by=factories.acting(manager))
     assert said(agent_client, report) == (
-        f"{asked} 1 is being relocked; 1 is re-exported; 1 was refused by the product. {end}"
+        f"{asked} 1 waits to be relocked; 1 is re-exported; 1 was refused by the product. {end}"
     )
 
 
@@ -198,15 +203,32 @@ def test_what_the_product_answered_is_reported_too(agent, agent_client, settings
     assert [">Refused by the product<" in log, ">Unlocked<" in log, ">Acme<" in log] == [True] * 3
 
 
-def test_by_hand_the_preview_says_that_someone_does_it(agent, agent_client, settings):
-    case = factories.case_consented(agent)
-    where = address(select(agent, case.batches))
-    start = "The 24 hours for the customer to edit and export start"
+def test_by_hand_it_is_said_that_someone_does_it(agent, manager, agent_client, manager_client, settings):
     settings.PRODUCT = "by_hand"
-    someone = "Someone on staff does that: they go on the list “To do in ServiceTitan”."
-    assert agent_client.get(where).context["then"] == f"{someone} {start} once they are unlocked there."
-    settings.PRODUCT = "webhook"
-    assert agent_client.get(where).context["then"] == f"{start} when it says that they are unlocked."
+    case = factories.case_consented(agent)
+    selection = select(agent, case.batches)
+    shown, on_list = agent_client.get(address(selection)).context, "2 batches, $200.00, will go on the list"
+    assert (shown["will"], shown["then"]) == (
+        f"{on_list} “To do in ServiceTitan”.",
+        "Someone on staff unlocks them there. The 24 hours for the customer to edit and export start then.",
+    )
+    asked = "2 batches: staff were asked to unlock them in ServiceTitan. 2 wait for an answer."
+    assert said(agent_client, confirm(agent_client, selection).url).startswith(asked)
+    factories.carry_out()
+    selection = select(manager, case.batches)
+    shown = manager_client.get(address(selection, "relock")).context
+    assert (shown["will"], shown["then"]) == (
+        f"{on_list} “To do in ServiceTitan”.",
+        "Someone on staff locks them there.",
+    )
+    report = confirm(manager_client, selection, "relock", why="Asked.").url
+    assert said(manager_client, report).startswith("2 batches: staff were asked to lock them in ServiceTitan.")
+
+
+def test_the_preview_says_when_the_window_starts(agent, agent_client):
+    case = factories.case_consented(agent)
+    then = "The 24 hours for the customer to edit and export start when it says that they are unlocked."
+    assert agent_client.get(address(select(agent, case.batches))).context["then"] == then
 
 
 def test_an_unlock_is_canceled_before_the_product_is_asked(agent, agent_client):
@@ -276,7 +298,7 @@ def test_locking_again_needs_a_reason(agent, manager, manager_client):
     response = confirm(manager_client, selection, "relock", why="The window is over.")
     report = response.url
     assert said(manager_client, report).startswith(
-        "2 batches: the product was asked to lock them. 2 are being relocked."
+        "2 batches: the product was asked to lock them. 2 wait to be relocked."
     )
     assert statuses(case.batches) == ["relocking"] * 2
     factories.carry_out()

@@ -112,6 +112,10 @@ def plan_of(sql):
         (f"{LOG}?kind__exact=consented&since=2026-01-01", "unlocks_entry_kind"),
         (f"{LOG}?q=ann", "unlocks_entry_actor"),
         ("/desk/unlocks/account/{account}/change/", "unlocks_batch_account"),
+        ("/desk/unlocks/unlockrequest/?show=under_way", "unlocks_batch_status"),
+        ("/desk/unlocks/unlockrequest/?show=held_up", "unlocks_batch_status"),
+        ("/desk/unlocks/unlockrequest/?show=held_up", "unlocks_instruction_batch"),
+        (QUEUE, "unlocks_batch_status"),
     ],
 )
 def test_a_filter_reads_its_index(manager_client, address, index):

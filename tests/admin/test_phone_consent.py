@@ -462,7 +462,7 @@ def test_every_screen_says_what_it_is(agent, second_agent, second_agent_client):
     key = shown.context["form"]["key"].value()
     report = second_agent_client.post(preview, {"key": key}, follow=True).content.decode()
     assert report.count(TAG) == 2
-    assert "2 wait for the product&#x27;s answer." in report
+    assert "2 wait for an answer." in report
     factories.carry_out()
     assert [address for address in screens(case) if TAG not in second_agent_client.get(address).content.decode()] == []
 

@@ -22,6 +22,11 @@ from unlocks.texts.formats import moment
 Status = UnlockRequest.Status
 
 
+@pytest.fixture(autouse=True)
+def by_webhook(settings):
+    settings.PRODUCT = "webhook"
+
+
 def page_of(case):
     return reverse("admin:unlocks_unlockrequest_change", args=[case.unlock_request.pk])
 
@@ -489,16 +494,10 @@ def of_each(client, case):
     return [(row["verdict"][1], row.get("stuck", ("", ""))[1], row.get("sentence", "")) for row in rows]
 
 
-@pytest.fixture
-def by_webhook(settings):
-    settings.PRODUCT = "webhook"
-
-
 STARTS = "The customer's 24 hours start once they are unlocked."
 NOTHING = "There is nothing to do now."
 
 
-@pytest.mark.usefixtures("by_webhook")
 def test_while_the_product_is_asked_the_page_says_how_far_it_is(agent, agent_client):
     case = factories.case_unlocking(agent)
     waiting = "Waiting for the product to unlock 2 batches."
@@ -533,7 +532,6 @@ def test_while_the_product_is_asked_the_page_says_how_far_it_is(agent, agent_cli
     assert agent_client.get(page_of(case)).context["case"].steps[3]["remark"] == "1 of 2 unlocked, 1 of 2 unlocking"
 
 
-@pytest.mark.usefixtures("by_webhook")
 def test_what_could_not_be_handed_over_says_so(agent, agent_client):
     case = factories.case_unlocking(agent)
     factories.answer(factories.hand_over(), "not_known", "Connection refused")
@@ -542,7 +540,8 @@ def test_what_could_not_be_handed_over_says_so(agent, agent_client):
     assert of_each(agent_client, case) == [("Unlocking", "", sentence)] * 2
 
 
-def test_by_hand_the_page_says_who_does_it(agent, agent_client):
+def test_by_hand_the_page_says_who_does_it(agent, agent_client, settings):
+    settings.PRODUCT = "by_hand"
     case = factories.case_unlocking(agent)
     page = agent_client.get(page_of(case))
     heading = "Waiting for someone to unlock 2 batches in ServiceTitan."
@@ -563,7 +562,6 @@ def test_by_hand_the_page_says_who_does_it(agent, agent_client):
     assert of_each(agent_client, case)[0][2] == f"agent started to do it by hand in ServiceTitan, {at}."
 
 
-@pytest.mark.usefixtures("by_webhook")
 @pytest.mark.parametrize(
     ("tries", "state", "why"),
     [
@@ -619,7 +617,6 @@ def test_some_refused_and_some_ready(agent, agent_client):
     assert remark == "2 of 2 ready, 1 of 3 refused by the product"
 
 
-@pytest.mark.usefixtures("by_webhook")
 def test_a_withdrawn_case_says_that_it_closes_by_itself(agent, agent_client):
     case = factories.case_unlocked(agent)
     operations.withdraw_consent(case.consent, why="No more.", by=factories.acting(agent))
@@ -631,11 +628,11 @@ def test_a_withdrawn_case_says_that_it_closes_by_itself(agent, agent_client):
     )
     steps = agent_client.get(page_of(case)).context["case"].steps
     assert (steps[2]["remark"], steps[3]["remark"]) == ("Withdrawn later", "2 of 2 unlocked")
+    assert [step["state"] for step in steps] == ["done", "done", "done", "done", ""]
     factories.carry_out()
     assert tell(agent_client, case)[0] == "Closed: Consent withdrawn."
 
 
-@pytest.mark.usefixtures("by_webhook")
 def test_a_relock_that_the_product_refused(agent, agent_client, manager, manager_client):
     case = factories.case_unlocked(agent)
     operations.relock(case.rows, why="Nobody answers.", by=factories.acting(manager))

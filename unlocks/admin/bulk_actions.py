@@ -1,7 +1,7 @@
 """Bulk actions: what one would do to each batch of a selection, carrying it out, and the report of what it did."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from django.conf import settings
@@ -33,8 +33,8 @@ ROWS_A_PAGE = 100
 class Words:
     """What the screens say about an act. Those that nobody on staff chooses, answers of the product, only say `done`.
 
-    `will` is what happens first, `then` what follows from it (`then_by_hand` where staff carry it out in the product),
-    and `why` asks for the reason, where the verb needs one. `{batches}` is their number.
+    `will` is what happens first, `then` what follows from it, and `why` asks for the reason, where the verb needs one.
+    `{batches}` is their number. `by_hand` holds what is said instead where staff carry it out in the product.
     """
 
     done: str
@@ -46,9 +46,9 @@ class Words:
     group: str = ""
     button: str = ""
     then: str = ""
-    then_by_hand: str = ""
     why: str = ""
     tone: str = "good"
+    by_hand: dict[str, str] = field(default_factory=dict)
 
 
 WORDS = {
@@ -62,8 +62,12 @@ WORDS = {
         done="{batches}: the product was asked to unlock {them}.",
         each="Asked to unlock",
         then="The {hours} hours for the customer to edit and export start when it says that they are unlocked.",
-        then_by_hand="Someone on staff does that: they go on the list “To do in {vendor}”. The {hours} hours for the "
-        "customer to edit and export start once they are unlocked there.",
+        by_hand={
+            "will": "{batches}, {amount}, will go on the list “To do in {vendor}”.",
+            "then": "Someone on staff unlocks them there. The {hours} hours for the customer to edit and export start "
+            "then.",
+            "done": "{batches}: staff were asked to unlock {them} in {vendor}.",
+        },
         tone="info",
     ),
     Act.Kind.CANCEL: Words(
@@ -88,7 +92,11 @@ WORDS = {
         done="{batches}: the product was asked to lock {them}.",
         each="Asked to lock",
         then="They are locked once it says so.",
-        then_by_hand="Someone on staff does that: they go on the list “To do in {vendor}”.",
+        by_hand={
+            "will": "{batches}, {amount}, will go on the list “To do in {vendor}”.",
+            "then": "Someone on staff locks them there.",
+            "done": "{batches}: staff were asked to lock {them} in {vendor}.",
+        },
         why="Why are they relocked?",
         tone="info",
     ),
@@ -111,14 +119,19 @@ FOLLOWED = (Act.Kind.UNLOCK, Act.Kind.UNLOCKED, Act.Kind.RELOCK)
 # What has become of the batches of an act by now, as the report of an instruction says it.
 NOW = {
     RequestedBatch.Outcome.WAITING: "{} {waits} to be unlocked",
-    RequestedBatch.Outcome.UNLOCKING: "{} {waits} for the product's answer",
+    RequestedBatch.Outcome.UNLOCKING: "{} {waits} for an answer",
     RequestedBatch.Outcome.UNLOCKED: "{} {is} unlocked now",
-    RequestedBatch.Outcome.RELOCKING: "{} {is} being relocked",
+    RequestedBatch.Outcome.RELOCKING: "{} {waits} to be relocked",
     RequestedBatch.Outcome.RE_EXPORTED: "{} {is} re-exported",
     RequestedBatch.Outcome.RELOCKED: "{} {is} relocked",
     RequestedBatch.Outcome.REFUSED: "{} {was} refused by the product",
     RequestedBatch.Outcome.NOT_UNLOCKED: "{} {was} never unlocked",
 }
+
+
+def words_for(kind):
+    """Return the words about a kind of act as it is carried out here: by the product, or by hand."""
+    return replace(WORDS[kind], **WORDS[kind].by_hand) if by_hand() else WORDS[kind]
 
 
 def what_was_done(kind, count):
@@ -127,7 +140,8 @@ def what_was_done(kind, count):
         return "Nothing was done."
     one = count == 1
     them, their, were = ("it", "its", "was") if one else ("them", "their", "were")
-    return WORDS[kind].done.format(batches=counted(count, "batch", "batches"), them=them, their=their, were=were)
+    batches, vendor = counted(count, "batch", "batches"), settings.VENDOR_NAME
+    return words_for(kind).done.format(batches=batches, them=them, their=their, were=were, vendor=vendor)
 
 
 @admin.register(Act, site=desk)
@@ -166,7 +180,7 @@ class ActAdmin(ReadOnlyAdmin):
         key = uuid.uuid5(selection.pk, kind)
         if request.method != "POST" and Act.objects.filter(pk=key).exists():
             return _already_done(request, Act.objects.get(pk=key))
-        words = WORDS[kind]
+        words = words_for(kind)
         form = BulkActionForm(request.POST if request.method == "POST" else None, why=words.why, key=key)
         if form.is_bound and form.is_valid():
             batches = Batch.objects.filter(selections=selection)
@@ -178,13 +192,18 @@ class ActAdmin(ReadOnlyAdmin):
                 return _already_done(request, act) if act.repeated else redirect("admin:unlocks_act_change", act.pk)
         groups = _grouped_by_verdict(selection, action.act, request.user)
         ready = groups.pop("", {"n": 0, "amount": 0, "batches": [], "by_phone": 0})
-        then = words.then_by_hand if by_hand() and words.then_by_hand else words.then
+        about = {
+            "batches": counted(ready["n"], "batch", "batches"),
+            "amount": money(ready["amount"]),
+            "hours": settings.UNLOCK_WINDOW // timedelta(hours=1),
+            "vendor": settings.VENDOR_NAME,
+        }
         return desk.page(
             request,
             "admin/unlocks/act/preview.html",
             status=422 if form.errors else 200,
             title=words.question,
-            button=words.button.format(batches=counted(ready["n"], "batch", "batches")),
+            button=words.button.format(**about),
             words=words,
             form=form,
             selection=selection,
@@ -193,8 +212,8 @@ class ActAdmin(ReadOnlyAdmin):
             groups=groups.values(),
             refused=sum(group["n"] for group in groups.values()),
             signed_by_others=_signed_by_others(selection) if kind == Act.Kind.UNLOCK and ready["n"] else [],
-            will=words.will.format(batches=counted(ready["n"], "batch", "batches"), amount=money(ready["amount"])),
-            then=then.format(hours=settings.UNLOCK_WINDOW // timedelta(hours=1), vendor=settings.VENDOR_NAME),
+            will=words.will.format(**about),
+            then=words.then.format(**about),
         )
 
     def change_view(self, request, object_id, form_url="", extra_context=None):

@@ -186,7 +186,8 @@ class Case:
         return self.unlocked + self.relocking + self.count_asked(Instruction.State.GIVEN_UP, What.UNLOCK)
 
     def instructions_given_up(self):
-        return Instruction.objects.filter(line__unlock_request=self.unlock_request, state=Instruction.State.GIVEN_UP)
+        given_up = {"line__outcome__in": UNDER_WAY, "state": Instruction.State.GIVEN_UP}
+        return newest(line__unlock_request=self.unlock_request, **given_up)
 
     @cached_property
     def _verdict_counts(self):
@@ -453,13 +454,14 @@ class Case:
             ("Unlock", last.get(events.Unlocked.kind), self._unlock_remark),
             ("Re-exported", last.get(events.ReExported.kind), self._export_remark),
         ]
+        withdrawn = self.consent and hasattr(self.consent, "withdrawal")
         now = {
             Status.OPEN: 2 if unlock_request.advice else 1,
             Status.AWAITING_CONSENT: 2,
             Status.CONSENTED: 3,
             Status.UNLOCKED: 4,
             Status.CLOSED: None,
-        }[Status(unlock_request.status)]
+        }[Status.CLOSED if withdrawn else Status(unlock_request.status)]
         return [
             {"state": self._state(position, now, at), "name": name, "at": at, "remark": remark}
             for position, (name, at, remark) in enumerate(steps)
