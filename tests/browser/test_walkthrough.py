@@ -1,16 +1,20 @@
 """What the README asks of a newcomer, done on the real server in real browsers, without a word from anyone."""
 
 import re
+from datetime import timedelta
 
 import pytest
 from django.core.management import call_command
+from django.utils import timezone
 
 from tests.browser.conftest import account_of, press
 from tests.factories import PIN, deliver, make_batch, make_user
-from unlocks.models import Batch, LedgerEntry, UnlockRequest
+from unlocks.models import Batch, Instruction, LedgerEntry, UnlockRequest
+from unlocks.outbox import worker
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
+NUMBERS = ["20261101-INV", "20261101-PAY", "20261102-INV"]
 PASSWORD = "a-long-trial-password"
 
 
@@ -19,10 +23,22 @@ def northwind(db):
     make_user("agent", group="Agent", password=PASSWORD)
     make_user("manager", group="Manager", password=PASSWORD)
     account = account_of("Dana Whitfield", number="4711", name="Northwind Heating")
-    for number in ("20261101-INV", "20261101-PAY", "20261102-INV"):
+    for number in NUMBERS:
         make_batch(account=account, number=number)
     make_batch(account=account, number="20261028-INV", status="exported")
     return account
+
+
+def statuses():
+    return dict(Batch.objects.filter(number__in=NUMBERS).values_list("number", "status"))
+
+
+def lease_one(number):
+    """Let the product be asked about this batch first, by itself."""
+    others = Instruction.objects.exclude(batch__number=number)
+    others.update(next_try_at=timezone.now() + timedelta(seconds=30))
+    worker.ask_product()
+    others.update(next_try_at=timezone.now())
 
 
 def sign_in(page, desk, username):
@@ -32,7 +48,9 @@ def sign_in(page, desk, username):
     press(page.get_by_role("button", name=re.compile("(Log|Sign) in")))
 
 
-def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe, northwind):
+def test_from_a_call_to_an_unlocked_batch_back_to_a_locked_one_and_its_history(
+    new_context, desk, axe, northwind, sandbox
+):
     staff = new_context().new_page()
     sign_in(staff, desk, "agent")
     axe(staff)
@@ -100,11 +118,48 @@ def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe
     axe(staff)
     press(staff.get_by_role("button", name="Unlock 3 batches"))
     axe(staff)
-    assert sorted(Batch.objects.filter(status="unlocked").values_list("number", flat=True)) == [
-        "20261101-INV",
-        "20261101-PAY",
-        "20261102-INV",
-    ]
+    assert statuses() == dict.fromkeys(NUMBERS, "unlocking")
+    staff.goto(f"{desk}/desk/unlocks/unlockrequest/{unlock_request.pk}/change/")
+    said = staff.locator("main").inner_text()
+    assert "Unlocking" in said
+    assert "Unlocked until" not in said
+    axe(staff)
+
+    # The product does two of them, and refuses the third. The customer is told.
+    sandbox.behave("exported", calls=1)
+    lease_one("20261102-INV")
+    worker.ask_product()
+    sandbox.behave("works")
+    emails = {email.subject: email.body for email in deliver()}
+    assert statuses() == {"20261101-INV": "unlocked", "20261101-PAY": "unlocked", "20261102-INV": "bypassed"}
+    (body,) = emails.values()
+    assert "The customer exported this batch meanwhile." in body
+    staff.reload()
+    said = staff.locator("main").inner_text()
+    assert "The customer exported this batch meanwhile." in said
+    axe(staff)
+    phone.reload()
+    said = phone.locator("main").inner_text()
+    assert ("Unlocked" in said, "Could not be unlocked" in said) == (True, True)
+    axe(phone)
+
+    # The customer takes it back: at once on record, and locked as soon as the product has done it.
+    press(phone.get_by_role("link", name=re.compile("[Ww]ithdraw")))
+    axe(phone)
+    press(phone.get_by_role("button", name=re.compile("Withdraw")))
+    assert "Being relocked: 2 batches" in phone.locator("main").inner_text()
+    axe(phone)
+    staff.goto(f"{desk}/desk/unlocks/unlockrequest/{unlock_request.pk}/change/")
+    said = staff.locator("main").inner_text()
+    assert "Relocking" in said
+    axe(staff)
+    worker.ask_product()
+    assert (statuses(), sandbox.unlocked()) == (dict.fromkeys(NUMBERS, "bypassed"), [])
+    phone.reload()
+    assert "Relocked: 2 batches" in phone.locator("main").inner_text()
+    staff.reload()
+    assert "Consent withdrawn" in staff.locator("main").inner_text()
+    axe(staff)
 
     # The manager reads the history of a batch and the audit log.
     boss = new_context().new_page()
@@ -129,6 +184,13 @@ def test_from_a_call_to_an_unlocked_batch_and_its_history(new_context, desk, axe
         "pin_verified",
         "consented",
         "email_sent",
+        "unlock_instructed",
+        "product_refused",
         "unlocked",
+        "email_sent",
+        "relock_instructed",
+        "withdrawn",
+        "relocked",
+        "closed",
     ]
     call_command("verify_audit")
