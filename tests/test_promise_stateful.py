@@ -410,7 +410,7 @@ class Desk(RuleBasedStateMachine):
         if hasattr(self, "in_the_product"):
             unlocked = {n for n in range(BATCHES) if self.in_the_product[n] == "unlocked"}
             assert {self.status[n] for n in unlocked} <= {*GRANTED, "exported"}
-            instructions = Instruction.objects.order_by("batch", "pk").values_list("state", flat=True)
+            instructions = Instruction.objects.order_by("batch_id", "pk").values_list("state", flat=True)
             assert list(instructions) == [asked.state for n in range(BATCHES) for asked in self.asked[n]]
 
     def promise_holds(self):
