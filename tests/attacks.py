@@ -959,7 +959,7 @@ def unlock_that_was_done_handed_over_again(scene):
     rows(Instruction, instruction(scene.used)).update(state="queued", done_at=None)
 
 
-@attack("instruction_moves_along_the_arrows")
+@attack("instruction_moves_along_the_arrows", "instruction_canceled_before_the_product_got_it")
 def canceled_after_it_was_handed_over(scene):
     """The batch would wait again, and be unlocked by the product all the same."""
     rows(Instruction, instruction(scene.sent)).update(**ended("canceled"))

@@ -344,6 +344,7 @@ class Desk(RuleBasedStateMachine):
             self.relocks(n)
 
     def relocks(self, n):
+        self.forget(n)
         self.status[n] = "relocking"
         self.asked[n].append(Asked("lock", self.case_of(n)))
 
@@ -353,7 +354,14 @@ class Desk(RuleBasedStateMachine):
         assert self.done(operations.mark_re_exported(self.rows(places), by=self.people[who])) == may
         for n in may:
             self.cancel_queued(n)
+            self.forget(n)
             self.end(n, "exported")
+
+    def forget(self, n):
+        """What was given up is not asked about any more, once something else becomes of its batch."""
+        for asked in self.asked[n]:
+            if asked.state == "given_up" and asked.case is self.case_of(n):
+                asked.state = "canceled"
 
     def end(self, n, status):
         """The line of a batch ends; with the last one a withdrawn case does."""
@@ -402,7 +410,7 @@ class Desk(RuleBasedStateMachine):
         if hasattr(self, "in_the_product"):
             unlocked = {n for n in range(BATCHES) if self.in_the_product[n] == "unlocked"}
             assert {self.status[n] for n in unlocked} <= {*GRANTED, "exported"}
-            instructions = Instruction.objects.order_by("batch", "pk").values_list("state", flat=True)
+            instructions = Instruction.objects.order_by("batch_id", "pk").values_list("state", flat=True)
             assert list(instructions) == [asked.state for n in range(BATCHES) for asked in self.asked[n]]
 
     def promise_holds(self):

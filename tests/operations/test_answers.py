@@ -329,7 +329,7 @@ def test_an_answer_that_comes_for_an_earlier_request_changes_no_later_one(agent,
     answer(asked, "stopped", "410 Gone")
     factories.relock(case.rows, why="No answer", by=acting(manager))
     later = case_unlocking(agent, batches=case.batches)
-    assert answer(asked, said, "At last") == {instruction.key: said for instruction in asked}
+    assert answer(asked, said, "At last") == {instruction.key: "canceled" for instruction in asked}
     assert [batch.status for batch in later.refresh().batches] == ["unlocking", "unlocking"]
     factories.carry_out()
     assert [batch.status for batch in later.refresh().batches] == ["unlocked", "unlocked"]
@@ -345,8 +345,8 @@ def test_of_what_was_given_up_twice_the_newest_is_taken_up_again(agent, manager)
     locks = Instruction.objects.filter(what="lock")
     assert operations.try_again(locks, by=by) == 2
     assert [list(batch.instructions.order_by("pk").values_list("state", flat=True)) for batch in case.batches] == [
-        ["done", "given_up", "unknown"],
-        ["done", "given_up", "unknown"],
+        ["done", "canceled", "unknown"],
+        ["done", "canceled", "unknown"],
     ]
     assert operations.try_again(locks, by=by) == 0
 

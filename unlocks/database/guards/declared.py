@@ -101,12 +101,13 @@ _PUT_OFF = "{new}.next_try_at > {in_four_days}"
 _GRANTED = "('unlocking', 'unlocked', 'relocking')"
 
 
-def _instruction(what, states):
-    """The batch has an instruction in one of these states, under the grant that it has, or had before."""
+def _instruction(what, *states):
+    """The batch has an instruction, in one of these states if any are named, under the grant that it had before."""
     listed = ", ".join(f"'{state}'" for state in states)
+    state = f"AND i.state IN ({listed}) " if states else ""
     return (
         "EXISTS (SELECT 1 FROM unlocks_instruction i JOIN unlocks_requestedbatch l ON l.id = i.line_id "
-        f"WHERE i.batch_id = {{new}}.id AND i.what = '{what}' AND i.state IN ({listed}) "
+        f"WHERE i.batch_id = {{new}}.id AND i.what = '{what}' {state}"
         f"AND l.consented_id = {{old}}.grant_id)"
     )
 
@@ -180,13 +181,13 @@ GUARDS = [
         f"({_changes(['grant_id', 'unlocked_by_id'])} OR ({_changes(['unlocked_until'])} "
         "AND NOT ({old}.status = 'unlocking' AND {new}.status = 'unlocked')))",
         "A batch keeps its grant and who unlocked it until it is locked, and the end that it is unlocked with.",
-        of=("status", "grant_id", "unlocked_until", "unlocked_by_id"),
+        of=("grant_id", "unlocked_until", "unlocked_by_id"),
     ),
     Guard(
         "batch_unlocked_once_the_product_did_it",
         "unlocks_batch",
         "UPDATE",
-        "{old}.status = 'unlocking' AND {new}.status = 'unlocked' AND NOT " + _instruction("unlock", ["done"]),
+        "{old}.status = 'unlocking' AND {new}.status = 'unlocked' AND NOT " + _instruction("unlock", "done"),
         "A batch is unlocked when the product says so.",
         of=("status",),
     ),
@@ -195,8 +196,8 @@ GUARDS = [
         "unlocks_batch",
         "UPDATE",
         "{old}.status = 'unlocking' AND {new}.status = 'bypassed' AND ("
-        f"{_instruction('unlock', ['queued', 'sent', 'unknown', 'given_up', 'done'])} "
-        f"OR NOT {_instruction('unlock', ['refused', 'canceled'])})",
+        f"{_instruction('unlock', 'queued', 'sent', 'unknown', 'given_up', 'done')} "
+        f"OR NOT {_instruction('unlock')})",
         "A batch stays unlocking until the product refused, or the instruction was canceled.",
         of=("status",),
     ),
@@ -204,7 +205,7 @@ GUARDS = [
         "batch_relocked_once_the_product_did_it",
         "unlocks_batch",
         "UPDATE",
-        "{old}.status = 'relocking' AND {new}.status = 'bypassed' AND NOT " + _instruction("lock", ["done"]),
+        "{old}.status = 'relocking' AND {new}.status = 'bypassed' AND NOT " + _instruction("lock", "done"),
         "A batch is relocked when the product says so.",
         of=("status",),
     ),
