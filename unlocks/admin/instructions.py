@@ -26,8 +26,9 @@ from ..texts import normalize
 from ..texts.formats import moment, money
 from .batches import account_link
 from .forms.instructions import WORK_FORMS, WorkForm
+from .instructed import by_hand
 from .lists import CappedPaginator, OneClickFilter, ReadOnlyAdmin, column, is_key, keys
-from .site import by_hand, desk
+from .site import desk
 
 State, What = Instruction.State, Instruction.What
 
