@@ -109,12 +109,15 @@ def test_says_what_staff_have_to_do_by_hand(product, read, agent):
         "Last answer": "none yet",
     }
     assert product() == (nothing, [])
+    canceled = case_unlocking(agent)
+    operations.cancel_unlock(canceled.rows, why="Asked", by=acting(agent))
+    assert product() == (nothing, [])
     case_unlocking(agent)
     heartbeat.beat(heartbeat.name())
-    oldest = moment(Instruction.objects.first().queued_at)
+    oldest = moment(Instruction.objects.filter(state="queued").latest("pk").queued_at)
     waits = {"Waiting to be started": f"2 batches, the oldest since {oldest}"}
     assert product() == (nothing | waits, [])
-    first = Instruction.objects.filter(pk=Instruction.objects.first().pk)
+    first = Instruction.objects.filter(pk=Instruction.objects.filter(state="queued").earliest("pk").pk)
     operations.start_instructions(Instruction.objects.all(), by=acting(agent))
     started = {
         "Started, not answered": f"2 batches, the oldest since {moment(first[0].sent_at)}",

@@ -14,8 +14,9 @@ from django.views.decorators.http import require_safe
 from ..ledger import events, seals
 from ..models import Instruction, LedgerEntry, Outgoing, Worker
 from ..outbox import heartbeat
+from .instructed import by_hand
 from .lists import ReadOnlyAdmin
-from .site import LATE, by_hand, desk, instructions_late
+from .site import LATE, desk, instructions_late
 
 State = Outgoing.State
 LISTED = 20

@@ -5,7 +5,6 @@ from datetime import timedelta
 from functools import partial, update_wrapper
 from urllib.parse import urlsplit
 
-from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.db.models import Count, Exists, Min, OuterRef, Q, Subquery
@@ -19,6 +18,7 @@ from ..actors import Actor
 from ..models import Account, Batch, Consent, Instruction, LedgerEntry, Outgoing, RequestedBatch, UnlockRequest
 from ..texts import normalize
 from . import typed
+from .instructed import by_hand
 from .lists import CappedPaginator, starts_with
 from .tags import UNDER_WAY, how_consented, standing, with_recorded_by_phone, with_what_became_of_it
 
@@ -283,11 +283,6 @@ class Desk(admin.AdminSite):
         if not match or not self._shows(request, model):
             return None
         return model.objects.filter(pk=int(match[3])).first()
-
-
-def by_hand():
-    """Say whether staff carry out in the product what the desk lists."""
-    return settings.PRODUCT == "by_hand"
 
 
 def role(user):
