@@ -490,7 +490,7 @@ def test_what_the_product_holds_up_is_shown(agent, manager, agent_client, time_m
     assert listed(agent_client, show="held_up") == [case.unlock_request.pk]
     assert listed(agent_client, show="under_way") == [fresh.unlock_request.pk, case.unlock_request.pk]
     queue = {section["title"]: section["rows"] for section in agent_client.get("/desk/").context["sections"]}
-    assert queue["Held up at the product"] == [case.unlock_request]
+    assert queue["Held up in ServiceTitan"] == [case.unlock_request]
 
 
 def test_the_list_calls_a_request_unlocked_only_while_it_is(agent, manager, agent_client):

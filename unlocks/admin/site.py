@@ -232,7 +232,7 @@ class Desk(admin.AdminSite):
                 user,
                 "No batch is unlocked. Each one appears here until it is re-exported or relocked.",
             ),
-            _section("Held up at the product", "held_up", "bad", requests.annotate(since=Subquery(since)), user),
+            _section(held_up_title(), "held_up", "bad", requests.annotate(since=Subquery(since)), user),
             _section("Done or refused, to be closed", "to_close", "info", requests, user),
         ]
         return [section for section in sections if section["empty"] or section["rows"]]
@@ -318,6 +318,10 @@ SHOWN = {
     "to_close": lambda requests, user: _agreed(requests).filter(~_has(*RequestedBatch.OPEN)),
     "closed": lambda requests, user: requests.filter(status=Status.CLOSED),
 }
+
+
+def held_up_title():
+    return f"Held up in {settings.VENDOR_NAME}"
 
 
 def _has(*outcomes):
