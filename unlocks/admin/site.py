@@ -20,7 +20,7 @@ from ..models import Account, Batch, Consent, Instruction, LedgerEntry, Outgoing
 from ..texts import normalize
 from . import typed
 from .lists import CappedPaginator, starts_with
-from .tags import UNDER_WAY, how_consented, standing, with_recorded_by_phone, with_what_became_of_it
+from .tags import UNDER_WAY, how_consented, in_words, with_recorded_by_phone, with_what_became_of_it
 
 Status, Outcome = UnlockRequest.Status, RequestedBatch.Outcome
 
@@ -354,7 +354,7 @@ def _section(title, show, tone, requests, user, empty=""):
     rows = SHOWN[show](requests, user)
     listed = list(rows[:LISTED])
     for row in listed:
-        row.stands = ", ".join(words for _, words in standing(row)).capitalize()
+        row.stands = in_words(row)
     return {
         "title": title,
         "address": f"{reverse('admin:unlocks_unlockrequest_changelist')}?show={show}",
