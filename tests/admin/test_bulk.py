@@ -490,7 +490,7 @@ def test_what_the_product_holds_up_is_shown(agent, manager, agent_client, time_m
     assert listed(agent_client, show="held_up") == [case.unlock_request.pk]
     assert listed(agent_client, show="under_way") == [fresh.unlock_request.pk, case.unlock_request.pk]
     queue = {section["title"]: section["rows"] for section in agent_client.get("/desk/").context["sections"]}
-    assert queue["Held up at the product"] == [case.unlock_request]
+    assert queue["Held up in ServiceTitan"] == [case.unlock_request]
 
 
 def test_the_list_calls_a_request_unlocked_only_while_it_is(agent, manager, agent_client):
@@ -502,6 +502,10 @@ def test_the_list_calls_a_request_unlocked_only_while_it_is(agent, manager, agen
             r'<span class="tag[^>]*>([^<]+)</span>', page.split('class="field-status_tag')[1].split("</td>")[0]
         )
 
+    def in_words(of):
+        page = agent_client.get(f"/desk/unlocks/{of._meta.model_name}/{of.pk}/change/").content.decode()
+        return re.search(r'data-label="Status">([^<]*)<', page.split('id="requests"')[1])[1].strip()
+
     steps = [tags()]
     operations.unlock(case.rows, by=factories.acting(agent))
     steps.append(tags())
@@ -512,6 +516,7 @@ def test_the_list_calls_a_request_unlocked_only_while_it_is(agent, manager, agen
     steps.append(tags())
     operations.relock(case.rows, why="Asked.", by=factories.acting(manager))
     steps.append(tags())
+    assert [in_words(case.batch), in_words(case.account)] == ["Relocking, refused by the product"] * 2
     factories.carry_out()
     steps.append(tags())
     assert steps == [

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection
+from django.db.models import F
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
@@ -532,12 +533,16 @@ def test_while_the_product_is_asked_the_page_says_how_far_it_is(agent, agent_cli
     assert agent_client.get(page_of(case)).context["case"].steps[3]["remark"] == "1 of 2 unlocked, 1 of 2 unlocking"
 
 
-def test_what_could_not_be_handed_over_says_so(agent, agent_client):
+@pytest.mark.parametrize(
+    ("state", "again", "cancelable"), [("not_handed_over", "", True), ("not_known", " again", False)]
+)
+def test_what_could_not_be_handed_over_says_so(agent, agent_client, state, again, cancelable):
     case = factories.case_unlocking(agent)
-    factories.answer(factories.hand_over(), "not_known", "Connection refused")
+    factories.answer(factories.hand_over(), state, "Connection refused")
     assert tell(agent_client, case)[1].startswith("2 batches wait to be handed over. Last try: Connection refused.")
-    sentence = "Waits to be handed over to the product. Last try: Connection refused."
+    sentence = f"Waits to be handed over to the product{again}. Last try: Connection refused."
     assert of_each(agent_client, case) == [("Unlocking", "", sentence)] * 2
+    assert ("cancel_unlock" in offered(agent_client, case)) == cancelable
 
 
 def test_by_hand_the_page_says_who_does_it(agent, agent_client, settings):
@@ -551,6 +556,9 @@ def test_by_hand_the_page_says_who_does_it(agent, agent_client, settings):
         "",
     )
     assert page.context["next"].to_do
+    assert (
+        f'href="{reverse("admin:unlocks_instruction_changelist")}">To do in ServiceTitan</a>' in page.content.decode()
+    )
     assert of_each(agent_client, case) == [("Unlocking", "", "Waits to be done by hand in ServiceTitan.")] * 2
     started = operations.start_instructions(
         Instruction.objects.filter(batch=case.batch), by=factories.acting(agent)
@@ -565,14 +573,15 @@ def test_by_hand_the_page_says_who_does_it(agent, agent_client, settings):
 @pytest.mark.parametrize(
     ("tries", "state", "why"),
     [
-        (12, "unknown", "The product could not be reached for three days."),
-        (1, "stopped", "The product does not want to be asked any more."),
+        (12, "unknown", "The product did not answer for three days."),
+        (1, "stopped", "The product is not asked any more."),
     ],
 )
 def test_what_was_given_up_is_tried_again(agent, agent_client, auditor_client, tries, state, why):
     case = factories.case_unlocking(agent)
     sent = factories.hand_over()
-    Instruction.objects.filter(pk__in=[one.pk for one in sent]).update(tries=tries)
+    for _ in range(tries - 1):
+        Instruction.objects.update(tries=F("tries") + 1)
     factories.answer(sent, state, "No route to host")
     heading = "The product did not say what became of 2 batches."
     text = f"{why} Last answer: No route to host."

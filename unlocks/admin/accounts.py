@@ -20,6 +20,7 @@ from .lists import is_key
 from .next_step import ask, who_confirms
 from .request_page import already_done
 from .site import desk
+from .tags import in_words, with_what_became_of_it
 
 LISTED = 20
 
@@ -64,10 +65,11 @@ class AccountAdmin(DeskAdmin):
     def render_change_form(self, request, context, add=False, change=False, form_url="", obj=None):
         if obj:
             admins = obj.contacts.filter(is_admin=True).select_related("entered_by", "confirmed_by")
+            requests = with_what_became_of_it(obj.requests.select_related("requester"))
             context |= {
                 "admins": [(admin, obstacle(admin, request.user)) for admin in admins],
                 "batches": obj.batches.order_by("-id")[:LISTED],
-                "requests": obj.requests.select_related("requester").order_by("-id")[:LISTED],
+                "requests": [(one, in_words(one)) for one in requests.order_by("-id")[:LISTED]],
                 "failures": emails.failures(obj),
                 "may_open": request.user.has_perm(operations.open_request.permission),
                 "may_issue_pin": request.user.has_perm(operations.issue_pin.permission),

@@ -6,6 +6,7 @@ from functools import partial
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
+from django.db.models import Prefetch
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.decorators import method_decorator
@@ -31,7 +32,14 @@ from .lists import (
     starts_with,
 )
 from .site import desk
-from .tags import BATCH_TONES, INSTRUCTION_TONES, verdict, with_recorded_by_phone
+from .tags import (
+    BATCH_TONES,
+    INSTRUCTION_TONES,
+    in_words,
+    verdict,
+    with_recorded_by_phone,
+    with_what_became_of_it,
+)
 
 ITEMS_A_PAGE = 100
 LISTED_REQUESTS = LISTED_INSTRUCTIONS = 20
@@ -173,8 +181,9 @@ class BatchAdmin(ReadOnly, DeskAdmin):
         """Show the batch, the verdict on it, its items, its requests, and what the product was asked."""
         judged = rules.judged(Batch.objects.filter(pk=self.found(request, object_id).pk), by=request.user)
         batch = judged.select_related("account", "unlocked_by", "grant__consent").get()
-        lines = batch.lines.select_related("unlock_request", "consented__consent__recorded_by").order_by("-id")
-        lines = list(lines.defer("consented__consent__text")[:LISTED_REQUESTS])
+        requests = Prefetch("unlock_request", with_what_became_of_it(UnlockRequest.objects.all()))
+        lines = batch.lines.select_related("consented__consent__recorded_by").prefetch_related(requests)
+        lines = list(lines.defer("consented__consent__text").order_by("-id")[:LISTED_REQUESTS])
         instructions = list(batch.instructions.select_related("started_by")[:LISTED_INSTRUCTIONS])
         under = [line.consented.consent for line in lines if line.outcome in RequestedBatch.OPEN and line.consented]
         return desk.page(
@@ -187,7 +196,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
             tone=BATCH_TONES[batch.status],
             items=Paginator(batch.items.order_by("id"), ITEMS_A_PAGE).get_page(request.GET.get("items")),
             red_flags=batch.items.exclude(export_id="").count(),
-            lines=lines,
+            lines=[(line, in_words(line.unlock_request)) for line in lines],
             instructions=[(one, INSTRUCTION_TONES[one.state]) for one in instructions],
             how_far=how_far(instructions[0]) if instructions else "",
             consent=next(iter(under), None),

@@ -19,9 +19,8 @@ from ..actors import Actor
 from ..models import Act, Batch, Consent, ConsentedBatch, RequestedBatch, Selection, UnlockRequest
 from ..texts.formats import counted, moment_with_seconds, money
 from .forms.bulk_actions import BulkActionForm
-from .instructed import by_hand
 from .lists import ReadOnlyAdmin, column
-from .site import desk
+from .site import by_hand, desk
 from .tags import with_recorded_by_phone
 
 OPEN_AT_FIRST = 10

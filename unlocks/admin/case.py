@@ -153,6 +153,7 @@ class Case:
         return list(
             counts.annotate(
                 n=Count("pk"),
+                handed_over=Count("sent_at"),
                 sent=Min("sent_at"),
                 tries=Min("tries"),
                 one_answer=Max("answer"),
@@ -166,8 +167,9 @@ class Case:
 
     @property
     def cancelable(self):
-        """How many the product was not asked yet to unlock."""
-        return self.count_asked(Instruction.State.QUEUED, What.UNLOCK)
+        """How many the product was certainly not asked yet to unlock."""
+        waiting = (Instruction.State.QUEUED, What.UNLOCK)
+        return sum(row["n"] - row["handed_over"] for row in self.asked if (row["state"], row["what"]) == waiting)
 
     @property
     def given_up(self):

@@ -6,13 +6,9 @@ from django.db.models import Exists, OuterRef
 from ..models import Instruction
 from ..operations.answers import MOST_TRIES
 from ..texts.formats import moment
+from .site import by_hand
 
 State = Instruction.State
-
-
-def by_hand():
-    """Say whether staff carry out in the product what it is asked to do."""
-    return settings.PRODUCT == "by_hand"
 
 
 def newest(**where):
@@ -28,7 +24,8 @@ def how_far(instruction):
         case State.QUEUED if by_hand():
             return f"Waits to be done by hand in {settings.VENDOR_NAME}."
         case State.QUEUED:
-            return f"Waits to be handed over to the product.{said('Last try', answer)}"
+            again = " again" if instruction.sent_at else ""
+            return f"Waits to be handed over to the product{again}.{said('Last try', answer)}"
         case State.SENT if instruction.started_by:
             by, at = instruction.started_by, moment(instruction.sent_at)
             return f"{by} started to do it by hand in {settings.VENDOR_NAME}, {at}."
@@ -44,10 +41,8 @@ def how_far(instruction):
 
 
 def given_up(tries):
-    """Say why the product is not asked any more, after so many tries."""
-    if tries >= MOST_TRIES:
-        return "The product could not be reached for three days."
-    return "The product does not want to be asked any more."
+    """Say that the product is not asked any more, after so many tries; what it answered last says why."""
+    return "The product did not answer for three days." if tries >= MOST_TRIES else "The product is not asked any more."
 
 
 def said(introduction, answer):

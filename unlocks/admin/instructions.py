@@ -29,18 +29,10 @@ from .forms.instructions import WORK_FORMS, WorkForm
 from .instructed import by_hand
 from .lists import CappedPaginator, OneClickFilter, ReadOnlyAdmin, column, is_key, keys
 from .site import desk
+from .tags import INSTRUCTION_TONES
 
 State, What = Instruction.State, Instruction.What
 
-TONES = {
-    State.QUEUED: "wait",
-    State.SENT: "info",
-    State.UNKNOWN: "wait",
-    State.DONE: "good",
-    State.REFUSED: "bad",
-    State.CANCELED: "",
-    State.GIVEN_UP: "bad",
-}
 ENDED = (State.DONE, State.REFUSED, State.CANCELED)
 
 
@@ -284,14 +276,18 @@ class InstructionAdmin(ReadOnlyAdmin):
 
     @admin.display(description="To know first")
     def to_know(self, row):
-        state = "" if row.state in (State.QUEUED, State.SENT) else tag(TONES[row.state], row.get_state_display())
+        state = (
+            ""
+            if row.state in (State.QUEUED, State.SENT)
+            else tag(INSTRUCTION_TONES[row.state], row.get_state_display())
+        )
         return format_html('{} <span class="{}">{}</span>', state, f"note {row.tone}" if row.tone else "", row.remark)
 
     @admin.display(description="State")
     def state_tag(self, row):
         at = row.done_at or row.sent_at
         when = format_html('<span class="small muted nowrap">{}</span>', moment(at)) if at else ""
-        return format_html("{}{}", tag(TONES[row.state], row.get_state_display()), when)
+        return format_html("{}{}", tag(INSTRUCTION_TONES[row.state], row.get_state_display()), when)
 
     @admin.display(description="Answer")
     def answer_text(self, row):

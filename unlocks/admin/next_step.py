@@ -10,7 +10,8 @@ from ..models import Contact, Instruction, UnlockRequest
 from ..templatetags.desk import how_agreed, on_file, times_opened
 from ..texts.formats import counted, moment
 from .forms.case import CASE_FORMS
-from .instructed import by_hand, given_up, said
+from .instructed import given_up, said
+from .site import by_hand
 
 Status = UnlockRequest.Status
 State, What = Instruction.State, Instruction.What

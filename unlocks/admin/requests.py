@@ -23,7 +23,7 @@ from .lists import OneClickFilter, account_is, column, freeze, keys
 from .opening import open_request
 from .phone_consent import record_by_phone_page
 from .request_page import request_page
-from .site import SHOWN, desk
+from .site import SHOWN, desk, held_up_title
 from .tags import how_consented, standing, with_what_became_of_it
 
 
@@ -39,7 +39,7 @@ class StatusFilter(OneClickFilter):
             ("waiting", "Waiting for the customer"),
             ("ready", "Ready to unlock"),
             ("under_way", "Unlocking or relocking"),
-            ("held_up", "Held up at the product"),
+            ("held_up", held_up_title()),
             ("unlocked", "Unlocked"),
             ("to_close", "To be closed"),
             ("closed", "Closed"),

@@ -20,7 +20,7 @@ from ..texts import normalize
 from . import typed
 from .instructed import by_hand
 from .lists import CappedPaginator, starts_with
-from .tags import UNDER_WAY, how_consented, standing, with_recorded_by_phone, with_what_became_of_it
+from .tags import UNDER_WAY, how_consented, in_words, with_recorded_by_phone, with_what_became_of_it
 
 Status, Outcome = UnlockRequest.Status, RequestedBatch.Outcome
 
@@ -232,7 +232,7 @@ class Desk(admin.AdminSite):
                 user,
                 "No batch is unlocked. Each one appears here until it is re-exported or relocked.",
             ),
-            _section("Held up at the product", "held_up", "bad", requests.annotate(since=Subquery(since)), user),
+            _section(held_up_title(), "held_up", "bad", requests.annotate(since=Subquery(since)), user),
             _section("Done or refused, to be closed", "to_close", "info", requests, user),
         ]
         return [section for section in sections if section["empty"] or section["rows"]]
@@ -315,6 +315,10 @@ SHOWN = {
 }
 
 
+def held_up_title():
+    return f"Held up in {settings.VENDOR_NAME}"
+
+
 def _has(*outcomes):
     """Return the condition that a request has a batch with one of these outcomes."""
     return Q(Exists(RequestedBatch.objects.filter(unlock_request=OuterRef("pk"), outcome__in=outcomes)))
@@ -345,7 +349,7 @@ def _section(title, show, tone, requests, user, empty=""):
     rows = SHOWN[show](requests, user)
     listed = list(rows[:LISTED])
     for row in listed:
-        row.stands = ", ".join(words for _, words in standing(row)).capitalize()
+        row.stands = in_words(row)
     return {
         "title": title,
         "address": f"{reverse('admin:unlocks_unlockrequest_changelist')}?show={show}",

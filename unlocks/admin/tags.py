@@ -93,6 +93,11 @@ def standing(row):
     return stands(row, under_way=row.under_way, any_unlocked=row.any_unlocked, any_refused=row.any_refused)
 
 
+def in_words(row):
+    """Write the same without tones: Customer agreed, unlocking."""
+    return ", ".join(words for _, words in standing(row)).capitalize()
+
+
 def how_consented(unlock_request):
     """Return, as an expression, how the latest answer in the request with this key was given: a `Consent.How`."""
     return Subquery(Consent.objects.filter(unlock_request=unlock_request).order_by("-pk").values("how")[:1])
