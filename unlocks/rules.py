@@ -79,7 +79,7 @@ class Refusal(TextChoices):
     NOT_UNLOCKED = "not_unlocked", "Not unlocked."
     HANDED_OVER = (
         "handed_over",
-        "The product was already asked to unlock it, so that can't be canceled. Relock it once it is unlocked.",
+        "The product may have got this already, so it can't be canceled. Relock it once it is unlocked or given up.",
     )
     NOT_UNLOCKING = "not_unlocking", "Not being unlocked, so there is nothing to cancel."
 

@@ -5,6 +5,7 @@ from datetime import timedelta
 from functools import partial, update_wrapper
 from urllib.parse import urlsplit
 
+from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.forms import AdminAuthenticationForm
 from django.db.models import Count, Exists, Min, OuterRef, Q, Subquery
