@@ -17,10 +17,11 @@ from django.urls import path
 from .. import operations, rules
 from ..actors import Actor
 from ..models import Act, Batch, Consent, ConsentedBatch, RequestedBatch, Selection, UnlockRequest
+from ..product import by_hand
 from ..texts.formats import counted, moment_with_seconds, money
 from .forms.bulk_actions import BulkActionForm
 from .lists import ReadOnlyAdmin, column
-from .site import by_hand, desk
+from .site import desk
 from .tags import with_recorded_by_phone
 
 OPEN_AT_FIRST = 10

@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 from ..ledger import events, seals
 from ..models import Instruction, LedgerEntry, Outgoing, Worker
 from ..outbox import heartbeat
-from .instructed import by_hand
+from ..product import by_hand
 from .lists import ReadOnlyAdmin
 from .site import LATE, desk, instructions_late
 

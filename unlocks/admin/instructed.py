@@ -5,8 +5,8 @@ from django.db.models import Exists, OuterRef
 
 from ..models import Instruction
 from ..operations.answers import MOST_TRIES
+from ..product import by_hand
 from ..texts.formats import moment
-from .site import by_hand
 
 State = Instruction.State
 

@@ -21,12 +21,12 @@ from django.utils.safestring import mark_safe
 from .. import rules
 from ..actors import Actor
 from ..models import Account, Batch, Instruction, UnlockRequest
+from ..product import by_hand
 from ..templatetags.desk import ago, row_count, tag
 from ..texts import normalize
 from ..texts.formats import moment, money
 from .batches import account_link
 from .forms.instructions import WORK_FORMS, WorkForm
-from .instructed import by_hand
 from .lists import CappedPaginator, OneClickFilter, ReadOnlyAdmin, column, is_key, keys
 from .site import desk
 from .tags import INSTRUCTION_TONES

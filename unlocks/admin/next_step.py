@@ -7,11 +7,11 @@ from django.contrib.auth.models import User
 
 from .. import operations, roles, rules
 from ..models import Contact, Instruction, UnlockRequest
+from ..product import by_hand
 from ..templatetags.desk import how_agreed, on_file, times_opened
 from ..texts.formats import counted, moment
 from .forms.case import CASE_FORMS
 from .instructed import given_up, said
-from .site import by_hand
 
 Status = UnlockRequest.Status
 State, What = Instruction.State, Instruction.What

@@ -17,9 +17,9 @@ from django.utils import timezone
 from .. import operations
 from ..actors import Actor
 from ..models import Account, Batch, Consent, Instruction, LedgerEntry, Outgoing, RequestedBatch, UnlockRequest
+from ..product import by_hand
 from ..texts import normalize
 from . import typed
-from .instructed import by_hand
 from .lists import CappedPaginator, starts_with
 from .tags import UNDER_WAY, how_consented, in_words, with_recorded_by_phone, with_what_became_of_it
 

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
@@ -17,7 +16,7 @@ from django.utils import timezone
 from .. import history
 from ..actors import Actor
 from ..models import Batch, Instruction, UnlockRequest
-from ..product import port
+from ..product import by_hand, port
 from ..rules import Refusal, judged_again, short_name
 from .acts import perform
 from .answers import record_answers
@@ -105,7 +104,7 @@ def put_back_for_others(instructions: QuerySet[Instruction], *, by: Actor) -> in
     Where staff carry out by hand, that is also what the product got before: nobody asks it about that any more.
     """
     handed_over = Q(state=State.SENT, started_by__isnull=False)
-    if settings.PRODUCT == "by_hand":
+    if by_hand():
         handed_over |= Q(state__in=[State.SENT, State.UNKNOWN])
     return _wait_again(instructions, handed_over)
 

@@ -20,3 +20,8 @@ def chosen() -> Product | None:
         raise ImproperlyConfigured(f"PRODUCT is {settings.PRODUCT}, not one of {', '.join(ADAPTERS)}.")
     adapter = ADAPTERS[settings.PRODUCT]
     return import_string(adapter)() if adapter else None
+
+
+def by_hand() -> bool:
+    """Say whether staff carry out in the product what the desk lists."""
+    return settings.PRODUCT == "by_hand"
