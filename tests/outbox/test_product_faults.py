@@ -9,11 +9,13 @@ import time
 from collections import Counter
 from contextlib import ExitStack, contextmanager, suppress
 from datetime import timedelta
+from itertools import chain, repeat
 from random import Random
 
 import pytest
 import time_machine
 from django.conf import settings
+from django.db import connection
 from django.db.models import Min, Q
 from django.utils import timezone
 
@@ -23,6 +25,7 @@ from tests.mail_servers import until
 from tests.outbox.processes import DYING, WORKER, cut, gone, started
 from tests.outbox.test_faults import LONG, ROUNDS, TELL, advised, numbered, read, send_link
 from unlocks import operations
+from unlocks.database import guards
 from unlocks.ledger import verify
 from unlocks.models import Batch, Instruction, Verdict
 from unlocks.operations import Refused
@@ -512,3 +515,24 @@ def test_whatever_the_product_does_and_whatever_happens_meanwhile_the_two_agree_
     sandbox.behave("works")
     operations.try_again(Instruction.objects.all(), by=acting(manager))
     at_last(sandbox)
+
+
+def test_while_a_guard_is_missing_the_product_is_asked_nothing(agent, sandbox):
+    case = unlocking(agent)
+    connection.check_constraints()
+    with guards.lifted():
+        assert worker.ask_product() == 0
+    assert (outcomes(case), sandbox.instructed()) == (["unlocking"], [])
+    assert worker.ask_product() == 1
+    assert outcomes(case) == ["unlocked"]
+
+
+def test_a_worker_that_slept_past_its_lease_hands_nothing_over(agent, sandbox, monkeypatch):
+    case = unlocking(agent)
+    slept = chain([0.0], repeat(LEASE.total_seconds() + 1))
+    monkeypatch.setattr(worker.time, "monotonic", lambda: next(slept))
+    assert worker.ask_product() == 1
+    assert (states(), sandbox.instructed()) == ({("unlock", "sent"): 1}, [])
+    monkeypatch.undo()
+    at_last(sandbox)
+    assert outcomes(case) == ["unlocked"]
