@@ -366,12 +366,19 @@ def test_a_relock_that_is_refused_can_be_asked_for_again(agent, manager):
     act = operations.relock(case.rows, why="Not used", by=acting(manager))
     assert set(act.verdicts.values_list("refusal", flat=True)) == {"relocking"}
     factories.carry_out(refuse="Somebody edits it")
+    told = recorded(case.unlock_request, kind="relock_refused")
+    assert [(facts["batches"], facts["why"]) for _, facts in told] == [(2, "Somebody edits it")]
     assert [batch.status for batch in case.refresh().batches] == ["relocking", "relocking"]
     assert offenders() == []
     operations.relock(case.rows, why="Not used", by=acting(manager))
     factories.carry_out()
     assert [batch.status for batch in case.refresh().batches] == ["bypassed", "bypassed"]
-    assert kinds(case.unlock_request)[-3:] == ["relock_instructed", "relock_instructed", "relocked"]
+    assert kinds(case.unlock_request)[-4:] == [
+        "relock_instructed",
+        "relock_refused",
+        "relock_instructed",
+        "relocked",
+    ]
 
 
 # Canceling

@@ -6,7 +6,7 @@ from django.core.exceptions import PermissionDenied
 from tests import factories
 from tests.attacks import difference, snapshot
 from tests.factories import PIN, acting, case_awaiting, case_consented, case_unlocked, case_unlocking, customer
-from tests.operations import kinds, refused
+from tests.operations import kinds, recorded, refused
 from unlocks import operations
 from unlocks.models import Act, Batch, ConsentWithdrawal, Instruction
 from unlocks.rules import Refusal
@@ -73,6 +73,8 @@ def test_what_the_product_was_asked_is_locked_whatever_it_answers(agent, answer)
     factories.carry_out()
     assert [batch.status for batch in case.refresh().batches] == ["bypassed", "bypassed"]
     assert (case.unlock_request.status, case.unlock_request.resolution) == ("closed", "withdrawn")
+    late = [(facts["batches"], facts["why"]) for _, facts in recorded(case.unlock_request, kind="unlocked_late")]
+    assert late == ([(2, "P-7")] if answer == "done" else [])
 
 
 def test_meanwhile_nothing_else_can_be_done_with_the_case(agent):

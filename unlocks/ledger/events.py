@@ -623,9 +623,7 @@ class Done(Event):
 
     @property
     def rest(self) -> str:
-        shown = ", ".join(self.numbers[:5])
-        more = f" and {self.batches - 5:,} more" if self.batches > 5 else ""
-        return f": {_batches(self.batches)} ({shown}{more})"
+        return _of_batches(self.batches, self.numbers)
 
 
 @event("unlock_instructed", "Unlock instructed", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.UNLOCK})
@@ -695,6 +693,29 @@ class UnlockRefused(Event):
     def rest(self) -> str:
         reasons = ", ".join(f"{n:,} {short_name(code).lower()}" for code, n in sorted(self.refusals.items()))
         return f" for {_batches(sum(self.refusals.values()))}: {reasons}"
+
+
+@facts_of
+class _Said(Event):
+    """What the product answered, and nothing followed from."""
+
+    batches: int
+    numbers: list[str]
+    why: str = fact(personal=True, quoted=True)
+
+    @property
+    def rest(self) -> str:
+        return _of_batches(self.batches, self.numbers)
+
+
+@event("unlocked_late", "Unlocked in the product after all", tone="bad")
+class UnlockedLate(_Said):
+    """When something else had become of them already: they are to be relocked, or were exported."""
+
+
+@event("relock_refused", "Relock refused by the product", tone="bad")
+class RelockRefused(_Said):
+    """They stay unlocked there until it is asked again, or they are exported."""
 
 
 # Accounts, contacts and staff
@@ -842,6 +863,11 @@ class Altered(Event):
 
 def _batches(count: int) -> str:
     return counted(count, "batch", "batches")
+
+
+def _of_batches(count: int, numbers: list[str]) -> str:
+    more = f" and {count - 5:,} more" if count > 5 else ""
+    return f": {_batches(count)} ({', '.join(numbers[:5])}{more})"
 
 
 def _label(choices: Any, value: str) -> str:

@@ -1,7 +1,7 @@
 """What the product answers, and what becomes of the batches by it."""
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -12,7 +12,7 @@ from django.utils import timezone
 
 from .. import history
 from ..actors import Actor
-from ..ledger import events
+from ..ledger import chain, events
 from ..models import Act, Batch, Instruction, RequestedBatch, UnlockRequest
 from ..outbox import rows
 from ..product import port
@@ -44,6 +44,7 @@ def record_answers(answers: Iterable[port.Answer], *, by: Actor) -> dict[UUID, s
     for (what, state), doing in _FOLLOWS.items():
         for answer, lines in _by_answer(changed, what, state).items():
             _follow(doing, lines, by=by, why=answer)
+    chain.append_all(_without_effect(changed), by=by)
     return {instruction.key: instruction.state for instruction in found}
 
 
@@ -100,6 +101,22 @@ def _follow(doing: BulkAct, lines: list[int], *, by: Actor, why: str) -> None:
     batches = Batch.objects.filter(lines__in=lines, lines__outcome=_OUTCOME_BEFORE[doing.kind])
     if batches.exists():
         perform(doing, batches, by=by.begin(), why=why)
+
+
+def _without_effect(changed: list[Instruction]) -> Iterator[chain.Entry]:
+    """Yield an entry a request and answer for what the product did too late, or refused to lock."""
+    for kind, what, state in (
+        (events.UnlockedLate, What.UNLOCK, State.DONE),
+        (events.RelockRefused, What.LOCK, State.REFUSED),
+    ):
+        said = {one.line_id: one.answer for one in changed if (one.what, one.state) == (what, state)}
+        lines = RequestedBatch.objects.filter(pk__in=said).exclude(outcome=Outcome.UNLOCKED)
+        groups = defaultdict(list)
+        for line in lines.select_related("batch").order_by("unlock_request", "batch"):
+            groups[line.unlock_request_id, line.batch.account_id, said[line.pk]].append(line.batch.number)
+        for (unlock_request, account, answer), numbers in groups.items():
+            shown = numbers[: events.NUMBERS_LISTED]
+            yield chain.Entry(kind(batches=len(numbers), numbers=shown, why=answer), unlock_request, account)
 
 
 def _unlocked(act: Act, by: Actor) -> None:
