@@ -126,7 +126,14 @@ def test_what_happened_reads_as_a_sentence(kind):
 def test_what_someone_wrote_is_quoted():
     quoting = {kind for kind, cls in events.KINDS.items() if sample(cls).quote}
     writing = {"opened", "note", "closed", "declined", "withdrawn", "contact_confirmed", "restored"}
-    writing |= {"unlock_instructed", "unlock_canceled", "unlocked", "product_refused"}
+    writing |= {
+        "unlock_instructed",
+        "unlock_canceled",
+        "unlocked",
+        "product_refused",
+        "unlocked_late",
+        "relock_refused",
+    }
     writing |= {"relock_instructed", "relocked", "re_exported"}
     assert quoting == writing, "Who has a fact with quoted=True is named here."
 
