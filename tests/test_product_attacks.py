@@ -11,13 +11,13 @@ from django.utils import timezone
 
 from tests import factories
 from tests.attacks import sql
-from tests.factories import acting, answer, case_recorded_by_phone, case_unlocked, case_unlocking, make_batches
+from tests.factories import acting, answer, case_unlocked, case_unlocking, make_batches
 from tests.product.vendor import SECRET, signed
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.database import guards
-from unlocks.ledger import invariants, verify
-from unlocks.models import Account, Act, Instruction, LedgerEntry, Outgoing
+from unlocks.ledger import verify
+from unlocks.models import Account, Instruction, LedgerEntry, Outgoing
 from unlocks.operations import handing_over
 from unlocks.outbox import worker
 from unlocks.product import port, signing
