@@ -28,6 +28,8 @@ def product_answers(request):
         given = [answers.answer(item, GIVEN) for item in answers.items(body)]
     except answers.Malformed as malformed:
         return _said({"problem": str(malformed)}, status=400)
+    if len(set(given)) > len({one.key for one in given}):
+        return _said({"problem": "It says two things about one “key”."}, status=400)
     stands = operations.record_answers(given, by=Actor.product())
     keys = dict.fromkeys(one.key for one in given)
     return _said({"answers": [{"key": str(key), "state": stands.get(key, "not_known")} for key in keys]})

@@ -11,13 +11,16 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Exists, F, OuterRef, Q, QuerySet
+from django.db.models.functions import Least
 from django.utils import timezone
 
 from .. import history
 from ..actors import Actor
 from ..models import Batch, Instruction, UnlockRequest
+from ..outbox.rows import MOST_TRIES
 from ..product import by_hand, port
 from ..rules import Refusal, judged_again, short_name
+from ..texts.normalize import one_line
 from .acts import perform
 from .answers import record_answers
 from .unlock import CANCEL, RELOCK_ALL
@@ -51,7 +54,7 @@ def lease() -> list[Instruction]:
         due = due.select_related("batch__account", "line").order_by("next_try_at", "pk")
         leased = list(due.select_for_update(of=("self",), skip_locked=True, no_key=True)[:AT_ONCE])
         keys = [instruction.pk for instruction in leased]
-        Instruction.objects.filter(pk__in=keys).update(tries=F("tries") + 1, next_try_at=now + LEASE)
+        Instruction.objects.filter(pk__in=keys).update(tries=Least(F("tries") + 1, MOST_TRIES), next_try_at=now + LEASE)
     return leased
 
 
@@ -80,12 +83,13 @@ def answer_by_hand(instructions: QuerySet[Instruction], *, done: bool, text: str
 
     Return how many. Raises Refused: NO_REFERENCE, NO_REASON.
     """
-    if not text.strip():
+    text = one_line(text)
+    if not text:
         raise Refused.because(Refusal.NO_REFERENCE if done else Refusal.NO_REASON)
     state = port.State.DONE if done else port.State.REFUSED
     keys = list(_taken(instructions, by).order_by("pk").values_list("key", flat=True))
     for start in range(0, len(keys), AT_ONCE):
-        record_answers([port.Answer(key, state, text.strip()) for key in keys[start : start + AT_ONCE]], by=by)
+        record_answers([port.Answer(key, state, text) for key in keys[start : start + AT_ONCE]], by=by)
     return len(keys)
 
 
@@ -93,7 +97,7 @@ def answer_by_hand(instructions: QuerySet[Instruction], *, done: bool, text: str
 @transaction.atomic
 def put_back(instructions: QuerySet[Instruction], *, by: Actor) -> int:
     """Put back what `by` took and has not carried out; return how many. It waits again."""
-    return _wait_again(instructions, Q(state=State.SENT, started_by=by.member))
+    return _wait_again(instructions, Q(state=State.SENT, started_by=by.member), sent_at=None)
 
 
 @staff_verb("unlocks.put_back_instruction")
@@ -102,6 +106,7 @@ def put_back_for_others(instructions: QuerySet[Instruction], *, by: Actor) -> in
     """Put back what others took and don't carry out any more, say because they left; return how many. It waits again.
 
     Where staff carry out by hand, that is also what the product got before: nobody asks it about that any more.
+    Nobody knows whether it was done all the same, so it can't be canceled: it is relocked if the consent ends.
     """
     handed_over = Q(state=State.SENT, started_by__isnull=False)
     if by_hand():
@@ -122,11 +127,11 @@ def try_again(instructions: QuerySet[Instruction], *, by: Actor) -> int:
     ).update(state=State.UNKNOWN, tries=0, next_try_at=now)
 
 
-def _wait_again(instructions: QuerySet[Instruction], which: Q) -> int:
+def _wait_again(instructions: QuerySet[Instruction], which: Q, **changes: Any) -> int:
     """Have those of some instructions wait again that are still so; return how many."""
     # The condition is on the rows themselves: one that is answered meanwhile is looked at once more.
     return Instruction.objects.filter(which, pk__in=instructions.order_by().values("pk")).update(
-        state=State.QUEUED, started_by=None, sent_at=None, next_try_at=timezone.now()
+        state=State.QUEUED, started_by=None, next_try_at=timezone.now(), **changes
     )
 
 

@@ -117,7 +117,10 @@ def _call(
         answers = {answer.key: answer for answer in ask(about)}
         missing = port.State.UNKNOWN, "The product did not answer."
     except port.NotHandedOver as error:
-        answers, missing = {}, (not_reached, str(error))
+        missing = not_reached, str(error)
+        # That this call did not reach it says nothing of an earlier one.
+        before = [one.key for one in about if one.sent_at] if not_reached == port.State.NOT_HANDED_OVER else []
+        answers = {key: port.Answer(key, port.State.NOT_KNOWN, str(error)) for key in before}
     except port.Stopped as error:
         answers, missing = {}, (port.State.STOPPED, str(error))
     except (InterfaceError, OperationalError):
