@@ -60,7 +60,7 @@ def _change(instruction: Instruction, answer: port.Answer, now: datetime) -> boo
         return False
     waited_for = now - (instruction.sent_at or now)
     if answer.state == port.State.ACCEPTED and waited_for < LASTS:
-        instruction.state, instruction.tries, instruction.next_try_at = State.SENT, 1, now + ASK_AFTER
+        instruction.state, instruction.tries, instruction.next_try_at = State.SENT, 0, now + ASK_AFTER
         return True
     if instruction.tries >= MOST_TRIES or answer.state in (port.State.STOPPED, port.State.ACCEPTED):
         instruction.state = State.GIVEN_UP
@@ -68,8 +68,8 @@ def _change(instruction: Instruction, answer: port.Answer, now: datetime) -> boo
     instruction.state = State.UNKNOWN
     if answer.state in (port.State.NOT_KNOWN, port.State.NOT_HANDED_OVER):
         instruction.state = State.QUEUED
-    if answer.state == port.State.NOT_HANDED_OVER and instruction.tries <= 1:
-        instruction.sent_at = None  # later on, an earlier call may be on its way still
+    if answer.state == port.State.NOT_HANDED_OVER:
+        instruction.sent_at = None
     instruction.next_try_at = now + rows.WAITS[min(max(instruction.tries, 1), len(rows.WAITS)) - 1]
     return True
 
