@@ -305,6 +305,15 @@ def judged_to_relock(batches: QuerySet[Batch], *, by: User | None, at: datetime 
     )
 
 
+def judged_to_mark(batches: QuerySet[Batch], *, by: User | None, at: datetime | None = None) -> QuerySet[Any]:
+    """Annotate a Batch queryset with `refusal`: why the customer can't have exported it."""
+    return _judged_in(
+        batches,
+        When(~Q(status__in=Batch.GRANTED), then=Value(Refusal.NOT_UNLOCKED)),
+        When(Q(status=Batch.Status.UNLOCKING) & _WAITS_TO_BE_HANDED_OVER, then=Value(Refusal.UNLOCKING)),
+    )
+
+
 def judged_granted(batches: QuerySet[Batch], *, by: User | None, at: datetime | None = None) -> QuerySet[Any]:
     """Annotate a Batch queryset with `refusal`: why nothing that follows an unlock can become of it."""
     return _judged_in(batches, When(~Q(status__in=Batch.GRANTED), then=Value(Refusal.NOT_UNLOCKED)))

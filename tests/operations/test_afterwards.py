@@ -77,14 +77,17 @@ def test_the_customer_may_export_before_the_product_answers(agent, manager):
     operations.relock(relocking.rows, why="Not used", by=acting(manager))
     cases = [untold, asked, relocking]
     act = operations.mark_re_exported(Batch.objects.all(), by=acting(agent))
-    assert verdicts(act) == [""] * 6
+    assert verdicts(act) == ["", "", "", "", "unlocking", "unlocking"]
+    handed_over = factories.hand_over()
+    operations.mark_re_exported(untold.rows, by=acting(agent))
     assert {batch.status for case in cases for batch in case.refresh().batches} == {"exported"}
-    assert dict(Instruction.objects.order_by().values_list("state").annotate(n=Count("pk"))) == {
-        "canceled": 4,
-        "done": 4,
-    }
+    factories.answer(handed_over, "done")
     factories.carry_out()
     assert {batch.status for case in cases for batch in case.refresh().batches} == {"exported"}
+    assert dict(Instruction.objects.order_by().values_list("state").annotate(n=Count("pk"))) == {
+        "canceled": 2,
+        "done": 6,
+    }
 
 
 def test_only_for_those_who_mark(agent):

@@ -28,10 +28,14 @@ MOST_TRIES = 12  # some three days
 
 
 @transaction.atomic
-def record_answers(answers: Iterable[port.Answer], *, by: Actor) -> dict[UUID, str]:
+def record_answers(
+    answers: Iterable[port.Answer], *, by: Actor, tries: dict[UUID, int] | None = None
+) -> dict[UUID, str]:
     """Record what the product says of its instructions, at most 500; return the states of those that are ours.
 
-    An instruction that is ended stays as it is, whatever is said of it again.
+    An instruction that is ended stays as it is, whatever is said of it again; but that the product did what was
+    canceled here is recorded. `tries` is how often each had been tried when the product was asked: if it was asked
+    again since, only what it did or refused counts.
     """
     said = {answer.key: answer for answer in answers}
     ours = Instruction.objects.filter(key__in=said)
@@ -39,21 +43,30 @@ def record_answers(answers: Iterable[port.Answer], *, by: Actor) -> dict[UUID, s
     history.lock(Batch.objects.filter(pk__in=ours.values("batch")))
     found = list(ours.select_for_update(of=("self",), no_key=True).order_by("pk"))
     now = timezone.now()
-    changed = [instruction for instruction in found if _change(instruction, said[instruction.key], now)]
+    asked = [one for one in found if _ends(said[one.key]) or not tries or tries[one.key] == one.tries]
+    canceled = [one.key for one in found if one.state == State.CANCELED]
+    changed = [one for one in asked if _change(one, said[one.key], now)]
     _write(changed)
     for (what, state), doing in _FOLLOWS.items():
         for answer, lines in _by_answer(changed, what, state).items():
             _follow(doing, lines, by=by, why=answer)
     chain.append_all(_without_effect(changed), by=by)
-    return {instruction.key: instruction.state for instruction in found}
+    return {one.key: one.state for one in found} | dict.fromkeys(canceled, State.CANCELED)
+
+
+def _ends(answer: port.Answer) -> bool:
+    return answer.state in (port.State.DONE, port.State.REFUSED)
 
 
 def _change(instruction: Instruction, answer: port.Answer, now: datetime) -> bool:
     """Change an instruction by an answer; say whether there is anything to write."""
-    if instruction.state not in Instruction.OPEN:
+    done_after_all = instruction.state == State.CANCELED and answer.state == port.State.DONE
+    if instruction.state not in Instruction.OPEN and not done_after_all:
         return False
+    if _ends(answer) and instruction.sent_at is None:
+        return False  # the product can't have got it
     instruction.answer = answer.text[:500]
-    if answer.state in (port.State.DONE, port.State.REFUSED):
+    if _ends(answer):
         instruction.state, instruction.done_at = State(answer.state.value), now
         return True
     if instruction.state not in (State.SENT, State.UNKNOWN):

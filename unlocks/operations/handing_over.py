@@ -10,13 +10,13 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Exists, F, OuterRef, Q, QuerySet
-from django.db.models.functions import Least
+from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, When
+from django.db.models.functions import Coalesce, Least
 from django.utils import timezone
 
 from .. import history
 from ..actors import Actor
-from ..models import Batch, Instruction, UnlockRequest
+from ..models import Account, Batch, Instruction, UnlockRequest
 from ..outbox.rows import MOST_TRIES
 from ..product import by_hand, port
 from ..rules import Refusal, judged_again, short_name
@@ -54,6 +54,8 @@ def lease() -> list[Instruction]:
         due = due.select_related("batch__account", "line").order_by("next_try_at", "pk")
         leased = list(due.select_for_update(of=("self",), skip_locked=True, no_key=True)[:AT_ONCE])
         keys = [instruction.pk for instruction in leased]
+        for instruction in leased:
+            instruction.tries = min(instruction.tries + 1, MOST_TRIES)
         Instruction.objects.filter(pk__in=keys).update(tries=Least(F("tries") + 1, MOST_TRIES), next_try_at=now + LEASE)
     return leased
 
@@ -97,7 +99,9 @@ def answer_by_hand(instructions: QuerySet[Instruction], *, done: bool, text: str
 @transaction.atomic
 def put_back(instructions: QuerySet[Instruction], *, by: Actor) -> int:
     """Put back what `by` took and has not carried out; return how many. It waits again."""
-    return _wait_again(instructions, Q(state=State.SENT, started_by=by.member), sent_at=None)
+    # Before, the product may have been called.
+    sent_at = Case(When(tries=0, then=None), default=F("sent_at"))
+    return _wait_again(instructions, Q(state=State.SENT, started_by=by.member), sent_at=sent_at)
 
 
 @staff_verb("unlocks.put_back_instruction")
@@ -144,6 +148,7 @@ def _start(keys: list[int], *, by: Actor) -> HandedOver:
     named = Instruction.objects.filter(pk__in=keys)
     history.lock(UnlockRequest.objects.filter(pk__in=named.values("line__unlock_request")))
     history.lock(Batch.objects.filter(pk__in=named.values("batch")))
+    history.lock(Account.objects.filter(pk__in=named.values("batch__account")))
     found = list(
         named.in_turn()
         .filter(state=State.QUEUED)
@@ -158,7 +163,7 @@ def _start(keys: list[int], *, by: Actor) -> HandedOver:
     sent = [one for one in found if one.pk not in over and one.pk not in own]
     _cancel(canceled, over, by=by)
     Instruction.objects.filter(pk__in=[one.pk for one in sent]).update(
-        state=State.SENT, sent_at=by.act.at, started_by=by.user
+        state=State.SENT, sent_at=Coalesce(F("sent_at"), by.act.at), started_by=by.user
     )
     return HandedOver(sent, canceled, refused)
 

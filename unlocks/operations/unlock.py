@@ -18,7 +18,7 @@ from ..database import guards
 from ..ledger import events
 from ..models import Act, Batch, Consent, Instruction, Outgoing, RequestedBatch, UnlockRequest
 from ..outbox import rows
-from ..rules import Refusal, judged, judged_granted, judged_to_cancel, judged_to_relock
+from ..rules import Refusal, judged, judged_granted, judged_to_cancel, judged_to_mark, judged_to_relock
 from .acts import BulkAct, perform
 from .requests import end_withdrawn
 from .verbs import Refused, StaffVerb, staff_verb
@@ -141,7 +141,7 @@ _RELOCK = BulkAct(
 RELOCK_ALL = replace(_RELOCK, judge=judged_granted)
 _RE_EXPORT = BulkAct(
     Act.Kind.RE_EXPORT,
-    judged_granted,
+    judged_to_mark,
     Outcome.RE_EXPORTED,
     events.ReExported,
     _re_exported,

@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from smtplib import SMTPDataError, SMTPException, SMTPRecipientsRefused, SMTPResponseException
 from threading import Event
 
@@ -43,21 +44,25 @@ def work(stopping: Event) -> None:
     name, next_beat = heartbeat.name(), 0.0
     while not stopping.is_set():
         close_old_connections()
-        try:
-            if time.monotonic() >= next_beat:
-                look_after(name)
-                next_beat = time.monotonic() + heartbeat.BEAT.total_seconds()
-            asked = ask_product()
-            idle = not _send_for(TURN, stopping) and not asked
-        except (Error, TypeError, ValueError) as error:  # the latter of a row that SQLite holds and nobody can read
-            what = "waits for the database" if isinstance(error, Error) else "can't read what it should send"
-            log.error("The worker %s: %s", what, type(error).__name__)
-            connection.close()
-            idle = True
-        if idle:
+        if time.monotonic() >= next_beat:
+            _tried(partial(look_after, name))
+            next_beat = time.monotonic() + heartbeat.BEAT.total_seconds()
+        asked, sent = _tried(ask_product), _tried(partial(_send_for, TURN, stopping))
+        if not asked and not sent:
             stopping.wait(PAUSE)
     with suppress(Error):
         heartbeat.stop(name)
+
+
+def _tried(step: Callable[[], int | None]) -> int:
+    """Take a step of the work; return how much there was to do. What fails in one holds up no other."""
+    try:
+        return step() or 0
+    except (Error, TypeError, ValueError) as error:  # the latter of a row that SQLite holds and nobody can read
+        what = "waits for the database" if isinstance(error, Error) else "can't read what it should send"
+        log.error("The worker %s: %s", what, type(error).__name__)
+        connection.close()
+        return 0
 
 
 def _send_for(seconds: float, stopping: Event) -> int:
@@ -112,7 +117,7 @@ def _call(
     """Call the product about instructions, and record what it says of each, or `not_reached` if it got nothing."""
     if not about:
         return
-    keys = [one.key for one in about]
+    tries = {one.key: one.tries for one in about}
     try:
         answers = {answer.key: answer for answer in ask(about)}
         missing = port.State.UNKNOWN, "The product did not answer."
@@ -128,7 +133,8 @@ def _call(
     except Exception as error:
         log.error("Asking the product failed: %s", type(error).__name__)
         answers, missing = {}, (port.State.UNKNOWN, type(error).__name__)
-    record_answers([answers.get(key) or port.Answer(key, *missing) for key in keys], by=Actor.product())
+    said = [answers.get(key) or port.Answer(key, *missing) for key in tries]
+    record_answers(said, by=Actor.product(), tries=tries)
 
 
 def send_next() -> str | None:

@@ -88,7 +88,8 @@ INSTRUCTION_ARROWS = [
     ("unknown", "given_up"),
     ("given_up", "unknown"),
     ("given_up", "canceled"),
-    # Whatever the desk thinks of it, the product knows.
+    # Whatever the desk thinks of it, the product knows, if it may have got it.
+    ("canceled", "done"),
     *((state, answer) for state in ("queued", "sent", "unknown", "given_up") for answer in ("done", "refused")),
 ]
 
@@ -557,7 +558,8 @@ GUARDS = [
         "instruction_keeps_what_it_is",
         "unlocks_instruction",
         "UPDATE",
-        "{old}.state IN ('done', 'refused', 'canceled') OR "
+        "{old}.state IN ('done', 'refused') OR ({old}.state = 'canceled' AND {new}.state <> 'done') OR "
+        "({new}.state IN ('done', 'refused') AND {old}.sent_at IS NULL) OR "
         + _changes(["id", "key", "what", "batch_id", "line_id", "act_id", "queued_at"]),
         "An instruction keeps what it asks for, and one that is ended does not change.",
     ),
@@ -593,10 +595,10 @@ GUARDS = [
         "instruction_carried_out_by_who_took_it",
         "unlocks_instruction",
         "UPDATE",
-        f"{_changes(['started_by_id'])} AND NOT (({{old}}.state = 'queued' AND {{new}}.state = 'sent') OR "
+        f"({_changes(['started_by_id', 'sent_at'])}) AND NOT (({{old}}.state = 'queued' AND {{new}}.state = 'sent') OR "
         "({old}.state IN ('sent', 'unknown') AND {new}.state = 'queued'))",
         "An instruction that someone took is theirs until they put it back.",
-        of=("started_by_id",),
+        of=("started_by_id", "sent_at"),
     ),
     Guard(
         "instruction_is_tried_in_time",
