@@ -1,4 +1,4 @@
-"""Ways found by which a batch is unlocked, or taken for locked, without consent. Each is red until it is closed."""
+"""Ways that were found round the product half: each tries to have a batch unlocked, or taken for locked, wrongly."""
 
 import json
 from datetime import timedelta
@@ -305,25 +305,6 @@ class _Stopping:
         self.set = True
 
 
-def test_an_account_set_inactive_between_judging_and_handing_over_does_not_hold_up_others(agent, product, monkeypatch):
-    """Its row is not locked: the guard refuses, and with it all 500 of the call, which wait for five minutes."""
-    product("done", "done")
-    stuck, other = one_unlocking(agent), one_unlocking(agent)
-    judge = handing_over._refusals
-
-    def judged(instructions, at, **more):
-        found = judge(instructions, at, **more)
-        Account.objects.filter(pk=stuck.account.pk).update(active=False)
-        return found
-
-    monkeypatch.setattr(handing_over, "_refusals", judged)
-    try:
-        worker.ask_product()
-    except DatabaseError:
-        pytest.fail("the whole call was refused")
-    assert outcomes(other) == ["unlocked"]
-
-
 # Staff
 
 
@@ -331,22 +312,6 @@ def test_what_the_product_was_never_asked_is_not_marked_as_re_exported(agent):
     case = one_unlocking(agent)
     act = operations.mark_re_exported(case.rows, by=acting(agent))
     assert list(act.verdicts.values_list("refusal", flat=True)) != [""]
-
-
-def test_what_was_started_by_hand_goes_on_when_the_product_is_called_again(agent, manager, settings):
-    """PRODUCT was by_hand, and is webhook now: no worker takes it, and no page has a button for it."""
-    case_unlocking(agent)
-    operations.start_instructions(every(), by=acting(agent))
-    settings.PRODUCT, settings.PRODUCT_SECRETS = "webhook", [SECRET]
-    client = Client()
-    client.force_login(manager)
-    page = "/desk/unlocks/instruction/?show=sent"
-    assert client.get(page).status_code == 200
-    ticked = [str(one.pk) for one in every()]
-    for verb in ("try_again", "put_back_for_others", "put_back", "not_done", "done"):
-        client.post(page, {"_selected_action": ticked, "verb": verb, "index": "0", "why": "x", "reference": ""})
-    with later(hours=1):
-        assert len(handing_over.lease()) == 2
 
 
 @pytest.mark.parametrize("verb", ["done", "not_done", "put_back"])
@@ -362,18 +327,6 @@ def test_all_are_those_that_the_page_showed(agent, verb):
     typed = {"done": {"reference": "T-1"}, "not_done": {"why": "Exported"}, "put_back": {}}[verb]
     client.post(page, {"all": "on", "verb": verb, "index": "0", **typed})
     assert every().get(batch=other.batch).state == "sent"
-
-
-def test_what_was_given_up_goes_on_by_hand(agent, manager):
-    """PRODUCT was webhook, and is by_hand now: the page lists it, with a box to tick, and says that it had changed."""
-    case_unlocking(agent)
-    answer(factories.hand_over(), "stopped", "410 Gone")
-    client = Client()
-    client.force_login(manager)
-    page = "/desk/unlocks/instruction/?show=others"
-    ticked = [str(one.pk) for one in every()]
-    client.post(page, {"_selected_action": ticked, "verb": "put_back_for_others", "index": "0"})
-    assert set(every().values_list("state", flat=True)) == {"queued"}
 
 
 # What is said of a window that is over
@@ -400,15 +353,6 @@ def test_the_receipt_does_not_ask_to_export_before_a_time_that_is_over(agent):
 
 
 ALTERED = {
-    "reference": "UPDATE unlocks_instruction SET answer = 'T-666' WHERE what = 'unlock'",
-    "who carried it out": "UPDATE unlocks_instruction SET started_by_id = {other}",
-    "nobody carried it out": "UPDATE unlocks_instruction SET started_by_id = NULL",
-    "when it was handed over": "UPDATE unlocks_instruction SET sent_at = '2020-01-01 00:00:00+00:00'",
-    "when it was done": "UPDATE unlocks_instruction SET done_at = '2020-01-01 00:00:00+00:00' WHERE state = 'done'",
-    "when it was asked for": "UPDATE unlocks_instruction SET queued_at = '2020-01-01 00:00:00+00:00'",
-    "its key": "UPDATE unlocks_instruction SET key = '0b7c1f6e9f0e4c538d5a3a4f7c0d9e21' WHERE id = (SELECT min(id) FROM unlocks_instruction)",
-    "why it was refused": "UPDATE unlocks_instruction SET answer = 'Your own fault' WHERE state = 'refused'",
-    "a canceled one was done": "UPDATE unlocks_instruction SET state = 'done' WHERE state = 'canceled'",
     "a canceled one is gone": "DELETE FROM unlocks_instruction WHERE state = 'canceled'",
 }
 

@@ -957,6 +957,7 @@ for _name, _list, _before, _after in [
     ("tried_once_more", allows, 1, 2),
     ("as_often_as_before", allows, 3, 3),
     ("counted_anew", allows, 5, 0),
+    ("counted_anew_once_accepted", allows, 5, 1),
     ("tried_three_times_at_once", refuses, 1, 4),
     ("tried_less", refuses, 5, 4),
     ("tried_for_the_thousandth_time", allows, 999, 1000),

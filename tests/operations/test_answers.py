@@ -279,7 +279,7 @@ def test_what_was_accepted_is_asked_about_after_a_while(agent):
     with time_machine.travel(now, tick=False):
         answer(asked, "accepted")
     assert set(Instruction.objects.values_list("state", "tries", "next_try_at")) == {
-        ("sent", 0, now + timedelta(minutes=15))
+        ("sent", 1, now + timedelta(minutes=15))
     }
 
 

@@ -334,8 +334,9 @@ class InstructionAdmin(ReadOnlyAdmin):
     def _carry_out(self, request, form):
         if not form.is_valid():
             return None
-        listed = self._listed(request) if form.cleaned_data["all"] else Instruction.objects.filter(pk__in=form.ticked)
-        return form.carry_out(listed, Actor.staff(request.user, request))
+        every = form.cleaned_data["all"]
+        picked = form.meant(self._listed(request)) if every else Instruction.objects.filter(pk__in=form.ticked)
+        return form.carry_out(picked, Actor.staff(request.user, request))
 
     def _listed(self, request):
         """Return all that the list shows, on every page; the one that was shown may be gone by now."""

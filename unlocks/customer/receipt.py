@@ -202,6 +202,7 @@ def _context(request, consent):
             outcome.value: counted(counts[outcome], "batch", "batches") for outcome in OUTCOMES if counts[outcome]
         },
         "unlocked_until": min(ends, default=None),
+        "window_over": bool(ends) and min(ends) <= timezone.now(),
         "some_longer": len({moment(end) for end in ends}) > 1,
         "events": _events(consent) if any(batch["outcome"] for batch in batches) else [],
         "certificates": consent.certificates.defer("content", "pdf"),

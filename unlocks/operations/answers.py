@@ -73,7 +73,7 @@ def _change(instruction: Instruction, answer: port.Answer, now: datetime) -> boo
         return False
     waited_for = now - (instruction.sent_at or now)
     if answer.state == port.State.ACCEPTED and waited_for < LASTS:
-        instruction.state, instruction.tries, instruction.next_try_at = State.SENT, 0, now + ASK_AFTER
+        instruction.state, instruction.tries, instruction.next_try_at = State.SENT, 1, now + ASK_AFTER
         return True
     if instruction.tries >= MOST_TRIES or answer.state in (port.State.STOPPED, port.State.ACCEPTED):
         instruction.state = State.GIVEN_UP

@@ -16,6 +16,7 @@ from django.db import Error
 from django.db.models import Min
 from django.template.loader import render_to_string
 from django.urls import reverse
+from django.utils import timezone
 
 from ..actors import Actor
 from ..ledger import signing_keys
@@ -137,6 +138,8 @@ def _unlocked(row: Outgoing) -> Context:
         raise Unanswered
     refused = unlock_request.lines.filter(outcome=Outcome.REFUSED)
     reasons = refused.filter(instructions__state="refused").order_by("pk").distinct()
+    unlocked = unlock_request.lines.filter(outcome=Outcome.UNLOCKED)
+    until = unlocked.aggregate(until=Min("batch__unlocked_until"))["until"]
     return {
         "consent": consent,
         "unlock_request": unlock_request,
@@ -149,9 +152,8 @@ def _unlocked(row: Outgoing) -> Context:
             {"number": number, "reason": reason}
             for number, reason in reasons.values_list("batch__number", "instructions__answer")[:50]
         ],
-        "until": unlock_request.lines.filter(outcome=Outcome.UNLOCKED).aggregate(until=Min("batch__unlocked_until"))[
-            "until"
-        ],
+        "until": until,
+        "over": until is not None and until <= timezone.now(),
     }
 
 

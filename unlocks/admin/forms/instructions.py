@@ -4,6 +4,8 @@ from collections import defaultdict
 
 from django import forms
 from django.conf import settings
+from django.db.models import Q
+from django.utils import timezone
 
 from ... import operations
 from ...models import Instruction
@@ -16,11 +18,12 @@ _FIELD_OF = {Refusal.NO_REFERENCE: "reference", Refusal.NO_REASON: "why"}
 
 
 class WorkForm(forms.Form):
-    """A deed, done to the instructions that were ticked, or to `all` that the list shows. A subclass names it."""
+    """A deed, done to the instructions that were ticked, or to `all` that the list showed. A subclass names it."""
 
     verb = button = permission = ""
 
     all = forms.BooleanField(required=False)
+    shown_at = forms.DateTimeField(required=False, widget=forms.HiddenInput, initial=timezone.now)
     reference = forms.CharField(max_length=500, required=False)
     why = forms.CharField(
         label="Why it was not done",
@@ -41,7 +44,14 @@ class WorkForm(forms.Form):
             self.add_error(None, "Press the button that says what became of them.")
         elif not cleaned.get("all") and not self.ticked:
             self.add_error(None, "Tick the batches that you mean.")
+        elif cleaned.get("all") and not cleaned.get("shown_at"):
+            self.add_error(None, "This page is not as it was sent. Load it again, then say what you mean.")
         return cleaned
+
+    def meant(self, listed):
+        """Leave those of a list that were on it when the page was shown, by whoever had taken them then."""
+        shown = Q(sent_at__lte=self.cleaned_data["shown_at"]) | Q(sent_at=None)
+        return listed.filter(shown, queued_at__lte=self.cleaned_data["shown_at"])
 
     def carry_out(self, instructions, by):
         """Call the verb and return what to say, as (level, message); None when it was refused."""

@@ -604,7 +604,7 @@ GUARDS = [
         "instruction_is_tried_in_time",
         "unlocks_instruction",
         "UPDATE",
-        f"{{new}}.tries NOT IN (0, {{old}}.tries, {{old}}.tries + 1) OR {{new}}.tries > 1000 OR {_PUT_OFF}",
+        f"{{new}}.tries NOT IN (0, 1, {{old}}.tries, {{old}}.tries + 1) OR {{new}}.tries > 1000 OR {_PUT_OFF}",
         "An instruction is tried once more at a time, and is not put off for longer than it is tried.",
     ),
 ]
