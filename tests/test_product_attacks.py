@@ -406,7 +406,7 @@ ALTERED = {
     "when it was handed over": "UPDATE unlocks_instruction SET sent_at = '2020-01-01 00:00:00+00:00'",
     "when it was done": "UPDATE unlocks_instruction SET done_at = '2020-01-01 00:00:00+00:00' WHERE state = 'done'",
     "when it was asked for": "UPDATE unlocks_instruction SET queued_at = '2020-01-01 00:00:00+00:00'",
-    "its key": "UPDATE unlocks_instruction SET key = '0b7c1f6e9f0e4c538d5a3a4f7c0d9e21' WHERE id = (SELECT min(id) FROM unlocks_instruction)",
+    "its key": "UPDATE unlocks_instruction SET key = '0b7c1f6e9f0e4c538d5a3a4f7c0d9e21' WHERE state = 'refused'",
     "why it was refused": "UPDATE unlocks_instruction SET answer = 'Your own fault' WHERE state = 'refused'",
     "a canceled one was done": "UPDATE unlocks_instruction SET state = 'done' WHERE state = 'canceled'",
     "a canceled one is gone": "DELETE FROM unlocks_instruction WHERE state = 'canceled'",

@@ -49,8 +49,11 @@ def record_answers(answers: Iterable[port.Answer], *, by: Actor) -> dict[UUID, s
 
 
 def _change(instruction: Instruction, answer: port.Answer, now: datetime) -> bool:
-    """Change an instruction by an answer; say whether there is anything to write."""
-    if instruction.state not in Instruction.OPEN:
+    """Change an instruction by an answer; say whether there is anything to write.
+
+    None is taken about what the product can't have got.
+    """
+    if instruction.state not in Instruction.OPEN or instruction.sent_at is None:
         return False
     instruction.answer = answer.text[:500]
     if answer.state in (port.State.DONE, port.State.REFUSED):
@@ -65,10 +68,10 @@ def _change(instruction: Instruction, answer: port.Answer, now: datetime) -> boo
     if instruction.tries >= MOST_TRIES or answer.state in (port.State.STOPPED, port.State.ACCEPTED):
         instruction.state = State.GIVEN_UP
         return True
-    instruction.state = State.UNKNOWN
+    was, instruction.state = instruction.state, State.UNKNOWN
     if answer.state in (port.State.NOT_KNOWN, port.State.NOT_HANDED_OVER):
         instruction.state = State.QUEUED
-    if answer.state == port.State.NOT_HANDED_OVER:
+    if answer.state == port.State.NOT_HANDED_OVER and was == State.SENT:
         instruction.sent_at = None
     instruction.next_try_at = now + rows.WAITS[min(max(instruction.tries, 1), len(rows.WAITS)) - 1]
     return True

@@ -599,6 +599,17 @@ GUARDS = [
         of=("started_by_id",),
     ),
     Guard(
+        "instruction_answered_once_handed_over",
+        "unlocks_instruction",
+        "UPDATE",
+        "({new}.state IN ('done', 'refused') AND {old}.sent_at IS NULL) "
+        "OR ({new}.state = 'sent' AND {new}.sent_at IS NULL) "
+        "OR ({new}.sent_at <!> {old}.sent_at AND NOT (({old}.state = 'queued' AND {new}.state = 'sent') "
+        "OR ({old}.state = 'sent' AND {new}.state = 'queued' AND {new}.sent_at IS NULL)))",
+        "Nothing is answered that was not handed over, and the time of that does not change.",
+        of=("state", "sent_at"),
+    ),
+    Guard(
         "instruction_is_tried_in_time",
         "unlocks_instruction",
         "UPDATE",
