@@ -840,7 +840,9 @@ def locked_before_the_product_did_it(scene):
 
 @attack("batch_relocked_once_the_product_did_it")
 def locked_by_a_refusal(scene):
-    rows(Instruction, instruction(scene.relocking, what="lock")).update(**ended("refused"))
+    asked = instruction(scene.relocking, what="lock")
+    rows(Instruction, asked).update(state="sent", sent_at=timezone.now())
+    rows(Instruction, asked).update(**ended("refused"))
     rows(Batch, scene.relocking.batch).update(status="bypassed", **_locked())
 
 
@@ -965,12 +967,28 @@ def canceled_after_it_was_handed_over(scene):
     rows(Instruction, instruction(scene.sent)).update(**ended("canceled"))
 
 
-@attack("instruction_canceled_before_the_product_got_it")
+@attack("instruction_canceled_before_the_product_got_it", "instruction_answered_once_handed_over")
 def canceled_while_it_may_be_on_its_way(scene):
     """It waits again, but a call from before may still come to the product."""
     asked = instruction(scene.sent)
     rows(Instruction, asked).update(state="queued")
     rows(Instruction, asked).update(sent_at=None, **ended("canceled"))
+
+
+@attack("instruction_answered_once_handed_over")
+def canceled_once_it_is_forgotten_that_it_may_be_on_its_way(scene):
+    asked = instruction(scene.sent)
+    rows(Instruction, asked).update(state="queued")
+    rows(Instruction, asked).update(sent_at=None)
+    rows(Instruction, asked).update(**ended("canceled"))
+
+
+@attack("instruction_answered_once_handed_over")
+def unlocked_by_an_answer_to_what_was_not_asked(scene):
+    """The consent is not judged again, and no longer holds: the content is another."""
+    rows(Batch, scene.unlocking.batch).update(name="Another")
+    rows(Instruction, instruction(scene.unlocking)).update(**ended("done"))
+    rows(Batch, scene.unlocking.batch).update(**unlocked_now())
 
 
 def _lost_to_another(scene):

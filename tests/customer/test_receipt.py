@@ -640,7 +640,7 @@ def test_what_was_refused_says_why_and_what_to_do(client, agent, manager):
     assert outcomes(page) == ["Could not be unlocked In <use>", "Unlocked", "Could not be unlocked In <use>"]
     assert "Could not be unlocked: 2 batches . The reason is below." in words(page)
     assert next_steps(page) == [
-        "Make your changes and export before that time. The batches are unlocked only until then.",
+        "Make your changes and export before that time. After it, the batches may be relocked at any time.",
         f"About what could not be unlocked, contact Support and mention {case.unlock_request.reference}.",
         "You can withdraw this consent while the request is open.",
     ]

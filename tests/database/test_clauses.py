@@ -952,6 +952,34 @@ _is_taken("taken_once_it_was_asked_about", refuses, _sent_now | _taken_by, _unkn
 _is_taken("put_back_once_it_was_asked_about", allows, _queued_now | _by_nobody, _unknown_now | _taken_by)
 _is_taken("given_away_by_asking", refuses, _unknown_now | _by_nobody, _sent_now | _taken_by)
 
+_is_answered = partial(_instruction_becomes, guard="instruction_answered_once_handed_over")
+
+
+def _now(scene):
+    return timezone.now()
+
+
+def _before(scene):
+    return timezone.now() - timedelta(hours=1)
+
+
+_done_now, _refused_now = ({"state": lambda scene, s=s: s, "done_at": _now} for s in ("done", "refused"))
+_got, _got_before, _not_got = {"sent_at": _now}, {"sent_at": _before}, {"sent_at": lambda scene: None}
+_is_answered("done_once_got", allows, _done_now, _sent_now | _got)
+_is_answered("refused_once_got", allows, _refused_now, _sent_now | _got)
+_is_answered("done_and_never_got", refuses, _done_now)
+_is_answered("refused_and_never_got", refuses, _refused_now)
+_is_answered("got_at_a_time", allows, _sent_now | _got)
+_is_answered("got_at_no_time", refuses, _sent_now)
+_is_answered("got_once_more", allows, _sent_now | _got, _queued_now | _got_before)
+_is_answered("got_before_it_is_sent", refuses, _got)
+_is_answered("got_at_another_time", refuses, _got, _sent_now | _got_before)
+_is_answered("not_got_after_all", allows, _queued_now | _not_got, _sent_now | _got)
+_is_answered("not_got_though_it_waits_for_an_answer", refuses, _not_got, _sent_now | _got)
+_is_answered("not_got_though_it_may_have_been", refuses, _not_got, _queued_now | _got_before)
+_is_answered("not_got_though_nobody_knows", refuses, _queued_now | _not_got, _unknown_now | _got)
+_is_answered("waits_again_and_may_have_got_it", allows, _queued_now, _sent_now | _got)
+
 _is_asked = partial(_instruction_becomes, guard="instruction_is_tried_in_time")
 for _name, _list, _before, _after in [
     ("tried_once_more", allows, 1, 2),

@@ -29,12 +29,12 @@ MOST_TRIES = 12  # some three days
 
 @transaction.atomic
 def record_answers(
-    answers: Iterable[port.Answer], *, by: Actor, tries: dict[UUID, int] | None = None
+    answers: Iterable[port.Answer], *, by: Actor, leases: dict[UUID, datetime] | None = None
 ) -> dict[UUID, str]:
     """Record what the product says of its instructions, at most 500; return the states of those that are ours.
 
     An instruction that is ended stays as it is, whatever is said of it again; but that the product did what was
-    canceled here is recorded. `tries` is how often each had been tried when the product was asked: if it was asked
+    canceled here is recorded. `leases` are the ends of the leases under which the product was asked: if it was asked
     again since, only what it did or refused counts.
     """
     said = {answer.key: answer for answer in answers}
@@ -43,7 +43,7 @@ def record_answers(
     history.lock(Batch.objects.filter(pk__in=ours.values("batch")))
     found = list(ours.select_for_update(of=("self",), no_key=True).order_by("pk"))
     now = timezone.now()
-    asked = [one for one in found if _ends(said[one.key]) or not tries or tries[one.key] == one.tries]
+    asked = [one for one in found if _ends(said[one.key]) or not leases or leases[one.key] == one.next_try_at]
     canceled = [one.key for one in found if one.state == State.CANCELED]
     changed = [one for one in asked if _change(one, said[one.key], now)]
     _write(changed)
@@ -59,12 +59,13 @@ def _ends(answer: port.Answer) -> bool:
 
 
 def _change(instruction: Instruction, answer: port.Answer, now: datetime) -> bool:
-    """Change an instruction by an answer; say whether there is anything to write."""
+    """Change an instruction by an answer; say whether there is anything to write.
+
+    None is taken about what the product can't have got.
+    """
     done_after_all = instruction.state == State.CANCELED and answer.state == port.State.DONE
-    if instruction.state not in Instruction.OPEN and not done_after_all:
+    if instruction.sent_at is None or (instruction.state not in Instruction.OPEN and not done_after_all):
         return False
-    if _ends(answer) and instruction.sent_at is None:
-        return False  # the product can't have got it
     instruction.answer = answer.text[:500]
     if _ends(answer):
         instruction.state, instruction.done_at = State(answer.state.value), now
@@ -78,10 +79,10 @@ def _change(instruction: Instruction, answer: port.Answer, now: datetime) -> boo
     if instruction.tries >= MOST_TRIES or answer.state in (port.State.STOPPED, port.State.ACCEPTED):
         instruction.state = State.GIVEN_UP
         return True
-    instruction.state = State.UNKNOWN
+    was, instruction.state = instruction.state, State.UNKNOWN
     if answer.state in (port.State.NOT_KNOWN, port.State.NOT_HANDED_OVER):
         instruction.state = State.QUEUED
-    if answer.state == port.State.NOT_HANDED_OVER:
+    if answer.state == port.State.NOT_HANDED_OVER and was == State.SENT:
         instruction.sent_at = None
     instruction.next_try_at = now + rows.WAITS[min(max(instruction.tries, 1), len(rows.WAITS)) - 1]
     return True

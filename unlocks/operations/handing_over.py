@@ -55,7 +55,7 @@ def lease() -> list[Instruction]:
         leased = list(due.select_for_update(of=("self",), skip_locked=True, no_key=True)[:AT_ONCE])
         keys = [instruction.pk for instruction in leased]
         for instruction in leased:
-            instruction.tries = min(instruction.tries + 1, MOST_TRIES)
+            instruction.next_try_at = now + LEASE
         Instruction.objects.filter(pk__in=keys).update(tries=Least(F("tries") + 1, MOST_TRIES), next_try_at=now + LEASE)
     return leased
 

@@ -117,7 +117,7 @@ def _call(
     """Call the product about instructions, and record what it says of each, or `not_reached` if it got nothing."""
     if not about:
         return
-    tries = {one.key: one.tries for one in about}
+    leases = {one.key: one.next_try_at for one in about}
     try:
         answers = {answer.key: answer for answer in ask(about)}
         missing = port.State.UNKNOWN, "The product did not answer."
@@ -133,8 +133,8 @@ def _call(
     except Exception as error:
         log.error("Asking the product failed: %s", type(error).__name__)
         answers, missing = {}, (port.State.UNKNOWN, type(error).__name__)
-    said = [answers.get(key) or port.Answer(key, *missing) for key in tries]
-    record_answers(said, by=Actor.product(), tries=tries)
+    said = [answers.get(key) or port.Answer(key, *missing) for key in leases]
+    record_answers(said, by=Actor.product(), leases=leases)
 
 
 def send_next() -> str | None:

@@ -559,7 +559,6 @@ GUARDS = [
         "unlocks_instruction",
         "UPDATE",
         "{old}.state IN ('done', 'refused') OR ({old}.state = 'canceled' AND {new}.state <> 'done') OR "
-        "({new}.state IN ('done', 'refused') AND {old}.sent_at IS NULL) OR "
         + _changes(["id", "key", "what", "batch_id", "line_id", "act_id", "queued_at"]),
         "An instruction keeps what it asks for, and one that is ended does not change.",
     ),
@@ -599,6 +598,17 @@ GUARDS = [
         "({old}.state IN ('sent', 'unknown') AND {new}.state = 'queued'))",
         "An instruction that someone took is theirs until they put it back.",
         of=("started_by_id", "sent_at"),
+    ),
+    Guard(
+        "instruction_answered_once_handed_over",
+        "unlocks_instruction",
+        "UPDATE",
+        "({new}.state IN ('done', 'refused') AND {old}.sent_at IS NULL) "
+        "OR ({new}.state = 'sent' AND {new}.sent_at IS NULL) "
+        "OR ({new}.sent_at <!> {old}.sent_at AND NOT (({old}.state = 'queued' AND {new}.state = 'sent') "
+        "OR ({old}.state = 'sent' AND {new}.state = 'queued' AND {new}.sent_at IS NULL)))",
+        "Nothing is answered that was not handed over, and the time of that does not change.",
+        of=("state", "sent_at"),
     ),
     Guard(
         "instruction_is_tried_in_time",
