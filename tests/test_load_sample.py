@@ -9,7 +9,7 @@ from unlocks.models import Batch, Contact, UnlockRequest
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_loads_a_case_of_each_kind_once(settings, sandbox, capsys):
+def test_loads_a_case_of_each_kind_once(settings, sandbox, capsys, caplog):
     settings.PHONE_CONSENT = settings.SHOW_CONSENT_LINK = True
     call_command("load_sample")
     call_command("load_sample")
@@ -28,4 +28,5 @@ def test_loads_a_case_of_each_kind_once(settings, sandbox, capsys):
         "Marco Silva"
     ]
     assert "/consent/" in capsys.readouterr().out
+    assert caplog.messages == []  # such as a receipt without its certificate
     assert verify.findings() == []

@@ -140,7 +140,7 @@ def test_unlocking_does_what_was_shown_and_reports_each(agent, agent_client):
     assert statuses([*case.batches, stranger]) == ["bypassed", "unlocking", "unlocking", "bypassed"]
     report = agent_client.get(response.url)
     page = report.content.decode()
-    assert "2 batches: the product was asked to unlock them." in page
+    assert "2 batches: their unlock was instructed." in page
     assert "2 were refused and stayed as they were." in page
     assert [(code, n) for code, _, n in report.context["groups"]] == [("changed", 1), ("not_requested", 1)]
     for batch in [*case.batches, stranger]:
@@ -158,7 +158,7 @@ def said(client, report):
 def test_the_report_follows_what_became_of_what_was_asked(agent, manager, agent_client):
     case = factories.case_consented(agent, batches=factories.make_batches(n=3))
     report = confirm(agent_client, select(agent, case.batches)).url
-    asked, end = "3 batches: the product was asked to unlock them.", f"{case.unlock_request} {case.account.name}"
+    asked, end = "3 batches: their unlock was instructed.", f"{case.unlock_request} {case.account.name}"
     assert said(agent_client, report) == f"{asked} 3 wait for an answer. {end}"
     first, second, third = factories.hand_over()
     factories.answer([first], "done")
@@ -297,12 +297,10 @@ def test_locking_again_needs_a_reason(agent, manager, manager_client):
     assert statuses(case.batches) == ["unlocked"] * 2
     response = confirm(manager_client, selection, "relock", why="The window is over.")
     report = response.url
-    assert said(manager_client, report).startswith(
-        "2 batches: the product was asked to lock them. 2 wait to be relocked."
-    )
+    assert said(manager_client, report).startswith("2 batches: their relock was instructed. 2 wait to be relocked.")
     assert statuses(case.batches) == ["relocking"] * 2
     factories.carry_out()
-    assert said(manager_client, report).startswith("2 batches: the product was asked to lock them. 2 are relocked.")
+    assert said(manager_client, report).startswith("2 batches: their relock was instructed. 2 are relocked.")
     assert statuses(case.batches) == ["bypassed"] * 2
     assert Act.objects.get(kind="relock").why == "The window is over."
 

@@ -25,6 +25,7 @@ from tests.factories import (
 )
 from unlocks import history, operations
 from unlocks.actors import Actor
+from unlocks.admin.instructed import how_far
 from unlocks.models import Batch, Instruction
 from unlocks.operations import handing_over
 from unlocks.texts.formats import moment
@@ -52,7 +53,8 @@ def press(client, verb, instructions, page=PAGE, **typed):
     """Open the page, tick these and press a button; return the response."""
     client.get(page)
     ticked = [str(one.pk) for one in instructions]
-    return client.post(page, {"_selected_action": ticked, "verb": verb, "index": "0", **typed})
+    shown = {"shown_at": timezone.now().isoformat()}
+    return client.post(page, {"_selected_action": ticked, "verb": verb, "index": "0", **shown, **typed})
 
 
 def said(response):
@@ -362,6 +364,7 @@ def test_not_done_says_why(agent_client, started):
     assert said(response) == ["1 batch is recorded as not done: Exported this morning"]
     assert states()[0] == ("refused", "agent", "Exported this morning")
     assert started.batch.lines.get().outcome == "refused"
+    assert how_far(Instruction.objects.get(state="refused")) == "agent said: Exported this morning."
 
 
 def test_put_back_lets_anyone_start_it(agent_client, second_agent_client, started):

@@ -284,7 +284,7 @@ def test_a_manager_locks_again_with_a_reason(agent, manager_client):
     assert response.status_code == 422
     assert state(case) == before
     page = done(manager_client, case, "relock", key=key, why="Nobody answers.")
-    assert "2 batches: the product was asked to lock them." in page
+    assert "2 batches: their relock was instructed." in page
     assert [batch.status for batch in case.refresh().batches] == ["relocking", "relocking"]
     assert "This was already done on " in done(manager_client, case, "relock", key=key, why="Nobody answers.")
 
@@ -657,7 +657,7 @@ def test_a_relock_that_the_product_refused(agent, agent_client, manager, manager
     assert of_each(agent_client, case)[0] == ("Relocking", "Refused", "The product said: Someone has it open.")
     assert offered(manager_client, case)["relock"].button == "Relock 1 batch"
     key = "11111111-2222-4333-8444-555555555559"
-    assert "1 batch: the product was asked to lock it." in done(manager_client, case, "relock", key=key, why="Again.")
+    assert "1 batch: its relock was instructed." in done(manager_client, case, "relock", key=key, why="Again.")
     assert tell(manager_client, case)[0] == "Waiting for the product to relock 2 batches."
     page = done(agent_client, case, "mark_re_exported", key=key[:-1] + "8", batches=[case.batch.pk])
     assert "1 batch was marked as re-exported." in page

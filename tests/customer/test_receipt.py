@@ -143,8 +143,7 @@ def test_after_the_unlock_what_is_unlocked_is_relocked_and_what_was_exported_sta
     relocking = client.get("/receipt/")
     assert said(relocking)[2:6] == [
         "Entered by hand after all.",
-        "Being relocked: 2 batches. ServiceTitan was asked to do it, and this page shows when it is done. Please do "
-        "not edit or export what is in there.",
+        "Being relocked: 2 batches. This page shows when it is done. Please do not edit or export what is in there.",
         "Exported, stays exported and in your books: 1 batch",
         f"Request {case.unlock_request.reference} {ONCE_LOCKED}",
     ]
@@ -165,7 +164,7 @@ def test_during_the_unlock_what_can_be_is_stopped_and_the_rest_is_relocked(clien
     sent = factories.hand_over()
     factories.answer(sent[:1], "accepted")
     factories.answer(sent[1:2], "refused", "Exported meanwhile")
-    factories.answer(sent[2:], "not_known")  # it waits to be handed over again
+    factories.answer(sent[2:], "not_handed_over")  # it waits to be handed over again
     hold(client, case)
     assert said(client.get("/receipt/withdraw/"))[:2] == [
         "Stopped, or relocked: 2 batches, being unlocked right now. What ServiceTitan was not asked to unlock yet "
@@ -176,8 +175,7 @@ def test_during_the_unlock_what_can_be_is_stopped_and_the_rest_is_relocked(clien
     page = client.get("/receipt/")
     assert outcomes(page) == ["Being relocked", "Could not be unlocked Exported meanwhile", "Never unlocked"]
     assert said(page)[3:6] == [
-        "Being relocked: 1 batch. ServiceTitan was asked to do it, and this page shows when it is done. Please do "
-        "not edit or export what is in there.",
+        "Being relocked: 1 batch. This page shows when it is done. Please do not edit or export what is in there.",
         "Never unlocked, stays locked: 1 batch",
         "Could not be unlocked: 1 batch",
     ]
@@ -640,7 +638,7 @@ def test_what_was_refused_says_why_and_what_to_do(client, agent, manager):
     assert outcomes(page) == ["Could not be unlocked In <use>", "Unlocked", "Could not be unlocked In <use>"]
     assert "Could not be unlocked: 2 batches . The reason is below." in words(page)
     assert next_steps(page) == [
-        "Make your changes and export before that time. After it, the batches may be relocked at any time.",
+        "Make your changes and export before that time. After it, the batches may be relocked.",
         f"About what could not be unlocked, contact Support and mention {case.unlock_request.reference}.",
         "You can withdraw this consent while the request is open.",
     ]

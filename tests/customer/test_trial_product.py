@@ -54,9 +54,10 @@ def test_it_shows_what_was_asked_the_newest_first_and_what_became_of_it(client, 
         text = read(client)
     when = "Nov 27, 2026, 4:30:00 AM EST"
     assert after(text, "Unlocked in it now") == (
-        "1 batch: &lt;b&gt;1 of account 4711 What it was asked to do The newest first. It does each instruction once, "
+        "1 batch: &lt;b&gt;1 of account 4711 It is not told of exports, so exported batches stay here. "
+        "What it was asked to do The newest first. It does each instruction once, "
         "however often it is asked. Batch What What became of it Asked "
-        f"B-4account 4711 Unlock Accepted: SBX-000004, to be done at Nov 27, 2026, 4:30:30 AM EST {when} "
+        f"B-4account 4711 Unlock Accepted: SBX-000004, to be done Nov 27, 2026, 4:30:30 AM EST {when} "
         f"B-3account 4711 Unlock Refused: The customer exported this batch meanwhile. {when} "
         f"B-2account 4711 Lock Done: SBX-000002 {when} "
         f"&lt;b&gt;1account 4711 Unlock Done: SBX-000001 {when}and 1 more time since "

@@ -9,6 +9,7 @@ from tests.factories import PIN, acting, case_awaiting, case_consented, case_unl
 from tests.operations import kinds, recorded, refused
 from unlocks import operations
 from unlocks.models import Act, Batch, ConsentWithdrawal, Instruction
+from unlocks.operations import handing_over
 from unlocks.rules import Refusal
 from unlocks.texts.shown import shown_text
 
@@ -75,6 +76,13 @@ def test_what_the_product_was_asked_is_locked_whatever_it_answers(agent, answer)
     assert (case.unlock_request.status, case.unlock_request.resolution) == ("closed", "withdrawn")
     late = [(facts["batches"], facts["why"]) for _, facts in recorded(case.unlock_request, kind="unlocked_late")]
     assert late == ([(2, "P-7")] if answer == "done" else [])
+
+
+def test_a_product_that_answers_later_is_asked_at_once(agent):
+    case = case_unlocking(agent)
+    factories.answer(factories.hand_over(), "accepted")
+    take_back(case)
+    assert [one.what for one in handing_over.lease()] == ["unlock", "unlock"]
 
 
 def test_meanwhile_nothing_else_can_be_done_with_the_case(agent):

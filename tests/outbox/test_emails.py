@@ -322,12 +322,12 @@ def test_a_confirmation_of_a_withdrawal_says_relocked_once_it_is_so(agent):
         "Relocking:    2 batches; please do not edit or export what is in there\n"
         "Relocked:     none\n"
         "Exported:     1 batch; what was exported stays in your accounting software\n\n"
-        "ServiceTitan was asked to relock these batches. The receipt shows when that is done.\n\n"
+        "These batches are being relocked. The receipt shows when that is done.\n\n"
     ) in before
     factories.carry_out()
     after = emails.written(row_of("withdrawn")).body
     assert "Reason:       none given\nRelocked:     2 batches\nExported:     1 batch; what" in after
-    assert "elock these" not in after
+    assert "being relocked" not in after
 
 
 def test_a_receipt_that_goes_out_after_the_withdrawal_offers_none(agent, second_agent):

@@ -59,8 +59,8 @@ WORDS = {
         none="No batch can be unlocked.",
         group="To be unlocked",
         button="Unlock {batches}",
-        done="{batches}: the product was asked to unlock {them}.",
-        each="Asked to unlock",
+        done="{batches}: {their} unlock was instructed.",
+        each="Unlock instructed",
         then="The {hours} hours for the customer to edit and export start when it says that they are unlocked.",
         by_hand={
             "will": "{batches}, {amount}, will go on the list “To do in {vendor}”.",
@@ -89,8 +89,8 @@ WORDS = {
         none="No batch can be relocked.",
         group="To be relocked",
         button="Relock {batches}",
-        done="{batches}: the product was asked to lock {them}.",
-        each="Asked to lock",
+        done="{batches}: {their} relock was instructed.",
+        each="Relock instructed",
         then="They are locked once it says so.",
         by_hand={
             "will": "{batches}, {amount}, will go on the list “To do in {vendor}”.",

@@ -35,6 +35,8 @@ def how_far(instruction):
             return f"The product did not say whether it was done. It is asked again.{said('Last answer', answer)}"
         case State.GIVEN_UP:
             return f"{given_up(instruction.tries)}{said('Last answer', answer)}"
+        case State.REFUSED if instruction.started_by:
+            return said(f"{instruction.started_by} said", answer).strip()
         case State.REFUSED:
             return said("The product said", answer).strip()
     return ""

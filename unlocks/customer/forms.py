@@ -207,6 +207,7 @@ class BehaviorForm(CustomerForm):
 
     how = forms.ChoiceField(
         label="What it does with the next calls",
+        help_text="The desk asks about a lost answer after 5 seconds, and about what was accepted every 15 minutes.",
         choices=How.choices,
         widget=forms.RadioSelect,
         error_messages={"required": "Choose one."},

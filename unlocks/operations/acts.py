@@ -7,7 +7,7 @@ judging query and the writes select from the verdicts, so that what is written i
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import groupby
 from typing import Any
 
@@ -18,6 +18,7 @@ from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Act, Batch, Instruction, RequestedBatch, UnlockRequest, Verdict
 
+LEASE = timedelta(minutes=5)
 Change = Callable[[Actor, datetime], dict[str, Any]]
 
 
@@ -102,7 +103,14 @@ def perform(doing: BulkAct, batches: QuerySet[Batch], *, by: Actor, why: str) ->
 
 
 def _instruct(what: Instruction.What, act: Act, done: QuerySet[Verdict]) -> None:
-    """Write an instruction for each batch that an act did something to."""
+    """Write an instruction for each batch that an act did something to.
+
+    To lock follows on the answer to unlock: where that was put off for longer than a lease, it is asked for now.
+    """
+    if what == Instruction.What.LOCK:
+        Instruction.objects.filter(
+            line__in=done.values("line"), state__in=Instruction.PENDING, started_by=None, next_try_at__gt=act.at + LEASE
+        ).update(next_try_at=act.at)
     history.insert_select(
         Instruction,
         done.order_by("batch_id"),

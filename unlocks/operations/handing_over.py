@@ -5,7 +5,7 @@ The consent is judged once more before. What it does not hold for any more is ca
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from django.contrib.auth.models import User
@@ -21,13 +21,12 @@ from ..outbox.rows import MOST_TRIES
 from ..product import by_hand, port
 from ..rules import Refusal, judged_again, short_name
 from ..texts.normalize import one_line
-from .acts import perform
+from .acts import LEASE, perform
 from .answers import record_answers
 from .unlock import CANCEL, RELOCK_ALL
 from .verbs import Refused, staff_verb
 
 AT_ONCE = 500
-LEASE = timedelta(minutes=5)
 State, What = Instruction.State, Instruction.What
 
 

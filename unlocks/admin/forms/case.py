@@ -256,7 +256,7 @@ class ReExportForm(ActForm):
     def prepare(self):
         count = self.case.exportable
         only_unlocked = count == self.case.unlocked
-        self.fields["all"].label = f"All {count:,} that {'are unlocked' if only_unlocked else 'it may have exported'}"
+        self.fields["all"].label = f"All {count:,} that {'are unlocked' if only_unlocked else 'may have been exported'}"
         if count > LISTED_BATCHES:
             del self.fields["batches"]
         else:

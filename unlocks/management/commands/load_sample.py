@@ -95,6 +95,7 @@ class Command(BaseCommand):
             for account in accounts:
                 if account.pin_hash:
                     chain.append(events.PinIssued.of(account, to=[]), by=self.desk, account=account)
+        operations.record_certificate_key(by=self.desk)  # receipts go out with a certificate
         self._cases(accounts)
 
     def _save(self, row):
