@@ -16,6 +16,7 @@ from unlocks import operations
 from unlocks.actors import Actor
 from unlocks.ledger import seals
 from unlocks.models import Instruction
+from unlocks.operations import handing_over
 from unlocks.outbox import heartbeat, worker
 from unlocks.texts.formats import moment
 
@@ -208,6 +209,7 @@ def test_warns_of_nothing_that_waits_for_its_turn(read, agent, settings):
     factories.answer(factories.hand_over(), "accepted")
     operations.withdraw_own_consent(case.consent, why="", by=factories.customer(case.admin))
     deliver_emails_only()
+    factories.answer(handing_over.lease(), "accepted")
     with time_machine.travel(timezone.now() + timedelta(minutes=12)):
         heartbeat.beat(heartbeat.name())
         assert "The worker runs. What waits is sent as it becomes due." in read()
