@@ -163,7 +163,7 @@ def test_what_may_follow_an_unlock(scene):
 def test_the_product_is_asked_to_lock_once_it_is_given_up(scene, name):
     case = scene.cases[name]
     newest = Instruction.objects.filter(batch=case.batch).latest("pk")
-    rows(Instruction, newest).update(state="sent")
+    rows(Instruction, newest).filter(state="queued").update(state="sent", sent_at=timezone.now())
     rows(Instruction, newest).update(state="given_up")
     of_case = judged_to_relock(case.rows, by=scene.manager).order_by("pk")
     still = Refusal.UNLOCKING if name == "sent" else Refusal.RELOCKING
