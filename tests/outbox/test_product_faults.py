@@ -418,7 +418,7 @@ def test_withdrawn_while_the_product_takes_its_time_it_is_locked_after_that(serv
 
 
 def test_a_slow_product_holds_up_no_page(server, agent, agent_client, sandbox):
-    """As a ratio, and before the product is done: that takes it ten seconds."""
+    """As a ratio, and before the product is done."""
 
     def seconds():
         case = advised(agent)
@@ -428,7 +428,7 @@ def test_a_slow_product_holds_up_no_page(server, agent, agent_client, sandbox):
 
     quick = sum(seconds() for _ in range(3))
     case = unlocking(agent)
-    sandbox.behave("slow", calls=1, seconds=10)
+    sandbox.behave("slow", calls=1, seconds=10 if LONG else 4)
     with asking(server, *WORKER):
         until(lambda: sandbox.behavior() == Behavior())
         slow = sum(seconds() for _ in range(3))
