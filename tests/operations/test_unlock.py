@@ -274,7 +274,7 @@ def test_no_batch_reads_what_its_request_or_its_agent_has(agent, manager):
     ):
         before = rows_read()
         verb()
-        assert {table: rows // n for table, rows in (rows_read() - before).items() if rows > 20 * n} == {}
+        assert {table: rows // n for table, rows in (rows_read() - before).items() if rows > 40 * n} == {}
 
 
 def test_several_requests_of_several_accounts_in_one_act(agent):

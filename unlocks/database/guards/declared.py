@@ -594,10 +594,10 @@ GUARDS = [
         "instruction_carried_out_by_who_took_it",
         "unlocks_instruction",
         "UPDATE",
-        f"({_changes(['started_by_id', 'sent_at'])}) AND NOT (({{old}}.state = 'queued' AND {{new}}.state = 'sent') OR "
+        f"{_changes(['started_by_id'])} AND NOT (({{old}}.state = 'queued' AND {{new}}.state = 'sent') OR "
         "({old}.state IN ('sent', 'unknown') AND {new}.state = 'queued'))",
         "An instruction that someone took is theirs until they put it back.",
-        of=("started_by_id", "sent_at"),
+        of=("started_by_id",),
     ),
     Guard(
         "instruction_answered_once_handed_over",
