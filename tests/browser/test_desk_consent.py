@@ -118,8 +118,12 @@ def test_one_takes_it_down_and_another_unlocks(
     press(second.get_by_role("button", name="Unlock 2 batches"))
     axe(second)
     assert fits(second)
-    assert "They stay unlocked until" in second.content()
-    assert set(Batch.objects.values_list("status", "unlocked_by__username")) == {("unlocked", "second-agent")}
+    assert set(Batch.objects.values_list("status", "unlocked_by__username")) == {("unlocking", "second-agent")}
+    factories.carry_out()
+    second.reload()
+    assert fits(second)
+    said = second.locator("main").inner_text()
+    assert ("now: unlocked" in said, "until" in said) == (True, True)
 
     # The consents, and the page of this one: the paper, and a certificate.
     second.goto(f"{desk}/desk/unlocks/consent/")
