@@ -53,7 +53,7 @@ fi
 endef
 
 # On PostgreSQL the browsers walk through the work; how pages look depends on no database.
-walks = $(patsubst %,tests/browser/test_%.py,walkthrough by_hand customer_phone desk_consent customer)
+walks = $(patsubst %,tests/browser/test_%.py,walkthrough by_hand desk_consent customer)
 
 # The browser tests run by themselves: two browsers and two test servers on two cores time out.
 define pytest
