@@ -439,6 +439,20 @@ def test_the_customer_withdraws_while_someone_starts(agent, second_agent):
     holds()
 
 
+def test_what_someone_left_is_not_forgotten_when_the_next_puts_it_back(agent, second_agent, manager):
+    """The one who left may have done it. When the next one started is that one's own time."""
+    case = case_unlocking(agent, batches=make_batches(n=1))
+    every = Instruction.objects.all()
+    operations.start_instructions(every, by=acting(second_agent))
+    operations.put_back_for_others(every, by=acting(manager))
+    with time_machine.travel(timezone.now() + timedelta(hours=1), tick=False):
+        operations.start_instructions(every, by=acting(agent))
+        assert every.get().sent_at == timezone.now()
+        operations.put_back(every, by=acting(agent))
+    operations.withdraw_consent(case.consent, why="Asked", by=acting(manager))
+    assert [batch.status for batch in case.refresh().batches] == ["relocking"]
+
+
 @pytest.mark.django_db(transaction=True)
 def test_one_answers_what_a_manager_puts_back_at_once(agent, manager):
     for _ in range(3):

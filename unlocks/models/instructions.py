@@ -26,7 +26,7 @@ class Instruction(models.Model):
     """What the product is asked to do to one batch, and what it answered.
 
     `key` names it to the product, which does the same key once. Instructions of one batch are carried out in the order
-    of their ids. `sent_at` is when the product may have got it first: what it can't have got can be canceled. `answer`
+    of their ids. `sent_at` is when the product last may have got it: what it can't have got can be canceled. `answer`
     is the product's reference, its reason, or what went wrong last; `started_by` whoever carries it out by hand.
     """
 

@@ -11,7 +11,7 @@ from typing import Any
 from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, When
-from django.db.models.functions import Coalesce, Least
+from django.db.models.functions import Greatest, Least
 from django.utils import timezone
 
 from .. import history
@@ -98,7 +98,7 @@ def answer_by_hand(instructions: QuerySet[Instruction], *, done: bool, text: str
 @transaction.atomic
 def put_back(instructions: QuerySet[Instruction], *, by: Actor) -> int:
     """Put back what `by` took and has not carried out; return how many. It waits again."""
-    # Before, the product may have been called.
+    # It was tried before: the product may have got it, or someone else may have done it.
     sent_at = Case(When(tries=0, then=None), default=F("sent_at"))
     return _wait_again(instructions, Q(state=State.SENT, started_by=by.member), sent_at=sent_at)
 
@@ -114,7 +114,7 @@ def put_back_for_others(instructions: QuerySet[Instruction], *, by: Actor) -> in
     handed_over = Q(state=State.SENT, started_by__isnull=False)
     if by_hand():
         handed_over |= Q(state__in=[State.SENT, State.UNKNOWN])
-    return _wait_again(instructions, handed_over)
+    return _wait_again(instructions, handed_over, tries=Greatest(F("tries"), 1))
 
 
 @staff_verb("unlocks.carry_out_instruction")
@@ -162,7 +162,7 @@ def _start(keys: list[int], *, by: Actor) -> HandedOver:
     sent = [one for one in found if one.pk not in over and one.pk not in own]
     _cancel(canceled, over, by=by)
     Instruction.objects.filter(pk__in=[one.pk for one in sent]).update(
-        state=State.SENT, sent_at=Coalesce(F("sent_at"), by.act.at), started_by=by.user
+        state=State.SENT, sent_at=by.act.at, started_by=by.user
     )
     return HandedOver(sent, canceled, refused)
 
