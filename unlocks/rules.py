@@ -197,7 +197,7 @@ BY_ANOTHER_PERSON = {
 
 # Subqueries, not joins: PostgreSQL plans at most eight joined tables well, and would otherwise judge every batch.
 _INACTIVE = Exists(Account.objects.filter(pk=OuterRef("account"), active=False))
-_WAITS_TO_BE_HANDED_OVER = Exists(Instruction.objects.not_handed_over().filter(batch=OuterRef("pk")))
+WAITS_TO_BE_HANDED_OVER = Exists(Instruction.objects.not_handed_over().filter(batch=OuterRef("pk")))
 _WITHDRAWN = Exists(ConsentWithdrawal.objects.filter(consent=OuterRef("line__consented__consent")))
 
 # The kind of ledger entry that says that someone on staff typed a PIN, right or wrong, written before it is judged.
@@ -285,7 +285,7 @@ def judged_to_cancel(batches: QuerySet[Batch], *, by: User | None, at: datetime 
     return _judged_in(
         batches,
         When(~Q(status=Batch.Status.UNLOCKING), then=Value(Refusal.NOT_UNLOCKING)),
-        When(~Q(_WAITS_TO_BE_HANDED_OVER), then=Value(Refusal.HANDED_OVER)),
+        When(~Q(WAITS_TO_BE_HANDED_OVER), then=Value(Refusal.HANDED_OVER)),
     )
 
 
@@ -310,7 +310,7 @@ def judged_to_mark(batches: QuerySet[Batch], *, by: User | None, at: datetime | 
     return _judged_in(
         batches,
         When(~Q(status__in=Batch.GRANTED), then=Value(Refusal.NOT_UNLOCKED)),
-        When(Q(status=Batch.Status.UNLOCKING) & _WAITS_TO_BE_HANDED_OVER, then=Value(Refusal.UNLOCKING)),
+        When(Q(status=Batch.Status.UNLOCKING) & WAITS_TO_BE_HANDED_OVER, then=Value(Refusal.UNLOCKING)),
     )
 
 

@@ -15,12 +15,12 @@ from ..ledger import events, seals
 from ..models import Instruction, LedgerEntry, Outgoing, Worker
 from ..outbox import heartbeat
 from ..product import by_hand
+from ..product.port import AT_ONCE
 from .lists import ReadOnlyAdmin
 from .site import LATE, desk, instructions_late
 
 State = Outgoing.State
 LISTED = 20
-A_CALL = 500  # instructions at most
 
 
 @admin.register(Worker, site=desk)
@@ -102,6 +102,6 @@ def _newest_call(pending, ended):
     """Return when something was handed over last, by what waits for its answer and by the latest answers."""
     calls = [
         pending.order_by().aggregate(at=Max("sent_at"))["at"],
-        *ended.values_list("sent_at", flat=True)[:A_CALL],
+        *ended.values_list("sent_at", flat=True)[:AT_ONCE],
     ]
     return max(filter(None, calls), default=None)

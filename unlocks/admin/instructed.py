@@ -4,7 +4,7 @@ from django.conf import settings
 from django.db.models import Exists, OuterRef
 
 from ..models import Instruction
-from ..operations.answers import MOST_TRIES
+from ..operations.answers import GIVEN_UP_AFTER
 from ..product import by_hand
 from ..texts.formats import moment
 
@@ -44,7 +44,11 @@ def how_far(instruction):
 
 def given_up(tries):
     """Say that the product is not asked any more, after so many tries; what it answered last says why."""
-    return "The product did not answer for three days." if tries >= MOST_TRIES else "The product is not asked any more."
+    return (
+        "The product did not answer for three days."
+        if tries >= GIVEN_UP_AFTER
+        else "The product is not asked any more."
+    )
 
 
 def said(introduction, answer):

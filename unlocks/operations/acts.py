@@ -7,7 +7,7 @@ judging query and the writes select from the verdicts, so that what is written i
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import groupby
 from typing import Any
 
@@ -17,8 +17,8 @@ from .. import history
 from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Act, Batch, Instruction, RequestedBatch, UnlockRequest, Verdict
+from ..outbox.rows import LEASE
 
-LEASE = timedelta(minutes=5)
 Change = Callable[[Actor, datetime], dict[str, Any]]
 
 
@@ -100,6 +100,11 @@ def perform(doing: BulkAct, batches: QuerySet[Batch], *, by: Actor, why: str) ->
     if doing.then:
         doing.then(act, by)
     return act
+
+
+def requests_of(act: Act) -> QuerySet[Any]:
+    """Return the keys of the requests whose batches an act did something to."""
+    return act.verdicts.filter(refusal="").values("line__unlock_request")
 
 
 def _instruct(what: Instruction.What, act: Act, done: QuerySet[Verdict]) -> None:

@@ -3,11 +3,10 @@
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Case, CharField, QuerySet, Value, When
+from django.db.models import Case, CharField, Value, When
 from django.utils import timezone
 
 from .. import history
@@ -17,14 +16,13 @@ from ..models import Act, Batch, Instruction, RequestedBatch, UnlockRequest
 from ..outbox import rows
 from ..product import port
 from ..rules import judged_granted
-from .acts import BulkAct, perform
-from .unlock import end_cases_taken_back, locked_again, unlocked_until
+from .acts import BulkAct, perform, requests_of
+from .unlock import end_cases_taken_back, now_bypassed, now_unlocked
 
 State, What = Instruction.State, Instruction.What
 Outcome = RequestedBatch.Outcome
 ASK_AFTER = timedelta(minutes=15)  # what was accepted, and not answered since
-LASTS = timedelta(days=3)
-MOST_TRIES = 12  # some three days
+GIVEN_UP_AFTER = 12  # tries, some three days
 
 
 @transaction.atomic
@@ -73,10 +71,10 @@ def _change(instruction: Instruction, answer: port.Answer, now: datetime) -> boo
     if instruction.state not in (State.SENT, State.UNKNOWN):
         return False
     waited_for = now - (instruction.sent_at or now)
-    if answer.state == port.State.ACCEPTED and waited_for < LASTS:
+    if answer.state == port.State.ACCEPTED and waited_for < rows.LASTS:
         instruction.state, instruction.tries, instruction.next_try_at = State.SENT, 1, now + ASK_AFTER
         return True
-    if instruction.tries >= MOST_TRIES or answer.state in (port.State.STOPPED, port.State.ACCEPTED):
+    if instruction.tries >= GIVEN_UP_AFTER or answer.state in (port.State.STOPPED, port.State.ACCEPTED):
         instruction.state = State.GIVEN_UP
         return True
     was, instruction.state = instruction.state, State.UNKNOWN
@@ -84,7 +82,7 @@ def _change(instruction: Instruction, answer: port.Answer, now: datetime) -> boo
         instruction.state = State.QUEUED
     if answer.state == port.State.NOT_HANDED_OVER and was == State.SENT:
         instruction.sent_at = None
-    instruction.next_try_at = now + rows.WAITS[min(max(instruction.tries, 1), len(rows.WAITS)) - 1]
+    instruction.next_try_at = now + rows.wait_after(instruction.tries)
     return True
 
 
@@ -134,21 +132,15 @@ def _without_effect(changed: list[Instruction]) -> Iterator[chain.Entry]:
 
 
 def _unlocked(act: Act, by: Actor) -> None:
-    rows.answered(_requests(act))
+    rows.answered(requests_of(act))
 
 
-def _requests(act: Act) -> QuerySet[Any]:
-    return act.verdicts.filter(refusal="").values("line__unlock_request")
-
-
-_UNLOCKED = BulkAct(
-    Act.Kind.UNLOCKED, judged_granted, Outcome.UNLOCKED, events.Unlocked, unlocked_until, then=_unlocked
-)
+_UNLOCKED = BulkAct(Act.Kind.UNLOCKED, judged_granted, Outcome.UNLOCKED, events.Unlocked, now_unlocked, then=_unlocked)
 _REFUSED = BulkAct(
-    Act.Kind.REFUSED, judged_granted, Outcome.REFUSED, events.ProductRefused, locked_again, then=_unlocked
+    Act.Kind.REFUSED, judged_granted, Outcome.REFUSED, events.ProductRefused, now_bypassed, then=_unlocked
 )
 _RELOCKED = BulkAct(
-    Act.Kind.RELOCKED, judged_granted, Outcome.RELOCKED, events.Relocked, locked_again, then=end_cases_taken_back
+    Act.Kind.RELOCKED, judged_granted, Outcome.RELOCKED, events.Relocked, now_bypassed, then=end_cases_taken_back
 )
 _FOLLOWS = {
     (What.UNLOCK, State.DONE): _UNLOCKED,

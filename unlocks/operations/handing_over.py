@@ -3,6 +3,7 @@
 The consent is judged once more before. What it does not hold for any more is canceled, and the product hears nothing.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,16 +18,16 @@ from django.utils import timezone
 from .. import history
 from ..actors import Actor
 from ..models import Account, Batch, Instruction, UnlockRequest
-from ..outbox.rows import MOST_TRIES
+from ..outbox.rows import LEASE, MOST_TRIES
 from ..product import by_hand, port
+from ..product.port import AT_ONCE
 from ..rules import Refusal, judged_again, short_name
 from ..texts.normalize import one_line
-from .acts import LEASE, perform
+from .acts import perform
 from .answers import record_answers
 from .unlock import CANCEL, RELOCK_ALL
 from .verbs import Refused, staff_verb
 
-AT_ONCE = 500
 State, What = Instruction.State, Instruction.What
 
 
@@ -42,6 +43,12 @@ class HandedOver:
     refused: list[tuple[Refusal, Instruction]]
 
 
+def due() -> QuerySet[Instruction]:
+    """Return the instructions that a worker has to go on with now, those that have been due for longest first."""
+    pending = Instruction.objects.in_turn().filter(state__in=Instruction.PENDING, started_by=None)
+    return pending.filter(next_try_at__lte=timezone.now()).order_by("next_try_at", "pk")
+
+
 def lease() -> list[Instruction]:
     """Take the instructions that have been due for longest, at most 500 and one of a batch, which counts as a try.
 
@@ -49,9 +56,8 @@ def lease() -> list[Instruction]:
     """
     now = timezone.now()
     with transaction.atomic(durable=True):
-        due = Instruction.objects.in_turn().filter(state__in=Instruction.PENDING, next_try_at__lte=now, started_by=None)
-        due = due.select_related("batch__account", "line").order_by("next_try_at", "pk")
-        leased = list(due.select_for_update(of=("self",), skip_locked=True, no_key=True)[:AT_ONCE])
+        rows = due().select_related("batch__account", "line")
+        leased = list(rows.select_for_update(of=("self",), skip_locked=True, no_key=True)[:AT_ONCE])
         keys = [instruction.pk for instruction in leased]
         for instruction in leased:
             instruction.next_try_at = now + LEASE
@@ -184,20 +190,16 @@ def _cancel(instructions: list[Instruction], refusals: dict[int, Refusal], *, by
 
     If the product may have got an earlier call after all, the batch is relocked instead.
     """
-    for code in sorted({refusals[one.pk] for one in instructions}):
-        of_code = [one for one in instructions if refusals[one.pk] == code]
-        why = f"{short_name(code)} before the product was asked"
-        for doing, sent_before in ((CANCEL, False), (RELOCK_ALL, True)):
-            unlocking = Batch.objects.filter(
-                pk__in=[
-                    one.batch_id
-                    for one in of_code
-                    if one.what == What.UNLOCK and (one.sent_at is not None) == sent_before
-                ],
-                status=Batch.Status.UNLOCKING,
-            )
-            if unlocking.exists():
-                perform(doing, unlocking, by=by.begin(), why=f"{why} again" if sent_before else why)
-        Instruction.objects.filter(pk__in=[one.pk for one in of_code], state=State.QUEUED).update(
+    groups = defaultdict(list)
+    for one in instructions:
+        groups[refusals[one.pk], one.sent_at is not None].append(one)
+    for (code, sent_before), some in sorted(groups.items()):
+        why = f"{short_name(code)} before the product was asked{' again' if sent_before else ''}"
+        unlocking = Batch.objects.filter(
+            pk__in=[one.batch_id for one in some if one.what == What.UNLOCK], status=Batch.Status.UNLOCKING
+        )
+        if unlocking.exists():
+            perform(RELOCK_ALL if sent_before else CANCEL, unlocking, by=by.begin(), why=why)
+        Instruction.objects.filter(pk__in=[one.pk for one in some], state=State.QUEUED).update(
             state=State.CANCELED, answer=why, done_at=by.act.at
         )

@@ -9,7 +9,7 @@ from uuid import UUID
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
 from django.utils import timezone
 
 from .. import history
@@ -18,8 +18,16 @@ from ..database import guards
 from ..ledger import events
 from ..models import Act, Batch, Consent, Instruction, Outgoing, RequestedBatch, UnlockRequest
 from ..outbox import rows
-from ..rules import Refusal, judged, judged_granted, judged_to_cancel, judged_to_mark, judged_to_relock
-from .acts import BulkAct, perform
+from ..rules import (
+    WAITS_TO_BE_HANDED_OVER,
+    Refusal,
+    judged,
+    judged_granted,
+    judged_to_cancel,
+    judged_to_mark,
+    judged_to_relock,
+)
+from .acts import BulkAct, perform, requests_of
 from .requests import end_withdrawn
 from .verbs import Refused, StaffVerb, staff_verb
 
@@ -49,7 +57,7 @@ def cancel_unlock(batches: QuerySet[Batch], *, why: str, by: Actor, key: UUID | 
 
 @staff_verb("unlocks.relock_batch")
 def relock(batches: QuerySet[Batch], *, why: str, by: Actor, key: UUID | None = None) -> Act:
-    """Instruct the product to lock each unlocked batch of a queryset again, for a reason."""
+    """Instruct the product to relock each unlocked batch of a queryset, for a reason."""
     if not why.strip():
         raise Refused.because(Refusal.NO_REASON)
     return _carry_out(_RELOCK, batches, by=by, key=key, why=why)
@@ -68,16 +76,11 @@ def take_back(unlock_request: UnlockRequest, *, by: Actor, why: str) -> None:
     """
     of_request = Batch.objects.filter(lines__unlock_request=unlock_request, lines__outcome__in=RequestedBatch.GRANTED)
     for doing, under in (
-        (CANCEL, of_request.filter(_waits_to_be_unlocked())),
+        (CANCEL, of_request.filter(WAITS_TO_BE_HANDED_OVER, status=Status.UNLOCKING)),
         (RELOCK_ALL, of_request.filter(status__in=[Status.UNLOCKING, Status.UNLOCKED])),
     ):
         if under.exists():
             perform(doing, under, by=by.begin(), why=why)
-
-
-def _waits_to_be_unlocked() -> Q:
-    queued = Instruction.objects.not_handed_over().filter(what=Instruction.What.UNLOCK)
-    return Q(Exists(queued.filter(batch=OuterRef("pk"))), status=Status.UNLOCKING)
 
 
 def _unlocking(by: Actor, at: datetime) -> dict[str, Any]:
@@ -89,11 +92,11 @@ def _unlocking(by: Actor, at: datetime) -> dict[str, Any]:
     }
 
 
-def unlocked_until(by: Actor, at: datetime) -> dict[str, Any]:
+def now_unlocked(by: Actor, at: datetime) -> dict[str, Any]:
     return {"status": Status.UNLOCKED.value, "unlocked_until": at + settings.UNLOCK_WINDOW}
 
 
-def locked_again(by: Actor, at: datetime) -> dict[str, Any]:
+def now_bypassed(by: Actor, at: datetime) -> dict[str, Any]:
     return {"status": Status.BYPASSED.value, "grant": None, "unlocked_by": None, "unlocked_until": None}
 
 
@@ -102,7 +105,7 @@ def _relocking(by: Actor, at: datetime) -> dict[str, Any]:
 
 
 def _re_exported(by: Actor, at: datetime) -> dict[str, Any]:
-    return locked_again(by, at) | {"status": Status.EXPORTED.value, "exported_on": timezone.localdate(at)}
+    return now_bypassed(by, at) | {"status": Status.EXPORTED.value, "exported_on": timezone.localdate(at)}
 
 
 def _tell_the_customers(act: Act, by: Actor) -> None:
@@ -117,7 +120,7 @@ def _tell_the_customers(act: Act, by: Actor) -> None:
 
 def end_cases_taken_back(act: Act, by: Actor) -> None:
     """Close the cases that were withdrawn and of which the last batch is locked or exported now."""
-    end_withdrawn(act.verdicts.filter(refusal="").values("line__unlock_request"), by=by)
+    end_withdrawn(requests_of(act), by=by)
 
 
 _UNLOCK = BulkAct(
@@ -129,7 +132,7 @@ _UNLOCK = BulkAct(
     instructs=Instruction.What.UNLOCK,
     then=_tell_the_customers,
 )
-CANCEL = BulkAct(Act.Kind.CANCEL, judged_to_cancel, Outcome.WAITING, events.UnlockCanceled, locked_again, cancels=True)
+CANCEL = BulkAct(Act.Kind.CANCEL, judged_to_cancel, Outcome.WAITING, events.UnlockCanceled, now_bypassed, cancels=True)
 _RELOCK = BulkAct(
     Act.Kind.RELOCK,
     judged_to_relock,

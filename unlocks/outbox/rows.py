@@ -32,7 +32,7 @@ WAITS = [
 ]
 # When the customer is told what became of an unlock though the product has not answered all of it.
 RESULT_AFTER = timedelta(minutes=15)
-_LINK_LASTS, _LASTS = timedelta(hours=24), timedelta(days=3)
+_LINK_LASTS, LASTS = timedelta(hours=24), timedelta(days=3)
 
 
 def queue(email: str, address: str, *, by: Actor, nonce: str = "", **keys: Any) -> Outgoing:
@@ -99,9 +99,14 @@ def lease() -> Outgoing | None:
 
 def next_try(row: Outgoing) -> datetime | None:
     """Return when a row that could not be sent now is tried again; None when that is too late for it."""
-    at = timezone.now() + WAITS[min(row.tries, len(WAITS)) - 1]
-    lasts = _LINK_LASTS if row.email == Outgoing.Email.CONSENT_LINK else _LASTS
+    at = timezone.now() + wait_after(row.tries)
+    lasts = _LINK_LASTS if row.email == Outgoing.Email.CONSENT_LINK else LASTS
     return at if at <= row.queued_at + lasts else None
+
+
+def wait_after(tries: int) -> timedelta:
+    """Return how long after so many tries the next one comes; after none, as after the first."""
+    return WAITS[min(max(tries, 1), len(WAITS)) - 1]
 
 
 def again(row: Outgoing, at: datetime, answer: str) -> None:

@@ -24,7 +24,7 @@ from ..database import guards
 from ..ledger import chain, events, seals
 from ..models import Instruction, Outgoing
 from ..operations.answers import record_answers
-from ..operations.handing_over import LEASE, hand_over, lease
+from ..operations.handing_over import due, hand_over, lease
 from ..operations.pin import end_pin_email, hold_pin
 from ..product import chosen, port
 from . import emails, heartbeat, rows
@@ -94,21 +94,21 @@ def ask_product() -> int:
 
     None is due where staff carry them out by hand.
     """
-    if (product := chosen()) is None:
+    if (product := chosen()) is None or not due().exists():
         return 0
     chain.fitting_head()
     if names := guards.missing():
         log.error("The product is asked nothing: the database's guards are missing or altered (%s)", names[0])
         return 0
-    begun, due = time.monotonic(), lease()
-    waiting = [one for one in due if one.state == Instruction.State.QUEUED]
+    begun, leased = time.monotonic(), lease()
+    waiting = [one for one in leased if one.state == Instruction.State.QUEUED]
     sent = hand_over(waiting, by=Actor.desk()).sent if waiting else []
-    if time.monotonic() - begun < LEASE.total_seconds():
+    if time.monotonic() - begun < rows.LEASE.total_seconds():
         # Not after that: it is someone else's by now, and what was judged is old.
         _call(product.carry_out, sent, port.State.NOT_HANDED_OVER)
-    asked = [one for one in due if one.state != Instruction.State.QUEUED]
+    asked = [one for one in leased if one.state != Instruction.State.QUEUED]
     _call(product.state, asked, port.State.UNKNOWN)
-    return len(due)
+    return len(leased)
 
 
 def _call(

@@ -7,9 +7,8 @@ from typing import Any
 from uuid import UUID
 
 from ..texts.normalize import one_line
-from .port import Answer, State
+from .port import AT_ONCE, Answer, State
 
-AT_ONCE = 500  # instructions in a call, and answers in one
 LONGEST = 500  # characters of a reference or reason
 
 _TEXT = {State.DONE: "reference", State.REFUSED: "reason"}

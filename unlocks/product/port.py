@@ -12,6 +12,8 @@ from uuid import UUID
 
 from ..models import Instruction
 
+AT_ONCE = 500  # instructions in a call
+
 
 class State(StrEnum):
     """What the product says of an instruction."""
@@ -43,7 +45,7 @@ class Stopped(Exception):
 
 
 class Product(Protocol):
-    """An adapter. Instructions come with `batch.account` and `line` selected, at most 500 in a call.
+    """An adapter. Instructions come with `batch.account` and `line` selected, at most AT_ONCE in a call.
 
     Each is answered; what is missing from the answers is taken as unknown.
     """
