@@ -37,7 +37,7 @@ run: $(VENV)/run.stamp ## Start the desk and its worker with sample data on 127.
 test: lint ## Run the linters, the checks and all tests on SQLite.
 	@$(call pytest,env -u DATABASE_URL,tests/browser)
 
-test-postgres: $(VENV)/dev.stamp ## Run all tests on PostgreSQL (DATABASE_URL=postgres://... for another server).
+test-postgres: $(VENV)/dev.stamp ## Run the tests on PostgreSQL, the browsers' walks too (DATABASE_URL=postgres://... for another server).
 	@$(call on_postgres,$(call pytest,env DATABASE_URL="$(DATABASE_URL)",$(walks)))
 
 define on_postgres

@@ -328,18 +328,10 @@ def test_unlock_or_withdrawal_but_never_both(agent):
     assert Batch.objects.filter(status="unlocking").exists() != ConsentWithdrawal.objects.exists()
 
 
-@pytest.mark.postgresql
-@pytest.mark.parametrize("first", ["unlock", "withdraw"])
-def test_the_second_of_unlock_and_withdrawal_waits_and_is_refused(agent, first):
-    case = case_consented(agent)
-    consented, waits, came = ConsentedBatch.objects.get(batch=case.batch), threading.Event(), []
-    writes = {
-        "unlock": lambda: unlock_raw(case.batch, consented, agent),
-        "withdraw": lambda: ConsentWithdrawal.objects.create(
-            consent=case.consent, at=case.consent.given_at, actor="raw", why="Raw"
-        ),
-    }
+def the_second_waits(writes, first):
+    """Begin one of two writes, and meanwhile the other, which waits; return the errors that came of that one."""
     (second,) = writes.keys() - {first}
+    waits, came = threading.Event(), []
 
     def then():
         waits.set()
@@ -358,6 +350,21 @@ def test_the_second_of_unlock_and_withdrawal_waits_and_is_refused(agent, first):
         thread.join(timeout=0.5)
         assert thread.is_alive()
     thread.join(timeout=20)
+    return came
+
+
+@pytest.mark.postgresql
+@pytest.mark.parametrize("first", ["unlock", "withdraw"])
+def test_the_second_of_unlock_and_withdrawal_waits_and_is_refused(agent, first):
+    case = case_consented(agent)
+    consented = ConsentedBatch.objects.get(batch=case.batch)
+    writes = {
+        "unlock": lambda: unlock_raw(case.batch, consented, agent),
+        "withdraw": lambda: ConsentWithdrawal.objects.create(
+            consent=case.consent, at=case.consent.given_at, actor="raw", why="Raw"
+        ),
+    }
+    came = the_second_waits(writes, first)
     assert len(came) == 1
 
 
@@ -365,7 +372,7 @@ def test_the_second_of_unlock_and_withdrawal_waits_and_is_refused(agent, first):
 @pytest.mark.parametrize("first", ["hand_over", "withdraw"])
 def test_the_second_of_hand_over_and_withdrawal_waits(agent, first):
     """Handed over, it is relocked after the withdrawal; withdrawn, it is not handed over any more."""
-    case, waits, came = factories.case_unlocking(agent, batches=make_batches(n=1)), threading.Event(), []
+    case = factories.case_unlocking(agent, batches=make_batches(n=1))
 
     def withdraw():
         with transaction.atomic():
@@ -373,25 +380,7 @@ def test_the_second_of_hand_over_and_withdrawal_waits(agent, first):
             ConsentWithdrawal.objects.create(consent=case.consent, at=case.consent.given_at, actor="raw", why="Raw")
 
     writes = {"hand_over": lambda: hand_over(instruction(case)), "withdraw": withdraw}
-    (second,) = writes.keys() - {first}
-
-    def then():
-        waits.set()
-        try:
-            writes[second]()
-        except DatabaseError as error:
-            came.append(error)
-        finally:
-            connections.close_all()
-
-    thread = threading.Thread(target=then)
-    with transaction.atomic():
-        writes[first]()
-        thread.start()
-        waits.wait(timeout=20)
-        thread.join(timeout=0.5)
-        assert thread.is_alive()
-    thread.join(timeout=20)
+    came = the_second_waits(writes, first)
     assert (len(came), instruction(case).state) == ((0, "sent") if first == "hand_over" else (1, "queued"))
     assert (ConsentWithdrawal.objects.count(), line(case).outcome) == (1, "relocking")
 

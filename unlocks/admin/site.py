@@ -17,6 +17,7 @@ from django.utils import timezone
 from .. import operations
 from ..actors import Actor
 from ..models import Account, Batch, Consent, Instruction, LedgerEntry, Outgoing, RequestedBatch, UnlockRequest
+from ..operations.handing_over import due
 from ..product import by_hand
 from ..texts import normalize
 from . import typed
@@ -376,10 +377,8 @@ def _waiting_long():
 
 def instructions_late():
     """Return how many instructions a worker should have handed over or asked about, and since when the oldest waits."""
-    due = Instruction.objects.in_turn().filter(state__in=Instruction.PENDING, started_by=None)
-    if by_hand():
-        due = due.none()
-    return due.filter(next_try_at__lt=timezone.now() - LATE).aggregate(batches=Count("pk"), since=Min("queued_at"))
+    late = due().filter(next_try_at__lt=timezone.now() - LATE)
+    return (late.none() if by_hand() else late).aggregate(batches=Count("pk"), since=Min("queued_at"))
 
 
 def _works_by_hand(user):

@@ -181,9 +181,8 @@ class CancelUnlockForm(ActForm):
 
     def prepare(self):
         self.button = f"Cancel the unlock of {counted(self.case.cancelable, 'batch', 'batches')}"
-        self.fields[
-            "why"
-        ].help_text = "The product was not asked yet. The batches stay locked, and can be unlocked later."
+        why = self.fields["why"]
+        why.help_text = "The product was not asked yet. The batches stay locked, and can be unlocked later."
 
     @classmethod
     def fits(cls, case, user):

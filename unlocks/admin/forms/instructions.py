@@ -131,18 +131,13 @@ class PutBackForm(WorkForm):
     permission = operations.put_back.permission
 
     def did(self, instructions, by):
-        done = operations.put_back(instructions, by=by)
+        done = getattr(operations, self.verb)(instructions, by=by)
         return self.said(done, f"{_are(done)} put back: anyone may start {'it' if done == 1 else 'them'}.")
 
 
-class PutBackForOthersForm(WorkForm):
+class PutBackForOthersForm(PutBackForm):
     verb = "put_back_for_others"
-    button = "Put back"
     permission = operations.put_back_for_others.permission
-
-    def did(self, instructions, by):
-        done = operations.put_back_for_others(instructions, by=by)
-        return self.said(done, f"{_are(done)} put back: anyone may start {'it' if done == 1 else 'them'}.")
 
 
 class TryAgainForm(WorkForm):
