@@ -46,6 +46,8 @@ NOT_TRACKED = {
     ("operations/certificate.py", "certificate.save"),
     ("operations/consent.py", "link.save"),
     ("operations/staff.py", "user.save"),
+    ("operations/tokens.py", "token.save"),
+    ("operations/tokens.py", "user.save"),
     ("outbox/rows.py", "row.save"),
 }
 

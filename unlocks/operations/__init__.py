@@ -26,8 +26,9 @@ from .pin import issue_pin, link_seen, verify_customer_pin, verify_pin
 from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
 from .restore import record_restore
-from .staff import change_own_password, change_staff, record_staff, set_password
+from .staff import change_own_password, change_staff, is_system, record_staff, set_password
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
+from .tokens import make_api_token, revoke_api_token, system_of
 from .unlock import ACTIONS, cancel_unlock, mark_re_exported, relock, unlock
 from .verbs import Refused, own_contact
 from .withdrawal import withdraw_consent, withdraw_own_consent
@@ -50,12 +51,14 @@ __all__ = [
     "give_consent",
     "hand_over",
     "hold",
+    "is_system",
     "issue_certificate",
     "issue_pin",
     "last_changed_by",
     "link_for",
     "link_seen",
     "link_state",
+    "make_api_token",
     "mark_re_exported",
     "obstacle_to_confirming",
     "obstacle_to_phone_consent",
@@ -76,11 +79,13 @@ __all__ = [
     "refuse_staff",
     "relock",
     "resend_receipt",
+    "revoke_api_token",
     "revoke_consent_link",
     "save_record",
     "send_consent_link",
     "set_password",
     "start_instructions",
+    "system_of",
     "terms_seen",
     "try_again",
     "unlock",

@@ -45,7 +45,7 @@ def send_consent_link(unlock_request: UnlockRequest, *, contact: Contact, by: Ac
 
     Only a hash of its token is kept, so `url` is known here and to the reader of the email. `shown_to` says whether
     `by` may see it: that takes SHOW_CONSENT_LINK, and a person who never typed the account's PIN. With link and PIN
-    together they could agree for the customer.
+    together they could agree for the customer. No system may.
     """
     unlock_request = locked(unlock_request)
     refuse_once_unlocking(unlock_request)
@@ -69,7 +69,7 @@ def send_consent_link(unlock_request: UnlockRequest, *, contact: Contact, by: Ac
         terms=terms_in_force(),
         token_hash=secrets.hashed(token),
         sent_by=by.member,
-        shown_to=by.member if settings.SHOW_CONSENT_LINK and not knows_pin(unlock_request.account, by.member) else None,
+        shown_to=by.member if _may_see_links(by) and not knows_pin(unlock_request.account, by.member) else None,
         sent_at=at,
         expires_at=at + settings.CONSENT_LINK_LIFETIME,
     )
@@ -89,6 +89,10 @@ def send_consent_link(unlock_request: UnlockRequest, *, contact: Contact, by: Ac
     chain.append(events.LinkSent.of(link, name=contact.name), by=by, unlock_request=unlock_request)
     link.url = settings.PUBLIC_URL + reverse("consent_link", args=[token])
     return link
+
+
+def _may_see_links(by: Actor) -> bool:
+    return settings.SHOW_CONSENT_LINK and by.token is None
 
 
 @staff_verb("unlocks.send_consent_link")

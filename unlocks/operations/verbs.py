@@ -1,13 +1,15 @@
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast
+from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 
 from .. import history
 from ..actors import Actor
-from ..models import Account, Batch, Contact, UnlockRequest
+from ..ledger import chain, events
+from ..models import Account, Batch, Contact, LedgerEntry, UnlockRequest
 from ..rules import Refusal, entered_by, sentence
 
 P = ParamSpec("P")
@@ -52,6 +54,40 @@ def staff_verb(permission: str) -> Callable[[Callable[P, T]], StaffVerb[P, T]]:
         staff_only = cast("StaffVerb[P, T]", called)
         staff_only.permission = permission
         return staff_only
+
+    return declared
+
+
+def once(kind: type[events.Event], first: Callable[[LedgerEntry], T]) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Let a verb take a `key` (a UUID), which names its act: a second call with it does nothing.
+
+    It returns the same as the first, which `first` reads from the entry, of this kind, that the first one appended. A
+    call that comes while the first is under way waits for it. Raises PermissionDenied when the act is someone else's.
+    """
+
+    def declared(verb: Callable[..., T]) -> Callable[..., T]:
+        @wraps(verb)
+        def called(*args: Any, by: Actor, key: UUID | None = None, **kwargs: Any) -> T:
+            if key is None:
+                return verb(*args, by=by, **kwargs)
+            if entry := chain.entry_of_act(key, kind):
+                return _first(entry, by)
+            try:
+                named = by.begin(key)
+                named.act.once = True
+                return verb(*args, by=named, **kwargs)
+            except (Refused, chain.ActThere):
+                # While this one waited for its locks, the first one was done.
+                if entry := chain.entry_of_act(key, kind):
+                    return _first(entry, by)
+                raise
+
+        def _first(entry: LedgerEntry, by: Actor) -> T:
+            if entry.kind != kind.kind or entry.user_id != by.member.pk:
+                raise PermissionDenied("This act is someone else's.")
+            return first(entry)
+
+        return called
 
     return declared
 
