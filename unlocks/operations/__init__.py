@@ -2,7 +2,8 @@
 
 Each takes the acting person as `by`, checks the permission, and in one transaction locks (request, batches, consent,
 ledger, in this order), asks the rules, writes, and records history and ledger. Each raises PermissionDenied or
-Refused with nothing written, except that a PIN try is kept whatever comes of it.
+Refused with nothing written, except that a PIN try is kept whatever comes of it. Those that a page or a call may
+submit twice take a `key` (a UUID), which names the act: the same key again does nothing and returns the first.
 """
 
 from .accounts import confirm_contact, hold, last_changed_by, obstacle_to_confirming, save_record

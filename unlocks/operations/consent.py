@@ -35,10 +35,20 @@ from .links import led_by, live, opened
 from .pin import counts_still, knows_pin, verified_by
 from .receipts import queue_receipt
 from .requests import end, refuse_once_unlocking
-from .verbs import Refused, customer_verb, locked, obstacle, refuse_own_contacts, refuse_unless_confirmed, staff_verb
+from .verbs import (
+    Refused,
+    customer_verb,
+    locked,
+    obstacle,
+    once,
+    refuse_own_contacts,
+    refuse_unless_confirmed,
+    staff_verb,
+)
 
 
 @staff_verb("unlocks.send_consent_link")
+@once(events.LinkSent, lambda entry: ConsentLink.objects.get(pk=entry.about_id or 0))
 @transaction.atomic
 def send_consent_link(unlock_request: UnlockRequest, *, contact: Contact, by: Actor) -> ConsentLink:
     """Have a link to the consent form emailed to an Admin contact and return it; an older link stops working.
@@ -96,6 +106,7 @@ def _may_see_links(by: Actor) -> bool:
 
 
 @staff_verb("unlocks.send_consent_link")
+@once(events.LinkRevoked, lambda entry: None)
 @transaction.atomic
 def revoke_consent_link(unlock_request: UnlockRequest, *, by: Actor) -> None:
     """Make the request's consent link useless at once."""

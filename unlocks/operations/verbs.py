@@ -62,7 +62,8 @@ def once(kind: type[events.Event], first: Callable[[LedgerEntry], T]) -> Callabl
     """Let a verb take a `key` (a UUID), which names its act: a second call with it does nothing.
 
     It returns the same as the first, which `first` reads from the entry, of this kind, that the first one appended. A
-    call that comes while the first is under way waits for it. Raises PermissionDenied when the act is someone else's.
+    call that comes while the first is under way waits for it. The verb's own `first` says what a key did, if anything.
+    Raises PermissionDenied when the act is someone else's.
     """
 
     def declared(verb: Callable[..., T]) -> Callable[..., T]:
@@ -87,9 +88,20 @@ def once(kind: type[events.Event], first: Callable[[LedgerEntry], T]) -> Callabl
                 raise PermissionDenied("This act is someone else's.")
             return first(entry)
 
+        def done_before(key: UUID | None, by: Actor) -> T | None:
+            entry = chain.entry_of_act(key, kind) if key else None
+            return _first(entry, by) if entry else None
+
+        once_only: Any = called
+        once_only.first = done_before
         return called
 
     return declared
+
+
+def request_of(entry: LedgerEntry) -> UnlockRequest:
+    """Return the request that an entry is about."""
+    return UnlockRequest.objects.select_related("account").get(pk=entry.unlock_request_id or 0)
 
 
 def customer_verb(verb: Callable[P, T]) -> Callable[P, T]:
