@@ -33,7 +33,7 @@ FLOORS = [
     {"templatetags"},
     {"customer.forms", "customer.rate_limit", "admin.forms"},
     {"customer"},
-    {"admin", "callback", "health", "checks", "management", "apps"},
+    {"admin", "api", "callback", "health", "checks", "management", "apps"},
 ]
 ROOMS = {"unlocks", *(f"unlocks.{name.split('.')[0]}" for names in FLOORS for name in names)}
 FLOOR_OF = {name: floor for floor, names in enumerate(FLOORS) for name in names}

@@ -21,7 +21,7 @@ from .consent import (
     send_consent_link,
 )
 from .evidence import attach_evidence
-from .handing_over import answer_by_hand, hand_over, put_back, put_back_for_others, start_instructions, try_again
+from .handing_over import answer_by_hand, hand_over, pull, put_back, put_back_for_others, start_instructions, try_again
 from .links import link_state
 from .pin import issue_pin, link_seen, verify_customer_pin, verify_pin
 from .receipts import receipt_for, resend_receipt
@@ -68,6 +68,7 @@ __all__ = [
     "open_request",
     "own_contact",
     "publish_terms",
+    "pull",
     "put_back",
     "put_back_for_others",
     "receipt_for",
