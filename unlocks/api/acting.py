@@ -86,7 +86,7 @@ def cancel_unlock(request, case: Key, body: schemas.ReasonIn):
 
 @_verb("/requests/{case}/relock", schemas.ActOut, operations.relock)
 def relock(request, case: Key, body: schemas.ReasonIn):
-    """Have unlocked batches of a request locked again."""
+    """Have unlocked batches of a request relocked."""
     return _done(operations.relock(_batches(case, body, Outcome.UNLOCKED), why=body.why, **_by(request)))
 
 

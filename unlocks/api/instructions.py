@@ -6,7 +6,7 @@ from django.conf import settings
 
 from .. import operations
 from ..models import UnlockRequest
-from ..product import answers, port
+from ..product import answers, polling, port
 from . import schemas
 from .endpoints import act
 from .problems import Problem
@@ -38,7 +38,7 @@ def answer_instructions(request, body: schemas.AnswersIn):
 
 
 def _refuse_unless_polling():
-    if settings.PRODUCT != "polling":
+    if not polling():
         detail = f"Nothing is pulled here: PRODUCT is “{settings.PRODUCT}”, not “polling”."
         raise Problem(409, "not_polling", detail)
 

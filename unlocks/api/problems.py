@@ -48,14 +48,20 @@ class Problem(Exception):
 
     def __init__(self, status, code, detail, *, headers=None, **more):
         super().__init__(detail)
-        self.status, self.code, self.detail, self.headers, self.more = status, code, detail, headers or {}, more
+        self.http, self.code, self.detail, self.headers, self.more = (
+            HTTPStatus(status),
+            code,
+            detail,
+            headers or {},
+            more,
+        )
 
     @property
     def response(self):
-        said = {"title": HTTPStatus(self.status).phrase, "status": self.status, "detail": self.detail}
+        said = {"title": self.http.phrase, "status": self.http.value, "detail": self.detail}
         body = canonical(said | {"code": self.code} | self.more)
         headers = {"Cache-Control": "no-store", **self.headers}
-        return HttpResponse(body, status=self.status, content_type="application/problem+json", headers=headers)
+        return HttpResponse(body, status=self.http.value, content_type="application/problem+json", headers=headers)
 
 
 def install(api):

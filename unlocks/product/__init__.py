@@ -26,3 +26,8 @@ def chosen() -> Product | None:
 def by_hand() -> bool:
     """Say whether staff carry out in the product what the desk lists."""
     return settings.PRODUCT == "by_hand"
+
+
+def polling() -> bool:
+    """Say whether the product asks for its instructions itself, by the API."""
+    return settings.PRODUCT == "polling"
