@@ -9,11 +9,9 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from ..models import Act, Batch, BatchItem, Consent, Instruction, RequestedBatch, UnlockRequest
 
-# No controls but line breaks and tabs, and something to be seen.
-_TEXT = r"^[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]*[!-~\u00a1-\ud7ff\ue000-\ufffd]" + (
-    r"[^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]*$"
-)
-_LINE = r"^[ -~\u00a0-\ud7ff\ue000-\ufffd]*$"
+# It begins with something to be seen, and holds no controls but line breaks and tabs.
+_TEXT = r"^[^\u0000-\u0020\u007f-\u00a0][^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]*$"
+_LINE = r"^[^\u0000-\u001f\u007f]+$"
 MOST = 5000  # batches named in a call
 
 Text = Annotated[str, Field(min_length=1, max_length=2000, pattern=_TEXT)]
