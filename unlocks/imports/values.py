@@ -23,7 +23,7 @@ DIGITS = 12  # before the point; MONEY_ENDS of the models
 COUNT_ENDS = 2**31
 
 NO_VALUE = "#FORMULA!"  # stands for a formula of a workbook without its result
-_SPREADSHEET_ERRORS = {"#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!", "#SPILL!", "#CALC!"}
+SPREADSHEET_ERRORS = {"#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!", "#SPILL!", "#CALC!"}
 _QUOTED = re.compile(r'="(.*)"', re.S)  # how a spreadsheet is kept from reading a text as a number
 # Controls that are no blanks: no program shows them, and PostgreSQL keeps no NUL.
 _CONTROL = re.compile("[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufffd]")
@@ -88,7 +88,7 @@ def _content(text: str) -> str:
     if text[0] == "#":
         if text == NO_VALUE:
             raise Unclear("This formula has no result. Open the file in Excel and save it, or enter the value itself.")
-        if text.upper() in _SPREADSHEET_ERRORS:
+        if text.upper() in SPREADSHEET_ERRORS:
             raise Unclear("This is an error of the spreadsheet, not a value. Correct the formula.")
     return text
 
