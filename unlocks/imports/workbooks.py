@@ -76,7 +76,7 @@ def _table(sheet: CalamineSheet, bad: dict[Place, str]) -> Table:
 def _rows(sheet: CalamineSheet, bad: dict[Place, str]) -> Iterator[tuple[int, list[str]]]:
     """Yield (line, cells) of each row of a sheet; what is wrong with a cell stands in its place."""
     first = sheet.start[1] if sheet.start else 0
-    by_row = defaultdict(dict)
+    by_row: defaultdict[int, dict[int, str]] = defaultdict(dict)
     for (row, column), error in bad.items():
         by_row[row][column - first] = error
     for row, cells in enumerate(sheet.iter_rows()):
