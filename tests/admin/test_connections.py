@@ -191,10 +191,16 @@ def test_warns_when_the_product_should_have_been_asked(read, agent, agent_client
     deliver_emails_only()
     late = timezone.now() + timedelta(minutes=11)
     assert "ServiceTitan was not asked" not in text(agent_client.get("/desk/"))
-    assert "No worker was seen in the last three minutes. Without one emails wait, ServiceTitan is asked nothing, and the history is not sealed." in read()
+    assert (
+        "No worker was seen in the last three minutes. Without one emails wait, ServiceTitan is asked nothing, and the history is not sealed."
+        in read()
+    )
     with time_machine.travel(late):
         heartbeat.beat(heartbeat.name())
-        assert "The worker was seen just now, but 2 batches wait of which ServiceTitan should have been asked by now" in read()
+        assert (
+            "The worker was seen just now, but 2 batches wait of which ServiceTitan should have been asked by now"
+            in read()
+        )
         queue = text(agent_client.get("/desk/"))
         assert "ServiceTitan was not asked about 2 batches that are due, the oldest since" in queue
         assert "Tell a manager." in queue
