@@ -9,13 +9,14 @@ trial = UNLOCK_DESK_TRIAL=1 PHONE_CONSENT=1 SHOW_CONSENT_LINK=1 PRODUCT=sandbox 
 	DATABASE_URL=sqlite:///var/desk.sqlite3 PUBLIC_URL=$(desk)
 # Made-up values in the shape of production's, so that the deployment checks judge the settings that production gets.
 production = env -u UNLOCK_DESK_TRIAL -u DEBUG DATABASE_URL=sqlite:///var/check.sqlite3 ALLOWED_HOSTS=desk.example \
-	PUBLIC_URL=https://desk.example EMAIL_URL=smtp+tls://mail.example:587 LEDGER_KEY=made-up-for-this-check-abcdefghijklmnopqrstuvwxyz-0123456789 \
+	PUBLIC_URL=https://desk.example EMAIL_URL=smtp+tls://mail.example:587 DEFAULT_FROM_EMAIL=support@desk.example \
+	LEDGER_KEY=made-up-for-this-check-abcdefghijklmnopqrstuvwxyz-0123456789 \
 	CERTIFICATE_KEYS=00112233445566778899aabbccddeeffffeeddccbbaa99887766554433221100 \
 	SECRET_KEY=made-up-for-this-check-0123456789-abcdefghijklmnopqrstuvwxyz
 # A database of its own beside this one, test_unlock_desk, is made and dropped.
 test-postgres long: DATABASE_URL ?= postgres://postgres@127.0.0.1:5432/unlock_desk
 
-.PHONY: help run test test-postgres lint mutants long bench format clean
+.PHONY: help run test units browser test-postgres lint mutants long bench format clean
 
 help: ## List these commands.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -34,11 +35,17 @@ run: $(VENV)/run.stamp ## Start the desk and its worker with sample data on 127.
 	while kill -0 $$desk 2>/dev/null; do wait $$desk; ended=$$?; done; \
 	kill $$worker 2>/dev/null; wait $$worker; exit $$ended
 
-test: lint ## Run the linters, the checks and all tests on SQLite.
-	@$(call pytest,env -u DATABASE_URL,tests/browser)
+test: lint units browser ## Run the linters, the checks and all tests on SQLite.
+
+units: $(VENV)/dev.stamp
+	@$(call units,env -u DATABASE_URL)
+
+browser: $(VENV)/dev.stamp
+	@$(call walked,env -u DATABASE_URL,tests/browser)
 
 test-postgres: $(VENV)/dev.stamp ## Run the tests on PostgreSQL, the browsers' walks too (DATABASE_URL=postgres://... for another server).
-	@$(call on_postgres,$(call pytest,env DATABASE_URL="$(DATABASE_URL)",$(walks)))
+	@$(call on_postgres,$(call units,env DATABASE_URL="$(DATABASE_URL)") && \
+		$(call walked,env DATABASE_URL="$(DATABASE_URL)",$(walks)))
 
 define on_postgres
 if answer=$$(DATABASE_URL="$(DATABASE_URL)" $(bin)/python -c 'import os, psycopg; \
@@ -55,11 +62,9 @@ endef
 # On PostgreSQL the browsers walk through the work; how pages look depends on no database.
 walks = $(patsubst %,tests/browser/test_%.py,walkthrough by_hand desk_consent customer)
 
+units = $(1) UNLOCK_DESK_TRIAL=1 $(bin)/pytest -n 2 --ignore tests/browser
 # The browser tests run by themselves: two browsers and two test servers on two cores time out.
-define pytest
-$(1) UNLOCK_DESK_TRIAL=1 $(bin)/pytest -n 2 --ignore tests/browser && \
-$(1) UNLOCK_DESK_TRIAL=1 $(bin)/pytest -rs --no-fold-skipped $(2)
-endef
+walked = $(1) UNLOCK_DESK_TRIAL=1 $(bin)/pytest -rs --no-fold-skipped $(2)
 
 lint: $(VENV)/dev.stamp ## Check style, settings and migrations.
 	@$(bin)/ruff check --quiet .
