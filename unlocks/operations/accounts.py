@@ -59,10 +59,17 @@ def _enter(contact: Contact, before: Contact | None, changed: dict[str, Any], by
     Return whether the account's other Admins have to be told.
     """
     if before and not to_be_confirmed(changed):
-        for name in ("entered_by_id", "entered_at", "confirmed_by_id", "confirmed_at", "confirmed_how"):
+        for name in (
+            "entered_by_id",
+            "entered_in_id",
+            "entered_at",
+            "confirmed_by_id",
+            "confirmed_at",
+            "confirmed_how",
+        ):
             setattr(contact, name, getattr(before, name))
         return False
-    contact.entered_by, contact.entered_at = by.user, by.act.at
+    contact.entered_by, contact.entered_in, contact.entered_at = by.user, None, by.act.at
     contact.confirmed_by = contact.confirmed_at = None
     contact.confirmed_how = ""
     return contact.is_admin
