@@ -46,7 +46,7 @@ class AccountAdmin(DeskAdmin):
     sortable_by = ("number", "name")
     search_fields = ("number_plain", "name_plain")
     search_help_text = "Number, or the start of the number or name"
-    fields = ("number", "name", "accounting_software", "active")
+    fields = ("number", "name", "accounting_software", "time_zone", "active")
     inlines = (ContactInline,)
 
     @admin.display(description="PIN")
