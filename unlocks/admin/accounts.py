@@ -183,9 +183,9 @@ class ContactAdmin(DeskAdmin):
             status=422 if form.is_bound else 200,
             title=f"Confirm the address of {contact.name}",
             contact=contact,
-            phone_by=operations.last_changed_by(contact, "phone"),
+            phone_by=operations.phone_entered_by(contact),
             others=[
-                (other, operations.last_changed_by(other, "phone"))
+                (other, operations.phone_entered_by(other))
                 for other in contact.account.contacts.confirmed_admins().exclude(pk=contact.pk)
             ],
             form=form,
