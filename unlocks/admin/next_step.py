@@ -82,8 +82,8 @@ def ask(permission, *, but):
 
 
 def who_confirms(contact):
-    """Name the colleagues who can confirm a contact's address: whoever never entered one for it."""
-    entered = contact.history.exclude(entered_by=None).values("entered_by")
+    """Name the colleagues who can confirm a contact's address: none of those whom it is kept from."""
+    entered = contact.history.filter(rules.STILL_THEIRS).exclude(entered_by=None).values("entered_by")
     return ask(operations.confirm_contact.permission, but=entered)
 
 
@@ -123,7 +123,8 @@ def _when_unconfirmed(case):
     text = f"{contact.email} is {on_file(contact)}. Until a second person has confirmed it, nothing is sent there."
     heading = f"The address of {contact.name} is not confirmed yet."
     if operations.obstacle_to_confirming(contact, case.user):
-        own = "You entered it, so someone else has to confirm it. " if _entered(contact, case.user) else ""
+        how = "imported" if contact.entered_in_id else "entered"
+        own = f"You {how} it, so someone else has to confirm it. " if _entered(contact, case.user) else ""
         return NextStep("wait", heading, f"{text} {own}{who_confirms(contact)}")
     return NextStep("wait", heading, text, contact=contact)
 

@@ -6,7 +6,7 @@ Refused with nothing written, except that a PIN try is kept whatever comes of it
 submit twice take a `key` (a UUID), which names the act: the same key again does nothing and returns the first.
 """
 
-from .accounts import confirm_contact, hold, last_changed_by, obstacle_to_confirming, save_record
+from .accounts import confirm_contact, hold, last_changed_by, obstacle_to_confirming, phone_entered_by, save_record
 from .answers import record_answers
 from .certificate import issue_certificate, record_certificate_key
 from .consent import (
@@ -67,6 +67,7 @@ __all__ = [
     "open_consent_link",
     "open_request",
     "own_contact",
+    "phone_entered_by",
     "publish_terms",
     "pull",
     "put_back",

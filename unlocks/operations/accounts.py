@@ -59,10 +59,17 @@ def _enter(contact: Contact, before: Contact | None, changed: dict[str, Any], by
     Return whether the account's other Admins have to be told.
     """
     if before and not to_be_confirmed(changed):
-        for name in ("entered_by_id", "entered_at", "confirmed_by_id", "confirmed_at", "confirmed_how"):
+        for name in (
+            "entered_by_id",
+            "entered_in_id",
+            "entered_at",
+            "confirmed_by_id",
+            "confirmed_at",
+            "confirmed_how",
+        ):
             setattr(contact, name, getattr(before, name))
         return False
-    contact.entered_by, contact.entered_at = by.user, by.act.at
+    contact.entered_by, contact.entered_in, contact.entered_at = by.user, None, by.act.at
     contact.confirmed_by = contact.confirmed_at = None
     contact.confirmed_how = ""
     return contact.is_admin
@@ -139,6 +146,14 @@ def hold(record: K) -> K:
     rows = type(record)._base_manager.filter(pk=record.pk)
     history.lock(rows)
     return rows.get()
+
+
+def phone_entered_by(contact: Contact) -> str:
+    """Return who typed or imported the phone number of a contact, '' if it came from the product."""
+    past = Contact.history.filter(id=contact.pk).order_by("history_id")
+    before = past.exclude(phone=contact.phone).last()
+    first = past.filter(history_id__gt=before.history_id if before else 0).first()
+    return first.history_user.get_username() if first and first.history_user else ""
 
 
 def last_changed_by(record: K, field: str) -> str:
