@@ -122,6 +122,10 @@ def refuse_own_contacts(account: Account, by: Actor) -> None:
     of_their_own = Exists(entered_by(by.member).filter(id=OuterRef("pk")))
     if admin := account.contacts.filter(of_their_own, is_admin=True).first():
         raise Refused.because(Refusal.OWN_CONTACT, name=admin.name)
+    admins = account.contacts.filter(is_admin=True).values("pk")
+    of_its_makers = Exists(entered_by(OuterRef("made_by")).filter(id__in=admins))
+    if by.member.api_tokens.filter(of_its_makers).exists():
+        raise Refused.because(Refusal.TOKENS_MAKER)
 
 
 def own_contact(account: Account, user: User) -> str:
