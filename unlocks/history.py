@@ -85,21 +85,45 @@ def update(rows: QuerySet, *, by: Actor, why: str = "", **changes: Any) -> int:
 
 @transaction.atomic
 def insert(model: Any, rows: QuerySet, *, by: Actor, why: str = "", **columns: Any) -> int:
-    """Insert one row of a tracked model for each row of a queryset, with history; return how many.
+    """Insert one row of a tracked model for each row of a queryset, in the order of their keys, with history.
 
-    `columns` are the new rows' values, as values or expressions over `rows`.
+    Return how many. `columns` are the new rows' values, as values or expressions over `rows`.
     """
-    last = model._base_manager.using(rows.db).order_by("-pk").values_list("pk", flat=True).first() or 0
-    count = insert_select(model, rows.order_by("pk"), **columns)
-    new = model._base_manager.using(rows.db).filter(pk__gt=last)
-    insert_select(
-        model.history.model,
-        new.filter(**{name: value for name, value in columns.items() if not isinstance(value, Combinable)}),
-        **{field.attname: F(field.attname) for field in model.history.model.tracked_fields},
-        **_history_columns(by, why, "+"),
-    )
+    past, recorded = model.history.model, _history_columns(by, why, "+")
+    tracked = [field.attname for field in past.tracked_fields]
+    if connections[rows.db].vendor == "postgresql":
+        count = _insert_both(model, rows.order_by("pk"), columns, tracked, recorded)
+    else:
+        # Nobody else writes meanwhile.
+        last = model._base_manager.using(rows.db).order_by("-pk").values_list("pk", flat=True).first() or 0
+        count = insert_select(model, rows.order_by("pk"), **columns)
+        new = model._base_manager.using(rows.db).filter(pk__gt=last)
+        insert_select(past, new, **{name: F(name) for name in tracked}, **recorded)
     _count(model, by, count)
     return count
+
+
+@transaction.atomic
+def update_from(rows: QuerySet, target: str, *, by: Actor, why: str = "", **changes: Any) -> int:
+    """Change the record of a tracked model that each row of a queryset names by `target`, with history.
+
+    Return how many. `changes` are values or expressions over `rows`, no two of which name the same record. The caller
+    has locked the records. Raises ConcurrentChange, with nothing written, if one of them is not there any more.
+    """
+    model: Any = rows.model._meta.get_field(target).related_model
+    recorded = insert_select(
+        model.history.model,
+        rows.order_by(),
+        **{
+            field.attname: changes.get(field.name, changes.get(field.attname, F(f"{target}__{field.attname}")))
+            for field in model.history.model.tracked_fields
+        },
+        **_history_columns(by, why, "~"),
+    )
+    if _update_select(model, rows.order_by(), {"id": F(target)}, changes) != recorded:
+        raise ConcurrentChange(f"{model._meta.verbose_name_plural} changed while they were being written.")
+    _count(model, by, recorded)
+    return recorded
 
 
 def update_untracked(rows: QuerySet, **changes: Any) -> int:
@@ -110,8 +134,61 @@ def update_untracked(rows: QuerySet, **changes: Any) -> int:
     return rows.update(**changes)
 
 
+def update_each(rows: QuerySet, **changes: Any) -> int:
+    """Change each row of a queryset of a model without history, by expressions that may follow relations.
+
+    Return how many.
+    """
+    keys = {field.column: F(field.attname) for field in rows.model._meta.pk_fields}
+    return _update_select(rows.model, rows.order_by(), keys, changes)
+
+
+def update_select(model: type[Model], rows: QuerySet, key: str, **changes: Any) -> int:
+    """Change the row of a model without history that `key` of each row of a queryset names; return how many."""
+    return _update_select(model, rows.order_by(), {model._meta.pk.column: F(key)}, changes)
+
+
+def _update_select(model: Any, rows: QuerySet, keys: dict[str, Any], changes: dict[str, Any]) -> int:
+    """UPDATE model SET ... FROM (SELECT ... FROM rows): expressions are selected, values are set."""
+    connection = connections[rows.db]
+    fields = {name: model._meta.get_field(name) for name in changes}
+    selected = {
+        f"column_{number}": value
+        for number, (name, value) in enumerate(changes.items())
+        if isinstance(value, Combinable)
+    }
+    named = {f"key_{column}": value for column, value in keys.items()}
+    query = rows.annotate(**named, **selected).values_list(*named, *selected).query
+    try:
+        sql, params = query.get_compiler(connection=connection).as_sql()
+    except EmptyResultSet:
+        return 0
+    quote, sets, values = connection.ops.quote_name, [], []
+    for number, (name, value) in enumerate(changes.items()):
+        is_selected = isinstance(value, Combinable)
+        sets.append(f"{quote(fields[name].column)} = {f'j.column_{number}' if is_selected else '%s'}")
+        if not is_selected:
+            values.append(fields[name].get_db_prep_save(value, connection))
+    table = quote(model._meta.db_table)
+    same = " AND ".join(f"{table}.{quote(column)} = j.{quote(f'key_{column}')}" for column in keys)
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE {table} SET {', '.join(sets)} FROM ({sql}) AS j WHERE {same}", [*values, *params])
+        return cursor.rowcount
+
+
 def insert_select(model: type[Model], rows: QuerySet, **columns: Any) -> int:
     """INSERT INTO model SELECT ... FROM rows: no row passes through Python; return how many were written."""
+    try:
+        sql, params = _inserting(model, rows, columns)
+    except EmptyResultSet:
+        return 0
+    with connections[rows.db].cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.rowcount
+
+
+def _inserting(model: type[Model], rows: QuerySet, columns: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    """Return the statement, and its parameters. Raises EmptyResultSet when there is nothing to insert."""
     fields: list[Any] = [model._meta.get_field(name) for name in columns]
     selected = {
         f"column_{number}": value if isinstance(value, Combinable) else Value(value, output_field=field)
@@ -119,14 +196,34 @@ def insert_select(model: type[Model], rows: QuerySet, **columns: Any) -> int:
     }
     connection = connections[rows.db]
     query = rows.annotate(**selected).values_list(*selected).query
-    try:
-        sql, params = query.get_compiler(connection=connection).as_sql()
-    except EmptyResultSet:
-        return 0
+    sql, params = query.get_compiler(connection=connection).as_sql()
     quote = connection.ops.quote_name
     names = ", ".join(quote(field.column) for field in fields)
+    return f"INSERT INTO {quote(model._meta.db_table)} ({names}) {sql}", tuple(params)
+
+
+def _insert_both(
+    model: Any, rows: QuerySet, columns: dict[str, Any], tracked: list[str], recorded: dict[str, Any]
+) -> int:
+    """Insert rows and their history in one statement: others may insert into the same table meanwhile."""
+    try:
+        sql, params = _inserting(model, rows, columns)
+    except EmptyResultSet:
+        return 0
+    connection, past = connections[rows.db], model.history.model
+    quote = connection.ops.quote_name
+    names = ", ".join(quote(model._meta.get_field(name).column) for name in tracked)
+    fields = [past._meta.get_field(name) for name in recorded]
+    values = [
+        field.get_db_prep_save(value, connection) for field, value in zip(fields, recorded.values(), strict=True)
+    ]
     with connection.cursor() as cursor:
-        cursor.execute(f"INSERT INTO {quote(model._meta.db_table)} ({names}) {sql}", params)
+        cursor.execute(
+            f"WITH written AS ({sql} RETURNING {names}) INSERT INTO {quote(past._meta.db_table)} "
+            f"({names}, {', '.join(quote(field.column) for field in fields)}) "
+            f"SELECT {names}, {', '.join(['%s'] * len(fields))} FROM written",
+            [*params, *values],
+        )
         return cursor.rowcount
 
 
