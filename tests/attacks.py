@@ -40,6 +40,7 @@ from unlocks.models import (
     ConsentTerms,
     ConsentWithdrawal,
     Contact,
+    Import,
     Instruction,
     LedgerEntry,
     LinkOpening,
@@ -165,6 +166,8 @@ def make_scene():
     cases["phone_stranger"] = factories.make_contact(account=phone, is_admin=False)
     cases["stranger"] = factories.make_contact(account=home, is_admin=False)
     cases["emptyaccount"] = factories.make_account(admin=False, pin="")
+    for name, user in (("imported", agent), ("second_import", scene.second)):
+        cases[name] = Import.objects.create(source="file", user=user, actor=user.username, at=timezone.now())
     cases["draft"] = ConsentTerms.objects.create(version=2, title="Draft", text="Draft")
     cases["outgoing"] = Outgoing.objects.get(link=cases["awaiting"].link)
     cases["idle_act"] = factories.unlock(Batch.objects.none(), by=by)
@@ -324,8 +327,8 @@ def queryset_update(scene):
 def insert_an_unlocking_batch(scene):
     sql(
         "INSERT INTO unlocks_batch (account_id, number, name, status, total, item_count, bypassed_on, period_closed, "
-        "fingerprint, grant_id, unlocked_by_id) "
-        "SELECT account_id, 'new', name, 'unlocking', total, item_count, bypassed_on, period_closed, '', %s, %s "
+        "fingerprint, reached_by, differs, external_id, grant_id, unlocked_by_id) SELECT account_id, 'new', name, "
+        "'unlocking', total, item_count, bypassed_on, period_closed, '', reached_by, differs, external_id, %s, %s "
         "FROM unlocks_batch WHERE id = %s",
         grant(scene.ready).pk,
         scene.agent.pk,
@@ -367,8 +370,9 @@ def bulk_create_as_upsert(scene):
 def insert_on_conflict_do_update(scene):
     sql(
         "INSERT INTO unlocks_batch (id, account_id, number, name, status, total, item_count, bypassed_on, "
-        "period_closed, fingerprint) SELECT id, account_id, number, name, 'bypassed', total, item_count, bypassed_on, "
-        "period_closed, '' FROM unlocks_batch WHERE id = %s ON CONFLICT (id) DO UPDATE SET status = 'unlocking', "
+        "period_closed, fingerprint, reached_by, differs, external_id) SELECT id, account_id, number, name, "
+        "'bypassed', total, item_count, bypassed_on, period_closed, '', reached_by, differs, external_id "
+        "FROM unlocks_batch WHERE id = %s ON CONFLICT (id) DO UPDATE SET status = 'unlocking', "
         "grant_id = %s, unlocked_by_id = %s",
         scene.bare.pk,
         grant(scene.ready).pk,
@@ -1711,6 +1715,7 @@ _WORDS = {
     "unlocks_linkopening": "browser",
     "unlocks_outgoing": "answer",
     "unlocks_instruction": "answer",
+    "unlocks_import": "actor",
     "auth_user": "first_name",
 }
 

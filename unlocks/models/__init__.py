@@ -12,6 +12,7 @@ from .consents import (
     LinkOpening,
     ResentReceipt,
 )
+from .imports import Import
 from .instructions import Instruction
 from .ledger import LedgerEntry
 from .outbox import Outgoing, Worker
@@ -32,6 +33,7 @@ __all__ = [
     "ConsentWithdrawal",
     "ConsentedBatch",
     "Contact",
+    "Import",
     "Instruction",
     "LedgerEntry",
     "LinkOpening",

@@ -639,16 +639,17 @@ APPEND_ONLY = {
     "unlocks_verdict": (("act_id", "batch_id"),),
 }
 NEVER_DELETED = {
-    "unlocks_account": ("number",),
-    "unlocks_contact": (("account_id", "email"),),
-    "unlocks_batch": (("account_id", "number"),),
-    "unlocks_batchitem": (),
+    "unlocks_account": ("number", "external_id"),
+    "unlocks_contact": (("account_id", "email"), ("account_id", "external_id")),
+    "unlocks_batch": (("account_id", "number"), ("account_id", "external_id")),
+    "unlocks_batchitem": (("batch_id", "external_id"),),
     "unlocks_unlockrequest": (),
     "unlocks_requestedbatch": (("unlock_request_id", "batch_id"),),
     "unlocks_consentterms": ("version",),
     "unlocks_consentlink": ("token_hash",),
     "unlocks_outgoing": (),
     "unlocks_instruction": ("key",),
+    "unlocks_import": (),
     "auth_user": ("username",),
 }
 # REPLACE makes room by deleting the row in the way, without any DELETE trigger: partial unique indexes as well.
