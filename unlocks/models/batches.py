@@ -65,7 +65,10 @@ class Batch(models.Model):
     as_of = models.DateTimeField("data as of", null=True, blank=True, editable=False)
     external_id = models.CharField("external ID", max_length=EXTERNAL_ID, blank=True, editable=False)
 
-    history = Tracked(no_db_index=["account", "grant", "unlocked_by"], excluded_fields=["fingerprint", "number_plain"])
+    # Not `as_of`: that the product says the same again is no change.
+    history = Tracked(
+        no_db_index=["account", "grant", "unlocked_by"], excluded_fields=["fingerprint", "number_plain", "as_of"]
+    )
 
     class Meta:
         ordering = ["-id"]
