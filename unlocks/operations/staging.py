@@ -1,0 +1,355 @@
+"""Reading records into the tables where they wait to be judged, a hundred thousand as well as one.
+
+Rows go straight into the database, some thousands in a transaction: nothing is locked while a file is read. In memory
+are kept the numbers of the batches, each of which has a place, and the keys of the items of the batch at hand.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from django.db import models, transaction
+from django.db.models import F, Min, Q, Value, Window
+from django.db.models.functions import Concat
+
+from .. import history
+from ..digest import canonical
+from ..imports.kinds import KINDS, Kind
+from ..imports.problems import Problem, told
+from ..models import (
+    BatchItem,
+    Import,
+    ImportProblem,
+    Judgment,
+    StagedAccount,
+    StagedBatch,
+    StagedContact,
+    StagedItem,
+    StagedLines,
+)
+from ..models.imports import PLACES
+
+AT_ONCE = 20_000  # rows a transaction
+STAGED: dict[str, Any] = {
+    "accounts": StagedAccount,
+    "contacts": StagedContact,
+    "batches": StagedBatch,
+    "items": StagedItem,
+    "lines": StagedLines,
+}
+_COLUMNS = {
+    "accounts": ["place", "line", "number", "name", "accounting_software", "active", "time_zone", "external_id"],
+    "contacts": ["place", "line", "account_number", "name", "email", "phone", "is_admin", "external_id"],
+    "batches": [
+        "place",
+        "line",
+        "account_number",
+        "number",
+        "name",
+        "status",
+        "reached_by",
+        "posted_on",
+        "bypassed_on",
+        "exported_on",
+        "period_closed",
+        "item_count",
+        "total",
+        "as_of",
+        "external_id",
+    ],
+    "items": [
+        "batch_id",
+        "line",
+        "kind",
+        "number",
+        "date",
+        "customer",
+        "amount",
+        "memo",
+        "export_id",
+        "external_id",
+        "job_number",
+        "business_unit",
+    ],
+    "lines": ["batch_id", "line", "kind", "number", "count", "lines"],
+}
+_EXTERNAL_ID_OF_ITEM = KINDS["items"].header.index("external_id")
+Row = tuple[Any, ...]
+
+
+class Source(Protocol):
+    """Where records of one kind come from: a file, or a call. `columns` are those that it has."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def kind(self) -> Kind: ...
+    @property
+    def columns(self) -> Sequence[str]: ...
+    @property
+    def sha256(self) -> str: ...
+    def rows(self) -> Iterable[tuple[int, Any]]: ...
+
+
+@dataclass(frozen=True)
+class Records:
+    """Records that a program hands over: (place, values) each, in the order of the kind's columns, None for none."""
+
+    kind: Kind
+    records: Iterable[tuple[int, Any]]
+    columns: Sequence[str] = ()
+    name: str = "API"
+    sha256: str = ""
+
+    def rows(self) -> Iterable[tuple[int, Any]]:
+        return self.records
+
+
+class Staging:
+    """One import while it is read."""
+
+    def __init__(self, imported: Import) -> None:
+        self.imported = imported
+        self.places: dict[str, dict[str, int]] = {}  # of the batches, by account and number
+        self.lines: list[int] = []  # of each place: where the batch stood, -1 if only items of it did
+        self.held: dict[int, str] = {}
+        self.problems: list[ImportProblem] = []
+        self.rows: Counter[str] = Counter()
+        self.scattered = False  # items of one batch stood in several places
+
+    def read(self, sources: Sequence[Source]) -> None:
+        """Stage what the sources hold, in the order accounts, contacts, batches, items, lines."""
+        ordered = sorted(enumerate(sources), key=lambda source: list(STAGED).index(source[1].kind.name))
+        for number, source in ordered:
+            kind = source.kind.name
+            read: Callable[..., Iterator[Row | None]] = getattr(self, f"_{kind}")
+            self._put(kind, read(kind, number * PLACES, source.rows()))
+        self._put_batches_that_are_not_listed()
+        for place, why in self.held.items():
+            StagedBatch.objects.filter(pk=place).update(held=why)
+        self._refuse_what_came_twice()
+
+    # One generator a kind, of rows for its table, and None when it is time to write down what was wrong.
+
+    def _accounts(self, kind: str, at: int, rows: Iterable[tuple[int, Any]]) -> Iterator[Row | None]:
+        for line, values in rows:
+            if isinstance(values, list):
+                yield from self._wrong(kind, at, values)
+                continue
+            place = self.imported.first_place + self.rows[kind]
+            self.rows[kind] += 1
+            yield (place, at + line, *values)
+
+    _contacts = _accounts
+
+    def _batches(self, kind: str, at: int, rows: Iterable[tuple[int, Any]]) -> Iterator[Row | None]:
+        for line, values in rows:
+            if isinstance(values, list):
+                yield from self._wrong(kind, at, values)
+                continue
+            place = self._place(values[0], values[1])
+            ordinal = place - self.imported.first_place
+            if (earlier := self.lines[ordinal]) >= 0:
+                yield from self._twice(kind, at + line, f"Batch {values[1]}", earlier, values[1])
+                continue
+            self.lines[ordinal] = at + line
+            self.rows[kind] += 1
+            yield (place, at + line, *values)
+
+    def _items(self, kind: str, at: int, rows: Iterable[tuple[int, Any]]) -> Iterator[Row | None]:
+        account = number = place = None
+        seen: dict[Any, int] = {}
+        begun = bytearray()
+        for line, values in rows:
+            if type(values) is list:
+                yield from self._wrong(kind, at, values)
+                continue
+            if values[1] != number or values[0] != account:
+                account, number = values[0], values[1]
+                place, seen = self._place(account, number), {}
+                self._begin(begun, place)
+            key = values[2:4]
+            if key in seen or (values[_EXTERNAL_ID_OF_ITEM] and values[_EXTERNAL_ID_OF_ITEM] in seen):
+                earlier = seen.get(key) or seen[values[_EXTERNAL_ID_OF_ITEM]]
+                yield from self._twice(kind, at + line, f"Item {values[3]} of batch {number}", earlier, values[3])
+                continue
+            seen[key] = at + line
+            if values[_EXTERNAL_ID_OF_ITEM]:
+                seen[values[_EXTERNAL_ID_OF_ITEM]] = at + line
+            self.rows[kind] += 1
+            yield (place, at + line, *values[2:])
+
+    def _lines(self, kind: str, at: int, rows: Iterable[tuple[int, Any]]) -> Iterator[Row | None]:
+        """Yield a row for each item: its lines stand together, and come in the order of their numbers."""
+        item: Any = None
+        first, lines = 0, {}
+        begun = bytearray()
+        for line, values in rows:
+            if isinstance(values, list):
+                yield from self._wrong(kind, at, values)
+                continue
+            self.rows[kind] += 1
+            if values[:4] != item:
+                if item:
+                    yield self._item_with_lines(item, first, lines)
+                if item is None or values[:2] != item[:2]:
+                    self._begin(begun, self._place(values[0], values[1]))
+                item, first, lines = values[:4], at + line, {}
+            if values[4] in lines:
+                yield from self._twice(kind, at + line, f"Line {values[4]} of item {values[3]}", first, str(values[4]))
+                continue
+            lines[values[4]] = {
+                name: str(value)
+                for name, value in zip(BatchItem.LINE, values[5:], strict=True)
+                if value is not None
+            }
+        if item:
+            yield self._item_with_lines(item, first, lines)
+
+    def _item_with_lines(self, item: Row, first: int, lines: dict[int, Any]) -> Row:
+        account, batch, kind, number = item
+        ordered = canonical([lines[position] for position in sorted(lines)])
+        return self._place(account, batch), first, kind, number, len(lines), ordered
+
+    def _begin(self, begun: bytearray, place: int) -> None:
+        """Note that the items of a batch begin here, and whether some of them stood somewhere else before."""
+        ordinal = place - self.imported.first_place
+        if ordinal >= len(begun):
+            begun.extend(bytes(ordinal + 1 - len(begun) + AT_ONCE))
+        self.scattered |= bool(begun[ordinal])
+        begun[ordinal] = 1
+
+    def _place(self, account: str, number: str) -> int:
+        """Return the place of a batch, a new one for one that was not seen before."""
+        of_account = self.places.setdefault(account, {})
+        ordinal = of_account.setdefault(number, len(self.lines))
+        if ordinal == len(self.lines):
+            self.lines.append(-1)
+        return self.imported.first_place + ordinal
+
+    def _wrong(self, kind: str, at: int, problems: list[Problem]) -> Iterator[None]:
+        """Note what is wrong with a row, and hold back its batch, which comes whole."""
+        for problem in problems:
+            self._note(kind, at + problem.line, problem.column, problem.value, problem.sentence)
+        if kind in ("batches", "items", "lines"):
+            account, number = (getattr(problems, "known", None) or (None, None))[:2]
+            if account and number:
+                said = f"Line {problems[0].line} of the {kind} has an error, and a batch comes whole."
+                self.held.setdefault(self._place(account, number), said)
+            else:
+                self.imported.incomplete = True
+        if len(self.problems) >= AT_ONCE:
+            yield None
+
+    def _twice(self, kind: str, line: int, what: str, earlier: int, value: str) -> Iterator[None]:
+        self._note(kind, line, "", told(value), f"{what} stands in line {earlier % PLACES} already.")
+        if len(self.problems) >= AT_ONCE:
+            yield None
+
+    def _note(self, kind: str, line: int, column: str, value: str, sentence: str) -> None:
+        self.problems.append(
+            ImportProblem(
+                imported=self.imported,
+                kind=kind,
+                judgment=Judgment.REFUSED,
+                line=line,
+                column=column,
+                value=value,
+                sentence=sentence,
+                found=ImportProblem.Found.READING,
+            )
+        )
+
+    def _put(self, kind: str, rows: Iterator[Row | None]) -> None:
+        some: list[Row] = []
+        for row in rows:
+            if row is not None:
+                some.append(row)
+                if len(some) < AT_ONCE:
+                    continue
+            self._write(STAGED[kind], _COLUMNS[kind], some)
+            some = []
+        self._write(STAGED[kind], _COLUMNS[kind], some)
+
+    @transaction.atomic
+    def _write(self, model: type[models.Model], names: list[str], rows: list[Row]) -> None:
+        ImportProblem.objects.bulk_create(self.problems, batch_size=1000)
+        self.problems.clear()
+        history.copy(model, names, rows)
+
+    def _put_batches_that_are_not_listed(self) -> None:
+        """Give each batch of which only items or lines came a row as well."""
+        first = self.imported.first_place
+
+        def rows() -> Iterator[Row]:
+            for account, numbers in self.places.items():
+                for number, ordinal in numbers.items():
+                    if self.lines[ordinal] < 0:
+                        yield first + ordinal, account, number
+
+        self._put_named(StagedBatch, ["place", "account_number", "number"], rows())
+
+    def _put_named(self, model: type[models.Model], names: list[str], rows: Iterator[Row]) -> None:
+        some: list[Row] = []
+        for row in rows:
+            some.append(row)
+            if len(some) == AT_ONCE:
+                self._write(model, names, some)
+                some = []
+        self._write(model, names, some)
+
+    def _refuse_what_came_twice(self) -> None:
+        """Hold back what came before under another line: the later one is refused, and names the earlier."""
+        for model, what, names in (
+            (StagedAccount, "An account with this number", ["number"]),
+            (StagedAccount, "An account with this external ID", ["external_id"]),
+            (StagedContact, "A contact with this address", ["account_number", "email"]),
+            (StagedContact, "A contact with this external ID", ["account_number", "external_id"]),
+            (StagedBatch, "A batch with this external ID", ["account_number", "external_id"]),
+        ):
+            rows = model.objects.filter(place__range=self.imported.places, line__isnull=False, held="")
+            first = Window(Min("line"), partition_by=[F(name) for name in names])
+            later = rows.exclude(**{names[-1]: None}).annotate(first=first).filter(line__gt=F("first"))
+            sentence = Concat(
+                Value(f"{what} stands in line "),
+                F("first") % Value(PLACES),
+                Value(" already."),
+                output_field=models.TextField(),
+            )
+            history.update_each(later, held=sentence)
+        if self.scattered:
+            _delete_items_that_came_twice(self.imported)
+
+
+def _delete_items_that_came_twice(imported: Import) -> None:
+    """Note, and take away, items and lines that stood before in a file that does not keep batches together."""
+    for kind, model, names in (
+        ("items", StagedItem, ["kind", "number"]),
+        ("items", StagedItem, ["external_id"]),
+        ("lines", StagedLines, ["kind", "number"]),
+    ):
+        first = Window(Min("line"), partition_by=[F(name) for name in ["batch_id", *names]])
+        rows = model.objects.filter(batch__range=imported.places).exclude(**{names[-1]: None})
+        later = rows.annotate(first=first).filter(line__gt=F("first")).values_list("batch_id", "line", "first", "number")
+        for batch, line, earlier, number in list(later):
+            said = f"Item {number} of this batch stands in line {earlier % PLACES} already."
+            if kind == "lines":
+                said = f"Lines of item {number} stand in line {earlier % PLACES} already. Keep an item's lines together."
+            ImportProblem.objects.create(
+                imported=imported,
+                kind=kind,
+                judgment=Judgment.REFUSED,
+                line=line,
+                value=told(number),
+                sentence=said,
+                found=ImportProblem.Found.READING,
+            )
+            model.objects.filter(batch=batch, line=line).delete()
+
+
+def drop(imported: Import) -> None:
+    """Delete what an import staged. What was wrong with it stays."""
+    for name, model in STAGED.items():
+        place = "batch__range" if name in ("items", "lines") else "place__range"
+        model.objects.filter(**{place: imported.places})._raw_delete("default")
