@@ -18,6 +18,8 @@ FLOORS = [
         "texts.word_diff",
         "texts.first_terms",
         "texts.normalize",
+        "texts.cells",
+        "imports",
         "digest",
         "database.sqlite",
     },

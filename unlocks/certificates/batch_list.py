@@ -2,9 +2,9 @@
 
 import csv
 import io
-import re
 
 from .. import digest
+from ..texts.cells import inert
 
 _COLUMNS = {
     "number": "Number",
@@ -20,8 +20,6 @@ _COLUMNS = {
     "refusal": "Why it could not be unlocked",
     "fingerprint": "Fingerprint",
 }
-_FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
-_NEGATIVE = re.compile(r"-[0-9]+(?:\.[0-9]+)?")
 
 
 def content(facts):
@@ -29,7 +27,7 @@ def content(facts):
     file = io.StringIO()
     writer = csv.writer(file)
     writer.writerow(_COLUMNS.values())
-    writer.writerows([_cell(batch[key]) for key in _COLUMNS] for batch in facts["batches"])
+    writer.writerows([inert(batch[key]) for key in _COLUMNS] for batch in facts["batches"])
     return file.getvalue().encode("utf-8-sig")
 
 
@@ -40,9 +38,3 @@ def sha256(facts):
 
 def file_name(facts):
     return f"{facts['number']}-batches.csv"
-
-
-def _cell(value):
-    """Write a value so that no spreadsheet takes it for a formula; one that was not recorded stays empty."""
-    text = "" if value is None else str(value)
-    return f"'{text}" if _FORMULA.match(text) and not _NEGATIVE.fullmatch(text) else text

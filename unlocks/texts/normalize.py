@@ -62,6 +62,14 @@ def _plain(character: str) -> str:
     return "" if is_invisible(character) and not character.isspace() else character
 
 
+def line(text: str) -> str:
+    """Return one line as it is stored: composed, single spaces, nothing hidden but joiners that join."""
+    text = composed(text)
+    kept = {place for joined in _JOINED.finditer(text) for place in range(*joined.span())}
+    seen = (char for place, char in enumerate(text) if place in kept or char.isspace() or not is_invisible(char))
+    return " ".join("".join(seen).split())
+
+
 def one_line(text: str) -> str:
     """Return what another system said, in one line that shows all of it: a space for whatever shows nothing."""
     return " ".join("".join(char if char.isprintable() else " " for char in text).split())

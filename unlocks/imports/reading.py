@@ -1,0 +1,188 @@
+"""Opening a file of any kind, and reading its rows as values."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from operator import getitem, itemgetter
+from typing import IO, Any
+
+from ..texts.normalize import one_line
+from . import text_files, values, workbooks
+from .kinds import KINDS, Kind
+from .problems import Problem, Table, Unreadable, told
+from .values import Cells, Unclear, squeezed
+
+_TOTALS = ("total", "grandtotal", "subtotal")
+NAMED = 10  # columns that a sentence lists
+
+
+@dataclass(frozen=True)
+class File:
+    """A file that can be read: of which kind it is, which of its columns are ignored, and its SHA-256 (hex)."""
+
+    name: str
+    kind: Kind
+    unknown_columns: list[str]
+    sha256: str
+    _table: Table
+    _day_first: bool
+
+    def rows(self) -> Iterator[tuple[int, tuple[Any, ...] | list[Problem]]]:
+        """Yield (line, values) of each row in the order of the kind's columns, or (line, what is wrong with it).
+
+        A cell that is empty, or whose column is missing, is None. Blank rows are passed over.
+        """
+        names = _squeezed_header(self._table.header)
+        width, columns, finish = len(names), self.kind.columns, self.kind.finish
+        # What a column reads that the file does not have: a cell that is put behind each row.
+        places = [names.index(name) if (name := squeezed(column.name)) in names else width for column in columns]
+        pick, lacks = itemgetter(*places), width in places
+        cells_of = [Cells(self._reader(column.read), required=column.required) for column in columns]
+        for line, cells in self._table.rows():
+            if isinstance(cells, Problem):
+                yield line, [cells]
+                continue
+            if len(cells) != width:
+                if not any(map(str.strip, cells)):
+                    continue
+                if len(cells) < width or any(map(str.strip, cells[width:])):
+                    yield line, [_ragged(line, cells, width)]
+                    continue
+                del cells[width:]
+            if lacks:
+                cells.append("")
+            try:
+                yield line, finish(tuple(map(getitem, cells_of, pick(cells))))
+            except Unclear:
+                if problems := self._problems(line, pick(cells), cells_of):
+                    yield line, problems
+
+    def _reader(self, read: values.Reader) -> values.Reader:
+        return values.day_first if self._day_first and read is values.day else read
+
+    def _problems(self, line: int, cells: tuple[str, ...], cells_of: list[Cells]) -> list[Problem]:
+        """Return each thing that is wrong with a row, nothing if it is blank."""
+        filled = [cell for cell in cells if cell and not cell.isspace()]
+        if not filled:
+            return []
+        problems, row = [], []
+        for column, cell, read in zip(self.kind.columns, cells, cells_of, strict=True):
+            try:
+                row.append(read[cell])
+            except Unclear as unclear:
+                problems.append(Problem(line, column.name, told(cell), str(unclear)))
+        if not problems:
+            return self._unfinished(line, cells, tuple(row))
+        if len(filled) < len(self.kind.required) and squeezed(filled[0][:20]).startswith(_TOTALS):
+            return [Problem(line, "", told(filled[0]), "This is a total and not a record. Delete the row.")]
+        return problems
+
+    def _unfinished(self, line: int, cells: tuple[str, ...], row: tuple[Any, ...]) -> list[Problem]:
+        try:
+            self.kind.finish(row)
+        except Unclear as unclear:
+            value = cells[self.kind.header.index(unclear.column)]
+            return [Problem(line, unclear.column, told(value), str(unclear))]
+        return []
+
+
+def open_file(name: str, file: IO[bytes], *, kind: str | None = None, day_first: bool = False) -> File:
+    """Open a CSV file or workbook, whose kind its header tells unless it is given; the file has to be seekable.
+
+    `day_first` reads 3/4/2026 as April 3. The file stays open, and belongs to the caller, as long as rows are read.
+    Raises Unreadable.
+    """
+    file.seek(0)
+    if not file.read(1):
+        raise Unreadable("The file is empty.")
+    tables = workbooks.tables(file) if workbooks.is_workbook(file) else text_files.tables(file)
+    table, found = _fitting(tables, kind)
+    file.seek(0)
+    sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
+    return File(name, found, _unknown(table, found), sha256, table, day_first)
+
+
+def _fitting(tables: list[Table], wanted: str | None) -> tuple[Table, Kind]:
+    """Return the one table whose header fits a kind, and that kind."""
+    fits = [(table, kind) for table in tables for kind in KINDS.values() if not _missing(table, kind)]
+    chosen = [(table, kind) for table, kind in fits if kind.name == wanted] if wanted else _least_unknown(fits)
+    if len(chosen) == 1:
+        table, kind = chosen[0]
+        if doubled := _doubled(table, kind):
+            raise Unreadable(f"The header has twice: {', '.join(doubled)}. Delete one of them.")
+        return table, kind
+    if len(chosen) > 1:
+        raise Unreadable(_two(chosen))
+    raise Unreadable(_none(tables, fits, wanted))
+
+
+def _least_unknown(fits: list[tuple[Table, Kind]]) -> list[tuple[Table, Kind]]:
+    """Leave those kinds that ignore the fewest columns: a header of contacts has all that one of accounts needs."""
+    unknown = [len(_unknown(table, kind)) for table, kind in fits]
+    return [fit for fit, count in zip(fits, unknown, strict=True) if count == min(unknown)]
+
+
+def _squeezed_header(header: list[str]) -> list[str]:
+    """Return the names of a header as they are compared, without blank ones at its end."""
+    names = [squeezed(name).rstrip("*") for name in header]
+    while names and not names[-1]:
+        names.pop()
+    return names
+
+
+def _missing(table: Table, kind: Kind) -> list[str]:
+    names = set(_squeezed_header(table.header))
+    return [column.name for column in kind.columns if column.required and squeezed(column.name) not in names]
+
+
+def _doubled(table: Table, kind: Kind) -> list[str]:
+    names = _squeezed_header(table.header)
+    return [column.name for column in kind.columns if names.count(squeezed(column.name)) > 1]
+
+
+def _unknown(table: Table, kind: Kind) -> list[str]:
+    known = {squeezed(name) for name in kind.header}
+    named = zip(table.header, _squeezed_header(table.header), strict=False)
+    return [one_line(name)[:60] for name, plain in named if plain and plain not in known]
+
+
+def _ragged(line: int, cells: list[str], width: int) -> Problem:
+    what = "too many" if len(cells) > width else "too few"
+    return Problem(
+        line,
+        "",
+        told(cells[-1]),
+        f"This row has {what} cells: {len(cells)}, and the header has {width}. A delimiter or a quotation mark may be "
+        "missing. Excel leaves out empty cells at the end: save the file as a workbook (.xlsx) then.",
+    )
+
+
+def _two(chosen: list[tuple[Table, Kind]]) -> str:
+    kinds = sorted({kind.name for _, kind in chosen})
+    if len(kinds) > 1:
+        return f"The header fits files of {' and of '.join(kinds)}. Say which it is."
+    sheets = ", ".join(f"“{table.name}”" for table, _ in chosen)
+    return f"More than one sheet holds {kinds[0]}: {sheets}. Keep each in a file of its own."
+
+
+def _none(tables: list[Table], fits: list[tuple[Table, Kind]], wanted: str | None) -> str:
+    """Say why no table fits, by the one that comes nearest."""
+    if fits:
+        return f"This is a file of {_least_unknown(fits)[0][1].name}, not of {wanted}."
+    kinds = [KINDS[wanted]] if wanted else list(KINDS.values())
+    table, kind = max(
+        ((table, kind) for table in tables for kind in kinds),
+        key=lambda pair: (_known(*pair), -len(_missing(*pair))),
+        default=(None, None),
+    )
+    if not table or not kind or not _known(table, kind):
+        return (
+            "No known column was found in the first row that is not blank. It has to name the columns, such as "
+            "account_number."
+        )
+    where = f" of the sheet “{table.name}”" if table.name else ""
+    return f"The header{where} looks like one of {kind.name}, and lacks: {', '.join(_missing(table, kind))}."
+
+
+def _known(table: Table, kind: Kind) -> int:
+    return len(set(_squeezed_header(table.header)) & {squeezed(name) for name in kind.header})

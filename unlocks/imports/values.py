@@ -1,0 +1,292 @@
+"""What stands in a cell, as a value of a column. What can be read in two ways is not read.
+
+A reader takes the text of a cell and returns the value, None when there is none, or raises Unclear.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import cache
+from typing import Any
+from zoneinfo import available_timezones
+
+from django.core.exceptions import ValidationError
+from django.core.validators import validate_email
+
+from ..texts import normalize
+
+Reader = Callable[[str], Any]
+
+YEARS = range(1970, 2100)  # a spreadsheet shows 1900 for a date that was never entered
+DIGITS = 12  # before the point; MONEY_ENDS of the models
+COUNT_ENDS = 2**31
+
+NO_VALUE = "#FORMULA!"  # stands for a formula of a workbook without its result
+_SPREADSHEET_ERRORS = {"#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!", "#SPILL!", "#CALC!"}
+_QUOTED = re.compile(r'="(.*)"', re.S)  # how a spreadsheet is kept from reading a text as a number
+# Controls that are no blanks: no program shows them, and PostgreSQL keeps no NUL.
+_CONTROL = re.compile("[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufffd]")
+
+_USUAL_NUMBER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/#-]*")
+_USUAL_LINE = re.compile(r"[!-~]+(?: [!-~]+)*")
+_SHORTENED = re.compile(r"-?[0-9](?:[.,][0-9]+)?E\+[0-9]+", re.I)
+_MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
+
+_ISO = re.compile(r"([0-9]{4})-([0-9]{1,2})-([0-9]{1,2})")
+_PARTS = re.compile(r"([0-9]{1,2})([/.-])([0-9]{1,2})\2([0-9]+)")
+_MIDNIGHT = re.compile(r"[T ](?:0?0:00(?::00(?:\.0+)?)?|12:00(?::00)? AM)$", re.I)
+
+_USUAL_MONEY = re.compile(r"-?[1-9][0-9]{0,11}\.[0-9]{2}|0\.[0-9]{2}")
+_AMOUNT = re.compile(
+    r"(?:(?P<minus>-) ?\$? ?|\$ ?(?P<dollar_minus>-)? ?|(?P<parenthesis>(?:\$ ?)?\( ?(?:\$ ?)?))?"
+    r"(?P<whole>[0-9]*|[1-9][0-9]{0,2}(?:,[0-9]{3})+)(?:\.(?P<fraction>[0-9]+))?(?(parenthesis) ?\))"
+)
+_COUNT = re.compile(r"[0-9]+|[1-9][0-9]{0,2}(?:,[0-9]{3})+")
+
+_YES_NO = dict.fromkeys(["true", "yes", "y", "t", "1"], True) | dict.fromkeys(["false", "no", "n", "f", "0"], False)
+
+
+class Unclear(ValueError):
+    """A cell that can't be read, or only by guessing. `column` is named when a whole row is read."""
+
+    def __init__(self, sentence: str, column: str = "") -> None:
+        super().__init__(sentence)
+        self.column = column
+
+
+class Cells(dict[str, Any]):
+    """The values of one column by the text of their cells: what was read before is not read again."""
+
+    KEPT, LONGEST, TOO_LONG = 4096, 100, 10_000
+
+    def __init__(self, read: Reader, *, required: bool) -> None:
+        super().__init__()
+        self._read, self._required = read, required
+
+    def __missing__(self, text: str) -> Any:
+        if len(text) > self.TOO_LONG:
+            raise Unclear(f"This has more than {self.TOO_LONG:,} characters.")
+        value = self._read(_content(text)) if text and not text.isspace() else None
+        if value is None or value == "":
+            if self._required:
+                raise Unclear("This has to be filled in.")
+            value = None
+        if len(self) >= self.KEPT:
+            self.clear()
+        if len(text) <= self.LONGEST:
+            self[text] = value
+        return value
+
+
+def _content(text: str) -> str:
+    """Return the text of a cell without what protects it; refuse what is no text."""
+    if not text.isprintable() and _CONTROL.search(text):
+        raise Unclear("This holds a character that is no text, such as a NUL. Enter it again by hand.")
+    if text[0] == "=" and (quoted := _QUOTED.fullmatch(text)):
+        return quoted[1]
+    if text[0] == "#":
+        if text == NO_VALUE:
+            raise Unclear("This formula has no result. Open the file in Excel and save it, or enter the value itself.")
+        if text.upper() in _SPREADSHEET_ERRORS:
+            raise Unclear("This is an error of the spreadsheet, not a value. Correct the formula.")
+    return text
+
+
+def _fitting(text: str, longest: int) -> str:
+    if len(text) > longest:
+        raise Unclear(f"This has {len(text):,} characters, and {longest:,} are the most.")
+    return text
+
+
+# Texts
+
+
+def number(longest: int) -> Reader:
+    """Read what a record is known by, as `normalize.number` spells it."""
+
+    def read(text: str) -> str:
+        return _fitting(text if _USUAL_NUMBER.fullmatch(text) else _known_by(normalize.number(text)), longest)
+
+    return read
+
+
+def reference(longest: int) -> Reader:
+    """Read what another system knows a record by, as it is spelled there."""
+
+    def read(text: str) -> str:
+        return _fitting(text if _USUAL_NUMBER.fullmatch(text) else _known_by(normalize.bare(text)), longest)
+
+    return read
+
+
+def _known_by(text: str) -> str:
+    if text.startswith("="):
+        raise Unclear("This is a formula, not a value. Enter the value itself.")
+    if _SHORTENED.fullmatch(text):
+        raise Unclear("The spreadsheet has shortened this number. Format the column as text and enter it again.")
+    if _MOMENT.fullmatch(text):
+        raise Unclear("The spreadsheet has made a date of this. Format the column as text and enter it again.")
+    return text
+
+
+def line(longest: int) -> Reader:
+    """Read text, as one line."""
+
+    def read(text: str) -> str:
+        return _fitting(text if _USUAL_LINE.fullmatch(text) else normalize.line(text), longest)
+
+    return read
+
+
+def email(text: str) -> str:
+    """Read one email address, in small letters."""
+    address = _fitting(normalize.email(text), 254)
+    try:
+        validate_email(address)
+    except ValidationError:
+        raise Unclear("This is not one email address, such as name@company.example.") from None
+    return address
+
+
+# Choices
+
+
+def squeezed(text: str) -> str:
+    """Return a name of a column or choice as it is compared: without capitals, spaces, hyphens and underscores."""
+    return re.sub("[ _-]", "", normalize.plain(text)).casefold()
+
+
+def choice(values: Iterable[str] | Mapping[str, Any], named: str = "") -> Reader:
+    """Read one of several values, written in any way to write its name. `named` says which there are."""
+    pairs = values.items() if isinstance(values, Mapping) else [(value, value) for value in values]
+    known = {squeezed(name): value for name, value in pairs}
+    named = named or ", ".join(values)
+
+    def read(text: str) -> Any:
+        try:
+            return known[squeezed(text)]
+        except KeyError:
+            raise Unclear(f"This is none of: {named}.") from None
+
+    return read
+
+
+yes_no = choice(_YES_NO, named="true, false, yes, no, 1, 0")
+
+
+@cache
+def _time_zones() -> dict[str, str]:
+    return {name.casefold(): name for name in available_timezones()}
+
+
+def time_zone(text: str) -> str:
+    """Read a time zone by its name in the IANA database."""
+    name = normalize.plain(text).replace(" ", "_").casefold()
+    if name not in _time_zones():
+        raise Unclear("This is no name of a time zone, such as America/New_York.")
+    return _time_zones()[name]
+
+
+# Days and times
+
+
+def day(text: str) -> date:
+    """Read a day that is written as 2026-11-25 or, the American way, as 11/25/2026."""
+    return _read_day(text, day_first=False)
+
+
+def day_first(text: str) -> date:
+    """Read a day that is written as 2026-11-25 or, with the day first, as 25/11/2026, 25.11.2026 or 25-11-2026."""
+    return _read_day(text, day_first=True)
+
+
+def _read_day(text: str, *, day_first: bool) -> date:
+    plain = _MIDNIGHT.sub("", normalize.plain(text))
+    if iso := _ISO.fullmatch(plain):
+        return _day(*iso.groups())
+    written = _PARTS.fullmatch(plain)
+    if not written or not (day_first or written[2] == "/"):
+        example = "25/11/2026" if day_first else "11/25/2026"
+        raise Unclear(f"This is not a day. Write it as 2026-11-25 or {example}, without a time.")
+    first, _, second, year = written.groups()
+    if int(second if day_first else first) > 12 >= int(first if day_first else second):
+        order = "month" if day_first else "day"
+        raise Unclear(f"There is no such month. If the {order} comes first in this file, say so and read it again.")
+    return _day(year, second, first) if day_first else _day(year, first, second)
+
+
+def _day(year: str, month: str, day: str) -> date:
+    if len(year) != 4:
+        raise Unclear("Write the year with four digits.")
+    try:
+        value = date(int(year), int(month), int(day))
+    except ValueError:
+        raise Unclear("There is no such day in the calendar.") from None
+    return _sensible(value)
+
+
+def moment(text: str) -> datetime:
+    """Read a date and time with its zone, as 2026-11-25T19:38:05-05:00 or with a Z for UTC."""
+    try:
+        value = datetime.fromisoformat(normalize.plain(text))
+    except ValueError:
+        raise Unclear("This is not a date and time. Write it as 2026-11-25T19:38:05Z.") from None
+    if value.tzinfo is None:
+        raise Unclear("This time has no zone. Write it as 2026-11-25T19:38:05-05:00, or with a Z for UTC.")
+    return _sensible(value).astimezone(UTC)
+
+
+def _sensible(value: Any) -> Any:
+    if value.year not in YEARS:
+        raise Unclear(f"The year {value.year} can't be right: dates are between {YEARS[0]} and {YEARS[-1]}.")
+    return value
+
+
+# Numbers
+
+
+def decimal(least: int, most: int) -> Reader:
+    """Read a number with so many decimals at least and at most, such as -1,234.50, $12 or (45.00)."""
+
+    def read(text: str) -> Decimal:
+        if most == 2 and _USUAL_MONEY.fullmatch(text):
+            return Decimal(text)
+        written = _AMOUNT.fullmatch(normalize.plain(text))
+        if not written or not (written["whole"] or written["fraction"]):
+            raise Unclear("This can't be read as a number in one way only. Write it with a point, such as 1234.50.")
+        whole = written["whole"].replace(",", "").lstrip("0") or "0"
+        fraction = _fraction(written["fraction"] or "", least, most)
+        if len(whole) > DIGITS:
+            raise Unclear(f"This number is too long: it can have {DIGITS} digits before the point.")
+        value = Decimal(f"{whole}.{fraction}" if fraction else whole)
+        negative = written["minus"] or written["dollar_minus"] or written["parenthesis"]
+        return -value if negative and value else value
+
+    return read
+
+
+def _fraction(digits: str, least: int, most: int) -> str:
+    # 12.500 may be twelve and a half, or twelve thousand five hundred; 12.5000 is the former.
+    told = digits if most == 2 and len(digits) == 3 else digits.rstrip("0")
+    if len(told) > most:
+        raise Unclear(f"This has more than {most} decimals. Round it.")
+    return told.ljust(least, "0")
+
+
+money = decimal(2, 2)
+
+
+def count(least: int) -> Reader:
+    """Read a whole number from `least` on."""
+
+    def read(text: str) -> int:
+        plain = normalize.plain(text)
+        if not _COUNT.fullmatch(plain):
+            raise Unclear("This is not a whole number.")
+        digits = plain.replace(",", "").lstrip("0") or "0"
+        if len(digits) > 10 or not least <= int(digits) < COUNT_ENDS:
+            raise Unclear(f"This number has to be between {least} and {COUNT_ENDS - 1:,}.")
+        return int(digits)
+
+    return read
