@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connections, transaction
-from django.db.models import F, Manager, Model, QuerySet, Value
+from django.db.models import DateField, DateTimeField, DecimalField, F, Manager, Model, QuerySet, Value
 from django.db.models.expressions import Combinable
 
 from .actors import Actor
@@ -239,6 +239,44 @@ def insert_rows(model: type[Model], rows: Sequence[dict[str, Any]]) -> None:
             f"INSERT INTO {model._meta.db_table} ({columns}) VALUES ({values})",
             [[field.get_db_prep_save(row[field.attname], connection) for field in fields] for row in rows],
         )
+
+
+def copy(model: type[Model], names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows of a model without history, each the values of the columns named, in the way that is the fastest."""
+    if not rows:
+        return
+    connection = connections["default"]
+    fields: list[Any] = [model._meta.get_field(name) for name in names]
+    table, columns = model._meta.db_table, ", ".join(field.column for field in fields)
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copying:
+                write = copying.write_row
+                for row in rows:
+                    write(row)
+            return
+        converted: Any = [
+            (number, _AS_TEXT[type(field)]) for number, field in enumerate(fields) if type(field) in _AS_TEXT
+        ]
+        cursor.executemany(
+            f"INSERT INTO {table} ({columns}) VALUES ({', '.join(['%s'] * len(fields))})",
+            [_converted(row, converted) for row in rows] if converted else rows,
+        )
+
+
+def _converted(row: tuple[Any, ...], converted: list[tuple[int, Any]]) -> list[Any]:
+    values = list(row)
+    for number, convert in converted:
+        if values[number] is not None:
+            values[number] = convert(values[number])
+    return values
+
+
+_AS_TEXT = {
+    DateField: str,
+    DecimalField: str,
+    DateTimeField: lambda at: connections["default"].ops.adapt_datetimefield_value(at),
+}
 
 
 def _count(model: Any, by: Actor, rows: int) -> None:

@@ -9,7 +9,7 @@ from typing import IO, Any
 from ..texts.normalize import one_line
 from . import text_files, values, workbooks
 from .kinds import KINDS, Kind
-from .problems import Problem, Table, Unreadable, told
+from .problems import Problem, Problems, Table, Unreadable, told
 from .values import Cells, Unclear, squeezed
 
 _TOTALS = ("total", "grandtotal", "subtotal")
@@ -26,6 +26,12 @@ class File:
     sha256: str
     _table: Table
     _day_first: bool
+
+    @property
+    def columns(self) -> list[str]:
+        """The names of the kind's columns that the file has."""
+        names = _squeezed_header(self._table.header)
+        return [column.name for column in self.kind.columns if squeezed(column.name) in names]
 
     def rows(self) -> Iterator[tuple[int, tuple[Any, ...] | list[Problem]]]:
         """Yield (line, values) of each row in the order of the kind's columns, or (line, what is wrong with it).
@@ -65,12 +71,14 @@ class File:
         filled = [cell for cell in cells if cell and not cell.isspace()]
         if not filled:
             return []
-        problems, row = [], []
+        problems, row = Problems(), []
         for column, cell, read in zip(self.kind.columns, cells, cells_of, strict=True):
             try:
                 row.append(read[cell])
             except Unclear as unclear:
+                row.append(None)
                 problems.append(Problem(line, column.name, told(cell), str(unclear)))
+        problems.known = tuple(row)
         if not problems:
             return self._unfinished(line, cells, tuple(row))
         if len(filled) < len(self.kind.required) and squeezed(filled[0][:20]).startswith(_TOTALS):
@@ -82,7 +90,9 @@ class File:
             self.kind.finish(row)
         except Unclear as unclear:
             value = cells[self.kind.header.index(unclear.column)]
-            return [Problem(line, unclear.column, told(value), str(unclear))]
+            problems = Problems([Problem(line, unclear.column, told(value), str(unclear))])
+            problems.known = row
+            return problems
         return []
 
 

@@ -42,6 +42,8 @@ class Import(models.Model):
     at = models.DateTimeField()
     files = models.JSONField(default=list)
     columns = models.JSONField(default=dict)
+    # A row of items that could not be read may belong to any batch: then no item is taken to be no longer listed.
+    incomplete = models.BooleanField(default=False)
     re_exported = models.BooleanField("close lines as re-exported", default=False)
     counts = models.JSONField(default=dict)
     parts = models.PositiveIntegerField(default=0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from django.db import models, transaction
-from django.db.models import F, Min, Q, Value, Window
+from django.db.models import F, Min, Value, Window
 from django.db.models.functions import Concat
 
 from .. import history
@@ -323,33 +323,33 @@ class Staging:
 
 
 def _delete_items_that_came_twice(imported: Import) -> None:
-    """Note, and take away, items and lines that stood before in a file that does not keep batches together."""
-    for kind, model, names in (
-        ("items", StagedItem, ["kind", "number"]),
-        ("items", StagedItem, ["external_id"]),
-        ("lines", StagedLines, ["kind", "number"]),
+    """Note, and take away, items and lines that stood before, in a file that does not keep batches together."""
+    for kind, model, names, said in (
+        ("items", StagedItem, ["kind", "number"], "Item {} of this batch stands in line {} already."),
+        ("items", StagedItem, ["external_id"], "An item with the external ID of {} stands in line {} already."),
+        ("lines", StagedLines, ["kind", "number"], "Lines of item {} stand from line {} on. Keep them together."),
     ):
+        rows = model.objects.filter(batch__place__range=imported.places).exclude(**{names[-1]: None})
         first = Window(Min("line"), partition_by=[F(name) for name in ["batch_id", *names]])
-        rows = model.objects.filter(batch__range=imported.places).exclude(**{names[-1]: None})
-        later = rows.annotate(first=first).filter(line__gt=F("first")).values_list("batch_id", "line", "first", "number")
-        for batch, line, earlier, number in list(later):
-            said = f"Item {number} of this batch stands in line {earlier % PLACES} already."
-            if kind == "lines":
-                said = f"Lines of item {number} stand in line {earlier % PLACES} already. Keep an item's lines together."
-            ImportProblem.objects.create(
-                imported=imported,
-                kind=kind,
-                judgment=Judgment.REFUSED,
-                line=line,
-                value=told(number),
-                sentence=said,
-                found=ImportProblem.Found.READING,
+        later = list(rows.annotate(first=first).filter(line__gt=F("first")).values_list("line", "first", "number"))
+        for some in (later[start : start + 500] for start in range(0, len(later), 500)):
+            ImportProblem.objects.bulk_create(
+                ImportProblem(
+                    imported=imported,
+                    kind=kind,
+                    judgment=Judgment.REFUSED,
+                    line=line,
+                    value=told(number),
+                    sentence=said.format(number, earlier % PLACES),
+                    found=ImportProblem.Found.READING,
+                )
+                for line, earlier, number in some
             )
-            model.objects.filter(batch=batch, line=line).delete()
+            rows.filter(line__in=[line for line, *_ in some]).order_by()._raw_delete("default")
 
 
 def drop(imported: Import) -> None:
     """Delete what an import staged. What was wrong with it stays."""
-    for name, model in STAGED.items():
-        place = "batch__range" if name in ("items", "lines") else "place__range"
-        model.objects.filter(**{place: imported.places})._raw_delete("default")
+    for kind, model in STAGED.items():
+        place = "batch__place" if kind in ("items", "lines") else "place"
+        model.objects.filter(**{f"{place}__range": imported.places}).order_by()._raw_delete("default")
