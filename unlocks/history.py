@@ -143,8 +143,11 @@ def update_each(rows: QuerySet, **changes: Any) -> int:
     return _update_select(rows.model, rows.order_by(), keys, changes)
 
 
-def update_select(model: type[Model], rows: QuerySet, key: str, **changes: Any) -> int:
-    """Change the row of a model without history that `key` of each row of a queryset names; return how many."""
+def update_select(model: Any, rows: QuerySet, key: str, **changes: Any) -> int:
+    """Change the row of a model that `key` of each row of a queryset names, in columns without history; return how many."""
+    tracked = {field.name for field in model.history.model.tracked_fields} if hasattr(model, "history") else set()
+    if tracked & changes.keys():
+        raise ValueError(f"{', '.join(sorted(tracked & changes.keys()))}: tracked; use history.update_from.")
     return _update_select(model, rows.order_by(), {model._meta.pk.column: F(key)}, changes)
 
 
@@ -214,9 +217,7 @@ def _insert_both(
     quote = connection.ops.quote_name
     names = ", ".join(quote(model._meta.get_field(name).column) for name in tracked)
     fields = [past._meta.get_field(name) for name in recorded]
-    values = [
-        field.get_db_prep_save(value, connection) for field, value in zip(fields, recorded.values(), strict=True)
-    ]
+    values = [field.get_db_prep_save(value, connection) for field, value in zip(fields, recorded.values(), strict=True)]
     with connection.cursor() as cursor:
         cursor.execute(
             f"WITH written AS ({sql} RETURNING {names}) INSERT INTO {quote(past._meta.db_table)} "

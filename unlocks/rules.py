@@ -185,6 +185,17 @@ class Refusal(TextChoices):
         "no_certificate_key",
         "No certificate can be signed: the desk's key for it is not in place. Tell the people who run this desk.",
     )
+    IMPORT_OVER = "import_over", "Nothing was done: {name} is {state} already."
+    OTHER_COLUMNS = (
+        "other_columns",
+        "The files of {kind} have different columns ({names}). Import them one after the other.",
+    )
+    NOTHING_TO_IMPORT = "nothing_to_import", "There is nothing to import: no row was found."
+    OWN_IMPORT = (
+        "own_import",
+        "You imported these contacts, or entered one of them, so another person has to confirm them.",
+    )
+    NOTHING_TO_CONFIRM = "nothing_to_confirm", "No Admin's address of {name} waits to be confirmed."
     BUSY = "busy", "Someone else was changing the same batches. Nothing was changed. Try again."
 
 

@@ -15,8 +15,9 @@ class Import(models.Model):
     """Records that came in together: from whom, by which way, and what became of them.
 
     `files` is a list of objects: name, kind and SHA-256 (hex) of each, and how many rows it holds. `columns` says which
-    columns of each kind were there. `counts` is {kind: {judgment: number}} as last judged. An import is carried out in
-    `parts`, each a transaction; `done` of them are. Whoever carries it out holds it until `leased_until`.
+    columns of each kind were there, and `staged` how many records of it. `counts` is {kind: {judgment: number}} as last judged. An import is carried out in
+    `parts`, each a transaction; `done` of them are. Whoever reads it or carries it out holds it until `leased_until`, None
+    when there is nothing more to do.
     """
 
     class Source(models.TextChoices):
@@ -42,6 +43,7 @@ class Import(models.Model):
     at = models.DateTimeField()
     files = models.JSONField(default=list)
     columns = models.JSONField(default=dict)
+    staged = models.JSONField(default=dict)
     # A row of items that could not be read may belong to any batch: then no item is taken to be no longer listed.
     incomplete = models.BooleanField(default=False)
     re_exported = models.BooleanField("close lines as re-exported", default=False)
@@ -58,7 +60,7 @@ class Import(models.Model):
         indexes = [
             # What the worker looks for all the time.
             models.Index(
-                fields=["leased_until"], condition=Q(state__in=["staging", "applying"]), name="unlocks_import_going_on"
+                fields=["leased_until"], condition=Q(leased_until__isnull=False), name="unlocks_import_going_on"
             ),
         ]
 
@@ -100,6 +102,8 @@ class ImportProblem(models.Model):
     class Found(models.TextChoices):
         READING = "reading", "While reading"
         JUDGING = "judging", "While judging"
+
+    DOES_NOT_ADD_UP = "adds_up"  # instead of a judgment
 
     id = models.BigAutoField(primary_key=True)
     imported = models.ForeignKey(Import, on_delete=models.CASCADE, related_name="problems")
@@ -253,6 +257,7 @@ class StagedLines(models.Model):
     number = models.CharField(max_length=40)
     count = models.PositiveIntegerField()
     lines = models.TextField()
+    item = _target(BatchItem)
 
     class Meta:
         default_permissions = ()

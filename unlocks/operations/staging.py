@@ -200,9 +200,7 @@ class Staging:
                 yield from self._twice(kind, at + line, f"Line {values[4]} of item {values[3]}", first, str(values[4]))
                 continue
             lines[values[4]] = {
-                name: str(value)
-                for name, value in zip(BatchItem.LINE, values[5:], strict=True)
-                if value is not None
+                name: str(value) for name, value in zip(BatchItem.LINE, values[5:], strict=True) if value is not None
             }
         if item:
             yield self._item_with_lines(item, first, lines)

@@ -1,0 +1,494 @@
+"""What an import makes of each record: new, changed, as on file, left alone or refused. One query a kind.
+
+Judged for the preview, and once more, part by part, when the records are written: under the locks, as everything is
+then. What the query compares is what is written: `values_of_accounts` and its like are the one place that says so.
+"""
+
+import re
+from collections.abc import Iterator
+from functools import reduce
+from operator import or_
+from typing import Any
+
+from django.db.models import (
+    BooleanField,
+    Case,
+    CharField,
+    Count,
+    DateTimeField,
+    DecimalField,
+    Exists,
+    F,
+    Func,
+    Model,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Sum,
+    TextField,
+    Value,
+    When,
+)
+from django.db.models.functions import Cast, Coalesce, Concat
+from django.db.models.lookups import Exact
+
+from .. import history
+from ..models import (
+    Account,
+    Batch,
+    BatchItem,
+    Contact,
+    Import,
+    Instruction,
+    Judgment,
+    RequestedBatch,
+    StagedAccount,
+    StagedBatch,
+    StagedContact,
+    StagedItem,
+    StagedLines,
+    UnlockRequest,
+)
+
+Places = tuple[int, int]
+Status = Batch.Status
+_TEXTS = (CharField, TextField)
+_MONEY = DecimalField(max_digits=14, decimal_places=2)
+
+
+class Differs(Func):
+    """Whether two values are different, NULL being one of them."""
+
+    template = "(%(expressions)s)"
+    arg_joiner = " IS DISTINCT FROM "
+    output_field = BooleanField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        return self.as_sql(compiler, connection, arg_joiner=" IS NOT ", **extra)
+
+
+def said(sentence: str) -> Any:
+    """Return a sentence as an expression; {names} in it are columns."""
+    parts = re.split(r"\{(\w+)\}", sentence)
+    texts = [Cast(F(part), TextField()) if place % 2 else Value(part) for place, part in enumerate(parts) if part]
+    return Concat(*texts, output_field=TextField()) if len(texts) > 1 else texts[0]
+
+
+def _judged(*cases: tuple[Any, Judgment, str], default: Any) -> dict[str, Any]:
+    """Return what the first case that fits makes of a record, and why."""
+    why = [When(fits, then=F("held") if sentence == "{held}" else said(sentence)) for fits, _, sentence in cases]
+    return {
+        "judgment": Case(*(When(fits, then=Value(judgment.value)) for fits, judgment, _ in cases), default=default),
+        "why": Case(*why, default=Value(""), output_field=TextField()),
+    }
+
+
+def _new(model: type[Model], imported: Import, kind: str, target: str, names: list[str]) -> dict[str, Any]:
+    """Return what is on file afterwards, by column: what came in, or what is there, or what a new record begins with.
+
+    An empty cell blanks a text and leaves other values as they are; so does a column that is not there.
+    """
+    values, present = {}, imported.columns.get(kind, [])
+    for name in names:
+        field: Any = model._meta.get_field(name)
+        if name not in present:
+            values[name] = Coalesce(F(f"{target}__{name}"), Value(field.get_default(), output_field=field))
+        elif isinstance(field, _TEXTS) and not (field.choices and field.has_default()):
+            values[name] = Coalesce(F(name), Value(""))
+        else:
+            default = Value(field.get_default(), output_field=field)
+            values[name] = Coalesce(F(name), F(f"{target}__{name}"), default)
+    return values
+
+
+def _any_differs(values: dict[str, Any], target: str) -> Any:
+    return reduce(or_, (Q(Differs(F(f"{target}__{name}"), value)) for name, value in values.items()))
+
+
+# Accounts
+
+
+def accounts(places: Places) -> QuerySet[StagedAccount]:
+    return StagedAccount.objects.filter(place__range=places)
+
+
+def values_of_accounts(imported: Import) -> dict[str, Any]:
+    names = ["name", "accounting_software", "active", "time_zone", "external_id"]
+    return _new(Account, imported, "accounts", "account", names)
+
+
+def judge_accounts(imported: Import, places: Places) -> None:
+    rows, values = accounts(places), values_of_accounts(imported)
+    history.update_each(rows, account=Subquery(Account.objects.filter(number=OuterRef("number")).values("pk")))
+    theirs = _by_external_id(Account.objects.all())
+    history.update_each(
+        rows,
+        **_judged(
+            (~Q(held=""), Judgment.REFUSED, "{held}"),
+            (
+                Q(Exists(theirs.exclude(number=OuterRef("number")))),
+                Judgment.REFUSED,
+                "Another account has the external ID {external_id}. Correct the number or the ID.",
+            ),
+            (
+                _other_external_id("account"),
+                Judgment.REFUSED,
+                "Account {number} has another external ID on file. Correct the number or the ID.",
+            ),
+            (Q(account=None), Judgment.NEW, ""),
+            (_any_differs(values, "account"), Judgment.CHANGED, ""),
+            default=Value(Judgment.SAME.value),
+        ),
+    )
+
+
+def _by_external_id(records: QuerySet[Any]) -> QuerySet[Any]:
+    return records.filter(external_id=OuterRef("external_id")).exclude(external_id="")
+
+
+def _other_external_id(target: str) -> Q:
+    theirs = f"{target}__external_id"
+    return (
+        Q(external_id__isnull=False)
+        & ~Q(**{theirs: ""})
+        & Q(**{f"{theirs}__isnull": False})
+        & Q(Differs(F(theirs), F("external_id")))
+    )
+
+
+def _unknown_account(imported: Import) -> Q:
+    """Whether the account is neither on file nor comes with the same import."""
+    coming = accounts(imported.places).filter(number=OuterRef("account_number")).exclude(judgment=Judgment.REFUSED)
+    return Q(account=None) & ~Q(Exists(coming))
+
+
+_NO_ACCOUNT = "There is no account {account_number}. Add it to a file of accounts, or correct the number."
+
+
+# Contacts
+
+
+def contacts(places: Places) -> QuerySet[StagedContact]:
+    return StagedContact.objects.filter(place__range=places)
+
+
+def values_of_contacts(imported: Import) -> dict[str, Any]:
+    values = _new(Contact, imported, "contacts", "contact", ["name", "phone", "is_admin", "external_id"])
+    return values | {"email": F("email")}
+
+
+def judge_contacts(imported: Import, places: Places) -> None:
+    rows, values = contacts(places), values_of_contacts(imported)
+    history.update_each(rows, account=Subquery(Account.objects.filter(number=OuterRef("account_number")).values("pk")))
+    of_account = Contact.objects.filter(account=OuterRef("account_id"))
+    by_address = of_account.filter(email=OuterRef("email"))
+    by_id = _by_external_id(of_account)
+    history.update_each(rows, contact=Coalesce(Subquery(by_id.values("pk")), Subquery(by_address.values("pk"))))
+    history.update_each(
+        rows,
+        **_judged(
+            (~Q(held=""), Judgment.REFUSED, "{held}"),
+            (_unknown_account(imported), Judgment.REFUSED, _NO_ACCOUNT),
+            (
+                Q(Exists(by_address.exclude(pk=OuterRef("contact_id")))),
+                Judgment.REFUSED,
+                "{email} is on file for another contact of the account than the external ID {external_id}.",
+            ),
+            (
+                _other_external_id("contact"),
+                Judgment.REFUSED,
+                "{email} has another external ID on file. Correct the address or the ID.",
+            ),
+            (Q(contact=None), Judgment.NEW, ""),
+            (_any_differs(values, "contact"), Judgment.CHANGED, ""),
+            default=Value(Judgment.SAME.value),
+        ),
+    )
+
+
+def other_recipient(values: dict[str, Any]) -> Any:
+    """Whether what was sent to the contact is another's by this."""
+    return _any_differs({name: values[name] for name in ("email", "is_admin")}, "contact")
+
+
+def to_be_confirmed(values: dict[str, Any]) -> Any:
+    """Whether the address, changed like this, counts only once it is confirmed, as `rules.to_be_confirmed` says."""
+    raised = Q(Differs(F("contact__is_admin"), values["is_admin"])) & Q(contact__is_admin=False)
+    return Q(Differs(F("contact__email"), F("email"))) | raised
+
+
+# Batches and their items
+
+
+def batches(places: Places) -> QuerySet[StagedBatch]:
+    return StagedBatch.objects.filter(place__range=places)
+
+
+def items(places: Places) -> QuerySet[StagedItem]:
+    return StagedItem.objects.filter(batch__place__range=places)
+
+
+def lines(places: Places) -> QuerySet[StagedLines]:
+    return StagedLines.objects.filter(batch__place__range=places)
+
+
+_GRANTED = Q(batch__status__in=Batch.GRANTED)
+_NOT_HANDED_OVER = Q(batch__status=Status.UNLOCKING) & Q(
+    Exists(Instruction.objects.not_handed_over().filter(batch=OuterRef("batch_id")))
+)
+# That the product exported it closes its line, as `judged_to_mark` says.
+RE_EXPORTED = Q(_GRANTED, status=Status.EXPORTED) & ~_NOT_HANDED_OVER
+# What the product may say of a batch that has a grant, and nothing is amiss.
+_FITS_A_GRANT = Q(_GRANTED, status__in=[Status.PENDING, Status.POSTED]) | Q(
+    batch__status__in=[Status.UNLOCKING, Status.RELOCKING], status=Status.BYPASSED
+)
+_ALONG_THE_ARROWS = Q(batch__status=Status.PENDING) | Q(
+    batch__status=Status.POSTED, status__in=[Status.PENDING, Status.EXPORTED, Status.BYPASSED]
+)
+# The customer is asked about it as it stands, or has agreed to it as it stands.
+_CONSENT = Q(
+    Exists(
+        RequestedBatch.objects.filter(
+            batch=OuterRef("batch_id"), outcome__in=[RequestedBatch.Outcome.WAITING, RequestedBatch.Outcome.UNLOCKING]
+        ).exclude(unlock_request__status=UnlockRequest.Status.OPEN)
+    )
+)
+_STATUS = Case(
+    When(batch=None, then=F("status")),
+    When(status=None, then=F("batch__status")),
+    When(_ALONG_THE_ARROWS, then=F("status")),
+    default=F("batch__status"),
+    output_field=CharField(),
+)
+_DIFFERS = Case(
+    When(status=None, then=Coalesce(F("batch__differs"), Value(""))),
+    When(Q(batch=None) | Q(status=_STATUS) | _FITS_A_GRANT | RE_EXPORTED, then=Value("")),
+    default=F("status"),
+    output_field=CharField(),
+)
+_ITEMS_DIFFER = Q(items__isnull=False) & ~Q(items=F("items_same"), items_listed=F("items"))
+
+
+def values_of_batches(imported: Import) -> dict[str, Any]:
+    """Return the columns of batches as they are written; what an act of its own makes of them comes after that."""
+    names = ["name", "reached_by", "external_id", "period_closed"]
+    values = _new(Batch, imported, "batches", "batch", names)
+    posted = F("posted_on") if "posted_on" in imported.columns.get("batches", []) else F("batch__posted_on")
+    listed = Q(line__isnull=False)
+    values = {name: Case(When(listed, then=value), default=F(f"batch__{name}")) for name, value in values.items()}
+    exported = Coalesce(F("exported_on"), F("batch__exported_on"))
+    return values | {
+        "status": _STATUS,
+        "differs": _DIFFERS,
+        "posted_on": Case(When(listed, then=posted), default=F("batch__posted_on")),
+        "bypassed_on": Coalesce(F("bypassed_on"), F("batch__bypassed_on")),
+        "exported_on": Case(When(Q(Exact(_STATUS, Status.EXPORTED)), then=exported), default=F("batch__exported_on")),
+        # What the product says of its items, whatever came of them: the two are compared.
+        "item_count": Coalesce(F("item_count"), F("batch__item_count"), F("items"), Value(0)),
+        "total": Coalesce(F("total"), F("batch__total"), F("amount"), Value(0), output_field=_MONEY),
+    }
+
+
+def as_of(imported: Import) -> Any:
+    """When the product said so: it says it itself, or it is when the records came in."""
+    return Coalesce(F("as_of"), Value(imported.at, output_field=DateTimeField()))
+
+
+def find_batches(places: Places) -> None:
+    theirs = Batch.objects.filter(account__number=OuterRef("account_number"), number=OuterRef("number"))
+    history.update_each(
+        batches(places),
+        account=Subquery(Account.objects.filter(number=OuterRef("account_number")).values("pk")),
+        batch=Subquery(theirs.values("pk")),
+    )
+
+
+def judge_batches(imported: Import, places: Places) -> None:
+    rows, values = batches(places), values_of_batches(imported)
+    find_batches(places)
+    compare_items(imported, places)
+    theirs = _by_external_id(Batch.objects.filter(account=OuterRef("account_id")))
+    is_file = imported.source != Import.Source.API
+    cases: list[tuple[Any, Judgment, str]] = [
+        (~Q(held=""), Judgment.REFUSED, "{held}"),
+        (_unknown_account(imported), Judgment.REFUSED, _NO_ACCOUNT),
+        (
+            Q(line=None, batch=None),
+            Judgment.REFUSED,
+            "There is no batch {number} in account {account_number}. Add it to a file of batches, or correct it.",
+        ),
+        (
+            Q(Exists(theirs.exclude(number=OuterRef("number")))),
+            Judgment.REFUSED,
+            "Another batch of the account has the external ID {external_id}. Correct the number or the ID.",
+        ),
+        (
+            _other_external_id("batch"),
+            Judgment.REFUSED,
+            "Batch {number} has another external ID on file. Correct the number or the ID.",
+        ),
+        (
+            Q(Exact(_STATUS, Status.EXPORTED), exported_on=None, batch__exported_on=None)
+            | Q(Exact(_STATUS, Status.BYPASSED), bypassed_on=None, batch__bypassed_on=None),
+            Judgment.REFUSED,
+            "Batch {number} is {status}, and the day of that is missing.",
+        ),
+        *_refused_for_its_items(imported),
+        (Q(batch=None), Judgment.NEW, ""),
+        (
+            ~(_any_differs(values, "batch") | _ITEMS_DIFFER | Q(other_lines__gt=0) | RE_EXPORTED),
+            Judgment.SAME,
+            "",
+        ),
+        (
+            Q(batch__as_of__gt=as_of(imported)),
+            Judgment.LEFT_ALONE,
+            "What is on file of batch {number} is newer than this.",
+        ),
+    ]
+    if is_file:
+        cases += [
+            (
+                _CONSENT,
+                Judgment.LEFT_ALONE,
+                "The customer was asked about batch {number} as it stands, or agreed to that. A file does not change "
+                "it: the consent would no longer fit.",
+            ),
+        ]
+        if not imported.re_exported:
+            cases.append(
+                (
+                    RE_EXPORTED,
+                    Judgment.LEFT_ALONE,
+                    "Batch {number} is unlocked here and exported in the file. Say that the file may mark batches as "
+                    "re-exported, and import it again.",
+                )
+            )
+    history.update_each(rows, **_judged(*cases, default=Value(Judgment.CHANGED.value)))
+
+
+def _refused_for_its_items(imported: Import) -> Iterator[tuple[Any, Judgment, str]]:
+    if "external_id" in imported.columns.get("items", []):
+        yield (
+            _ITEMS_DIFFER & Q(Exists(clashing_items().filter(batch=OuterRef("pk")))),
+            Judgment.REFUSED,
+            "An item of batch {number} has the external ID of another item.",
+        )
+    if "lines" in imported.columns:
+        yield (
+            Q(other_lines__gt=0) & Q(Exists(lines_of_no_item().filter(batch=OuterRef("pk")))),
+            Judgment.REFUSED,
+            "Lines of batch {number} name an item that it does not have.",
+        )
+    if imported.incomplete:
+        yield (
+            Q(items_listed__gt=F("items_known")),
+            Judgment.REFUSED,
+            "Items of batch {number} are missing here, and a row with an error may be one of them. Correct that first.",
+        )
+
+
+def values_of_items(imported: Import) -> dict[str, Any]:
+    """Return the columns of items as they are written; no longer listed is none of them."""
+    names = ["customer", "memo", "export_id", "external_id", "job_number", "business_unit"]
+    values = _new(BatchItem, imported, "items", "item", names)
+    return values | {name: F(name) for name in ("kind", "number", "date", "amount")}
+
+
+def lines_of_a_new_item(imported: Import) -> Any:
+    if "lines" not in imported.columns:
+        return Value("[]")
+    ours = StagedLines.objects.filter(batch=OuterRef("batch_id"), kind=OuterRef("kind"), number=OuterRef("number"))
+    return Coalesce(Subquery(ours.order_by("line").values("lines")[:1]), Value("[]"))
+
+
+def compare_items(imported: Import, places: Places) -> None:
+    """Count, of each batch, what came in and what is on file, and find the item that each one is.
+
+    By subqueries: each takes one item by the index of its batch, however little the database knows of these tables.
+    """
+    if "items" in imported.columns:
+        texts = {
+            name: Coalesce(OuterRef(name), Value(""))
+            for name in ("customer", "memo", "export_id", "external_id", "job_number", "business_unit")
+            if name in imported.columns["items"]
+        }
+        same = BatchItem.objects.listed().filter(
+            batch=OuterRef("batch__batch_id"),
+            **{name: OuterRef(name) for name in ("kind", "number", "date", "amount")},
+            **texts,
+        )
+        history.update_select(
+            StagedBatch,
+            items(places).order_by().values("batch"),
+            "batch",
+            items=Count("line"),
+            amount=Sum("amount"),
+            items_same=Count(Subquery(same.values("pk")[:1])),
+        )
+        history.update_each(batches(places), items_known=F("items_same"))
+        listed = BatchItem.objects.listed().filter(batch=OuterRef("batch_id")).order_by().values("batch")
+        history.update_each(
+            batches(places).filter(items__isnull=False, batch__isnull=False),
+            items_listed=Coalesce(Subquery(listed.annotate(n=Count("pk")).values("n")), Value(0)),
+        )
+        _find_items(places)
+    if "lines" in imported.columns:
+        found = _on_file("batch__batch_id").order_by("pk").values("pk")[:1]
+        history.update_each(lines(places), item=Subquery(found))
+        history.update_each(batches(places), other_lines=0)
+        other = lines(places).filter(Q(item=None) | Q(Differs(F("item__lines"), F("lines"))))
+        history.update_select(StagedBatch, other.order_by().values("batch"), "batch", other_lines=Count("line"))
+
+
+def _on_file(batch: str) -> QuerySet[BatchItem]:
+    return BatchItem.objects.filter(batch=OuterRef(batch), kind=OuterRef("kind"), number=OuterRef("number"))
+
+
+def _find_items(places: Places) -> None:
+    """Find the item on file that each staged one is, in batches whose items are not all as staged."""
+    differ = Q(batch__items_same=F("batch__items"), batch__items_listed=F("batch__items"))
+    rows = items(places).filter(batch__batch__isnull=False).exclude(differ)
+    by_id = _by_external_id(BatchItem.objects.filter(batch=OuterRef("batch__batch_id")))
+    found = Coalesce(
+        Subquery(by_id.order_by("pk").values("pk")[:1]),
+        Subquery(_on_file("batch__batch_id").order_by("pk").values("pk")[:1]),
+    )
+    history.update_each(rows, item=found)
+    known = items(places).filter(batch__batch__isnull=False, item__isnull=False).exclude(differ)
+    history.update_select(StagedBatch, known.order_by().values("batch"), "batch", items_known=Count("line"))
+
+
+def clashing_items() -> QuerySet[StagedItem]:
+    """Leave the staged items whose external ID and number name two different ones on file."""
+    renamed = Q(Differs(F("item__number"), F("number"))) | Q(Differs(F("item__kind"), F("kind")))
+    theirs = F("item__external_id")
+    other = Q(external_id__isnull=False) & ~Q(item__external_id="") & Q(Differs(theirs, F("external_id")))
+    return StagedItem.objects.filter(Q(renamed & Q(Exists(_on_file("batch__batch_id")))) | other, item__isnull=False)
+
+
+def lines_of_no_item() -> QuerySet[StagedLines]:
+    """Leave the staged lines whose item neither comes with them nor is on file."""
+    coming = StagedItem.objects.filter(batch=OuterRef("batch_id"), kind=OuterRef("kind"), number=OuterRef("number"))
+    return StagedLines.objects.filter(~Exists(coming), item=None)
+
+
+# What is written, by the judgments.
+
+ITEMS_OF_IT_DIFFER = _ITEMS_DIFFER
+ITEMS_DIFFER = Q(batch__judgment=Judgment.NEW) | Q(batch__judgment=Judgment.CHANGED) & ~Q(
+    batch__items_same=F("batch__items"), batch__items_listed=F("batch__items")
+)
+
+
+def changed(rows: QuerySet[Any], values: dict[str, Any], target: str) -> QuerySet[Any]:
+    """Leave the rows that write something else than is on file."""
+    return rows.filter(_any_differs(values, target))
+
+
+def that_do_not_add_up(places: Places) -> QuerySet[StagedBatch]:
+    """Leave the batches whose items are not as many, or not of the amount, that the product says."""
+    rows = batches(places).filter(judgment__in=[Judgment.NEW, Judgment.CHANGED, Judgment.SAME], line__isnull=False)
+    many, much = Q(item_count__isnull=False) & ~Q(item_count=F("items")), Q(total__isnull=False) & ~Q(total=F("amount"))
+    return rows.filter(many | much, items__isnull=False)
