@@ -144,7 +144,7 @@ def update_each(rows: QuerySet, **changes: Any) -> int:
 
 
 def update_select(model: Any, rows: QuerySet, key: str, **changes: Any) -> int:
-    """Change the row of a model that `key` of each row of a queryset names, in columns without history; return how many."""
+    """Change the row that `key` of each row of a queryset names, in columns without history; return how many."""
     tracked = {field.name for field in model.history.model.tracked_fields} if hasattr(model, "history") else set()
     if tracked & changes.keys():
         raise ValueError(f"{', '.join(sorted(tracked & changes.keys()))}: tracked; use history.update_from.")

@@ -14,10 +14,10 @@ PLACES = 2**32  # of one import; also the lines of one file
 class Import(models.Model):
     """Records that came in together: from whom, by which way, and what became of them.
 
-    `files` is a list of objects: name, kind and SHA-256 (hex) of each, and how many rows it holds. `columns` says which
-    columns of each kind were there, and `staged` how many records of it. `counts` is {kind: {judgment: number}} as last judged. An import is carried out in
-    `parts`, each a transaction; `done` of them are. Whoever reads it or carries it out holds it until `leased_until`, None
-    when there is nothing more to do.
+    `files` is a list of objects: name, kind and SHA-256 (hex) of each. `columns` says which columns of each kind were
+    there, and `staged` how many records of it. `counts` is {kind: {judgment: number}} as they were judged last. An
+    import is written in `parts`, each a transaction; `done` of them are. Whoever reads or writes it holds it until
+    `leased_until`, None when there is nothing to do.
     """
 
     class Source(models.TextChoices):

@@ -484,9 +484,9 @@ def _counts(part: Part) -> dict[str, Counter[str]]:
     return counts | {kind: +count for kind, count in (("items", items), ("lines", lines)) if +count}
 
 
-def _add(counts: dict[str, Any], more: dict[str, Counter[str]]) -> None:
+def _add(counts: dict[str, Any], more: dict[str, Any]) -> None:
     for kind, count in more.items():
-        counts[kind] = dict(Counter(counts.get(kind, {})) + count)
+        counts[kind] = dict(Counter(counts.get(kind, {})) + Counter(count))
 
 
 def _note_problems(imported: Import, part: Part) -> None:

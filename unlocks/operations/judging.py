@@ -71,8 +71,10 @@ class Differs(Func):
 def said(sentence: str) -> Any:
     """Return a sentence as an expression; {names} in it are columns."""
     parts = re.split(r"\{(\w+)\}", sentence)
-    texts = [Cast(F(part), TextField()) if place % 2 else Value(part) for place, part in enumerate(parts) if part]
-    return Concat(*texts, output_field=TextField()) if len(texts) > 1 else texts[0]
+    if len(parts) == 1:
+        return Value(sentence, output_field=TextField())
+    texts = [Cast(F(part), TextField()) if place % 2 else Value(part) for place, part in enumerate(parts)]
+    return Concat(*texts, output_field=TextField())
 
 
 def _judged(*cases: tuple[Any, Judgment, str], default: Any) -> dict[str, Any]:
@@ -92,13 +94,14 @@ def _new(model: type[Model], imported: Import, kind: str, target: str, names: li
     values, present = {}, imported.columns.get(kind, [])
     for name in names:
         field: Any = model._meta.get_field(name)
+        there, default = F(f"{target}__{name}"), Value(field.get_default(), output_field=field)
         if name not in present:
-            values[name] = Coalesce(F(f"{target}__{name}"), Value(field.get_default(), output_field=field))
-        elif isinstance(field, _TEXTS) and not (field.choices and field.has_default()):
-            values[name] = Coalesce(F(name), Value(""))
+            chosen = [there, default]
+        elif isinstance(field, _TEXTS) and not field.has_default():
+            chosen = [F(name), default]
         else:
-            default = Value(field.get_default(), output_field=field)
-            values[name] = Coalesce(F(name), F(f"{target}__{name}"), default)
+            chosen = [F(name), there, default]
+        values[name] = Coalesce(*chosen, output_field=field)
     return values
 
 
@@ -276,7 +279,10 @@ def values_of_batches(imported: Import) -> dict[str, Any]:
     values = _new(Batch, imported, "batches", "batch", names)
     posted = F("posted_on") if "posted_on" in imported.columns.get("batches", []) else F("batch__posted_on")
     listed = Q(line__isnull=False)
-    values = {name: Case(When(listed, then=value), default=F(f"batch__{name}")) for name, value in values.items()}
+    values = {
+        name: Case(When(listed, then=value), default=F(f"batch__{name}"), output_field=value.output_field)
+        for name, value in values.items()
+    }
     exported = Coalesce(F("exported_on"), F("batch__exported_on"))
     return values | {
         "status": _STATUS,
@@ -398,9 +404,9 @@ def values_of_items(imported: Import) -> dict[str, Any]:
 
 def lines_of_a_new_item(imported: Import) -> Any:
     if "lines" not in imported.columns:
-        return Value("[]")
+        return Value("[]", output_field=TextField())
     ours = StagedLines.objects.filter(batch=OuterRef("batch_id"), kind=OuterRef("kind"), number=OuterRef("number"))
-    return Coalesce(Subquery(ours.order_by("line").values("lines")[:1]), Value("[]"))
+    return Coalesce(Subquery(ours.order_by("line").values("lines")[:1]), Value("[]"), output_field=TextField())
 
 
 def compare_items(imported: Import, places: Places) -> None:
@@ -410,7 +416,7 @@ def compare_items(imported: Import, places: Places) -> None:
     """
     if "items" in imported.columns:
         texts = {
-            name: Coalesce(OuterRef(name), Value(""))
+            name: Coalesce(OuterRef(name), Value(""), output_field=TextField())
             for name in ("customer", "memo", "export_id", "external_id", "job_number", "business_unit")
             if name in imported.columns["items"]
         }
