@@ -103,9 +103,12 @@ def open_file(name: str, file: IO[bytes], *, kind: str | None = None, day_first:
     Raises Unreadable.
     """
     file.seek(0)
-    if not file.read(1):
+    start = file.read(len(workbooks.OLD))
+    if not start:
         raise Unreadable("The file is empty.")
-    tables = workbooks.tables(file) if workbooks.is_workbook(file) else text_files.tables(file)
+    if start == workbooks.OLD:
+        workbooks.refuse_old(file)
+    tables = workbooks.tables(file) if start.startswith(workbooks.BEGINS) else text_files.tables(file)
     table, found = _fitting(tables, kind)
     file.seek(0)
     sha256 = hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
@@ -114,22 +117,26 @@ def open_file(name: str, file: IO[bytes], *, kind: str | None = None, day_first:
 
 def _fitting(tables: list[Table], wanted: str | None) -> tuple[Table, Kind]:
     """Return the one table whose header fits a kind, and that kind."""
-    fits = [(table, kind) for table in tables for kind in KINDS.values() if not _missing(table, kind)]
-    chosen = [(table, kind) for table, kind in fits if kind.name == wanted] if wanted else _least_unknown(fits)
-    if len(chosen) == 1:
-        table, kind = chosen[0]
-        if doubled := _doubled(table, kind):
-            raise Unreadable(f"The header has twice: {', '.join(doubled)}. Delete one of them.")
-        return table, kind
+    fits = [(table, kind) for table in tables for kind in _kinds(table)]
+    chosen = [(table, kind) for table, kind in fits if wanted in (None, kind.name)]
+    if not chosen:
+        raise Unreadable(_none(tables, fits, wanted))
     if len(chosen) > 1:
-        raise Unreadable(_two(chosen))
-    raise Unreadable(_none(tables, fits, wanted))
+        raise Unreadable(_several(chosen))
+    table, kind = chosen[0]
+    if doubled := _doubled(table, kind):
+        raise Unreadable(f"The header names twice: {', '.join(doubled)}. Delete one of each.")
+    return table, kind
 
 
-def _least_unknown(fits: list[tuple[Table, Kind]]) -> list[tuple[Table, Kind]]:
-    """Leave those kinds that ignore the fewest columns: a header of contacts has all that one of accounts needs."""
-    unknown = [len(_unknown(table, kind)) for table, kind in fits]
-    return [fit for fit, count in zip(fits, unknown, strict=True) if count == min(unknown)]
+def _kinds(table: Table) -> list[Kind]:
+    """Return the kinds that have all they need and ignore the fewest columns.
+
+    A header of contacts has all that one of accounts needs.
+    """
+    fits = [kind for kind in KINDS.values() if not _missing(table, kind)]
+    fewest = min((len(_unknown(table, kind)) for kind in fits), default=0)
+    return [kind for kind in fits if len(_unknown(table, kind)) == fewest]
 
 
 def _squeezed_header(header: list[str]) -> list[str]:
@@ -167,25 +174,21 @@ def _ragged(line: int, cells: list[str], width: int) -> Problem:
     )
 
 
-def _two(chosen: list[tuple[Table, Kind]]) -> str:
-    kinds = sorted({kind.name for _, kind in chosen})
-    if len(kinds) > 1:
-        return f"The header fits files of {' and of '.join(kinds)}. Say which it is."
-    sheets = ", ".join(f"“{table.name}”" for table, _ in chosen)
-    return f"More than one sheet holds {kinds[0]}: {sheets}. Keep each in a file of its own."
+def _several(chosen: list[tuple[Table, Kind]]) -> str:
+    if len({table.name for table, _ in chosen}) > 1:
+        sheets = ", ".join(f"“{table.name}” ({kind.name})" for table, kind in chosen)
+        return f"More than one sheet can be read: {sheets}. Save each as a file of its own."
+    return f"The header fits files of {' and of '.join(kind.name for _, kind in chosen)}. Say which it is."
 
 
 def _none(tables: list[Table], fits: list[tuple[Table, Kind]], wanted: str | None) -> str:
     """Say why no table fits, by the one that comes nearest."""
     if fits:
-        return f"This is a file of {_least_unknown(fits)[0][1].name}, not of {wanted}."
+        return f"This is a file of {fits[0][1].name}, not of {wanted}."
     kinds = [KINDS[wanted]] if wanted else list(KINDS.values())
-    table, kind = max(
-        ((table, kind) for table in tables for kind in kinds),
-        key=lambda pair: (_known(*pair), -len(_missing(*pair))),
-        default=(None, None),
-    )
-    if not table or not kind or not _known(table, kind):
+    pairs = [(table, kind) for table in tables for kind in kinds]
+    table, kind = max(pairs, key=lambda pair: (_known(*pair), -len(_missing(*pair))))
+    if not _known(table, kind):
         return (
             "No known column was found in the first row that is not blank. It has to name the columns, such as "
             "account_number."

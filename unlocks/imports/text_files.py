@@ -25,7 +25,7 @@ def _table(file: IO[bytes], encoding: str, delimiter: str) -> Table:
     rows = _rows(file, encoding, delimiter)
     line, header = next((row for row in rows if _is_header(*row)), (0, []))
     rows.close()
-    if isinstance(header, Problem):
+    if isinstance(header, Problem) or "\0" in "".join(header):
         header = []
     below = partial(_rows, file, encoding, delimiter, after=line, width=len(header))
     return Table("", header, below)
@@ -70,9 +70,12 @@ def _raw(file: Any) -> Any:
 
 
 def _holds_a_row(cells: list[str], delimiter: str, width: int) -> bool:
-    """Return whether a cell of several lines has swallowed a row, for want of a quotation mark."""
-    lines = (line for cell in cells if "\n" in cell or "\r" in cell for line in cell.splitlines())
-    return width > 1 and any(line.count(delimiter) >= width - 1 for line in lines)
+    """Return whether a cell of several lines ends its row and begins another, for want of a quotation mark."""
+    for place, cell in enumerate(cells):
+        lines = cell.splitlines()
+        if len(lines) > 1 and (lines[0].count(delimiter), lines[-1].count(delimiter)) == (width - 1 - place, place):
+            return True
+    return False
 
 
 def _broken(error: csv.Error, line: int, last: int) -> Problem:
@@ -101,7 +104,7 @@ def _encoding(file: IO[bytes]) -> str:
     if failed is None:
         return marked or "utf-8"
     if marked:
-        raise Unreadable(f"The file begins as {marked[:6].upper()} text and then is none. {_AGAIN}")
+        raise Unreadable(f"The file begins as {marked.removesuffix('-sig').upper()} text and then is none. {_AGAIN}")
     if failed:
         raise Unreadable(f"The file mixes two encodings, so that some letters can't be read. {_AGAIN}")
     if _undecodable(file, "cp1252") is not None:

@@ -1,6 +1,7 @@
 """What stands in a cell, as a value of a column. What can be read in two ways is not read.
 
-A reader takes the text of a cell and returns the value, None when there is none, or raises Unclear.
+A reader takes the text of a cell and returns the value, or raises Unclear. What is written in the `usual` way it takes
+as it is, by `convert`: most cells are, and in a million rows nothing else is looked at.
 """
 
 import re
@@ -8,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 from zoneinfo import available_timezones
 
 from django.core.exceptions import ValidationError
@@ -16,20 +17,23 @@ from django.core.validators import validate_email
 
 from ..texts import normalize
 
-Reader = Callable[[str], Any]
+
+class Reader(NamedTuple):
+    read: Callable[[str], Any]
+    usual: re.Pattern[str] = re.compile("(?!)")
+    convert: Callable[[str], Any] = str
+
 
 YEARS = range(1970, 2100)  # a spreadsheet shows 1900 for a date that was never entered
 DIGITS = 12  # before the point; MONEY_ENDS of the models
 COUNT_ENDS = 2**31
 
 NO_VALUE = "#FORMULA!"  # stands for a formula of a workbook without its result
-_SPREADSHEET_ERRORS = {"#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!", "#SPILL!", "#CALC!"}
+SPREADSHEET_ERRORS = {"#N/A", "#REF!", "#VALUE!", "#DIV/0!", "#NAME?", "#NULL!", "#NUM!", "#SPILL!", "#CALC!"}
 _QUOTED = re.compile(r'="(.*)"', re.S)  # how a spreadsheet is kept from reading a text as a number
-# Controls that are no blanks: no program shows them, and PostgreSQL keeps no NUL.
+# Controls that are no blanks: no program shows them, and PostgreSQL keeps no NUL. The last stands for what got lost.
 _CONTROL = re.compile("[\0-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\ufffd]")
 
-_USUAL_NUMBER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/#-]*")
-_USUAL_LINE = re.compile(r"[!-~]+(?: [!-~]+)*")
 _SHORTENED = re.compile(r"-?[0-9](?:[.,][0-9]+)?E\+[0-9]+", re.I)
 _MOMENT = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2}:[0-9]{2}")
 
@@ -59,36 +63,42 @@ class Cells(dict[str, Any]):
     """The values of one column by the text of their cells: what was read before is not read again."""
 
     KEPT, LONGEST, TOO_LONG = 4096, 100, 10_000
+    __slots__ = ("_convert", "_is_usual", "_read", "_required")
 
-    def __init__(self, read: Reader, *, required: bool) -> None:
+    def __init__(self, reader: Reader, *, required: bool) -> None:
         super().__init__()
-        self._read, self._required = read, required
+        self._read, self._required = reader.read, required
+        self._is_usual, self._convert = reader.usual.fullmatch, reader.convert
 
     def __missing__(self, text: str) -> Any:
+        value = self._convert(text) if self._is_usual(text) else self._unusual(text)
+        if len(text) <= self.LONGEST:
+            if len(self) >= self.KEPT:
+                self.clear()
+            self[text] = value
+        return value
+
+    def _unusual(self, text: str) -> Any:
         if len(text) > self.TOO_LONG:
             raise Unclear(f"This has more than {self.TOO_LONG:,} characters.")
-        value = self._read(_content(text)) if text and not text.isspace() else None
-        if value is None or value == "":
+        value = self._read(_content(text)) if text and not text.isspace() else ""
+        if value == "":
             if self._required:
                 raise Unclear("This has to be filled in.")
-            value = None
-        if len(self) >= self.KEPT:
-            self.clear()
-        if len(text) <= self.LONGEST:
-            self[text] = value
+            return None
         return value
 
 
 def _content(text: str) -> str:
     """Return the text of a cell without what protects it; refuse what is no text."""
-    if not text.isprintable() and _CONTROL.search(text):
-        raise Unclear("This holds a character that is no text, such as a NUL. Enter it again by hand.")
+    if _CONTROL.search(text):
+        raise Unclear("This holds what is no character, such as a NUL, or one that got lost (\ufffd). Correct it.")
     if text[0] == "=" and (quoted := _QUOTED.fullmatch(text)):
         return quoted[1]
     if text[0] == "#":
         if text == NO_VALUE:
             raise Unclear("This formula has no result. Open the file in Excel and save it, or enter the value itself.")
-        if text.upper() in _SPREADSHEET_ERRORS:
+        if text.upper() in SPREADSHEET_ERRORS:
             raise Unclear("This is an error of the spreadsheet, not a value. Correct the formula.")
     return text
 
@@ -104,20 +114,17 @@ def _fitting(text: str, longest: int) -> str:
 
 def number(longest: int) -> Reader:
     """Read what a record is known by, as `normalize.number` spells it."""
-
-    def read(text: str) -> str:
-        return _fitting(text if _USUAL_NUMBER.fullmatch(text) else _known_by(normalize.number(text)), longest)
-
-    return read
+    return _name(normalize.number, longest)
 
 
 def reference(longest: int) -> Reader:
     """Read what another system knows a record by, as it is spelled there."""
+    return _name(normalize.bare, longest)
 
-    def read(text: str) -> str:
-        return _fitting(text if _USUAL_NUMBER.fullmatch(text) else _known_by(normalize.bare(text)), longest)
 
-    return read
+def _name(spelled: Callable[[str], str], longest: int) -> Reader:
+    usual = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._/#-]{{0,{longest - 1}}}")
+    return Reader(lambda text: _fitting(_known_by(spelled(text)), longest), usual)
 
 
 def _known_by(text: str) -> str:
@@ -132,14 +139,11 @@ def _known_by(text: str) -> str:
 
 def line(longest: int) -> Reader:
     """Read text, as one line."""
-
-    def read(text: str) -> str:
-        return _fitting(text if _USUAL_LINE.fullmatch(text) else normalize.line(text), longest)
-
-    return read
+    usual = re.compile(rf"(?!.*  )[!$-<>-~](?:[ -~]{{0,{longest - 2}}}[!-~])?")
+    return Reader(lambda text: _fitting(normalize.line(text), longest), usual)
 
 
-def email(text: str) -> str:
+def _email(text: str) -> str:
     """Read one email address, in small letters."""
     address = _fitting(normalize.email(text), 254)
     try:
@@ -147,6 +151,9 @@ def email(text: str) -> str:
     except ValidationError:
         raise Unclear("This is not one email address, such as name@company.example.") from None
     return address
+
+
+email = Reader(_email)
 
 
 # Choices
@@ -169,7 +176,7 @@ def choice(values: Iterable[str] | Mapping[str, Any], named: str = "") -> Reader
         except KeyError:
             raise Unclear(f"This is none of: {named}.") from None
 
-    return read
+    return Reader(read)
 
 
 yes_no = choice(_YES_NO, named="true, false, yes, no, 1, 0")
@@ -180,7 +187,7 @@ def _time_zones() -> dict[str, str]:
     return {name.casefold(): name for name in available_timezones()}
 
 
-def time_zone(text: str) -> str:
+def _time_zone(text: str) -> str:
     """Read a time zone by its name in the IANA database."""
     name = normalize.plain(text).replace(" ", "_").casefold()
     if name not in _time_zones():
@@ -188,15 +195,18 @@ def time_zone(text: str) -> str:
     return _time_zones()[name]
 
 
+time_zone = Reader(_time_zone)
+
+
 # Days and times
 
 
-def day(text: str) -> date:
+def _month_first(text: str) -> date:
     """Read a day that is written as 2026-11-25 or, the American way, as 11/25/2026."""
     return _read_day(text, day_first=False)
 
 
-def day_first(text: str) -> date:
+def _day_first(text: str) -> date:
     """Read a day that is written as 2026-11-25 or, with the day first, as 25/11/2026, 25.11.2026 or 25-11-2026."""
     return _read_day(text, day_first=True)
 
@@ -226,7 +236,7 @@ def _day(year: str, month: str, day: str) -> date:
     return _sensible(value)
 
 
-def moment(text: str) -> datetime:
+def _moment(text: str) -> datetime:
     """Read a date and time with its zone, as 2026-11-25T19:38:05-05:00 or with a Z for UTC."""
     try:
         value = datetime.fromisoformat(normalize.plain(text))
@@ -243,6 +253,11 @@ def _sensible(value: Any) -> Any:
     return value
 
 
+day = Reader(_month_first)
+day_first = Reader(_day_first)
+moment = Reader(_moment)
+
+
 # Numbers
 
 
@@ -250,8 +265,6 @@ def decimal(least: int, most: int) -> Reader:
     """Read a number with so many decimals at least and at most, such as -1,234.50, $12 or (45.00)."""
 
     def read(text: str) -> Decimal:
-        if most == 2 and _USUAL_MONEY.fullmatch(text):
-            return Decimal(text)
         written = _AMOUNT.fullmatch(normalize.plain(text))
         if not written or not (written["whole"] or written["fraction"]):
             raise Unclear("This can't be read as a number in one way only. Write it with a point, such as 1234.50.")
@@ -263,7 +276,7 @@ def decimal(least: int, most: int) -> Reader:
         negative = written["minus"] or written["dollar_minus"] or written["parenthesis"]
         return -value if negative and value else value
 
-    return read
+    return Reader(read)
 
 
 def _fraction(digits: str, least: int, most: int) -> str:
@@ -274,7 +287,7 @@ def _fraction(digits: str, least: int, most: int) -> str:
     return told.ljust(least, "0")
 
 
-money = decimal(2, 2)
+money = Reader(decimal(2, 2).read, _USUAL_MONEY, Decimal)
 
 
 def count(least: int) -> Reader:
@@ -289,4 +302,4 @@ def count(least: int) -> Reader:
             raise Unclear(f"This number has to be between {least} and {COUNT_ENDS - 1:,}.")
         return int(digits)
 
-    return read
+    return Reader(read)
