@@ -261,7 +261,32 @@ def copy(model: type[Model], names: Sequence[str], rows: Sequence[tuple[Any, ...
         ]
         cursor.executemany(
             f"INSERT INTO {table} ({columns}) VALUES ({', '.join(['%s'] * len(fields))})",
-            [_converted(row, converted) for row in rows] if converted else rows,
+            [_converted(row, converted) for row in rows],
+        )
+
+
+def update_rows(model: type[Model], names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Change rows of a model without history, each given by its key and the values of the columns named after that."""
+    if not rows:
+        return
+    connection = connections["default"]
+    fields: list[Any] = [model._meta.get_field(name) for name in names]
+    table, (key, *columns) = model._meta.db_table, [field.column for field in fields]
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            types = ", ".join(f"%s::{field.rel_db_type(connection).split('(')[0]}[]" for field in fields)
+            cursor.execute(
+                f"UPDATE {table} SET {', '.join(f'{name} = j.{name}' for name in columns)} "
+                f"FROM unnest({types}) AS j ({key}, {', '.join(columns)}) WHERE {table}.{key} = j.{key}",
+                [list(values) for values in zip(*rows, strict=True)],
+            )
+            return
+        converted: Any = [
+            (number, _AS_TEXT[type(field)]) for number, field in enumerate(fields) if type(field) in _AS_TEXT
+        ]
+        cursor.executemany(
+            f"UPDATE {table} SET {', '.join(f'{name} = %s' for name in columns)} WHERE {key} = %s",
+            [[*values[1:], values[0]] for values in (_converted(row, converted) for row in rows)],
         )
 
 

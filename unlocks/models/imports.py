@@ -184,8 +184,9 @@ class StagedContact(Staged):
 class StagedBatch(Staged):
     """`line` is None where only items or lines of a batch came in. `status` is what it comes to with `reached_by`.
 
-    Of the items: how many are staged and what they come to, how many of them are on file, and on file as they are
-    staged, and how many the batch lists now. All None: no items came in for it.
+    Of the items: how many came in, what they come to, and their SHA-256 (hex), which is that of `Batch.items_sha256`
+    while nothing of them changes: then they are not staged, and `left_out`. How many of them are on file, and on file
+    as they came in, and how many the batch lists now. None: no items came in for it.
     """
 
     account_number = models.CharField(max_length=20)
@@ -205,6 +206,8 @@ class StagedBatch(Staged):
     batch = _target(Batch)
     items = models.PositiveIntegerField(null=True)
     amount = models.DecimalField(max_digits=20, decimal_places=2, null=True)
+    items_sha256 = models.CharField(max_length=64, blank=True, db_default="")
+    left_out = models.BooleanField(db_default=False)
     items_known = models.PositiveIntegerField(null=True)
     items_same = models.PositiveIntegerField(null=True)
     items_listed = models.PositiveIntegerField(null=True)

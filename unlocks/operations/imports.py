@@ -11,7 +11,8 @@ from datetime import timedelta
 from typing import Any
 
 from django.db import DatabaseError, OperationalError, connections, transaction
-from django.db.models import Count, F, Max, OuterRef, Q, QuerySet, Subquery, Sum, Value
+from django.db.models import Case, Count, DateTimeField, F, Max, OuterRef, Q, QuerySet, Subquery, Sum, Value, When
+from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from .. import history
@@ -362,15 +363,20 @@ def _write_batches(imported: Import, places: judging.Places, by: Actor) -> list[
     judging.judge_batches(imported, places)
     recorded: dict[str, Any] = {"by": by, "why": str(imported)}
     values = judging.values_of_batches(imported)
-    _insert_batches(imported, rows.filter(judgment=NEW), values, recorded)
-    _change_batches(imported, rows.filter(judgment=CHANGED), values, recorded)
-    if "items" in imported.columns:
-        _write_items(imported, places, recorded, by)
-    if "lines" in imported.columns:
+    new, changed = rows.filter(judgment=NEW), rows.filter(judgment=CHANGED)
+    if new.exists():
+        _insert_batches(imported, new, values, recorded)
+        _insert_items(imported, judging.items(places).filter(batch__judgment=NEW), recorded)
+    if changed.exists():
+        # What differs is found before anything is written.
+        differing = list(changed.filter(judging.ITEMS_DIFFER).values_list("pk", "batch"))
+        _change_batches(changed, values, recorded)
+        _change_items(imported, dict(differing), recorded, by)
         other = judging.lines(places).filter(batch__judgment=CHANGED, item__isnull=False)
-        history.update_from(judging.changed(other, {"lines": F("lines")}, "item"), "item", **recorded, lines=F("lines"))
-    _note_that_it_is_still_so(imported, rows)
-    _mark_re_exported(imported, rows.filter(judgment=CHANGED), by)
+        other = judging.changed(other, {"lines": F("lines")}, "item")
+        history.update_from(other, "item", **recorded, lines=F("lines"))
+    _note_what_was_said(imported, rows)
+    _mark_re_exported(imported, changed, by)
     return []
 
 
@@ -385,15 +391,14 @@ def _insert_batches(
         number=F("number"),
         **values,
         as_of=judging.as_of(imported),
+        items_sha256=F("items_sha256"),
         fingerprint="",
     )
     theirs = Batch.objects.filter(account=OuterRef("account_id"), number=OuterRef("number"))
     history.update_each(new, batch=Subquery(theirs.values("pk")))
 
 
-def _change_batches(
-    imported: Import, changed: QuerySet[StagedBatch], values: dict[str, Any], recorded: dict[str, Any]
-) -> None:
+def _change_batches(changed: QuerySet[StagedBatch], values: dict[str, Any], recorded: dict[str, Any]) -> None:
     """Write what is new of batches; one that was pending comes to its state by way of posted, as there."""
     posted = changed.filter(batch__status=Batch.Status.PENDING).exclude(
         Q(status=None) | Q(status__in=[Batch.Status.PENDING, Batch.Status.POSTED])
@@ -402,35 +407,41 @@ def _change_batches(
     history.update_from(judging.changed(changed, values, "batch"), "batch", **recorded, **values)
 
 
-def _write_items(imported: Import, places: judging.Places, recorded: dict[str, Any], by: Actor) -> None:
-    """Write the items of batches whose items are not all as they came in: those that left, changed and are new."""
-    rows, values = judging.items(places).filter(judging.ITEMS_DIFFER), judging.values_of_items(imported)
-    batches = judging.batches(places).filter(judgment=CHANGED, items__isnull=False)
-    still = rows.filter(item__isnull=False).order_by().values("item")
-    gone = BatchItem.objects.listed().filter(batch__in=batches.filter(judging.ITEMS_OF_IT_DIFFER).values("batch"))
-    history.update(gone.exclude(pk__in=still), **recorded, left_at=by.act.at)
+def _change_items(imported: Import, differing: dict[int, int], recorded: dict[str, Any], by: Actor) -> None:
+    """Write the items of batches, given by their places, that are not all on file as they came in."""
+    if not differing:
+        return
+    rows, values = StagedItem.objects.filter(batch__in=list(differing)), judging.values_of_items(imported)
     known = rows.filter(item__isnull=False)
-    back = Q(item__left_at__isnull=False)
-    changed = judging.changed(known, values, "item") | known.filter(back)
+    listed = BatchItem.objects.listed().filter(batch__in=list(differing.values()))
+    history.update(listed.exclude(pk__in=known.order_by().values("item")), **recorded, left_at=by.act.at)
+    changed = judging.changed(known, values | {"left_at": Value(None, output_field=DateTimeField())}, "item")
     history.update_from(changed, "item", **recorded, **values, left_at=None)
+    _insert_items(imported, rows.filter(item=None), recorded)
+
+
+def _insert_items(imported: Import, rows: QuerySet[StagedItem], recorded: dict[str, Any]) -> None:
     history.insert(
         BatchItem,
-        rows.filter(item=None),
+        rows,
         **recorded,
         batch_id=F("batch__batch_id"),
-        **values,
+        **judging.values_of_items(imported),
         lines=judging.lines_of_a_new_item(imported),
         disposition="",
     )
 
 
-def _note_that_it_is_still_so(imported: Import, rows: QuerySet[StagedBatch]) -> None:
-    """Note how new the data of batches is; that it is the same as within the last hour is not worth a write."""
+def _note_what_was_said(imported: Import, rows: QuerySet[StagedBatch]) -> None:
+    """Note how new the data of batches is, unless that is within the hour, and which items came in."""
     as_of = judging.as_of(imported)
     newer = Q(batch__as_of=None) | Q(batch__as_of__lt=as_of)
     older = Q(batch__as_of=None) | Q(batch__as_of__lt=as_of - FRESH)
     said = rows.filter(Q(newer, judgment=CHANGED) | Q(older, judgment=Judgment.SAME))
     history.update_select(Batch, said, "batch", as_of=as_of)
+    others = rows.filter(judgment__in=[CHANGED, Judgment.SAME], items__isnull=False)
+    others = others.exclude(items_sha256=F("batch__items_sha256"))
+    history.update_select(Batch, others, "batch", items_sha256=F("items_sha256"))
 
 
 def _mark_re_exported(imported: Import, changed: QuerySet[StagedBatch], by: Actor) -> None:
@@ -467,18 +478,18 @@ def _counts(part: Part) -> dict[str, Counter[str]]:
         return counts
     batches = judging.batches(part.places)
     items, lines = Counter[str](), Counter[str]()
-    of_items = (
-        batches.filter(items__isnull=False)
-        .values_list("judgment")
-        .annotate(n=Sum("items"), known=Sum("items_known"), same=Sum("items_same"), listed=Sum("items_listed"))
-    )
-    for judgment, n, known, same, listed in of_items:
+    as_they_came = When(Q(judgment=Judgment.SAME) | Q(judgment=CHANGED, items_same=None), then=F("items"))
+    same = Case(as_they_came, When(judgment=CHANGED, then=F("items_same")), default=0)
+    known = Case(as_they_came, When(judgment=CHANGED, then=Greatest("items_known", "items_same")), default=0)
+    listed = Case(as_they_came, When(judgment=CHANGED, then=F("items_listed")), default=0)
+    of_items = batches.filter(items__isnull=False).values_list("judgment")
+    for judgment, *numbers in of_items.annotate(n=Sum("items"), known=Sum(known), same=Sum(same), listed=Sum(listed)):
         if judgment in (NEW, CHANGED, Judgment.SAME):
-            known = known if judgment == CHANGED else same
-            items.update({"new": n - known, "changed": known - same, "same": same})
-            items["no_longer_listed"] += max((listed or 0) - known, 0)
+            n, n_known, n_same, n_listed = numbers
+            items.update({"new": n - n_known, "changed": n_known - n_same, "same": n_same})
+            items["no_longer_listed"] += max(n_listed - n_known, 0)
         else:
-            items[judgment] += n
+            items[judgment] += numbers[0]
     of_lines = judging.lines(part.places).order_by().values_list("batch__judgment").annotate(n=Sum("count"))
     lines.update(dict(of_lines))
     return counts | {kind: +count for kind, count in (("items", items), ("lines", lines)) if +count}

@@ -270,7 +270,9 @@ _DIFFERS = Case(
     default=F("status"),
     output_field=CharField(),
 )
-_ITEMS_DIFFER = Q(items__isnull=False) & ~Q(items=F("items_same"), items_listed=F("items"))
+# Both are the same: of what changed nothing since it was left out, and of what is on file just as it came in.
+_SAME_ITEMS = Q(items_sha256=F("batch__items_sha256")) & ~Q(items_sha256="")
+_ITEMS_DIFFER = Q(items__isnull=False) & ~_SAME_ITEMS & ~Q(items=F("items_same"), items_listed=F("items"))
 
 
 def values_of_batches(imported: Import) -> dict[str, Any]:
@@ -346,6 +348,11 @@ def judge_batches(imported: Import, places: Places) -> None:
             ~(_any_differs(values, "batch") | _ITEMS_DIFFER | Q(other_lines__gt=0) | RE_EXPORTED),
             Judgment.SAME,
             "",
+        ),
+        (
+            _ITEMS_DIFFER & Q(left_out=True),
+            Judgment.LEFT_ALONE,
+            "The items of batch {number} were changed by another import after these were read. Import them again.",
         ),
         (
             Q(batch__as_of__gt=as_of(imported)),
@@ -425,21 +432,17 @@ def compare_items(imported: Import, places: Places) -> None:
             **{name: OuterRef(name) for name in ("kind", "number", "date", "amount")},
             **texts,
         )
-        history.update_select(
-            StagedBatch,
-            items(places).order_by().values("batch"),
-            "batch",
-            items=Count("line"),
-            amount=Sum("amount"),
-            items_same=Count(Subquery(same.values("pk")[:1])),
-        )
-        history.update_each(batches(places), items_known=F("items_same"))
-        listed = BatchItem.objects.listed().filter(batch=OuterRef("batch_id")).order_by().values("batch")
-        history.update_each(
-            batches(places).filter(items__isnull=False, batch__isnull=False),
-            items_listed=Coalesce(Subquery(listed.annotate(n=Count("pk")).values("n")), Value(0)),
-        )
-        _find_items(places)
+        compared = batches(places).filter(items__isnull=False, batch__isnull=False).exclude(_SAME_ITEMS)
+        if compared.exists():
+            staged = items(places).filter(batch__in=compared.values("pk")).order_by().values("batch")
+            history.update_select(
+                StagedBatch, staged, "batch", items_same=Count(Subquery(same.values("pk")[:1])), items_known=Value(0)
+            )
+            listed = BatchItem.objects.listed().filter(batch=OuterRef("batch_id")).order_by().values("batch")
+            history.update_each(
+                compared, items_listed=Coalesce(Subquery(listed.annotate(n=Count("pk")).values("n")), Value(0))
+            )
+            _find_items(compared.exclude(items=F("items_same"), items_listed=F("items")))
     if "lines" in imported.columns:
         found = _on_file("batch__batch_id").order_by("pk").values("pk")[:1]
         history.update_each(lines(places), item=Subquery(found))
@@ -452,18 +455,17 @@ def _on_file(batch: str) -> QuerySet[BatchItem]:
     return BatchItem.objects.filter(batch=OuterRef(batch), kind=OuterRef("kind"), number=OuterRef("number"))
 
 
-def _find_items(places: Places) -> None:
-    """Find the item on file that each staged one is, in batches whose items are not all as staged."""
-    differ = Q(batch__items_same=F("batch__items"), batch__items_listed=F("batch__items"))
-    rows = items(places).filter(batch__batch__isnull=False).exclude(differ)
+def _find_items(differing: QuerySet[StagedBatch]) -> None:
+    """Find the item on file that each staged one is, in batches whose items are not all as they came in."""
+    rows = StagedItem.objects.filter(batch__in=differing.values("pk"))
     by_id = _by_external_id(BatchItem.objects.filter(batch=OuterRef("batch__batch_id")))
     found = Coalesce(
         Subquery(by_id.order_by("pk").values("pk")[:1]),
         Subquery(_on_file("batch__batch_id").order_by("pk").values("pk")[:1]),
     )
     history.update_each(rows, item=found)
-    known = items(places).filter(batch__batch__isnull=False, item__isnull=False).exclude(differ)
-    history.update_select(StagedBatch, known.order_by().values("batch"), "batch", items_known=Count("line"))
+    known = rows.filter(item__isnull=False).order_by().values("batch")
+    history.update_select(StagedBatch, known, "batch", items_known=Count("line"))
 
 
 def clashing_items() -> QuerySet[StagedItem]:
@@ -482,10 +484,7 @@ def lines_of_no_item() -> QuerySet[StagedLines]:
 
 # What is written, by the judgments.
 
-ITEMS_OF_IT_DIFFER = _ITEMS_DIFFER
-ITEMS_DIFFER = Q(batch__judgment=Judgment.NEW) | Q(batch__judgment=Judgment.CHANGED) & ~Q(
-    batch__items_same=F("batch__items"), batch__items_listed=F("batch__items")
-)
+ITEMS_DIFFER = _ITEMS_DIFFER
 
 
 def changed(rows: QuerySet[Any], values: dict[str, Any], target: str) -> QuerySet[Any]:

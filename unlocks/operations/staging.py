@@ -4,13 +4,15 @@ Rows go straight into the database, some thousands in a transaction: nothing is 
 are kept the numbers of the batches, each of which has a place, and the keys of the items of the batch at hand.
 """
 
+import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, Protocol
 
 from django.db import models, transaction
-from django.db.models import F, Min, Value, Window
+from django.db.models import Count, F, Min, OuterRef, Subquery, Sum, Value, Window
 from django.db.models.functions import Concat
 
 from .. import history
@@ -18,6 +20,7 @@ from ..digest import canonical
 from ..imports.kinds import KINDS, Kind
 from ..imports.problems import Problem, told
 from ..models import (
+    Batch,
     BatchItem,
     Import,
     ImportProblem,
@@ -75,6 +78,7 @@ _COLUMNS = {
     "lines": ["batch_id", "line", "kind", "number", "count", "lines"],
 }
 _EXTERNAL_ID_OF_ITEM = KINDS["items"].header.index("external_id")
+_AMOUNT = KINDS["items"].header.index("amount") - 2  # behind account and batch
 Row = tuple[Any, ...]
 
 
@@ -106,6 +110,31 @@ class Records:
         return self.records
 
 
+class _Scattered(Exception):
+    """The items of one batch do not stand together in a file."""
+
+
+class _Items:
+    """The items of one batch, as they stand together in a file."""
+
+    def __init__(self, place: int, begin: bytes) -> None:
+        self.place, self.digest = place, hashlib.sha256(begin)
+        self.rows: list[Row] = []
+        self.seen: dict[Any, int] = {}
+        self.amount = Decimal(0)
+
+    def add(self, line: int, key: Row, external_id: str | None, values: Row) -> None:
+        self.seen[key] = line
+        if external_id:
+            self.seen[external_id] = line
+        text = "\x1f".join(map(str, values))
+        if None in values:
+            text += f"\x1f{values.index(None)}\x1f{values.count(None)}"
+        self.digest.update(f"\x1e{text}".encode())
+        self.amount += values[_AMOUNT]
+        self.rows.append((self.place, line, *values))
+
+
 class Staging:
     """One import while it is read."""
 
@@ -113,22 +142,45 @@ class Staging:
         self.imported = imported
         self.places: dict[str, dict[str, int]] = {}  # of the batches, by account and number
         self.lines: list[int] = []  # of each place: where the batch stood, -1 if only items of it did
+        self.unlisted: list[tuple[int, str, str]] = []  # those that have no row yet: place, account and number
+        self.begun = bytearray()  # of each place: whether items of the batch were read
         self.held: dict[int, str] = {}
         self.problems: list[ImportProblem] = []
         self.rows: Counter[str] = Counter()
-        self.scattered = False  # items of one batch stood in several places
+        self.scattered = False  # items of one batch stand in several places
+        self.items_begin = b""
 
     def read(self, sources: Sequence[Source]) -> None:
         """Stage what the sources hold, in the order accounts, contacts, batches, items, lines."""
         ordered = sorted(enumerate(sources), key=lambda source: list(STAGED).index(source[1].kind.name))
+        self.items_begin = "\x1f".join(self.imported.columns.get("items", [])).encode()
         for number, source in ordered:
-            kind = source.kind.name
-            read: Callable[..., Iterator[Row | None]] = getattr(self, f"_{kind}")
-            self._put(kind, read(kind, number * PLACES, source.rows()))
+            self.begun = bytearray()
+            try:
+                self._read(number, source)
+            except _Scattered:
+                self.scattered = True
+                self._forget(number, source.kind.name)
+                self._read(number, source)
         self._put_batches_that_are_not_listed()
         for place, why in self.held.items():
             StagedBatch.objects.filter(pk=place).update(held=why)
         self._refuse_what_came_twice()
+
+    def _read(self, number: int, source: Source) -> None:
+        read: Callable[..., Iterator[Row | None]] = getattr(self, f"_{source.kind.name}")
+        self._put(source.kind.name, read(source.kind.name, number * PLACES, source.rows()))
+
+    def _forget(self, number: int, kind: str) -> None:
+        """Take away what was read of a file, to read it once more, in another way."""
+        lines = number * PLACES, (number + 1) * PLACES - 1
+        self.problems.clear()
+        self.imported.problems.filter(line__range=lines)._raw_delete("default")
+        STAGED[kind].objects.filter(batch__place__range=self.imported.places, line__range=lines)._raw_delete("default")
+        StagedBatch.objects.filter(place__range=self.imported.places).update(
+            items=None, amount=None, items_sha256="", left_out=False
+        )
+        self.rows[kind] = 0
 
     # One generator a kind, of rows for its table, and None when it is time to write down what was wrong.
 
@@ -154,37 +206,66 @@ class Staging:
                 yield from self._twice(kind, at + line, f"Batch {values[1]}", earlier, values[1])
                 continue
             self.lines[ordinal] = at + line
+            self.unlisted.pop()
             self.rows[kind] += 1
             yield (place, at + line, *values)
 
     def _items(self, kind: str, at: int, rows: Iterable[tuple[int, Any]]) -> Iterator[Row | None]:
-        account = number = place = None
-        seen: dict[Any, int] = {}
-        begun = bytearray()
+        """Yield the items of batches that are not on file just so.
+
+        Those of one batch stand together, in a usual file. Raises _Scattered when they don't.
+        """
+        account = number = None
+        of_batch: _Items | None = None
+        waiting: list[_Items] = []
+        count = 0
         for line, values in rows:
             if type(values) is list:
                 yield from self._wrong(kind, at, values)
                 continue
             if values[1] != number or values[0] != account:
                 account, number = values[0], values[1]
-                place, seen = self._place(account, number), {}
-                self._begin(begun, place)
-            key = values[2:4]
-            if key in seen or (values[_EXTERNAL_ID_OF_ITEM] and values[_EXTERNAL_ID_OF_ITEM] in seen):
-                earlier = seen.get(key) or seen[values[_EXTERNAL_ID_OF_ITEM]]
+                if count >= AT_ONCE:
+                    yield from self._not_on_file(waiting)
+                    waiting, count = [], 0
+                place = self._place(account, number)
+                self._begin(place)
+                of_batch = _Items(place, self.items_begin)
+                waiting.append(of_batch)
+            assert of_batch
+            key, external_id = values[2:4], values[_EXTERNAL_ID_OF_ITEM]
+            if key in of_batch.seen or (external_id and external_id in of_batch.seen):
+                earlier = of_batch.seen.get(key) or of_batch.seen[external_id]
                 yield from self._twice(kind, at + line, f"Item {values[3]} of batch {number}", earlier, values[3])
                 continue
-            seen[key] = at + line
-            if values[_EXTERNAL_ID_OF_ITEM]:
-                seen[values[_EXTERNAL_ID_OF_ITEM]] = at + line
-            self.rows[kind] += 1
-            yield (place, at + line, *values[2:])
+            of_batch.add(at + line, key, external_id, values[2:])
+            count += 1
+        yield from self._not_on_file(waiting)
+
+    def _not_on_file(self, waiting: list["_Items"]) -> Iterator[Row]:
+        """Yield the items of those batches that have others on file, and note of all how many and which they are."""
+        self._put_batches_that_are_not_listed()
+        theirs = Batch.objects.filter(account__number=OuterRef("account_number"), number=OuterRef("number"))
+        places = [of_batch.place for of_batch in waiting]
+        rows = StagedBatch.objects.filter(place__range=(min(places, default=0), max(places, default=0)))
+        on_file = dict(rows.annotate(theirs=Subquery(theirs.values("items_sha256"))).values_list("place", "theirs"))
+        noted = []
+        for of_batch in waiting:
+            sha256 = of_batch.digest.hexdigest()
+            left_out = not self.scattered and sha256 == on_file[of_batch.place]
+            self.rows["items"] += len(of_batch.rows)
+            noted.append((of_batch.place, len(of_batch.rows), of_batch.amount, sha256, left_out))
+            if not left_out:
+                yield from of_batch.rows
+        if not self.scattered:
+            history.update_rows(
+                StagedBatch, ["place", "items", "amount", "items_sha256", "left_out"], noted
+            )
 
     def _lines(self, kind: str, at: int, rows: Iterable[tuple[int, Any]]) -> Iterator[Row | None]:
         """Yield a row for each item: its lines stand together, and come in the order of their numbers."""
         item: Any = None
         first, lines = 0, {}
-        begun = bytearray()
         for line, values in rows:
             if isinstance(values, list):
                 yield from self._wrong(kind, at, values)
@@ -194,7 +275,7 @@ class Staging:
                 if item:
                     yield self._item_with_lines(item, first, lines)
                 if item is None or values[:2] != item[:2]:
-                    self._begin(begun, self._place(values[0], values[1]))
+                    self._begin(self._place(values[0], values[1]))
                 item, first, lines = values[:4], at + line, {}
             if values[4] in lines:
                 yield from self._twice(kind, at + line, f"Line {values[4]} of item {values[3]}", first, str(values[4]))
@@ -210,13 +291,14 @@ class Staging:
         ordered = canonical([lines[position] for position in sorted(lines)])
         return self._place(account, batch), first, kind, number, len(lines), ordered
 
-    def _begin(self, begun: bytearray, place: int) -> None:
-        """Note that the items of a batch begin here, and whether some of them stood somewhere else before."""
+    def _begin(self, place: int) -> None:
+        """Note that the items of a batch begin here. Raises _Scattered if some of them stood somewhere else before."""
         ordinal = place - self.imported.first_place
-        if ordinal >= len(begun):
-            begun.extend(bytes(ordinal + 1 - len(begun) + AT_ONCE))
-        self.scattered |= bool(begun[ordinal])
-        begun[ordinal] = 1
+        if ordinal >= len(self.begun):
+            self.begun.extend(bytes(ordinal + 1 - len(self.begun) + AT_ONCE))
+        if self.begun[ordinal] and not self.scattered:
+            raise _Scattered
+        self.begun[ordinal] = 1
 
     def _place(self, account: str, number: str) -> int:
         """Return the place of a batch, a new one for one that was not seen before."""
@@ -224,6 +306,7 @@ class Staging:
         ordinal = of_account.setdefault(number, len(self.lines))
         if ordinal == len(self.lines):
             self.lines.append(-1)
+            self.unlisted.append((ordinal, account, number))
         return self.imported.first_place + ordinal
 
     def _wrong(self, kind: str, at: int, problems: list[Problem]) -> Iterator[None]:
@@ -277,25 +360,11 @@ class Staging:
         history.copy(model, names, rows)
 
     def _put_batches_that_are_not_listed(self) -> None:
-        """Give each batch of which only items or lines came a row as well."""
+        """Give each batch of which only items or lines came so far a row as well."""
         first = self.imported.first_place
-
-        def rows() -> Iterator[Row]:
-            for account, numbers in self.places.items():
-                for number, ordinal in numbers.items():
-                    if self.lines[ordinal] < 0:
-                        yield first + ordinal, account, number
-
-        self._put_named(StagedBatch, ["place", "account_number", "number"], rows())
-
-    def _put_named(self, model: type[models.Model], names: list[str], rows: Iterator[Row]) -> None:
-        some: list[Row] = []
-        for row in rows:
-            some.append(row)
-            if len(some) == AT_ONCE:
-                self._write(model, names, some)
-                some = []
-        self._write(model, names, some)
+        rows = [(first + ordinal, account, number) for ordinal, account, number in self.unlisted]
+        self.unlisted.clear()
+        history.copy(StagedBatch, ["place", "account_number", "number"], rows)
 
     def _refuse_what_came_twice(self) -> None:
         """Hold back what came before under another line: the later one is refused, and names the earlier."""
@@ -318,6 +387,8 @@ class Staging:
             history.update_each(later, held=sentence)
         if self.scattered:
             _delete_items_that_came_twice(self.imported)
+            came = StagedItem.objects.filter(batch__place__range=self.imported.places).order_by().values("batch")
+            history.update_select(StagedBatch, came, "batch", items=Count("line"), amount=Sum("amount"))
 
 
 def _delete_items_that_came_twice(imported: Import) -> None:
