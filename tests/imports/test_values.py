@@ -84,6 +84,7 @@ NOT_READ = [
     (TEXTS, "#N/A", "This is an error of the spreadsheet"),
     (TEXTS, "#FORMULA!", "This formula has no result."),
     (values.email, "dana@northwind.example; omar@blueridge.example", "This is not one email address"),
+    (values.email, "dana w@northwind.example", "This is not one email address"),
     (values.email, "Dana <dana@northwind.example>", "This is not one email address"),
     (values.yes_no, "maybe", "This is none of: true, false, yes, no, 1, 0."),
     (values.choice(["posted", "bypassed"]), "unlocked", "This is none of: posted, bypassed."),

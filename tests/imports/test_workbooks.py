@@ -111,6 +111,26 @@ def test_a_formula_may_have_a_result_that_is_empty():
     assert {new: read(with_cells((formula, new))) for new in cells} == {new: [(2, row)] for new, row in cells.items()}
 
 
+def test_what_calamine_takes_for_empty_is_told():
+    """Errors and formulas without a result, in rows and columns that hold nothing else."""
+    answers = read(workbook([["x", *HEADER], ["#N/A", *GOOD], ["=1"] * 8, [None] * 7 + ["=2"]]))
+    columns = ["account_number", "batch_number", "kind", "number", "date", "amount", "memo"]
+    missing = [f"{column}: This has to be filled in." for column in columns[:6]]
+    formula = "This formula has no result. Open the file in Excel and save it, or enter the value itself."
+    assert answers == [
+        (2, READ),
+        (3, [f"{column}: {formula}" for column in columns]),
+        (4, [*missing, f"memo: {formula}"]),
+    ]
+
+
+def shared(count):
+    """Return a workbook with so many empty texts that no cell shows."""
+    namespace = "http://schemas.openxmlformats.org/spreadsheetml/2006/main"
+    texts = f'<sst xmlns="{namespace}">{"<si/>" * count}</sst>'
+    return packed(parts(workbook([HEADER, GOOD])) | {"xl/sharedStrings.xml": texts})
+
+
 def lying():
     """Return a workbook that says of a sheet of 40 MB that it has 1,000 bytes."""
     files = parts(workbook([HEADER, GOOD]))
@@ -137,12 +157,16 @@ REFUSED = {
     "a column of no letters": (lambda: with_cells((b'"G2"', b'"?2"')), DAMAGED),
     "a cell far to the right": (
         lambda: with_cells((b'"G2"', b'"XFD200000"')),
-        "The workbook has more than 4,000,000 cells. Save the sheet as “CSV UTF-8”.",
+        "The workbook has more than 3,000,000 cells. Save the sheet as “CSV UTF-8”.",
     ),
     "a cell far down": (
         lambda: with_cells((b'"G2"', b'"G200002"')),
         "The sheet reaches down to row 200,002, and 200,000 rows below the header are the most. Save the sheet as “CSV "
         "UTF-8”. If there is nothing that far down, delete the empty rows.",
+    ),
+    "a list of sheets that has no end": (
+        lambda: packed(parts(workbook([HEADER])) | {"xl/workbook.xml": " " * 2**21}),
+        DAMAGED,
     ),
     "hidden sheets only": (
         lambda: packed(
@@ -170,8 +194,12 @@ def test_rows_that_are_formatted_and_empty_do_not_count():
     assert read(with_cells((b"</row></sheetData>", styled))) == [(2, READ)]
 
 
-def test_what_is_unpacked_and_packed_has_an_end(monkeypatch):
-    content = workbook([HEADER, GOOD])
+def test_what_is_wrong_and_unpacked_and_packed_has_an_end(monkeypatch):
+    content = workbook([HEADER, GOOD, ["=1", "=2"]])
+    monkeypatch.setattr(workbooks, "CELLS", 30)
+    assert read(shared(31)) == "The workbook has more than 30 cells. Save the sheet as “CSV UTF-8”."
+    monkeypatch.setattr(workbooks, "FAULTS", 1)
+    assert read(content).startswith("More than 1 cells are errors, or formulas without a result.")
     monkeypatch.setattr(workbooks, "UNPACKED", 2**10)
     assert read(content).startswith("The workbook has more than 0 MB when it is unpacked.")
     monkeypatch.setattr(workbooks, "PACKED", 2**10)

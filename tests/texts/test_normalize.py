@@ -61,13 +61,14 @@ def test_any_name_is_the_same_however_it_was_written(data, name):
 
 @given(st.text())
 def test_what_was_read_once_is_read_the_same_again(text):
-    for read in (normalize.plain, normalize.number, normalize.pin, normalize.email, normalize.person):
+    for read in (normalize.plain, normalize.number, normalize.pin, normalize.email, normalize.person, normalize.line):
         assert read(read(text)) == read(text)
 
 
-@given(st.text())
+@given(st.text(st.one_of(st.characters(), st.sampled_from(INVISIBLE + BLANKS + "aم\u0301"))))
 def test_what_was_read_hides_nothing(text):
     assert not normalize.hides(normalize.plain(text), joiners=False)
+    assert not normalize.hides(normalize.line(text))
 
 
 @given(data=st.data(), name=numbers, unseen=st.sampled_from(INVISIBLE))

@@ -119,7 +119,7 @@ def number(longest: int) -> Reader:
 
 def reference(longest: int) -> Reader:
     """Read what another system knows a record by, as it is spelled there."""
-    return _name(normalize.bare, longest)
+    return _name(lambda text: normalize.bare(normalize.line(text)), longest)
 
 
 def _name(spelled: Callable[[str], str], longest: int) -> Reader:
@@ -147,6 +147,8 @@ def _email(text: str) -> str:
     """Read one email address, in small letters."""
     address = _fitting(normalize.email(text), 254)
     try:
+        if " " in normalize.plain(text):
+            raise ValidationError("two words")
         validate_email(address)
     except ValidationError:
         raise Unclear("This is not one email address, such as name@company.example.") from None

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from functools import partial
+from itertools import chain, repeat
 from os import SEEK_END
 from tempfile import TemporaryFile
 from typing import IO, Any
@@ -19,15 +20,17 @@ from .problems import Row, Table, Unreadable
 from .values import NO_VALUE, SPREADSHEET_ERRORS
 
 ROWS = 200_000
-CELLS = 4_000_000
+CELLS = 3_000_000
+FAULTS = 10_000  # errors, and formulas without a result
 PACKED = 64 * 2**20  # bytes
 UNPACKED = 400 * 2**20
 CHUNK = 2**18
 
 BEGINS = b"PK\3\4"
-# Of the parts of a workbook, what calamine reads besides the sheets.
-_READ = {"[content_types].xml", "_rels/.rels", "xl/workbook.xml", "xl/_rels/workbook.xml.rels"}
-_READ |= {"xl/sharedstrings.xml", "xl/styles.xml"}
+# Of the parts of a workbook, those that calamine reads besides the sheets, and how many bytes they may have.
+_PARTS = dict.fromkeys(
+    ["[content_types].xml", "_rels/.rels", "xl/workbook.xml", "xl/_rels/workbook.xml.rels"], 2**20
+) | {"xl/styles.xml": 16 * 2**20, "xl/sharedstrings.xml": UNPACKED}
 OLD = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"  # .xls, and an .xlsx with a password
 _LOCKED = "EncryptedPackage".encode("utf-16-le")
 _CSV = "Save the sheet as “CSV UTF-8”."
@@ -40,11 +43,11 @@ def tables(file: IO[bytes]) -> list[Table]:
     """Return a table for each sheet that is not hidden. Raises Unreadable: damaged, too large, no workbook."""
     try:
         with TemporaryFile() as copy:
-            bad = _copy(file, copy)
+            faults = _copy(file, copy)
             copy.seek(0)
             workbook = load_workbook(copy)
             found = [
-                _table(workbook.get_sheet_by_name(sheet.name), bad[sheet.name])
+                _table(workbook.get_sheet_by_name(sheet.name), faults[sheet.name])
                 for sheet in workbook.sheets_metadata
                 if sheet.typ == SheetTypeEnum.WorkSheet and sheet.visible == SheetVisibleEnum.Visible
             ]
@@ -63,26 +66,29 @@ def refuse_old(file: IO[bytes]) -> None:
     raise Unreadable("The file is an old workbook (.xls). Save it as .xlsx, or as “CSV UTF-8”.")
 
 
-def _table(sheet: CalamineSheet, bad: dict[Place, str]) -> Table:
-    rows = _rows(sheet, bad)
+def _table(sheet: CalamineSheet, faults: dict[Place, str]) -> Table:
+    rows = _rows(sheet, faults)
     line, header = next((row for row in rows if any(map(str.strip, row[1]))), (0, []))
 
     def below() -> Iterator[Row]:
-        return (row for row in _rows(sheet, bad) if row[0] > line)
+        return (row for row in _rows(sheet, faults) if row[0] > line)
 
     return Table(sheet.name, header, below)
 
 
-def _rows(sheet: CalamineSheet, bad: dict[Place, str]) -> Iterator[tuple[int, list[str]]]:
+def _rows(sheet: CalamineSheet, faults: dict[Place, str]) -> Iterator[tuple[int, list[str]]]:
     """Yield (line, cells) of each row of a sheet; what is wrong with a cell stands in its place."""
-    first = sheet.start[1] if sheet.start else 0
     by_row: defaultdict[int, dict[int, str]] = defaultdict(dict)
-    for (row, column), error in bad.items():
-        by_row[row][column - first] = error
-    for row, cells in enumerate(sheet.iter_rows()):
-        texts = [cell if type(cell) is str else _text(cell) for cell in cells]
-        for column, error in by_row.get(row, {}).items():
-            texts[column] = error
+    for (row, column), fault in faults.items():
+        by_row[row][column] = fault
+    before = [""] * sheet.start[1] if sheet.start else []
+    # For calamine, a sheet ends before rows that hold nothing but faults.
+    below: Iterator[list[Any]] = repeat([], max(0, max(by_row, default=-1) + 1 - sheet.total_height))
+    for row, cells in enumerate(chain[list[Any]](sheet.iter_rows(), below)):
+        texts = before + [cell if type(cell) is str else _text(cell) for cell in cells]
+        for column, fault in by_row.get(row, {}).items():
+            texts += [""] * (column + 1 - len(texts))
+            texts[column] = fault
         yield row + 1, texts
 
 
@@ -103,7 +109,7 @@ def _text(value: Any) -> str:
 
 
 def _copy(file: IO[bytes], copy: IO[bytes]) -> dict[str, dict[Place, str]]:
-    """Copy what is read of a workbook, unpacked; return for each sheet the cells that calamine takes for empty ones.
+    """Copy what is read of a workbook, unpacked; return for each sheet what calamine takes for empty cells.
 
     What is opened then is what was measured: an archive can lie about its sizes.
     """
@@ -113,24 +119,28 @@ def _copy(file: IO[bytes], copy: IO[bytes]) -> dict[str, dict[Place, str]]:
         parts = {part.filename.lower(): part for part in packed.infolist()}
         if len(parts) < len(packed.infolist()):
             raise BadZipFile("two parts of one name")
-        if sum(part.file_size for name, part in parts.items() if name.endswith((".xml", ".rels"))) > UNPACKED:
+        if sum(part.file_size for part in parts.values()) > UNPACKED:
             raise Unreadable(f"The workbook has more than {UNPACKED // 2**20} MB when it is unpacked. {_CSV}")
-        sheets = {path.lower(): Sheet() for path in _paths(packed).values()}
-        for name in sorted(parts.keys() & (_READ | sheets.keys())):
+        if any(name in parts and parts[name].file_size > most for name, most in _PARTS.items()):
+            raise BadZipFile("a part that is too large")
+        paths = _paths(packed)
+        measures: dict[str, Measure] = {path: Sheet() for path in paths.values()}
+        measures["xl/sharedstrings.xml"] = Texts()
+        for name in sorted(parts.keys() & (_PARTS.keys() | measures.keys())):
             with packed.open(parts[name]) as source, unpacked.open(parts[name].filename, "w") as target:
                 for chunk in iter(partial(source.read, CHUNK), b""):
                     target.write(chunk)
-                    if name in sheets:
-                        sheets[name].feed(chunk)
-            if sum(sheet.size for sheet in sheets.values()) > CELLS:
-                raise Unreadable(f"The workbook has more than {CELLS:,} cells. {_CSV}")
-        return {name: sheets[path.lower()].bad for name, path in _paths(packed).items()}
+                    if name in measures:
+                        measures[name].feed(chunk)
+                    if sum(measure.size for measure in measures.values()) > CELLS:
+                        raise Unreadable(f"The workbook has more than {CELLS:,} cells. {_CSV}")
+        return {name: measures[path].faults for name, path in paths.items()}
 
 
 def _paths(packed: ZipFile) -> dict[str, str]:
-    """Return the path of each sheet by its name."""
+    """Return the path of each sheet, in small letters, by its name."""
     targets = {
-        attributes["Id"]: posixpath.normpath(posixpath.join("/xl", attributes["Target"])).lstrip("/")
+        attributes["Id"]: posixpath.normpath(posixpath.join("/xl", attributes["Target"])).lstrip("/").lower()
         for attributes in _elements(packed.read("xl/_rels/workbook.xml.rels"), "Relationship")
     }
     sheets = _elements(packed.read("xl/workbook.xml"), "sheet")
@@ -163,19 +173,36 @@ def _parser(start: Callable[[str, dict[str, str]], None]) -> expat.XMLParserType
     return parser
 
 
-class Sheet:
-    """The XML of a sheet, as it is measured: how large it is, and which of its cells are errors or lack a result."""
+class Measure:
+    """A part of a workbook, as it is measured: how many things it makes room for, and the faults in it."""
 
     def __init__(self) -> None:
         self.size = 0
-        self.bad: dict[Place, str] = {}
-        self._columns, self._column_of = 0, _Columns()
-        self._place, self._kind = (-1, -1), ""
+        self.faults: dict[Place, str] = {}
         self._parser = _parser(self._start)
 
     def feed(self, chunk: bytes) -> None:
         """Take the next piece. Raises Unreadable when it reaches further than may be opened."""
         self._parser.Parse(chunk, False)
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        raise NotImplementedError
+
+
+class Texts(Measure):
+    """The texts that cells share."""
+
+    def _start(self, name: str, attributes: dict[str, str]) -> None:
+        self.size += name.endswith(" si")
+
+
+class Sheet(Measure):
+    """A sheet: its size is that of the rectangle up to its last filled cell, however few are filled."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._columns, self._column_of = 0, _Columns()
+        self._place, self._kind = (-1, -1), ""
 
     def _start(self, name: str, attributes: dict[str, str]) -> None:
         tag = name.rpartition(" ")[2]
@@ -185,12 +212,12 @@ class Sheet:
             self._move(self._placed(attributes["r"]) if "r" in attributes else (self._place[0], self._place[1] + 1))
         elif tag == "v":
             self._fill()
-            if self._kind == "e" or self._place in self.bad:
+            if self._kind == "e" or self._place in self.faults:
                 self._parser.CharacterDataHandler = self._value
         elif tag == "f":
             self._fill()
             if self._kind != "str":  # of a text, the result may be empty
-                self.bad[self._place] = NO_VALUE
+                self._find(NO_VALUE)
         elif tag == "is":
             self._fill()
         elif tag == "row":
@@ -198,9 +225,17 @@ class Sheet:
 
     def _value(self, text: str) -> None:
         if self._kind == "e":
-            self.bad[self._place] = text if text in SPREADSHEET_ERRORS else "#VALUE!"
+            self._find(text if text in SPREADSHEET_ERRORS else "#VALUE!")
         elif not text.isspace():
-            self.bad.pop(self._place, None)
+            self.faults.pop(self._place, None)
+
+    def _find(self, fault: str) -> None:
+        self.faults[self._place] = fault
+        if len(self.faults) > FAULTS:
+            raise Unreadable(
+                f"More than {FAULTS:,} cells are errors, or formulas without a result. Correct them, or open the "
+                "workbook in Excel and save it, so that the formulas have results."
+            )
 
     def _placed(self, name: str) -> Place:
         letters = name.rstrip("0123456789")
@@ -212,7 +247,6 @@ class Sheet:
         self._place = place
 
     def _fill(self) -> None:
-        """Count what calamine makes room for: each cell up to the last one that is filled."""
         row, column = self._place
         if row > ROWS:
             raise Unreadable(

@@ -64,10 +64,13 @@ def _plain(character: str) -> str:
 
 def line(text: str) -> str:
     """Return one line as it is stored: composed, single spaces, nothing hidden but joiners that join."""
-    text = composed(text)
-    kept = {place for joined in _JOINED.finditer(text) for place in range(*joined.span())}
-    seen = (char for place, char in enumerate(text) if place in kept or char.isspace() or not is_invisible(char))
-    return " ".join("".join(seen).split())
+    text = " ".join(text.split())
+    for _ in range(2):  # what is left out may leave a joiner with nothing to join
+        kept = {place for joined in _JOINED.finditer(text) for place in range(*joined.span())}
+        text = "".join(char for place, char in enumerate(text) if place in kept or not is_invisible(char))
+    if hides(text):
+        text = "".join(char for char in text if not is_invisible(char))
+    return " ".join(composed(text).split())
 
 
 def one_line(text: str) -> str:
