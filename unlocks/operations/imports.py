@@ -253,7 +253,8 @@ def _written(imported: Import) -> Import:
         return imported
     if connections["default"].vendor == "postgresql":
         with connections["default"].cursor() as cursor:
-            cursor.execute("SET LOCAL jit = off")  # compiling takes longer than running
+            # Compiling takes longer than running; the items of a part are sorted without a file.
+            cursor.execute("SET LOCAL jit = off; SET LOCAL work_mem = '64MB'")
     by = Actor(name=imported.actor, user=imported.user, ip=imported.ip)
     parts = parts_of(imported)
     counts: dict[str, Counter[str]] = {}
@@ -355,8 +356,7 @@ def _changes(
 def _write_batches(imported: Import, places: judging.Places, by: Actor) -> list[chain.Entry]:
     """Write the batches of a part with their items. Locks requests, then batches, as an unlock does."""
     rows = judging.batches(places)
-    judging.find_batches(places)
-    on_file = Batch.objects.filter(pk__in=rows.exclude(batch=None).values("batch"))
+    on_file = judging.on_file(places)
     lines = RequestedBatch.objects.filter(batch__in=on_file.values("pk"), outcome__in=RequestedBatch.OPEN)
     history.lock(UnlockRequest.objects.filter(pk__in=lines.values("unlock_request")))
     history.lock(on_file)
@@ -370,6 +370,7 @@ def _write_batches(imported: Import, places: judging.Places, by: Actor) -> list[
     if changed.exists():
         # What differs is found before anything is written.
         differing = list(changed.filter(judging.ITEMS_DIFFER).values_list("pk", "batch"))
+        judging.amounts_of_what_was_left_out(places)
         _change_batches(changed, values, recorded)
         _change_items(imported, dict(differing), recorded, by)
         other = judging.lines(places).filter(batch__judgment=CHANGED, item__isnull=False)

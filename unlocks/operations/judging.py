@@ -303,7 +303,14 @@ def as_of(imported: Import) -> Any:
     return Coalesce(F("as_of"), Value(imported.at, output_field=DateTimeField()))
 
 
-def find_batches(places: Places) -> None:
+def on_file(places: Places) -> QuerySet[Batch]:
+    """Return the batches on file that staged ones are."""
+    theirs = Batch.objects.filter(account__number=OuterRef("account_number"), number=OuterRef("number"))
+    staged = batches(places).annotate(theirs=Subquery(theirs.values("pk"))).filter(theirs__isnull=False)
+    return Batch.objects.filter(pk__in=staged.values("theirs"))
+
+
+def _find_batches(places: Places) -> None:
     theirs = Batch.objects.filter(account__number=OuterRef("account_number"), number=OuterRef("number"))
     history.update_each(
         batches(places),
@@ -314,7 +321,7 @@ def find_batches(places: Places) -> None:
 
 def judge_batches(imported: Import, places: Places) -> None:
     rows, values = batches(places), values_of_batches(imported)
-    find_batches(places)
+    _find_batches(places)
     compare_items(imported, places)
     theirs = _by_external_id(Batch.objects.filter(account=OuterRef("account_id")))
     is_file = imported.source != Import.Source.API
@@ -495,5 +502,16 @@ def changed(rows: QuerySet[Any], values: dict[str, Any], target: str) -> QuerySe
 def that_do_not_add_up(places: Places) -> QuerySet[StagedBatch]:
     """Leave the batches whose items are not as many, or not of the amount, that the product says."""
     rows = batches(places).filter(judgment__in=[Judgment.NEW, Judgment.CHANGED, Judgment.SAME], line__isnull=False)
-    many, much = Q(item_count__isnull=False) & ~Q(item_count=F("items")), Q(total__isnull=False) & ~Q(total=F("amount"))
+    many, much = Q(item_count__isnull=False) & ~Q(item_count=F("items")), Q(total__isnull=False, amount__isnull=False) & ~Q(
+        total=F("amount")
+    )
     return rows.filter(many | much, items__isnull=False)
+
+
+def amounts_of_what_was_left_out(places: Places) -> None:
+    """Sum up the items on file of changed batches whose items were not read: their total may be what changed."""
+    listed = BatchItem.objects.listed().filter(batch=OuterRef("batch_id")).order_by().values("batch")
+    history.update_each(
+        batches(places).filter(judgment=Judgment.CHANGED, left_out=True),
+        amount=Subquery(listed.annotate(sum=Sum("amount")).values("sum")),
+    )

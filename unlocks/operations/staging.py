@@ -78,12 +78,12 @@ _COLUMNS = {
     "lines": ["batch_id", "line", "kind", "number", "count", "lines"],
 }
 _EXTERNAL_ID_OF_ITEM = KINDS["items"].header.index("external_id")
-_AMOUNT = KINDS["items"].header.index("amount") - 2  # behind account and batch
+_AMOUNT = KINDS["items"].header.index("amount")
 Row = tuple[Any, ...]
 
 
 class Source(Protocol):
-    """Where records of one kind come from: a file, or a call. `columns` are those that it has."""
+    """Where records of one kind come from, as `imports.reading.File` says it. `columns` are those that it has."""
 
     @property
     def name(self) -> str: ...
@@ -93,7 +93,12 @@ class Source(Protocol):
     def columns(self) -> Sequence[str]: ...
     @property
     def sha256(self) -> str: ...
+    @property
+    def spelling(self) -> str: ...
     def rows(self) -> Iterable[tuple[int, Any]]: ...
+    def written(self) -> Iterable[tuple[int, Any]]: ...
+    def reader(self) -> Callable[[int, Any], Any]: ...
+    def text(self, cells: Any) -> str: ...
 
 
 @dataclass(frozen=True)
@@ -106,33 +111,33 @@ class Records:
     name: str = "API"
     sha256: str = ""
 
+    @property
+    def spelling(self) -> str:
+        return f"values: {', '.join(self.columns)}"
+
     def rows(self) -> Iterable[tuple[int, Any]]:
         return self.records
+
+    written = rows
+
+    def reader(self) -> Callable[[int, Any], Any]:
+        return lambda place, values: values
+
+    def text(self, values: Any) -> str:
+        return repr(values)
 
 
 class _Scattered(Exception):
     """The items of one batch do not stand together in a file."""
 
 
+@dataclass
 class _Items:
-    """The items of one batch, as they stand together in a file."""
+    """The items of one batch, as they stand together in a file: (line, cells) each."""
 
-    def __init__(self, place: int, begin: bytes) -> None:
-        self.place, self.digest = place, hashlib.sha256(begin)
-        self.rows: list[Row] = []
-        self.seen: dict[Any, int] = {}
-        self.amount = Decimal(0)
-
-    def add(self, line: int, key: Row, external_id: str | None, values: Row) -> None:
-        self.seen[key] = line
-        if external_id:
-            self.seen[external_id] = line
-        text = "\x1f".join(map(str, values))
-        if None in values:
-            text += f"\x1f{values.index(None)}\x1f{values.count(None)}"
-        self.digest.update(f"\x1e{text}".encode())
-        self.amount += values[_AMOUNT]
-        self.rows.append((self.place, line, *values))
+    place: int
+    cells: list[tuple[int, Any]]
+    sha256: str
 
 
 class Staging:
@@ -148,39 +153,36 @@ class Staging:
         self.problems: list[ImportProblem] = []
         self.rows: Counter[str] = Counter()
         self.scattered = False  # items of one batch stand in several places
-        self.items_begin = b""
 
     def read(self, sources: Sequence[Source]) -> None:
         """Stage what the sources hold, in the order accounts, contacts, batches, items, lines."""
-        ordered = sorted(enumerate(sources), key=lambda source: list(STAGED).index(source[1].kind.name))
-        self.items_begin = "\x1f".join(self.imported.columns.get("items", [])).encode()
-        for number, source in ordered:
+        for kind in STAGED:
+            of_kind = [(number, source) for number, source in enumerate(sources) if source.kind.name == kind]
             self.begun = bytearray()
             try:
-                self._read(number, source)
+                self._read(kind, of_kind)
             except _Scattered:
                 self.scattered = True
-                self._forget(number, source.kind.name)
-                self._read(number, source)
+                self._forget(kind)
+                self._read(kind, of_kind)
         self._put_batches_that_are_not_listed()
         for place, why in self.held.items():
             StagedBatch.objects.filter(pk=place).update(held=why)
         self._refuse_what_came_twice()
 
-    def _read(self, number: int, source: Source) -> None:
-        read: Callable[..., Iterator[Row | None]] = getattr(self, f"_{source.kind.name}")
-        self._put(source.kind.name, read(source.kind.name, number * PLACES, source.rows()))
+    def _read(self, kind: str, sources: list[tuple[int, Source]]) -> None:
+        read: Callable[..., Iterator[Row | None]] = getattr(self, f"_{kind}")
+        for number, source in sources:
+            self._put(kind, read(kind, number * PLACES, source if kind == "items" else source.rows()))
 
-    def _forget(self, number: int, kind: str) -> None:
-        """Take away what was read of a file, to read it once more, in another way."""
-        lines = number * PLACES, (number + 1) * PLACES - 1
-        self.problems.clear()
-        self.imported.problems.filter(line__range=lines)._raw_delete("default")
-        STAGED[kind].objects.filter(batch__place__range=self.imported.places, line__range=lines)._raw_delete("default")
-        StagedBatch.objects.filter(place__range=self.imported.places).update(
-            items=None, amount=None, items_sha256="", left_out=False
-        )
+    def _forget(self, kind: str) -> None:
+        """Take away what was read of a kind, to read it once more, in another way."""
         self.rows[kind] = 0
+        self.problems.clear()
+        self.imported.problems.filter(kind=kind)._raw_delete("default")
+        batches = StagedBatch.objects.filter(place__range=self.imported.places)
+        STAGED[kind].objects.filter(batch__in=batches.values("pk")).order_by()._raw_delete("default")
+        batches.update(items=None, amount=None, items_sha256="", left_out=False)
 
     # One generator a kind, of rows for its table, and None when it is time to write down what was wrong.
 
@@ -210,57 +212,79 @@ class Staging:
             self.rows[kind] += 1
             yield (place, at + line, *values)
 
-    def _items(self, kind: str, at: int, rows: Iterable[tuple[int, Any]]) -> Iterator[Row | None]:
+    def _items(self, kind: str, at: int, source: Source) -> Iterator[Row | None]:
         """Yield the items of batches that are not on file just so.
 
         Those of one batch stand together, in a usual file. Raises _Scattered when they don't.
         """
-        account = number = None
-        of_batch: _Items | None = None
+        read, text = source.reader(), source.text
         waiting: list[_Items] = []
-        count = 0
-        for line, values in rows:
-            if type(values) is list:
-                yield from self._wrong(kind, at, values)
-                continue
-            if values[1] != number or values[0] != account:
-                account, number = values[0], values[1]
+        cells_of_batch: list[tuple[int, Any]] = []
+        count, key = 0, None
+        for line, cells in source.written():
+            if cells[:2] != key:
+                if cells_of_batch:
+                    waiting.append(self._items_of_one(cells_of_batch, read, text, source.spelling))
                 if count >= AT_ONCE:
-                    yield from self._not_on_file(waiting)
+                    yield from self._not_on_file(kind, at, waiting, read)
                     waiting, count = [], 0
-                place = self._place(account, number)
-                self._begin(place)
-                of_batch = _Items(place, self.items_begin)
-                waiting.append(of_batch)
-            assert of_batch
-            key, external_id = values[2:4], values[_EXTERNAL_ID_OF_ITEM]
-            if key in of_batch.seen or (external_id and external_id in of_batch.seen):
-                earlier = of_batch.seen.get(key) or of_batch.seen[external_id]
-                yield from self._twice(kind, at + line, f"Item {values[3]} of batch {number}", earlier, values[3])
-                continue
-            of_batch.add(at + line, key, external_id, values[2:])
+                cells_of_batch, key = [], cells[:2]
+            cells_of_batch.append((line, cells))
             count += 1
-        yield from self._not_on_file(waiting)
+        if cells_of_batch:
+            waiting.append(self._items_of_one(cells_of_batch, read, text, source.spelling))
+        yield from self._not_on_file(kind, at, waiting, read)
 
-    def _not_on_file(self, waiting: list["_Items"]) -> Iterator[Row]:
+    def _items_of_one(self, cells: list[tuple[int, Any]], read: Any, text: Any, spelling: str) -> _Items:
+        """Find the place of the batch that the first of some rows names; -1 if that can't be read."""
+        first = read(*cells[0])
+        known = first if type(first) is tuple else getattr(first, "known", None) or (None, None)
+        place = self._place(*known[:2]) if known[0] and known[1] else -1
+        if place < 0 or type(cells[0][1]) is list:
+            return _Items(-1, cells, "")
+        self._begin(place)
+        written = "\x1e".join([spelling, *(text(row) for _, row in cells)])
+        return _Items(place, cells, hashlib.sha256(written.encode()).hexdigest())
+
+    def _not_on_file(self, kind: str, at: int, waiting: list[_Items], read: Any) -> Iterator[Row | None]:
         """Yield the items of those batches that have others on file, and note of all how many and which they are."""
         self._put_batches_that_are_not_listed()
         theirs = Batch.objects.filter(account__number=OuterRef("account_number"), number=OuterRef("number"))
-        places = [of_batch.place for of_batch in waiting]
+        places = [of_batch.place for of_batch in waiting if of_batch.place >= 0]
         rows = StagedBatch.objects.filter(place__range=(min(places, default=0), max(places, default=0)))
         on_file = dict(rows.annotate(theirs=Subquery(theirs.values("items_sha256"))).values_list("place", "theirs"))
         noted = []
-        for of_batch in waiting:
-            sha256 = of_batch.digest.hexdigest()
-            left_out = not self.scattered and sha256 == on_file[of_batch.place]
-            self.rows["items"] += len(of_batch.rows)
-            noted.append((of_batch.place, len(of_batch.rows), of_batch.amount, sha256, left_out))
-            if not left_out:
-                yield from of_batch.rows
+        for one in waiting:
+            if left_out := one.place >= 0 and not self.scattered and one.sha256 == on_file[one.place]:
+                noted.append((one.place, len(one.cells), None, one.sha256, left_out))
+                self.rows[kind] += len(one.cells)
+                continue
+            staged, amount, flawed = [], Decimal(0), False
+            seen: dict[Any, int] = {}
+            for line, cells in one.cells:
+                values = read(line, cells)
+                if type(values) is list:
+                    if values:
+                        flawed = True
+                        yield from self._wrong(kind, at, values)
+                    continue
+                item, external_id = values[2:4], values[_EXTERNAL_ID_OF_ITEM]
+                if item in seen or (external_id and external_id in seen):
+                    flawed = True
+                    earlier = seen.get(item) or seen[external_id]
+                    yield from self._twice(kind, at + line, f"Item {values[3]} of batch {values[1]}", earlier, values[3])
+                    continue
+                seen[item] = at + line
+                if external_id:
+                    seen[external_id] = at + line
+                amount += values[_AMOUNT]
+                staged.append((one.place, at + line, *values[2:]))
+            if staged:
+                self.rows[kind] += len(staged)
+                noted.append((one.place, len(staged), amount, "" if flawed else one.sha256, False))
+                yield from staged
         if not self.scattered:
-            history.update_rows(
-                StagedBatch, ["place", "items", "amount", "items_sha256", "left_out"], noted
-            )
+            history.update_rows(StagedBatch, ["place", "items", "amount", "items_sha256", "left_out"], noted)
 
     def _lines(self, kind: str, at: int, rows: Iterable[tuple[int, Any]]) -> Iterator[Row | None]:
         """Yield a row for each item: its lines stand together, and come in the order of their numbers."""
