@@ -217,14 +217,14 @@ class Staging:
 
         Those of one batch stand together, in a usual file. Raises _Scattered when they don't.
         """
-        read, text = source.reader(), source.text
+        read, text, spelling = source.reader(), source.text, source.spelling
         waiting: list[_Items] = []
         cells_of_batch: list[tuple[int, Any]] = []
         count, key = 0, None
         for line, cells in source.written():
             if cells[:2] != key:
                 if cells_of_batch:
-                    waiting.append(self._items_of_one(cells_of_batch, read, text, source.spelling))
+                    waiting.append(self._items_of_one(cells_of_batch, read, text, spelling))
                 if count >= AT_ONCE:
                     yield from self._not_on_file(kind, at, waiting, read)
                     waiting, count = [], 0
@@ -232,7 +232,7 @@ class Staging:
             cells_of_batch.append((line, cells))
             count += 1
         if cells_of_batch:
-            waiting.append(self._items_of_one(cells_of_batch, read, text, source.spelling))
+            waiting.append(self._items_of_one(cells_of_batch, read, text, spelling))
         yield from self._not_on_file(kind, at, waiting, read)
 
     def _items_of_one(self, cells: list[tuple[int, Any]], read: Any, text: Any, spelling: str) -> _Items:
