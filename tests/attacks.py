@@ -145,6 +145,8 @@ def make_scene():
         cases["expired"] = factories.case_consented(agent, account=home)
     cases["period"] = factories.case_consented(agent, account=home)
     history.update(cases["period"].rows, by=Actor.desk(), period_closed=True)
+    cases["differs"] = factories.case_consented(agent, account=home)
+    history.update(cases["differs"].rows, by=Actor.desk(), differs="exported")
     cases["changed"] = factories.case_consented(agent, account=home)
     _change_an_item(cases["changed"].batch)
     cases["inactive"] = factories.case_consented(agent)
@@ -536,6 +538,18 @@ def by_the_person_who_entered_the_address(scene):
     admin.email = "typed@customer.example"
     operations.save_record(admin, by=factories.acting(scene.superuser))
     unlock(scene.ready.batch, grant(scene.ready), scene.superuser)
+
+
+@attack("batch_unlocked_only_with_consent")
+def unlocked_by_who_imported_the_address_anew(scene):
+    admin = Contact.objects.get(pk=scene.ready.admin.pk)
+    factories.import_contact(admin, by=scene.second, email="imported@customer.example")
+    unlock(scene.ready.batch, grant(scene.ready), scene.second)
+
+
+@attack("batch_unlocked_only_with_consent")
+def exported_in_the_product(scene):
+    unlock(scene.differs.batch, grant(scene.differs), scene.agent)
 
 
 @attack("batch_unlocked_only_with_consent")
@@ -1056,6 +1070,19 @@ def handed_over_after_its_period_was_closed(scene):
     hand_over(instruction(scene.unlocking))
 
 
+@attack("instruction_handed_over_with_consent")
+def handed_over_after_it_was_exported_in_the_product(scene):
+    rows(Batch, scene.unlocking.batch).update(differs="exported")
+    hand_over(instruction(scene.unlocking))
+
+
+@attack("instruction_handed_over_with_consent")
+def handed_over_after_who_unlocked_it_imported_the_address_anew(scene):
+    admin = Contact.objects.get(pk=scene.unlocking.admin.pk)
+    factories.import_contact(admin, by=scene.agent, email="imported@customer.example")
+    hand_over(instruction(scene.unlocking))
+
+
 @attack("instruction_handed_over_with_consent", only="postgresql")
 def handed_over_and_its_period_closed_in_one_statement(scene):
     sql(
@@ -1464,6 +1491,26 @@ def address_confirmed_by_who_entered_an_earlier_one(scene):
 def address_confirmed_by_who_entered_it(scene):
     typed = factories.enter_contact(account=scene.home, by=scene.manager)
     rows(Contact, typed).update(confirmed_by=scene.manager, **CONFIRMED)
+
+
+@attack("unlocks_contact_confirmed_by_another", "contact_confirmed_by_a_second_person", needs_guards=False)
+def imported_address_confirmed_by_who_imported_it(scene):
+    imported = factories.import_contact(account=scene.home, by=scene.manager)
+    rows(Contact, imported).update(confirmed_by=scene.manager, **CONFIRMED)
+
+
+@attack("contact_confirmed_by_a_second_person")
+def address_confirmed_by_who_imported_an_earlier_one(scene):
+    imported = factories.import_contact(account=scene.home, by=scene.manager)
+    imported.email = "typed@customer.example"
+    operations.save_record(imported, by=factories.acting(scene.superuser))
+    rows(Contact, imported).update(confirmed_by=scene.manager, **CONFIRMED)
+
+
+@attack("unlocks_contact_imported_by_somebody", needs_guards=False)
+def imported_address_that_nobody_imported(scene):
+    imported = factories.import_contact(account=scene.home, by=scene.manager)
+    rows(Contact, imported).update(entered_by=None)
 
 
 @attack("contact_confirmed_by_a_second_person")
@@ -2084,8 +2131,8 @@ def _unlock_by_verb(name, scene):
 
 
 for _name in (
-    "awaiting", "used", "declined", "withdrawn", "expired", "period", "changed", "inactive", "bare", "empty", "refused",
-    "unlocking", "sent", "unlocked", "relocking",
+    "awaiting", "used", "declined", "withdrawn", "expired", "period", "differs", "changed", "inactive", "bare", "empty",
+    "refused", "unlocking", "sent", "unlocked", "relocking",
 ):  # fmt: skip
     attack(name=f"verb_on_{_name}", needs_guards=False, writes_verdicts=True)(partial(_unlock_by_verb, _name))
 

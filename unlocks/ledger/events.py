@@ -751,9 +751,10 @@ class AccountChanged(_Changed):
 
 @event("contact_changed", "Contact changed", tone="wait", about=Contact)
 class ContactChanged(_Changed):
-    """By the product, the system of record, the address counts at once."""
+    """By the product, the system of record, the address counts at once. `imported` is the key of a file's import."""
 
     by_product: bool = fact(default=False)
+    imported: str = fact(default="")
 
 
 @event(

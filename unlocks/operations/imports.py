@@ -320,7 +320,7 @@ def _write_contacts(imported: Import, places: judging.Places, by: Actor) -> list
         "confirmed_how": "",
     }
     changed, new = rows.filter(judgment=CHANGED), rows.filter(judgment=NEW)
-    facts = {"by_product": True} if by_product else {}
+    facts = {"by_product": True} if by_product else {"imported": str(imported.pk)}
     entries = list(_changes(changed, "contact", values, events.ContactChanged, **facts))
     again = judging.to_be_confirmed(values)
     ended = list(changed.filter(judging.other_recipient(values)).values_list("contact", flat=True))
