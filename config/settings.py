@@ -194,7 +194,7 @@ vars().update(env.email_url_config(required("EMAIL_URL", f"filemail:///{BASE_DIR
 if EMAIL_BACKEND == "django.core.mail.backends.smtp.EmailBackend":  # noqa: F821
     EMAIL_BACKEND = "unlocks.outbox.smtp.EmailBackend"  # with an end to each connection
 EMAIL_TIMEOUT = 120
-DEFAULT_FROM_EMAIL = env.str("DEFAULT_FROM_EMAIL", default=f"{VENDOR_NAME} Support <support@unlock-desk.example>")
+DEFAULT_FROM_EMAIL = required("DEFAULT_FROM_EMAIL", f"{VENDOR_NAME} Support <support@unlock-desk.example>")
 
 CRISPY_ALLOWED_TEMPLATE_PACKS = "bootstrap5"
 CRISPY_TEMPLATE_PACK = "bootstrap5"

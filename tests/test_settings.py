@@ -16,6 +16,7 @@ SET = {
     "LEDGER_KEY": "a-ledger-key-of-this-test-alone",
     "PUBLIC_URL": "https://desk.example",
     "EMAIL_URL": "smtp+tls://mail.example:587",
+    "DEFAULT_FROM_EMAIL": "support@desk.example",
 }
 
 

@@ -22,7 +22,7 @@ from unlocks.texts.formats import moment
 
 pytestmark = pytest.mark.django_db
 PAGE = "/desk/unlocks/worker/"
-NO_WORKER = "No worker runs. Emails wait, and the history is not sealed."
+NO_WORKER = "No worker was seen in the last three minutes. Without one emails wait, and the history is not sealed."
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def read(manager_client):
 def test_says_whether_a_worker_runs(read):
     assert NO_WORKER in read()
     heartbeat.beat(heartbeat.name())
-    assert "The worker runs. Nothing waits for it." in read()
+    assert "The worker was seen just now. Nothing waits for it." in read()
     assert heartbeat.name() in read()
     heartbeat.stop(heartbeat.name())
     assert NO_WORKER in read()
@@ -46,6 +46,8 @@ def test_says_whether_a_worker_runs(read):
 
 def test_a_worker_that_was_killed_is_gone_after_three_minutes(read):
     heartbeat.beat(heartbeat.name())
+    with time_machine.travel(timezone.now() + timedelta(minutes=2)):
+        assert "The worker was seen 2 minutes ago." in read()
     with time_machine.travel(timezone.now() + timedelta(minutes=4)):
         assert NO_WORKER in read()
 
@@ -66,7 +68,7 @@ def test_says_what_waits_and_what_came_back(read, agent):
         assert "emails wait that should have been tried by now" in read()
         deliver()
         page = read()
-        assert "The worker runs. Nothing waits for it." in page
+        assert "The worker was seen just now. Nothing waits for it." in page
         assert "Sent in the last 24 hours 1" in page
 
 
@@ -189,16 +191,22 @@ def test_warns_when_the_product_should_have_been_asked(read, agent, agent_client
     deliver_emails_only()
     late = timezone.now() + timedelta(minutes=11)
     assert "ServiceTitan was not asked" not in text(agent_client.get("/desk/"))
-    assert "No worker runs. Emails wait, ServiceTitan is asked nothing, and the history is not sealed." in read()
+    assert (
+        "No worker was seen in the last three minutes. Without one emails wait, ServiceTitan is asked nothing, and the history is not sealed."
+        in read()
+    )
     with time_machine.travel(late):
         heartbeat.beat(heartbeat.name())
-        assert "The worker runs, but 2 batches wait of which ServiceTitan should have been asked by now" in read()
+        assert (
+            "The worker was seen just now, but 2 batches wait of which ServiceTitan should have been asked by now"
+            in read()
+        )
         queue = text(agent_client.get("/desk/"))
         assert "ServiceTitan was not asked about 2 batches that are due, the oldest since" in queue
         assert "Tell a manager." in queue
         factories.hand_over()
         factories.answer(Instruction.objects.all(), "accepted")
-        assert "The worker runs. What waits is sent as it becomes due." in read()
+        assert "The worker was seen just now. What waits is sent as it becomes due." in read()
         assert "ServiceTitan was not asked" not in text(agent_client.get("/desk/"))
 
 
@@ -212,7 +220,7 @@ def test_warns_of_nothing_that_waits_for_its_turn(read, agent, settings):
     factories.answer(handing_over.lease(), "accepted")
     with time_machine.travel(timezone.now() + timedelta(minutes=12)):
         heartbeat.beat(heartbeat.name())
-        assert "The worker runs. What waits is sent as it becomes due." in read()
+        assert "The worker was seen just now. What waits is sent as it becomes due." in read()
 
 
 def test_no_worker_is_late_with_what_staff_do_by_hand(read, agent, agent_client):
@@ -221,7 +229,7 @@ def test_no_worker_is_late_with_what_staff_do_by_hand(read, agent, agent_client)
     with time_machine.travel(timezone.now() + timedelta(hours=3)):
         heartbeat.beat(heartbeat.name())
         deliver_emails_only()
-        assert "The worker runs. What waits is sent as it becomes due." in read()
+        assert "The worker was seen just now. What waits is sent as it becomes due." in read()
         assert "was not asked" not in text(agent_client.get("/desk/"))
 
 

@@ -116,6 +116,7 @@ UNREADABLE = [
     (b"\xef\xbb\xbfaccount_number,name\n1,\xff\n", "The file begins as UTF-8 text and then is none."),
     (b"\xff\xfea\0c\0c", "The file begins as UTF-16 text and then is none."),
     ("account_number,name\n1,Zoë\n2,".encode() + b"\xe9\n", "The file mixes two encodings"),
+    ("account_number,name\n1,Zoë\n".encode() + b"2,x\n" * 300_000 + b"3,\xe9\n", "The file mixes two encodings"),
     (b"account_number,name\n" + b"x" * 2**21, "The file has a line of more than a million characters"),
     (b"account_number|name\n4711|x\n", NO_HEADER),
     (b"batch_number,kind,number,date\n", "The header looks like one of items, and lacks: account_number, amount."),

@@ -104,6 +104,9 @@ def test_a_formula_may_have_a_result_that_is_empty():
         b'<c r="G2"><f>""</f></c>': [
             "memo: This formula has no result. Open the file in Excel and save it, or enter the value itself."
         ],
+        b'<c r="G2"><f>""</f><v/>\n </c>': [
+            "memo: This formula has no result. Open the file in Excel and save it, or enter the value itself."
+        ],
         b'<c r="G2" t="e"><v>#DIV/0!</v></c>': [
             "memo: This is an error of the spreadsheet, not a value. Correct the formula."
         ],
@@ -113,7 +116,7 @@ def test_a_formula_may_have_a_result_that_is_empty():
 
 def test_what_calamine_takes_for_empty_is_told():
     """Errors and formulas without a result, in rows and columns that hold nothing else."""
-    answers = read(workbook([["x", *HEADER], ["#N/A", *GOOD], ["=1"] * 8, [None] * 7 + ["=2"]]))
+    answers = read(workbook([[None, *HEADER], ["#N/A", *GOOD], ["=1"] * 8, [None] * 7 + ["=2"]]))
     columns = ["account_number", "batch_number", "kind", "number", "date", "amount", "memo"]
     missing = [f"{column}: This has to be filled in." for column in columns[:6]]
     formula = "This formula has no result. Open the file in Excel and save it, or enter the value itself."
@@ -122,6 +125,13 @@ def test_what_calamine_takes_for_empty_is_told():
         (3, [f"{column}: {formula}" for column in columns]),
         (4, [*missing, f"memo: {formula}"]),
     ]
+
+
+def changed(path, old, new):
+    """Return a workbook of two sheets in which one part is changed."""
+    files = parts(workbook([HEADER, GOOD], [["x"]]))
+    assert old in files[path]
+    return packed(files | {path: files[path].replace(old, new)})
 
 
 def shared(count):
@@ -165,9 +175,14 @@ REFUSED = {
         "UTF-8”. If there is nothing that far down, delete the empty rows.",
     ),
     "a list of sheets that has no end": (
-        lambda: packed(parts(workbook([HEADER])) | {"xl/workbook.xml": " " * 2**21}),
+        lambda: changed("xl/workbook.xml", b"</workbook>", b" " * 2**20 + b"</workbook>"),
         DAMAGED,
     ),
+    "two parts of one name": (
+        lambda: packed(parts(workbook([HEADER, GOOD])) | {"xl/Worksheets/sheet1.xml": b"<worksheet/>"}),
+        DAMAGED,
+    ),
+    "two sheets of one name": (lambda: changed("xl/workbook.xml", b"Sheet 2", b"Sheet 1"), DAMAGED),
     "hidden sheets only": (
         lambda: packed(
             parts(book := workbook([HEADER]))

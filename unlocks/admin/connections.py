@@ -35,11 +35,13 @@ class WorkerAdmin(ReadOnlyAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         newest = LedgerEntry.objects.filter(kind=events.Sealed.kind).order_by("-sequence").first()
+        workers = list(heartbeat.running())
         return desk.page(
             request,
             "admin/unlocks/worker/connections.html",
             title=self.list_name,
-            workers=heartbeat.running(),
+            workers=workers,
+            seen=max((worker.seen_at for worker in workers), default=None),
             product=_product(),
             **_emails(),
             sealed_at=newest and newest.appended_at,

@@ -60,7 +60,6 @@ class File:
                 if len(cells) < width or any(map(str.strip, cells[width:])):
                     yield line, [_ragged(line, cells, width)]
                     continue
-                del cells[width:]
             if lacks:
                 cells.append("")
             yield line, pick(cells)

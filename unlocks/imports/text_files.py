@@ -120,7 +120,7 @@ def _undecodable(file: IO[bytes], encoding: str) -> bool | None:
         if len(chunk) == CHUNK and b"\n" not in chunk and b"\r" not in chunk:
             raise Unreadable("The file has a line of more than a million characters, so it is no CSV file.")
         try:
-            beyond = beyond or not decoder.decode(chunk).isascii()
+            beyond |= not decoder.decode(chunk).isascii()
         except UnicodeDecodeError as error:
             return beyond or not error.object[: error.start].decode(encoding).isascii()
     try:

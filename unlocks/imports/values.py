@@ -276,7 +276,7 @@ def decimal(least: int, most: int) -> Reader:
             raise Unclear(f"This number is too long: it can have {DIGITS} digits before the point.")
         value = Decimal(f"{whole}.{fraction}" if fraction else whole)
         negative = written["minus"] or written["dollar_minus"] or written["parenthesis"]
-        return -value if negative and value else value
+        return -value if negative else value
 
     return Reader(read)
 
