@@ -5,9 +5,6 @@ Python's csv, takes the values as they are written, looks for nothing on file, a
 """
 
 import csv
-import os
-import resource
-import sys
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
@@ -15,12 +12,10 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 from time import perf_counter
-from uuid import uuid4
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group
 from django.db import connection, transaction
-from django.utils import timezone
 
 from unlocks import operations
 from unlocks.actors import Actor
@@ -55,7 +50,9 @@ def write_files(folder, n, prefix):
                 accounts.write(f"{account},Account {account}\n")
             day, batch = f"{number % 12 + 1}/{number % 28 + 1}/2026", f"2026-{number:06}"
             total = sum(Decimal(100 + (number + place) % 900) + Decimal("0.25") for place in range(ITEMS))
-            batches.write(f"{account},{batch},Invoices of the service department,Bypassed,{day},{day},{ITEMS},{total}\n")
+            batches.write(
+                f"{account},{batch},Invoices of the service department,Bypassed,{day},{day},{ITEMS},{total}\n"
+            )
             for place in range(ITEMS):
                 items.write(
                     f"{account},{batch},Invoice,INV-{number:06}-{place},{day},Customer {(number * 7 + place) % 5000},"

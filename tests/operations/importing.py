@@ -41,8 +41,14 @@ def bring(by, *, source="file", re_exported=False, head=None, **rows):
 def problems(imported):
     """Return what was wrong, as (kind, line, column, value, judgment, sentence)."""
     return [
-        (problem.kind, imported.file_and_line(problem.line)[1], problem.column, problem.value, problem.judgment,
-         problem.sentence)
+        (
+            problem.kind,
+            imported.file_and_line(problem.line)[1],
+            problem.column,
+            problem.value,
+            problem.judgment,
+            problem.sentence,
+        )
         for problem in imported.problems.order_by("pk")
     ]
 

@@ -823,7 +823,7 @@ class TermsPublished(_Terms):
 class Imported(Event):
     """Records that came in from outside; the entry says how many history rows of each kind were written.
 
-    A large import is written in `parts`, each with its entry. `files` are the kind and SHA-256 (hex) of each file, and
+    A large import is written in `parts`, each with its entry. `files` are the kind and the SHA-256 (hex) of each, and
     `counts` what was made of this part's records: {kind: {judgment: number}}.
     """
 
@@ -831,8 +831,8 @@ class Imported(Event):
     number: int | None = fact(default=None)
     part: int = fact(default=1)
     parts: int = fact(default=1)
-    files: list[list[str]] = fact(default_factory=list)
-    counts: dict[str, dict[str, int]] = fact(default_factory=dict)
+    files: list[str] = fact(default_factory=list)
+    counts: dict[str, Any] = fact(default_factory=dict)
     names: list[str] = fact(personal=True, default_factory=list)
 
     @property

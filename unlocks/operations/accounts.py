@@ -143,9 +143,9 @@ def end_links(contacts: QuerySet[Contact], *, by: Actor) -> list[chain.Entry]:
     """Revoke what was sent to contacts whose address or Admin flag changed; return an entry for each link."""
     links = ConsentLink.objects.filter(sent_to__in=contacts.values("pk"), used_at=None, revoked_at=None).order_by("pk")
     ended = links.exclude(unlock_request__status=CLOSED)
-    about = list(ended.values_list("unlock_request", "unlock_request__account"))
-    ended.order_by().update(revoked_at=by.act.at)
-    return [chain.Entry(events.LinkRevoked(), *keys) for keys in about]
+    about = {pk: keys for pk, *keys in ended.values_list("pk", "unlock_request", "unlock_request__account")}
+    ConsentLink.objects.filter(pk__in=about).update(revoked_at=by.act.at)
+    return [chain.Entry(events.LinkRevoked(), *keys) for keys in about.values()]
 
 
 def hold(record: K) -> K:

@@ -281,7 +281,7 @@ def _told(imported: Import, parts: int, counts: dict[str, Counter[str]]) -> even
         number=imported.number,
         part=imported.done,
         parts=parts,
-        files=[[file["kind"], file["sha256"]] for file in imported.files],
+        files=[f"{file['kind']} {file['sha256']}".strip() for file in imported.files],
         names=[file["name"] for file in imported.files],
         counts={kind: dict(sorted(count.items())) for kind, count in counts.items()},
     )
@@ -472,28 +472,29 @@ def _counts_of_reading(imported: Import) -> dict[str, Any]:
 
 def _counts(part: Part) -> dict[str, Counter[str]]:
     """Return {kind: {judgment: number}} of the records of a part."""
-    counts: dict[str, Counter[str]] = {part.kind: Counter()}
     rows = staging.STAGED[part.kind].objects.filter(place__range=part.places, line__isnull=False).order_by()
-    counts[part.kind].update(dict(rows.values_list("judgment").annotate(n=Count("pk"))))
-    if part.kind != "batches":
-        return counts
-    batches = judging.batches(part.places)
-    items, lines = Counter[str](), Counter[str]()
+    counts = {part.kind: Counter(dict(rows.values_list("judgment").annotate(n=Count("pk"))))}
+    if part.kind == "batches":
+        of_lines = judging.lines(part.places).order_by().values_list("batch__judgment").annotate(n=Sum("count"))
+        counts |= {"items": _counts_of_items(part), "lines": Counter(dict(of_lines))}
+    return {kind: +count for kind, count in counts.items() if +count}
+
+
+def _counts_of_items(part: Part) -> Counter[str]:
     as_they_came = When(Q(judgment=Judgment.SAME) | Q(judgment=CHANGED, items_same=None), then=F("items"))
     same = Case(as_they_came, When(judgment=CHANGED, then=F("items_same")), default=0)
     known = Case(as_they_came, When(judgment=CHANGED, then=Greatest("items_known", "items_same")), default=0)
     listed = Case(as_they_came, When(judgment=CHANGED, then=F("items_listed")), default=0)
-    of_items = batches.filter(items__isnull=False).values_list("judgment")
-    for judgment, *numbers in of_items.annotate(n=Sum("items"), known=Sum(known), same=Sum(same), listed=Sum(listed)):
+    rows = judging.batches(part.places).filter(items__isnull=False).order_by().values_list("judgment")
+    counts: Counter[str] = Counter()
+    for judgment, *sums in rows.annotate(n=Sum("items"), known=Sum(known), same=Sum(same), listed=Sum(listed)):
+        n, n_known, n_same, n_listed = sums
         if judgment in (NEW, CHANGED, Judgment.SAME):
-            n, n_known, n_same, n_listed = numbers
-            items.update({"new": n - n_known, "changed": n_known - n_same, "same": n_same})
-            items["no_longer_listed"] += max(n_listed - n_known, 0)
+            counts += Counter({"new": n - n_known, "changed": n_known - n_same, "same": n_same})
+            counts += Counter({"no_longer_listed": n_listed - n_known})
         else:
-            items[judgment] += numbers[0]
-    of_lines = judging.lines(part.places).order_by().values_list("batch__judgment").annotate(n=Sum("count"))
-    lines.update(dict(of_lines))
-    return counts | {kind: +count for kind, count in (("items", items), ("lines", lines)) if +count}
+            counts += Counter({judgment: n})
+    return counts
 
 
 def _add(counts: dict[str, Any], more: dict[str, Any]) -> None:

@@ -502,8 +502,9 @@ def changed(rows: QuerySet[Any], values: dict[str, Any], target: str) -> QuerySe
 def that_do_not_add_up(places: Places) -> QuerySet[StagedBatch]:
     """Leave the batches whose items are not as many, or not of the amount, that the product says."""
     rows = batches(places).filter(judgment__in=[Judgment.NEW, Judgment.CHANGED, Judgment.SAME], line__isnull=False)
-    many, much = Q(item_count__isnull=False) & ~Q(item_count=F("items")), Q(total__isnull=False, amount__isnull=False) & ~Q(
-        total=F("amount")
+    many, much = (
+        Q(item_count__isnull=False) & ~Q(item_count=F("items")),
+        Q(total__isnull=False, amount__isnull=False) & ~Q(total=F("amount")),
     )
     return rows.filter(many | much, items__isnull=False)
 

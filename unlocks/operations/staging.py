@@ -180,9 +180,11 @@ class Staging:
         self.rows[kind] = 0
         self.problems.clear()
         self.imported.problems.filter(kind=kind)._raw_delete("default")
-        batches = StagedBatch.objects.filter(place__range=self.imported.places)
-        STAGED[kind].objects.filter(batch__in=batches.values("pk")).order_by()._raw_delete("default")
-        batches.update(items=None, amount=None, items_sha256="", left_out=False)
+        staged = STAGED[kind].objects.filter(batch__place__range=self.imported.places)
+        staged.order_by()._raw_delete("default")
+        StagedBatch.objects.filter(place__range=self.imported.places).update(
+            items=None, amount=None, items_sha256="", left_out=False
+        )
 
     # One generator a kind, of rows for its table, and None when it is time to write down what was wrong.
 
@@ -272,7 +274,9 @@ class Staging:
                 if item in seen or (external_id and external_id in seen):
                     flawed = True
                     earlier = seen.get(item) or seen[external_id]
-                    yield from self._twice(kind, at + line, f"Item {values[3]} of batch {values[1]}", earlier, values[3])
+                    yield from self._twice(
+                        kind, at + line, f"Item {values[3]} of batch {values[1]}", earlier, values[3]
+                    )
                     continue
                 seen[item] = at + line
                 if external_id:
