@@ -192,10 +192,6 @@ class Refusal(TextChoices):
         "No certificate can be signed: the desk's key for it is not in place. Tell the people who run this desk.",
     )
     IMPORT_OVER = "import_over", "Nothing was done: {name} is {state} already."
-    OTHER_COLUMNS = (
-        "other_columns",
-        "The files of {kind} have different columns ({names}). Import them one after the other.",
-    )
     NOTHING_TO_IMPORT = "nothing_to_import", "There is nothing to import: no row was found."
     OWN_IMPORT = (
         "own_import",

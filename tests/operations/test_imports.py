@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.operations.importing import bring, on_file, sentences
+from tests.operations.importing import bring, sentences
 from unlocks.ledger import verify
 from unlocks.models import Batch, BatchItem
 
@@ -35,7 +35,6 @@ def test_a_first_import(manager):
         "items": {"new": 3},
         "lines": {"new": 2},
     }
-    print(on_file())
     assert verify.findings() == []
 
 

@@ -14,8 +14,8 @@ PLACES = 2**32  # of one import; also the lines of one file
 class Import(models.Model):
     """Records that came in together: from whom, by which way, and what became of them.
 
-    `files` is a list of objects: name, kind and SHA-256 (hex) of each. `columns` says which columns of each kind were
-    there, and `staged` how many records of it. `counts` is {kind: {judgment: number}} as they were judged last. An
+    `files` is a list of objects: name, kind and SHA-256 (hex) of each. `kinds` says which of them came in, and
+    `staged` how many records of each. `counts` is {kind: {judgment: number}} as they were judged last. An
     import is written in `parts`, each a transaction; `done` of them are. Whoever reads or writes it holds it until
     `leased_until`, None when there is nothing to do.
     """
@@ -42,7 +42,7 @@ class Import(models.Model):
     ip = models.GenericIPAddressField(null=True)
     at = models.DateTimeField()
     files = models.JSONField(default=list)
-    columns = models.JSONField(default=dict)
+    kinds = models.JSONField(default=list)
     staged = models.JSONField(default=dict)
     # A row of items that could not be read may belong to any batch: then no item is taken to be no longer listed.
     incomplete = models.BooleanField(default=False)

@@ -52,7 +52,7 @@ def save_record(record: R, *, by: Actor) -> R:
         event = _EVENTS[model](about_id=record.pk, fields=sorted(changed), name=record.name, changed=changed)
         account_id = record.pk if isinstance(record, Account) else record.account_id
         ended = isinstance(record, Contact) and changed.keys() & {"email", "is_admin"}
-        links = end_links(Contact.objects.filter(pk=record.pk), by=by) if ended else []
+        links: list[chain.Entry] = end_links(Contact.objects.filter(pk=record.pk), by=by) if ended else []
         chain.append_all([chain.Entry(event, account_id=account_id), *links], by=by)
     return record
 

@@ -61,11 +61,10 @@ class Part:
 def stage_import(sources: Sequence[Source], *, source: str, by: Actor, judge: bool = True) -> Import:
     """Read records and return the import that they are staged in, judged for a preview unless told not to.
 
-    `source` is an `Import.Source`: what "api" brings is the product's own word. Raises Refused: OTHER_COLUMNS,
-    NOTHING_TO_IMPORT; and whatever reading raises. Then the import is on record as failed, and nothing is staged.
+    `source` is an `Import.Source`: what "api" brings is the product's own word. Raises Refused: NOTHING_TO_IMPORT;
+    and whatever reading raises. Then the import is on record as failed, and nothing is staged.
     """
-    columns = _columns(sources)
-    imported = _begin(source, columns, by)
+    imported = _begin(source, sorted({one.kind.name for one in sources}), by)
     reader = staging.Staging(imported)
     try:
         reader.read(sources)
@@ -78,17 +77,7 @@ def stage_import(sources: Sequence[Source], *, source: str, by: Actor, judge: bo
     return imported
 
 
-def _columns(sources: Sequence[Source]) -> dict[str, list[str]]:
-    columns: dict[str, list[str]] = {}
-    for one in sources:
-        kind, names = one.kind.name, sorted(one.columns or one.kind.header)
-        if columns.setdefault(kind, names) != names:
-            others = sorted(set(names) ^ set(columns[kind]))
-            raise Refused.because(Refusal.OTHER_COLUMNS, kind=kind, names=", ".join(others))
-    return columns
-
-
-def _begin(source: str, columns: dict[str, list[str]], by: Actor) -> Import:
+def _begin(source: str, kinds: list[str], by: Actor) -> Import:
     with transaction.atomic():
         if connections["default"].vendor == "postgresql":
             with connections["default"].cursor() as cursor:
@@ -101,7 +90,7 @@ def _begin(source: str, columns: dict[str, list[str]], by: Actor) -> Import:
             actor=by.name,
             ip=by.ip,
             at=by.act.at,
-            columns=columns,
+            kinds=kinds,
             leased_until=by.act.at + READ_WITHIN,
         )
 
@@ -291,27 +280,27 @@ def _told(imported: Import, parts: int, counts: dict[str, Counter[str]]) -> even
 
 
 def _write_accounts(imported: Import, places: judging.Places, by: Actor) -> list[chain.Entry]:
-    rows, values = judging.accounts(places), judging.values_of_accounts(imported)
+    rows, values = judging.accounts(places), judging.values_of_accounts()
     history.lock(Account.objects.filter(number__in=rows.values("number")))
     judging.judge_accounts(imported, places)
     recorded: dict[str, Any] = {"by": by, "why": str(imported)}
     changed = rows.filter(judgment=CHANGED)
     entries = list(_changes(changed, "account", values, events.AccountChanged))
     history.update_from(changed, "account", **recorded, **values)
-    untouched = {"pin_hash": "", "pending_pin_hash": "", "pin_failures": 0}
+    untouched: dict[str, Any] = {"pin_hash": "", "pending_pin_hash": "", "pin_failures": 0}
     history.insert(Account, rows.filter(judgment=NEW), **recorded, number=F("number"), **values, **untouched)
     return entries
 
 
 def _write_contacts(imported: Import, places: judging.Places, by: Actor) -> list[chain.Entry]:
-    rows, values = judging.contacts(places), judging.values_of_contacts(imported)
+    rows, values = judging.contacts(places), judging.values_of_contacts()
     accounts = Account.objects.filter(number__in=rows.values("account_number"))
     history.lock(UnlockRequest.objects.filter(account__in=accounts).exclude(status=UnlockRequest.Status.CLOSED))
     history.lock(Contact.objects.filter(account__in=accounts))
     judging.judge_contacts(imported, places)
     recorded: dict[str, Any] = {"by": by, "why": str(imported)}
     by_product = imported.source == Source_.API
-    entered = {
+    entered: dict[str, Any] = {
         "entered_by_id": None if by_product else by.member.pk,
         "entered_in_id": None if by_product else imported.pk,
         "entered_at": by.act.at,
@@ -362,7 +351,7 @@ def _write_batches(imported: Import, places: judging.Places, by: Actor) -> list[
     history.lock(on_file)
     judging.judge_batches(imported, places)
     recorded: dict[str, Any] = {"by": by, "why": str(imported)}
-    values = judging.values_of_batches(imported)
+    values = judging.values_of_batches()
     new, changed = rows.filter(judgment=NEW), rows.filter(judgment=CHANGED)
     if new.exists():
         _insert_batches(imported, new, values, recorded)
@@ -412,7 +401,7 @@ def _change_items(imported: Import, differing: dict[int, int], recorded: dict[st
     """Write the items of batches, given by their places, that are not all on file as they came in."""
     if not differing:
         return
-    rows, values = StagedItem.objects.filter(batch__in=list(differing)), judging.values_of_items(imported)
+    rows, values = StagedItem.objects.filter(batch__in=list(differing)), judging.values_of_items()
     known = rows.filter(item__isnull=False)
     listed = BatchItem.objects.listed().filter(batch__in=list(differing.values()))
     history.update(listed.exclude(pk__in=known.order_by().values("item")), **recorded, left_at=by.act.at)
@@ -427,7 +416,7 @@ def _insert_items(imported: Import, rows: QuerySet[StagedItem], recorded: dict[s
         rows,
         **recorded,
         batch_id=F("batch__batch_id"),
-        **judging.values_of_items(imported),
+        **judging.values_of_items(),
         lines=judging.lines_of_a_new_item(imported),
         disposition="",
     )

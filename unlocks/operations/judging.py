@@ -53,7 +53,6 @@ from ..models import (
 
 Places = tuple[int, int]
 Status = Batch.Status
-_TEXTS = (CharField, TextField)
 _MONEY = DecimalField(max_digits=14, decimal_places=2)
 
 
@@ -86,22 +85,16 @@ def _judged(*cases: tuple[Any, Judgment, str], default: Any) -> dict[str, Any]:
     }
 
 
-def _new(model: type[Model], imported: Import, kind: str, target: str, names: list[str]) -> dict[str, Any]:
+def _new(model: type[Model], target: str, names: list[str]) -> dict[str, Any]:
     """Return what is on file afterwards, by column: what came in, or what is there, or what a new record begins with.
 
-    An empty cell blanks a text and leaves other values as they are; so does a column that is not there.
+    An empty cell says nothing, and neither does a column that is not there; an API may say that a text is ''.
     """
-    values, present = {}, imported.columns.get(kind, [])
+    values = {}
     for name in names:
         field: Any = model._meta.get_field(name)
-        there, default = F(f"{target}__{name}"), Value(field.get_default(), output_field=field)
-        if name not in present:
-            chosen = [there, default]
-        elif isinstance(field, _TEXTS) and not field.has_default():
-            chosen = [F(name), default]
-        else:
-            chosen = [F(name), there, default]
-        values[name] = Coalesce(*chosen, output_field=field)
+        default = Value(field.get_default(), output_field=field)
+        values[name] = Coalesce(F(name), F(f"{target}__{name}"), default, output_field=field)
     return values
 
 
@@ -116,13 +109,13 @@ def accounts(places: Places) -> QuerySet[StagedAccount]:
     return StagedAccount.objects.filter(place__range=places)
 
 
-def values_of_accounts(imported: Import) -> dict[str, Any]:
+def values_of_accounts() -> dict[str, Any]:
     names = ["name", "accounting_software", "active", "time_zone", "external_id"]
-    return _new(Account, imported, "accounts", "account", names)
+    return _new(Account, "account", names)
 
 
 def judge_accounts(imported: Import, places: Places) -> None:
-    rows, values = accounts(places), values_of_accounts(imported)
+    rows, values = accounts(places), values_of_accounts()
     history.update_each(rows, account=Subquery(Account.objects.filter(number=OuterRef("number")).values("pk")))
     theirs = _by_external_id(Account.objects.all())
     history.update_each(
@@ -176,13 +169,13 @@ def contacts(places: Places) -> QuerySet[StagedContact]:
     return StagedContact.objects.filter(place__range=places)
 
 
-def values_of_contacts(imported: Import) -> dict[str, Any]:
-    values = _new(Contact, imported, "contacts", "contact", ["name", "phone", "is_admin", "external_id"])
+def values_of_contacts() -> dict[str, Any]:
+    values = _new(Contact, "contact", ["name", "phone", "is_admin", "external_id"])
     return values | {"email": F("email")}
 
 
 def judge_contacts(imported: Import, places: Places) -> None:
-    rows, values = contacts(places), values_of_contacts(imported)
+    rows, values = contacts(places), values_of_contacts()
     history.update_each(rows, account=Subquery(Account.objects.filter(number=OuterRef("account_number")).values("pk")))
     of_account = Contact.objects.filter(account=OuterRef("account_id"))
     by_address = of_account.filter(email=OuterRef("email"))
@@ -275,23 +268,17 @@ _SAME_ITEMS = Q(items_sha256=F("batch__items_sha256")) & ~Q(items_sha256="")
 _ITEMS_DIFFER = Q(items__isnull=False) & ~_SAME_ITEMS & ~Q(items=F("items_same"), items_listed=F("items"))
 
 
-def values_of_batches(imported: Import) -> dict[str, Any]:
+def values_of_batches() -> dict[str, Any]:
     """Return the columns of batches as they are written; what an act of its own makes of them comes after that."""
-    names = ["name", "reached_by", "external_id", "period_closed"]
-    values = _new(Batch, imported, "batches", "batch", names)
-    posted = F("posted_on") if "posted_on" in imported.columns.get("batches", []) else F("batch__posted_on")
-    listed = Q(line__isnull=False)
-    values = {
-        name: Case(When(listed, then=value), default=F(f"batch__{name}"), output_field=value.output_field)
-        for name, value in values.items()
-    }
-    exported = Coalesce(F("exported_on"), F("batch__exported_on"))
+    values = _new(Batch, "batch", ["name", "reached_by", "external_id", "period_closed"])
+    pending, exported = Q(Exact(_STATUS, Status.PENDING)), Q(Exact(_STATUS, Status.EXPORTED))
+    kept = {name: Coalesce(F(name), F(f"batch__{name}")) for name in ("posted_on", "bypassed_on", "exported_on")}
     return values | {
         "status": _STATUS,
         "differs": _DIFFERS,
-        "posted_on": Case(When(listed, then=posted), default=F("batch__posted_on")),
-        "bypassed_on": Coalesce(F("bypassed_on"), F("batch__bypassed_on")),
-        "exported_on": Case(When(Q(Exact(_STATUS, Status.EXPORTED)), then=exported), default=F("batch__exported_on")),
+        "posted_on": Case(When(pending & Q(status__isnull=False), then=F("posted_on")), default=kept["posted_on"]),
+        "bypassed_on": kept["bypassed_on"],
+        "exported_on": Case(When(exported, then=kept["exported_on"]), default=F("batch__exported_on")),
         # What the product says of its items, whatever came of them: the two are compared.
         "item_count": Coalesce(F("item_count"), F("batch__item_count"), F("items"), Value(0)),
         "total": Coalesce(F("total"), F("batch__total"), F("amount"), Value(0), output_field=_MONEY),
@@ -320,7 +307,7 @@ def _find_batches(places: Places) -> None:
 
 
 def judge_batches(imported: Import, places: Places) -> None:
-    rows, values = batches(places), values_of_batches(imported)
+    rows, values = batches(places), values_of_batches()
     _find_batches(places)
     compare_items(imported, places)
     theirs = _by_external_id(Batch.objects.filter(account=OuterRef("account_id")))
@@ -389,13 +376,13 @@ def judge_batches(imported: Import, places: Places) -> None:
 
 
 def _refused_for_its_items(imported: Import) -> Iterator[tuple[Any, Judgment, str]]:
-    if "external_id" in imported.columns.get("items", []):
+    if "items" in imported.kinds:
         yield (
             _ITEMS_DIFFER & Q(Exists(clashing_items().filter(batch=OuterRef("pk")))),
             Judgment.REFUSED,
             "An item of batch {number} has the external ID of another item.",
         )
-    if "lines" in imported.columns:
+    if "lines" in imported.kinds:
         yield (
             Q(other_lines__gt=0) & Q(Exists(lines_of_no_item().filter(batch=OuterRef("pk")))),
             Judgment.REFUSED,
@@ -409,15 +396,17 @@ def _refused_for_its_items(imported: Import) -> Iterator[tuple[Any, Judgment, st
         )
 
 
-def values_of_items(imported: Import) -> dict[str, Any]:
+_TEXTS_OF_ITEMS = ["customer", "memo", "export_id", "external_id", "job_number", "business_unit"]
+
+
+def values_of_items() -> dict[str, Any]:
     """Return the columns of items as they are written; no longer listed is none of them."""
-    names = ["customer", "memo", "export_id", "external_id", "job_number", "business_unit"]
-    values = _new(BatchItem, imported, "items", "item", names)
+    values = _new(BatchItem, "item", _TEXTS_OF_ITEMS)
     return values | {name: F(name) for name in ("kind", "number", "date", "amount")}
 
 
 def lines_of_a_new_item(imported: Import) -> Any:
-    if "lines" not in imported.columns:
+    if "lines" not in imported.kinds:
         return Value("[]", output_field=TextField())
     ours = StagedLines.objects.filter(batch=OuterRef("batch_id"), kind=OuterRef("kind"), number=OuterRef("number"))
     return Coalesce(Subquery(ours.order_by("line").values("lines")[:1]), Value("[]"), output_field=TextField())
@@ -428,16 +417,11 @@ def compare_items(imported: Import, places: Places) -> None:
 
     By subqueries: each takes one item by the index of its batch, however little the database knows of these tables.
     """
-    if "items" in imported.columns:
-        texts = {
-            name: Coalesce(OuterRef(name), Value(""), output_field=TextField())
-            for name in ("customer", "memo", "export_id", "external_id", "job_number", "business_unit")
-            if name in imported.columns["items"]
-        }
+    if "items" in imported.kinds:
         same = BatchItem.objects.listed().filter(
             batch=OuterRef("batch__batch_id"),
             **{name: OuterRef(name) for name in ("kind", "number", "date", "amount")},
-            **texts,
+            **{name: Coalesce(OuterRef(name), F(name), output_field=TextField()) for name in _TEXTS_OF_ITEMS},
         )
         compared = batches(places).filter(items__isnull=False, batch__isnull=False).exclude(_SAME_ITEMS)
         if compared.exists():
@@ -450,7 +434,7 @@ def compare_items(imported: Import, places: Places) -> None:
                 compared, items_listed=Coalesce(Subquery(listed.annotate(n=Count("pk")).values("n")), Value(0))
             )
             _find_items(compared.exclude(items=F("items_same"), items_listed=F("items")))
-    if "lines" in imported.columns:
+    if "lines" in imported.kinds:
         found = _on_file("batch__batch_id").order_by("pk").values("pk")[:1]
         history.update_each(lines(places), item=Subquery(found))
         history.update_each(batches(places), other_lines=0)
@@ -502,10 +486,8 @@ def changed(rows: QuerySet[Any], values: dict[str, Any], target: str) -> QuerySe
 def that_do_not_add_up(places: Places) -> QuerySet[StagedBatch]:
     """Leave the batches whose items are not as many, or not of the amount, that the product says."""
     rows = batches(places).filter(judgment__in=[Judgment.NEW, Judgment.CHANGED, Judgment.SAME], line__isnull=False)
-    many, much = (
-        Q(item_count__isnull=False) & ~Q(item_count=F("items")),
-        Q(total__isnull=False, amount__isnull=False) & ~Q(total=F("amount")),
-    )
+    many = Q(item_count__isnull=False) & ~Q(item_count=F("items"))
+    much = Q(total__isnull=False, amount__isnull=False) & ~Q(total=F("amount"))
     return rows.filter(many | much, items__isnull=False)
 
 

@@ -83,14 +83,12 @@ Row = tuple[Any, ...]
 
 
 class Source(Protocol):
-    """Where records of one kind come from, as `imports.reading.File` says it. `columns` are those that it has."""
+    """Where records of one kind come from, as `imports.reading.File` says it."""
 
     @property
     def name(self) -> str: ...
     @property
     def kind(self) -> Kind: ...
-    @property
-    def columns(self) -> Sequence[str]: ...
     @property
     def sha256(self) -> str: ...
     @property
@@ -107,13 +105,12 @@ class Records:
 
     kind: Kind
     records: Iterable[tuple[int, Any]]
-    columns: Sequence[str] = ()
     name: str = "API"
     sha256: str = ""
 
     @property
     def spelling(self) -> str:
-        return f"values: {', '.join(self.columns)}"
+        return "values"
 
     def rows(self) -> Iterable[tuple[int, Any]]:
         return self.records
@@ -255,7 +252,7 @@ class Staging:
         places = [of_batch.place for of_batch in waiting if of_batch.place >= 0]
         rows = StagedBatch.objects.filter(place__range=(min(places, default=0), max(places, default=0)))
         on_file = dict(rows.annotate(theirs=Subquery(theirs.values("items_sha256"))).values_list("place", "theirs"))
-        noted = []
+        noted: list[Row] = []
         for one in waiting:
             if left_out := one.place >= 0 and not self.scattered and one.sha256 == on_file[one.place]:
                 noted.append((one.place, len(one.cells), None, one.sha256, left_out))
@@ -293,7 +290,7 @@ class Staging:
     def _lines(self, kind: str, at: int, rows: Iterable[tuple[int, Any]]) -> Iterator[Row | None]:
         """Yield a row for each item: its lines stand together, and come in the order of their numbers."""
         item: Any = None
-        first, lines = 0, {}
+        first, lines = 0, dict[int, Any]()
         for line, values in rows:
             if isinstance(values, list):
                 yield from self._wrong(kind, at, values)
