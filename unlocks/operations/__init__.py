@@ -28,6 +28,7 @@ from .imports import (
     groups,
     import_records,
     judge_import,
+    problems_of,
     stage_import,
     start_import,
 )
@@ -79,6 +80,7 @@ __all__ = [
     "open_consent_link",
     "open_request",
     "own_contact",
+    "problems_of",
     "publish_terms",
     "put_back",
     "put_back_for_others",

@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from .. import history
 from ..actors import Actor
+from ..imports.problems import Problem
 from ..ledger import chain, events
 from ..models import (
     Account,
@@ -581,6 +582,14 @@ def confirm_import(imported: Import, *, how: str, by: Actor) -> int:
 
 
 # What is shown of an import
+
+
+def problems_of(imported: Import, first: int | None = None) -> Iterator[tuple[str, Problem]]:
+    """Yield (file, problem) of what was refused, left alone or does not add up, in the order of files and lines."""
+    rows = imported.problems.order_by("line", "pk")[:first]
+    for row in rows.iterator(chunk_size=2000):
+        name, line = imported.file_and_line(row.line)
+        yield name, Problem(line, row.column, row.value, row.sentence)
 
 
 def groups(imported: Import, first: int = 5) -> Iterator[tuple[str, str, int, list[Any]]]:
