@@ -360,7 +360,6 @@ def _write_batches(imported: Import, places: judging.Places, by: Actor) -> list[
     if changed.exists():
         # What differs is found before anything is written.
         differing = list(changed.filter(judging.ITEMS_DIFFER).values_list("pk", "batch"))
-        judging.amounts_of_what_was_left_out(places)
         _change_batches(changed, values, recorded)
         _change_items(imported, dict(differing), recorded, by)
         other = judging.lines(places).filter(batch__judgment=CHANGED, item__isnull=False)
@@ -532,7 +531,7 @@ def _note_problems(imported: Import, part: Part) -> None:
         judgment=ImportProblem.DOES_NOT_ADD_UP,
         line=F("line"),
         sentence=judging.said(
-            "Batch {number} should hold {item_count} items of {total}, and its items are {items} of {amount}."
+            "Batch {number} should hold {says_items} items of ${says_amount}, and came with {items} of ${amount}."
         ),
     )
 

@@ -72,8 +72,22 @@ def said(sentence: str) -> Any:
     parts = re.split(r"\{(\w+)\}", sentence)
     if len(parts) == 1:
         return Value(sentence, output_field=TextField())
-    texts = [Cast(F(part), TextField()) if place % 2 else Value(part) for place, part in enumerate(parts)]
+    texts = [_text(part) if place % 2 else Value(part) for place, part in enumerate(parts)]
     return Concat(*texts, output_field=TextField())
+
+
+class _Dollars(Func):
+    """An amount as text, with its cents."""
+
+    template = "CAST(%(expressions)s AS numeric(20, 2))::text"
+    output_field = TextField()
+
+    def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
+        return self.as_sql(compiler, connection, template="printf('%%.2f', %(expressions)s)", **extra)
+
+
+def _text(column: str) -> Any:
+    return _Dollars(F(column)) if column in ("amount", "says_amount") else Cast(F(column), TextField())
 
 
 def _judged(*cases: tuple[Any, Judgment, str], default: Any) -> dict[str, Any]:
@@ -373,6 +387,7 @@ def judge_batches(imported: Import, places: Places) -> None:
                 )
             )
     history.update_each(rows, **_judged(*cases, default=Value(Judgment.CHANGED.value)))
+    _sum_up_what_was_left_out(places)
 
 
 def _refused_for_its_items(imported: Import) -> Iterator[tuple[Any, Judgment, str]]:
@@ -488,10 +503,11 @@ def that_do_not_add_up(places: Places) -> QuerySet[StagedBatch]:
     rows = batches(places).filter(judgment__in=[Judgment.NEW, Judgment.CHANGED, Judgment.SAME], line__isnull=False)
     many = Q(item_count__isnull=False) & ~Q(item_count=F("items"))
     much = Q(total__isnull=False, amount__isnull=False) & ~Q(total=F("amount"))
-    return rows.filter(many | much, items__isnull=False)
+    says = {"says_items": Coalesce("item_count", "items"), "says_amount": Coalesce("total", "amount")}
+    return rows.filter(many | much, items__isnull=False).annotate(**says)
 
 
-def amounts_of_what_was_left_out(places: Places) -> None:
+def _sum_up_what_was_left_out(places: Places) -> None:
     """Sum up the items on file of changed batches whose items were not read: their total may be what changed."""
     listed = BatchItem.objects.listed().filter(batch=OuterRef("batch_id")).order_by().values("batch")
     history.update_each(

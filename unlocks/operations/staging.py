@@ -237,9 +237,9 @@ class Staging:
     def _items_of_one(self, cells: list[tuple[int, Any]], read: Any, text: Any, spelling: str) -> _Items:
         """Find the place of the batch that the first of some rows names; -1 if that can't be read."""
         first = read(*cells[0])
-        known = first if type(first) is tuple else getattr(first, "known", None) or (None, None)
+        known = first if isinstance(first, tuple) else getattr(first, "known", None) or (None, None)
         place = self._place(*known[:2]) if known[0] and known[1] else -1
-        if place < 0 or type(cells[0][1]) is list:
+        if place < 0 or isinstance(cells[0][1], list):
             return _Items(-1, cells, "")
         self._begin(place)
         written = "\x1e".join([spelling, *(text(row) for _, row in cells)])
@@ -262,7 +262,7 @@ class Staging:
             seen: dict[Any, int] = {}
             for line, cells in one.cells:
                 values = read(line, cells)
-                if type(values) is list:
+                if isinstance(values, list):
                     if values:
                         flawed = True
                         yield from self._wrong(kind, at, values)
