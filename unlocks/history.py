@@ -307,7 +307,8 @@ _AS_TEXT = {
 
 def _count(model: Any, by: Actor, rows: int) -> None:
     """Count the history rows of an act, for the ledger entry that says how many there are."""
-    by.act.rows[model.history.model._meta.db_table] += rows
+    if rows:
+        by.act.rows[model.history.model._meta.db_table] += rows
 
 
 def _history_columns(by: Actor, why: str, kind: str) -> dict[str, Any]:

@@ -196,8 +196,8 @@ JUDGED = {
         {"items": "A-1,,invoice,I-1,5/1/2026,,1.00,,,,,\nA-1,B-1,invoice,I-2,5/1/2026,K. Brandt,20.00,,QBO-1,,,"},
         [
             "items 2: refused: This has to be filled in.",
-            "items 3: refused: Items of batch B-1 are missing here, and a row with an error may be one of them. Correct "
-            "that first.",
+            "items 3: refused: Items of batch B-1 are missing here, and a row with an error may be one of them. "
+            "Correct that first.",
         ],
         {"items": {"refused": 2}},
     ),
