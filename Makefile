@@ -16,7 +16,7 @@ production = env -u UNLOCK_DESK_TRIAL -u DEBUG DATABASE_URL=sqlite:///var/check.
 # A database of its own beside this one, test_unlock_desk, is made and dropped.
 test-postgres long: DATABASE_URL ?= postgres://postgres@127.0.0.1:5432/unlock_desk
 
-.PHONY: help run test test-postgres lint mutants long bench format clean
+.PHONY: help run test units browser test-postgres lint mutants long bench format clean
 
 help: ## List these commands.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -35,11 +35,17 @@ run: $(VENV)/run.stamp ## Start the desk and its worker with sample data on 127.
 	while kill -0 $$desk 2>/dev/null; do wait $$desk; ended=$$?; done; \
 	kill $$worker 2>/dev/null; wait $$worker; exit $$ended
 
-test: lint ## Run the linters, the checks and all tests on SQLite.
-	@$(call pytest,env -u DATABASE_URL,tests/browser)
+test: lint units browser ## Run the linters, the checks and all tests on SQLite.
+
+units: $(VENV)/dev.stamp
+	@$(call units,env -u DATABASE_URL)
+
+browser: $(VENV)/dev.stamp
+	@$(call walked,env -u DATABASE_URL,tests/browser)
 
 test-postgres: $(VENV)/dev.stamp ## Run the tests on PostgreSQL, the browsers' walks too (DATABASE_URL=postgres://... for another server).
-	@$(call on_postgres,$(call pytest,env DATABASE_URL="$(DATABASE_URL)",$(walks)))
+	@$(call on_postgres,$(call units,env DATABASE_URL="$(DATABASE_URL)") && \
+		$(call walked,env DATABASE_URL="$(DATABASE_URL)",$(walks)))
 
 define on_postgres
 if answer=$$(DATABASE_URL="$(DATABASE_URL)" $(bin)/python -c 'import os, psycopg; \
@@ -56,11 +62,9 @@ endef
 # On PostgreSQL the browsers walk through the work; how pages look depends on no database.
 walks = $(patsubst %,tests/browser/test_%.py,walkthrough by_hand desk_consent customer)
 
+units = $(1) UNLOCK_DESK_TRIAL=1 $(bin)/pytest -n 2 --ignore tests/browser
 # The browser tests run by themselves: two browsers and two test servers on two cores time out.
-define pytest
-$(1) UNLOCK_DESK_TRIAL=1 $(bin)/pytest -n 2 --ignore tests/browser && \
-$(1) UNLOCK_DESK_TRIAL=1 $(bin)/pytest -rs --no-fold-skipped $(2)
-endef
+walked = $(1) UNLOCK_DESK_TRIAL=1 $(bin)/pytest -rs --no-fold-skipped $(2)
 
 lint: $(VENV)/dev.stamp ## Check style, settings and migrations.
 	@$(bin)/ruff check --quiet .

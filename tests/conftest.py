@@ -1,5 +1,6 @@
 import gc
 import os
+from inspect import signature
 
 import hypothesis
 import pytest
@@ -16,11 +17,22 @@ hypothesis.settings.register_profile("long", max_examples=1000, deadline=None)
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "usual"))
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     for item in items:
         for only in ("postgresql", "sqlite"):
             if item.get_closest_marker(only) and connection.vendor != only:
                 item.add_marker(pytest.mark.skip(reason=f"{only} only"))
+    if connection.vendor == "postgresql":
+        # What uses no database was tried on SQLite.
+        config.hook.pytest_deselected(items=[item for item in items if not _uses_database(item)])
+        items[:] = filter(_uses_database, items)
+
+
+def _uses_database(item):
+    marked = item.get_closest_marker("django_db") or item.get_closest_marker("postgresql")
+    named = {"db", "transactional_db", "django_db_setup"}.intersection(item.fixturenames)
+    # Whoever takes `request` may ask it for any fixture.
+    return bool(marked or named or "request" in signature(item.function).parameters)
 
 
 def pytest_collection_finish():

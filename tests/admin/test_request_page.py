@@ -16,6 +16,7 @@ from tests.operations import recorded
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.admin.forms.case import CASE_FORMS
+from unlocks.ledger import chain, events
 from unlocks.models import Instruction, UnlockRequest
 from unlocks.templatetags.desk import ago, email
 from unlocks.texts.formats import moment
@@ -824,8 +825,8 @@ def test_the_page_costs_the_same_for_one_batch_and_for_thirty(agent, manager_cli
     ):
         small = make(agent, batches=factories.make_batches(n=1))
         large = make(agent, batches=factories.make_batches(n=30))
-        for number in range(60):
-            operations.add_note(large.unlock_request, text=f"Note {number}", by=factories.acting(agent))
+        notes = [chain.Entry(events.Note(text=f"Note {number}"), large.unlock_request.pk) for number in range(60)]
+        chain.append_all(notes, by=factories.acting(agent))
         manager_client.get(page_of(small))
         with CaptureQueriesContext(connection) as counted:
             manager_client.get(page_of(small))

@@ -466,7 +466,7 @@ def lifted(db):
 def test_finds_its_offender(agent, monkeypatch, lifted, wrong, offend):
     monkeypatch.setattr(guards, "missing", lambda: [])
     offend(agent)
-    assert wrong in found()
+    assert [rows.exists() for name, rows in invariants.offenders() if name == wrong] == [True]
 
 
 def test_every_invariant_has_an_offender_here(db):
