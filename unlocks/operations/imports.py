@@ -353,20 +353,20 @@ def _write_batches(imported: Import, places: judging.Places, by: Actor) -> list[
     judging.judge_batches(imported, places)
     recorded: dict[str, Any] = {"by": by, "why": str(imported)}
     values = judging.values_of_batches()
-    new, changed = rows.filter(judgment=NEW), rows.filter(judgment=CHANGED)
-    if new.exists():
-        _insert_batches(imported, new, values, recorded)
+    there, changed = set(rows.order_by().values_list("judgment", flat=True).distinct()), rows.filter(judgment=CHANGED)
+    if NEW in there:
+        _insert_batches(imported, rows.filter(judgment=NEW), values, recorded)
         _insert_items(imported, judging.items(places).filter(batch__judgment=NEW), recorded)
-    if changed.exists():
+    if CHANGED in there:
         # What differs is found before anything is written.
         differing = list(changed.filter(judging.ITEMS_DIFFER).values_list("pk", "batch"))
         _change_batches(changed, values, recorded)
         _change_items(imported, dict(differing), recorded, by)
-        other = judging.lines(places).filter(batch__judgment=CHANGED, item__isnull=False)
-        other = judging.changed(other, {"lines": F("lines")}, "item")
-        history.update_from(other, "item", **recorded, lines=F("lines"))
-    _note_what_was_said(imported, rows)
-    _mark_re_exported(imported, changed, by)
+        _change_lines(judging.lines(places).filter(batch__judgment=CHANGED, item__isnull=False), recorded)
+    if there & {CHANGED, Judgment.SAME}:
+        _note_what_was_said(imported, rows)
+    if CHANGED in there:
+        _mark_re_exported(imported, changed, by)
     return []
 
 
@@ -408,6 +408,11 @@ def _change_items(imported: Import, differing: dict[int, int], recorded: dict[st
     changed = judging.changed(known, values | {"left_at": Value(None, output_field=DateTimeField())}, "item")
     history.update_from(changed, "item", **recorded, **values, left_at=None)
     _insert_items(imported, rows.filter(item=None), recorded)
+
+
+def _change_lines(lines: QuerySet[StagedLines], recorded: dict[str, Any]) -> None:
+    other = judging.changed(lines, {"lines": F("lines")}, "item")
+    history.update_from(other, "item", **recorded, lines=F("lines"))
 
 
 def _insert_items(imported: Import, rows: QuerySet[StagedItem], recorded: dict[str, Any]) -> None:
@@ -512,7 +517,7 @@ def _note_problems(imported: Import, part: Part) -> None:
     )
     if part.kind != "batches":
         return
-    for kind, staged in (("items", StagedItem), ("lines", StagedLines)):
+    for kind, staged in (("items", StagedItem), ("lines", StagedLines)) if rows.exists() else ():
         of_them = staged.objects.filter(batch__in=rows.values("pk")).order_by("batch_id", "line")
         history.insert_select(
             ImportProblem,

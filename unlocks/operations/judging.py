@@ -90,13 +90,14 @@ def _text(column: str) -> Any:
     return _Dollars(F(column)) if column in ("amount", "says_amount") else Cast(F(column), TextField())
 
 
-def _judged(*cases: tuple[Any, Judgment, str], default: Any) -> dict[str, Any]:
-    """Return what the first case that fits makes of a record, and why."""
-    why = [When(fits, then=F("held") if sentence == "{held}" else said(sentence)) for fits, _, sentence in cases]
-    return {
-        "judgment": Case(*(When(fits, then=Value(judgment.value)) for fits, judgment, _ in cases), default=default),
-        "why": Case(*why, default=Value(""), output_field=TextField()),
-    }
+def _judge(rows: QuerySet[Any], *cases: tuple[Any, Judgment, str], default: Judgment) -> None:
+    """Note what the first case that fits makes of each record, and then why some are refused or left alone."""
+    whens = (When(fits, then=Value(judgment.value)) for fits, judgment, _ in cases)
+    history.update_each(rows, judgment=Case(*whens, default=Value(default.value)), why="")
+    whys = (When(fits, then=F("held") if sentence == "{held}" else said(sentence)) for fits, _, sentence in cases)
+    told = rows.filter(judgment__in=[Judgment.REFUSED, Judgment.LEFT_ALONE])
+    if told.exists():
+        history.update_each(told, why=Case(*whys, default=Value(""), output_field=TextField()))
 
 
 def _new(model: type[Model], target: str, names: list[str]) -> dict[str, Any]:
@@ -132,24 +133,22 @@ def judge_accounts(imported: Import, places: Places) -> None:
     rows, values = accounts(places), values_of_accounts()
     history.update_each(rows, account=Subquery(Account.objects.filter(number=OuterRef("number")).values("pk")))
     theirs = _by_external_id(Account.objects.all())
-    history.update_each(
+    _judge(
         rows,
-        **_judged(
-            (~Q(held=""), Judgment.REFUSED, "{held}"),
-            (
-                Q(Exists(theirs.exclude(number=OuterRef("number")))),
-                Judgment.REFUSED,
-                "Another account has the external ID {external_id}. Correct the number or the ID.",
-            ),
-            (
-                _other_external_id("account"),
-                Judgment.REFUSED,
-                "Account {number} has another external ID on file. Correct the number or the ID.",
-            ),
-            (Q(account=None), Judgment.NEW, ""),
-            (_any_differs(values, "account"), Judgment.CHANGED, ""),
-            default=Value(Judgment.SAME.value),
+        (~Q(held=""), Judgment.REFUSED, "{held}"),
+        (
+            Q(external_id__isnull=False) & Q(Exists(theirs.exclude(number=OuterRef("number")))),
+            Judgment.REFUSED,
+            "Another account has the external ID {external_id}. Correct the number or the ID.",
         ),
+        (
+            _other_external_id("account"),
+            Judgment.REFUSED,
+            "Account {number} has another external ID on file. Correct the number or the ID.",
+        ),
+        (Q(account=None), Judgment.NEW, ""),
+        (_any_differs(values, "account"), Judgment.CHANGED, ""),
+        default=Judgment.SAME,
     )
 
 
@@ -195,25 +194,23 @@ def judge_contacts(imported: Import, places: Places) -> None:
     by_address = of_account.filter(email=OuterRef("email"))
     by_id = _by_external_id(of_account)
     history.update_each(rows, contact=Coalesce(Subquery(by_id.values("pk")), Subquery(by_address.values("pk"))))
-    history.update_each(
+    _judge(
         rows,
-        **_judged(
-            (~Q(held=""), Judgment.REFUSED, "{held}"),
-            (_unknown_account(imported), Judgment.REFUSED, _NO_ACCOUNT),
-            (
-                Q(Exists(by_address.exclude(pk=OuterRef("contact_id")))),
-                Judgment.REFUSED,
-                "{email} is on file for another contact of the account than the external ID {external_id}.",
-            ),
-            (
-                _other_external_id("contact"),
-                Judgment.REFUSED,
-                "{email} has another external ID on file. Correct the address or the ID.",
-            ),
-            (Q(contact=None), Judgment.NEW, ""),
-            (_any_differs(values, "contact"), Judgment.CHANGED, ""),
-            default=Value(Judgment.SAME.value),
+        (~Q(held=""), Judgment.REFUSED, "{held}"),
+        (_unknown_account(imported), Judgment.REFUSED, _NO_ACCOUNT),
+        (
+            Q(Exists(by_address.exclude(pk=OuterRef("contact_id")))),
+            Judgment.REFUSED,
+            "{email} is on file for another contact of the account than the external ID {external_id}.",
         ),
+        (
+            _other_external_id("contact"),
+            Judgment.REFUSED,
+            "{email} has another external ID on file. Correct the address or the ID.",
+        ),
+        (Q(contact=None), Judgment.NEW, ""),
+        (_any_differs(values, "contact"), Judgment.CHANGED, ""),
+        default=Judgment.SAME,
     )
 
 
@@ -335,7 +332,7 @@ def judge_batches(imported: Import, places: Places) -> None:
             "There is no batch {number} in account {account_number}. Add it to a file of batches, or correct it.",
         ),
         (
-            Q(Exists(theirs.exclude(number=OuterRef("number")))),
+            Q(external_id__isnull=False) & Q(Exists(theirs.exclude(number=OuterRef("number")))),
             Judgment.REFUSED,
             "Another batch of the account has the external ID {external_id}. Correct the number or the ID.",
         ),
@@ -386,7 +383,7 @@ def judge_batches(imported: Import, places: Places) -> None:
                     "re-exported, and import it again.",
                 )
             )
-    history.update_each(rows, **_judged(*cases, default=Value(Judgment.CHANGED.value)))
+    _judge(rows, *cases, default=Judgment.CHANGED)
     _sum_up_what_was_left_out(places)
 
 

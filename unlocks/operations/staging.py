@@ -4,6 +4,7 @@ Rows go straight into the database, some thousands in a transaction: nothing is 
 are kept the numbers of the batches, each of which has a place, and the keys of the items of the batch at hand.
 """
 
+import gc
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -153,6 +154,15 @@ class Staging:
 
     def read(self, sources: Sequence[Source]) -> None:
         """Stage what the sources hold, in the order accounts, contacts, batches, items, lines."""
+        was_enabled = gc.isenabled()
+        gc.disable()  # rows have no cycles, and looking for some among them takes a fifth of the time
+        try:
+            self._read_all(sources)
+        finally:
+            if was_enabled:
+                gc.enable()
+
+    def _read_all(self, sources: Sequence[Source]) -> None:
         for kind in STAGED:
             of_kind = [(number, source) for number, source in enumerate(sources) if source.kind.name == kind]
             self.begun = bytearray()
