@@ -5,7 +5,7 @@ ledger, in this order), asks the rules, writes, and records history and ledger. 
 Refused with nothing written, except that a PIN try is kept whatever comes of it.
 """
 
-from .accounts import confirm_contact, hold, last_changed_by, obstacle_to_confirming, save_record
+from .accounts import confirm_contact, hold, last_changed_by, obstacle_to_confirming, phone_entered_by, save_record
 from .answers import record_answers
 from .certificate import issue_certificate, record_certificate_key
 from .consent import (
@@ -80,6 +80,7 @@ __all__ = [
     "open_consent_link",
     "open_request",
     "own_contact",
+    "phone_entered_by",
     "problems_of",
     "publish_terms",
     "put_back",
