@@ -422,7 +422,7 @@ def _insert_items(imported: Import, rows: QuerySet[StagedItem], recorded: dict[s
         rows,
         **recorded,
         batch_id=F("batch__batch_id"),
-        **judging.values_of_items(),
+        **judging.values_of_items(new=True),
         lines=judging.lines_of_a_new_item(imported),
         disposition="",
     )
