@@ -6,6 +6,7 @@ from django.views import csrf, defaults
 
 from unlocks.admin.site import desk
 from unlocks.admin.typed import may_be_of_another
+from unlocks.api import problems
 from unlocks.ledger.chain import WrongKey
 
 
@@ -24,6 +25,8 @@ def server_error(request):
     Otherwise 500.
     """
     error = sys.exc_info()[1]
+    if request.path_info.startswith("/api/"):
+        return problems.of_a_bug(error).response
     if isinstance(error, WrongKey):
         return render(None, "wrong_key.html", status=503)
     if isinstance(error, (OperationalError, InternalError, InterfaceError)):

@@ -80,7 +80,8 @@ CONSENT_LIFETIME = timedelta(hours=env.int("CONSENT_HOURS", default=72))
 UNLOCK_WINDOW = timedelta(hours=env.int("UNLOCK_WINDOW_HOURS", default=24))
 # From when on staff are told that what the product said of a batch is old.
 DATA_AGE_WARNING = timedelta(hours=env.int("DATA_AGE_WARNING_HOURS", default=24))
-# The product behind the desk: by_hand (staff carry out what the desk lists), webhook, or sandbox (made up, for trials).
+# The product behind the desk: by_hand (staff carry out what the desk lists), webhook, polling
+# (it pulls them by the API), or sandbox (made up, for trials).
 PRODUCT = env.str("PRODUCT", default="by_hand")
 # Its webhook: the address, and the secrets that sign, the newest first. Two while they are being rotated.
 PRODUCT_URL = env.str("PRODUCT_URL", default="")
@@ -96,6 +97,8 @@ EVIDENCE_MAX_BYTES = 10 * 1024 * 1024
 CHECK_MAX_BYTES = 20 * 1024 * 1024
 CHECK_LIMIT = 30
 CHECK_WINDOW = timedelta(minutes=10)
+# How many calls of the API one token may make in a minute.
+API_LIMIT = env.int("API_LIMIT", default=600)
 # Proxies in front of the desk whose X-Forwarded-For entries are believed. 0: the peer's own address counts.
 TRUSTED_PROXIES = env.int("TRUSTED_PROXIES", default=0)
 

@@ -10,5 +10,6 @@ urlpatterns = [
     path("", RedirectView.as_view(pattern_name="admin:index")),
     path("desk/", desk.urls),
     path("product/answers/", product_answers, name="product_answers"),
+    path("api/v1/", include("unlocks.api.urls")),
     path("", include("unlocks.customer.urls")),
 ]

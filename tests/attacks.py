@@ -31,6 +31,7 @@ from unlocks.database.guards import declared
 from unlocks.digest import sha256
 from unlocks.models import (
     Account,
+    ApiToken,
     Batch,
     BatchItem,
     Consent,
@@ -124,6 +125,10 @@ def make_scene():
         operations.verify_pin(cases["phoned_long_ago"].unlock_request, pin=factories.PIN, by=by)
     home = factories.make_account()
     cases["home"] = home
+    cases["feed"], _ = factories.make_token("feed", "contacts", "records", by=scene.superuser)
+    cases["portal"], _ = factories.make_token("portal", "requests", "unlock", by=scene.superuser)
+    over, _ = factories.make_token("portal", "read", by=scene.superuser)
+    cases["revoked_token"] = operations.revoke_api_token(over, by=factories.acting(scene.superuser))
     cases["ready"] = factories.case_consented(agent, account=home)
     cases["neighbour"] = factories.case_consented(agent)
     cases["awaiting"] = factories.case_awaiting(agent, account=home)
@@ -1770,6 +1775,7 @@ _WORDS = {
     "unlocks_outgoing": "answer",
     "unlocks_instruction": "answer",
     "unlocks_import": "actor",
+    "unlocks_apitoken": "name",
     "auth_user": "first_name",
 }
 
@@ -2163,6 +2169,126 @@ def verb_by_somebody_who_left(scene):
 @attack("needs the permission unlocks.unlock_batch", needs_guards=False)
 def verb_by_the_desk_itself(scene):
     operations.unlock(scene.ready.rows, by=Actor.desk())
+
+
+# By systems, and by tokens of one's own.
+
+
+def a_token(scene, **columns):
+    """Write a token without its verb."""
+    made = {"name": "Own", "system": scene.portal.system, "scopes": "requests", "token_hash": "f" * 64}
+    made |= {"made_by": scene.superuser, "made_at": timezone.now(), "expires_at": timezone.now() + timedelta(days=1)}
+    return write(ApiToken(**made | columns))
+
+
+def by_portal(scene):
+    return Actor.system(scene.portal)
+
+
+for _name in ("awaiting", "declined", "withdrawn", "expired", "changed", "bare"):
+
+    @attack(name=f"system_unlocks_{_name}", needs_guards=False, writes_verdicts=True)
+    def _unlock_by_a_system(scene, name=_name):
+        aim = scene.cases[name]
+        batch = aim.batch if isinstance(aim, factories.Case) else aim
+        return operations.unlock(rows(Batch, batch), by=by_portal(scene))
+
+
+@attack("needs the permission unlocks.open_request", needs_guards=False)
+def system_that_puts_contacts_opens_a_request(scene):
+    factories.open_case(scene.agent, batches=[scene.bare], by=Actor.system(scene.feed))
+
+
+@attack("needs the permission unlocks.unlock_batch", needs_guards=False)
+def system_that_puts_contacts_unlocks(scene):
+    operations.unlock(scene.ready.rows, by=Actor.system(scene.feed))
+
+
+@attack("Staff cannot act for the customer", needs_guards=False)
+def system_agrees_for_the_customer(scene):
+    link = scene.scanned.link
+    operations.give_consent(link, name="Portal", role="Owner", shown=shown_text(link), by=by_portal(scene))
+
+
+@attack("needs the permission unlocks.verify_pin", needs_guards=False)
+def system_types_a_pin(scene):
+    operations.verify_pin(scene.phoned.unlock_request, pin=factories.PIN, by=by_portal(scene))
+
+
+@attack(Refusal.MAKES_UP_CUSTOMERS, needs_guards=False)
+def token_by_the_verb_for_contacts_and_requests(scene):
+    factories.make_token("both", "contacts", "requests", by=scene.superuser)
+
+
+@attack(Refusal.MAKES_UP_CUSTOMERS, needs_guards=False)
+def second_token_by_the_verb_of_a_system_that_opens_requests(scene):
+    factories.make_token("portal", "pins", by=scene.superuser)
+
+
+@attack(Refusal.NOT_A_SYSTEM, needs_guards=False)
+def token_by_the_verb_for_a_colleague(scene):
+    factories.make_token("second-agent", "unlock", by=scene.superuser)
+
+
+@attack("needs the permission api.make_tokens", needs_guards=False)
+def token_made_by_a_manager(scene):
+    factories.make_token("own", "unlock", by=scene.manager)
+
+
+@attack("token_makes_up_no_customer")
+def token_for_pins_and_unlocks(scene):
+    other = write(User(username="other-system", password="!none"))
+    a_token(scene, system=other, scopes="pins unlock")
+
+
+@attack("token_makes_up_no_customer")
+def second_token_of_a_system_that_opens_requests(scene):
+    a_token(scene, scopes="contacts")
+
+
+@attack("token_makes_up_no_customer")
+def second_token_of_a_system_that_puts_contacts(scene):
+    a_token(scene, system=scene.feed.system, scopes="read unlock")
+
+
+@attack("token_made_by_a_superuser_for_a_system")
+def token_of_a_colleague(scene):
+    a_token(scene, system=scene.agent)
+
+
+@attack("token_made_by_a_superuser_for_a_system")
+def token_made_by_an_agent(scene):
+    a_token(scene, made_by=scene.agent)
+
+
+@attack("token_goes_one_way")
+def token_with_more_scopes(scene):
+    rows(ApiToken, scene.feed).update(scopes="contacts records unlock")
+
+
+@attack("token_goes_one_way")
+def token_of_another_system(scene):
+    rows(ApiToken, scene.feed).update(system=scene.portal.system)
+
+
+@attack("token_goes_one_way")
+def token_that_works_for_longer(scene):
+    rows(ApiToken, scene.portal).update(expires_at=timezone.now() + timedelta(days=3650))
+
+
+@attack("token_goes_one_way")
+def token_that_works_again(scene):
+    rows(ApiToken, scene.revoked_token).update(revoked_at=None, revoked_by=None)
+
+
+@attack("system_never_signs_in")
+def system_on_the_staff(scene):
+    rows(User, scene.portal.system).update(is_staff=True)
+
+
+@attack("system_never_signs_in")
+def system_with_a_password(scene):
+    rows(User, scene.portal.system).update(password="md5$x$y")
 
 
 # By the staff's own pages: forged requests, by every role.

@@ -2,7 +2,7 @@
 
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from datetime import date
+from datetime import date, timedelta
 from decimal import Decimal
 from functools import cache
 from itertools import count
@@ -12,6 +12,7 @@ from django.contrib.auth.models import Group
 from django.core import mail
 from django.db import connection, transaction
 from django.test import override_settings
+from django.utils import timezone
 
 from unlocks import history, operations, pins
 from unlocks.actors import Actor
@@ -92,6 +93,13 @@ def make_user(username, *, group=None, password=None, **fields):
         user.groups.add(Group.objects.get(name=group))
     operations.record_staff(user, by=Actor.desk())
     return user
+
+
+def make_token(system, *scopes, by, days=90, **fields):
+    """Have the superuser `by` make a token for a system; return its row and the token."""
+    expires_at = timezone.now() + timedelta(days=days)
+    named = {"name": "Tests", "scopes": scopes, "expires_at": expires_at} | fields
+    return operations.make_api_token(system, **named, by=acting(by))
 
 
 def make_account(*, pin=PIN, admin=True, **fields):

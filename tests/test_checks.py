@@ -83,7 +83,7 @@ NO_SECRET = "PRODUCT_SECRETS: secret 1 is not 24 to 64 bytes in base64 after whs
     [
         ("PRODUCT", "webhook", []),
         ("PRODUCT", "by_hand", []),
-        ("PRODUCT", "by hand", ["PRODUCT is by hand, not one of by_hand, webhook, sandbox."]),
+        ("PRODUCT", "by hand", ["PRODUCT is by hand, not one of by_hand, polling, webhook, sandbox."]),
         ("PRODUCT", "sandbox", ["PRODUCT is sandbox: it is made up, and nothing is unlocked."]),
         ("PRODUCT_URL", "", ["PRODUCT_URL is not set."]),
         ("PRODUCT_URL", "http://vendor.example/", [NO_ADDRESS]),

@@ -29,6 +29,7 @@ from tests.factories import (
     make_account,
     make_batch,
     make_batches,
+    make_token,
     make_user,
     open_case,
     record_certificate_key,
@@ -39,6 +40,7 @@ from unlocks.ledger import chain, invariants
 from unlocks.models import (
     Account,
     Act,
+    ApiToken,
     Batch,
     CheckAttempts,
     Consent,
@@ -604,3 +606,24 @@ def test_four_tabs_withdraw_once(agent):
     entries = case.unlock_request.entries
     assert entries.filter(kind="withdrawn").count() == entries.filter(kind="closed").count() == 1
     holds()
+
+
+def test_the_same_key_at_once_is_one_act(agent):
+    """A note locks nothing before the ledger, and a request is opened under the lock of its contact."""
+    case, key = open_case(agent), uuid.uuid4()
+    note = partial(operations.add_note, case.unlock_request, text="Called", by=acting(agent), key=key)
+    assert at_once(note, note, note) == [None] * 3
+    batches, key = make_batches(n=1), uuid.uuid4()
+    opened = at_once(*[partial(open_case, agent, batches=batches, key=key)] * 3)
+    assert [one.unlock_request for one in opened] == [UnlockRequest.objects.latest("pk")] * 3
+    kinds = Counter(LedgerEntry.objects.filter(kind__in=["note", "opened"]).values_list("kind", flat=True))
+    assert kinds == {"note": 1, "opened": 2}
+    holds()
+
+
+def test_two_tokens_at_once_make_up_no_customer():
+    root = make_user("root", is_superuser=True)
+    make_token("portal", "read", by=root)
+    came = at_once(*(partial(make_token, "portal", scope, by=root) for scope in ("contacts", "requests")))
+    assert [type(one) for one in came].count(operations.Refused) == 1
+    assert ApiToken.objects.count() == 2

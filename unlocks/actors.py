@@ -1,4 +1,4 @@
-"""Who acts: a member of staff, a customer or the desk itself. Every verb takes one as `by`."""
+"""Who acts: a member of staff, a system, a customer or the desk itself. Every verb takes one as `by`."""
 
 import ipaddress
 import re
@@ -15,14 +15,18 @@ from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.utils import timezone
 
-from .models import Contact
+from .models import ApiToken, Contact
+from .roles import SCOPES
 
 
 class CurrentAct:
     """What an actor is doing: the id and time that every history row and ledger entry of it carries.
 
-    `rows` counts, by table, the history rows written and not yet told to the ledger.
+    `rows` counts, by table, the history rows written and not yet told to the ledger. An act that is done `once` is not
+    appended when another one with its id was.
     """
+
+    once = False
 
     def __init__(self, id: UUID | None = None) -> None:
         self.id = id or uuid4()
@@ -41,17 +45,26 @@ class CurrentAct:
 
 @dataclass(frozen=True)
 class Actor:
-    """`user` is None unless a member of staff acts; `name` is never empty; `ip` and `browser` only when known."""
+    """`user` is None unless a member of staff or a system acts; `name` is never empty; `ip` and `browser` when known.
+
+    A system acts by its `token`, and may what that may.
+    """
 
     name: str
     user: User | None = None
     ip: str | None = None
     browser: str = ""
+    token: ApiToken | None = field(default=None, repr=False)
     act: CurrentAct = field(default_factory=CurrentAct, compare=False, repr=False)
 
     @classmethod
     def staff(cls, user: User, request: HttpRequest | None = None) -> Self:
         return cls(name=user.get_username(), user=user, **_from_where(request))
+
+    @classmethod
+    def system(cls, token: ApiToken, request: HttpRequest | None = None) -> Self:
+        user = token.system
+        return cls(name=user.get_username(), user=user, token=token, **_from_where(request))
 
     @classmethod
     def customer(cls, contact: Contact, request: HttpRequest | None = None, *, through: str = "Link") -> Self:
@@ -73,12 +86,14 @@ class Actor:
 
     @property
     def member(self) -> User:
-        """The member of staff who acts. Raises PermissionDenied when it is not one."""
+        """The member of staff, or the system, that acts. Raises PermissionDenied when it is neither."""
         if self.user is None:
             raise PermissionDenied(f"{self.name} is not a member of staff.")
         return self.user
 
     def may(self, permission: str) -> bool:
+        if self.token:
+            return any(permission in SCOPES[scope] for scope in self.token.scope_set & SCOPES.keys())
         return self.user is not None and self.user.is_staff and self.user.has_perm(permission)
 
     def on_history(self) -> dict[str, Any]:

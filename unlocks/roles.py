@@ -1,8 +1,10 @@
-"""Who may do what: three groups, made the same after every migrate."""
+"""Who may do what: three groups, made the same after every migrate, and the scopes of API tokens."""
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission, User
 from django.db.models import Exists, OuterRef, Q
+
+from .models import ApiToken
 
 AGENT = {
     "open_request",
@@ -26,6 +28,18 @@ MANAGER = AGENT | {
     "change_contact",
     "draft_terms",
     "publish_terms",
+}
+# What a token of the API may. Those that name no permission of Django's are asked for by the API alone.
+SCOPES: dict[str, set[str]] = {
+    ApiToken.Scope.CONTACTS: {"api.put_contacts"},
+    ApiToken.Scope.EVENTS: {"api.read_events"},
+    ApiToken.Scope.PERSONAL: {"api.see_personal"},
+    ApiToken.Scope.PINS: {"api.set_pins"},
+    ApiToken.Scope.PRODUCT: {"api.answer_instructions"},
+    ApiToken.Scope.READ: {"api.read"},
+    ApiToken.Scope.RECORDS: {"api.put_records"},
+    ApiToken.Scope.REQUESTS: {"unlocks.open_request", "unlocks.send_consent_link"},
+    ApiToken.Scope.UNLOCK: {"unlocks.unlock_batch", "unlocks.relock_batch", "unlocks.mark_re_exported_batch"},
 }
 AUDIT = {"view_ledgerentry", "view_act", "view_verdict", "view_worker"}
 

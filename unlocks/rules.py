@@ -159,6 +159,16 @@ class Refusal(TextChoices):
         "not_by_phone",
         "{name} was given by the customer through the link, so no evidence is needed or accepted.",
     )
+    MAKES_UP_CUSTOMERS = (
+        "makes_up_customers",
+        "A system that puts contacts or sets PINs can't open requests or unlock: it could make up a customer alone. "
+        "{name} has, or had, a token for the one. Make a token for the other under another system.",
+    )
+    NOT_A_SYSTEM = "not_a_system", "{name} is not a system but a member of staff. Name the system otherwise."
+    SYSTEM_SIGNS_IN = (
+        "system_signs_in",
+        "{name} is a system, which acts by its API tokens. It has no password and no rights on these pages.",
+    )
     DRAFT_THERE = (
         "draft_there",
         "{name} is already drafting version {version}. Change that draft, or have it published first.",

@@ -366,6 +366,17 @@ def test_the_second_submit_says_what_already_happened(agent_client, account, adm
     assert f'href="{unlock_request.get_absolute_url()}">Go to {unlock_request}' in page
 
 
+def test_a_form_that_is_sent_twice_opens_one_request(agent_client, account, admin):
+    batches = factories.make_batches(account=account, n=2)
+    page = agent_client.get(form_of(account))
+    data = typed(admin, picked=[batch.pk for batch in batches], key=str(page.context["form"]["key"].value()))
+    answers = [agent_client.post(form_of(account), data) for _ in range(2)]
+    unlock_request = UnlockRequest.objects.get()
+    assert [answer.status_code for answer in answers] == [302, 302]
+    assert {answer.url for answer in answers} == {unlock_request.get_absolute_url()}
+    assert 'name="key"' in page.content.decode()
+
+
 def test_who_is_no_admin_is_refused_by_name_of_who_could(agent_client, account, admin):
     office = factories.make_contact(account=account, is_admin=False, name="Front Desk")
     batch = factories.make_batch(account=account)

@@ -51,6 +51,12 @@ def seen_on(client, case, verb):
     return form["seen"].value()
 
 
+def key_on(client, case, verb):
+    """Return the key of the act that the page's form for `verb` carries."""
+    context = client.get(page_of(case)).context
+    return {form.verb: form for form in context["forms"].values()}[verb]["key"].value()
+
+
 def state(case):
     """Return all that a refused verb must leave as it was."""
     case.refresh()
@@ -308,6 +314,37 @@ def test_a_note_is_kept_once(agent_client, case):
     assert kinds(case) == ["opened", "note"]
     done(agent_client, case, "note", text="Another one.", seen=seen)
     assert kinds(case) == ["opened", "note", "note"]
+
+
+@pytest.mark.parametrize(
+    ("verb", "typed"),
+    [
+        ("note", {"text": "Called back."}),
+        ("send_link", {"contact": "admin"}),
+        ("close", {"resolution": "not_eligible", "why": "They left."}),
+        ("cancel", {"why": "They left."}),
+    ],
+)
+def test_a_form_that_is_sent_twice_is_one_act(agent_client, advised, verb, typed):
+    typed = {name: advised.admin.pk if value == "admin" else value for name, value in typed.items()}
+    typed |= {"seen": seen_on(agent_client, advised, verb), "key": str(uuid.uuid4())}
+    done(agent_client, advised, verb, **typed)
+    before = state(advised)
+    done(agent_client, advised, verb, **typed)
+    assert state(advised) == before
+
+
+def test_each_form_has_a_key_of_its_own(agent_client, case):
+    keys = {key_on(agent_client, case, verb) for verb in ("note", "close", "note")}
+    assert len(keys) == 3
+
+
+def test_a_key_is_of_one_verb_and_one_person(agent_client, second_agent_client, case):
+    key = str(uuid.uuid4())
+    done(agent_client, case, "note", text="First", key=key)
+    assert post(second_agent_client, case, "note", text="First", key=key).status_code == 403
+    assert post(agent_client, case, "cancel", why="Another verb", key=key).status_code == 403
+    assert kinds(case) == ["opened", "note"]
 
 
 def test_what_was_typed_is_kept_when_it_is_refused(agent_client, case):

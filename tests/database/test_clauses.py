@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from itertools import product
 from unittest import mock
 from uuid import uuid4
 
@@ -22,6 +23,7 @@ from django.utils import timezone
 from tests import factories
 from tests.attacks import (
     CONFIRMED,
+    a_token,
     an_instruction,
     as_shown,
     ended,
@@ -48,6 +50,7 @@ from unlocks.database import fingerprint, guards
 from unlocks.database.guards import declared
 from unlocks.models import (
     Account,
+    ApiToken,
     Batch,
     BatchItem,
     Consent,
@@ -247,6 +250,11 @@ _KEPT = {
             "queued_at",
         ],
     ),
+    "token_goes_one_way": (
+        ApiToken,
+        lambda scene: scene.portal,
+        ["name", "system_id", "scopes", "token_hash", "made_by_id", "made_at", "expires_at"],
+    ),
     "instruction_keeps_what_it_is": (
         Instruction,
         _asked,
@@ -282,6 +290,12 @@ _OTHER = {
     "what": lambda scene: "lock",
     "line_id": lambda scene: line(scene.ready).pk,
     "act_id": lambda scene: scene.idle_act.pk,
+    "name": lambda scene: "Other",
+    "system_id": lambda scene: scene.feed.system_id,
+    "scopes": lambda scene: "read",
+    "made_by_id": lambda scene: scene.agent.pk,
+    "made_at": lambda scene: scene.portal.made_at - timedelta(days=1),
+    "expires_at": lambda scene: scene.portal.expires_at + timedelta(days=1),
 }
 for _guard, (_model, _row, _columns) in _KEPT.items():
     # PostgreSQL refuses another key before it asks any guard.
@@ -1471,6 +1485,94 @@ for _column in ("used_at", "revoked_at"):
 def shown_to_another_member_of_staff(scene):
     yield
     ConsentLink.objects.filter(pk=scene.awaiting.link.pk).update(shown_to=scene.second)
+
+
+# --- Tokens of the API ------------------------------------------------------------------------------------------------
+
+
+def _token_becomes(name, listed, after, before=None):
+    @listed("token_goes_one_way", name)
+    def steps(scene):
+        if before:
+            change(ApiToken, scene.portal, **before(scene))
+        yield
+        change(ApiToken, scene.portal, **after(scene))
+
+
+def _revoked(scene):
+    return {"revoked_at": _then, "revoked_by": scene.superuser}
+
+
+def _used(scene):
+    return {"last_used_at": _then}
+
+
+_token_becomes("used_and_used_again", allows, lambda scene: {"last_used_at": _later}, before=_used)
+_token_becomes("used_before", refuses, lambda scene: {"last_used_at": _then - timedelta(days=1)}, before=_used)
+_token_becomes("never_used_after_all", refuses, lambda scene: {"last_used_at": None}, before=_used)
+_token_becomes("revoked", allows, _revoked)
+_token_becomes("revoked_at_another_time", refuses, lambda scene: {"revoked_at": _later}, before=_revoked)
+_token_becomes("revoked_by_another", refuses, lambda scene: {"revoked_by": scene.agent}, before=_revoked)
+_token_becomes("revoked_and_used_by_a_call_under_way", allows, _used, before=_revoked)
+
+
+def _token_is_made(name, listed, guard="token_made_by_a_superuser_for_a_system", user=None, maker=None, **columns):
+    """List a row: a token is made for a new system, with `user` and `maker` changed before, as told."""
+
+    @listed(guard, name)
+    def steps(scene):
+        system = write(User(**{"username": "new-system", "password": "!none"} | (user or {})))
+        if maker:
+            change(User, scene.superuser, **maker)
+        yield
+        a_token(scene, system=system, **{key: value(scene) for key, value in columns.items()})
+
+
+_token_is_made("for_a_system", allows)
+_token_is_made("revoked_from_the_start", refuses, revoked_at=lambda _: _then, revoked_by=lambda scene: scene.superuser)
+_token_is_made("for_staff", refuses, user={"is_staff": True})
+_token_is_made("for_a_superuser", refuses, user={"is_superuser": True})
+_token_is_made("for_who_has_a_password", refuses, user={"password": "md5$x$y"})
+_token_is_made("by_no_superuser", refuses, maker={"is_superuser": False})
+_token_is_made("by_who_left", refuses, maker={"is_active": False})
+_may = partial(_token_is_made, guard="token_makes_up_no_customer")
+for _first, _second in product(("contacts", "pins"), ("requests", "unlock")):
+    _may(f"{_first}_and_{_second}", refuses, scopes=lambda _, both=f"{_first} {_second}": both)
+_may("what_goes_together", allows, scopes=lambda _: "contacts events personal pins product read records")
+_may("the_other_ones", allows, scopes=lambda _: "events personal product read requests unlock")
+_may("of_another_system", allows, scopes=lambda _: "contacts")
+
+
+def _another_token(name, listed, first, second):
+    @listed("token_makes_up_no_customer", name)
+    def steps(scene):
+        system = write(User(username="new-system", password="!none"))
+        a_token(scene, system=system, scopes=first, token_hash="e" * 64)
+        yield
+        a_token(scene, system=system, scopes=second)
+
+
+for _first, _second in product(("contacts", "pins"), ("requests", "unlock")):
+    _another_token(f"{_first}_then_{_second}", refuses, _first, _second)
+    _another_token(f"{_second}_then_{_first}", refuses, _second, _first)
+_another_token("contacts_then_records", allows, "contacts", "records")
+_another_token("records_then_contacts", allows, "records", "contacts")
+_another_token("requests_then_unlock", allows, "requests", "unlock")
+_another_token("records_then_product", allows, "records", "product")
+
+
+def _user_becomes(name, listed, aim, **columns):
+    @listed("system_never_signs_in", name)
+    def steps(scene):
+        yield
+        change(User, aim(scene), **columns)
+
+
+_user_becomes("system_deactivated", allows, lambda scene: scene.portal.system, is_active=False)
+_user_becomes("colleague_with_a_password", allows, lambda scene: scene.idle, password="md5$x$y", is_superuser=True)
+_user_becomes("system_on_the_staff", refuses, lambda scene: scene.portal.system, is_staff=True)
+_user_becomes("system_as_superuser", refuses, lambda scene: scene.portal.system, is_superuser=True)
+_user_becomes("system_with_a_password", refuses, lambda scene: scene.portal.system, password="md5$x$y")
 
 
 # --- What is emailed --------------------------------------------------------------------------------------------------

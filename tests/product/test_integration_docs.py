@@ -1,9 +1,11 @@
 """docs/integration.md says what is: its messages are those of the desk, and its endpoint passes the checks."""
 
+import argparse
 import doctest
 import io
 import json
 import re
+import shlex
 import threading
 from datetime import UTC, datetime
 from http.server import ThreadingHTTPServer
@@ -15,10 +17,12 @@ import pytest
 from django.core import management
 from django.test import Client
 
-from tests.factories import case_unlocking, hand_over
+from tests.api import caller
+from tests.factories import Case, agree, case_unlocking, hand_over, make_account, make_batch, make_contact, make_user
 from tests.product.made_up import instruction
-from unlocks.models import Instruction
-from unlocks.outbox.rows import WAITS
+from unlocks.api import acting, schemas
+from unlocks.models import ApiCall, ApiToken, Batch, Instruction, UnlockRequest
+from unlocks.outbox.rows import LEASE, WAITS
 from unlocks.product import answers, calls, conformance, webhook
 from unlocks.product.port import State
 
@@ -67,6 +71,83 @@ def test_the_answer_is_what_the_desk_reads():
         (State.REFUSED, "The batch was exported today."),
         (State.ACCEPTED, ""),
     ]
+
+
+@pytest.fixture
+def desk(db, settings):
+    """Call the desk as a line of curl says, by a token of a system that may do what it needs; return the answer."""
+    settings.PRODUCT = "polling"
+    root = make_user("root", is_superuser=True)
+    account = make_account(number="5001", admin=False)
+    make_contact(account=account, email="dana@customer.example")
+    for number in ("B-1042", "B-1043"):
+        make_batch(account=account, number=number)
+    scopes = ("read", "personal", "requests", "unlock", "product", "events")
+    return caller(root, *scopes)
+
+
+def curl_calls():
+    """Return the calls by curl, each in one line."""
+    return re.split(r"\n(?=curl )", "".join(blocks("curl")).replace("\\\n", " ").strip())
+
+
+def curled(by, line):
+    """Call what a line of curl calls. It has the options that the document uses, and no others."""
+    command, *words = shlex.split(line.replace("$DESK", ""))
+    parser = argparse.ArgumentParser(prog=command)
+    parser.add_argument("-s", action="store_true")
+    parser.add_argument("-H", action="append", dest="headers", default=[])
+    parser.add_argument("-d", dest="body")
+    parser.add_argument("address")
+    sent = parser.parse_args(words)
+    headers = {name.lower(): value for name, value in (header.split(": ", 1) for header in sent.headers)}
+    assert headers.pop("authorization") == "Bearer $TOKEN"
+    if sent.body is None:
+        return by.get(sent.address, **headers)
+    assert headers.pop("content-type") == "application/json"
+    return by.post(sent.address, json.loads(sent.body), **headers)
+
+
+def _newest():
+    """Return the id of the request: 1 in the document, another one where sequences are not begun anew."""
+    return UnlockRequest.objects.order_by("-pk").values_list("pk", flat=True).first()
+
+
+def test_each_line_of_curl_does_what_is_said(desk):
+    """The lines are called as they stand, in their order; the customer agrees where the document says so."""
+    lines, said = curl_calls(), {}
+    for line in lines:
+        assert line.startswith("curl -s ")
+        name = line.split()[2].strip('"').removeprefix("$DESK").partition("?")[0]
+        if name == "/requests/1/unlock":
+            case = UnlockRequest.objects.get()
+            agree(Case(unlock_request=case, account=case.account, admin=case.requester))
+        if name == "/instructions/answers":
+            line = line.replace(str(KEY), said["/instructions/pull"]["instructions"][0]["key"])
+        answer = curled(desk, line.replace("/requests/1", f"/requests/{_newest()}"))
+        assert answer.status_code in (200, 201), (line, answer.content)
+        said[name] = answer.json()
+    assert said["/me"]["system"] == "portal"
+    assert [row["number"] for row in said["/batches"]["data"]] == ["B-1042", "B-1043"]
+    assert said["/requests/1/consent-links"]["state"] == "live"
+    assert (said["/requests/1/unlock"]["done"], said["/requests/1/unlock"]["refused"]) == (2, 0)
+    assert [one["ask"] for one in said["/instructions/pull"]["instructions"]] == ["carry_out"] * 2
+    assert said["/instructions/answers"]["answers"][0]["state"] == "done"
+    assert {"opened", "consented", "unlocked"} <= {event["kind"] for event in said["/events"]["data"]}
+    assert sorted(Batch.objects.values_list("status", flat=True)) == ["unlocked", "unlocking"]
+
+
+@pytest.mark.django_db
+def test_the_problem_is_what_the_desk_says(desk):
+    opened = curled(desk, next(line for line in curl_calls() if "open-1" in line)).json()
+    refused = desk.post(f"/requests/{opened['id']}/consent-links", {"contact": "dana@customer.example"})
+    assert refused.json() == json.loads(blocks("json")[2])
+
+
+def test_the_scopes_are_those_of_the_code():
+    table = TEXT.partition("| Scope |")[2].partition("\n\n")[0]
+    assert sorted(re.findall(r"^\| (\w+) \|", table, re.M)) == sorted(ApiToken.Scope.values)
+    assert (schemas.MOST, acting.LISTED, ApiCall.KEPT_FOR.days, LEASE.total_seconds()) == (5000, 1000, 30, 300)
 
 
 def test_the_numbers_are_those_of_the_code():

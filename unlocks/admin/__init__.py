@@ -1,4 +1,16 @@
-from . import accounts, audit_log, batches, bulk_actions, connections, consents, instructions, requests, staff, terms
+from . import (
+    accounts,
+    audit_log,
+    batches,
+    bulk_actions,
+    connections,
+    consents,
+    instructions,
+    requests,
+    staff,
+    terms,
+    tokens,
+)
 
 __all__ = [
     "accounts",
@@ -11,4 +23,5 @@ __all__ = [
     "requests",
     "staff",
     "terms",
+    "tokens",
 ]

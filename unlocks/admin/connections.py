@@ -14,7 +14,7 @@ from django.views.decorators.http import require_safe
 from ..ledger import events, seals
 from ..models import Instruction, LedgerEntry, Outgoing, Worker
 from ..outbox import heartbeat
-from ..product import by_hand
+from ..product import by_hand, polling
 from ..product.port import AT_ONCE
 from .lists import ReadOnlyAdmin
 from .site import LATE, desk, instructions_late
@@ -81,6 +81,8 @@ def _product():
     return {
         **counts,
         "by_hand": by_hand(),
+        "polling": polling(),
+        "called": not by_hand() and not polling(),
         "webhook": settings.PRODUCT == "webhook",
         "host": urlsplit(settings.PRODUCT_URL).hostname or "",
         "late": instructions_late(),

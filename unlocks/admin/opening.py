@@ -92,14 +92,16 @@ def _ask_the_rest(request, account, selection):
 
 def _opened(form, checked, request):
     """Open the request and return it, or put on the form why not and return None."""
-    batches = form.chosen
+    batches, by = form.chosen, Actor.staff(request.user, request)
+    if opened := operations.open_request.first(form.cleaned_data["key"], by):
+        return opened
     if checked.refused:
         if request.POST.get("leave_out") != str(checked.refused):
             form.add_error(None, f"{checked.refusal_count} can't be unlocked. See below.")
             return None
         batches = Batch.objects.filter(pk__in=eligible(form.chosen).filter(obstacle="").values("pk"))
     try:
-        return form.carry_out(Actor.staff(request.user, request), batches)
+        return form.carry_out(by, batches)
     except operations.Refused as refused:
         for code, why in refused.refusals[:20]:
             form.add_error("requester" if code in (Refusal.NOT_AN_ADMIN, Refusal.NOT_CONFIRMED) else None, why)

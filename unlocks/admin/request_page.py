@@ -41,7 +41,7 @@ def request_page(request, object_id):
     if done is None:
         return _show(request, Case(find_request(object_id), request.user), form)
     messages.success(request, _what_was_done(done) if isinstance(done, Act) else done)
-    if isinstance(form, SendLinkForm):
+    if isinstance(form, SendLinkForm) and form.link_url:
         request.session[_shown_once(case)] = form.link_url
     return redirect(case.unlock_request)
 
@@ -79,7 +79,7 @@ def carry_out(form, by):
 
 
 def _once(form, by):
-    """Carry out the verb unless it was carried out since the page was made: double click, back button, two people."""
+    """Carry out the verb unless someone did since the page was made; the verb knows the same form by its key."""
     if event := done_since(form):
         form.add_error(None, f"{already_done(event)} If you still mean to do it, submit it again.")
         return None
@@ -87,7 +87,7 @@ def _once(form, by):
 
 
 def already_done(entry):
-    """Return what to say when a verb was carried out since the page was made, by the same click or by someone else."""
+    """Return what to say when a verb was carried out since the page was made."""
     return (
         f"{events.KINDS[entry.kind].label} by {entry.actor} on {moment_with_seconds(entry.at)}, after you opened this "
         "page. Nothing was done now."
@@ -102,6 +102,8 @@ def done_since(form):
     newer = LedgerEntry.objects.filter(sequence__gt=seen, kind__in=[event.kind for event in form.writes]).filter(
         Q(unlock_request=form.unlock_request) | Q(unlock_request=None, account=form.unlock_request.account_id)
     )
+    if form.act_key:
+        newer = newer.exclude(act=form.act_key)
     return next((entry for entry in newer if form.same(chain.event_of(entry))), None)
 
 

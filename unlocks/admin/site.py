@@ -18,7 +18,7 @@ from .. import operations
 from ..actors import Actor
 from ..models import Account, Batch, Consent, Instruction, LedgerEntry, Outgoing, RequestedBatch, UnlockRequest
 from ..operations.handing_over import due
-from ..product import by_hand
+from ..product import by_hand, polling
 from ..texts import normalize
 from . import typed
 from .lists import CappedPaginator, starts_with
@@ -184,6 +184,7 @@ class Desk(admin.AdminSite):
             failed=_failed() if sections else None,
             waiting=_waiting_long() if sections else None,
             late=instructions_late() if sections else None,
+            polling=polling(),
             to_do=_to_do() if sections and _works_by_hand(request.user) else None,
             may_open=request.user.has_perm(operations.open_request.permission),
         )

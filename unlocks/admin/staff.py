@@ -3,14 +3,17 @@
 from functools import partial
 
 from django.contrib import admin
-from django.contrib.admin.utils import unquote
+from django.contrib.admin.utils import flatten_fieldsets, unquote
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group, User
-from django.db.models import Q
+from django.core.exceptions import PermissionDenied
+from django.db.models import Exists, OuterRef, Q
 from django.forms import CheckboxSelectMultiple
 
 from .. import operations
 from ..actors import Actor
+from ..models import ApiToken
+from ..rules import Refusal, sentence
 from ..texts.formats import moment
 from .forms.records import ColleagueForm, NewColleagueForm
 from .lists import Listed, ReadOnlyAdmin, column
@@ -47,13 +50,25 @@ class StaffAdmin(Listed, UserAdmin):
     filter_horizontal = ()
 
     def get_queryset(self, request):
-        return super().get_queryset(request).prefetch_related("groups")
+        tokens = Exists(ApiToken.objects.filter(system=OuterRef("pk")))
+        return super().get_queryset(request).annotate(has_api_tokens=tokens).prefetch_related("groups")
 
     def matching(self, term):
         return Q(username__istartswith=term) | Q(last_name__istartswith=term)
 
     def get_readonly_fields(self, request, obj=None):
+        """Leave a system nothing but whether it is active: it acts by its API tokens."""
+        if obj and operations.is_system(obj):
+            return [name for name in flatten_fieldsets(self.fieldsets) if name != "is_active"]
         return (*self.readonly_fields, "username") if obj else self.readonly_fields
+
+    def get_fieldsets(self, request, obj=None):
+        if obj and operations.is_system(obj):
+            return (
+                ("A system, which acts by its API tokens and cannot sign in", {"fields": ("username", "is_active")}),
+                self.fieldsets[-1],
+            )
+        return super().get_fieldsets(request, obj)
 
     def get_form(self, request, obj=None, **kwargs):
         help_texts = {"username": NAME_STAYS} if obj else {}
@@ -71,6 +86,8 @@ class StaffAdmin(Listed, UserAdmin):
 
     def user_change_password(self, request, id, form_url=""):
         user = self.get_object(request, unquote(id))
+        if user and operations.is_system(user):
+            raise PermissionDenied(sentence(Refusal.SYSTEM_SIGNS_IN, name=user))
         write = partial(super().user_change_password, request, id, form_url)
         if request.method != "POST" or user is None:
             return write()
@@ -81,7 +98,8 @@ class StaffAdmin(Listed, UserAdmin):
 
     @admin.display(description="Groups")
     def in_groups(self, user):
-        return ", ".join(group.name for group in user.groups.all())
+        groups = ", ".join(group.name for group in user.groups.all())
+        return "System" if user.has_api_tokens else groups
 
     @admin.display(description="Last signed in")
     def signed_in(self, user):

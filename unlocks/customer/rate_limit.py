@@ -1,4 +1,4 @@
-"""The rate limit of the public check page, counted in the database so that all processes share it."""
+"""How often the public check page and the API are used, counted in the database so that all processes share it."""
 
 import ipaddress
 from datetime import UTC, datetime
@@ -17,18 +17,25 @@ RETURNING count
 
 
 def count_attempt(ip):
-    """Count an attempt from an address (None: unknown); return when the next is allowed, or None if this one is.
+    """Count an attempt from an address (None: unknown); return when the next is allowed, or None if this one is."""
+    return counted(network_of(ip), settings.CHECK_LIMIT, settings.CHECK_WINDOW)
+
+
+def counted(who, limit, window):
+    """Count an attempt of `who`; return when the next is allowed, or None if this one is within the limit.
 
     A single statement counts it, so that simultaneous attempts never share a number.
     """
-    start = _window_start(timezone.now())
+    now = timezone.now()
+    start = _window_start(now, window)
     connection = connections["default"]
     with connection.cursor() as cursor:
-        cursor.execute(_COUNT, [network_of(ip), connection.ops.adapt_datetimefield_value(start)])
+        cursor.execute(_COUNT, [who, connection.ops.adapt_datetimefield_value(start)])
         (count,) = cursor.fetchone()
     if count == 1:
-        CheckAttempts.objects.filter(window_start__lt=start).delete()
-    return start + settings.CHECK_WINDOW if count > settings.CHECK_LIMIT else None
+        # Of the longest window: one that goes on is still counted.
+        CheckAttempts.objects.filter(window_start__lt=_window_start(now, settings.CHECK_WINDOW)).delete()
+    return start + window if count > limit else None
 
 
 def network_of(ip):
@@ -41,6 +48,6 @@ def network_of(ip):
     return str(ipaddress.ip_network((address, 64), strict=False))
 
 
-def _window_start(moment):
+def _window_start(moment, window):
     seconds = int(moment.timestamp())
-    return datetime.fromtimestamp(seconds - seconds % int(settings.CHECK_WINDOW.total_seconds()), UTC)
+    return datetime.fromtimestamp(seconds - seconds % int(window.total_seconds()), UTC)

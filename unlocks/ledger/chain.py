@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
+from uuid import UUID
 
 from django.conf import settings
 from django.db import connections, transaction
@@ -46,6 +47,10 @@ class WrongKey(Exception):
     """The newest entry does not fit LEDGER_KEY; nothing is appended to it. The message says so to who runs the desk."""
 
 
+class ActThere(Exception):
+    """An act that is done once is in the ledger already; nothing was appended."""
+
+
 @dataclass(frozen=True)
 class Entry:
     """An event with the keys of the unlock request and the account that it belongs to."""
@@ -66,17 +71,26 @@ def append(
 def append_all(entries: Iterable[Entry], *, by: Actor) -> int:
     """Append entries in one statement (ten thousand at a time), inside the caller's transaction; return how many.
 
-    The chain's lock is taken here, so this comes last in a verb. Raises WrongKey, which rolls the act back.
+    The chain's lock is taken here, so this comes last in a verb. Raises WrongKey and ActThere, which roll the act back.
     """
     connection = connections["default"]
     if not connection.in_atomic_block:
         raise transaction.TransactionManagementError("The ledger is appended to inside the transaction of its act.")
     lock()
+    if by.act.once and LedgerEntry.objects.filter(act=by.act.id).exists():
+        raise ActThere
+    by.act.once = False
     sealed, appended = _sealed(entries, by, *fitting_head()), 0
     while rows := list(islice(sealed, _AT_ONCE)):
         history.insert_rows(LedgerEntry, rows)
         appended += len(rows)
     return appended
+
+
+def entry_of_act(act: UUID, kind: type[Event]) -> LedgerEntry | None:
+    """Return the first entry of an act, of this kind if there is one of it; None if the act is not in the ledger."""
+    entries = list(LedgerEntry.objects.filter(act=act).order_by("sequence")[:10])
+    return next((entry for entry in entries if entry.kind == kind.kind), entries[0] if entries else None)
 
 
 def lock() -> None:

@@ -24,6 +24,7 @@ from ..digest import sha256
 from ..models import (
     Account,
     Act,
+    ApiToken,
     Certificate,
     Consent,
     ConsentedBatch,
@@ -783,6 +784,40 @@ class StaffChanged(_Changed):
         groups = self.changed.get("groups", [None, []])[1]
         may = ["may do everything"] * self.changed.get("is_superuser", [None, False])[1]
         return f": {self.name} was added ({', '.join([*groups, *may]) or 'no group yet'})"
+
+
+@event(
+    "api_token_made",
+    "API token made",
+    tone="wait",
+    about=ApiToken,
+    columns={"made_by_id": "user_id", "made_at": "at"},
+    required=Q(),
+)
+class ApiTokenMade(Event):
+    """`token_mac` is the HMAC of the token, which is all that is kept of it."""
+
+    system: int = fact("system_id")
+    system_name: str = fact("system__username")
+    name: str = fact("name")
+    scopes: str = fact("scopes")
+    expires: datetime = fact("expires_at")
+    token_mac: str = fact("token_hash")
+
+    @property
+    def rest(self) -> str:
+        scopes = self.scopes.replace(" ", ", ")
+        return f": {self.name}, of {self.system_name}, for {scopes}, until {moment(self.expires)}"
+
+
+@event("api_token_revoked", "API token revoked", tone="bad", about=ApiToken)
+class ApiTokenRevoked(Event):
+    name: str = fact("name")
+    system_name: str = fact("system__username")
+
+    @property
+    def rest(self) -> str:
+        return f": {self.name}, of {self.system_name}"
 
 
 # Consent terms, and the ledger itself

@@ -11,7 +11,7 @@ from django.db.models import F, Model
 
 from .. import pins, roles
 from ..digest import sha256
-from ..models import Account, ConsentLink, ConsentTerms, Contact, LedgerEntry, Outgoing, UnlockRequest
+from ..models import Account, ApiToken, ConsentLink, ConsentTerms, Contact, LedgerEntry, Outgoing, UnlockRequest
 from ..rules import to_be_confirmed
 from . import chain, emails, events
 
@@ -41,6 +41,8 @@ _KINDS = (
     events.EmailSent,
     events.EmailFailed,
     events.EmailCanceled,
+    events.ApiTokenMade,
+    events.ApiTokenRevoked,
 )
 
 Fault = tuple[str, str]
@@ -117,6 +119,10 @@ class _Told:
                 self.tell(entry, Account, entry.account_id, pending_pin_hash=pins.mac(entry.account_id or 0, ""))
             case events.PinVerified() | events.PinIssued() | events.PinWrong():
                 self._pin(entry, event)
+            case events.ApiTokenMade():
+                self.tell(entry, ApiToken, event.about_id, revoked_at=None, revoked_by_id=None)
+            case events.ApiTokenRevoked():
+                self.tell(entry, ApiToken, event.about_id, revoked_at=entry.at, revoked_by_id=entry.user_id)
             case events.EmailSent() | events.EmailFailed() | events.EmailCanceled() if event.outgoing:
                 ended = {"email": event.email, "address": event.to, "link_id": event.link, "consent_id": event.consent}
                 self.tell(entry, Outgoing, UUID(event.outgoing), state=_state(event), **ended)

@@ -26,11 +26,14 @@ from .instructions import Instruction
 from .ledger import LedgerEntry
 from .outbox import Outgoing, Worker
 from .requests import RequestedBatch, UnlockRequest
+from .tokens import ApiCall, ApiToken
 
 __all__ = [
     "CONFIRMED",
     "Account",
     "Act",
+    "ApiCall",
+    "ApiToken",
     "Batch",
     "BatchItem",
     "Certificate",

@@ -52,7 +52,10 @@ class Certificate(models.Model):
 
 
 class CheckAttempts(models.Model):
-    """How often the public check page was used from one network in one window of time. Not evidence; soon deleted."""
+    """How often the public check page was used from one network, or the API by one token, in one window of time.
+
+    Not evidence; soon deleted.
+    """
 
     network = models.CharField(max_length=64)
     window_start = models.DateTimeField()

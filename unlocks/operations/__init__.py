@@ -2,7 +2,8 @@
 
 Each takes the acting person as `by`, checks the permission, and in one transaction locks (request, batches, consent,
 ledger, in this order), asks the rules, writes, and records history and ledger. Each raises PermissionDenied or
-Refused with nothing written, except that a PIN try is kept whatever comes of it.
+Refused with nothing written, except that a PIN try is kept whatever comes of it. Those that a page or a call may
+submit twice take a `key` (a UUID), which names the act: the same key again does nothing and returns the first.
 """
 
 from .accounts import confirm_contact, hold, last_changed_by, obstacle_to_confirming, phone_entered_by, save_record
@@ -20,7 +21,7 @@ from .consent import (
     send_consent_link,
 )
 from .evidence import attach_evidence
-from .handing_over import answer_by_hand, hand_over, put_back, put_back_for_others, start_instructions, try_again
+from .handing_over import answer_by_hand, hand_over, pull, put_back, put_back_for_others, start_instructions, try_again
 from .imports import (
     confirm_import,
     discard_import,
@@ -37,8 +38,9 @@ from .pin import issue_pin, link_seen, set_pin, verify_customer_pin, verify_pin
 from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
 from .restore import record_restore
-from .staff import change_own_password, change_staff, record_staff, set_password
+from .staff import change_own_password, change_staff, is_system, record_staff, set_password
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
+from .tokens import make_api_token, revoke_api_token, system_of
 from .unlock import ACTIONS, cancel_unlock, mark_re_exported, relock, unlock
 from .verbs import Refused, own_contact
 from .withdrawal import withdraw_consent, withdraw_own_consent
@@ -66,6 +68,7 @@ __all__ = [
     "hand_over",
     "hold",
     "import_records",
+    "is_system",
     "issue_certificate",
     "issue_pin",
     "judge_import",
@@ -73,6 +76,7 @@ __all__ = [
     "link_for",
     "link_seen",
     "link_state",
+    "make_api_token",
     "mark_re_exported",
     "obstacle_to_confirming",
     "obstacle_to_phone_consent",
@@ -83,6 +87,7 @@ __all__ = [
     "phone_entered_by",
     "problems_of",
     "publish_terms",
+    "pull",
     "put_back",
     "put_back_for_others",
     "receipt_for",
@@ -95,6 +100,7 @@ __all__ = [
     "refuse_staff",
     "relock",
     "resend_receipt",
+    "revoke_api_token",
     "revoke_consent_link",
     "save_record",
     "send_consent_link",
@@ -103,6 +109,7 @@ __all__ = [
     "stage_import",
     "start_import",
     "start_instructions",
+    "system_of",
     "terms_seen",
     "try_again",
     "unlock",

@@ -35,17 +35,27 @@ from .links import led_by, live, opened
 from .pin import counts_still, knows_pin, verified_by
 from .receipts import queue_receipt
 from .requests import end, refuse_once_unlocking
-from .verbs import Refused, customer_verb, locked, obstacle, refuse_own_contacts, refuse_unless_confirmed, staff_verb
+from .verbs import (
+    Refused,
+    customer_verb,
+    locked,
+    obstacle,
+    once,
+    refuse_own_contacts,
+    refuse_unless_confirmed,
+    staff_verb,
+)
 
 
 @staff_verb("unlocks.send_consent_link")
+@once(events.LinkSent, lambda entry: ConsentLink.objects.get(pk=entry.about_id or 0))
 @transaction.atomic
 def send_consent_link(unlock_request: UnlockRequest, *, contact: Contact, by: Actor) -> ConsentLink:
     """Have a link to the consent form emailed to an Admin contact and return it; an older link stops working.
 
     Only a hash of its token is kept, so `url` is known here and to the reader of the email. `shown_to` says whether
     `by` may see it: that takes SHOW_CONSENT_LINK, and a person who never typed the account's PIN. With link and PIN
-    together they could agree for the customer.
+    together they could agree for the customer. No system may.
     """
     unlock_request = locked(unlock_request)
     refuse_once_unlocking(unlock_request)
@@ -69,7 +79,7 @@ def send_consent_link(unlock_request: UnlockRequest, *, contact: Contact, by: Ac
         terms=terms_in_force(),
         token_hash=secrets.hashed(token),
         sent_by=by.member,
-        shown_to=by.member if settings.SHOW_CONSENT_LINK and not knows_pin(unlock_request.account, by.member) else None,
+        shown_to=by.member if _may_see_links(by) and not knows_pin(unlock_request.account, by.member) else None,
         sent_at=at,
         expires_at=at + settings.CONSENT_LINK_LIFETIME,
     )
@@ -91,7 +101,12 @@ def send_consent_link(unlock_request: UnlockRequest, *, contact: Contact, by: Ac
     return link
 
 
+def _may_see_links(by: Actor) -> bool:
+    return settings.SHOW_CONSENT_LINK and by.token is None
+
+
 @staff_verb("unlocks.send_consent_link")
+@once(events.LinkRevoked, lambda entry: None)
 @transaction.atomic
 def revoke_consent_link(unlock_request: UnlockRequest, *, by: Actor) -> None:
     """Make the request's consent link useless at once."""

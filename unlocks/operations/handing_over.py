@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from .. import history
 from ..actors import Actor
+from ..database import guards
 from ..models import Account, Batch, Instruction, UnlockRequest
 from ..outbox.rows import LEASE, MOST_TRIES
 from ..product import by_hand, port
@@ -49,20 +50,39 @@ def due() -> QuerySet[Instruction]:
     return pending.filter(next_try_at__lte=timezone.now()).order_by("next_try_at", "pk")
 
 
-def lease() -> list[Instruction]:
-    """Take the instructions that have been due for longest, at most 500 and one of a batch, which counts as a try.
+def lease(most: int = AT_ONCE) -> list[Instruction]:
+    """Take the instructions that have been due for longest, at most `most` and one of a batch, which counts as a try.
 
     Nobody else gets them until LEASE is over. On PostgreSQL, workers pass by each other's rows.
     """
     now = timezone.now()
     with transaction.atomic(durable=True):
         rows = due().select_related("batch__account", "line")
-        leased = list(rows.select_for_update(of=("self",), skip_locked=True, no_key=True)[:AT_ONCE])
+        leased = list(rows.select_for_update(of=("self",), skip_locked=True, no_key=True)[:most])
         keys = [instruction.pk for instruction in leased]
         for instruction in leased:
             instruction.next_try_at = now + LEASE
         Instruction.objects.filter(pk__in=keys).update(tries=Least(F("tries") + 1, MOST_TRIES), next_try_at=now + LEASE)
     return leased
+
+
+def pull(most: int) -> list[tuple[str, Instruction]]:
+    """Return what a product that polls is asked now, as the worker asks one that is called: ("carry_out" or "state",
+    the instruction). Raises Refused: GUARDS_MISSING.
+
+    What it does not answer is asked about later, by longer and longer waits, until it is given up. In these waits a
+    batch stays as it is.
+    """
+    if names := guards.missing():
+        raise Refused.because(Refusal.GUARDS_MISSING, names=", ".join(names[:5]))
+    leased = lease(most)
+    waiting = [one for one in leased if one.state == State.QUEUED]
+    sent = hand_over(waiting, by=Actor.desk()).sent if waiting else []
+    asked = {one.key: one for one in leased if one.state != State.QUEUED}
+    unknown = [port.Answer(key, port.State.UNKNOWN, "The product was asked about it.") for key in asked]
+    stands = record_answers(unknown, by=Actor.product(), leases={one.key: one.next_try_at for one in leased})
+    still = [asked[key] for key, state in stands.items() if state == State.UNKNOWN]
+    return [*(("carry_out", one) for one in sent), *(("state", one) for one in still)]
 
 
 @transaction.atomic(durable=True)

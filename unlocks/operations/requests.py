@@ -11,7 +11,7 @@ from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Account, Batch, Consent, ConsentLink, Contact, RequestedBatch, UnlockRequest
 from ..rules import Refusal, eligible, sentence
-from .verbs import Refused, locked, refuse_unless_confirmed, staff_verb
+from .verbs import Refused, locked, once, refuse_unless_confirmed, request_of, staff_verb
 
 # How a member of staff may close a case; declined and withdrawn are the customer's to say.
 CLOSABLE_AS = [
@@ -29,6 +29,7 @@ _NEEDS_OUTCOME = {
 
 
 @staff_verb("unlocks.open_request")
+@once(events.Opened, request_of)
 @transaction.atomic
 def open_request(
     *,
@@ -100,6 +101,7 @@ def _who_could(account: Account) -> str:
 
 
 @staff_verb("unlocks.open_request")
+@once(events.Advised, request_of)
 @transaction.atomic
 def record_advice(unlock_request: UnlockRequest, *, advice: str, by: Actor) -> UnlockRequest:
     """Record what the customer chose when offered the safer route. Entering the items by hand closes the case."""
@@ -122,6 +124,7 @@ def record_advice(unlock_request: UnlockRequest, *, advice: str, by: Actor) -> U
 
 
 @staff_verb("unlocks.open_request")
+@once(events.Assigned, request_of)
 @transaction.atomic
 def assign(unlock_request: UnlockRequest, *, to: User, by: Actor) -> UnlockRequest:
     """Hand a case to a member of staff who can work on it (take it, when that is oneself)."""
@@ -138,6 +141,7 @@ def assign(unlock_request: UnlockRequest, *, to: User, by: Actor) -> UnlockReque
 
 
 @staff_verb("unlocks.open_request")
+@once(events.Note, lambda entry: None)
 @transaction.atomic
 def add_note(unlock_request: UnlockRequest, *, text: str, by: Actor) -> None:
     """Put a note on the case's timeline; a closed case takes notes too."""
@@ -146,6 +150,7 @@ def add_note(unlock_request: UnlockRequest, *, text: str, by: Actor) -> None:
 
 
 @staff_verb("unlocks.open_request")
+@once(events.Closed, request_of)
 @transaction.atomic
 def close_request(unlock_request: UnlockRequest, *, resolution: str, why: str, by: Actor) -> UnlockRequest:
     """Close a case; batches that were never unlocked leave it. Refused while one is unlocked."""

@@ -17,8 +17,9 @@ from django.db import transaction
 from .. import history
 from ..actors import Actor
 from ..ledger import chain, events
-from ..models import LedgerEntry
-from .verbs import staff_verb
+from ..models import ApiToken, LedgerEntry
+from ..rules import Refusal
+from .verbs import Refused, staff_verb
 
 W = TypeVar("W")
 FIELDS = ("username", "first_name", "last_name", "email", "is_active", "is_staff", "is_superuser")
@@ -30,24 +31,31 @@ def change_staff(user: User, write: Callable[[], W], *, by: Actor) -> W:
 
     Whatever is different afterwards is one entry in the ledger; when nothing is, there is none.
     """
-    return _noted(user, write, by)
+    return noted(user, write, by)
 
 
 def change_own_password(write: Callable[[], W], *, by: Actor) -> W:
     """Have `write()` set the password of whoever acts; return what that returns. All of staff may."""
     if by.user is None:
         raise PermissionDenied("Only staff have a password here.")
-    return _noted(by.user, write, by)
+    return noted(by.user, write, by)
+
+
+def is_system(user: User) -> bool:
+    """Say whether a user acts by API tokens: such a one never signs in."""
+    return ApiToken.objects.filter(system=user.pk).exists()
 
 
 def set_password(user: User, password: str, *, by: Actor) -> None:
-    """Set the password of a staff account, for whoever runs the machine."""
+    """Set the password of a staff account, for whoever runs the machine. Raises Refused: SYSTEM_SIGNS_IN."""
+    if is_system(user):
+        raise Refused.because(Refusal.SYSTEM_SIGNS_IN, name=user)
 
     def write() -> None:
         user.set_password(password)
         user.save(update_fields=["password"])
 
-    _noted(user, write, by.begin())
+    noted(user, write, by.begin())
 
 
 @transaction.atomic
@@ -63,7 +71,8 @@ def record_staff(user: User, *, by: Actor) -> list[str]:
 
 
 @transaction.atomic
-def _noted(user: User, write: Callable[[], W], by: Actor) -> W:
+def noted(user: User, write: Callable[[], W], by: Actor) -> W:
+    """Have `write()` change an account, and tell what is different afterwards; return what that returns."""
     before = _account(user.pk)
     written = write()
     after = _account(user.pk)

@@ -1,6 +1,7 @@
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast
+from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
@@ -8,7 +9,8 @@ from django.db.models import Exists, OuterRef
 
 from .. import history
 from ..actors import Actor
-from ..models import Account, Batch, Contact, UnlockRequest
+from ..ledger import chain, events
+from ..models import Account, Batch, Contact, LedgerEntry, UnlockRequest
 from ..rules import Refusal, entered_by, sentence
 
 P = ParamSpec("P")
@@ -55,6 +57,52 @@ def staff_verb(permission: str) -> Callable[[Callable[P, T]], StaffVerb[P, T]]:
         return staff_only
 
     return declared
+
+
+def once(kind: type[events.Event], first: Callable[[LedgerEntry], T]) -> Callable[[Callable[..., T]], Callable[..., T]]:
+    """Let a verb take a `key` (a UUID), which names its act: a second call with it does nothing.
+
+    It returns the same as the first, which `first` reads from the entry, of this kind, that the first one appended. A
+    call that comes while the first is under way waits for it. The verb's own `first` says what a key did, if anything.
+    Raises PermissionDenied when the act is someone else's.
+    """
+
+    def declared(verb: Callable[..., T]) -> Callable[..., T]:
+        @wraps(verb)
+        def called(*args: Any, by: Actor, key: UUID | None = None, **kwargs: Any) -> T:
+            if key is None:
+                return verb(*args, by=by, **kwargs)
+            if entry := chain.entry_of_act(key, kind):
+                return _first(entry, by)
+            try:
+                named = by.begin(key)
+                named.act.once = True
+                return verb(*args, by=named, **kwargs)
+            except (Refused, chain.ActThere):
+                # While this one waited for its locks, the first one was done.
+                if entry := chain.entry_of_act(key, kind):
+                    return _first(entry, by)
+                raise
+
+        def _first(entry: LedgerEntry, by: Actor) -> T:
+            if entry.kind != kind.kind or entry.user_id != by.member.pk:
+                raise PermissionDenied("This act is someone else's.")
+            return first(entry)
+
+        def done_before(key: UUID | None, by: Actor) -> T | None:
+            entry = chain.entry_of_act(key, kind) if key else None
+            return _first(entry, by) if entry else None
+
+        once_only: Any = called
+        once_only.first = done_before
+        return called
+
+    return declared
+
+
+def request_of(entry: LedgerEntry) -> UnlockRequest:
+    """Return the request that an entry is about."""
+    return UnlockRequest.objects.select_related("account").get(pk=entry.unlock_request_id or 0)
 
 
 def customer_verb(verb: Callable[P, T]) -> Callable[P, T]:

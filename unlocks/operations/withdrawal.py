@@ -9,10 +9,11 @@ from ..outbox import rows
 from ..rules import Refusal
 from .requests import end, unlock_no_more
 from .unlock import take_back
-from .verbs import Refused, customer_verb, locked, staff_verb
+from .verbs import Refused, customer_verb, locked, once, staff_verb
 
 
 @staff_verb("unlocks.withdraw_consent")
+@once(events.Withdrawn, lambda entry: None)
 def withdraw_consent(consent: Consent, *, why: str, by: Actor) -> None:
     """Record that the customer takes a consent back, as staff were told; it ends the case, once all is locked.
 

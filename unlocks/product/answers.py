@@ -48,10 +48,13 @@ def answer(item: Any, states: Container[State]) -> Answer:
     if state not in states:
         raise Malformed("The “state” of an answer is none that can be given here.", key)
     text = item.get(_TEXT.get(state))
-    text = one_line(str(text))[:LONGEST] if isinstance(text, str | int) else ""
-    if state == State.REFUSED and not text:
-        text = "The product gave no reason."
-    return Answer(key, state, text)
+    return Answer(key, state, said(state, text))
+
+
+def said(state: State, text: Any) -> str:
+    """Return the reference or reason of an answer, as it is kept."""
+    kept = one_line(str(text))[:LONGEST] if isinstance(text, str | int) else ""
+    return "The product gave no reason." if state == State.REFUSED and not kept else kept
 
 
 def _key(text: Any) -> UUID:

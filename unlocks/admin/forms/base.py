@@ -1,5 +1,7 @@
 """What the forms of the request desk have in common."""
 
+import uuid
+
 from django import forms
 from django.utils.html import format_html
 from django.utils.text import capfirst
@@ -47,7 +49,10 @@ class ContactField(forms.ModelChoiceField):
 
 
 class CaseForm(forms.Form):
-    """One verb of a case: who may, when it makes sense, what is typed for it and what is said afterwards."""
+    """One verb of a case: who may, when it makes sense, what is typed for it and what is said afterwards.
+
+    `key` makes a second submit the same act, and `seen` tells what someone else did meanwhile.
+    """
 
     verb = title = button = permission = danger = ""
     # The card of the request page that lists the form; '' for one that a template puts in a place of its own.
@@ -58,6 +63,7 @@ class CaseForm(forms.Form):
     by_itself = False
 
     seen = forms.IntegerField(required=False, widget=forms.HiddenInput)
+    key = forms.UUIDField(required=False, widget=forms.HiddenInput, initial=uuid.uuid4)
 
     def __init__(self, *args, case, user, **kwargs):
         super().__init__(*args, auto_id=f"id_{self.verb}_%s", label_suffix="", **kwargs)
@@ -78,6 +84,10 @@ class CaseForm(forms.Form):
     @classmethod
     def offered(cls, case, user):
         return user.has_perm(cls.permission) and cls.fits(case, user)
+
+    @property
+    def act_key(self):
+        return self.cleaned_data["key"]
 
     def same(self, event):
         """Say whether an event that the verb recorded is what this form asks for once more."""

@@ -1,7 +1,5 @@
 """The verbs of a case. Each form says who may, when it makes sense, what is typed for it and what it did."""
 
-import uuid
-
 from django import forms
 from django.contrib.auth import get_user_model
 
@@ -38,7 +36,7 @@ class AdviseForm(CaseForm):
         return case.before_consent
 
     def carry_out(self, by):
-        operations.record_advice(self.unlock_request, advice=self.cleaned_data["advice"], by=by)
+        operations.record_advice(self.unlock_request, advice=self.cleaned_data["advice"], by=by, key=self.act_key)
         if self.cleaned_data["advice"] == UnlockRequest.Advice.MANUAL_ENTRY:
             return f"{self.unlock_request} is closed: the customer enters the items by hand, and nothing is unlocked."
         return "Recorded: the customer wants to export the batches."
@@ -113,7 +111,9 @@ class SendLinkForm(CaseForm):
         return bool(sendable and case.unlock_request.advice) and bool(case.unlock_request.account.pin_hash)
 
     def carry_out(self, by):
-        link = operations.send_consent_link(self.unlock_request, contact=self.cleaned_data["contact"], by=by)
+        link = operations.send_consent_link(
+            self.unlock_request, contact=self.cleaned_data["contact"], by=by, key=self.act_key
+        )
         self.link_url = link.url if link.shown_to else ""
         return f"The consent link waits to be sent to {self.cleaned_data['contact']}."
 
@@ -130,7 +130,7 @@ class RevokeLinkForm(CaseForm):
         return case.is_open and case.link_state == "live"
 
     def carry_out(self, by):
-        operations.revoke_consent_link(self.unlock_request, by=by)
+        operations.revoke_consent_link(self.unlock_request, by=by, key=self.act_key)
         return "The consent link is revoked: it opens nothing any more."
 
 
@@ -165,11 +165,9 @@ class UnlockForm(PreviewForm):
 
 
 class ActForm(CaseForm):
-    """A bulk action on batches of the case; `key` makes a second submit the same act."""
+    """A bulk action on batches of the case."""
 
     card = "batches"
-
-    key = forms.UUIDField(widget=forms.HiddenInput, initial=uuid.uuid4)
 
 
 class CancelUnlockForm(ActForm):
@@ -192,7 +190,7 @@ class CancelUnlockForm(ActForm):
     def carry_out(self, by):
         # All that are unlocking: of those that were handed over meanwhile, the report says so.
         return operations.cancel_unlock(
-            self.case.unlocking_batches(), why=self.cleaned_data["why"], by=by, key=self.cleaned_data["key"]
+            self.case.unlocking_batches(), why=self.cleaned_data["why"], by=by, key=self.act_key
         )
 
 
@@ -230,9 +228,7 @@ class RelockForm(ActForm):
         return case.relockable > 0
 
     def carry_out(self, by):
-        return operations.relock(
-            self.case.relockable_batches(), why=self.cleaned_data["why"], by=by, key=self.cleaned_data["key"]
-        )
+        return operations.relock(self.case.relockable_batches(), why=self.cleaned_data["why"], by=by, key=self.act_key)
 
 
 class ReExportForm(ActForm):
@@ -277,7 +273,7 @@ class ReExportForm(ActForm):
 
     def carry_out(self, by):
         batches = self.case.exportable_batches() if self.cleaned_data.get("all") else self.cleaned_data["batches"]
-        return operations.mark_re_exported(batches, by=by, key=self.cleaned_data["key"])
+        return operations.mark_re_exported(batches, by=by, key=self.act_key)
 
 
 class NoteForm(CaseForm):
@@ -301,7 +297,7 @@ class NoteForm(CaseForm):
         return event.text == self.cleaned_data["text"]
 
     def carry_out(self, by):
-        operations.add_note(self.unlock_request, text=self.cleaned_data["text"], by=by)
+        operations.add_note(self.unlock_request, text=self.cleaned_data["text"], by=by, key=self.act_key)
         return "The note is on the timeline."
 
 
@@ -317,7 +313,7 @@ class TakeForm(CaseForm):
         return case.is_open and case.unlock_request.assignee_id != user.pk
 
     def carry_out(self, by):
-        operations.assign(self.unlock_request, to=self.user, by=by)
+        operations.assign(self.unlock_request, to=self.user, by=by, key=self.act_key)
         return f"{self.unlock_request} is yours."
 
 
@@ -340,7 +336,7 @@ class HandOverForm(CaseForm):
         self.fields["to"].queryset = able.exclude(pk=self.unlock_request.assignee_id)
 
     def carry_out(self, by):
-        operations.assign(self.unlock_request, to=self.cleaned_data["to"], by=by)
+        operations.assign(self.unlock_request, to=self.cleaned_data["to"], by=by, key=self.act_key)
         return f"{self.unlock_request} is handed over to {self.cleaned_data['to'].get_username()}."
 
 
@@ -378,7 +374,7 @@ class WithdrawForm(CaseForm):
         consent = self.case.consent
         if consent is None:
             raise operations.Refused.because(Refusal.CONSENT_OVER, names="none was given")
-        operations.withdraw_consent(consent, why=self.cleaned_data["why"], by=by)
+        operations.withdraw_consent(consent, why=self.cleaned_data["why"], by=by, key=self.act_key)
         self.unlock_request.refresh_from_db()
         if self.unlock_request.status == UnlockRequest.Status.CLOSED:
             return f"The consent is withdrawn. Nothing is unlocked under it, and {self.unlock_request} is closed."
@@ -432,7 +428,9 @@ class CloseForm(CaseForm):
 
     def carry_out(self, by):
         resolution = UnlockRequest.Resolution(self.cleaned_data["resolution"])
-        operations.close_request(self.unlock_request, resolution=resolution, why=self.cleaned_data["why"], by=by)
+        operations.close_request(
+            self.unlock_request, resolution=resolution, why=self.cleaned_data["why"], by=by, key=self.act_key
+        )
         return f"{self.unlock_request} is closed: {resolution.label}."
 
 
@@ -452,7 +450,11 @@ class CancelForm(CaseForm):
 
     def carry_out(self, by):
         operations.close_request(
-            self.unlock_request, resolution=UnlockRequest.Resolution.CANCELED, why=self.cleaned_data["why"], by=by
+            self.unlock_request,
+            resolution=UnlockRequest.Resolution.CANCELED,
+            why=self.cleaned_data["why"],
+            by=by,
+            key=self.act_key,
         )
         return f"{self.unlock_request} is canceled; its batches stay locked."
 

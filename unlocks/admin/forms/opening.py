@@ -1,6 +1,7 @@
 """What staff type to open a request: whose batches, then who asks, why and for which."""
 
 import re
+import uuid
 
 from django import forms
 from django.contrib.admin.widgets import AutocompleteSelect
@@ -36,10 +37,11 @@ class AccountForm(forms.Form):
 class OpenRequestForm(forms.Form):
     """The second step: who asks, why, and for which batches of the account; in the order of the page.
 
-    `selection` holds what was ticked in a list. `only_batches` leaves everything but the batches unasked: that is what
-    "Check the batches" needs.
+    `key` makes a second submit the same act. `selection` holds what was ticked in a list. `only_batches` leaves
+    everything but the batches unasked: that is what "Check the batches" needs.
     """
 
+    key = forms.UUIDField(required=False, widget=forms.HiddenInput, initial=uuid.uuid4)
     requester = ContactField(
         label="Asked by",
         queryset=Contact.objects.none(),
@@ -145,6 +147,7 @@ class OpenRequestForm(forms.Form):
             bypass_reason=self.cleaned_data["bypass_reason"],
             reason=self.cleaned_data["reason"],
             batches=batches,
+            key=self.cleaned_data["key"],
             by=by,
         )
 

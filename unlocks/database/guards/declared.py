@@ -148,6 +148,24 @@ _GRANT_HOLDS = f"""EXISTS (
     AND cb.fingerprint = {{new}}.fingerprint AND cb.fingerprint <> ''
     AND NOT EXISTS (SELECT 1 FROM unlocks_consentwithdrawal w WHERE w.consent_id = c.id))"""
 
+
+def _scope_of(token, scopes):
+    """The token has one of these scopes."""
+    return "(" + " OR ".join(f"' ' || {token}.scopes || ' ' LIKE '% {scope} %'" for scope in scopes) + ")"
+
+
+_MAKES_CUSTOMERS, _ACTS_ON_REQUESTS = ("contacts", "pins"), ("requests", "unlock")
+
+
+def _another_token(scopes):
+    """The system of a new token has, or had, another one with one of these scopes."""
+    return (
+        "EXISTS (SELECT 1 FROM unlocks_apitoken t WHERE t.system_id = {new}.system_id AND "
+        + _scope_of("t", scopes)
+        + ")"
+    )
+
+
 GUARDS = [
     Guard(
         "batch_starts_locked",
@@ -503,6 +521,43 @@ GUARDS = [
         "A user keeps the key and the username.",
     ),
     Guard(
+        "system_never_signs_in",
+        "auth_user",
+        "UPDATE",
+        "EXISTS (SELECT 1 FROM unlocks_apitoken t WHERE t.system_id = {new}.id) "
+        "AND ({new}.is_staff OR {new}.is_superuser OR {new}.password NOT LIKE '!%')",
+        "A system that has API tokens is no member of staff, and has no password.",
+    ),
+    Guard(
+        "token_made_by_a_superuser_for_a_system",
+        "unlocks_apitoken",
+        "INSERT",
+        "{new}.revoked_at IS NOT NULL OR NOT EXISTS (SELECT 1 FROM auth_user u WHERE u.id = {new}.system_id "
+        "AND NOT u.is_staff AND NOT u.is_superuser AND u.password LIKE '!%') OR NOT EXISTS (SELECT 1 FROM auth_user u "
+        "WHERE u.id = {new}.made_by_id AND u.is_superuser AND u.is_active)",
+        "An API token is made by a superuser, for a system that cannot sign in.",
+    ),
+    Guard(
+        "token_makes_up_no_customer",
+        "unlocks_apitoken",
+        "INSERT",
+        f"({_scope_of('{new}', _MAKES_CUSTOMERS)} AND {_scope_of('{new}', _ACTS_ON_REQUESTS)}) "
+        f"OR ({_scope_of('{new}', _MAKES_CUSTOMERS)} AND {_another_token(_ACTS_ON_REQUESTS)}) "
+        f"OR ({_scope_of('{new}', _ACTS_ON_REQUESTS)} AND {_another_token(_MAKES_CUSTOMERS)})",
+        "No system both enters contacts or PINs and acts on requests: it could make up a customer alone.",
+    ),
+    Guard(
+        "token_goes_one_way",
+        "unlocks_apitoken",
+        "UPDATE",
+        _changes(["id", "name", "system_id", "scopes", "token_hash", "made_by_id", "made_at", "expires_at"])
+        + " OR ({old}.revoked_at IS NOT NULL AND ("
+        + _changes(["revoked_at", "revoked_by_id"])
+        + ")) OR ({old}.last_used_at IS NOT NULL AND ({new}.last_used_at IS NULL "
+        "OR {new}.last_used_at < {old}.last_used_at))",
+        "An API token keeps what it was made with; revoked cannot be undone.",
+    ),
+    Guard(
         "outgoing_keeps_what_it_is",
         "unlocks_outgoing",
         "UPDATE",
@@ -657,6 +712,7 @@ NEVER_DELETED = {
     "unlocks_outgoing": (),
     "unlocks_instruction": ("key",),
     "unlocks_import": (),
+    "unlocks_apitoken": ("token_hash",),
     "auth_user": ("username",),
 }
 # REPLACE makes room by deleting the row in the way, without any DELETE trigger: partial unique indexes as well.

@@ -46,6 +46,12 @@ _LOCKS = {
     RAISE EXCEPTION USING ERRCODE = '23514', MESSAGE = 'Consents are withdrawn at READ COMMITTED only.';
   END IF;
   PERFORM 1 FROM unlocks_consent c WHERE c.id IN (SELECT consent_id FROM new_rows) ORDER BY c.id FOR UPDATE;""",
+    # Two tokens of one system, made at once, meet on its row.
+    ("unlocks_apitoken", "INSERT"): """
+  IF current_setting('transaction_isolation') <> 'read committed' THEN
+    RAISE EXCEPTION USING ERRCODE = '23514', MESSAGE = 'API tokens are made at READ COMMITTED only.';
+  END IF;
+  PERFORM 1 FROM auth_user u WHERE u.id IN (SELECT system_id FROM new_rows) ORDER BY u.id FOR NO KEY UPDATE;""",
 }
 
 _HERE = "to_regnamespace(current_schema())"

@@ -28,6 +28,6 @@ class Command(changepassword.Command):
             operations.set_password(user, password, by=Actor.desk())
         except ValidationError as invalid:
             raise CommandError(f"{UNCHANGED} {' '.join(invalid.messages)}") from invalid
-        except chain.WrongKey as wrong:
-            raise CommandError(f"{UNCHANGED} {wrong}") from wrong
+        except (chain.WrongKey, operations.Refused) as why:
+            raise CommandError(f"{UNCHANGED} {why}") from why
         self.stdout.write(f"The password of {username} was changed.")
