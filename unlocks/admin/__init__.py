@@ -1,4 +1,16 @@
-from . import accounts, audit_log, batches, bulk_actions, connections, consents, instructions, requests, staff, terms
+from . import (
+    accounts,
+    audit_log,
+    batches,
+    bulk_actions,
+    connections,
+    consents,
+    imports,
+    instructions,
+    requests,
+    staff,
+    terms,
+)
 
 __all__ = [
     "accounts",
@@ -7,6 +19,7 @@ __all__ = [
     "bulk_actions",
     "connections",
     "consents",
+    "imports",
     "instructions",
     "requests",
     "staff",
