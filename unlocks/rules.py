@@ -126,6 +126,7 @@ class Refusal(TextChoices):
     NO_ADMIN = "no_admin", "The account has no Admin contact on file to email the PIN to. Add one first."
     PIN_WRONG = "pin_wrong", "That PIN is not correct. {left}"
     PIN_LOCKED = "pin_locked", "{state}"
+    PIN_UNFIT = "pin_unfit", "A PIN has four to twelve digits."
     LINK_SEEN = (
         "link_seen",
         "You were shown the consent link, so you may not also know the PIN. The customer enters it on the "

@@ -33,7 +33,7 @@ from .imports import (
     start_import,
 )
 from .links import link_state
-from .pin import issue_pin, link_seen, verify_customer_pin, verify_pin
+from .pin import issue_pin, link_seen, set_pin, verify_customer_pin, verify_pin
 from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
 from .restore import record_restore
@@ -99,6 +99,7 @@ __all__ = [
     "save_record",
     "send_consent_link",
     "set_password",
+    "set_pin",
     "stage_import",
     "start_import",
     "start_instructions",
