@@ -42,8 +42,8 @@ def test_says_what_became_of_each_record(folder):
     )
     assert errors.read_text(encoding="utf-8-sig").splitlines() == [
         "File,Line,Column,Value,Problem",
-        'a.csv,3,,,"This row has too few cells: 2, and the header has 3. A delimiter or a quotation mark may be missing. '
-        'Excel leaves out empty cells at the end: save the file as a workbook (.xlsx) then."',
+        'a.csv,3,,,"This row has too few cells: 2, and the header has 3. A delimiter or a quotation mark may be '
+        'missing. Excel leaves out empty cells at the end: save the file as a workbook (.xlsx) then."',
         'b.csv,3,,,"There is no account A-9. Add it to a file of accounts, or correct the number."',
     ]
     assert (Account.objects.count(), Import.objects.get().state) == (0, "discarded")
