@@ -142,7 +142,7 @@ def test_the_preview_tells_what_changes_and_why_not(manager, manager_client, age
     )
     imported = Import.objects.first()
     page = text(manager_client.get(page_of(imported)))
-    assert "Unknown columns of batches.csv are ignored: weather." in page
+    assert "batches.csv batches 1 unknown column ignored: weather" in page
     assert "A-1 Northwind Heating Changed Name Northwind → Northwind Heating" in page
     assert "B-1 A-1 · May Changed Total $6.00 → $7.00 Items 1 new, 1 changed, 1 no longer listed" in page
     assert f"batches.csv, line 3 The customer was asked about batch {asked.batch.number} as it stands" in page
@@ -185,6 +185,16 @@ def test_a_batch_is_marked_as_re_exported_only_when_that_is_ticked(manager_clien
     assert [Batch.objects.get(pk=case.batch.pk).status for case in cases] == ["unlocked", "exported"]
     upload(manager_client, [("accounts.csv", ACCOUNTS)])
     assert "re-exported" not in text(manager_client.get(page_of(Import.objects.first())))
+
+
+def test_the_result_says_what_became_different_after_the_preview(manager, manager_client):
+    rows = {"accounts": "A-1,Northwind,none,yes,,\nA-2,Blue Ridge,none,yes,,"}
+    imported = staged(manager, **rows)
+    operations.import_records(staged(manager, accounts="A-1,Northwind,none,yes,,"), by=acting(manager))
+    manager_client.post(page_of(imported), {"verb": "import"})
+    finish()
+    said = "Something changed after the preview: 1 new instead of 2, 1 as on file instead of 0."
+    assert said in text(manager_client.get(page_of(imported)))
 
 
 def test_a_failed_import_says_why_and_what_to_do(manager, manager_client):
@@ -282,7 +292,8 @@ def test_only_who_read_the_files_imports_them_and_once(manager, manager_client, 
     colleague.force_login(factories.make_user("colleague", group="Manager"))
     page = text(colleague.get(page_of(imported)))
     assert "manager read these files, so only manager can import them." in page
-    assert colleague.post(page_of(imported), {"verb": "import"}).status_code == 403
+    refused = colleague.post(page_of(imported), {"verb": "import"}, follow=True)
+    assert "Nothing was done: manager read these files, so only manager can import them." in text(refused)
     assert manager_client.post(page_of(imported), {"verb": "unlock"}).status_code == 400
     for stranger in (agent_client, auditor_client):
         assert 'value="discard"' not in stranger.get(page_of(imported)).content.decode()

@@ -110,8 +110,6 @@ class ImportAdmin(ReadOnlyAdmin):
             except operations.Refused as refused:
                 form.add_error(None, str(refused))
             else:
-                for said in form.ignored():
-                    self.message_user(request, said, messages.WARNING)
                 return redirect("admin:unlocks_import_change", imported.pk)
         return desk.page(
             request,
@@ -181,8 +179,6 @@ class ImportAdmin(ReadOnlyAdmin):
                 operations.discard_import(imported, by=by)
                 self.message_user(request, f"{imported} was discarded. Nothing of it was written.", messages.SUCCESS)
                 return redirect("admin:unlocks_import_changelist")
-            if not _is_own(imported, request.user):
-                raise PermissionDenied
             operations.start_import(imported, re_exported="re_exported" in request.POST, by=by)
         except operations.Refused as refused:
             self.message_user(request, str(refused), messages.WARNING)
@@ -203,6 +199,7 @@ class ImportAdmin(ReadOnlyAdmin):
             case State.DONE | State.FAILED:
                 return {
                     "written": list(_written(imported)) if imported.done else [],
+                    "differs": _differs(imported),
                     "waiting": _waiting(imported).count(),
                     "obstacle": _obstacle(imported, request.user),
                 }
@@ -278,6 +275,18 @@ def _table(counts):
         if counts.get(kind)
     ]
     return {"head": [JUDGMENTS[name] for name in shown_here], "rows": rows}
+
+
+def _differs(imported):
+    """List in words what became of other records than the preview said: the two may be hours apart."""
+    before, after = _totals(imported.previewed), _totals(imported.counts)
+    if not before or imported.state != State.DONE:
+        return []
+    return [
+        f"{after.get(name, 0):,} {said.lower()} instead of {before.get(name, 0):,}"
+        for name, said in JUDGMENTS.items()
+        if before.get(name, 0) != after.get(name, 0)
+    ]
 
 
 # What is wrong

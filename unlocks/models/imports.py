@@ -14,9 +14,10 @@ PLACES = 2**32  # of one import; also the lines of one file
 class Import(models.Model):
     """Records that came in together: from whom, by which way, and what became of them.
 
-    `files` is a list of objects: name, kind and SHA-256 (hex) of each. `kinds` says which of them came in, and
-    `staged` how many records of each. `counts` is {kind: {judgment: number}} as they were judged last. An
-    import is written in `parts`, each a transaction; `done` of them are. Whoever reads or writes it holds it until
+    `files` is a list of objects: name, kind and SHA-256 (hex) of each, how many of its columns are unknown, and the
+    first of them. `kinds` says which of them came in, and `staged` how many records of each. `counts` is
+    {kind: {judgment: number}} as they were judged last, `previewed` as they were when it was started. An import is
+    written in `parts`, each a transaction; `done` of them are. Whoever reads or writes it holds it until
     `leased_until`, None when there is nothing to do.
     """
 
@@ -48,6 +49,7 @@ class Import(models.Model):
     incomplete = models.BooleanField(default=False)
     re_exported = models.BooleanField("close lines as re-exported", default=False)
     counts = models.JSONField(default=dict)
+    previewed = models.JSONField(default=dict)
     parts = models.PositiveIntegerField(default=0)
     done = models.PositiveIntegerField("parts done", default=0)
     leased_until = models.DateTimeField(null=True)

@@ -12,7 +12,7 @@ from ... import operations
 from ...customer.forms import Line
 from ...imports.kinds import KINDS
 from ...imports.problems import Unreadable
-from ...imports.reading import NAMED, File, open_file
+from ...imports.reading import File, open_file
 from ...models import Import
 from ...texts.normalize import one_line
 
@@ -99,13 +99,6 @@ class UploadForm(forms.Form):
             return Read(name, file, sum(1 for _ in islice(file.rows(), settings.IMPORT_MAX_ROWS + 1)))
         except Unreadable as unreadable:
             return Read(name, problem=str(unreadable))
-
-    def ignored(self):
-        """List in words the columns that no kind of file has, by file."""
-        for read in self.read:
-            if names := read.file.unknown_columns:
-                more = f" and {len(names) - NAMED:,} more" if len(names) > NAMED else ""
-                yield f"Unknown columns of {read.name} are ignored: {', '.join(names[:NAMED])}{more}."
 
     def carry_out(self, by):
         return operations.stage_import([read.file for read in self.read], source=Import.Source.FILE, by=by)
