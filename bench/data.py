@@ -53,8 +53,9 @@ ROWS = {
     Batch: (
         100,
         "id, account_id, number, name, status, total, item_count, posted_on, bypassed_on, period_closed, fingerprint, "
-        "reached_by, differs, external_id",
-        "id, (id + 99) / 100, 'B' || id, 'Invoices', 'bypassed', 300.75, 3, %(day)s, %(day)s, false, '', '', '', ''",
+        "reached_by, differs, external_id, items_sha256",
+        "id, (id + 99) / 100, 'B' || id, 'Invoices', 'bypassed', 300.75, 3, %(day)s, %(day)s, false, '', '', '', "
+        "'', ''",
     ),
     BatchItem: (
         300,

@@ -13,7 +13,7 @@ from unlocks.outbox import rows
 
 _BATCH = (
     "number, name, total, item_count, posted_on, bypassed_on, exported_on, period_closed, account_id, reached_by, "
-    "differs, as_of, external_id"
+    "differs, external_id"
 )
 _HISTORY = "history_date, history_type, history_change_reason, history_user_id, history_actor, history_act"
 _RECORDED = "%(at)s, '~', 'Unlock', %(user)s, %(actor)s, %(act)s"

@@ -142,7 +142,9 @@ def enter_contact(*, account, by, is_admin=True, **fields):
 def import_contact(contact=None, *, by, **fields):
     """Have `by` import a contact, new or changed, as a file does: it counts once someone else has confirmed it."""
     actor = acting(by)
-    entered_in = Import.objects.create(source="file", user=by, actor=by.username, at=actor.act.at)
+    entered_in = Import.objects.create(
+        number=Import.objects.count() + 1, source="file", state="done", user=by, actor=by.username, at=actor.act.at
+    )
     contact = contact or new_contact(account=fields.pop("account", None) or make_account())
     unconfirmed = {"confirmed_by": None, "confirmed_at": None, "confirmed_how": ""}
     who = {"entered_by": by, "entered_in": entered_in, "entered_at": actor.act.at}

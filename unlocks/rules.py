@@ -132,6 +132,7 @@ class Refusal(TextChoices):
     NO_ADMIN = "no_admin", "The account has no Admin contact on file to email the PIN to. Add one first."
     PIN_WRONG = "pin_wrong", "That PIN is not correct. {left}"
     PIN_LOCKED = "pin_locked", "{state}"
+    PIN_UNFIT = "pin_unfit", "A PIN has four to twelve digits."
     LINK_SEEN = (
         "link_seen",
         "You were shown the consent link, so you may not also know the PIN. The customer enters it on the "
@@ -215,6 +216,14 @@ class Refusal(TextChoices):
         "no_certificate_key",
         "No certificate can be signed: the desk's key for it is not in place. Tell the people who run this desk.",
     )
+    IMPORT_OVER = "import_over", "Nothing was done: {name} is {state} already."
+    OTHERS_IMPORT = "others_import", "Nothing was done: {name} read these files, so only {name} can import them."
+    NOTHING_TO_IMPORT = "nothing_to_import", "There is nothing to import: no row was found."
+    OWN_IMPORT = (
+        "own_import",
+        "You imported these contacts, or entered one of them, so another person has to confirm them.",
+    )
+    NOTHING_TO_CONFIRM = "nothing_to_confirm", "No Admin's address of {name} waits to be confirmed."
     BUSY = "busy", "Someone else was changing the same batches. Nothing was changed. Try again."
 
 

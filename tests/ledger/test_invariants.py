@@ -378,6 +378,14 @@ def _pin_unrecorded(agent):
     Account.objects.filter(pk=make_account(pin="").pk).update(pin_hash=pins.hashed("123456"))
 
 
+def _token_unrecorded(agent):
+    superuser = make_user("superuser", is_superuser=True)
+    token, _ = make_token("feed", "read", by=superuser)
+    token.pk, token.token_hash = None, "f" * 64
+    token._state.adding = True
+    write(token)
+
+
 def _instructions(case):
     return Instruction.objects.filter(line__unlock_request=case.unlock_request)
 
@@ -506,6 +514,7 @@ OFFENCES = {
     "no ledger entry “Opened” is about it": [_opened_unrecorded],
     "no ledger entry “New PIN queued” is about it": [_pending_pin_unrecorded],
     "no ledger entry “New PIN in force” is about it": [_pin_unrecorded],
+    "no ledger entry “API token made” is about it": [_token_unrecorded],
     "closed with batches still open in it": [_closed_too_early],
     "batch: the newest history row tells something else": [_past_history, _made_past_history, _null_against_a_value],
     "requested batch: the newest history row tells something else": [_no_line],

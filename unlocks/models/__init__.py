@@ -12,7 +12,16 @@ from .consents import (
     LinkOpening,
     ResentReceipt,
 )
-from .imports import Import
+from .imports import (
+    Import,
+    ImportProblem,
+    Judgment,
+    StagedAccount,
+    StagedBatch,
+    StagedContact,
+    StagedItem,
+    StagedLines,
+)
 from .instructions import Instruction
 from .ledger import LedgerEntry
 from .outbox import Outgoing, Worker
@@ -37,13 +46,20 @@ __all__ = [
     "ConsentedBatch",
     "Contact",
     "Import",
+    "ImportProblem",
     "Instruction",
+    "Judgment",
     "LedgerEntry",
     "LinkOpening",
     "Outgoing",
     "RequestedBatch",
     "ResentReceipt",
     "Selection",
+    "StagedAccount",
+    "StagedBatch",
+    "StagedContact",
+    "StagedItem",
+    "StagedLines",
     "UnlockRequest",
     "Verdict",
     "Worker",

@@ -64,8 +64,14 @@ class Batch(models.Model):
     differs = models.CharField(max_length=10, choices=Status.choices, blank=True, editable=False)
     as_of = models.DateTimeField("data as of", null=True, blank=True, editable=False)
     external_id = models.CharField("external ID", max_length=EXTERNAL_ID, blank=True, editable=False)
+    # Of the items as an import brought them last: what comes in the same once more is not compared one by one.
+    items_sha256 = models.CharField(max_length=64, blank=True, db_default="", editable=False)
 
-    history = Tracked(no_db_index=["account", "grant", "unlocked_by"], excluded_fields=["fingerprint", "number_plain"])
+    # Not `as_of`: that the product says the same again is no change.
+    history = Tracked(
+        no_db_index=["account", "grant", "unlocked_by"],
+        excluded_fields=["fingerprint", "number_plain", "as_of", "items_sha256"],
+    )
 
     class Meta:
         ordering = ["-id"]
