@@ -221,7 +221,8 @@ class Refusal(TextChoices):
     NOTHING_TO_IMPORT = "nothing_to_import", "There is nothing to import: no row was found."
     OWN_IMPORT = (
         "own_import",
-        "You imported these contacts, or entered one of them, so another person has to confirm them.",
+        "You imported these contacts, entered one of them, or made the API token that one came by, so another person "
+        "has to confirm them.",
     )
     NOTHING_TO_CONFIRM = "nothing_to_confirm", "No Admin's address of {name} waits to be confirmed."
     BUSY = "busy", "Someone else was changing the same batches. Nothing was changed. Try again."
@@ -438,6 +439,11 @@ def entered_by(user: Any) -> QuerySet[Any]:
     )
     put = Q(Exists(tokens), entered_by=None)
     return Contact.history.filter(Q(STILL_THEIRS, entered_by=user) | put).values("id")
+
+
+def kept_from(user: User) -> Exists:
+    """Return an expression: whether a contact is kept from `user`."""
+    return Exists(entered_by(user).filter(id=OuterRef("pk")))
 
 
 def who_entered(contact: Contact) -> QuerySet[User]:

@@ -318,11 +318,6 @@ def _put_by_its_maker(agent):
     case.admin.history.update(history_user=feed.system, history_date=long_ago)
 
 
-def _token_unrecorded(agent):
-    make_token("portal", "read", by=make_user("maker", is_superuser=True))
-    LedgerEntry.objects.filter(kind=events.ApiTokenMade.kind).delete()
-
-
 def _confirmed_by_who_entered_it(agent):
     typed = enter_contact(account=make_account(), by=make_user("manager", group="Manager"))
     confirm(typed, agent)
@@ -474,7 +469,6 @@ OFFENCES = {
     "unlocked by a person who was shown a consent link of the request": [_shown_the_link],
     "unlocked by a person who typed a PIN for the request": [_typed_a_pin],
     "unlocked by a person who entered the address of the contact who consented": [_entered_the_address],
-    "no ledger entry “API token made” is about it": [_token_unrecorded],
     "unlocked by a system with a token made by a person who obtained the consent": [
         _recorded_by_its_maker,
         _shown_to_its_maker,

@@ -22,7 +22,7 @@ from ..ledger import chain, events
 from ..models import Account, Batch, Contact, Import, ImportProblem, Judgment, LedgerEntry
 from ..operations import judging
 from ..outbox import heartbeat
-from ..rules import Refusal, entered_by, sentence
+from ..rules import Refusal, kept_from, sentence
 from ..templatetags.desk import nowrap, shown, tag
 from ..texts.formats import counted, moment, money
 from .forms.imports import ConfirmImportForm, UploadForm
@@ -429,7 +429,7 @@ def _waiting(imported):
 
 def _obstacle(imported, user):
     """Say why `user` can't confirm the contacts of an import, and who can; '' when they can."""
-    if not (_is_own(imported, user) or _waiting(imported).filter(pk__in=entered_by(user)).exists()):
+    if not (_is_own(imported, user) or _waiting(imported).filter(kept_from(user)).exists()):
         return ""
     return f"{sentence(Refusal.OWN_IMPORT)} {ask(operations.confirm_import.permission, but=user)}"
 

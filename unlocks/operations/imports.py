@@ -34,7 +34,7 @@ from ..models import (
     StagedLines,
     UnlockRequest,
 )
-from ..rules import Refusal, entered_by
+from ..rules import Refusal, kept_from
 from . import judging, staging
 from .accounts import end_links, tell_admins
 from .acts import perform
@@ -577,7 +577,7 @@ def confirm_import(imported: Import, *, how: str, by: Actor) -> int:
         raise Refused.because(Refusal.NO_HOW)
     waiting = Contact.objects.filter(entered_in=imported, is_admin=True, confirmed_by=None)
     history.lock(waiting)
-    if imported.user_id == by.member.pk or waiting.filter(pk__in=entered_by(by.member)).exists():
+    if imported.user_id == by.member.pk or waiting.filter(kept_from(by.member)).exists():
         raise Refused.because(Refusal.OWN_IMPORT)
     confirmed = list(waiting.order_by("pk"))
     if not confirmed:
