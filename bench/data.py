@@ -41,23 +41,27 @@ _EMAIL = "'admin' || ((id + 9) / 10) || '@customer.example'"
 ROWS = {
     Account: (
         1,
-        "id, number, name, accounting_software, active, pin_hash, pending_pin_hash, pin_issued_at, pin_failures",
-        "id, 'A' || id, 'Account ' || id, 'quickbooks_online', true, '', '', NULL, 0",
+        "id, number, name, accounting_software, active, time_zone, external_id, pin_hash, pending_pin_hash, "
+        "pin_issued_at, pin_failures",
+        "id, 'A' || id, 'Account ' || id, 'quickbooks_online', true, '', '', '', '', NULL, 0",
     ),
     Contact: (
         1,
-        "id, account_id, name, email, phone, is_admin, entered_at, confirmed_how",
-        "id, id, 'Admin ' || id, 'admin' || id || '@customer.example', '', true, %(at)s, ''",
+        "id, account_id, name, email, phone, is_admin, entered_at, confirmed_how, external_id",
+        "id, id, 'Admin ' || id, 'admin' || id || '@customer.example', '', true, %(at)s, '', ''",
     ),
     Batch: (
         100,
-        "id, account_id, number, name, status, total, item_count, posted_on, bypassed_on, period_closed, fingerprint",
-        "id, (id + 99) / 100, 'B' || id, 'Invoices', 'bypassed', 300.75, 3, %(day)s, %(day)s, false, ''",
+        "id, account_id, number, name, status, total, item_count, posted_on, bypassed_on, period_closed, fingerprint, "
+        "reached_by, differs, external_id, items_sha256",
+        "id, (id + 99) / 100, 'B' || id, 'Invoices', 'bypassed', 300.75, 3, %(day)s, %(day)s, false, '', '', '', "
+        "'', ''",
     ),
     BatchItem: (
         300,
-        "id, batch_id, kind, number, date, customer, amount, memo, export_id, lines, disposition",
-        "id, (id + 2) / 3, 'invoice', 'I' || id, %(day)s, 'Customer ' || id, 100.25, '', '', '[]', ''",
+        "id, batch_id, kind, number, date, customer, amount, memo, export_id, lines, disposition, "
+        "job_number, business_unit, external_id",
+        "id, (id + 2) / 3, 'invoice', 'I' || id, %(day)s, 'Customer ' || id, 100.25, '', '', '[]', '', '', '', ''",
     ),
     UnlockRequest: (
         10,

@@ -11,7 +11,10 @@ from unlocks.ledger import chain, events
 from unlocks.models import Act, Batch, Consent, Instruction, RequestedBatch, Verdict
 from unlocks.outbox import rows
 
-_BATCH = "number, name, total, item_count, posted_on, bypassed_on, exported_on, period_closed, account_id"
+_BATCH = (
+    "number, name, total, item_count, posted_on, bypassed_on, exported_on, period_closed, account_id, reached_by, "
+    "differs, external_id"
+)
 _HISTORY = "history_date, history_type, history_change_reason, history_user_id, history_actor, history_act"
 _RECORDED = "%(at)s, '~', 'Unlock', %(user)s, %(actor)s, %(act)s"
 _CHOSEN = "SELECT batch_id FROM unlocks_selection_batches WHERE selection_id = %(selection)s"

@@ -261,6 +261,8 @@ _RULE = {
     "_INACTIVE",
     "_WAITS_TO_BE_HANDED_OVER",
     "_WITHDRAWN",
+    "_CONFIRMED_SINCE",
+    "STILL_THEIRS",
     "_STATUS",
     "_CLOSED",
     "with_open_line",

@@ -143,6 +143,7 @@ def test_inserts_with_history(agent):
         is_admin=False,
         entered_at=timezone.now(),
         confirmed_how="",
+        external_id="",
     )
     new = account.contacts.filter(name="Somebody")
     assert made == new.count() == 3

@@ -47,6 +47,7 @@ NOT_TRACKED = {
     ("certificates/pdf.py", "super().save"),  # of a canvas
     ("operations/certificate.py", "certificate.save"),
     ("operations/consent.py", "link.save"),
+    ("operations/imports.py", "imported.save"),
     ("operations/staff.py", "user.save"),
     ("operations/tokens.py", "token.save"),
     ("operations/tokens.py", "user.save"),

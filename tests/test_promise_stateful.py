@@ -70,6 +70,7 @@ class Desk(RuleBasedStateMachine):
         self.status = ["bypassed"] * BATCHES
         self.content = [0] * BATCHES
         self.closed_period = [False] * BATCHES
+        self.differs = [False] * BATCHES
         self.active, self.cases = True, []
         self.asked = [[] for _ in range(BATCHES)]
         self.in_the_product = ["locked"] * BATCHES
@@ -107,7 +108,7 @@ class Desk(RuleBasedStateMachine):
     def consent_holds(self, n):
         case = self.case_of(n)
         fits = case.status in ("consented", "unlocked") and case.covered.get(n) == self.content[n]
-        return fits and self.active and not self.closed_period[n]
+        return fits and self.active and not self.closed_period[n] and not self.differs[n]
 
     def pending(self, n):
         """Return what the product is asked to do to a batch next, if anything."""
@@ -116,7 +117,8 @@ class Desk(RuleBasedStateMachine):
     @rule(places=places, who=who)
     def open(self, places, who):
         may = self.active and all(
-            self.status[n] == "bypassed" and not self.closed_period[n] and not self.case_of(n) for n in places
+            self.status[n] == "bypassed" and not self.closed_period[n] and not self.differs[n] and not self.case_of(n)
+            for n in places
         )
         try:
             unlock_request = operations.open_request(
@@ -218,13 +220,15 @@ class Desk(RuleBasedStateMachine):
                 self.relocks(granted)
         case.status, case.waiting = "withdrawn" if case.granted else "closed", set()
 
-    @rule(places=places, who=anybody, meanwhile=st.sampled_from(["", "", "change", "period", "account"]))
+    @rule(places=places, who=anybody, meanwhile=st.sampled_from(["", "", "change", "period", "differs", "account"]))
     def unlock(self, places, who, meanwhile):
         """Unlock; now and then something changes at the last moment."""
         if meanwhile == "change":
             self.change(min(places))
         elif meanwhile == "period":
             self.turn_period(min(places))
+        elif meanwhile == "differs":
+            self.turn_difference(min(places))
         elif meanwhile == "account":
             self.turn_account()
         may = {
@@ -392,6 +396,11 @@ class Desk(RuleBasedStateMachine):
     def turn_period(self, n):
         self.closed_period[n] = not self.closed_period[n]
         history.update(self.rows([n]), by=Actor.desk(), period_closed=self.closed_period[n])
+
+    @rule(n=place)
+    def turn_difference(self, n):
+        self.differs[n] = not self.differs[n]
+        history.update(self.rows([n]), by=Actor.desk(), differs="exported" if self.differs[n] else "")
 
     @rule()
     def turn_account(self):

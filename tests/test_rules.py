@@ -51,6 +51,7 @@ VERDICTS = {
     "withdrawn": (Refusal.NOT_REQUESTED, ""),
     "expired": (Refusal.CONSENT_EXPIRED, Refusal.IN_ANOTHER_REQUEST),
     "period": (Refusal.PERIOD_CLOSED, Refusal.PERIOD_CLOSED),
+    "differs": (Refusal.STATUS_DIFFERS, Refusal.STATUS_DIFFERS),
     "changed": (Refusal.CHANGED, Refusal.IN_ANOTHER_REQUEST),
     "inactive": (Refusal.ACCOUNT_INACTIVE, Refusal.ACCOUNT_INACTIVE),
     "by_phone": (Refusal.OWN_RECORDING, Refusal.IN_ANOTHER_REQUEST),
@@ -193,6 +194,14 @@ def _period_closed(scene, case):
     case.rows.update(period_closed=True)
 
 
+def _exported_in_the_product(scene, case):
+    case.rows.update(differs="exported")
+
+
+def _imported_the_address(scene, case):
+    factories.import_contact(Contact.objects.get(pk=case.admin.pk), by=scene.agent, email="imported@customer.example")
+
+
 def _account_left(scene, case):
     rows(Account, case.account).update(active=False)
 
@@ -220,6 +229,8 @@ def _typed_the_address(scene, case):
         (_withdrawn, Refusal.WITHDRAWN),
         (_changed, Refusal.CHANGED),
         (_period_closed, Refusal.PERIOD_CLOSED),
+        (_exported_in_the_product, Refusal.STATUS_DIFFERS),
+        (_imported_the_address, Refusal.OWN_CUSTOMERS_ADDRESS),
         (_account_left, Refusal.ACCOUNT_INACTIVE),
         (_recorded, Refusal.OWN_RECORDING),
         (_saw_the_link, Refusal.OWN_CUSTOMER),
@@ -268,11 +279,28 @@ def test_every_refusal_of_a_batch_has_its_sentence(scene):
     assert sentence(batch.refusal, batch) == f"Waiting for the customer's consent ({scene.awaiting.unlock_request})."
 
 
-def test_an_export_id_is_a_red_flag(scene):
-    flagged = Batch.objects.annotate(flag=has_possible_duplicates()).filter(flag=True)
+def test_an_export_id_is_a_red_flag_and_so_is_what_an_integration_took(scene):
+    flagged = Batch.objects.annotate(flag=has_possible_duplicates()).filter(flag=True).order_by("pk")
     assert not flagged.exists()
     scene.bare.items.update(export_id="QB-1")
     assert list(flagged) == [scene.bare]
+    rows(Batch, scene.empty).update(reached_by="marked_by_api")
+    assert list(flagged.all()) == [scene.bare, scene.empty]
+    scene.bare.items.update(left_at=timezone.now())
+    assert list(flagged.all()) == [scene.empty]
+
+
+def test_what_the_product_says_of_an_unlock_on_its_way_is_no_difference(scene):
+    rows(Batch, scene.unlocking.batch).update(differs="bypassed")
+    assert again(scene.unlocking) == ""
+
+
+def test_a_difference_is_told_with_what_to_do(scene):
+    batch = judged(scene.differs.rows, by=scene.agent).first()
+    assert sentence(batch.refusal, batch) == (
+        "Bypassed here, but exported in the product, without an unlock. Find out there what happened; once the product "
+        "says bypassed again, it can be unlocked."
+    )
 
 
 # Who entered a contact
@@ -310,6 +338,32 @@ def test_whoever_changed_something_else_or_confirmed_it_did_not_enter_it(contact
     confirm(contact, scene.agent)
     changed(contact, scene.superuser, is_admin=False)
     assert entered(contact, scene) == [True, False, False]
+
+
+def test_whoever_imported_a_contact_entered_it_until_a_second_person_confirmed_it(scene):
+    admin = factories.import_contact(account=scene.home, by=scene.manager)
+    assert entered(admin, scene) == [True, False, False]
+    admin = confirm(admin, scene.agent)
+    assert entered(admin, scene) == [False, False, False]
+    changed(admin, scene.superuser, name="Anna", phone="555-0100")
+    assert entered(admin, scene) == [False, False, False]
+
+    admin = factories.import_contact(admin, by=scene.manager, email="another@customer.example")
+    assert entered(admin, scene) == [True, False, False]
+    admin = confirm(admin, scene.agent)
+    assert entered(admin, scene) == [False, False, False]
+
+    changed(admin, scene.manager, email="typed@customer.example")
+    confirm(admin, scene.agent)
+    assert entered(admin, scene) == [True, False, False]
+
+
+def test_what_someone_imported_is_theirs_no_longer_once_another_address_is_confirmed(scene):
+    admin = factories.import_contact(account=scene.home, by=scene.manager)
+    changed(admin, scene.superuser, email="typed@customer.example")
+    assert entered(admin, scene) == [True, True, False]
+    confirm(admin, scene.agent)
+    assert entered(admin, scene) == [False, True, False]
 
 
 def test_whoever_entered_the_customers_address_does_not_unlock(scene):

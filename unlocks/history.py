@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connections, transaction
-from django.db.models import F, Manager, Model, QuerySet, Value
+from django.db.models import DateField, DateTimeField, DecimalField, F, Manager, Model, QuerySet, Value
 from django.db.models.expressions import Combinable
 
 from .actors import Actor
@@ -85,21 +85,45 @@ def update(rows: QuerySet, *, by: Actor, why: str = "", **changes: Any) -> int:
 
 @transaction.atomic
 def insert(model: Any, rows: QuerySet, *, by: Actor, why: str = "", **columns: Any) -> int:
-    """Insert one row of a tracked model for each row of a queryset, with history; return how many.
+    """Insert one row of a tracked model for each row of a queryset, in the order of their keys, with history.
 
-    `columns` are the new rows' values, as values or expressions over `rows`.
+    Return how many. `columns` are the new rows' values, as values or expressions over `rows`.
     """
-    last = model._base_manager.using(rows.db).order_by("-pk").values_list("pk", flat=True).first() or 0
-    count = insert_select(model, rows.order_by("pk"), **columns)
-    new = model._base_manager.using(rows.db).filter(pk__gt=last)
-    insert_select(
-        model.history.model,
-        new.filter(**{name: value for name, value in columns.items() if not isinstance(value, Combinable)}),
-        **{field.attname: F(field.attname) for field in model.history.model.tracked_fields},
-        **_history_columns(by, why, "+"),
-    )
+    past, recorded = model.history.model, _history_columns(by, why, "+")
+    tracked = [field.attname for field in past.tracked_fields]
+    if connections[rows.db].vendor == "postgresql":
+        count = _insert_both(model, rows.order_by("pk"), columns, tracked, recorded)
+    else:
+        # Nobody else writes meanwhile.
+        last = model._base_manager.using(rows.db).order_by("-pk").values_list("pk", flat=True).first() or 0
+        count = insert_select(model, rows.order_by("pk"), **columns)
+        new = model._base_manager.using(rows.db).filter(pk__gt=last)
+        insert_select(past, new, **{name: F(name) for name in tracked}, **recorded)
     _count(model, by, count)
     return count
+
+
+@transaction.atomic
+def update_from(rows: QuerySet, target: str, *, by: Actor, why: str = "", **changes: Any) -> int:
+    """Change the record of a tracked model that each row of a queryset names by `target`, with history.
+
+    Return how many. `changes` are values or expressions over `rows`, no two of which name the same record. The caller
+    has locked the records. Raises ConcurrentChange, with nothing written, if one of them is not there any more.
+    """
+    model: Any = rows.model._meta.get_field(target).related_model
+    recorded = insert_select(
+        model.history.model,
+        rows.order_by(),
+        **{
+            field.attname: changes.get(field.name, changes.get(field.attname, F(f"{target}__{field.attname}")))
+            for field in model.history.model.tracked_fields
+        },
+        **_history_columns(by, why, "~"),
+    )
+    if _update_select(model, rows.order_by(), {"id": F(target)}, changes) != recorded:
+        raise ConcurrentChange(f"{model._meta.verbose_name_plural} changed while they were being written.")
+    _count(model, by, recorded)
+    return recorded
 
 
 def update_untracked(rows: QuerySet, **changes: Any) -> int:
@@ -110,8 +134,64 @@ def update_untracked(rows: QuerySet, **changes: Any) -> int:
     return rows.update(**changes)
 
 
+def update_each(rows: QuerySet, **changes: Any) -> int:
+    """Change each row of a queryset of a model without history, by expressions that may follow relations.
+
+    Return how many.
+    """
+    keys = {field.column: F(field.attname) for field in rows.model._meta.pk_fields}
+    return _update_select(rows.model, rows.order_by(), keys, changes)
+
+
+def update_select(model: Any, rows: QuerySet, key: str, **changes: Any) -> int:
+    """Change the row that `key` of each row of a queryset names, in columns without history; return how many."""
+    tracked = {field.name for field in model.history.model.tracked_fields} if hasattr(model, "history") else set()
+    if tracked & changes.keys():
+        raise ValueError(f"{', '.join(sorted(tracked & changes.keys()))}: tracked; use history.update_from.")
+    return _update_select(model, rows.order_by(), {model._meta.pk.column: F(key)}, changes)
+
+
+def _update_select(model: Any, rows: QuerySet, keys: dict[str, Any], changes: dict[str, Any]) -> int:
+    """UPDATE model SET ... FROM (SELECT ... FROM rows): expressions are selected, values are set."""
+    connection = connections[rows.db]
+    fields = {name: model._meta.get_field(name) for name in changes}
+    selected = {
+        f"column_{number}": value
+        for number, (name, value) in enumerate(changes.items())
+        if isinstance(value, Combinable)
+    }
+    named = {f"key_{column}": value for column, value in keys.items()}
+    query = rows.annotate(**named, **selected).values_list(*named, *selected).query
+    try:
+        sql, params = query.get_compiler(connection=connection).as_sql()
+    except EmptyResultSet:
+        return 0
+    quote, sets, values = connection.ops.quote_name, [], []
+    for number, (name, value) in enumerate(changes.items()):
+        is_selected = isinstance(value, Combinable)
+        sets.append(f"{quote(fields[name].column)} = {f'j.column_{number}' if is_selected else '%s'}")
+        if not is_selected:
+            values.append(fields[name].get_db_prep_save(value, connection))
+    table = quote(model._meta.db_table)
+    same = " AND ".join(f"{table}.{quote(column)} = j.{quote(f'key_{column}')}" for column in keys)
+    with connection.cursor() as cursor:
+        cursor.execute(f"UPDATE {table} SET {', '.join(sets)} FROM ({sql}) AS j WHERE {same}", [*values, *params])
+        return cursor.rowcount
+
+
 def insert_select(model: type[Model], rows: QuerySet, **columns: Any) -> int:
     """INSERT INTO model SELECT ... FROM rows: no row passes through Python; return how many were written."""
+    try:
+        sql, params = _inserting(model, rows, columns)
+    except EmptyResultSet:
+        return 0
+    with connections[rows.db].cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.rowcount
+
+
+def _inserting(model: type[Model], rows: QuerySet, columns: dict[str, Any]) -> tuple[str, tuple[Any, ...]]:
+    """Return the statement, and its parameters. Raises EmptyResultSet when there is nothing to insert."""
     fields: list[Any] = [model._meta.get_field(name) for name in columns]
     selected = {
         f"column_{number}": value if isinstance(value, Combinable) else Value(value, output_field=field)
@@ -119,14 +199,32 @@ def insert_select(model: type[Model], rows: QuerySet, **columns: Any) -> int:
     }
     connection = connections[rows.db]
     query = rows.annotate(**selected).values_list(*selected).query
-    try:
-        sql, params = query.get_compiler(connection=connection).as_sql()
-    except EmptyResultSet:
-        return 0
+    sql, params = query.get_compiler(connection=connection).as_sql()
     quote = connection.ops.quote_name
     names = ", ".join(quote(field.column) for field in fields)
+    return f"INSERT INTO {quote(model._meta.db_table)} ({names}) {sql}", tuple(params)
+
+
+def _insert_both(
+    model: Any, rows: QuerySet, columns: dict[str, Any], tracked: list[str], recorded: dict[str, Any]
+) -> int:
+    """Insert rows and their history in one statement: others may insert into the same table meanwhile."""
+    try:
+        sql, params = _inserting(model, rows, columns)
+    except EmptyResultSet:
+        return 0
+    connection, past = connections[rows.db], model.history.model
+    quote = connection.ops.quote_name
+    names = ", ".join(quote(model._meta.get_field(name).column) for name in tracked)
+    fields = [past._meta.get_field(name) for name in recorded]
+    values = [field.get_db_prep_save(value, connection) for field, value in zip(fields, recorded.values(), strict=True)]
     with connection.cursor() as cursor:
-        cursor.execute(f"INSERT INTO {quote(model._meta.db_table)} ({names}) {sql}", params)
+        cursor.execute(
+            f"WITH written AS ({sql} RETURNING {names}) INSERT INTO {quote(past._meta.db_table)} "
+            f"({names}, {', '.join(quote(field.column) for field in fields)}) "
+            f"SELECT {names}, {', '.join(['%s'] * len(fields))} FROM written",
+            [*params, *values],
+        )
         return cursor.rowcount
 
 
@@ -144,9 +242,73 @@ def insert_rows(model: type[Model], rows: Sequence[dict[str, Any]]) -> None:
         )
 
 
+def copy(model: type[Model], names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Insert rows of a model without history, each the values of the columns named, in the way that is the fastest."""
+    if not rows:
+        return
+    connection = connections["default"]
+    fields: list[Any] = [model._meta.get_field(name) for name in names]
+    table, columns = model._meta.db_table, ", ".join(field.column for field in fields)
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            with cursor.copy(f"COPY {table} ({columns}) FROM STDIN") as copying:
+                write = copying.write_row
+                for row in rows:
+                    write(row)
+            return
+        converted: Any = [
+            (number, _AS_TEXT[type(field)]) for number, field in enumerate(fields) if type(field) in _AS_TEXT
+        ]
+        cursor.executemany(
+            f"INSERT INTO {table} ({columns}) VALUES ({', '.join(['%s'] * len(fields))})",
+            [_converted(row, converted) for row in rows],
+        )
+
+
+def update_rows(model: type[Model], names: Sequence[str], rows: Sequence[tuple[Any, ...]]) -> None:
+    """Change rows of a model without history, each given by its key and the values of the columns named after that."""
+    if not rows:
+        return
+    connection = connections["default"]
+    fields: list[Any] = [model._meta.get_field(name) for name in names]
+    table, (key, *columns) = model._meta.db_table, [field.column for field in fields]
+    with connection.cursor() as cursor:
+        if connection.vendor == "postgresql":
+            types = ", ".join(f"%s::{field.rel_db_type(connection).split('(')[0]}[]" for field in fields)
+            cursor.execute(
+                f"UPDATE {table} SET {', '.join(f'{name} = j.{name}' for name in columns)} "
+                f"FROM unnest({types}) AS j ({key}, {', '.join(columns)}) WHERE {table}.{key} = j.{key}",
+                [list(values) for values in zip(*rows, strict=True)],
+            )
+            return
+        converted: Any = [
+            (number, _AS_TEXT[type(field)]) for number, field in enumerate(fields) if type(field) in _AS_TEXT
+        ]
+        cursor.executemany(
+            f"UPDATE {table} SET {', '.join(f'{name} = %s' for name in columns)} WHERE {key} = %s",
+            [[*values[1:], values[0]] for values in (_converted(row, converted) for row in rows)],
+        )
+
+
+def _converted(row: tuple[Any, ...], converted: list[tuple[int, Any]]) -> list[Any]:
+    values = list(row)
+    for number, convert in converted:
+        if values[number] is not None:
+            values[number] = convert(values[number])
+    return values
+
+
+_AS_TEXT = {
+    DateField: str,
+    DecimalField: str,
+    DateTimeField: lambda at: connections["default"].ops.adapt_datetimefield_value(at),
+}
+
+
 def _count(model: Any, by: Actor, rows: int) -> None:
     """Count the history rows of an act, for the ledger entry that says how many there are."""
-    by.act.rows[model.history.model._meta.db_table] += rows
+    if rows:
+        by.act.rows[model.history.model._meta.db_table] += rows
 
 
 def _history_columns(by: Actor, why: str, kind: str) -> dict[str, Any]:

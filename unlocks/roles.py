@@ -18,6 +18,7 @@ AGENT = {
     "mark_re_exported_batch",
 }
 MANAGER = AGENT | {
+    "import_records",
     "put_back_instruction",
     "issue_pin",
     "relock_batch",

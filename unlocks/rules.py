@@ -9,6 +9,7 @@ from django.db.models import (
     Case,
     CharField,
     Exists,
+    ExpressionWrapper,
     F,
     FilteredRelation,
     OuterRef,
@@ -49,6 +50,11 @@ class Refusal(TextChoices):
     ALREADY_UNLOCKED = "already_unlocked", "Already unlocked{until}."
     UNLOCKING = "unlocking", "Being unlocked. The product has not answered yet."
     RELOCKING = "relocking", "Being relocked. The product has not answered yet."
+    STATUS_DIFFERS = (
+        "status_differs",
+        "Bypassed here, but {differs} in the product, without an unlock. Find out there what happened; "
+        "once the product says bypassed again, it can be unlocked.",
+    )
     PERIOD_CLOSED = "period_closed", "Its accounting period is closed. The customer has to open the period first."
     ACCOUNT_INACTIVE = "account_inactive", "The account is not active."
     IN_ANOTHER_REQUEST = "in_another_request", "Already in {unlock_request}, which is still open."
@@ -73,8 +79,8 @@ class Refusal(TextChoices):
     )
     OWN_CUSTOMERS_ADDRESS = (
         "own_customers_address",
-        "You entered the address of the contact who consented, or made them an Admin, so another person has to unlock "
-        "({unlock_request}).",
+        "You entered or imported the address of the contact who consented, or made them an Admin, so another person "
+        "has to unlock ({unlock_request}).",
     )
     NOT_UNLOCKED = "not_unlocked", "Not unlocked."
     HANDED_OVER = (
@@ -89,7 +95,7 @@ class Refusal(TextChoices):
     NOT_AN_ADMIN = "not_an_admin", "{name} is not an Admin of the account. {admins}"
     OWN_CONTACT = (
         "own_contact",
-        "You entered the address of {name} yourself, or made them an Admin, so another person has to do this. "
+        "You entered or imported the address of {name}, or made them an Admin, so another person has to do this. "
         "That way, no one on staff can make up a customer.",
     )
     NOT_CONFIRMED = (
@@ -195,6 +201,13 @@ class Refusal(TextChoices):
         "no_certificate_key",
         "No certificate can be signed: the desk's key for it is not in place. Tell the people who run this desk.",
     )
+    IMPORT_OVER = "import_over", "Nothing was done: {name} is {state} already."
+    NOTHING_TO_IMPORT = "nothing_to_import", "There is nothing to import: no row was found."
+    OWN_IMPORT = (
+        "own_import",
+        "You imported these contacts, or entered one of them, so another person has to confirm them.",
+    )
+    NOTHING_TO_CONFIRM = "nothing_to_confirm", "No Admin's address of {name} waits to be confirmed."
     BUSY = "busy", "Someone else was changing the same batches. Nothing was changed. Try again."
 
 
@@ -202,8 +215,18 @@ class Refusal(TextChoices):
 BY_ANOTHER_PERSON = {
     Refusal.OWN_RECORDING: "recorded this consent by phone",
     Refusal.OWN_CUSTOMER: "saw a consent link of this request or typed a PIN for it",
-    Refusal.OWN_CUSTOMERS_ADDRESS: "entered the address of the contact who consented, or made them an Admin",
+    Refusal.OWN_CUSTOMERS_ADDRESS: "entered or imported the address of the contact who consented, or made them "
+    "an Admin",
 }
+
+# Of the history rows of a contact: whether the address is still kept from who entered it.
+_CONFIRMED_SINCE = Contact.history.filter(
+    ~Q(confirmed_by=OuterRef("entered_by")),
+    id=OuterRef("id"),
+    history_id__gte=OuterRef("history_id"),
+    confirmed_by__isnull=False,
+)
+STILL_THEIRS = Q(entered_in=None) | ~Exists(_CONFIRMED_SINCE)
 
 # Subqueries, not joins: PostgreSQL plans at most eight joined tables well, and would otherwise judge every batch.
 _INACTIVE = Exists(Account.objects.filter(pk=OuterRef("account"), active=False))
@@ -233,6 +256,8 @@ _STATUS = [
     When(status=Batch.Status.RELOCKING, then=Value(Refusal.RELOCKING)),
 ]
 _CLOSED = [
+    # Nothing else can be unlocked: the product should say the same, and it does while an unlock is on its way.
+    When(~Q(differs__in=["", Batch.Status.BYPASSED]), then=Value(Refusal.STATUS_DIFFERS)),
     When(_INACTIVE, then=Value(Refusal.ACCOUNT_INACTIVE)),
     When(period_closed=True, then=Value(Refusal.PERIOD_CLOSED)),
 ]
@@ -345,10 +370,11 @@ def _consent_is_over(at: datetime) -> list[When]:
 
 def _by_another_person(user: Any, in_subquery: Any) -> list[When]:
     """Refuse whoever obtained the consent; the user is given as a subquery names it as well."""
+    contact = entered_by(in_subquery).filter(id=OuterRef("line__consented__consent__contact"))
     return [
         When(line__consented__consent__recorded_by=user, then=Value(Refusal.OWN_RECORDING)),
         When(_could_have_agreed(in_subquery), then=Value(Refusal.OWN_CUSTOMER)),
-        When(line__consented__consent__contact__in=entered_by(in_subquery), then=Value(Refusal.OWN_CUSTOMERS_ADDRESS)),
+        When(Exists(contact), then=Value(Refusal.OWN_CUSTOMERS_ADDRESS)),
     ]
 
 
@@ -359,6 +385,7 @@ def sentence(code: str, batch: Batch | None = None, **facts: Any) -> str:
     return Refusal(code).label.format(
         **facts,
         exported_on=_day(getattr(batch, "exported_on", None)),
+        differs=getattr(batch, "differs", ""),
         until=_until(getattr(batch, "unlocked_until", None)),
         **({} if "unlock_request" in facts else {"unlock_request": _reference(getattr(batch, "open_request", None))}),
     )
@@ -373,11 +400,12 @@ def short_name(code: str) -> str:
 
 
 def entered_by(user: Any) -> QuerySet[Any]:
-    """Return the keys of the contacts whose address `user` ever entered, or that they made an Admin.
+    """Return the keys of the contacts whose address `user` entered, or that they made an Admin.
 
-    Someone else has to confirm them, send them links and PINs and unlock, whoever changes them later.
+    Someone else has to confirm them, send them links and PINs and unlock, whoever changes them later. What was
+    imported is kept from who imported it only until a second person has confirmed the contact.
     """
-    return Contact.history.filter(entered_by=user).values("id")
+    return Contact.history.filter(STILL_THEIRS, entered_by=user).values("id")
 
 
 def to_be_confirmed(changed: dict[str, Any]) -> bool:
@@ -385,9 +413,14 @@ def to_be_confirmed(changed: dict[str, Any]) -> bool:
     return "email" in changed or changed.get("is_admin", [None, False])[1]
 
 
-def has_possible_duplicates() -> Exists:
-    """Return an expression: whether the batch has an item with an export id, which may be in the books already."""
-    return Exists(BatchItem.objects.filter(batch=OuterRef("pk")).exclude(export_id=""), output_field=BooleanField())
+def has_possible_duplicates() -> ExpressionWrapper:
+    """Return an expression: whether the batch may be in the books already, by an export id of an item or as a whole.
+
+    What an integration marked as exported, it has most likely taken.
+    """
+    with_export_id = BatchItem.objects.listed().filter(batch=OuterRef("pk")).exclude(export_id="")
+    taken = Q(reached_by=Batch.ReachedBy.MARKED_BY_API)
+    return ExpressionWrapper(taken | Q(Exists(with_export_id)), output_field=BooleanField())
 
 
 def _why(*cases: When, default: str = "") -> Case:

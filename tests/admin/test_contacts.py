@@ -178,7 +178,8 @@ def test_who_entered_it_is_told_who_can_unlock(agent, manager, agent_client, man
     operations.save_record(case.admin, by=factories.acting(manager))
     step = manager_client.get(page_of(case)).context["next"]
     assert step.heading == "Ready for someone else to unlock: 2 batches."
-    own = "entered the address of the contact who consented, or made them an Admin, so someone else must unlock"
+    own = "entered or imported the address of the contact who consented, or made them an Admin"
+    own = f"{own}, so someone else must unlock"
     assert f"You {own}." in step.text
     act = factories.unlock(case.rows, by=factories.acting(manager))
     report = text(agent_client.get(reverse("admin:unlocks_act_change", args=[act.pk])))

@@ -103,6 +103,8 @@ def _listed(guard, name, only, refused):
 @pytest.fixture(scope="module")
 def scene(shared):
     made = make_scene()
+    for table in ("account", "contact", "batch", "batchitem"):
+        sql(f"UPDATE unlocks_{table} SET external_id = 'E-' || id")
     connection.check_constraints()  # PostgreSQL drops no trigger of a table with checks still to come
     guards.remove()
     return made
@@ -499,6 +501,83 @@ def by_the_person_who_entered_the_address(scene, consented, requested):
     entered(scene.ready.admin, scene.agent)
 
 
+def version(contact, entered_by=None, confirmed_by=None, **fields):
+    """Write a version of a contact as its newest one, but with these people; it was imported unless fields say else."""
+    newest = contact.history.latest("history_id")
+    newest.pk, newest.entered_by, newest.confirmed_by = None, entered_by, confirmed_by
+    newest.entered_in_id = fields.get("entered_in_id", uuid4())
+    newest._state.adding = True
+    write(newest)
+
+
+def _imported(contact, other, user, second):
+    version(contact, user)
+
+
+def _imported_and_confirmed_by_another(contact, other, user, second):
+    version(contact, user)
+    version(contact, user, confirmed_by=second)
+
+
+def _typed_and_confirmed_by_another(contact, other, user, second):
+    version(contact, user, entered_in_id=None)
+    version(contact, user, confirmed_by=second, entered_in_id=None)
+
+
+def _imported_after_another_confirmed(contact, other, user, second):
+    version(contact, second, confirmed_by=second)
+    version(contact, user)
+
+
+def _imported_beside_another_contact_that_was_confirmed(contact, other, user, second):
+    version(contact, user)
+    version(other, user, confirmed_by=second)
+
+
+def _imported_and_confirmed_by_themselves(contact, other, user, second):
+    version(contact, user)
+    version(contact, second, confirmed_by=user)
+
+
+def _imported_after_what_another_confirmed_and_changed_since(contact, other, user, second):
+    version(contact, user)
+    version(contact, user, confirmed_by=second)
+    version(contact, second)
+
+
+# What became of a contact that someone imported: who may have to do with it again.
+_VERSIONS = {
+    _imported: refuses,
+    _imported_and_confirmed_by_another: allows,
+    _typed_and_confirmed_by_another: refuses,
+    _imported_after_another_confirmed: refuses,
+    _imported_beside_another_contact_that_was_confirmed: refuses,
+    _imported_and_confirmed_by_themselves: refuses,
+    _imported_after_what_another_confirmed_and_changed_since: allows,
+}
+for _versions, _listed_as in _VERSIONS.items():
+
+    @_listed_as("batch_unlocked_only_with_consent", f"by_who{_versions.__name__}")
+    def _unlocked_by_who_imported(scene, versions=_versions):
+        versions(scene.ready.admin, scene.neighbour.admin, scene.agent, scene.second)
+        yield
+        unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+
+
+@refuses("batch_unlocked_only_with_consent")
+def the_product_says_something_else(scene):
+    change(Batch, scene.ready.batch, differs="exported")
+    yield
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+
+
+@allows("batch_unlocked_only_with_consent")
+def the_product_says_the_same(scene):
+    change(Batch, scene.ready.batch, differs="bypassed")
+    yield
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+
+
 @allows("batch_unlocked_only_with_consent", "by_another_than_who_entered_the_address")
 def _by_another_than_who_entered(scene):
     entered(scene.ready.admin, scene.second)
@@ -841,6 +920,22 @@ def _for_another_line(scene, asked):
 @not_handed_over
 def _in_a_closed_period(scene, asked):
     change(Batch, asked.batch, period_closed=True)
+
+
+@not_handed_over
+def _once_the_product_says_something_else(scene, asked):
+    change(Batch, asked.batch, differs="exported")
+
+
+_handed_over(
+    "once_the_product_says_the_same", allows, lambda scene, asked: change(Batch, asked.batch, differs="bypassed")
+)
+for _versions, _listed_as in _VERSIONS.items():
+
+    def _by_who_imported(scene, asked, versions=_versions):
+        versions(scene.unlocking.admin, scene.neighbour.admin, scene.agent, scene.second)
+
+    _handed_over(f"unlocked_by_who{_versions.__name__}", _listed_as, _by_who_imported)
 
 
 @not_handed_over
@@ -1595,6 +1690,17 @@ _contact_becomes("no_admin", allows, _by_the_agent, is_admin=_is(False))
 _contact_becomes("another_name_of_no_admin", allows, _by_the_agent | {"is_admin": _is(False)}, name=_is("Other"))
 
 
+for _versions, _listed_as in _VERSIONS.items():
+
+    @_listed_as("contact_confirmed_by_a_second_person", f"by_who{_versions.__name__}")
+    def _confirmed_by_who_imported(scene, versions=_versions):
+        _typed(scene)
+        change(Contact, scene.stranger, entered_by=scene.second)
+        versions(scene.stranger, scene.neighbour.admin, scene.manager, scene.second)
+        yield
+        change(Contact, scene.stranger, confirmed_by=scene.manager, **CONFIRMED)
+
+
 # --- The opening of a link --------------------------------------------------------------------------------------------
 
 
@@ -2058,7 +2164,7 @@ def _groups(table):
 
 def _rowid(table):
     """Return the column that SQLite keeps a table's rows by: the key, if that is a whole number."""
-    return "rowid" if table in ("unlocks_act", "unlocks_outgoing") else _groups(table)[0][0]
+    return "rowid" if table in ("unlocks_act", "unlocks_import", "unlocks_outgoing") else _groups(table)[0][0]
 
 
 for _table in [*declared.append_only_tables(), *declared.NEVER_DELETED]:
@@ -2093,10 +2199,11 @@ def _another(theirs):
 
 for _table in declared.NEVER_DELETED:
     for _group in _groups(_table)[1:]:
+        _of = "of_" + "_".join(_group)
         for _column in _group:
-            _moved(_table, _group, _column, f"moved_over_another_by_{_column}", refuses, _the_same)
-            _moved(_table, _group, _column, f"moved_to_a_new_{_column}", allows, _another)
-            _moved(_table, _group, _column, f"{_column}_as_before", allows, _fresh)
+            _moved(_table, _group, _column, f"moved_over_another_by_{_column}_{_of}", refuses, _the_same)
+            _moved(_table, _group, _column, f"moved_to_a_new_{_column}_{_of}", allows, _another)
+            _moved(_table, _group, _column, f"{_column}_as_before_{_of}", allows, _fresh)
 
 
 def _numbered_anew(name, listed, rowid):
@@ -2307,6 +2414,13 @@ def test_a_new_item_blanks(scene):
     assert blank(batch, other) == [True, False]
 
 
+def test_an_item_that_is_no_longer_listed_blanks(scene):
+    batch, other = _both(scene)
+    with in_place(blanking=True):
+        change(BatchItem, batch.items.first(), left_at=timezone.now())
+    assert blank(batch, other) == [True, False]
+
+
 def test_an_item_that_moves_blanks_both(scene):
     batch, other = _both(scene)
     with in_place(blanking=True):
@@ -2318,5 +2432,13 @@ def test_what_is_no_content_blanks_nothing(scene):
     batch, other = _both(scene)
     with in_place(blanking=True):
         change(Batch, batch, period_closed=True, name=batch.name)
-        change(BatchItem, batch.items.first(), disposition="Keyed in", memo=batch.items.first().memo)
+        change(
+            BatchItem,
+            batch.items.first(),
+            disposition="Keyed in",
+            job_number="7",
+            business_unit="North",
+            external_id="E",
+        )
+        change(Batch, other, differs="exported", reached_by="bypassed", as_of=timezone.now(), external_id="E")
     assert blank(batch, other) == [False, False]

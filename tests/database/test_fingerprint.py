@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from django.db import connection
+from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -161,6 +162,20 @@ def test_every_part_of_the_content_counts(batch):
     assert len(seen) == 1 + len(changes) + len(item) + 3
     assert changes.keys() | {"number"} == set(fingerprint.BATCH_CONTENT)
     assert item.keys() | {"export_id", "lines"} == set(fingerprint.ITEM_CONTENT)
+
+
+def test_an_item_that_the_product_does_not_list_any_more_does_not_count(batch):
+    first, second = batch.items.order_by("pk")
+    both = taken(batch)
+    write_over(second, left_at=timezone.now())
+    one = taken(batch)
+    write_over(second, memo="Changed after it left")
+    assert one == taken(batch) != both
+    write_over(second, left_at=None, memo="")
+    assert taken(batch) == both
+    write_over(first, job_number="7", business_unit="North", external_id="E-1")
+    write_over(batch, external_id="E-1", reached_by="bypassed", as_of=timezone.now())
+    assert taken(batch) == both
 
 
 @pytest.mark.parametrize("name", fingerprint.ITEM_CONTENT)

@@ -75,6 +75,10 @@ def _closed_period(case, agent):
     history.update(Batch.objects.filter(pk=case.batch.pk), by=Actor.desk(), period_closed=True)
 
 
+def _differs(case, agent):
+    history.update(Batch.objects.filter(pk=case.batch.pk), by=Actor.desk(), differs="exported")
+
+
 def _inactive(case, agent):
     history.update(Account.objects.filter(pk=case.account.pk), by=Actor.desk(), active=False)
 
@@ -88,6 +92,7 @@ def _typed_the_pin(case, agent):
     [
         (_changed, "Changed before the product was asked", 1),
         (_closed_period, "Period closed before the product was asked", 1),
+        (_differs, "Status differs before the product was asked", 1),
         (_inactive, "Account inactive before the product was asked", 2),
         (_typed_the_pin, "Someone else must unlock before the product was asked", 2),
     ],

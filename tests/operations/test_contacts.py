@@ -7,6 +7,7 @@ from tests import factories
 from tests.factories import acting, case_awaiting, confirm, enter_contact, make_account, make_contact
 from tests.operations import only_for, recorded, refused
 from unlocks import operations
+from unlocks.ledger import verify
 from unlocks.models import Contact, Outgoing
 from unlocks.rules import Refusal
 
@@ -118,6 +119,17 @@ def test_whoever_entered_an_earlier_address_may_not_either(typed, manager, super
         with refused(Refusal.OWN_CONTACT):
             confirm(contact, by)
     assert state(confirm(contact, agent)) == (superuser, agent, "Called the number on file", True)
+
+
+def test_whoever_imported_it_may_not_until_someone_else_confirmed_it(manager, agent, superuser):
+    imported = factories.import_contact(by=manager)
+    with refused(Refusal.OWN_CONTACT):
+        confirm(imported, manager)
+    assert state(confirm(imported, agent)) == (manager, agent, "Called the number on file", True)
+    contact = changed(imported, superuser, email="other@customer.example")
+    assert contact.entered_in is None
+    assert state(confirm(contact, manager)) == (superuser, manager, "Called the number on file", True)
+    assert verify.findings() == []
 
 
 def test_only_once(typed, agent, second_agent):

@@ -107,6 +107,12 @@ def _closed_period(agent, settings):
     return case.batch
 
 
+def _differs(agent, settings):
+    case = case_consented(agent)
+    history.update(case.rows, by=Actor.desk(), differs="exported")
+    return case.batch
+
+
 def _inactive(agent, settings):
     case = case_consented(agent)
     history.update(Account.objects.filter(pk=case.account.pk), by=Actor.desk(), active=False)
@@ -138,6 +144,7 @@ REFUSED = {
     Refusal.CONSENT_EXPIRED: _expired,
     Refusal.CHANGED: _changed,
     Refusal.PERIOD_CLOSED: _closed_period,
+    Refusal.STATUS_DIFFERS: _differs,
     Refusal.ACCOUNT_INACTIVE: _inactive,
 }
 

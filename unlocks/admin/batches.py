@@ -195,7 +195,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
             reference=batch.open_request and UnlockRequest(pk=batch.open_request).reference,
             tone=BATCH_TONES[batch.status],
             items=Paginator(batch.items.order_by("id"), ITEMS_A_PAGE).get_page(request.GET.get("items")),
-            red_flags=batch.items.exclude(export_id="").count(),
+            red_flags=batch.items.listed().exclude(export_id="").count(),
             lines=[(line, in_words(line.unlock_request)) for line in lines],
             instructions=[(one, INSTRUCTION_TONES[one.state]) for one in instructions],
             how_far=how_far(instructions[0]) if instructions else "",

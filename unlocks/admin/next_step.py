@@ -82,8 +82,8 @@ def ask(permission, *, but):
 
 
 def who_confirms(contact):
-    """Name the colleagues who can confirm a contact's address: whoever never entered one for it."""
-    entered = contact.history.exclude(entered_by=None).values("entered_by")
+    """Name the colleagues who can confirm a contact's address: none of those whom it is kept from."""
+    entered = contact.history.filter(rules.STILL_THEIRS).exclude(entered_by=None).values("entered_by")
     return ask(operations.confirm_contact.permission, but=entered)
 
 

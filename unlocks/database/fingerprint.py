@@ -1,10 +1,11 @@
 """The fingerprint of a batch: SHA-256 (hex) over its content and its items, taken by the database itself.
 
 What is hashed, in UTF-8: the line "unlock-desk batch/1" with its line feed, the values of BATCH_CONTENT, then for each
-item in the order of their keys the values of ITEM_CONTENT. A value is written as the number of its bytes (decimal), a
-colon and its text, so that no two contents read the same. Texts stand as they are; amounts in whole cents ("-1250");
-numbers in decimal; days as "2026-11-25", '' for none; `lines` is canonical JSON: keys sorted, no blanks, letters
-beyond ASCII as they are. A batch "B-1" without a name and items, of $12.50 and posted on that day, reads:
+item that the product lists, in the order of their keys, the values of ITEM_CONTENT. A value is written as the number
+of its bytes (decimal), a colon and its text, so that no two contents read the same. Texts stand as they are; amounts
+in whole cents ("-1250"); numbers in decimal; days as "2026-11-25", '' for none; `lines` is canonical JSON: keys
+sorted, no blanks, letters beyond ASCII as they are. A batch "B-1" without a name
+and items, of $12.50 and posted on that day, reads:
 
     unlock-desk batch/1
     3:B-10:4:12501:010:2026-11-250:
@@ -23,6 +24,7 @@ PREFIX = "unlock-desk batch/1\n"
 BATCH_CONTENT = ("number", "name", "total", "item_count", "posted_on", "bypassed_on")
 ITEM_CONTENT = ("kind", "number", "date", "customer", "amount", "memo", "export_id", "lines")
 
+_OF_IT = "WHERE i.batch_id = {}.id AND i.left_at IS NULL"
 _MONEY = {"total", "amount"}
 _DATES = {"date", "posted_on", "bypassed_on"}
 
@@ -32,11 +34,11 @@ def sql(vendor, row):
     batch = f"'{PREFIX}' || {_joined(vendor, row, BATCH_CONTENT)}"
     item = _joined(vendor, "i", ITEM_CONTENT)
     if vendor == "postgresql":
-        items = f"SELECT string_agg({item}, '' ORDER BY i.id) FROM unlocks_batchitem i WHERE i.batch_id = {row}.id"
+        items = f"SELECT string_agg({item}, '' ORDER BY i.id) FROM unlocks_batchitem i {_OF_IT.format(row)}"
         return sha256(vendor, f"{batch} || coalesce(({items}), '')")
     items = (
         f"SELECT group_concat(item, '') FROM (SELECT {item} AS item FROM unlocks_batchitem i "
-        f"WHERE i.batch_id = {row}.id ORDER BY i.id)"
+        f"{_OF_IT.format(row)} ORDER BY i.id)"
     )
     return sha256(vendor, f"{batch} || coalesce(({items}), '')")
 

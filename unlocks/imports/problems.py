@@ -3,7 +3,7 @@
 import csv
 import io
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..texts.cells import inert
 from ..texts.normalize import one_line
@@ -34,6 +34,12 @@ class Table(NamedTuple):
     name: str
     header: list[str]
     rows: Callable[[], Iterator[Row]]
+
+
+class Problems(list[Problem]):
+    """What is wrong with one row. `known` are its values as far as they could be read, None for the others."""
+
+    known: tuple[Any, ...] = ()
 
 
 def told(value: str) -> str:

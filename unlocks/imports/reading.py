@@ -1,7 +1,7 @@
 """Opening a file of any kind, and reading its rows as values."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from operator import getitem, itemgetter
 from typing import IO, Any
@@ -9,7 +9,7 @@ from typing import IO, Any
 from ..texts.normalize import one_line
 from . import text_files, values, workbooks
 from .kinds import KINDS, Kind
-from .problems import Problem, Table, Unreadable, told
+from .problems import Problem, Problems, Table, Unreadable, told
 from .values import Cells, Unclear, squeezed
 
 _TOTALS = ("total", "grandtotal", "subtotal")
@@ -27,17 +27,29 @@ class File:
     _table: Table
     _day_first: bool
 
+    @property
+    def columns(self) -> list[str]:
+        """The names of the kind's columns that the file has."""
+        names = _squeezed_header(self._table.header)
+        return [column.name for column in self.kind.columns if squeezed(column.name) in names]
+
     def rows(self) -> Iterator[tuple[int, tuple[Any, ...] | list[Problem]]]:
         """Yield (line, values) of each row in the order of the kind's columns, or (line, what is wrong with it).
 
         A cell that is empty, or whose column is missing, is None. Blank rows are passed over.
         """
+        read = self.reader()
+        for line, cells in self.written():
+            if values := read(line, cells):
+                yield line, values
+
+    def written(self) -> Iterator[tuple[int, tuple[str, ...] | list[Problem]]]:
+        """Yield (line, cells) of each row as it is written, in the order of the kind's columns, for `reader`."""
         names = _squeezed_header(self._table.header)
-        width, columns, finish = len(names), self.kind.columns, self.kind.finish
+        width, columns = len(names), self.kind.columns
         # What a column reads that the file does not have: a cell that is put behind each row.
         places = [names.index(name) if (name := squeezed(column.name)) in names else width for column in columns]
         pick, lacks = itemgetter(*places), width in places
-        cells_of = [Cells(self._reader(column.read), required=column.required) for column in columns]
         for line, cells in self._table.rows():
             if isinstance(cells, Problem):
                 yield line, [cells]
@@ -50,11 +62,31 @@ class File:
                     continue
             if lacks:
                 cells.append("")
+            yield line, pick(cells)
+
+    def reader(self) -> Callable[[int, Any], tuple[Any, ...] | list[Problem]]:
+        """Return what reads a row of `written`: its values, or what is wrong with it, nothing if it is blank."""
+        finish = self.kind.finish
+        cells_of = [Cells(self._reader(column.read), required=column.required) for column in self.kind.columns]
+
+        def read(line: int, cells: Any) -> tuple[Any, ...] | list[Problem]:
+            if type(cells) is list:
+                return cells
             try:
-                yield line, finish(tuple(map(getitem, cells_of, pick(cells))))
+                return finish(tuple(map(getitem, cells_of, cells)))
             except Unclear:
-                if problems := self._problems(line, pick(cells), cells_of):
-                    yield line, problems
+                return self._problems(line, cells, cells_of)
+
+        return read
+
+    def text(self, cells: tuple[str, ...]) -> str:
+        """Return the cells of a row of `written` as one text."""
+        return "\x1f".join(cells)
+
+    @property
+    def spelling(self) -> str:
+        """How its cells are to be read: what is written alike in two files of one spelling has the same values."""
+        return f"{'day first' if self._day_first else 'month first'}: {', '.join(self.columns)}"
 
     def _reader(self, read: values.Reader) -> values.Reader:
         return values.day_first if self._day_first and read is values.day else read
@@ -64,12 +96,14 @@ class File:
         filled = [cell for cell in cells if cell and not cell.isspace()]
         if not filled:
             return []
-        problems, row = [], []
+        problems, row = Problems(), []
         for column, cell, read in zip(self.kind.columns, cells, cells_of, strict=True):
             try:
                 row.append(read[cell])
             except Unclear as unclear:
+                row.append(None)
                 problems.append(Problem(line, column.name, told(cell), str(unclear)))
+        problems.known = tuple(row)
         if not problems:
             return self._unfinished(line, cells, tuple(row))
         if len(filled) < len(self.kind.required) and squeezed(filled[0][:20]).startswith(_TOTALS):
@@ -81,7 +115,9 @@ class File:
             self.kind.finish(row)
         except Unclear as unclear:
             value = cells[self.kind.header.index(unclear.column)]
-            return [Problem(line, unclear.column, told(value), str(unclear))]
+            problems = Problems([Problem(line, unclear.column, told(value), str(unclear))])
+            problems.known = row
+            return problems
         return []
 
 

@@ -752,7 +752,10 @@ class AccountChanged(_Changed):
 
 @event("contact_changed", "Contact changed", tone="wait", about=Contact)
 class ContactChanged(_Changed):
-    pass
+    """By the product, the system of record, the address counts at once. `imported` is the key of a file's import."""
+
+    by_product: bool = fact(default=False)
+    imported: str = fact(default="")
 
 
 @event(
@@ -851,15 +854,29 @@ class TermsPublished(_Terms):
     drafted_at: datetime | None = fact("drafted_at")
 
 
-@event("imported", "Records imported")
+@event("imported", "Records imported", tone="info")
 class Imported(Event):
-    """Records that came in from outside; the entry says how many history rows of each kind were written."""
+    """Records that came in from outside; the entry says how many history rows of each kind were written.
+
+    A large import is written in `parts`, each with its entry. `files` are the kind and the SHA-256 (hex) of each, and
+    `counts` what was made of this part's records: {kind: {judgment: number}}.
+    """
 
     source: str
+    number: int | None = fact(default=None)
+    part: int = fact(default=1)
+    parts: int = fact(default=1)
+    files: list[str] = fact(default_factory=list)
+    counts: dict[str, Any] = fact(default_factory=dict)
+    names: list[str] = fact(personal=True, default_factory=list)
 
     @property
     def rest(self) -> str:
-        return f" from {self.source}"
+        if self.number is None:
+            return f" from {self.source}"
+        named = f" ({', '.join(self.names)})" if self.names else ""
+        part = f", part {self.part:,} of {self.parts:,}" if self.parts > 1 else ""
+        return f": import {self.number:,} by {self.source}{named}{part}"
 
 
 @event("restored", "Backup restored", tone="bad")

@@ -30,7 +30,7 @@ from ..models import (
     UnlockRequest,
     Verdict,
 )
-from ..rules import PIN_TYPED
+from ..rules import PIN_TYPED, entered_by
 from . import events, rows
 
 Line = RequestedBatch.Outcome
@@ -76,9 +76,11 @@ def _queries() -> Iterator[tuple[str, QuerySet]]:
     yield "unlocked by a person who was shown a consent link of the request", unlocked.filter(Exists(seen))
     tried = LedgerEntry.objects.filter(**of_its_request, kind=PIN_TYPED, user=OuterRef("unlocked_by"))
     yield "unlocked by a person who typed a PIN for the request", unlocked.filter(Exists(tried))
-    entered = Contact.history.filter(id=OuterRef("grant__consent__contact"), entered_by=OuterRef("unlocked_by"))
+    # What they imported after the consent, nobody consented by.
+    by_then = Q(entered_in=None) | Q(history_date__lte=OuterRef("grant__consent__given_at"))
+    entered = entered_by(OuterRef("unlocked_by")).filter(by_then, id=OuterRef("grant__consent__contact"))
     yield "unlocked by a person who entered the address of the contact who consented", unlocked.filter(Exists(entered))
-    by_themselves = Contact.history.filter(id=OuterRef("pk"), entered_by=OuterRef("confirmed_by"))
+    by_themselves = entered_by(OuterRef("confirmed_by")).filter(id=OuterRef("pk"))
     yield "its address was confirmed by a person who entered it", Contact.objects.filter(Exists(by_themselves))
     yield (
         "unlocked, but no open request shows it",

@@ -93,7 +93,9 @@ class _Told:
                 changed = {name: change[1] for name, change in event.changed.items() if name != "password"}
                 self.tell(entry, event.about, event.about_id, **changed)
                 if isinstance(event, events.ContactChanged) and to_be_confirmed(event.changed):
-                    entered = {"entered_by_id": entry.user_id, "entered_at": entry.at}
+                    user = None if event.by_product else entry.user_id
+                    came_in = UUID(event.imported) if event.imported else None
+                    entered = {"entered_by_id": user, "entered_in_id": came_in, "entered_at": entry.at}
                     unconfirmed = {"confirmed_by_id": None, "confirmed_at": None, "confirmed_how": ""}
                     self.tell(entry, Contact, event.about_id, **entered, **unconfirmed)
             case events.ContactConfirmed():

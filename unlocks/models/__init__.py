@@ -12,6 +12,16 @@ from .consents import (
     LinkOpening,
     ResentReceipt,
 )
+from .imports import (
+    Import,
+    ImportProblem,
+    Judgment,
+    StagedAccount,
+    StagedBatch,
+    StagedContact,
+    StagedItem,
+    StagedLines,
+)
 from .instructions import Instruction
 from .ledger import LedgerEntry
 from .outbox import Outgoing, Worker
@@ -35,13 +45,21 @@ __all__ = [
     "ConsentWithdrawal",
     "ConsentedBatch",
     "Contact",
+    "Import",
+    "ImportProblem",
     "Instruction",
+    "Judgment",
     "LedgerEntry",
     "LinkOpening",
     "Outgoing",
     "RequestedBatch",
     "ResentReceipt",
     "Selection",
+    "StagedAccount",
+    "StagedBatch",
+    "StagedContact",
+    "StagedItem",
+    "StagedLines",
     "UnlockRequest",
     "Verdict",
     "Worker",

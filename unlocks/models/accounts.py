@@ -1,4 +1,6 @@
+from functools import cache
 from typing import Self
+from zoneinfo import available_timezones
 
 from django.conf import settings
 from django.db import models
@@ -9,6 +11,16 @@ from django.utils import timezone
 from .. import pins
 from .searched import plain
 from .tracking import Tracked
+
+EXTERNAL_ID = 80  # letters
+
+
+@cache
+def time_zones() -> list[tuple[str, str]]:
+    """Return the IANA names of time zones, as choices."""
+    names = available_timezones() - {"Factory", "localtime"}  # of the machine
+    return [(name, name.replace("_", " ")) for name in sorted(names)]
+
 
 PIN_FIELDS = ("pin_hash", "pending_pin_hash", "pin_issued_at", "pin_failures", "pin_locked_until")
 
@@ -29,6 +41,8 @@ class Account(models.Model):
     name = models.CharField(max_length=200, db_index=True)
     accounting_software = models.CharField(max_length=20, choices=Software.choices, default=Software.QUICKBOOKS_ONLINE)
     active = models.BooleanField(default=True)
+    time_zone = models.CharField(max_length=40, choices=time_zones, blank=True)
+    external_id = models.CharField("external ID", max_length=EXTERNAL_ID, blank=True, editable=False)
     number_plain = plain("number")
     name_plain = plain("name")
     pin_hash = models.CharField(max_length=200, blank=True, editable=False)
@@ -42,6 +56,14 @@ class Account(models.Model):
     class Meta:
         ordering = ["number"]
         permissions = [("issue_pin", "Can issue a new PIN and email it to the Admin contacts")]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["external_id"],
+                condition=~Q(external_id=""),
+                name="unlocks_account_external_id_once",
+                violation_error_message="Another account has this external ID.",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.name} ({self.number})"
@@ -77,6 +99,7 @@ class Contact(models.Model):
 
     `entered_by` is who typed the address, or made the contact an Admin; None: it came from the product, the system of
     record, and counts at once. Any other one counts once a second person has confirmed it and said how.
+    `entered_in` is the import that it came in with; None: it was typed.
     """
 
     account = models.ForeignKey(Account, on_delete=models.PROTECT, related_name="contacts")
@@ -90,16 +113,20 @@ class Contact(models.Model):
     entered_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, editable=False, related_name="+"
     )
+    entered_in = models.ForeignKey(
+        "Import", on_delete=models.PROTECT, null=True, blank=True, editable=False, related_name="contacts"
+    )
     entered_at = models.DateTimeField("on file since", default=timezone.now, editable=False)
     confirmed_by = models.ForeignKey(
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, editable=False, related_name="+"
     )
     confirmed_at = models.DateTimeField(null=True, blank=True, editable=False)
     confirmed_how = models.CharField("how confirmed", max_length=200, blank=True, editable=False)
+    external_id = models.CharField("external ID", max_length=EXTERNAL_ID, blank=True, editable=False)
 
     objects = ContactQuerySet.as_manager()
     # Not `entered_by`: whoever unlocks is asked for all contacts that they ever entered.
-    history = Tracked(no_db_index=["account", "confirmed_by"])
+    history = Tracked(no_db_index=["account", "confirmed_by", "entered_in"])
 
     class Meta:
         ordering = ["-is_admin", "name"]
@@ -122,6 +149,17 @@ class Contact(models.Model):
                 & ~Q(confirmed_how=""),
                 name="unlocks_contact_confirmed_by_another",
                 violation_error_message="An address is confirmed by another person than who entered it, who says how.",
+            ),
+            models.CheckConstraint(
+                condition=Q(entered_in__isnull=True) | Q(entered_by__isnull=False),
+                name="unlocks_contact_imported_by_somebody",
+                violation_error_message="A contact of an import names who imported it.",
+            ),
+            models.UniqueConstraint(
+                fields=["account", "external_id"],
+                condition=~Q(external_id=""),
+                name="unlocks_contact_external_id_once",
+                violation_error_message="Another contact of this account has this external ID.",
             ),
         ]
 

@@ -1,8 +1,10 @@
+from typing import Self
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
-from .accounts import Account
+from .accounts import EXTERNAL_ID, Account
 from .searched import plain
 from .tracking import Tracked
 
@@ -15,6 +17,9 @@ class Batch(models.Model):
     `grant` is the consent that it is unlocked under and `unlocked_by` who instructed it, from unlocking to relocking;
     `unlocked_until` is set from the product's answer on. `fingerprint` is the SHA-256 (hex) of its content and items,
     '' when they changed since it was last taken; the database blanks it.
+
+    Of what the product says, `as_of` is when it said so, `reached_by` how the batch came to its state, and `differs`
+    a status that no arrow of ours leads to, '' for none: exported there, say, and bypassed here.
     """
 
     class Status(models.TextChoices):
@@ -25,6 +30,13 @@ class Batch(models.Model):
         UNLOCKING = "unlocking", "Unlocking"
         UNLOCKED = "unlocked", "Unlocked"
         RELOCKING = "relocking", "Relocking"
+
+    class ReachedBy(models.TextChoices):
+        SENT = "sent", "Sent to the accounting software"
+        BYPASSED = "bypassed", "Bypassed by the customer"
+        IMPORTED = "imported", "Imported into the product"
+        MARKED_BY_API = "marked_by_api", "Marked as exported by an integration"
+        ZERO_PAYMENT = "zero_payment", "Bypassed by itself: a payment of $0"
 
     # While it has a grant: from the instruction to unlock it to the answer that it is relocked.
     GRANTED = (Status.UNLOCKING, Status.UNLOCKED, Status.RELOCKING)
@@ -48,8 +60,18 @@ class Batch(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+", editable=False
     )
     unlocked_until = models.DateTimeField(null=True, blank=True, editable=False)
+    reached_by = models.CharField(max_length=20, choices=ReachedBy.choices, blank=True, editable=False)
+    differs = models.CharField(max_length=10, choices=Status.choices, blank=True, editable=False)
+    as_of = models.DateTimeField("data as of", null=True, blank=True, editable=False)
+    external_id = models.CharField("external ID", max_length=EXTERNAL_ID, blank=True, editable=False)
+    # Of the items as an import brought them last: what comes in the same once more is not compared one by one.
+    items_sha256 = models.CharField(max_length=64, blank=True, db_default="", editable=False)
 
-    history = Tracked(no_db_index=["account", "grant", "unlocked_by"], excluded_fields=["fingerprint", "number_plain"])
+    # Not `as_of`: that the product says the same again is no change.
+    history = Tracked(
+        no_db_index=["account", "grant", "unlocked_by"],
+        excluded_fields=["fingerprint", "number_plain", "as_of", "items_sha256"],
+    )
 
     class Meta:
         ordering = ["-id"]
@@ -112,17 +134,41 @@ class Batch(models.Model):
                 name="unlocks_batch_bypassed_has_day",
                 violation_error_message="A batch that was bypassed has a bypass date.",
             ),
+            models.CheckConstraint(
+                condition=Q(reached_by__in=["", "sent", "bypassed", "imported", "marked_by_api", "zero_payment"]),
+                name="unlocks_batch_reached_by_known",
+                violation_error_message="A batch reached its state by being sent, bypassed, imported, marked by an "
+                "integration, or as a payment of $0.",
+            ),
+            models.CheckConstraint(
+                condition=Q(differs__in=["", "pending", "posted", "exported", "bypassed"]),
+                name="unlocks_batch_differs_known",
+                violation_error_message="The product says that a batch is pending, posted, exported or bypassed.",
+            ),
+            models.UniqueConstraint(
+                fields=["account", "external_id"],
+                condition=~Q(external_id=""),
+                name="unlocks_batch_external_id_once",
+                violation_error_message="Another batch of this account has this external ID.",
+            ),
         ]
 
     def __str__(self) -> str:
         return self.number
 
 
+class BatchItemQuerySet(models.QuerySet["BatchItem"]):
+    def listed(self) -> Self:
+        """Leave those that the product still lists: they are what the batch holds."""
+        return self.filter(left_at=None)
+
+
 class BatchItem(models.Model):
     """One transaction of a batch. A non-empty `export_id` is a warning: it may be in the books already.
 
     `lines` is the canonical JSON (`digest.canonical`) of a list of objects with the keys of LINE, all strings: kept as
-    text, so that the same lines give the same fingerprint on every database.
+    text, so that the same lines give the same fingerprint on every database. `left_at` is when the product first did
+    not list it any more: it stays on file, and no longer counts.
     """
 
     LINE = ("sku", "description", "quantity", "price", "total", "gl_account")
@@ -148,7 +194,12 @@ class BatchItem(models.Model):
     export_id = models.CharField(max_length=80, blank=True)
     lines = models.TextField(default="[]")
     disposition = models.CharField(max_length=40, blank=True)
+    job_number = models.CharField(max_length=40, blank=True)
+    business_unit = models.CharField(max_length=100, blank=True)
+    external_id = models.CharField("external ID", max_length=EXTERNAL_ID, blank=True)
+    left_at = models.DateTimeField("no longer listed since", null=True, blank=True)
 
+    objects = BatchItemQuerySet.as_manager()
     history = Tracked(no_db_index=["batch"])
 
     class Meta:
@@ -158,6 +209,12 @@ class BatchItem(models.Model):
                 condition=Q(amount__gt=-MONEY_ENDS, amount__lt=MONEY_ENDS),
                 name="unlocks_item_amount_fits",
                 violation_error_message="An amount has at most twelve digits before the point.",
+            ),
+            models.UniqueConstraint(
+                fields=["batch", "external_id"],
+                condition=~Q(external_id=""),
+                name="unlocks_item_external_id_once",
+                violation_error_message="Another item of this batch has this external ID.",
             ),
         ]
 

@@ -22,6 +22,17 @@ from .consent import (
 )
 from .evidence import attach_evidence
 from .handing_over import answer_by_hand, hand_over, pull, put_back, put_back_for_others, start_instructions, try_again
+from .imports import (
+    confirm_import,
+    discard_import,
+    finish_imports,
+    groups,
+    import_records,
+    judge_import,
+    problems_of,
+    stage_import,
+    start_import,
+)
 from .links import link_state
 from .pin import issue_pin, link_seen, verify_customer_pin, verify_pin
 from .receipts import receipt_for, resend_receipt
@@ -46,15 +57,21 @@ __all__ = [
     "change_staff",
     "close_request",
     "confirm_contact",
+    "confirm_import",
     "decline_consent",
+    "discard_import",
     "draft_terms",
     "edit_terms",
+    "finish_imports",
     "give_consent",
+    "groups",
     "hand_over",
     "hold",
     "is_system",
+    "import_records",
     "issue_certificate",
     "issue_pin",
+    "judge_import",
     "last_changed_by",
     "link_for",
     "link_seen",
@@ -67,6 +84,7 @@ __all__ = [
     "open_consent_link",
     "open_request",
     "own_contact",
+    "problems_of",
     "publish_terms",
     "pull",
     "put_back",
@@ -86,6 +104,8 @@ __all__ = [
     "save_record",
     "send_consent_link",
     "set_password",
+    "stage_import",
+    "start_import",
     "start_instructions",
     "system_of",
     "terms_seen",

@@ -1,10 +1,12 @@
 """Accounts and contacts as staff type them, and the second person who confirms an Admin's address."""
 
+from collections import defaultdict
 from typing import Any, TypeVar
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
+from django.db.models import QuerySet
 
 from .. import history
 from ..actors import Actor
@@ -45,11 +47,13 @@ def save_record(record: R, *, by: Actor) -> R:
     if changed:
         entered = isinstance(record, Contact) and _enter(record, before, changed, by)
         history.save(record, by=by)
-        if isinstance(record, Contact) and entered:
-            _tell_admins(record, by)
+        if entered:
+            tell_admins(Contact.objects.filter(pk=record.pk), by=by)
         event = _EVENTS[model](about_id=record.pk, fields=sorted(changed), name=record.name, changed=changed)
         account_id = record.pk if isinstance(record, Account) else record.account_id
-        chain.append_all([chain.Entry(event, account_id=account_id), *_ended_links(record, changed, by)], by=by)
+        ended = isinstance(record, Contact) and changed.keys() & {"email", "is_admin"}
+        links: list[chain.Entry] = end_links(Contact.objects.filter(pk=record.pk), by=by) if ended else []
+        chain.append_all([chain.Entry(event, account_id=account_id), *links], by=by)
     return record
 
 
@@ -59,26 +63,43 @@ def _enter(contact: Contact, before: Contact | None, changed: dict[str, Any], by
     Return whether the account's other Admins have to be told.
     """
     if before and not to_be_confirmed(changed):
-        for name in ("entered_by_id", "entered_at", "confirmed_by_id", "confirmed_at", "confirmed_how"):
+        for name in (
+            "entered_by_id",
+            "entered_in_id",
+            "entered_at",
+            "confirmed_by_id",
+            "confirmed_at",
+            "confirmed_how",
+        ):
             setattr(contact, name, getattr(before, name))
         return False
-    contact.entered_by, contact.entered_at = by.user, by.act.at
+    contact.entered_by, contact.entered_in, contact.entered_at = by.user, None, by.act.at
     contact.confirmed_by = contact.confirmed_at = None
     contact.confirmed_how = ""
     return contact.is_admin
 
 
-def _tell_admins(contact: Contact, by: Actor) -> None:
-    """Email the account's other confirmed Admins, and the address that counted last, who entered which address."""
-    told = {admin.email: admin for admin in contact.account.contacts.confirmed_admins().exclude(pk=contact.pk)}
-    past = Contact.history.filter(id=contact.pk).order_by("-history_id")
+def tell_admins(entered: QuerySet[Contact], *, by: Actor) -> None:
+    """Email, of each new Admin or new address of one, who entered it, inside the act that did.
+
+    The accounts' other confirmed Admins are told, and the address of the contact that counted last.
+    """
+    contacts = list(entered.filter(is_admin=True).select_related("account").order_by("pk"))
+    others = defaultdict(list)
+    for admin in Contact.objects.confirmed_admins().filter(account__in=entered.values("account")).order_by("pk"):
+        others[admin.account_id].append(admin)
+    past = Contact.history.filter(id__in=entered.values("pk")).order_by("history_id")
+    rows_now = {row.id: row for row in past.filter(history_act=by.act.id)}
     # Also when they were no Admin for a while.
-    last = past.filter(CONFIRMED, is_admin=True).first()
-    if last and last.email != contact.email:
-        told[last.email] = contact
-    for email, admin in told.items():
-        keys = {"account": contact.account, "contact": admin, "entered": past.first()}
-        rows.queue(Outgoing.Email.ADMIN_ENTERED, email, by=by, **keys)
+    counted = {row.id: row.email for row in past.filter(CONFIRMED, is_admin=True)}
+    emails = []
+    for contact in contacts:
+        told = {admin.email: admin for admin in others[contact.account_id] if admin.pk != contact.pk}
+        if (last := counted.get(contact.pk, contact.email)) != contact.email:
+            told[last] = contact
+        keys = {"account": contact.account, "entered": rows_now[contact.pk]}
+        emails += [(email, {"contact": admin} | keys) for email, admin in told.items()]
+    rows.queue_all(Outgoing.Email.ADMIN_ENTERED, emails, by=by)
 
 
 @staff_verb("unlocks.confirm_contact")
@@ -118,14 +139,13 @@ def _refuse_to_confirm(contact: Contact, by: Actor) -> None:
         raise Refused.because(Refusal.OWN_CONTACT, name=contact.name)
 
 
-def _ended_links(record: Account | Contact, changed: dict[str, Any], by: Actor) -> list[chain.Entry]:
-    """Revoke what was sent to a contact whose address or Admin flag changed; return an entry for each link."""
-    if isinstance(record, Account) or not changed.keys() & {"email", "is_admin"}:
-        return []
-    links = ConsentLink.objects.filter(sent_to=record, used_at=None, revoked_at=None).order_by("pk")
-    ended = dict(links.exclude(unlock_request__status=CLOSED).values_list("pk", "unlock_request"))
-    ConsentLink.objects.filter(pk__in=ended).update(revoked_at=by.act.at)
-    return [chain.Entry(events.LinkRevoked(), unlock_request, record.account_id) for unlock_request in ended.values()]
+def end_links(contacts: QuerySet[Contact], *, by: Actor) -> list[chain.Entry]:
+    """Revoke what was sent to contacts whose address or Admin flag changed; return an entry for each link."""
+    links = ConsentLink.objects.filter(sent_to__in=contacts.values("pk"), used_at=None, revoked_at=None).order_by("pk")
+    ended = links.exclude(unlock_request__status=CLOSED)
+    about = {pk: keys for pk, *keys in ended.values_list("pk", "unlock_request", "unlock_request__account")}
+    ConsentLink.objects.filter(pk__in=about).update(revoked_at=by.act.at)
+    return [chain.Entry(events.LinkRevoked(), *keys) for keys in about.values()]
 
 
 def hold(record: K) -> K:

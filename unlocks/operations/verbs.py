@@ -5,6 +5,7 @@ from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
+from django.db.models import Exists, OuterRef
 
 from .. import history
 from ..actors import Actor
@@ -118,7 +119,8 @@ def customer_verb(verb: Callable[P, T]) -> Callable[P, T]:
 
 def refuse_own_contacts(account: Account, by: Actor) -> None:
     """Raise Refused when one of the account's Admins is of `by`'s own making: PINs and links go to all of them."""
-    if admin := account.contacts.filter(is_admin=True, pk__in=entered_by(by.member)).first():
+    of_their_own = Exists(entered_by(by.member).filter(id=OuterRef("pk")))
+    if admin := account.contacts.filter(of_their_own, is_admin=True).first():
         raise Refused.because(Refusal.OWN_CONTACT, name=admin.name)
 
 

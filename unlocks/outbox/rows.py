@@ -61,6 +61,15 @@ def queue_results(consents: Iterable[Consent], *, by: Actor) -> None:
     ]
     for row in written:
         row.next_try_at = by.act.at + RESULT_AFTER
+    _insert(written)
+
+
+def queue_all(email: str, addresses: Iterable[tuple[str, dict[str, Any]]], *, by: Actor) -> None:
+    """Write one kind of email to many addresses, each with the rows that it is made from, in one statement."""
+    _insert([_row(email, address, by=by, **keys) for address, keys in addresses])
+
+
+def _insert(written: list[Outgoing]) -> None:
     columns = [field.attname for field in Outgoing._meta.concrete_fields]
     history.insert_rows(Outgoing, [{name: getattr(row, name) for name in columns} for row in written])
 

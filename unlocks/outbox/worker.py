@@ -25,6 +25,7 @@ from ..ledger import chain, events, seals
 from ..models import Instruction, Outgoing
 from ..operations.answers import record_answers
 from ..operations.handing_over import due, hand_over, lease
+from ..operations.imports import finish_imports
 from ..operations.pin import end_pin_email, hold_pin
 from ..product import chosen, port
 from . import emails, heartbeat, rows
@@ -48,7 +49,8 @@ def work(stopping: Event) -> None:
             _tried(partial(look_after, name))
             next_beat = time.monotonic() + heartbeat.BEAT.total_seconds()
         asked, sent = _tried(ask_product), _tried(partial(_send_for, TURN, stopping))
-        if not asked and not sent:
+        imported = _tried(finish_imports)
+        if not asked and not sent and not imported:
             stopping.wait(PAUSE)
     with suppress(Error):
         heartbeat.stop(name)
@@ -80,8 +82,11 @@ def look_after(name: str) -> None:
 
 
 def send_due() -> Counter[str]:
-    """Ask the product and send what is due; return how many emails are in which state now. Raises WrongKey."""
-    while ask_product():
+    """Ask the product, write imports and send what is due; return how many emails are in which state now.
+
+    Raises WrongKey.
+    """
+    while ask_product() or finish_imports():
         pass
     done: Counter[str] = Counter()
     while state := send_next():

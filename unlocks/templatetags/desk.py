@@ -66,7 +66,8 @@ def email(address):
 def on_file(contact):
     """Write since when an address is on file, and who entered it."""
     since = day(timezone.localtime(contact.entered_at))
-    return f"on file since {since}, {f'entered by {contact.entered_by}' if contact.entered_by else 'from the product'}"
+    how = "imported" if contact.entered_in_id else "entered"
+    return f"on file since {since}, {f'{how} by {contact.entered_by}' if contact.entered_by else 'from the product'}"
 
 
 @register.filter

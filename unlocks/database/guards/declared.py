@@ -113,6 +113,12 @@ def _instruction(what, *states):
     )
 
 
+# A contact's version `h`, which who imported it answers for until a second person confirmed the contact; who typed it
+# answers for it for good.
+_STILL_THEIRS = """(h.entered_in_id IS NULL OR NOT EXISTS (SELECT 1 FROM unlocks_historicalcontact s
+      WHERE s.id = h.id AND s.history_id >= h.history_id AND s.confirmed_by_id <> h.entered_by_id))"""
+
+
 # `+ 0` here and below: not by an index of that column. For each batch PostgreSQL would read all lines of the request,
 # or all entries of a user.
 def _nobody_obtained_it(*users, request):
@@ -124,7 +130,7 @@ def _nobody_obtained_it(*users, request):
     AND NOT EXISTS (SELECT 1 FROM unlocks_ledgerentry e WHERE e.unlock_request_id = {request}
       AND e.user_id + 0 {of_them} AND e.kind = 'pin_typed')
     AND NOT EXISTS (SELECT 1 FROM unlocks_historicalcontact h
-      WHERE h.id = c.contact_id AND h.entered_by_id {of_them})"""
+      WHERE h.id = c.contact_id AND h.entered_by_id {of_them} AND {_STILL_THEIRS})"""
 
 
 _GRANT_HOLDS = f"""EXISTS (
@@ -188,6 +194,7 @@ GUARDS = [
         "unlocks_batch",
         "UPDATE",
         "{new}.status = 'unlocking' AND {old}.status <> 'unlocking' AND ({new}.period_closed OR "
+        "{new}.differs NOT IN ('', 'bypassed') OR "
         f"({_changes(fingerprint.BATCH_CONTENT)}) OR NOT {_GRANT_HOLDS})",
         "No unlock without a recorded, agreed, unexpired and unwithdrawn consent for this batch as it stands.",
         of=("status",),
@@ -494,8 +501,8 @@ GUARDS = [
         "UPDATE",
         "{new}.confirmed_by_id IS NOT NULL AND ({new}.email <> {old}.email OR ({new}.is_admin AND NOT {old}.is_admin) "
         "OR EXISTS (SELECT 1 FROM unlocks_historicalcontact h "
-        "WHERE h.id = {new}.id AND h.entered_by_id = {new}.confirmed_by_id))",
-        "An address is confirmed as it stands, by someone who never entered one for this contact.",
+        f"WHERE h.id = {{new}}.id AND h.entered_by_id = {{new}}.confirmed_by_id AND {_STILL_THEIRS}))",
+        "An address is confirmed as it stands, by someone else than who entered it.",
     ),
     Guard("item_keeps_its_key", "unlocks_batchitem", "UPDATE", _changes(["id"]), "An item keeps its key."),
     Guard(
@@ -625,7 +632,7 @@ GUARDS = [
         "FROM unlocks_batch b JOIN unlocks_consentedbatch cb ON cb.id = b.grant_id "
         "JOIN unlocks_consent c ON c.id = cb.consent_id JOIN unlocks_account a ON a.id = b.account_id "
         "WHERE b.id = {new}.batch_id AND cb.requested_batch_id = {new}.line_id "
-        "AND b.status = 'unlocking' AND NOT b.period_closed AND a.active "
+        "AND b.status = 'unlocking' AND NOT b.period_closed AND b.differs IN ('', 'bypassed') AND a.active "
         "AND c.valid_until > {now} AND b.fingerprint = cb.fingerprint "
         "AND NOT EXISTS (SELECT 1 FROM unlocks_consentwithdrawal w WHERE w.consent_id = c.id) AND "
         # Whoever carries it out by hand, or else the product does.
@@ -678,7 +685,7 @@ GUARDS = [
 BLANKED_BY = [
     ("unlocks_batch", "UPDATE", "id", fingerprint.BATCH_CONTENT),
     ("unlocks_batchitem", "INSERT", "batch_id", ()),
-    ("unlocks_batchitem", "UPDATE", "batch_id", (*fingerprint.ITEM_CONTENT, "batch_id")),
+    ("unlocks_batchitem", "UPDATE", "batch_id", (*fingerprint.ITEM_CONTENT, "batch_id", "left_at")),
 ]
 
 APPEND_ONLY = {
@@ -694,10 +701,10 @@ APPEND_ONLY = {
     "unlocks_verdict": (("act_id", "batch_id"),),
 }
 NEVER_DELETED = {
-    "unlocks_account": ("number",),
-    "unlocks_contact": (("account_id", "email"),),
-    "unlocks_batch": (("account_id", "number"),),
-    "unlocks_batchitem": (),
+    "unlocks_account": ("number", "external_id"),
+    "unlocks_contact": (("account_id", "email"), ("account_id", "external_id")),
+    "unlocks_batch": (("account_id", "number"), ("account_id", "external_id")),
+    "unlocks_batchitem": (("batch_id", "external_id"),),
     "unlocks_unlockrequest": (),
     "unlocks_requestedbatch": (("unlock_request_id", "batch_id"),),
     "unlocks_consentterms": ("version",),
@@ -705,6 +712,7 @@ NEVER_DELETED = {
     "unlocks_outgoing": (),
     "unlocks_instruction": ("key",),
     "unlocks_apitoken": ("token_hash",),
+    "unlocks_import": (),
     "auth_user": ("username",),
 }
 # REPLACE makes room by deleting the row in the way, without any DELETE trigger: partial unique indexes as well.

@@ -137,7 +137,11 @@ def _groups(unique):
 
 
 def _same(columns):
-    return " AND ".join(f"x.{column} = NEW.{column}" for column in columns)
+    same = [f"x.{column} = NEW.{column}" for column in columns]
+    if "external_id" in columns:
+        # In the words of the partial index, or SQLite would not look into it.
+        same.append("NOT (x.external_id = '')")
+    return " AND ".join(same)
 
 
 def _keys(table):

@@ -1,0 +1,451 @@
+"""Importing: what is made of each record, what is written, and what no import does."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests import factories
+from tests.factories import acting, case_consented, case_unlocked, case_unlocking, make_account, make_batch, make_user
+from tests.operations import only_for, refused
+from tests.operations.importing import bring, on_file, sentences, staged
+from unlocks import operations
+from unlocks.ledger import verify
+from unlocks.models import Account, Act, Batch, BatchItem, Contact, Import, Outgoing, RequestedBatch, StagedItem
+from unlocks.rules import Refusal, judged
+
+pytestmark = pytest.mark.django_db
+
+FIRST = {
+    "accounts": """A-1,Northwind,quickbooks_online,yes,America/New_York,X1
+        A-2,Blue Ridge,none,no,,""",
+    "contacts": """A-1,Dana,dana@northwind.example,555,yes,C1
+        A-1,Omar,omar@northwind.example,,no,""",
+    "batches": """A-1,B-1,May,bypassed,,5/1/2026,5/2/2026,,no,2,30.00,,E1
+        A-1,B-2,June,posted,,6/1/2026,,,no,1,5.00,,
+        A-2,B-1,Other,exported,bypassed,,,7/1/2026,,0,0,,""",
+    "items": """A-1,B-1,invoice,I-1,5/1/2026,R. Alvarez,10.00,Memo,,T1,J1,North
+        A-1,B-1,invoice,I-2,5/1/2026,K. Brandt,20.00,,QBO-1,,,
+        A-1,B-2,payment,P-1,6/1/2026,,5.00,,,,,""",
+    "lines": """A-1,B-1,invoice,I-1,2,SKU2,,1,4.00,4.00,
+        A-1,B-1,invoice,I-1,1,SKU1,Service,2,3.00,6.00,Income""",
+}
+LINES = (
+    '[{"description":"Service","gl_account":"Income","price":"3.00","quantity":"2","sku":"SKU1","total":"6.00"},'
+    '{"price":"4.00","quantity":"1","sku":"SKU2","total":"4.00"}]'
+)
+
+
+@pytest.fixture(scope="module")
+def importer(shared):
+    return make_user("importer", group="Manager")
+
+
+@pytest.fixture(scope="module")
+def first(importer):
+    return bring(importer, **FIRST)
+
+
+def counts(imported):
+    return {kind: counted for kind, counted in imported.counts.items() if kind in ("batches", "items", "contacts")}
+
+
+def test_a_first_import(first, importer):
+    assert sentences(first) == []
+    assert (first.state, first.parts, first.done, first.leased_until) == ("done", 3, 3, None)
+    assert first.counts == {
+        "accounts": {"new": 2},
+        "contacts": {"new": 2},
+        "batches": {"new": 3},
+        "items": {"new": 3},
+        "lines": {"new": 2},
+    }
+    assert on_file() == {
+        "accounts": [("A-1", "Northwind", True, "X1"), ("A-2", "Blue Ridge", False, "")],
+        "contacts": [
+            ("A-1", "Dana", "dana@northwind.example", True, "C1"),
+            ("A-1", "Omar", "omar@northwind.example", False, ""),
+        ],
+        "batches": [
+            ("A-1", "B-1", "May", "bypassed", "", Decimal("30.00"), 2, "E1"),
+            ("A-1", "B-2", "June", "posted", "", Decimal("5.00"), 1, ""),
+            ("A-2", "B-1", "Other", "bypassed", "", Decimal("0.00"), 0, ""),
+        ],
+        "items": [
+            ("B-1", "invoice", "I-1", "R. Alvarez", Decimal("10.00"), "Memo", LINES),
+            ("B-1", "invoice", "I-2", "K. Brandt", Decimal("20.00"), "", "[]"),
+            ("B-2", "payment", "P-1", "", Decimal("5.00"), "", "[]"),
+        ],
+    }
+    assert not StagedItem.objects.exists()
+    assert not Outgoing.objects.exists()
+    assert verify.findings() == []
+
+
+def test_the_same_again_changes_nothing(first, importer):
+    histories = [model.history.count for model in (Account, Contact, Batch, BatchItem)]
+    before = [count() for count in histories]
+    for items in (FIRST["items"], "\n".join(reversed(FIRST["items"].splitlines()))):
+        again = bring(importer, **FIRST | {"items": items})
+        assert again.counts == {
+            "accounts": {"same": 2},
+            "contacts": {"same": 2},
+            "batches": {"same": 3},
+            "items": {"same": 3},
+            "lines": {"same": 2},
+        }
+    assert [count() for count in histories] == before
+
+
+# What comes in after FIRST, what is said of it, and the counts: by kind.
+JUDGED = {
+    "a name": ({"accounts": "A-1,North Wind,,,,X1"}, [], {"accounts": {"changed": 1}}),
+    "an ID that is another's": (
+        {"accounts": "A-2,Blue Ridge,,,,X1\nA-1,Northwind,,,,X9"},
+        [
+            "accounts 2: refused: Another account has the external ID X1. Correct the number or the ID.",
+            "accounts 3: refused: Account A-1 has another external ID on file. Correct the number or the ID.",
+        ],
+        {"accounts": {"refused": 2}},
+    ),
+    "an account twice": (
+        {"accounts": "A-3,New,,,,\nA-4,New,,,,Y\nA-3,Newer,,,,\nA-5,Newest,,,,Y"},
+        [
+            "accounts 4: refused: An account with this number stands in line 2 already.",
+            "accounts 5: refused: An account with this external ID stands in line 3 already.",
+        ],
+        {"accounts": {"new": 2, "refused": 2}},
+    ),
+    "contacts": (
+        {
+            "contacts": """A-1,Dana W.,dana@northwind.example,,,
+                A-1,Omar,dana@northwind.example,,no,C2
+                A-9,Nobody,nobody@customer.example,,,
+                A-2,Tom,tom@blue.example,,yes,
+                A-2,Tom,tom@blue.example,,yes,"""
+        },
+        [
+            "contacts 3: refused: A contact with this address stands in line 2 already.",
+            "contacts 4: refused: There is no account A-9. Add it to a file of accounts, or correct the number.",
+            "contacts 6: refused: A contact with this address stands in line 5 already.",
+        ],
+        {"contacts": {"changed": 1, "refused": 3, "new": 1}},
+    ),
+    "a batch of no account, and items of no batch": (
+        {"batches": "A-9,B-1,,posted,,,,,,,,,", "items": "A-1,B-9,invoice,I-1,5/1/2026,,1.00,,,,,"},
+        [
+            "batches 2: refused: There is no account A-9. Add it to a file of accounts, or correct the number.",
+            "items 2: refused: There is no batch B-9 in account A-1. Add it to a file of batches, or correct it.",
+        ],
+        {"batches": {"refused": 1}, "items": {"refused": 1}},
+    ),
+    "a batch of an account that comes with it": (
+        {"accounts": "A-9,New,,,,", "batches": "A-9,B-1,,posted,,,,,,,,,"},
+        [],
+        {"accounts": {"new": 1}, "batches": {"new": 1}},
+    ),
+    "a batch twice": (
+        {"batches": "A-1,B-3,,posted,,,,,,,,,\nA-1,B-3,,pending,,,,,,,,,"},
+        ["batches 3: refused: Batch B-3 stands in line 2 already."],
+        {"batches": {"new": 1, "refused": 1}},
+    ),
+    "an ID of another batch": (
+        {"batches": "A-1,B-2,,posted,,,,,,,,,E1"},
+        [
+            "batches 2: refused: Another batch of the account has the external ID E1. Correct the number or the ID.",
+        ],
+        {"batches": {"refused": 1}},
+    ),
+    "items that left, came and changed": (
+        {
+            "items": """A-1,B-1,invoice,I-7,5/1/2026,R. Alvarez,10.00,,,T1,,
+                A-1,B-1,payment,I-2,5/1/2026,,20.00,,,,,"""
+        },
+        [],
+        {"items": {"new": 1, "changed": 1, "no_longer_listed": 1}},
+    ),
+    "an item twice": (
+        {
+            "items": """A-1,B-2,payment,P-1,6/1/2026,,5.00,,,,,
+                A-1,B-1,invoice,I-1,5/1/2026,R. Alvarez,10.00,Memo,,T1,J1,North
+                A-1,B-2,payment,P-1,6/1/2026,,6.00,,,,,
+                A-1,B-1,invoice,I-2,5/1/2026,K. Brandt,20.00,,QBO-1,,,"""
+        },
+        ["items 4: refused: Item P-1 of this batch stands in line 2 already."],
+        {"items": {"same": 3, "refused": 1}},
+    ),
+    "a number that is another item's": (
+        {"items": "A-1,B-1,invoice,I-2,5/1/2026,,10.00,,,T1,,"},
+        ["items 2: refused: An item of batch B-1 has the external ID of another item."],
+        {"items": {"refused": 1}},
+    ),
+    "an item that can't be read": (
+        {
+            "items": """A-1,B-1,invoice,I-1,5/1/2026,R. Alvarez,ten,,,,,
+                A-1,B-1,invoice,I-2,5/1/2026,K. Brandt,21.00,,QBO-1,,,
+                A-1,B-2,payment,P-1,6/1/2026,,6.00,,,,,"""
+        },
+        [
+            "items 2: refused: This can't be read as a number in one way only. Write it with a point, such as 1234.50.",
+            "items 3: refused: Line 2 of the items has an error, and a batch comes whole.",
+        ],
+        {"items": {"refused": 2, "changed": 1}},
+    ),
+    "a row of any batch": (
+        {"items": "A-1,,invoice,I-1,5/1/2026,,1.00,,,,,\nA-1,B-1,invoice,I-2,5/1/2026,K. Brandt,20.00,,QBO-1,,,"},
+        [
+            "items 2: refused: This has to be filled in.",
+            "items 3: refused: Items of batch B-1 are missing here, and a row with an error may be one of them. "
+            "Correct that first.",
+        ],
+        {"items": {"refused": 2}},
+    ),
+    "lines": (
+        {"lines": "A-1,B-2,payment,P-1,1,SKU9,,1,5.00,5.00,\nA-1,B-1,invoice,I-9,1,SKU9,,1,5.00,5.00,"},
+        ["lines 3: refused: Lines of batch B-1 name an item that it does not have."],
+        {"lines": {"changed": 1, "refused": 1}},
+    ),
+    "totals that do not add up": (
+        {"batches": "A-1,B-1,,bypassed,,,5/2/2026,,,3,31.00,,", "items": FIRST["items"]},
+        ["batches 2: adds_up: Batch B-1 should hold 3 items of $31.00, and came with 2 of $30.00."],
+        {"batches": {"changed": 1}, "items": {"same": 3}},
+    ),
+    "data older than what is on file": (
+        {"batches": "A-1,B-2,July,posted,,,,,,,,2020-01-01T00:00:00Z,"},
+        ["batches 2: left_alone: What is on file of batch B-2 is newer than this."],
+        {"batches": {"left_alone": 1}},
+    ),
+}
+
+
+@pytest.mark.parametrize("case", JUDGED)
+def test_what_is_made_of_each_record(first, importer, case):
+    rows, said, counted = JUDGED[case]
+    previewed = staged(importer, **rows)
+    assert (sentences(previewed), previewed.counts) == (said, counted)
+    operations.discard_import(previewed, by=acting(importer))
+    before = on_file()
+    imported = bring(importer, **rows)
+    assert (sentences(imported), imported.counts) == (said, counted)
+    if not any(counts.keys() & {"new", "changed", "no_longer_listed"} for counts in counted.values()):
+        assert on_file() == before
+    again = bring(importer, **rows)
+    assert not any(counts.keys() & {"new", "changed", "no_longer_listed"} for counts in again.counts.values())
+    assert verify.findings() == []
+
+
+def test_an_item_that_left_comes_back(first, importer):
+    row = "A-1,B-1,invoice,I-1,5/1/2026,R. Alvarez,10.00,Memo,,T1,J1,North"
+    item = BatchItem.objects.get(number="I-2")
+    bring(importer, items=row)
+    item.refresh_from_db()
+    assert item.left_at
+    bring(importer, items=FIRST["items"])
+    item.refresh_from_db()
+    assert (item.left_at, item.history.count(), BatchItem.objects.count()) == (None, 3, 3)
+
+
+# What is on file and what the product says, and what is on file then: status, and what differs.
+ARROWS = [
+    ("pending", "posted", "posted", ""),
+    ("pending", "bypassed", "bypassed", ""),
+    ("pending", "exported", "exported", ""),
+    ("posted", "pending", "pending", ""),
+    ("posted", "exported", "exported", ""),
+    ("posted", "bypassed", "bypassed", ""),
+    ("bypassed", "pending", "bypassed", "pending"),
+    ("bypassed", "posted", "bypassed", "posted"),
+    ("bypassed", "exported", "bypassed", "exported"),
+    ("exported", "bypassed", "exported", "bypassed"),
+    ("exported", "posted", "exported", "posted"),
+]
+
+
+@pytest.mark.parametrize("source", ["file", "api"])
+def test_a_state_that_no_arrow_allows_is_kept_apart(importer, source):
+    account = make_account(admin=False, pin="")
+    batches = [make_batch(account=account, number=f"{was}-{says}", status=was, items=0) for was, says, *_ in ARROWS]
+    rows = "\n".join(f"{account.number},{was}-{says},,{says},,,5/2/2026,5/3/2026,,,,," for was, says, *_ in ARROWS)
+    bring(importer, source=source, batches=rows)
+    found = [(batch.number, batch.status, batch.differs) for batch in account.batches.order_by("pk")]
+    assert found == [(f"{was}-{says}", status, differs) for was, says, status, differs in ARROWS]
+    back = "\n".join(f"{account.number},{was}-{says},,{was},,,5/2/2026,5/3/2026,,,,," for was, says, *_ in ARROWS)
+    bring(importer, source=source, batches=back)
+    assert set(account.batches.filter(number__startswith="bypassed").values_list("status", "differs")) == {
+        ("bypassed", "")
+    }
+    assert len(batches) == len(ARROWS)
+    assert verify.findings() == []
+
+
+def test_a_file_leaves_alone_what_a_consent_is_about_and_the_product_does_not(importer, agent):
+    agreed = case_consented(agent)
+    asked = factories.case_awaiting(agent)
+    unlocking = case_unlocking(agent)
+    before = on_file()
+    cases = (agreed, asked, unlocking)
+    rows = "\n".join(
+        f"{case.account.number},{batch.number},Changed,bypassed,,,5/2/2026,,,,7.00,,"
+        for case in cases
+        for batch in case.batches
+    )
+    imported = bring(importer, re_exported=True, batches=rows)
+    assert imported.counts == {"batches": {"left_alone": 6}}
+    assert on_file() == before
+    assert sentences(imported)[0] == (
+        f"batches 2: left_alone: The customer was asked about batch {agreed.batch.number} as it stands, or agreed to "
+        "that. A file does not change it: the consent would no longer fit."
+    )
+
+    imported = bring(importer, source="api", batches=rows)
+    assert imported.counts == {"batches": {"changed": 6}}
+    refusals = judged(agreed.rows, by=agent).values_list("refusal", flat=True)
+    assert set(refusals) == {Refusal.CHANGED}
+    assert factories.hand_over() == []
+    assert set(unlocking.rows.values_list("status", flat=True)) == {"bypassed"}
+    assert verify.findings() == []
+
+
+def test_no_import_unlocks(importer, agent):
+    case, ready = case_unlocked(agent), case_consented(agent)
+    for source in ("file", "api"):
+        for status in ("pending", "posted", "exported", "bypassed"):
+            rows = f"{ready.account.number},{ready.batch.number},,{status},,,5/2/2026,5/3/2026,,,,,"
+            bring(importer, source=source, re_exported=True, batches=rows)
+            ready.refresh()
+            assert ready.batch.status == "bypassed"
+    for status in ("unlocked", "unlocking", "relocking"):
+        rows = f"{ready.account.number},{ready.batch.number},,{status},,,5/2/2026,,,,,,"
+        assert bring(importer, source="api", batches=rows).counts == {"batches": {"refused": 1}}
+    assert case.refresh().batch.status == "unlocked"
+
+
+def test_an_unlocked_batch_takes_what_the_customer_changed(importer, agent):
+    case = case_unlocked(agent)
+    number = f"{case.account.number},{case.batch.number}"
+    rows = {
+        "batches": f"{number},Corrected,posted,,5/9/2026,,,,1,90.00,,",
+        "items": f"{number},invoice,N-1,5/9/2026,,90,,,,,",
+    }
+    rows = {kind: row + "," * (12 - row.count(",")) if kind == "batches" else row + "," for kind, row in rows.items()}
+    imported = bring(importer, **rows)
+    assert (sentences(imported), counts(imported)) == (
+        [],
+        {"batches": {"changed": 1}, "items": {"new": 1, "no_longer_listed": 1}},
+    )
+    batch = case.refresh().batch
+    assert (batch.status, batch.differs, batch.name, batch.total) == ("unlocked", "", "Corrected", Decimal("90.00"))
+    assert verify.findings() == []
+
+
+@pytest.mark.parametrize(
+    ("source", "ticked", "closes"), [("file", False, False), ("file", True, True), ("api", False, True)]
+)
+def test_exported_closes_the_line_of_an_unlocked_batch(importer, agent, source, ticked, closes):
+    case = case_unlocked(agent)
+    rows = f"{case.account.number},{case.batch.number},,exported,sent,,,6/7/2026,,,,,"
+    imported = bring(importer, source=source, re_exported=ticked, batches=rows)
+    batch, line = case.refresh().batch, RequestedBatch.objects.get(batch=case.batch)
+    if not closes:
+        assert (batch.status, line.outcome) == ("unlocked", "unlocked")
+        assert sentences(imported) == [
+            f"batches 2: left_alone: Batch {batch.number} is unlocked here and exported in the file. Say that the file "
+            "may mark batches as re-exported, and import it again."
+        ]
+        return
+    assert (batch.status, str(batch.exported_on), line.outcome) == ("exported", "2026-06-07", "re_exported")
+    act = Act.objects.get(kind=Act.Kind.RE_EXPORT)
+    assert (act.by, act.why) == (importer, str(imported))
+    assert bring(importer, source=source, batches=rows).counts == {"batches": {"same": 1}}
+    assert verify.findings() == []
+
+
+def test_contacts_of_a_file_count_once_a_second_person_confirmed_the_import(importer, agent, manager):
+    account = make_account()
+    dana = account.contacts.get()
+    number = account.number
+    imported = bring(
+        importer,
+        contacts=f"""{number},New Admin,new@customer.example,,yes,
+            {number},Not one,not@customer.example,,no,""",
+    )
+    new = Contact.objects.get(email="new@customer.example")
+    assert (new.entered_by, new.entered_in, new.is_confirmed_admin) == (importer, imported, False)
+    told = Outgoing.objects.values_list("email", "address", "contact", "entered__id")
+    assert list(told) == [("admin_entered", dana.email, dana.pk, new.pk)]
+    assert operations.own_contact(account, importer)
+    with refused(Refusal.OWN_IMPORT):
+        operations.confirm_import(imported, how="I know them", by=acting(importer))
+    with refused(Refusal.NO_HOW):
+        operations.confirm_import(imported, how=" ", by=acting(manager))
+    assert operations.confirm_import(imported, how="Called the number on file", by=acting(manager)) == 1
+    new.refresh_from_db()
+    assert new.is_confirmed_admin
+    assert not operations.own_contact(account, importer)
+    with refused(Refusal.NOTHING_TO_CONFIRM):
+        operations.confirm_import(imported, how="Again", by=acting(manager))
+    assert verify.findings() == []
+
+
+def test_a_changed_address_of_an_admin(importer, agent, manager):
+    case = factories.case_awaiting(agent)
+    factories.deliver()
+    old, number = case.admin.email, case.account.number
+    known = bring(importer, source="api", contacts=f"{number},{case.admin.name},{old},,yes,C-7")
+    assert known.counts == {"contacts": {"changed": 1}}
+    imported = bring(importer, contacts=f"{number},{case.admin.name},other@customer.example,,yes,C-7")
+    assert imported.counts == {"contacts": {"changed": 1}}
+    case.admin.refresh_from_db()
+    assert (case.admin.email, case.admin.is_confirmed) == ("other@customer.example", False)
+    assert case.link.revoked_at
+    assert list(Outgoing.objects.filter(email="admin_entered").values_list("address", flat=True)) == [old]
+
+    bring(importer, source="api", contacts=f"{number},{case.admin.name},third@customer.example,,yes,C-7")
+    case.admin.refresh_from_db()
+    assert (case.admin.entered_by, case.admin.entered_in, case.admin.is_confirmed_admin) == (None, None, True)
+    assert [fault for fault in verify.findings() if "Outgoing" not in fault] == []
+
+
+def test_only_for_managers(importer):
+    def stage(by):
+        operations.stage_import([], source="file", by=by)
+
+    only_for(["Manager"], stage)
+    imported = staged(importer, accounts="A-9,New,,,,")
+    operations.discard_import(imported, by=acting(importer))
+    for verb in (operations.import_records, operations.start_import, operations.discard_import):
+        with refused(Refusal.IMPORT_OVER, says=f"Nothing was done: import {imported.number} is discarded already."):
+            verb(imported, by=acting(importer))
+
+
+def test_nothing_to_import_is_said(importer):
+    with pytest.raises(operations.Refused) as caught:
+        staged(importer, accounts="")
+    assert caught.value.code == Refusal.NOTHING_TO_IMPORT
+    assert Import.objects.latest("number").state == "failed"
+
+
+_ITEM = st.tuples(st.sampled_from(["I-1", "I-2", "I-3"]), st.integers(1, 3))
+_FILE = st.dictionaries(st.sampled_from(["B-1", "B-2"]), st.lists(_ITEM, max_size=3, unique_by=lambda item: item[0]))
+
+
+@settings(max_examples=4, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(files=st.lists(_FILE.filter(any), min_size=2, max_size=4))
+def test_files_one_after_the_other_leave_what_the_last_one_said(first, importer, files):
+    account = make_account(admin=False, pin="").number
+    model = {}
+    for file in files:
+        batches = "\n".join(f"{account},{number},,posted,,,,,,,,," for number in file)
+        items = "\n".join(
+            f"{account},{number},invoice,{item},5/1/2026,,{amount},,,,,"
+            for number, listed in file.items()
+            for item, amount in listed
+        )
+        bring(importer, batches=batches, **({"items": items} if items else {}))
+        model |= {number: dict(listed) for number, listed in file.items() if listed or number not in model}
+    found = {number: {} for number in Batch.objects.filter(account__number=account).values_list("number", flat=True)}
+    listed = BatchItem.objects.listed().filter(batch__account__number=account)
+    for number, item, amount in listed.values_list("batch__number", "number", "amount"):
+        found[number][item] = amount
+    assert found == model
