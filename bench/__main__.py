@@ -1,4 +1,4 @@
-"""Measure unlocking and the pages: `make bench`, or `N=100000 make bench` for more batches.
+"""Measure unlocking, importing and the pages: `make bench`, or `N=100000 make bench` for more batches.
 
 SQLite always, PostgreSQL when DATABASE_URL_PG (or the usual local address) answers. Each in a database of its own,
 which is made and thrown away. Writes bench/results.json and bench/results.md.
@@ -29,7 +29,7 @@ def main():
     n = options.parse_args().batches
     if n < 100:
         options.error("fewer than 100 batches tell nothing")
-    results = {"unlock": {}, "one request": {}, "pages": {}}
+    results = {"unlock": {}, "import": {}, "one request": {}, "pages": {}}
     for vendor, database in {"sqlite": sqlite, "postgresql": postgresql}.items():
         with database() as url:
             if url is None:

@@ -5,9 +5,13 @@ Python's csv, takes the values as they are written, looks for nothing on file, a
 """
 
 import csv
+import resource
+import subprocess
+import sys
 from collections.abc import Iterator
 from datetime import date
 from decimal import Decimal
+from operator import truediv
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
@@ -183,27 +187,38 @@ def _insert(table, columns, rows):
 
 
 def measure(n):
-    """Return seconds and ratios of importing n batches, once more the same, and the memory that it takes."""
+    """Return the cost of importing n batches: seconds and ratios, also of the same files again; memory in MiB."""
     by, found = manager(), {"desk": [], "bare": [], "again": [], "staging": []}
     with TemporaryDirectory(prefix="unlock-desk-bench-") as folder:
         for number in range(ROUNDS if n <= 20_000 else 1):
-            theirs, ours = (write_files(folder, n, f"{who}{number}") for who in "BD")
-            found["bare"].append(_seconds(bare, theirs, by))
+            theirs, ours = (write_files(folder, n, f"{who}{number}-") for who in "BD")
+            found["bare"].append(_seconds(bare, theirs, by)[0])
             before = _history()
-            found["desk"].append(_seconds(desk, ours, by))
-            if _history() - before != n * (ITEMS + 1):
-                raise RuntimeError("The import wrote something else.")
-            found["again"].append(_seconds(desk, ours, by))
-            if _history() - before != n * (ITEMS + 1):
-                raise RuntimeError("The same files again changed something.")
+            for again in ("desk", "again"):
+                seconds, staging = _seconds(desk, ours, by)
+                found[again].append(seconds)
+                if _history() - before != n * (ITEMS + 1):
+                    raise RuntimeError("The import wrote something else.")
+                if again == "desk":
+                    found["staging"].append(staging)
             for path in (*theirs, *ours):
                 path.unlink()
+        mib = _mib(write_files(folder, n, "M-"))
     return {
         "n": n,
-        "seconds": {way: round(median(times), 2) for way, times in found.items() if times},
-        "ratio_to_sql": round(median(a / b for a, b in zip(found["desk"], found["bare"], strict=True)), 2),
-        "again_to_first": round(median(a / b for a, b in zip(found["again"], found["desk"], strict=True)), 2),
+        "seconds": {way: round(median(times), 2) for way, times in found.items()},
+        "ratio": round(median(map(truediv, found["desk"], found["bare"])), 2),
+        "again_to_first": round(median(map(truediv, found["again"], found["desk"])), 2),
+        "mib": mib,
+        "rounds": {way: [round(time, 2) for time in times] for way, times in found.items()},
     }
+
+
+def _mib(paths):
+    """Return the peak memory of the command that imports files."""
+    command = [sys.executable, "manage.py", "import_records", *map(str, paths), "--as", "bench-importer"]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss // 1024
 
 
 def _history():
@@ -212,5 +227,5 @@ def _history():
 
 def _seconds(way, paths, by):
     start = perf_counter()
-    way(paths, by)
-    return perf_counter() - start
+    returned = way(paths, by)
+    return perf_counter() - start, returned

@@ -17,7 +17,7 @@ django.setup()
 
 from django.core.management import call_command  # noqa: E402
 
-from bench import consenting, data, pages, unlocking  # noqa: E402
+from bench import consenting, data, importing, pages, unlocking  # noqa: E402
 
 
 def measure(n):
@@ -28,6 +28,7 @@ def measure(n):
     found["unlock"] = unlocking.measure(n)
     # The first time, nothing is known of these rows yet.
     found["one request"] = {state: consenting.measure(analyze=state == "after ANALYZE") for state in consenting.STATES}
+    found["import"] = importing.measure(n)
     return found
 
 

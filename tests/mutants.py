@@ -259,7 +259,7 @@ def _in_the_database():
 
 _RULE = {
     "_INACTIVE",
-    "_WAITS_TO_BE_HANDED_OVER",
+    "WAITS_TO_BE_HANDED_OVER",
     "_WITHDRAWN",
     "_CONFIRMED_SINCE",
     "STILL_THEIRS",
@@ -278,6 +278,7 @@ _RULE = {
     "_could_have_agreed",
     "entered_by",
     "has_possible_duplicates",
+    "has_other_totals",
 }
 
 

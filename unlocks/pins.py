@@ -6,6 +6,7 @@ and 100 MiB and stalls every other page while it does.
 
 import hashlib
 import hmac
+import re
 import secrets
 from datetime import timedelta
 from functools import cache
@@ -16,6 +17,7 @@ from .keys import derived
 from .texts import normalize
 
 PIN_DIGITS = 6
+FIT = re.compile(r"[0-9]{4,12}")  # a PIN that the product gives
 
 # After this many wrong tries in a row: how long nobody can try. After LAST_TRY only a new PIN helps.
 LOCKOUTS = {5: timedelta(minutes=15), 10: timedelta(hours=1)}

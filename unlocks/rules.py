@@ -1,13 +1,17 @@
 """The one rule: may this batch be unlocked, and if not, why? One query, for one batch or a hundred thousand."""
 
 from datetime import date, datetime
+from decimal import Decimal
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.db.models import (
+    BigIntegerField,
     BooleanField,
     Case,
     CharField,
+    Count,
+    DecimalField,
     Exists,
     ExpressionWrapper,
     F,
@@ -15,11 +19,15 @@ from django.db.models import (
     OuterRef,
     Q,
     QuerySet,
+    Subquery,
+    Sum,
     TextChoices,
     Value,
     When,
 )
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Cast, Coalesce, Round
+from django.db.models.lookups import Exact
 from django.utils import timezone
 
 from .models import (
@@ -118,6 +126,7 @@ class Refusal(TextChoices):
     NO_ADMIN = "no_admin", "The account has no Admin contact on file to email the PIN to. Add one first."
     PIN_WRONG = "pin_wrong", "That PIN is not correct. {left}"
     PIN_LOCKED = "pin_locked", "{state}"
+    PIN_UNFIT = "pin_unfit", "A PIN has four to twelve digits."
     LINK_SEEN = (
         "link_seen",
         "You were shown the consent link, so you may not also know the PIN. The customer enters it on the "
@@ -421,6 +430,30 @@ def has_possible_duplicates() -> ExpressionWrapper:
     with_export_id = BatchItem.objects.listed().filter(batch=OuterRef("pk")).exclude(export_id="")
     taken = Q(reached_by=Batch.ReachedBy.MARKED_BY_API)
     return ExpressionWrapper(taken | Q(Exists(with_export_id)), output_field=BooleanField())
+
+
+def has_other_totals() -> ExpressionWrapper:
+    """Return an expression: whether the items listed are not as many as the batch says, or not of its total.
+
+    Nothing is compared where the batch has no items on file: then it is NULL.
+    """
+    listed = Q(left_at=None)
+    count = _of_items(Count("pk", filter=listed))
+    cents = _of_items(_cents(Coalesce(Sum("amount", filter=listed), Decimal(0))))
+    same = Q(Exact(count, F("item_count"))) & Q(Exact(cents, _cents(F("total"))))
+    return ExpressionWrapper(~same, output_field=BooleanField(null=True))
+
+
+def _of_items(aggregate: Any) -> Subquery:
+    """Sum up the items of a batch; NULL where there are none."""
+    of_it = BatchItem.objects.filter(batch=OuterRef("pk")).order_by().values("batch")
+    return Subquery(of_it.annotate(sum=aggregate).values("sum"))
+
+
+def _cents(amount: Any) -> Cast:
+    """Whole cents: SQLite adds amounts up as binary fractions."""
+    hundredfold = ExpressionWrapper(amount * 100, output_field=DecimalField(max_digits=20, decimal_places=2))
+    return Cast(Round(hundredfold), BigIntegerField())
 
 
 def _why(*cases: When, default: str = "") -> Case:

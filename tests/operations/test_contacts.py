@@ -6,7 +6,8 @@ from django.utils import timezone
 from tests import factories
 from tests.factories import acting, case_awaiting, confirm, enter_contact, make_account, make_contact
 from tests.operations import only_for, recorded, refused
-from unlocks import operations
+from unlocks import history, operations
+from unlocks.actors import Actor
 from unlocks.ledger import verify
 from unlocks.models import Contact, Outgoing
 from unlocks.rules import Refusal
@@ -130,6 +131,21 @@ def test_whoever_imported_it_may_not_until_someone_else_confirmed_it(manager, ag
     assert contact.entered_in is None
     assert state(confirm(contact, manager)) == (superuser, manager, "Called the number on file", True)
     assert verify.findings() == []
+
+
+def test_a_phone_number_is_from_the_product_unless_someone_on_staff_typed_or_imported_it(manager, agent, superuser):
+    """Whoever confirms calls it: one that the importer chose proves nothing."""
+    contact = make_contact(account=make_account(), phone="(555) 010-0100")
+    assert operations.phone_entered_by(contact) == ""
+    contact = factories.import_contact(contact, by=manager, email="other@customer.example")
+    assert operations.phone_entered_by(contact) == ""
+    contact = factories.import_contact(contact, by=manager, phone="(555) 010-0111")
+    confirm(contact, agent)
+    assert operations.phone_entered_by(contact) == "manager"
+    contact = changed(contact, superuser, phone="(555) 010-0100")
+    assert operations.phone_entered_by(contact) == "superuser"
+    history.update(Contact.objects.filter(pk=contact.pk), by=Actor.desk(), phone="(555) 010-0122")
+    assert operations.phone_entered_by(Contact.objects.get(pk=contact.pk)) == ""
 
 
 def test_only_once(typed, agent, second_agent):

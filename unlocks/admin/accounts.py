@@ -46,7 +46,7 @@ class AccountAdmin(DeskAdmin):
     sortable_by = ("number", "name")
     search_fields = ("number_plain", "name_plain")
     search_help_text = "Number, or the start of the number or name"
-    fields = ("number", "name", "accounting_software", "active")
+    fields = ("number", "name", "accounting_software", "time_zone", "active")
     inlines = (ContactInline,)
 
     @admin.display(description="PIN")
@@ -183,9 +183,9 @@ class ContactAdmin(DeskAdmin):
             status=422 if form.is_bound else 200,
             title=f"Confirm the address of {contact.name}",
             contact=contact,
-            phone_by=operations.last_changed_by(contact, "phone"),
+            phone_by=operations.phone_entered_by(contact),
             others=[
-                (other, operations.last_changed_by(other, "phone"))
+                (other, operations.phone_entered_by(other))
                 for other in contact.account.contacts.confirmed_admins().exclude(pk=contact.pk)
             ],
             form=form,

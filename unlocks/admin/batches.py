@@ -6,7 +6,7 @@ from functools import partial
 from django.contrib import admin
 from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
-from django.db.models import Prefetch
+from django.db.models import Count, F, Prefetch, Q, Sum
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.decorators import method_decorator
@@ -18,6 +18,7 @@ from ..models import Batch, BatchItem, RequestedBatch, UnlockRequest
 from ..templatetags.desk import nowrap, recorded_by_phone, tag, thousands
 from ..texts.formats import day, moment, money
 from .bulk_actions import WORDS
+from .doubts import is_outdated, with_doubts
 from .histories import DeskAdmin
 from .instructed import how_far
 from .lists import (
@@ -179,7 +180,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
     @method_decorator(require_safe)
     def change_view(self, request, object_id, form_url="", extra_context=None):
         """Show the batch, the verdict on it, its items, its requests, and what the product was asked."""
-        judged = rules.judged(Batch.objects.filter(pk=self.found(request, object_id).pk), by=request.user)
+        judged = with_doubts(rules.judged(Batch.objects.filter(pk=self.found(request, object_id).pk), by=request.user))
         batch = judged.select_related("account", "unlocked_by", "grant__consent").get()
         requests = Prefetch("unlock_request", with_what_became_of_it(UnlockRequest.objects.all()))
         lines = batch.lines.select_related("consented__consent__recorded_by").prefetch_related(requests)
@@ -194,8 +195,14 @@ class BatchAdmin(ReadOnly, DeskAdmin):
             sentence=rules.sentence(batch.refusal, batch),
             reference=batch.open_request and UnlockRequest(pk=batch.open_request).reference,
             tone=BATCH_TONES[batch.status],
-            items=Paginator(batch.items.order_by("id"), ITEMS_A_PAGE).get_page(request.GET.get("items")),
-            red_flags=batch.items.listed().exclude(export_id="").count(),
+            outdated=is_outdated(batch.as_of),
+            # What is not listed any more comes last.
+            items=Paginator(batch.items.order_by(F("left_at").asc(nulls_first=True), "id"), ITEMS_A_PAGE).get_page(
+                request.GET.get("items")
+            ),
+            listed=batch.items.listed().aggregate(
+                n=Count("pk"), amount=Sum("amount"), flagged=Count("pk", filter=~Q(export_id=""))
+            ),
             lines=[(line, in_words(line.unlock_request)) for line in lines],
             instructions=[(one, INSTRUCTION_TONES[one.state]) for one in instructions],
             how_far=how_far(instructions[0]) if instructions else "",
@@ -221,8 +228,12 @@ class BatchItemAdmin(ReadOnly, DeskAdmin):
         "money_text",
         "memo",
         "export_id",
+        "job_number",
+        "business_unit",
         "content",
         "disposition",
+        "left_at",
+        "external_id",
     )
 
     def has_module_permission(self, request):

@@ -19,6 +19,7 @@ from ..actors import Actor
 from ..models import Act, Batch, Consent, ConsentedBatch, RequestedBatch, Selection, UnlockRequest
 from ..product import by_hand
 from ..texts.formats import counted, moment_with_seconds, money
+from . import doubts
 from .forms.bulk_actions import BulkActionForm
 from .lists import ReadOnlyAdmin, column
 from .site import desk
@@ -211,6 +212,7 @@ class ActAdmin(ReadOnlyAdmin):
             ready=ready,
             groups=groups.values(),
             refused=sum(group["n"] for group in groups.values()),
+            doubts=doubts.said(ready) if kind == Act.Kind.UNLOCK and ready["n"] else [],
             signed_by_others=_signed_by_others(selection) if kind == Act.Kind.UNLOCK and ready["n"] else [],
             will=words.will.format(**about),
             then=words.then.format(**about),
@@ -272,10 +274,13 @@ def _signed_by_others(selection):
 def _grouped_by_verdict(selection, act, user):
     """Group a selection by verdict, what may be done under '': two queries whatever its size."""
     judged = with_recorded_by_phone(act.judge(Batch.objects.filter(selections=selection), by=user))
+    by_phone = Count("pk", filter=Q(recorded_by_phone=True))
     counts = (
-        judged.order_by()
+        doubts.with_doubts(judged)
+        .order_by()
         .values("refusal")
-        .annotate(n=Count("pk"), amount=Sum("total"), by_phone=Count("pk", filter=Q(recorded_by_phone=True)))
+        .annotate(n=Count("pk"), amount=Sum("total"), by_phone=by_phone)
+        .annotate(**doubts.sums() if act.kind == Act.Kind.UNLOCK else {})
         .order_by("-n")
     )
     groups = {row["refusal"]: row | {"name": rules.short_name(row["refusal"]), "batches": []} for row in counts}

@@ -12,6 +12,7 @@ from .. import operations, rules
 from ..ledger import chain, emails, events
 from ..models import Batch, Consent, Instruction, RequestedBatch, UnlockRequest
 from ..templatetags.desk import how_agreed
+from . import doubts
 from .instructed import how_far, newest
 from .lists import by_number
 from .tags import INSTRUCTION_TONES, OUTCOME_TONES, UNDER_WAY, stands, verdict
@@ -74,7 +75,13 @@ class Case:
     @cached_property
     def _outcomes(self):
         rows = self.unlock_request.lines.order_by().values("outcome")
-        counts = rows.annotate(n=Count("pk"), total=Sum("batch__total"), windows=Count("batch__unlocked_until"))
+        counts = rows.annotate(
+            n=Count("pk"),
+            total=Sum("batch__total"),
+            windows=Count("batch__unlocked_until"),
+            oldest=Min("batch__as_of"),
+            known=Count("batch__as_of"),
+        )
         return {row["outcome"]: row for row in counts}
 
     @property
@@ -84,6 +91,25 @@ class Case:
     @property
     def total(self):
         return sum(row["total"] for row in self._outcomes.values())
+
+    @property
+    def as_of(self):
+        """When the product said the oldest of what is on file of its batches; None if no time is on record."""
+        return min((row["oldest"] for row in self._outcomes.values() if row["oldest"]), default=None)
+
+    @property
+    def outdated(self):
+        return doubts.is_outdated(self.as_of)
+
+    @property
+    def of_unknown_age(self):
+        """For how many of its batches no such time is on record."""
+        return self.batch_count - sum(row["known"] for row in self._outcomes.values())
+
+    @cached_property
+    def doubts(self):
+        """What to know before the customer is asked about the batches that wait, in sentences."""
+        return doubts.of(self.waiting_batches())
 
     waiting = _count_of(Outcome.WAITING)
     unlocking = _count_of(Outcome.UNLOCKING)
@@ -262,10 +288,8 @@ class Case:
     @cached_property
     def _judged_lines(self):
         lines = list(self.listed.object_list)
-        batches = rules.judged(
-            Batch.objects.filter(pk__in=[line.batch_id for line in lines]), by=self.user, at=self.now
-        ).annotate(possible_duplicate=rules.has_possible_duplicates())
-        by_key = {batch.pk: batch for batch in batches}
+        listed = Batch.objects.filter(pk__in=[line.batch_id for line in lines])
+        by_key = {batch.pk: batch for batch in doubts.with_doubts(rules.judged(listed, by=self.user, at=self.now))}
         return [(line, by_key[line.batch_id]) for line in lines]
 
     def _verdict(self, line, batch):

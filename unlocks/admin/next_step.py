@@ -123,7 +123,8 @@ def _when_unconfirmed(case):
     text = f"{contact.email} is {on_file(contact)}. Until a second person has confirmed it, nothing is sent there."
     heading = f"The address of {contact.name} is not confirmed yet."
     if operations.obstacle_to_confirming(contact, case.user):
-        own = "You entered it, so someone else has to confirm it. " if _entered(contact, case.user) else ""
+        how = "imported" if contact.entered_in_id else "entered"
+        own = f"You {how} it, so someone else has to confirm it. " if _entered(contact, case.user) else ""
         return NextStep("wait", heading, f"{text} {own}{who_confirms(contact)}")
     return NextStep("wait", heading, text, contact=contact)
 

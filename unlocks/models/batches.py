@@ -156,6 +156,11 @@ class Batch(models.Model):
     def __str__(self) -> str:
         return self.number
 
+    @property
+    def other_status(self) -> bool:
+        """Whether the product says something else than it should; of one with a grant, bypassed is no news."""
+        return self.differs not in ("", self.status, self.Status.BYPASSED if self.status in self.GRANTED else "")
+
 
 class BatchItemQuerySet(models.QuerySet["BatchItem"]):
     def listed(self) -> Self:

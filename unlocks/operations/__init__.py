@@ -6,7 +6,7 @@ Refused with nothing written, except that a PIN try is kept whatever comes of it
 submit twice take a `key` (a UUID), which names the act: the same key again does nothing and returns the first.
 """
 
-from .accounts import confirm_contact, hold, last_changed_by, obstacle_to_confirming, save_record
+from .accounts import confirm_contact, hold, last_changed_by, obstacle_to_confirming, phone_entered_by, save_record
 from .answers import record_answers
 from .certificate import issue_certificate, record_certificate_key
 from .consent import (
@@ -34,7 +34,7 @@ from .imports import (
     start_import,
 )
 from .links import link_state
-from .pin import issue_pin, link_seen, verify_customer_pin, verify_pin
+from .pin import issue_pin, link_seen, set_pin, verify_customer_pin, verify_pin
 from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
 from .restore import record_restore
@@ -84,6 +84,7 @@ __all__ = [
     "open_consent_link",
     "open_request",
     "own_contact",
+    "phone_entered_by",
     "problems_of",
     "publish_terms",
     "pull",
@@ -104,6 +105,7 @@ __all__ = [
     "save_record",
     "send_consent_link",
     "set_password",
+    "set_pin",
     "stage_import",
     "start_import",
     "start_instructions",

@@ -161,6 +161,14 @@ def hold(record: K) -> K:
     return rows.get()
 
 
+def phone_entered_by(contact: Contact) -> str:
+    """Return who typed or imported the phone number of a contact, '' if it came from the product."""
+    past = Contact.history.filter(id=contact.pk).order_by("history_id")
+    before = past.exclude(phone=contact.phone).last()
+    first = past.filter(history_id__gt=before.history_id if before else 0).first()
+    return first.history_user.get_username() if first and first.history_user else ""
+
+
 def last_changed_by(record: K, field: str) -> str:
     """Return who changed a field of a record last, '' if that is not on record."""
     entries = LedgerEntry.objects.filter(about=record._meta.model_name, about_id=record.pk).order_by("-sequence")

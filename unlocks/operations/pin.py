@@ -6,9 +6,11 @@ and no error afterwards gives a try back.
 
 import hmac
 from datetime import datetime, timedelta
+from typing import Any
 
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import Case, F, Q, Value, When
 from django.utils import timezone
@@ -19,6 +21,7 @@ from ..ledger import chain, events
 from ..models import Account, ConsentLink, LedgerEntry, Outgoing, UnlockRequest
 from ..outbox import rows, secrets
 from ..rules import PIN_TYPED, Refusal
+from ..texts import normalize
 from .links import opened
 from .verbs import Refused, customer_verb, locked, refuse_own_contacts, staff_verb
 
@@ -143,6 +146,27 @@ def issue_pin(account: Account, *, by: Actor) -> None:
     account.refresh_from_db()
 
 
+def set_pin(account: Account, *, pin: str, by: Actor) -> bool:
+    """Put a PIN in force that the product has given the customer; return whether it was another one until then.
+
+    Nobody on staff may: who knows a PIN and sees a consent link could agree for the customer. The PIN is hashed at
+    once. Being in force ends being locked out, but the same PIN again does not. Raises Refused: PIN_UNFIT.
+    """
+    if by.user is not None and (by.user.is_staff or not by.may("api.set_pins")):
+        raise PermissionDenied(f"{by.name} may not do this: the product sets PINs, or who runs the desk.")
+    if not pins.FIT.fullmatch(normalize.pin(pin)):
+        raise Refused.because(Refusal.PIN_UNFIT)
+    if pins.matches(pin, account.pin_hash) and _is_issued(account):
+        return False
+    pin_hash, by = pins.hashed(pin), by.begin()
+    with transaction.atomic():
+        hold_pin(account)
+        account.pending_pin_hash = pin_hash
+        _put_in_force(account, [], by)
+    account.refresh_from_db()
+    return True
+
+
 def is_new_pin(account: Account, pin: str) -> bool:
     """Say whether a PIN that is to be emailed is the account's, or the one that waits to become it."""
     return _is_pending(account, pin) or (pins.matches(pin, account.pin_hash) and _is_issued(account))
@@ -170,13 +194,13 @@ def end_pin_email(email: Outgoing, *, sent: bool, by: Actor) -> None:
     if account is None or not _is_pending(account, secrets.pin(email.nonce)):
         return
     if sent:
-        _put_in_force(account, email, by)
+        _put_in_force(account, [email.contact_id], by)
     elif not Outgoing.objects.filter(account=account, nonce=email.nonce, state=Outgoing.State.QUEUED).exists():
         history.update_untracked(Account.objects.filter(pk=account.pk), pending_pin_hash="")
         chain.append(events.PinDropped(about_id=account.pk), by=by, account=account)
 
 
-def _put_in_force(account: Account, email: Outgoing, by: Actor) -> None:
+def _put_in_force(account: Account, to: list[Any], by: Actor) -> None:
     account.pin_hash = account.pending_pin_hash
     history.update_untracked(
         Account.objects.filter(pk=account.pk),
@@ -187,7 +211,7 @@ def _put_in_force(account: Account, email: Outgoing, by: Actor) -> None:
         pin_locked_until=None,
     )
     ConsentLink.objects.filter(unlock_request__account=account, used_at=None).update(pin_verified_at=None)
-    chain.append(events.PinIssued.of(account, to=[email.contact_id]), by=by, account=account)
+    chain.append(events.PinIssued.of(account, to=to), by=by, account=account)
 
 
 def link_seen(unlock_request: UnlockRequest, user: User) -> bool:

@@ -102,6 +102,7 @@ class SendLinkForm(CaseForm):
     def prepare(self):
         self.fields["contact"].queryset = self.case.admins
         self.fields["contact"].initial = self.unlock_request.requester_id
+        self.doubts = self.case.doubts
 
     @classmethod
     def fits(cls, case, user):
