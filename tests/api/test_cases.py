@@ -15,6 +15,7 @@ from tests.factories import (
     make_account,
     make_batch,
     make_batches,
+    make_contact,
     make_item,
     make_token,
 )
@@ -30,7 +31,7 @@ pytestmark = pytest.mark.django_db
 def opening(account, batches):
     return {
         "account": account.number,
-        "requester": account.contacts.get().email,
+        "requester": account.contacts.order_by("pk").first().email,
         "channel": "portal",
         "bypass_reason": "by_mistake",
         "reason": "They want to export them.",
@@ -142,6 +143,21 @@ def test_names_and_notes_are_for_those_who_may_see_them(superuser, agent):
     for by, found in ((blind, 0), (sees, 4)):
         text = "".join(by.get(address).content.decode() for address in addresses)
         assert sum(word in text for word in words) == found
+
+
+def test_a_refusal_names_nobody_to_those_who_may_not_see_names(superuser):
+    account = make_account()
+    office = make_contact(account=account, is_admin=False)
+    body = opening(account, make_batches(account=account, n=1)) | {"requester": office.email}
+    told = [
+        caller(superuser, "requests", *more, system=f"portal-{len(more)}").post("/requests", body).json()["detail"]
+        for more in ([], ["personal"])
+    ]
+    admin = account.contacts.get(is_admin=True)
+    assert told == [
+        "This contact is not an Admin of the account.",
+        f"{office.name} is not an Admin of the account. Ask {admin.name}, or have one of them join the call.",
+    ]
 
 
 REFUSED = {

@@ -12,7 +12,7 @@ import schemathesis
 from django.core.handlers.wsgi import WSGIHandler
 from django.core.signals import request_finished, request_started
 from django.db import close_old_connections, transaction
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from schemathesis import GenerationMode
 
 from tests.api import caller
@@ -62,6 +62,7 @@ def test_schemathesis_finds_nothing(token, settings, operation, mode):
     @TRIED
     @given(case=operation.as_strategy(generation_mode=mode))
     def call(case):
+        assume({} not in (case.query or {}).values())  # it leaves nothing in an address that could be refused
         around = transaction.atomic()
         around._from_testcase = True  # handing over is a transaction of its own, as in any test
         with around:

@@ -392,6 +392,6 @@ def test_the_product_is_chosen_by_setting(settings):
     assert isinstance(chosen(), Sandbox)
     settings.PRODUCT = "servicetitan"
     with pytest.raises(
-        ImproperlyConfigured, match=r"^PRODUCT is servicetitan, not one of by_hand, webhook, sandbox\.$"
+        ImproperlyConfigured, match=r"^PRODUCT is servicetitan, not one of by_hand, polling, webhook, sandbox\.$"
     ):
         chosen()

@@ -113,6 +113,7 @@ def _once(request, answered):
     if not _KEY.fullmatch(key):
         raise _unreadable("header.Idempotency-Key", "It has 1 to 100 characters: letters, digits or signs.")
     system, digest = request.auth.user, sha256(f"{request.path}\n".encode() + request.body)
+    ApiCall.objects.filter(at__lt=timezone.now() - ApiCall.KEPT_FOR).delete()  # not inside: others would wait for it
     with transaction.atomic():
         call = _call(system, key, digest)
         if call.status:
@@ -126,11 +127,9 @@ def _once(request, answered):
 
 def _call(system, key, digest):
     """Return the call that this key was used for, or a new one. One under way is waited for."""
-    now = timezone.now()
     try:
         with transaction.atomic():
-            ApiCall.objects.filter(at__lt=now - ApiCall.KEPT_FOR).delete()
-            return ApiCall.objects.create(system=system, key=key, sha256=digest, at=now)
+            return ApiCall.objects.create(system=system, key=key, sha256=digest, at=timezone.now())
     except IntegrityError:
         return ApiCall.objects.get(system=system, key=key)
 

@@ -50,8 +50,16 @@ def _complete(operation, method, of_one):
     answers = {str(status): _problem(status) for status in _WHEN if status not in skipped}
     answers |= {str(status): said for status, said in _READS.items() if method == "get"}
     operation["responses"] = dict(sorted((operation["responses"] | answers).items()))
+    for parameter in operation.get("parameters", []):
+        parameter["schema"] = _not_null(parameter["schema"])
     if operation.pop("x-idempotent", False):
         operation["parameters"] = [*operation.get("parameters", []), _KEY]
+
+
+def _not_null(schema):
+    """Return the schema of what may be left out of an address: there is no null in it."""
+    some = [one for one in schema.get("anyOf", []) if one != {"type": "null"}]
+    return some[0] if len(some) == 1 else schema
 
 
 def _problem(status):

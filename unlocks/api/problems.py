@@ -22,6 +22,8 @@ from ..rules import Refusal
 # What passes by itself, or once an administrator has looked: the same call may be sent again.
 _UNAVAILABLE = {Refusal.GUARDS_MISSING}
 AGAIN_AFTER = 30  # seconds
+# Their sentences name contacts.
+_NAMES = {Refusal.NOT_AN_ADMIN, Refusal.NOT_CONFIRMED, Refusal.OWN_CONTACT}
 
 
 class Reason(Schema):
@@ -69,9 +71,19 @@ def install(api):
     for kind, problem in _PROBLEMS.items():
 
         def answer(request, error, problem=problem):
-            return problem(error).response
+            return problem(_without_names(error, getattr(request, "auth", None))).response
 
         api.add_exception_handler(kind, answer)
+
+
+def _without_names(error, by):
+    """Return a refusal without the names of contacts, for a system that may not see them."""
+    if not isinstance(error, operations.Refused) or (by and by.may("api.see_personal")):
+        return error
+    named = {"name": "This contact", "admins": ""}
+    return operations.Refused(
+        *((code, code.label.format(**named).strip() if code in _NAMES else said) for code, said in error.refusals)
+    )
 
 
 def unavailable(detail="The database is locked, full or out of reach. Send the same call again."):

@@ -33,7 +33,8 @@ def counted(who, limit, window):
         cursor.execute(_COUNT, [who, connection.ops.adapt_datetimefield_value(start)])
         (count,) = cursor.fetchone()
     if count == 1:
-        CheckAttempts.objects.filter(window_start__lt=min(start, now - settings.CHECK_WINDOW)).delete()
+        # Of the longest window: one that goes on is still counted.
+        CheckAttempts.objects.filter(window_start__lt=_window_start(now, settings.CHECK_WINDOW)).delete()
     return start + window if count > limit else None
 
 
