@@ -78,11 +78,10 @@ VENDOR_NAME = env.str("VENDOR_NAME", default="ServiceTitan")
 CONSENT_LINK_LIFETIME = timedelta(hours=env.int("CONSENT_LINK_HOURS", default=72))
 CONSENT_LIFETIME = timedelta(hours=env.int("CONSENT_HOURS", default=72))
 UNLOCK_WINDOW = timedelta(hours=env.int("UNLOCK_WINDOW_HOURS", default=24))
-# The product behind the desk: by_hand (staff carry out what the desk lists), webhook, polling
-# (it pulls them by the API), or sandbox (made up, for trials).
 # From when on staff are told that what the product said of a batch is old.
 DATA_AGE_WARNING = timedelta(hours=env.int("DATA_AGE_WARNING_HOURS", default=24))
-# The product behind the desk: by_hand (staff carry out what the desk lists), webhook, or sandbox (made up, for trials).
+# The product behind the desk: by_hand (staff carry out what the desk lists), webhook, polling
+# (it pulls them by the API), or sandbox (made up, for trials).
 PRODUCT = env.str("PRODUCT", default="by_hand")
 # Its webhook: the address, and the secrets that sign, the newest first. Two while they are being rotated.
 PRODUCT_URL = env.str("PRODUCT_URL", default="")
