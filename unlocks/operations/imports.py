@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
+from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, OperationalError, connections, transaction
 from django.db.models import Case, Count, DateTimeField, F, Max, OuterRef, Q, QuerySet, Subquery, Sum, Value, When
 from django.db.models.functions import Greatest
@@ -59,13 +61,19 @@ class Part:
 
 
 @staff_verb("unlocks.import_records")
-def stage_import(sources: Sequence[Source], *, source: str, by: Actor, judge: bool = True) -> Import:
+def stage_import(
+    sources: Sequence[Source], *, source: str, by: Actor, judge: bool = True, id: UUID | None = None
+) -> Import:
     """Read records and return the import that they are staged in, judged for a preview unless told not to.
 
-    `source` is an `Import.Source`: what "api" brings is the product's own word. Raises Refused: NOTHING_TO_IMPORT;
-    and whatever reading raises. Then the import is on record as failed, and nothing is staged.
+    `source` is an `Import.Source`: what "api" brings is the product's own word. A system brings what its token lets it
+    put. Raises Refused: NOTHING_TO_IMPORT; and whatever reading raises. Then the import is on record as failed, and
+    nothing is staged.
     """
-    imported = _begin(source, sorted({one.kind.name for one in sources}), by)
+    kinds = sorted({one.kind.name for one in sources})
+    if by.token and (missing := [needed for kind in kinds if not by.may(needed := to_put(kind))]):
+        raise PermissionDenied(f"{by.name} may not do this: it needs the permission {missing[0]}.")
+    imported = _begin(source, kinds, by, id)
     reader = staging.Staging(imported)
     try:
         reader.read(sources)
@@ -78,13 +86,19 @@ def stage_import(sources: Sequence[Source], *, source: str, by: Actor, judge: bo
     return imported
 
 
-def _begin(source: str, kinds: list[str], by: Actor) -> Import:
+def to_put(kind: str) -> str:
+    """Return the permission that a system needs to put records of a kind: contacts are apart from all others."""
+    return "api.put_contacts" if kind == "contacts" else "api.put_records"
+
+
+def _begin(source: str, kinds: list[str], by: Actor, id: UUID | None) -> Import:
     with transaction.atomic():
         if connections["default"].vendor == "postgresql":
             with connections["default"].cursor() as cursor:
                 cursor.execute("LOCK TABLE unlocks_import IN SHARE ROW EXCLUSIVE MODE")
         newest = Import.objects.aggregate(newest=Max("number"))["newest"] or 0
         return Import.objects.create(
+            id=id or uuid4(),
             number=newest + 1,
             source=source,
             user=by.user,
@@ -594,6 +608,18 @@ def problems_of(imported: Import, first: int | None = None) -> Iterator[tuple[st
     for row in rows.iterator(chunk_size=2000):
         name, line = imported.file_and_line(row.line)
         yield name, Problem(line, row.column, row.value, row.sentence)
+
+
+def became_of(imported: Import) -> dict[int, tuple[str, str]]:
+    """Return {line: (judgment, why)} of the accounts, contacts or batches that are staged, as they were judged last."""
+    return {
+        line: (judgment, why)
+        for kind in ("accounts", "contacts", "batches")
+        if kind in imported.kinds
+        for line, judgment, why in staging.STAGED[kind]
+        .objects.filter(place__range=imported.places, line__isnull=False)
+        .values_list("line", "judgment", "why")
+    }
 
 
 def groups(imported: Import, first: int = 5) -> Iterator[tuple[str, str, int, list[Any]]]:
