@@ -61,13 +61,8 @@ def _systems(root):
 
 def _scope(operation):
     """Return a scope of the system that may call an operation."""
-    put = operation.method != "get" and operation.path in (
-        "/accounts",
-        "/batches",
-        "/contacts",
-        "/accounts/{number}/pin",
-    )
-    return "records" if put else "read"
+    puts = operation.definition.raw["operationId"].startswith(("put_", "set_"))
+    return "records" if puts else "read"
 
 
 @pytest.mark.parametrize("mode", GenerationMode)

@@ -83,7 +83,7 @@ class _Dollars(Func):
     output_field = TextField()
 
     def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
-        return self.as_sql(compiler, connection, template="printf('%%.2f', %(expressions)s)", **extra)
+        return self.as_sql(compiler, connection, template="printf('%%%%.2f', %(expressions)s)", **extra)
 
 
 def _text(column: str) -> Any:
