@@ -1774,8 +1774,8 @@ _WORDS = {
     "unlocks_linkopening": "browser",
     "unlocks_outgoing": "answer",
     "unlocks_instruction": "answer",
-    "unlocks_apitoken": "name",
     "unlocks_import": "actor",
+    "unlocks_apitoken": "name",
     "auth_user": "first_name",
 }
 

@@ -145,7 +145,7 @@ def test_what_is_no_token_that_works_is_nobody(scene):
     for header in headers:
         by = Caller()
         by.headers["authorization"] = header or ""
-        for method, address in ADDRESSES:
+        for method, address in ADDRESSES if header is None else ADDRESSES[::7]:
             answer = call(by, method, filled(scene, address))
             assert (answer.status_code, answer["WWW-Authenticate"], answer["Content-Type"]) == (
                 401,

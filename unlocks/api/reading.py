@@ -149,7 +149,11 @@ def _batch(row):
         account=row.account.number,
         number=row.number,
         name=row.name,
+        external_id=row.external_id,
         status=row.status,
+        reached_by=row.reached_by,
+        differs=row.differs,
+        as_of=row.as_of,
         total=f"{row.total:.2f}",
         item_count=row.item_count,
         posted_on=row.posted_on,
@@ -168,7 +172,9 @@ def _account(row):
         "id": row.pk,
         "number": row.number,
         "name": row.name,
+        "external_id": row.external_id,
         "accounting_software": row.accounting_software,
+        "time_zone": row.time_zone,
         "active": row.active,
         "pin_counts": not row.pin_state,
     }
@@ -176,7 +182,9 @@ def _account(row):
 
 def _contact(row, by):
     personal = {"name": row.name, "email": row.email, "phone": row.phone} if by.may(PERSONAL) else {}
-    return schemas.ContactOut(id=row.pk, is_admin=row.is_admin, counts=row.is_confirmed_admin, **personal)
+    return schemas.ContactOut(
+        id=row.pk, is_admin=row.is_admin, external_id=row.external_id, counts=row.is_confirmed_admin, **personal
+    )
 
 
 def _item(row, by):
@@ -187,6 +195,10 @@ def _item(row, by):
         date=row.date,
         amount=f"{row.amount:.2f}",
         export_id=row.export_id,
+        external_id=row.external_id,
+        job_number=row.job_number,
+        business_unit=row.business_unit,
+        left_at=row.left_at,
         lines=json.loads(row.lines),
         **({"customer": row.customer, "memo": row.memo} if by.may(PERSONAL) else {}),
     )

@@ -187,6 +187,7 @@ class MeOut(Schema):
 class ContactOut(Schema):
     id: int
     is_admin: bool
+    external_id: str
     counts: bool = Field(description="An Admin whose address is from the product, or was confirmed.")
     name: str | None = Field(None, description="Only with the scope personal, as the next two.")
     email: str | None = None
@@ -197,7 +198,9 @@ class AccountOut(Schema):
     id: int
     number: str
     name: str
+    external_id: str
     accounting_software: str
+    time_zone: str
     active: bool
     pin_counts: bool = Field(description="Whether the customer can agree: a PIN is in force and not locked.")
 
@@ -211,7 +214,11 @@ class BatchOut(Schema):
     account: str
     number: str
     name: str
+    external_id: str
     status: BatchStatus
+    reached_by: str = Field(description="How it came to its status in the product.")
+    differs: str = Field(description="A status that the product says and that nothing on the desk leads to.")
+    as_of: datetime | None = Field(description="From when what is on file of it is.")
     total: str
     item_count: int
     posted_on: date | None
@@ -235,6 +242,10 @@ class ItemOut(Schema):
     date: date
     amount: str
     export_id: str
+    external_id: str
+    job_number: str
+    business_unit: str
+    left_at: datetime | None = Field(description="Since when the product does not list it in this batch any more.")
     customer: str | None = Field(None, description="Only with the scope personal, as the memo.")
     memo: str | None = None
     lines: list[dict[str, Any]]

@@ -711,8 +711,8 @@ NEVER_DELETED = {
     "unlocks_consentlink": ("token_hash",),
     "unlocks_outgoing": (),
     "unlocks_instruction": ("key",),
-    "unlocks_apitoken": ("token_hash",),
     "unlocks_import": (),
+    "unlocks_apitoken": ("token_hash",),
     "auth_user": ("username",),
 }
 # REPLACE makes room by deleting the row in the way, without any DELETE trigger: partial unique indexes as well.
