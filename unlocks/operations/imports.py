@@ -50,6 +50,7 @@ READ_WITHIN = timedelta(hours=1)
 FRESH = timedelta(hours=1)  # after which it is worth noting that the product still says the same
 State, Source_, NEW, CHANGED = Import.State, Import.Source, Judgment.NEW, Judgment.CHANGED
 _ATTEMPTS = 3
+_LOCK = 7_014_402  # the advisory lock that orders the numbers of imports on PostgreSQL
 
 
 @dataclass(frozen=True)
@@ -95,7 +96,7 @@ def _begin(source: str, kinds: list[str], by: Actor, id: UUID | None) -> Import:
     with transaction.atomic():
         if connections["default"].vendor == "postgresql":
             with connections["default"].cursor() as cursor:
-                cursor.execute("LOCK TABLE unlocks_import IN SHARE ROW EXCLUSIVE MODE")
+                cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         newest = Import.objects.aggregate(newest=Max("number"))["newest"] or 0
         return Import.objects.create(
             id=id or uuid4(),
@@ -435,7 +436,7 @@ def _insert_items(imported: Import, rows: QuerySet[StagedItem], recorded: dict[s
         rows,
         **recorded,
         batch_id=F("batch__batch_id"),
-        **judging.values_of_items(),
+        **judging.values_of_items(new=True),
         lines=judging.lines_of_a_new_item(imported),
         disposition="",
     )

@@ -109,7 +109,8 @@ def _new(model: type[Model], target: str, names: list[str]) -> dict[str, Any]:
     for name in names:
         field: Any = model._meta.get_field(name)
         default = Value(field.get_default(), output_field=field)
-        values[name] = Coalesce(F(name), F(f"{target}__{name}"), default, output_field=field)
+        there = [F(f"{target}__{name}")] if target else []
+        values[name] = Coalesce(F(name), *there, default, output_field=field)
     return values
 
 
@@ -411,9 +412,9 @@ def _refused_for_its_items(imported: Import) -> Iterator[tuple[Any, Judgment, st
 _TEXTS_OF_ITEMS = ["customer", "memo", "export_id", "external_id", "job_number", "business_unit"]
 
 
-def values_of_items() -> dict[str, Any]:
+def values_of_items(*, new: bool = False) -> dict[str, Any]:
     """Return the columns of items as they are written; no longer listed is none of them."""
-    values = _new(BatchItem, "item", _TEXTS_OF_ITEMS)
+    values = _new(BatchItem, "" if new else "item", _TEXTS_OF_ITEMS)
     return values | {name: F(name) for name in ("kind", "number", "date", "amount")}
 
 
