@@ -17,11 +17,23 @@ from tests.operations import kinds, refused
 from tests.operations.importing import on_file
 from unlocks import operations, pins
 from unlocks.actors import Actor
-from unlocks.api import putting
+from unlocks.api import putting, schemas
 from unlocks.digest import sha256
 from unlocks.imports.kinds import KINDS
 from unlocks.ledger import verify
-from unlocks.models import Account, ApiCall, Batch, BatchItem, Contact, Import, LedgerEntry, Outgoing, StagedBatch
+from unlocks.models import (
+    Account,
+    ApiCall,
+    ApiToken,
+    Batch,
+    BatchItem,
+    Contact,
+    Import,
+    LedgerEntry,
+    Outgoing,
+    StagedAccount,
+    StagedBatch,
+)
 from unlocks.operations.staging import Records
 from unlocks.rules import Refusal, judged
 
@@ -284,6 +296,25 @@ def test_many_records_are_left_to_the_worker(feed, superuser, monkeypatch):
     # Of another system, or of what a token may not put, nothing is found.
     for by in (caller(superuser), caller(superuser, "contacts", system="feed")):
         assert by.get(address).status_code == 404
+
+
+def test_a_call_that_broke_off_is_dropped_by_the_worker_or_gone_on_with(feed, superuser):
+    body, sources = {"accounts": ACCOUNTS}, [putting._flat("accounts", [schemas.AccountIn(**one) for one in ACCOUNTS])]
+    by = Actor.system(ApiToken.objects.get())
+    first = feed.post("/accounts", body, key="one")
+    broken = operations.stage_import(sources, source="api", by=by, judge=False)
+    before = timezone.now() - 2 * putting.UNDER_WAY
+    ApiCall.objects.update(status=0, location=f"/api/v1/imports/{broken.pk}", at=before)
+    assert feed.post("/accounts", body, key="one").json()["state"] == "applying"
+    assert operations.finish_imports() == 1
+    broken = operations.stage_import(sources, source="api", by=by, judge=False)
+    Import.objects.filter(pk=broken.pk).update(leased_until=before)
+    assert [operations.finish_imports() for _ in range(2)] == [1, 0]
+    broken.refresh_from_db()
+    assert (broken.state, StagedAccount.objects.count()) == ("failed", 0)
+    ApiCall.objects.update(location=f"/api/v1/imports/{broken.pk}")
+    again = feed.post("/accounts", body, key="one")
+    assert (results(again.json()), again["Location"] != first["Location"]) == ([("same",), ("same",)], True)
 
 
 @pytest.mark.parametrize(

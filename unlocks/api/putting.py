@@ -21,6 +21,7 @@ from ..imports.problems import Problem as Flaw
 from ..imports.problems import Problems, told
 from ..imports.values import Cells, Unclear
 from ..models import Account, ApiCall, Import, ImportProblem, Judgment
+from ..models.imports import BELOW, PLACES
 from ..operations.imports import to_put
 from ..operations.staging import Records
 from ..texts import normalize
@@ -34,8 +35,6 @@ AT_ONCE = 20_000  # accounts, contacts, batches, items and lines: more of them a
 ROWS = 200_000
 NAMED = 100  # faults in an answer; flaws of a record
 UNDER_WAY = timedelta(minutes=5)
-# A line of an import is a record, counted from 1, and below it an item of it, counted from 1.
-BELOW = 2**18
 BODIES = (schemas.PutAccountsIn, schemas.PutContactsIn, schemas.PutBatchesIn)
 ANSWERS = {200: schemas.PutOut, 202: schemas.ImportOut}
 State, Found = Import.State, ImportProblem.Found
@@ -132,8 +131,8 @@ def _before(call, by):
 
 
 def _claim(call, id):
-    mine = ApiCall.objects.filter(pk=call.pk, status=0, location=call.location)
-    if not mine.update(location=_address(id), at=timezone.now()):
+    ours = {"pk": call.pk, "status": 0, "location": call.location}
+    if not ApiCall.objects.filter(**ours).update(location=_address(id), at=timezone.now()):
         raise _under_way()
 
 
@@ -157,9 +156,9 @@ def _brought_in(kind, sources, digest, by, id):
     imported = operations.stage_import(named, source=Import.Source.API, by=by, judge=False, id=id)
     if rows > AT_ONCE:
         return answered((_followed(operations.start_import(imported, by=by)), _address(id)), 202)
-    results = {}
-    imported = operations.import_records(imported, by=by, follow=lambda one: results.update(operations.became_of(one)))
-    records = _records(kind, imported, results, len(named[0].records))
+    results = []
+    imported = operations.import_records(imported, by=by, follow=lambda one: results.append(operations.became_of(one)))
+    records = _records(kind, imported, results[-1], len(named[0].records))
     return answered((schemas.PutOut(id=id, counts=imported.counts, records=records), _address(id)))
 
 
@@ -198,8 +197,7 @@ def _followed(imported, after=0, limit=50):
 
 def _flaw(imported, problem):
     """Return the place of the record that a problem is about, and what the answer says of it."""
-    _, line = imported.file_and_line(problem.line)
-    record, item = divmod(line, BELOW)
+    record, item = divmod(problem.line % PLACES, BELOW)  # both from 1
     where = ["body", "batches" if problem.kind in ("items", "lines") else problem.kind, record - 1]
     if item:
         where += ["items", item - 1] + (["lines"] if problem.kind == "lines" and problem.column else [])

@@ -116,7 +116,9 @@ def _end_reading(imported: Import, reader: staging.Staging, sources: Sequence[So
     imported.staged = dict(reader.rows) | {"batches": len(reader.lines)}
     if not any(imported.staged.values()) and not imported.problems.exists():
         raise Refused.because(Refusal.NOTHING_TO_IMPORT)
-    imported.parts, imported.state, imported.leased_until = len(parts_of(imported)), State.READY, None
+    imported.parts, imported.state = len(parts_of(imported)), State.READY
+    if imported.source != Source_.API:  # there, what is not written at once broke off
+        imported.leased_until = None
     imported.save()
 
 
@@ -224,13 +226,13 @@ def finish_imports() -> int:
             return 0
         imported.leased_until = now + LEASE
         imported.save(update_fields=["leased_until"])
-    if imported.state == State.STAGING:
+    if imported.state in (State.STAGING, State.READY):
         _end(imported, State.FAILED, "Reading it was interrupted. Import it again.")
     elif imported.state == State.APPLYING:
         imported = _next_part(imported)
         # Whoever is free takes the next one.
         Import.objects.filter(pk=imported.pk, state=State.APPLYING).update(leased_until=timezone.now())
-    if imported.state not in (State.APPLYING, State.READY):
+    if imported.state != State.APPLYING:
         _clean(imported)
     return 1
 
