@@ -93,6 +93,9 @@ PIN_VERIFICATION_LIFETIME = timedelta(minutes=30)
 PHONE_CONSENT = env.bool("PHONE_CONSENT", default=False)
 SHOW_CONSENT_LINK = env.bool("SHOW_CONSENT_LINK", default=False)
 EVIDENCE_MAX_BYTES = 10 * 1024 * 1024
+# The import page: how large its files may be, and how many rows they may hold together. The command takes any number.
+IMPORT_MAX_BYTES = 20 * 1024 * 1024
+IMPORT_MAX_ROWS = 100_000
 # The public check page: the largest file, and how many checks one network may make in how long.
 CHECK_MAX_BYTES = 20 * 1024 * 1024
 CHECK_LIMIT = 30

@@ -211,6 +211,7 @@ class Refusal(TextChoices):
         "No certificate can be signed: the desk's key for it is not in place. Tell the people who run this desk.",
     )
     IMPORT_OVER = "import_over", "Nothing was done: {name} is {state} already."
+    OTHERS_IMPORT = "others_import", "Nothing was done: {name} read these files, so only {name} can import them."
     NOTHING_TO_IMPORT = "nothing_to_import", "There is nothing to import: no row was found."
     OWN_IMPORT = (
         "own_import",

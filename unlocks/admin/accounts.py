@@ -40,6 +40,8 @@ class ContactInline(admin.StackedInline):
 @admin.register(Account, site=desk)
 class AccountAdmin(DeskAdmin):
     form = AccountRecordForm
+    comes_by_import = True
+    empty_list = "No account is on file yet. A manager imports accounts from files, or the product sends them."
     list_display = ("number", "name", "accounting_software", "active", "pin")
     list_display_links = ("number", "name")
     list_filter = ("active", "accounting_software")

@@ -101,6 +101,8 @@ def account_link(account):
 
 @admin.register(Batch, site=desk)
 class BatchAdmin(ReadOnly, DeskAdmin):
+    comes_by_import = True
+    empty_list = "No batch is on file yet. A manager imports batches from files, or the product sends them."
     list_display = (
         "numbered",
         "name",

@@ -200,6 +200,8 @@ class Listed(admin.ModelAdmin):
     formfield_overrides = RECORD_FIELDS
     row_is = rows_are = ""  # what the foot of the list calls its rows, where that is not the model's name
     list_name = ""  # what the list is called, where that is not the model's plural
+    empty_list = "Nothing here yet."
+    comes_by_import = False
     footer_name = ""  # the name of the link to the list in the foot of every page
 
     def has_delete_permission(self, request, obj=None):

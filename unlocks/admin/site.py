@@ -14,9 +14,20 @@ from django.template.response import TemplateResponse
 from django.urls import Resolver404, get_script_prefix, path, resolve, reverse
 from django.utils import timezone
 
-from .. import operations
+from .. import operations, roles
 from ..actors import Actor
-from ..models import Account, Batch, Consent, Instruction, LedgerEntry, Outgoing, RequestedBatch, UnlockRequest
+from ..models import (
+    Account,
+    Batch,
+    Consent,
+    Contact,
+    Import,
+    Instruction,
+    LedgerEntry,
+    Outgoing,
+    RequestedBatch,
+    UnlockRequest,
+)
 from ..operations.handing_over import due
 from ..product import by_hand, polling
 from ..texts import normalize
@@ -186,6 +197,9 @@ class Desk(admin.AdminSite):
             late=instructions_late() if sections else None,
             polling=polling(),
             to_do=_to_do() if sections and _works_by_hand(request.user) else None,
+            to_confirm=_to_confirm(request.user) if sections else [],
+            empty=bool(sections) and not Account.objects.exists(),
+            importers=roles.staff_who_may(operations.stage_import.permission),
             may_open=request.user.has_perm(operations.open_request.permission),
         )
 
@@ -389,6 +403,15 @@ def _works_by_hand(user):
 def _to_do():
     """Count the batches that someone may start to do by hand."""
     return CappedPaginator(Instruction.objects.in_turn().filter(state=Instruction.State.QUEUED), LISTED)
+
+
+def _to_confirm(user):
+    """Return the imports whose Admin contacts wait for `user` to confirm them: nobody confirms what they imported."""
+    if not user.has_perm(operations.confirm_import.permission):
+        return []
+    waiting = Contact.objects.filter(entered_in__isnull=False, is_admin=True, confirmed_by=None).order_by()
+    imports = Import.objects.filter(pk__in=list(waiting.values_list("entered_in", flat=True).distinct()[:100]))
+    return list(imports.exclude(user=user).order_by("number")[:LISTED])
 
 
 def _address(thing):

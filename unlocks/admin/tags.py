@@ -2,7 +2,7 @@
 
 from django.db.models import Exists, OuterRef, Subquery
 
-from ..models import Batch, Consent, Instruction, RequestedBatch, UnlockRequest
+from ..models import Batch, Consent, Import, Instruction, RequestedBatch, UnlockRequest
 from ..rules import BY_ANOTHER_PERSON, Refusal
 
 Status, Outcome = UnlockRequest.Status, RequestedBatch.Outcome
@@ -42,6 +42,14 @@ INSTRUCTION_TONES = {
     Instruction.State.REFUSED: "bad",
     Instruction.State.CANCELED: "",
     Instruction.State.GIVEN_UP: "bad",
+}
+IMPORT_TONES = {
+    Import.State.STAGING: "info",
+    Import.State.READY: "wait",
+    Import.State.APPLYING: "info",
+    Import.State.DONE: "good",
+    Import.State.DISCARDED: "",
+    Import.State.FAILED: "bad",
 }
 # Nothing is wrong with these: they turn into a yes in the course of the work.
 NOT_YET = {Refusal.NOT_REQUESTED, Refusal.NOT_ASKED, Refusal.AWAITING_CUSTOMER}

@@ -1182,6 +1182,7 @@ class Migration(migrations.Migration):
                 ("incomplete", models.BooleanField(default=False)),
                 ("re_exported", models.BooleanField(default=False, verbose_name="close lines as re-exported")),
                 ("counts", models.JSONField(default=dict)),
+                ("previewed", models.JSONField(default=dict)),
                 ("parts", models.PositiveIntegerField(default=0)),
                 ("done", models.PositiveIntegerField(default=0, verbose_name="parts done")),
                 ("leased_until", models.DateTimeField(null=True)),
@@ -2589,6 +2590,14 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="historicalcontact",
             index=models.Index(fields=["history_date", "id"], name="unlocks_his_history_959535_idx"),
+        ),
+        migrations.AddIndex(
+            model_name="contact",
+            index=models.Index(
+                condition=models.Q(("confirmed_by", None), ("entered_in__isnull", False), ("is_admin", True)),
+                fields=["entered_in"],
+                name="unlocks_contact_import_waits",
+            ),
         ),
         migrations.AddConstraint(
             model_name="contact",

@@ -130,6 +130,14 @@ class Contact(models.Model):
 
     class Meta:
         ordering = ["-is_admin", "name"]
+        indexes = [
+            # Which imports wait for a second person is asked by each queue.
+            models.Index(
+                fields=["entered_in"],
+                condition=Q(entered_in__isnull=False, is_admin=True, confirmed_by=None),
+                name="unlocks_contact_import_waits",
+            ),
+        ]
         permissions = [("confirm_contact", "Can confirm the address of an Admin that someone else entered")]
         constraints = [
             models.UniqueConstraint(

@@ -15,9 +15,10 @@ BELOW = 2**18  # the lines of one record that came by the API: that of itself, a
 class Import(models.Model):
     """Records that came in together: from whom, by which way, and what became of them.
 
-    `files` is a list of objects: name, kind and SHA-256 (hex) of each. `kinds` says which of them came in, and
-    `staged` how many records of each. `counts` is {kind: {judgment: number}} as they were judged last. An
-    import is written in `parts`, each a transaction; `done` of them are. Whoever reads or writes it holds it until
+    `files` is a list of objects: name, kind and SHA-256 (hex) of each, how many of its columns are unknown, and the
+    first of them. `kinds` says which of them came in, and `staged` how many records of each. `counts` is
+    {kind: {judgment: number}} as they were judged last, `previewed` as they were when it was started. An import is
+    written in `parts`, each a transaction; `done` of them are. Whoever reads or writes it holds it until
     `leased_until`, None when there is nothing to do.
     """
 
@@ -49,6 +50,7 @@ class Import(models.Model):
     incomplete = models.BooleanField(default=False)
     re_exported = models.BooleanField("close lines as re-exported", default=False)
     counts = models.JSONField(default=dict)
+    previewed = models.JSONField(default=dict)
     parts = models.PositiveIntegerField(default=0)
     done = models.PositiveIntegerField("parts done", default=0)
     leased_until = models.DateTimeField(null=True)

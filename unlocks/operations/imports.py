@@ -45,6 +45,7 @@ from .unlock import ACTIONS
 from .verbs import Refused, staff_verb
 
 PART = 5_000  # accounts, contacts or batches
+UNKNOWN = 10  # columns of a file that are ignored, and named
 LEASE = timedelta(minutes=5)
 READ_WITHIN = timedelta(hours=1)
 FRESH = timedelta(hours=1)  # after which it is worth noting that the product still says the same
@@ -81,6 +82,11 @@ def stage_import(
         _end_reading(imported, reader, sources)
         if judge:
             judge_import(imported)
+        # Only now can it be started or discarded: who judges it would judge it a second time meanwhile.
+        imported.state = State.READY
+        if source != Source_.API:  # there, what is not written at once broke off
+            imported.leased_until = None
+        imported.save(update_fields=["state", "leased_until"])
     except BaseException as error:
         _end(imported, State.FAILED, str(error)[:500] or type(error).__name__)
         raise
@@ -112,13 +118,20 @@ def _begin(source: str, kinds: list[str], by: Actor, id: UUID | None) -> Import:
 
 
 def _end_reading(imported: Import, reader: staging.Staging, sources: Sequence[Source]) -> None:
-    imported.files = [{"name": one.name, "kind": one.kind.name, "sha256": one.sha256} for one in sources]
+    imported.files = [
+        {
+            "name": one.name,
+            "kind": one.kind.name,
+            "sha256": one.sha256,
+            "unknown": list(one.unknown_columns[:UNKNOWN]),
+            "unknown_count": len(one.unknown_columns),
+        }
+        for one in sources
+    ]
     imported.staged = dict(reader.rows) | {"batches": len(reader.lines)}
     if not any(imported.staged.values()) and not imported.problems.exists():
         raise Refused.because(Refusal.NOTHING_TO_IMPORT)
-    imported.parts, imported.state = len(parts_of(imported)), State.READY
-    if imported.source != Source_.API:  # there, what is not written at once broke off
-        imported.leased_until = None
+    imported.parts = len(parts_of(imported))
     imported.save()
 
 
@@ -146,7 +159,7 @@ def judge_import(imported: Import) -> None:
 
 @staff_verb("unlocks.import_records")
 def start_import(imported: Import, *, re_exported: bool = False, by: Actor) -> Import:
-    """Have the worker write the records of an import. Raises Refused: IMPORT_OVER.
+    """Have the worker write the records of an import. Raises Refused: IMPORT_OVER, OTHERS_IMPORT.
 
     `re_exported` lets a file close the lines of unlocked batches that it says are exported.
     """
@@ -157,9 +170,10 @@ def start_import(imported: Import, *, re_exported: bool = False, by: Actor) -> I
 def import_records(
     imported: Import, *, re_exported: bool = False, by: Actor, follow: Callable[[Import], None] | None = None
 ) -> Import:
-    """Write the records of an import, and return it. `follow` is called after each part. Raises Refused: IMPORT_OVER.
+    """Write the records of an import, and return it. `follow` is called after each part.
 
-    Part by part, each of which is judged once more; who is killed meanwhile is followed by the worker.
+    Part by part, each of which is judged once more; who is killed meanwhile is followed by the worker. Raises Refused:
+    IMPORT_OVER, OTHERS_IMPORT.
     """
     imported = _start(imported, re_exported, by, timezone.now() + LEASE)
     while imported.state == State.APPLYING:
@@ -173,7 +187,10 @@ def import_records(
 @transaction.atomic
 def _start(imported: Import, re_exported: bool, by: Actor, leased_until: Any) -> Import:
     imported = _locked(imported, State.READY)
+    if imported.user_id != by.member.pk:  # who wrote the contacts in it is barred from confirming them
+        raise Refused.because(Refusal.OTHERS_IMPORT, name=imported.actor)
     imported.state, imported.re_exported, imported.leased_until = State.APPLYING, re_exported, leased_until
+    imported.previewed = imported.counts
     imported.user, imported.actor, imported.ip = by.user, by.name, by.ip
     imported.problems.filter(found=ImportProblem.Found.JUDGING)._raw_delete("default")
     imported.counts = _counts_of_reading(imported)

@@ -93,6 +93,8 @@ class Source(Protocol):
     @property
     def sha256(self) -> str: ...
     @property
+    def unknown_columns(self) -> Sequence[str]: ...
+    @property
     def spelling(self) -> str: ...
     def rows(self) -> Iterable[tuple[int, Any]]: ...
     def written(self) -> Iterable[tuple[int, Any]]: ...
@@ -108,6 +110,7 @@ class Records:
     records: Iterable[tuple[int, Any]]
     name: str = "API"
     sha256: str = ""
+    unknown_columns: Sequence[str] = ()
 
     @property
     def spelling(self) -> str:
