@@ -178,6 +178,7 @@ def test_each_record_is_judged_by_itself(feed):
         ),
         ("refused", ("refused", "contacts.2", unknown)),
     ]
+    to_come = "What is said of batch B-9 holds as of a time to come. Correct as_of, or the clock behind it."
     item = BATCHES[0]["items"][0]
     pending = {"account": "A-1", "status": "pending", "items": [item]}
     batches = [
@@ -190,6 +191,7 @@ def test_each_record_is_judged_by_itself(feed):
         pending | {"number": "B-8", "total": 11},
         pending | {"number": "B-8", "items": [item | {"number": "I-9"}]},
         BATCHES[1] | {"as_of": "2020-01-01T00:00:00Z", "name": "Old"},
+        pending | {"number": "B-9", "as_of": "2099-01-01T00:00:00Z"},
     ]
     answer = put(feed, "batches", batches)
     assert results(answer) == [
@@ -213,6 +215,7 @@ def test_each_record_is_judged_by_itself(feed):
         ),
         ("refused", ("came_before", "batches.7", "Batch B-8 came before in this call.")),
         ("left_alone", ("left_alone", "batches.8", "What is on file of batch B-2 is newer than this.")),
+        ("refused", ("refused", "batches.9", to_come)),
     ]
     assert [row[2] for row in on_file()["items"] if row[0] in ("B-4", "B-8")] == ["I-1", "I-1"]
     page = feed.get(f"/imports/{answer['id']}?limit=2").json()

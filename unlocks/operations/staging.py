@@ -424,9 +424,9 @@ class Staging:
             rows = model.objects.filter(place__range=self.imported.places, line__isnull=False, held="")
             first = Window(Min("line"), partition_by=[F(name) for name in names])
             later = rows.exclude(**{names[-1]: None}).annotate(first=first).filter(line__gt=F("first"))
-            line = Concat(Value(" stands in line "), F("first") % Value(PLACES), Value(" already."))
-            already = Value(" came before in this call.") if self.by_api else line
-            history.update_each(later, held=Concat(Value(what), already, output_field=models.TextField()))
+            line = (Value(" stands in line "), F("first") % Value(PLACES), Value(" already."))
+            already = (Value(" came before in this call."),) if self.by_api else line
+            history.update_each(later, held=Concat(Value(what), *already, output_field=models.TextField()))
         if self.scattered:
             _delete_items_that_came_twice(self.imported)
             came = StagedItem.objects.filter(batch__place__range=self.imported.places).order_by().values("batch")
