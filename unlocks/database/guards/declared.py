@@ -280,10 +280,9 @@ GUARDS = [
         "line_follows_its_batch",
         "unlocks_requestedbatch",
         "UPDATE",
-        "{new}.outcome <> {old}.outcome AND NOT EXISTS (SELECT 1 FROM "
-        "unlocks_batch b WHERE b.id = {new}.batch_id AND ("
+        "NOT EXISTS (SELECT 1 FROM unlocks_batch b WHERE b.id = {new}.batch_id AND ("
         f"({{new}}.outcome = 'not_unlocked' AND (b.status NOT IN {_GRANTED} OR b.grant_id <!> {{new}}.consented_id)) "
-        f"OR ({{new}}.outcome IN {_GRANTED} AND b.status = {{new}}.outcome AND b.grant_id = {{new}}.consented_id) OR "
+        "OR (b.status = {new}.outcome AND b.grant_id = {new}.consented_id) OR "
         "({new}.outcome = 're_exported' AND b.status = 'exported') OR "
         "({new}.outcome IN ('waiting', 'refused', 'relocked') AND b.status = 'bypassed')))",
         "The outcome does not fit the batch.",
