@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
+from django.core.exceptions import PermissionDenied
 from django.db import DatabaseError, OperationalError, connections, transaction
 from django.db.models import Case, Count, DateTimeField, F, Max, OuterRef, Q, QuerySet, Subquery, Sum, Value, When
 from django.db.models.functions import Greatest
@@ -61,13 +63,19 @@ class Part:
 
 
 @staff_verb("unlocks.import_records")
-def stage_import(sources: Sequence[Source], *, source: str, by: Actor, judge: bool = True) -> Import:
+def stage_import(
+    sources: Sequence[Source], *, source: str, by: Actor, judge: bool = True, id: UUID | None = None
+) -> Import:
     """Read records and return the import that they are staged in, judged for a preview unless told not to.
 
-    `source` is an `Import.Source`: what "api" brings is the product's own word. Raises Refused: NOTHING_TO_IMPORT;
-    and whatever reading raises. Then the import is on record as failed, and nothing is staged.
+    `source` is an `Import.Source`: what "api" brings is the product's own word. A system brings what its token lets it
+    put. Raises Refused: NOTHING_TO_IMPORT; and whatever reading raises. Then the import is on record as failed, and
+    nothing is staged.
     """
-    imported = _begin(source, sorted({one.kind.name for one in sources}), by)
+    kinds = sorted({one.kind.name for one in sources})
+    if by.token and (missing := [needed for kind in kinds if not by.may(needed := to_put(kind))]):
+        raise PermissionDenied(f"{by.name} may not do this: it needs the permission {missing[0]}.")
+    imported = _begin(source, kinds, by, id)
     reader = staging.Staging(imported)
     try:
         reader.read(sources)
@@ -75,7 +83,9 @@ def stage_import(sources: Sequence[Source], *, source: str, by: Actor, judge: bo
         if judge:
             judge_import(imported)
         # Only now can it be started or discarded: who judges it would judge it a second time meanwhile.
-        imported.state, imported.leased_until = State.READY, None
+        imported.state = State.READY
+        if source != Source_.API:  # there, what is not written at once broke off
+            imported.leased_until = None
         imported.save(update_fields=["state", "leased_until"])
     except BaseException as error:
         _end(imported, State.FAILED, str(error)[:500] or type(error).__name__)
@@ -83,13 +93,19 @@ def stage_import(sources: Sequence[Source], *, source: str, by: Actor, judge: bo
     return imported
 
 
-def _begin(source: str, kinds: list[str], by: Actor) -> Import:
+def to_put(kind: str) -> str:
+    """Return the permission that a system needs to put records of a kind: contacts are apart from all others."""
+    return "api.put_contacts" if kind == "contacts" else "api.put_records"
+
+
+def _begin(source: str, kinds: list[str], by: Actor, id: UUID | None) -> Import:
     with transaction.atomic():
         if connections["default"].vendor == "postgresql":
             with connections["default"].cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         newest = Import.objects.aggregate(newest=Max("number"))["newest"] or 0
         return Import.objects.create(
+            id=id or uuid4(),
             number=newest + 1,
             source=source,
             user=by.user,
@@ -227,13 +243,13 @@ def finish_imports() -> int:
             return 0
         imported.leased_until = now + LEASE
         imported.save(update_fields=["leased_until"])
-    if imported.state == State.STAGING:
+    if imported.state in (State.STAGING, State.READY):
         _end(imported, State.FAILED, "Reading it was interrupted. Import it again.")
     elif imported.state == State.APPLYING:
         imported = _next_part(imported)
         # Whoever is free takes the next one.
         Import.objects.filter(pk=imported.pk, state=State.APPLYING).update(leased_until=timezone.now())
-    if imported.state not in (State.APPLYING, State.READY):
+    if imported.state != State.APPLYING:
         _clean(imported)
     return 1
 
@@ -612,6 +628,18 @@ def problems_of(imported: Import, first: int | None = None) -> Iterator[tuple[st
     for row in rows.iterator(chunk_size=2000):
         name, line = imported.file_and_line(row.line)
         yield name, Problem(line, row.column, row.value, row.sentence)
+
+
+def became_of(imported: Import) -> dict[int, tuple[str, str]]:
+    """Return {line: (judgment, why)} of the accounts, contacts or batches that are staged, as they were judged last."""
+    return {
+        line: (judgment, why)
+        for kind in ("accounts", "contacts", "batches")
+        if kind in imported.kinds
+        for line, judgment, why in staging.STAGED[kind]
+        .objects.filter(place__range=imported.places, line__isnull=False)
+        .values_list("line", "judgment", "why")
+    }
 
 
 def groups(imported: Import, first: int = 5) -> Iterator[tuple[str, str, int, list[Any]]]:

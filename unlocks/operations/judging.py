@@ -6,6 +6,7 @@ then. What the query compares is what is written: `values_of_accounts` and its l
 
 import re
 from collections.abc import Iterator
+from datetime import timedelta
 from functools import reduce
 from operator import or_
 from typing import Any
@@ -32,6 +33,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Cast, Coalesce, Concat
 from django.db.models.lookups import Exact
+from django.utils import timezone
 
 from .. import history
 from ..models import (
@@ -52,6 +54,7 @@ from ..models import (
 )
 
 Places = tuple[int, int]
+CLOCKS_DIFFER = timedelta(minutes=5)  # later than that, nothing would be newer for as long
 Status = Batch.Status
 _MONEY = DecimalField(max_digits=14, decimal_places=2)
 
@@ -83,7 +86,7 @@ class _Dollars(Func):
     output_field = TextField()
 
     def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
-        return self.as_sql(compiler, connection, template="printf('%%.2f', %(expressions)s)", **extra)
+        return self.as_sql(compiler, connection, template="printf('%%%%.2f', %(expressions)s)", **extra)
 
 
 def _text(column: str) -> Any:
@@ -347,6 +350,11 @@ def judge_batches(imported: Import, places: Places) -> None:
             | Q(Exact(_STATUS, Status.BYPASSED), bypassed_on=None, batch__bypassed_on=None),
             Judgment.REFUSED,
             "Batch {number} is {status}, and the day of that is missing.",
+        ),
+        (
+            Q(as_of__gt=timezone.now() + CLOCKS_DIFFER),
+            Judgment.REFUSED,
+            "What is said of batch {number} holds as of a time to come. Correct as_of, or the clock behind it.",
         ),
         *_refused_for_its_items(imported),
         (Q(batch=None), Judgment.NEW, ""),
