@@ -35,7 +35,7 @@ from unlocks.models import (
     StagedBatch,
 )
 from unlocks.operations.staging import Records
-from unlocks.rules import Refusal, judged
+from unlocks.rules import Refusal, judged, who_entered
 
 pytestmark = pytest.mark.django_db
 
@@ -406,6 +406,10 @@ def test_no_token_makes_up_a_customer(superuser, agent):
     token, _ = make_token("records", "records", by=superuser)
     with pytest.raises(PermissionDenied, match="put_contacts"):
         operations.stage_import([Records(KINDS["contacts"], [])], source="api", by=Actor.system(token))
+    # By two systems of the same person nothing is asked of whom the one put.
+    put(feed, "contacts", [admin])
+    assert portal.post(f"{address}/consent-links", {"contact": case.admin.email}).json()["code"] == "tokens_maker"
+    assert list(who_entered(Contact.objects.get(name="Mallory"))) == [superuser]
     # A new status unlocks nothing: there is none to say it with, and a consented batch waits for its unlock.
     row = {"account": case.account.number, "number": case.batch.number, "status": "unlocked"}
     assert results(put(records, "batches", [row]))[0][0] == "refused"

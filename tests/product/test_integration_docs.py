@@ -78,10 +78,10 @@ def test_the_answer_is_what_the_desk_reads():
 def systems(db, settings):
     """The two systems that the document has call an empty desk, by the variables of their tokens."""
     settings.PRODUCT = "polling"
-    root = make_user("root", is_superuser=True)
+    root, other = (make_user(name, is_superuser=True) for name in ("root", "other"))
     return {
         "$FEED": caller(root, "records", "contacts", "pins", system="product"),
-        "$TOKEN": caller(root, "read", "personal", "requests", "unlock", "product", "events"),
+        "$TOKEN": caller(other, "read", "personal", "requests", "unlock", "product", "events"),
     }
 
 
