@@ -26,7 +26,7 @@ def required(name, trial):
     if TRIAL:
         return trial
     raise ImproperlyConfigured(
-        f"{name} is not set. Set it in the environment (README, “Settings”), "
+        f"{name} is not set. Set it in the environment (docs/production.md, “Settings”), "
         "or set UNLOCK_DESK_TRIAL=1 for a trial run with sample data."
     )
 

@@ -60,6 +60,13 @@ def test_says_what_became_of_each_record(folder):
     code, said = run(batches, "--as", "manager")
     assert (code, said.splitlines()[-1]) == (0, "  batches: 1 as on file")
 
+    (folder / "c.csv").write_text(f"{HEADS['contacts']}\nA-1,Owner,owner@northwind.example,,yes,\n")
+    code, said = run(folder / "c.csv", "--as", "manager")
+    assert (code, said.splitlines()[-1]) == (
+        0,
+        "1 Admin contact waits for a second person: see the queue of the desk.",
+    )
+
 
 def test_what_can_not_be_read_is_not_imported(folder):
     (folder / "c.csv").write_bytes(b"\x00\x01")

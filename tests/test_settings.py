@@ -50,6 +50,16 @@ def test_does_not_start_with_an_empty(empty):
     assert f"{empty} is not set" in started.stderr
 
 
+def test_a_command_says_what_is_missing_in_one_line():
+    code = "import runpy, sys; sys.argv = ['manage.py', 'migrate']; runpy.run_path('manage.py', run_name='__main__')"
+    started = start(code, **SET | {"EMAIL_URL": ""})
+    assert (started.returncode, started.stderr) == (
+        1,
+        "Nothing was done. EMAIL_URL is not set. Set it in the environment (docs/production.md, “Settings”), "
+        "or set UNLOCK_DESK_TRIAL=1 for a trial run with sample data.\n",
+    )
+
+
 def test_starts_with_all_of_them():
     started = start(**SET)
     assert (started.returncode, started.stdout) == (0, "False\n"), started.stderr

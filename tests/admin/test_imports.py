@@ -147,7 +147,7 @@ def test_the_preview_tells_what_changes_and_why_not(manager, manager_client, age
     assert "B-1 A-1 · May Changed Total $6.00 → $7.00 Items 1 new, 1 changed, 1 no longer listed" in page
     assert f"batches.csv, line 3 The customer was asked about batch {asked.batch.number} as it stands" in page
     assert "batches.csv, line 4 posted_on 25/12/2026 There is no such month." in page
-    assert "Totals that don't add up 1 File and line Why batches.csv, line 5 Batch B-3 should hold" in page
+    assert "Totals that don't add up 1 File and line Why batches.csv, line 5 The items of batch B-3 don't add up: " in page
     errors = manager_client.get(page_of(imported, "errors"))
     lines = b"".join(errors.streaming_content).decode("utf-8-sig").splitlines()
     assert [line.split(",")[:4] for line in lines] == [
@@ -261,6 +261,15 @@ def test_odd_files_that_can_be_read_lead_to_a_page(manager_client):
         assert manager_client.get(page_of(imported, "errors")).status_code == 200
 
 
+def test_the_result_names_the_first_records_and_counts_the_rest(manager, manager_client):
+    imported = staged(manager, accounts="\n".join(f"A-{n},Northwind,none,yes,," for n in range(10)))
+    manager_client.post(page_of(imported), {"verb": "import"})
+    finish()
+    page = text(manager_client.get(page_of(imported)))
+    assert "A-7 Northwind And 2 more. All accounts of the desk" in page
+    assert "A-8 Northwind" not in page
+
+
 def test_files_have_a_size_and_a_number_of_rows_at_most(manager_client, settings):
     settings.IMPORT_MAX_ROWS = 2
     response = upload(manager_client, [("a.csv", ACCOUNTS), ("b.csv", CONTACTS)])
@@ -294,6 +303,7 @@ def test_only_who_read_the_files_imports_them_and_once(manager, manager_client, 
     assert "manager read these files, so only manager can import them." in page
     refused = colleague.post(page_of(imported), {"verb": "import"}, follow=True)
     assert "Nothing was done: manager read these files, so only manager can import them." in text(refused)
+    assert "manager read these files, so only manager can import them." in text(agent_client.get(page_of(imported)))
     assert manager_client.post(page_of(imported), {"verb": "unlock"}).status_code == 400
     for stranger in (agent_client, auditor_client):
         assert 'value="discard"' not in stranger.get(page_of(imported)).content.decode()
@@ -371,10 +381,12 @@ def test_an_auditor_confirms_nothing(manager, auditor_client):
 # An empty desk, and the columns
 
 
-def test_an_empty_desk_says_what_to_do_next(manager_client, agent_client, auditor_client):
+def test_an_empty_desk_says_what_to_do_next(manager_client, agent_client, auditor_client, superuser_client):
+    assert "at least one Manager and one Agent" in text(superuser_client.get("/desk/"))
+    assert "at least one Manager and one Agent" not in text(manager_client.get("/desk/"))
     assert "Bring in accounts, contacts and batches." in text(manager_client.get("/desk/"))
     for client in (agent_client, auditor_client):
-        assert "No account and no batch is on file. manager can import them" in text(client.get("/desk/"))
+        assert "No account and no batch is on file. manager or superuser can import them" in text(client.get("/desk/"))
     for address, said in {
         "/desk/unlocks/account/": "No account is on file yet. A manager imports accounts from files",
         "/desk/unlocks/batch/": "No batch is on file yet. A manager imports batches from files",

@@ -28,6 +28,7 @@ def test_a_token_is_shown_once(superuser_client):
     form = typed(superuser_client)
     made = superuser_client.post(reverse(ADD), form)
     again = superuser_client.post(reverse(ADD), form)
+    assert "records: Put accounts and batches with their items" in superuser_client.get(reverse(ADD)).content.decode()
     token = ApiToken.objects.get()
     later = superuser_client.get(reverse("admin:unlocks_apitoken_change", args=[token.pk]))
     assert [bool(shown(page)) for page in (made, again, later)] == [True, False, False]

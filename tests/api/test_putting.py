@@ -211,7 +211,11 @@ def test_each_record_is_judged_by_itself(feed):
         ("refused", ("unreadable", "batches.5.account", EMPTY)),
         (
             "new",
-            ("does_not_add_up", "batches.6", "Batch B-8 should hold 1 items of $11.00, and came with 1 of $10.00."),
+            (
+                "does_not_add_up",
+                "batches.6",
+                "The items of batch B-8 don't add up: 1, $10.00 in total. The batch says 1, $11.00 in total.",
+            ),
         ),
         ("refused", ("came_before", "batches.7", "Batch B-8 came before in this call.")),
         ("left_alone", ("left_alone", "batches.8", "What is on file of batch B-2 is newer than this.")),

@@ -208,7 +208,10 @@ JUDGED = {
     ),
     "totals that do not add up": (
         {"batches": "A-1,B-1,,bypassed,,,5/2/2026,,,3,31.00,,", "items": FIRST["items"]},
-        ["batches 2: adds_up: Batch B-1 should hold 3 items of $31.00, and came with 2 of $30.00."],
+        [
+            "batches 2: adds_up: The items of batch B-1 don't add up: 2, $30.00 in total. "
+            "The batch says 3, $31.00 in total."
+        ],
         {"batches": {"changed": 1}, "items": {"same": 3}},
     ),
     "data older than what is on file": (

@@ -399,7 +399,7 @@ def _changes_of_items(batch):
 
 
 def _written(imported):
-    """Yield (title, records and their addresses, name of their list) of the first accounts and batches written."""
+    """Yield (title, records and their addresses, how many more, name of their list) of what was written."""
     entries = LedgerEntry.objects.filter(kind=events.Imported.kind, at__range=(imported.at, imported.done_at))
     acts = {
         entry.act: entry.at
@@ -412,9 +412,11 @@ def _written(imported):
         records = model.objects.in_bulk(keys)
         if records:
             address = f"admin:unlocks_{model._meta.model_name}"
+            counts = imported.counts.get(title.lower(), {})
             yield (
                 title,
                 [(records[key], reverse(f"{address}_change", args=[key])) for key in keys],
+                counts.get("new", 0) + counts.get("changed", 0) - len(keys),
                 f"{address}_changelist",
             )
 
@@ -439,7 +441,8 @@ def _obstacle(imported, user):
 HOLDS = {
     "account_number": "What identifies the account.",
     "batch_number": "What identifies the batch within its account.",
-    "external_id": "What the product knows the record by. It finds the record again when its number changed.",
+    "external_id": "What the product knows the record by, such as a number of its database. If there is one, the desk "
+    "finds the record by it.",
     "accounts.name": "The company.",
     "accounting_software": "One of: quickbooks_online, quickbooks_desktop, sage_intacct, none.",
     "active": "Yes or no.",

@@ -246,6 +246,7 @@ class Migration(migrations.Migration):
                         ],
                         editable=False,
                         max_length=10,
+                        verbose_name="in the product",
                     ),
                 ),
                 ("as_of", models.DateTimeField(blank=True, editable=False, null=True, verbose_name="data as of")),
@@ -830,6 +831,7 @@ class Migration(migrations.Migration):
                         ],
                         editable=False,
                         max_length=10,
+                        verbose_name="in the product",
                     ),
                 ),
                 (

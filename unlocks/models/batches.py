@@ -61,7 +61,7 @@ class Batch(models.Model):
     )
     unlocked_until = models.DateTimeField(null=True, blank=True, editable=False)
     reached_by = models.CharField(max_length=20, choices=ReachedBy.choices, blank=True, editable=False)
-    differs = models.CharField(max_length=10, choices=Status.choices, blank=True, editable=False)
+    differs = models.CharField("in the product", max_length=10, choices=Status.choices, blank=True, editable=False)
     as_of = models.DateTimeField("data as of", null=True, blank=True, editable=False)
     external_id = models.CharField("external ID", max_length=EXTERNAL_ID, blank=True, editable=False)
     # Of the items as an import brought them last: what comes in the same once more is not compared one by one.

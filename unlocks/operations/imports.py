@@ -570,7 +570,8 @@ def _note_problems(imported: Import, part: Part) -> None:
         judgment=ImportProblem.DOES_NOT_ADD_UP,
         line=F("line"),
         sentence=judging.said(
-            "Batch {number} should hold {says_items} items of ${says_amount}, and came with {items} of ${amount}."
+            "The items of batch {number} don't add up: {items}, ${amount} in total. "
+            "The batch says {says_items}, ${says_amount} in total."
         ),
     )
 

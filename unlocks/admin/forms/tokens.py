@@ -32,7 +32,7 @@ class MakeTokenForm(forms.Form):
     )
     scopes = forms.MultipleChoiceField(
         label="What may it do?",
-        choices=ApiToken.Scope.choices,
+        choices=[(scope.value, f"{scope.value}: {scope.label}") for scope in ApiToken.Scope],
         widget=forms.CheckboxSelectMultiple,
         error_messages={"required": "Choose what it may do."},
     )

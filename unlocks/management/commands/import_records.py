@@ -14,6 +14,7 @@ from ...imports.problems import Problem, Unreadable, errors_csv
 from ...imports.reading import open_file
 from ...ledger import chain
 from ...models import Import
+from ...texts.formats import counted
 
 JUDGMENTS = {
     "new": "new",
@@ -54,7 +55,7 @@ class Command(BaseCommand):
         problems = imported.problems.count()
         if options["errors"]:
             options["errors"].write_bytes(b"".join(errors_csv(operations.problems_of(imported))))
-            self.stdout.write(f"{options['errors']} says what was wrong: {problems:,} rows.")
+            self.stdout.write(f"{options['errors']} says what was wrong: {counted(problems, 'row', 'rows')}.")
         elif problems:
             self._list(imported, problems)
         if any(counts.get("refused") for counts in imported.counts.values()):
@@ -103,6 +104,9 @@ class Command(BaseCommand):
             if counts := imported.counts.get(kind):
                 said = [f"{counts[name]:,} {words}" for name, words in JUDGMENTS.items() if counts.get(name)]
                 self.stdout.write(f"  {kind}: {', '.join(said)}")
+        if waiting := imported.contacts.filter(is_admin=True, confirmed_by=None).count():
+            wait = counted(waiting, "Admin contact waits", "Admin contacts wait")
+            self.stdout.write(f"{wait} for a second person: see the queue of the desk.")
 
     def _list(self, imported, count):
         for name, problem in list(operations.problems_of(imported, 20)):
