@@ -1,5 +1,7 @@
 """Staff accounts on the desk: what superusers change, what stands of it in the audit log, and who may."""
 
+import re
+
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission
@@ -134,6 +136,8 @@ def test_a_new_account_is_one_entry(superuser_client):
         "is_staff": "on",
         "groups": [group("Agent")],
     }
+    page = superuser_client.get(f"{STAFF}add/").content.decode()
+    assert re.findall(r'<input type="checkbox" name="(is_staff|groups)"[^>]* checked', page) == ["is_staff"]
     assert superuser_client.post(f"{STAFF}add/", typed).status_code == 302
     user = get_user_model().objects.get(username="newcomer")
     assert user.check_password(FIRST)

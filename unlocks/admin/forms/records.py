@@ -131,3 +131,7 @@ class ColleagueForm(RecordForm, UserChangeForm):
 class NewColleagueForm(AdminUserCreationForm):
     class Meta(AdminUserCreationForm.Meta):
         field_classes = {"username": VisibleUsernameField}
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.initial.setdefault("is_staff", True)
