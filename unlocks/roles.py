@@ -31,13 +31,13 @@ MANAGER = AGENT | {
 }
 # What a token of the API may. Those that name no permission of Django's are asked for by the API alone.
 SCOPES: dict[str, set[str]] = {
-    ApiToken.Scope.CONTACTS: {"api.put_contacts"},
+    ApiToken.Scope.CONTACTS: {"api.put_contacts", "unlocks.import_records"},
     ApiToken.Scope.EVENTS: {"api.read_events"},
     ApiToken.Scope.PERSONAL: {"api.see_personal"},
     ApiToken.Scope.PINS: {"api.set_pins"},
     ApiToken.Scope.PRODUCT: {"api.answer_instructions"},
     ApiToken.Scope.READ: {"api.read"},
-    ApiToken.Scope.RECORDS: {"api.put_records"},
+    ApiToken.Scope.RECORDS: {"api.put_records", "unlocks.import_records"},
     ApiToken.Scope.REQUESTS: {"unlocks.open_request", "unlocks.send_consent_link"},
     ApiToken.Scope.UNLOCK: {"unlocks.unlock_batch", "unlocks.relock_batch", "unlocks.mark_re_exported_batch"},
 }

@@ -3,13 +3,14 @@
 from decimal import Decimal
 
 import pytest
+from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import factories
 from tests.factories import acting, case_consented, case_unlocked, case_unlocking, make_account, make_batch, make_user
 from tests.operations import only_for, refused
-from tests.operations.importing import bring, on_file, sentences, staged
+from tests.operations.importing import bring, bringing, on_file, sentences, staged
 from unlocks import operations
 from unlocks.ledger import verify
 from unlocks.models import Account, Act, Batch, BatchItem, Contact, Import, Outgoing, RequestedBatch, StagedItem
@@ -211,6 +212,73 @@ JUDGED = {
         ["batches 2: adds_up: Batch B-1 should hold 3 items of $31.00, and came with 2 of $30.00."],
         {"batches": {"changed": 1}, "items": {"same": 3}},
     ),
+    "a negative total": (
+        {"batches": "A-1,B-1,,bypassed,,,5/2/2026,,,3,-1234567.5,,", "items": FIRST["items"]},
+        ["batches 2: adds_up: Batch B-1 should hold 3 items of -$1,234,567.50, and came with 2 of $30.00."],
+        {"batches": {"changed": 1}, "items": {"same": 3}},
+    ),
+    "a contact by its ID and by its address": (
+        {"contacts": "A-1,Dana,new@northwind.example,,,C1\nA-1,Dana W.,dana@northwind.example,,,"},
+        [
+            f"contacts {line}: refused: Two rows name the same contact: {email}@northwind.example, one of them by the "
+            "external ID. Correct one of them."
+            for line, email in ((2, "new"), (3, "dana"))
+        ],
+        {"contacts": {"refused": 2}},
+    ),
+    "an item by its ID and by its number": (
+        {"items": "A-1,B-1,invoice,I-7,5/1/2026,,10.00,,,T1,,\nA-1,B-1,invoice,I-1,5/1/2026,,11.00,,,,,"},
+        [
+            f"items {line}: refused: Two items of batch B-1 are one on file: one by its external ID, the other by its "
+            "number."
+            for line in (2, 3)
+        ],
+        {"items": {"refused": 2}},
+    ),
+    "lines of an item that do not stand together": (
+        {"lines": "\n".join(f"A-1,B-1,invoice,{line},SKU9,,1,5.00,5.00," for line in ("I-1,1", "I-2,1", "I-1,2"))},
+        [],
+        {"lines": {"changed": 3}},
+    ),
+    "lines of a batch that do not stand together": (
+        {
+            "lines": """A-1,B-1,invoice,I-1,1,SKU9,,1,5.00,5.00,
+                A-1,B-2,payment,P-1,1,SKU9,,1,5.00,5.00,
+                A-1,B-1,invoice,I-1,2,SKU9,,1,5.00,5.00,"""
+        },
+        [
+            "lines 4: refused: Lines of item I-1 stand from line 2 on. Keep them together.",
+            "lines 2: refused: Lines of one item stand apart from each other, and a batch comes whole.",
+        ],
+        {"lines": {"changed": 1, "refused": 2}},
+    ),
+    "a batch in a row with an error and in another one": (
+        {"batches": "A-1,B-3,,late,,,,,,,,,\nA-1,B-4,,late,,,,,,,,,\nA-1,B-3,,posted,,,,,,,,,"},
+        [
+            "batches 2: refused: This is none of: pending, posted, exported, bypassed.",
+            "batches 3: refused: This is none of: pending, posted, exported, bypassed.",
+            "batches 4: refused: Line 2 of the batches has an error, and a batch comes whole.",
+        ],
+        {"batches": {"refused": 3}},
+    ),
+    "cents": (
+        {
+            "batches": "A-1,B-3,,posted,,,,,,2,0.30,,\nA-1,B-4,,posted,,,,,,1,1,,",
+            "items": """A-1,B-3,payment,P-1,6/1/2026,,0.10,,,,,
+                A-1,B-4,payment,P-1,6/1/2026,,1.00,,,,,
+                A-1,B-3,payment,P-2,6/1/2026,,0.20,,,,,""",
+        },
+        [],
+        {"batches": {"new": 2}, "items": {"new": 3}},
+    ),
+    "a time that has not come yet": (
+        {"batches": "A-1,B-2,,posted,,,,,,,,2099-01-01T00:00:00Z,"},
+        [
+            "batches 2: refused: Batch B-2 is of a time that has not come yet. Correct as_of, or the clock that it "
+            "comes from."
+        ],
+        {"batches": {"refused": 1}},
+    ),
     "data older than what is on file": (
         {"batches": "A-1,B-2,July,posted,,,,,,,,2020-01-01T00:00:00Z,"},
         ["batches 2: left_alone: What is on file of batch B-2 is newer than this."],
@@ -232,6 +300,7 @@ def test_what_is_made_of_each_record(first, importer, case):
         assert on_file() == before
     again = bring(importer, **rows)
     assert not any(counts.keys() & {"new", "changed", "no_longer_listed"} for counts in again.counts.values())
+    assert sentences(again) == said
     assert verify.findings() == []
 
 
@@ -350,14 +419,33 @@ def test_exported_closes_the_line_of_an_unlocked_batch(importer, agent, source, 
     if not closes:
         assert (batch.status, line.outcome) == ("unlocked", "unlocked")
         assert sentences(imported) == [
-            f"batches 2: left_alone: Batch {batch.number} is unlocked here and exported in the file. Say that the file "
-            "may mark batches as re-exported, and import it again."
+            f"batches 2: left_alone: Batch {batch.number} is unlocked here and exported in the file. It is marked as "
+            "re-exported only when that is ticked."
         ]
         return
     assert (batch.status, str(batch.exported_on), line.outcome) == ("exported", "2026-06-07", "re_exported")
     act = Act.objects.get(kind=Act.Kind.RE_EXPORT)
     assert (act.by, act.why) == (importer, str(imported))
     assert bring(importer, source=source, batches=rows).counts == {"batches": {"same": 1}}
+    assert verify.findings() == []
+
+
+@pytest.mark.parametrize("source", ["file", "api"])
+def test_exported_before_the_unlock_is_not_re_exported(importer, agent, source):
+    case = case_consented(agent)
+    said_at = timezone.now().isoformat()
+    known = f"{case.account.number},{case.batch.number},Other,exported,sent,,,6/7/2026,,,,"
+    read_before = staged(importer, source=source, batches=f"{known},")
+    factories.unlock(case.rows, by=acting(agent))
+    for imported in (
+        operations.import_records(read_before, re_exported=True, by=bringing(importer, source)),
+        bring(importer, source=source, re_exported=True, batches=f"{known}{said_at},"),
+    ):
+        assert sentences(imported) == [
+            f"batches 2: left_alone: Batch {case.batch.number} was unlocked after this was said of it, so it can't "
+            "mean what came of the unlock. Import what the product says now."
+        ]
+        assert case.refresh().batch.status == "unlocked"
     assert verify.findings() == []
 
 

@@ -554,7 +554,7 @@ def _note_problems(imported: Import, part: Part) -> None:
         judgment=ImportProblem.DOES_NOT_ADD_UP,
         line=F("line"),
         sentence=judging.said(
-            "Batch {number} should hold {says_items} items of ${says_amount}, and came with {items} of ${amount}."
+            "Batch {number} should hold {says_items} items of {says_amount}, and came with {items} of {amount}."
         ),
     )
 
