@@ -4,6 +4,7 @@ import io
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import DataError, OperationalError, connection
 
 from tests.factories import make_user
 from tests.operations.importing import HEADS
@@ -59,6 +60,26 @@ def test_says_what_became_of_each_record(folder):
     (folder / "b.csv").write_text(f"{HEADS['batches']}\nA-1,B-1,May,bypassed,,,5/2/2026,,,,,,\n")
     code, said = run(batches, "--as", "manager")
     assert (code, said.splitlines()[-1]) == (0, "  batches: 1 as on file")
+
+
+def test_says_why_it_failed(folder):
+    for error, says in (
+        (
+            DataError,
+            "Import 1 failed. Part 1 can't be written: DataError. 0 of 1 parts were written before.",
+        ),
+        (OperationalError, "The database failed: OperationalError. What was being written, the worker goes on with;"),
+    ):
+
+        def failing(execute, sql, *rest, error=error):
+            if sql.startswith('INSERT INTO "unlocks_account"'):
+                raise error
+            return execute(sql, *rest)
+
+        with connection.execute_wrapper(failing), pytest.raises(CommandError, match=says):
+            run(folder / "a.csv", "--as", "manager")
+    assert list(Import.objects.values_list("state", flat=True)) == ["applying", "failed"]
+    assert not Account.objects.exists()
 
 
 def test_what_can_not_be_read_is_not_imported(folder):

@@ -217,6 +217,10 @@ class Refusal(TextChoices):
         "own_import",
         "You imported these contacts, or entered one of them, so another person has to confirm them.",
     )
+    IMPORT_GOING_ON = (
+        "import_going_on",
+        "{name} is still being written. Confirm its contacts once all of them are there.",
+    )
     NOTHING_TO_CONFIRM = "nothing_to_confirm", "No Admin's address of {name} waits to be confirmed."
     BUSY = "busy", "Someone else was changing the same batches. Nothing was changed. Try again."
 

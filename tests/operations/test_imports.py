@@ -3,6 +3,8 @@
 from decimal import Decimal
 
 import pytest
+from django.contrib.auth.models import Permission
+from django.core.exceptions import PermissionDenied
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -12,8 +14,21 @@ from tests.factories import acting, case_consented, case_unlocked, case_unlockin
 from tests.operations import only_for, refused
 from tests.operations.importing import bring, bringing, on_file, sentences, staged
 from unlocks import operations
+from unlocks.imports.kinds import KINDS
 from unlocks.ledger import verify
-from unlocks.models import Account, Act, Batch, BatchItem, Contact, Import, Outgoing, RequestedBatch, StagedItem
+from unlocks.models import (
+    Account,
+    Act,
+    Batch,
+    BatchItem,
+    Contact,
+    Import,
+    Outgoing,
+    RequestedBatch,
+    StagedBatch,
+    StagedItem,
+)
+from unlocks.operations.staging import Records
 from unlocks.rules import Refusal, judged
 
 pytestmark = pytest.mark.django_db
@@ -381,7 +396,7 @@ def test_no_import_unlocks(importer, agent):
     for source in ("file", "api"):
         for status in ("pending", "posted", "exported", "bypassed"):
             rows = f"{ready.account.number},{ready.batch.number},,{status},,,5/2/2026,5/3/2026,,,,,"
-            bring(importer, source=source, re_exported=True, batches=rows)
+            bring(importer, source=source, re_exported=source == "file", batches=rows)
             ready.refresh()
             assert ready.batch.status == "bypassed"
     for status in ("unlocked", "unlocking", "relocking"):
@@ -438,8 +453,8 @@ def test_exported_before_the_unlock_is_not_re_exported(importer, agent, source):
     read_before = staged(importer, source=source, batches=f"{known},")
     factories.unlock(case.rows, by=acting(agent))
     for imported in (
-        operations.import_records(read_before, re_exported=True, by=bringing(importer, source)),
-        bring(importer, source=source, re_exported=True, batches=f"{known}{said_at},"),
+        operations.import_records(read_before, re_exported=source == "file", by=bringing(importer, source)),
+        bring(importer, source=source, re_exported=source == "file", batches=f"{known}{said_at},"),
     ):
         assert sentences(imported) == [
             f"batches 2: left_alone: Batch {case.batch.number} was unlocked after this was said of it, so it can't "
@@ -505,6 +520,49 @@ def test_only_for_managers(importer):
     for verb in (operations.import_records, operations.start_import, operations.discard_import):
         with refused(Refusal.IMPORT_OVER, says=f"Nothing was done: import {imported.number} is discarded already."):
             verb(imported, by=acting(importer))
+
+
+def test_only_a_system_brings_the_word_of_the_product(importer, superuser):
+    for by in (importer, superuser):
+        with pytest.raises(PermissionDenied):
+            operations.stage_import([], source="api", by=acting(by))
+    assert not Import.objects.filter(source="api").exists()
+
+
+def test_only_who_may_mark_batches_as_re_exported_may_tick_that(importer):
+    only_imports = make_user("only-imports")
+    only_imports.user_permissions.add(Permission.objects.get(codename="import_records"))
+    imported = staged(only_imports, accounts="A-9,New,,,,")
+    with pytest.raises(PermissionDenied):
+        operations.import_records(imported, re_exported=True, by=acting(only_imports))
+    assert operations.import_records(imported, by=acting(only_imports)).state == "done"
+
+
+def test_contacts_are_confirmed_once_all_are_there(importer, manager):
+    imported = bring(importer, accounts="A-9,New,,,,", contacts="A-9,Dana,dana@new.example,,yes,")
+    assert operations.obstacle_to_confirming_import(imported, manager) == ""
+    assert "You imported these contacts" in operations.obstacle_to_confirming_import(imported, importer)
+    Import.objects.update(state="applying")
+    with refused(Refusal.IMPORT_GOING_ON, says=operations.obstacle_to_confirming_import(imported, manager)):
+        operations.confirm_import(imported, how="Called them", by=acting(manager))
+
+
+def test_what_the_database_refuses_fails_the_import_and_leaves_nothing(importer):
+    """Not even records that nobody read unlock: here, some that a program made up."""
+    account = make_account(admin=False, pin="").number
+    row = dict.fromkeys(KINDS["batches"].header) | {"account_number": account, "batch_number": "B-9"}
+    for status in ("unlocked", "unlocking", "relocking"):
+        made_up = Records(KINDS["batches"], [(1, tuple((row | {"status": status}).values()))])
+        imported = operations.stage_import([made_up], source="file", by=acting(importer), judge=False)
+        imported = operations.import_records(imported, by=acting(importer))
+        why = "Part 1 can't be written: IntegrityError."
+        assert (imported.state, imported.why_failed, imported.counts, imported.leased_until) == (
+            ("failed", why, {}, None)
+        )
+    assert not Batch.objects.filter(number="B-9").exists()
+    assert not StagedBatch.objects.exists()
+    assert verify.findings() == []
+    assert bring(importer, batches=f"{account},B-9,,posted,,,,,,,,,").counts == {"batches": {"new": 1}}
 
 
 def test_nothing_to_import_is_said(importer):

@@ -410,12 +410,21 @@ def judge_batches(imported: Import, places: Places) -> None:
                 (
                     RE_EXPORTED,
                     Judgment.LEFT_ALONE,
-                    "Batch {number} is unlocked here and exported in the file. It is marked as re-exported only when "
-                    "that is ticked.",
+                    _UNTICKED,
                 )
             )
     _judge(rows, *cases, default=Judgment.CHANGED)
     _sum_up_what_was_left_out(places)
+
+
+_UNTICKED = (
+    "Batch {number} is unlocked here and exported in the file. It is marked as re-exported only when that is ticked."
+)
+
+
+def left_alone_until_ticked(places: Places) -> QuerySet[StagedBatch]:
+    """Leave the batches that were left alone for nothing but that the file may not mark them as re-exported."""
+    return batches(places).filter(judgment=Judgment.LEFT_ALONE, why=said(_UNTICKED))
 
 
 def _unlocked_after(said_at: Any) -> QuerySet[Instruction]:

@@ -454,7 +454,7 @@ def _delete_items_that_came_twice(imported: Import) -> None:
                 )
                 for line, earlier, number in some
             )
-            refused = rows.filter(line__in=[line for line, *_ in some]).order_by()
+            refused: models.QuerySet[Any] = rows.filter(line__in=[line for line, *_ in some]).order_by()
             if kind == "lines":  # what is left is not all of them
                 said_of_batch = "Lines of one item stand apart from each other, and a batch comes whole."
                 StagedBatch.objects.filter(pk__in=refused.values("batch"), held="").update(held=said_of_batch)
