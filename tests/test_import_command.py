@@ -72,7 +72,7 @@ def test_says_why_it_failed(folder):
     ):
 
         def failing(execute, sql, *rest, error=error):
-            if sql.startswith('INSERT INTO "unlocks_account"'):
+            if 'INSERT INTO "unlocks_account"' in sql:
                 raise error
             return execute(sql, *rest)
 

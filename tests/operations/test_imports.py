@@ -510,6 +510,20 @@ def test_a_changed_address_of_an_admin(importer, agent, manager):
     assert [fault for fault in verify.findings() if "Outgoing" not in fault] == []
 
 
+def test_no_file_has_the_product_make_someone_else_an_admin(importer):
+    account = make_account()
+    admin, number = account.contacts.get(), account.number
+    bring(importer, contacts=f"{number},{admin.name},{admin.email},,,C-9")
+    imported = bring(importer, source="api", contacts=f"{number},Omar,omar@customer.example,,,C-9")
+    assert sentences(imported) == [
+        "contacts 2: refused: omar@customer.example is a new address of an Admin, found by the external ID C-9. Say in "
+        "is_admin whether the contact still is one."
+    ]
+    bring(importer, source="api", contacts=f"{number},Omar,omar@customer.example,,no,C-9")
+    assert not account.contacts.confirmed_admins().exists()
+    assert verify.findings() == []
+
+
 def test_only_for_managers(importer):
     def stage(by):
         operations.stage_import([], source="file", by=by)

@@ -130,6 +130,15 @@ def test_two_at_once_write_each_part_once(manager):
     assert verify.findings() == []
 
 
+def test_two_imports_of_the_same_records_at_once(manager):
+    imports_at_once = [staged(manager, judge=False, **ROWS) for _ in range(3)]
+    at_once(*[partial(operations.import_records, imported, by=acting(manager)) for imported in imports_at_once])
+    for imported in imports_at_once:
+        assert finished(imported)[0] == "done"
+    assert (Batch.history.count(), BatchItem.history.count()) == (5, 10)
+    assert verify.findings() == []
+
+
 def test_what_was_read_by_halves_is_dropped(manager):
     imported = staged(manager, judge=False, **ROWS)
     Import.objects.update(state="staging", leased_until=timezone.now())

@@ -218,6 +218,12 @@ def judge_contacts(imported: Import, places: Places) -> None:
             "{email} has another external ID on file. Correct the address or the ID.",
         ),
         (
+            _another_persons_admin(imported),
+            Judgment.REFUSED,
+            "{email} is a new address of an Admin, found by the external ID {external_id}. Say in is_admin whether the "
+            "contact still is one.",
+        ),
+        (
             Q(contact__in=_named_twice(rows)),
             Judgment.REFUSED,
             "Two rows name the same contact: {email}, one of them by the external ID. Correct one of them.",
@@ -226,6 +232,16 @@ def judge_contacts(imported: Import, places: Places) -> None:
         (_any_differs(values, "contact"), Judgment.CHANGED, ""),
         default=Judgment.SAME,
     )
+
+
+def _another_persons_admin(imported: Import) -> Q:
+    """Whether the product may name someone else than the Admin to whom a file gave that person's ID.
+
+    Its word counts at once, so that nobody is an Admin by it of whom it does not say so.
+    """
+    if imported.source != Import.Source.API:
+        return Q(pk__in=[])
+    return Q(Differs(F("contact__email"), F("email")), contact__is_admin=True, is_admin=None)
 
 
 def _named_twice(rows: QuerySet[StagedContact]) -> QuerySet[Any]:
