@@ -31,6 +31,7 @@ from unlocks.database import fingerprint
 from unlocks.database.guards import declared
 from unlocks.digest import sha256
 from unlocks.imports.kinds import KINDS
+from unlocks.imports.staging import Records
 from unlocks.models import (
     Account,
     ApiToken,
@@ -52,7 +53,6 @@ from unlocks.models import (
     UnlockRequest,
     Verdict,
 )
-from unlocks.operations.staging import Records
 from unlocks.outbox.secrets import hashed
 from unlocks.rules import Refusal
 from unlocks.texts.shown import shown_text, text_to_read_out

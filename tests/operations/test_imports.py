@@ -15,6 +15,7 @@ from tests.operations import only_for, refused
 from tests.operations.importing import bring, bringing, on_file, sentences, staged
 from unlocks import operations
 from unlocks.imports.kinds import KINDS
+from unlocks.imports.staging import Records
 from unlocks.ledger import verify
 from unlocks.models import (
     Account,
@@ -28,7 +29,6 @@ from unlocks.models import (
     StagedBatch,
     StagedItem,
 )
-from unlocks.operations.staging import Records
 from unlocks.rules import Refusal, judged
 
 pytestmark = pytest.mark.django_db

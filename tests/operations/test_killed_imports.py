@@ -17,10 +17,10 @@ from tests.outbox.processes import DYING, gone, started
 from tests.test_concurrency import at_once
 from unlocks import operations
 from unlocks.imports.kinds import KINDS
+from unlocks.imports.staging import Records
 from unlocks.ledger import verify
 from unlocks.models import Batch, BatchItem, Import, LedgerEntry, StagedAccount, StagedBatch
 from unlocks.operations import imports
-from unlocks.operations.staging import Records
 from unlocks.rules import Refusal
 
 pytestmark = pytest.mark.django_db(transaction=True)

@@ -15,12 +15,11 @@ from django.views.decorators.http import require_http_methods, require_safe
 from .. import operations
 from ..actors import Actor
 from ..customer.certificates import attachment
-from ..imports import samples
+from ..imports import judging, samples
 from ..imports.kinds import KINDS
 from ..imports.problems import errors_csv
 from ..ledger import chain, events
 from ..models import Account, Batch, Contact, Import, ImportProblem, Judgment, LedgerEntry
-from ..operations import judging
 from ..outbox import heartbeat
 from ..templatetags.desk import nowrap, shown, tag
 from ..texts.formats import counted, moment, money

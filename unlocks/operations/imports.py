@@ -21,7 +21,9 @@ from django.utils import timezone
 
 from .. import history
 from ..actors import Actor
+from ..imports import judging, staging
 from ..imports.problems import Problem
+from ..imports.staging import Source
 from ..ledger import chain, events
 from ..models import (
     Account,
@@ -39,10 +41,8 @@ from ..models import (
     UnlockRequest,
 )
 from ..rules import Refusal, entered_by
-from . import judging, staging
 from .accounts import end_links, tell_admins
 from .acts import perform
-from .staging import Source
 from .unlock import ACTIONS
 from .verbs import Refused, obstacle, staff_verb
 

@@ -18,8 +18,6 @@ from django.db.models.functions import Concat, Round
 
 from .. import history
 from ..digest import canonical
-from ..imports.kinds import KINDS, Kind
-from ..imports.problems import Problem, told
 from ..models import (
     Batch,
     BatchItem,
@@ -33,6 +31,8 @@ from ..models import (
     StagedLines,
 )
 from ..models.imports import PLACES
+from .kinds import KINDS, Kind
+from .problems import Problem, told
 
 AT_ONCE = 20_000  # rows a transaction
 STAGED: dict[str, Any] = {
