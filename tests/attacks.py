@@ -23,8 +23,7 @@ from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
 
-from tests import factories
-from tests.operations import importing
+from tests import factories, importing
 from unlocks import history, operations, pins
 from unlocks.actors import Actor
 from unlocks.database import fingerprint
@@ -1589,6 +1588,59 @@ def unlocked_by_records_that_nobody_read(scene):
 @attack(Refusal.OWN_CONTACT, needs_guards=False)
 def address_confirmed_by_the_verb_by_who_entered_it(scene):
     factories.confirm(factories.enter_contact(account=scene.home, by=scene.manager), scene.manager)
+
+
+def made_up(scene):
+    """Have whoever holds the feed's token put a customer of their own in the ready case, as its Admin."""
+    admin = Contact.objects.get(pk=scene.ready.admin.pk)
+    factories.put_contact(admin, token=scene.feed, email="superuser@vendor.example")
+
+
+@attack(Refusal.OWN_CONTACT, needs_guards=False)
+def link_sent_by_the_verb_by_who_made_the_token_that_put_the_address(scene):
+    made_up(scene)
+    contact = scene.awaiting.admin
+    operations.send_consent_link(scene.awaiting.unlock_request, contact=contact, by=factories.acting(scene.superuser))
+
+
+@attack(Refusal.OWN_CONTACT, needs_guards=False)
+def pin_issued_by_the_verb_by_who_made_the_token_that_put_the_address(scene):
+    made_up(scene)
+    operations.issue_pin(scene.home, by=factories.acting(scene.superuser))
+
+
+@attack(Refusal.TOKENS_MAKER, needs_guards=False)
+def link_sent_by_a_system_of_who_made_the_token_that_put_the_address(scene):
+    made_up(scene)
+    operations.send_consent_link(scene.awaiting.unlock_request, contact=scene.awaiting.admin, by=by_portal(scene))
+
+
+@attack("batch_unlocked_only_with_consent")
+def unlocked_by_who_made_the_token_that_put_the_address(scene):
+    made_up(scene)
+    unlock(scene.ready.batch, grant(scene.ready), scene.superuser)
+
+
+@attack("batch_unlocked_only_with_consent")
+def unlocked_as_a_system_by_who_made_the_token_that_put_the_address(scene):
+    made_up(scene)
+    unlock(scene.ready.batch, grant(scene.ready), scene.portal.system)
+
+
+@attack("batch_unlocked_only_with_consent")
+def unlocked_as_a_system_by_who_entered_the_address(scene):
+    admin = Contact.objects.get(pk=scene.ready.admin.pk)
+    admin.email = "superuser@vendor.example"
+    operations.save_record(admin, by=factories.acting(scene.superuser))
+    unlock(scene.ready.batch, grant(scene.ready), scene.portal.system)
+
+
+@attack("contact_confirmed_by_a_second_person")
+def address_confirmed_by_who_made_the_token_that_put_an_earlier_one(scene):
+    put = factories.put_contact(account=scene.home, token=scene.feed)
+    put.email = "typed@customer.example"
+    operations.save_record(put, by=factories.acting(scene.manager))
+    rows(Contact, put).update(confirmed_by=scene.superuser, **CONFIRMED)
 
 
 # With a consent that staff took down.

@@ -277,6 +277,8 @@ _RULE = {
     "_by_another_person",
     "_could_have_agreed",
     "entered_by",
+    "kept_from",
+    "who_entered",
     "has_possible_duplicates",
     "has_other_totals",
 }

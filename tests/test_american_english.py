@@ -35,6 +35,7 @@ BANNED = {
     r"\buser names?\b": "username",
     r"\bnot by you\b": "someone else must unlock",
     r"\bsomebody\b": "someone",
+    r"\bfor ever\b": "forever",
     rf"\b\d{{1,2}} ({MONTHS})[a-z]* \d{{4}}": "Nov 25, 2026",
 }
 # In code it is a model.

@@ -7,7 +7,7 @@ from django.core.management import CommandError, call_command
 from django.db import DataError, OperationalError, connection
 
 from tests.factories import make_user
-from tests.operations.importing import HEADS
+from tests.importing import HEADS
 from unlocks.models import Account, Batch, Import
 
 pytestmark = pytest.mark.django_db

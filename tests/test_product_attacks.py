@@ -186,7 +186,7 @@ def test_an_unlock_that_was_done_after_the_withdrawal_is_on_record(agent):
 
 
 def test_an_unlock_that_was_done_after_it_was_ended_here_is_on_record(agent, manager):
-    """Accepted, not answered for three days, given up, relocked - and then done after all: unlocked for ever."""
+    """Accepted, not answered for three days, given up, relocked - and then done after all: unlocked forever."""
     case = one_unlocking(agent)
     sent = factories.hand_over()
     with later(days=3.5) as clock:

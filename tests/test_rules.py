@@ -1,5 +1,6 @@
 """One rule, asked of one batch or of all, by the page, the list and the verb: always the same answer."""
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -35,6 +36,7 @@ from unlocks.rules import (
     judged_to_cancel,
     judged_to_relock,
     sentence,
+    who_entered,
 )
 
 pytestmark = pytest.mark.django_db
@@ -377,3 +379,53 @@ def test_whoever_entered_the_customers_address_does_not_unlock(scene):
     assert refusals(scene.ready.batch, by=scene.manager) == [Refusal.OWN_CUSTOMERS_ADDRESS]
     assert refusals(scene.ready.batch, by=scene.agent) == [""]
     assert refusals(scene.neighbour.batch, by=scene.manager) == [""]
+
+
+def test_what_a_system_put_is_kept_from_whoever_had_made_a_token_that_it_could_put_it_by(scene):
+    makers = [factories.make_user(f"maker-{n}", is_superuser=True) for n in range(3)]
+    admin = factories.put_contact(account=scene.home, token=scene.feed)
+    factories.make_token("feed", "contacts", "events", by=makers[0])
+    factories.make_token("feed", "records", by=makers[1])
+    factories.make_token("other-feed", "contacts", by=makers[2])
+    operations.revoke_api_token(scene.feed, by=acting(scene.superuser))
+    assert [*who_entered(admin)] == [scene.superuser]
+
+    factories.put_contact(admin, token=scene.feed, email="another@customer.example")
+    changed(admin, scene.manager, email="typed@customer.example")
+    confirm(admin, scene.agent)
+    assert {*who_entered(admin)} == {scene.superuser, makers[0], scene.manager}
+    assert [*who_entered(scene.ready.admin)] == []
+
+
+def test_a_system_that_changes_the_phone_of_what_staff_entered_did_not_put_it(scene, contact):
+    contact.phone = "555-0100"
+    factories.imported(contact, by=Actor.system(scene.feed))
+    assert [*who_entered(contact)] == [scene.manager]
+
+
+def test_whoever_made_the_token_that_put_the_customers_address_does_not_unlock(scene):
+    admin = Contact.objects.get(pk=scene.ready.admin.pk)
+    factories.put_contact(admin, token=scene.feed, email="superuser@vendor.example")
+    other = factories.make_token("other-portal", "unlock", by=factories.make_user("maker", is_superuser=True))[0]
+    by = (scene.superuser, scene.portal.system, other.system, scene.agent)
+    assert [refusals(scene.ready.batch, by=user) for user in by] == [
+        [Refusal.OWN_CUSTOMERS_ADDRESS],
+        [Refusal.TOKENS_MAKER],
+        [""],
+        [""],
+    ]
+    assert [refusals(scene.neighbour.batch, by=user) for user in by] == [[""]] * 4
+
+
+@pytest.mark.parametrize("spoil", [_recorded, _saw_the_link, _typed_a_pin, _typed_the_address])
+def test_no_system_unlocks_what_whoever_made_its_token_obtained(scene, spoil):
+    token, _ = factories.make_token("portal-2", "unlock", by=scene.superuser)
+    other = factories.make_token("other-portal", "unlock", by=factories.make_user("maker", is_superuser=True))[0]
+    connection.check_constraints()
+    with guards.lifted():
+        spoil(replace(scene, agent=scene.superuser), scene.ready)
+        connection.check_constraints()
+    operations.revoke_api_token(token, by=acting(scene.superuser))
+    assert refusals(scene.ready.batch, by=token.system) == [Refusal.TOKENS_MAKER]
+    assert refusals(scene.ready.batch, by=other.system) == [""]
+    assert refusals(scene.neighbour.batch, by=token.system) == [""]

@@ -32,6 +32,7 @@ from django.utils import timezone
 
 from .models import (
     Account,
+    ApiToken,
     Batch,
     BatchItem,
     ConsentLink,
@@ -87,8 +88,13 @@ class Refusal(TextChoices):
     )
     OWN_CUSTOMERS_ADDRESS = (
         "own_customers_address",
-        "You entered or imported the address of the contact who consented, or made them an Admin, so another person "
-        "has to unlock ({unlock_request}).",
+        "You entered or imported the address of the contact who consented, made them an Admin, or made the API token "
+        "that they came by, so another person has to unlock ({unlock_request}).",
+    )
+    TOKENS_MAKER = (
+        "tokens_maker",
+        "A person who made an API token of this system obtained the consent, or entered the address of an Admin of the "
+        "account, so someone else has to do this. That way, no one on staff can make up a customer.",
     )
     NOT_UNLOCKED = "not_unlocked", "Not unlocked."
     HANDED_OVER = (
@@ -103,8 +109,8 @@ class Refusal(TextChoices):
     NOT_AN_ADMIN = "not_an_admin", "{name} is not an Admin of the account. {admins}"
     OWN_CONTACT = (
         "own_contact",
-        "You entered or imported the address of {name}, or made them an Admin, so another person has to do this. "
-        "That way, no one on staff can make up a customer.",
+        "You entered or imported the address of {name}, made them an Admin, or made the API token that they came by, "
+        "so another person has to do this. That way, no one on staff can make up a customer.",
     )
     NOT_CONFIRMED = (
         "not_confirmed",
@@ -215,7 +221,8 @@ class Refusal(TextChoices):
     NOTHING_TO_IMPORT = "nothing_to_import", "There is nothing to import: no row was found."
     OWN_IMPORT = (
         "own_import",
-        "You imported these contacts, or entered one of them, so another person has to confirm them.",
+        "You imported these contacts, entered one of them, or made the API token that one came by, so another person "
+        "has to confirm them.",
     )
     IMPORT_GOING_ON = (
         "import_going_on",
@@ -229,8 +236,9 @@ class Refusal(TextChoices):
 BY_ANOTHER_PERSON = {
     Refusal.OWN_RECORDING: "recorded this consent by phone",
     Refusal.OWN_CUSTOMER: "saw a consent link of this request or typed a PIN for it",
-    Refusal.OWN_CUSTOMERS_ADDRESS: "entered or imported the address of the contact who consented, or made them "
-    "an Admin",
+    Refusal.OWN_CUSTOMERS_ADDRESS: "entered or imported the address of the contact who consented, made them an Admin, "
+    "or made the API token that they came by",
+    Refusal.TOKENS_MAKER: "had an API token made by someone who obtained this consent",
 }
 
 # Of the history rows of a contact: whether the address is still kept from who entered it.
@@ -251,13 +259,13 @@ _WITHDRAWN = Exists(ConsentWithdrawal.objects.filter(consent=OuterRef("line__con
 PIN_TYPED = "pin_typed"
 
 
-def _could_have_agreed(user: Any) -> Q:
+def _could_have_agreed(user: Any, unlock_request: OuterRef) -> Q:
     """Whether `user` held the customer's link, or typed a PIN: alone they could have agreed for the customer."""
-    seen = ConsentLink.objects.filter(unlock_request=OuterRef("line__unlock_request"), shown_to=user)
+    seen = ConsentLink.objects.filter(unlock_request=unlock_request, shown_to=user)
     # In plain SQL: SQLite looks into the index of these entries only for values that stand in the statement.
     typed = RawSQL(f"kind = '{PIN_TYPED}'", [], output_field=BooleanField())
     entries = LedgerEntry.objects.alias(typed=typed)
-    tried = entries.filter(unlock_request=OuterRef("line__unlock_request"), user=user, typed=True)
+    tried = entries.filter(unlock_request=unlock_request, user=user, typed=True)
     return Q(Exists(seen)) | Q(Exists(tried))
 
 
@@ -384,11 +392,18 @@ def _consent_is_over(at: datetime) -> list[When]:
 
 def _by_another_person(user: Any, in_subquery: Any) -> list[When]:
     """Refuse whoever obtained the consent; the user is given as a subquery names it as well."""
-    contact = entered_by(in_subquery).filter(id=OuterRef("line__consented__consent__contact"))
+    consent, unlock_request = "line__consented__consent", OuterRef("line__unlock_request")
+    contact = entered_by(in_subquery).filter(id=OuterRef(f"{consent}__contact"))
+    # Whoever made a token of a system can act as that system.
+    maker = OuterRef("made_by")
+    makers_contact = entered_by(maker).filter(id=OuterRef(OuterRef(f"{consent}__contact")))
+    obtained = Q(made_by=OuterRef(f"{consent}__recorded_by")) | Q(Exists(makers_contact))
+    obtained |= _could_have_agreed(maker, OuterRef(unlock_request))
     return [
-        When(line__consented__consent__recorded_by=user, then=Value(Refusal.OWN_RECORDING)),
-        When(_could_have_agreed(in_subquery), then=Value(Refusal.OWN_CUSTOMER)),
+        When(**{f"{consent}__recorded_by": user}, then=Value(Refusal.OWN_RECORDING)),
+        When(_could_have_agreed(in_subquery, unlock_request), then=Value(Refusal.OWN_CUSTOMER)),
         When(Exists(contact), then=Value(Refusal.OWN_CUSTOMERS_ADDRESS)),
+        When(Exists(ApiToken.objects.filter(obtained, system=in_subquery)), then=Value(Refusal.TOKENS_MAKER)),
     ]
 
 
@@ -417,9 +432,27 @@ def entered_by(user: Any) -> QuerySet[Any]:
     """Return the keys of the contacts whose address `user` entered, or that they made an Admin.
 
     Someone else has to confirm them, send them links and PINs and unlock, whoever changes them later. What was
-    imported is kept from who imported it only until a second person has confirmed the contact.
+    imported is kept from who imported it only until a second person has confirmed the contact. What a system put is
+    kept from whoever had made a token that it could put contacts by.
     """
-    return Contact.history.filter(STILL_THEIRS, entered_by=user).values("id")
+    tokens = ApiToken.objects.filter(
+        system=OuterRef("history_user"),
+        made_by=OuterRef(user) if isinstance(user, OuterRef) else user,
+        made_at__lte=OuterRef("history_date"),
+        scopes__contains=ApiToken.Scope.CONTACTS,
+    )
+    put = Q(Exists(tokens), entered_by=None)
+    return Contact.history.filter(Q(STILL_THEIRS, entered_by=user) | put).values("id")
+
+
+def kept_from(user: User) -> Exists:
+    """Return an expression: whether a contact is kept from `user`."""
+    return Exists(entered_by(user).filter(id=OuterRef("pk")))
+
+
+def who_entered(contact: Contact) -> QuerySet[User]:
+    """Return the people whom a contact is kept from."""
+    return User.objects.filter(Exists(entered_by(OuterRef("pk")).filter(id=contact.pk)))
 
 
 def to_be_confirmed(changed: dict[str, Any]) -> bool:

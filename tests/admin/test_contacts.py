@@ -172,14 +172,28 @@ def test_who_entered_it_is_told_who_can_confirm_it_send_and_issue(manager_client
     assert "issue_pin" not in response.context["forms"]
 
 
+def test_who_made_the_token_that_put_it_is_told_who_can_confirm_it(agent, manager, superuser, superuser_client):
+    token, _ = factories.make_token("feed", "contacts", by=superuser)
+    case = factories.open_case(agent)
+    admin = factories.put_contact(case.admin, token=token)
+    operations.record_advice(case.unlock_request, advice="wants_export", by=factories.acting(agent))
+    step = superuser_client.get(page_of(case)).context["next"]
+    assert step.text.endswith(f"{sentence(Refusal.OWN_CONTACT, name=admin.name)} Ask agent or manager.")
+
+    admin.email = "typed@customer.example"
+    operations.save_record(admin, by=factories.acting(manager))
+    step = superuser_client.get(page_of(case)).context["next"]
+    assert "You made the API token that put it, so someone else has to confirm it. Ask agent." in step.text
+
+
 def test_who_entered_it_is_told_who_can_unlock(agent, manager, agent_client, manager_client):
     case = factories.case_consented(agent)
     case.admin.email = "new@customer.example"
     operations.save_record(case.admin, by=factories.acting(manager))
     step = manager_client.get(page_of(case)).context["next"]
     assert step.heading == "Ready for someone else to unlock: 2 batches."
-    own = "entered or imported the address of the contact who consented, or made them an Admin"
-    own = f"{own}, so someone else must unlock"
+    own = "entered or imported the address of the contact who consented, made them an Admin, or made the API token"
+    own = f"{own} that they came by, so someone else must unlock"
     assert f"You {own}." in step.text
     act = factories.unlock(case.rows, by=factories.acting(manager))
     report = text(agent_client.get(reverse("admin:unlocks_act_change", args=[act.pk])))

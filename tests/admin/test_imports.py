@@ -14,8 +14,8 @@ from django.utils.html import strip_tags
 
 from tests import factories
 from tests.factories import acting
+from tests.importing import HEADS, staged
 from tests.imports.files import workbook
-from tests.operations.importing import HEADS, staged
 from unlocks import operations
 from unlocks.admin.imports import HOLDS
 from unlocks.imports import samples
@@ -338,7 +338,9 @@ def test_a_second_person_confirms_the_contacts_and_finds_them_on_the_queue(manag
     }
     imported = operations.import_records(staged(manager, **files), by=acting(manager))
     confirm = page_of(imported, "confirm")
-    own = "You imported these contacts, or entered one of them, so another person has to confirm them. Ask agent."
+    own = (
+        "entered one of them, or made the API token that one came by, so another person has to confirm them. Ask agent."
+    )
     assert own in text(manager_client.get(confirm))
     assert own in text(manager_client.get(page_of(imported)))
     refused = manager_client.post(confirm, {"how": "I know them"})

@@ -6,6 +6,7 @@ from tests.factories import make_token
 from unlocks.models import ApiToken
 
 ALL = sorted(ApiToken.Scope)
+THE_FEED = ["contacts", "events", "pins", "read", "records"]
 ON_REQUESTS = ["events", "personal", "product", "read", "requests", "unlock"]
 
 
@@ -19,10 +20,13 @@ class Caller:
     def get(self, address, **headers):
         return self.client.get(f"/api/v1{address}", headers=self.headers | headers)
 
-    def post(self, address, body=None, *, key=None, **headers):
+    def post(self, address, body=None, *, key=None, method="post", **headers):
         named = {"idempotency-key": key} if key else {}
         sent = {"content_type": "application/json", "headers": self.headers | named | headers}
-        return self.client.post(f"/api/v1{address}", body or {}, **sent)
+        return getattr(self.client, method)(f"/api/v1{address}", body or {}, **sent)
+
+    def put(self, address, body=None, **headers):
+        return self.post(address, body, method="put", **headers)
 
 
 def caller(superuser, *scopes, system="portal", **fields):

@@ -15,7 +15,7 @@ from django.db import close_old_connections, transaction
 from hypothesis import HealthCheck, assume, given, settings
 from schemathesis import GenerationMode
 
-from tests.api import caller
+from tests.api import ON_REQUESTS, THE_FEED, caller
 from tests.factories import case_awaiting, case_consented, case_unlocked, case_unlocking, make_user
 from unlocks.api import openapi
 from unlocks.digest import canonical
@@ -41,22 +41,33 @@ def test_the_description_is_the_one_in_docs():
 
 
 @pytest.fixture(scope="module")
-def token(shared):
-    """Return the token of a system that may do all on requests, at a desk with cases of each kind."""
+def tokens(shared):
+    """Return tokens by scope, of two systems that may do all between them, at a desk with cases of each kind."""
     agent, root = make_user("agent", group="Agent"), make_user("superuser", is_superuser=True)
     for make in (case_unlocked, case_awaiting, case_consented, case_unlocking):
         make(agent)
     # As Django's own test client does: the connection is the test's, with its transaction.
     for signal in (request_started, request_finished):
         signal.disconnect(close_old_connections)
-    yield caller(root).headers["authorization"]
+    yield {scope: by.headers["authorization"] for by, scopes in _systems(root) for scope in scopes}
     for signal in (request_started, request_finished):
         signal.connect(close_old_connections)
 
 
+def _systems(root):
+    yield caller(root, *THE_FEED, system="feed"), THE_FEED
+    yield caller(root), ON_REQUESTS
+
+
+def _scope(operation):
+    """Return a scope of the system that may call an operation."""
+    puts = operation.definition.raw["operationId"].startswith(("put_", "set_"))
+    return "records" if puts else "read"
+
+
 @pytest.mark.parametrize("mode", GenerationMode)
 @pytest.mark.parametrize("operation", OPERATIONS, ids=lambda operation: operation.label)
-def test_schemathesis_finds_nothing(token, settings, operation, mode):
+def test_schemathesis_finds_nothing(tokens, settings, operation, mode):
     settings.API_LIMIT, settings.PRODUCT = 10**9, "polling"
 
     @TRIED
@@ -67,7 +78,7 @@ def test_schemathesis_finds_nothing(token, settings, operation, mode):
         around = transaction.atomic()
         around._from_testcase = True  # handing over is a transaction of its own, as in any test
         with around:
-            case.call_and_validate(headers={"Authorization": token})
+            case.call_and_validate(headers={"Authorization": tokens[_scope(operation)]})
             transaction.set_rollback(True)
 
     call()

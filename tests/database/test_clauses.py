@@ -564,6 +564,75 @@ for _versions, _listed_as in _VERSIONS.items():
         unlock(scene.ready.batch, grant(scene.ready), scene.agent)
 
 
+def put_by(scene, contact, maker, *, scopes="contacts", made=-1, entered_by=None, system=None):
+    """Write a version of a contact that a system put, an hour after that person made its token."""
+    token = a_token(scene, system=scene.idle, scopes=scopes, made_by=maker, made_at=_in(made)(scene))
+    newest = contact.history.latest("history_id")
+    newest.pk, newest.entered_by, newest.history_date = None, entered_by, timezone.now()
+    newest.history_user = system or token.system
+    newest._state.adding = True
+    write(newest)
+
+
+def _put(scene, contact, other, user):
+    put_by(scene, contact, user)
+
+
+def _put_and_typed_since(scene, contact, other, user):
+    put_by(scene, contact, user)
+    entered(contact, scene.manager)
+
+
+def _put_by_another_system(scene, contact, other, user):
+    put_by(scene, contact, user, system=scene.feed.system)
+
+
+def _put_by_a_token_of_another(scene, contact, other, user):
+    put_by(scene, contact, scene.manager)
+
+
+def _put_before_the_token_was_made(scene, contact, other, user):
+    put_by(scene, contact, user, made=1)
+
+
+def _put_by_no_token_for_contacts(scene, contact, other, user):
+    put_by(scene, contact, user, scopes="pins records")
+
+
+def _put_of_what_staff_entered(scene, contact, other, user):
+    put_by(scene, contact, user, entered_by=scene.manager)
+
+
+def _put_of_another_contact(scene, contact, other, user):
+    put_by(scene, other, user)
+
+
+# What a system put: who may have to do with it.
+_PUTS = {
+    _put: refuses,
+    _put_and_typed_since: refuses,
+    _put_by_another_system: allows,
+    _put_by_a_token_of_another: allows,
+    _put_before_the_token_was_made: allows,
+    _put_by_no_token_for_contacts: allows,
+    _put_of_what_staff_entered: allows,
+    _put_of_another_contact: allows,
+}
+for _puts, _listed_as in _PUTS.items():
+
+    @_listed_as("batch_unlocked_only_with_consent", f"by_who_made_the_token{_puts.__name__}")
+    def _unlocked_by_the_maker(scene, puts=_puts):
+        puts(scene, scene.ready.admin, scene.neighbour.admin, scene.second)
+        yield
+        unlock(scene.ready.batch, grant(scene.ready), scene.second)
+
+    @_listed_as("instruction_handed_over_with_consent", f"by_who_made_the_token{_puts.__name__}")
+    def _carried_out_by_the_maker(scene, puts=_puts):
+        puts(scene, scene.unlocking.admin, scene.neighbour.admin, scene.second)
+        yield
+        hand_over(instruction(scene.unlocking), started_by=scene.second)
+
+
 @refuses("batch_unlocked_only_with_consent")
 def the_product_says_something_else(scene):
     change(Batch, scene.ready.batch, differs="exported")
@@ -980,23 +1049,47 @@ def withdrawn_while_an_earlier_consent_for_the_batch_stands(scene):
 def _obtained_by(user):
     """List rows: the consent was obtained by that person, who instructed the unlock, or who carries it out."""
 
-    def recorded(scene, asked):
-        change(Consent, scene.unlocking.consent, how="phone", link=None, opening=None, recorded_by=user(scene))
+    def recorded(scene, asked, case=None):
+        consent = (case or scene.unlocking).consent
+        change(Consent, consent, how="phone", link=None, opening=None, recorded_by=user(scene))
 
-    def shown(scene, asked):
-        change(ConsentLink, scene.unlocking.consent.link, shown_to=user(scene))
+    def shown(scene, asked, case=None):
+        change(ConsentLink, (case or scene.unlocking).consent.link, shown_to=user(scene))
 
-    def typed(scene, asked):
-        entry_like(scene, "pin_typed", scene.unlocking, user(scene))
+    def typed(scene, asked, case=None):
+        entry_like(scene, "pin_typed", case or scene.unlocking, user(scene))
 
-    def typed_the_address(scene, asked):
-        entered(scene.unlocking.admin, user(scene))
+    def typed_the_address(scene, asked, case=None):
+        entered((case or scene.unlocking).admin, user(scene))
 
     return recorded, shown, typed, typed_the_address
 
 
 def _the_second(scene):
     return scene.second
+
+
+def _by_a_system_of(maker, name, listed):
+    """List rows: a token of the system that unlocks was made by that person, and the superuser obtained the consent."""
+    for obtained in _obtained_by(lambda scene: scene.superuser):
+
+        @listed("batch_unlocked_only_with_consent", f"by_a_system_of_{name}_{obtained.__name__}")
+        def unlocks(scene, obtained=obtained):
+            token = a_token(scene, system=scene.idle, scopes="unlock", made_by=maker(scene))
+            obtained(scene, None, scene.ready)
+            yield
+            unlock(scene.ready.batch, grant(scene.ready), token.system)
+
+        @listed("instruction_handed_over_with_consent", f"to_a_system_of_{name}_{obtained.__name__}")
+        def instructed(scene, obtained=obtained):
+            a_token(scene, system=scene.agent, scopes="unlock", made_by=maker(scene))
+            obtained(scene, None)
+            yield
+            hand_over(instruction(scene.unlocking))
+
+
+_by_a_system_of(lambda scene: scene.superuser, "who", refuses)
+_by_a_system_of(lambda scene: scene.second, "another_than_who", allows)
 
 
 for _spoil in _obtained_by(lambda scene: scene.agent):
@@ -1699,6 +1792,17 @@ for _versions, _listed_as in _VERSIONS.items():
         versions(scene.stranger, scene.neighbour.admin, scene.manager, scene.second)
         yield
         change(Contact, scene.stranger, confirmed_by=scene.manager, **CONFIRMED)
+
+
+for _puts, _listed_as in _PUTS.items():
+
+    @_listed_as("contact_confirmed_by_a_second_person", f"by_who_made_the_token{_puts.__name__}")
+    def _confirmed_by_the_maker(scene, puts=_puts):
+        _typed(scene)
+        change(Contact, scene.stranger, entered_by=scene.manager)
+        puts(scene, scene.stranger, scene.neighbour.admin, scene.second)
+        yield
+        change(Contact, scene.stranger, confirmed_by=scene.second, **CONFIRMED)
 
 
 # --- The opening of a link --------------------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def typed(content, amount):
 
 @pytest.mark.parametrize("golden", GOLDEN, ids=[golden["what"] for golden in GOLDEN])
 def test_golden_contents(golden):
-    """The same on every database, and for ever: consents of years ago are checked by it."""
+    """The same on every database, and forever: consents of years ago are checked by it."""
     content, items = typed(golden["batch"], "total"), [typed(item, "amount") for item in golden["items"]]
     batch = make_batch(status="pending", items=0, **content)
     for item in items:

@@ -295,6 +295,12 @@ def test_every_table_is_guarded_or_named_here_as_free():
         "unlocks_selection_batches",
         "unlocks_apicall",
         "unlocks_checkattempts",
+        "unlocks_importproblem",
+        "unlocks_stagedaccount",
+        "unlocks_stagedbatch",
+        "unlocks_stagedcontact",
+        "unlocks_stageditem",
+        "unlocks_stagedlines",
         "unlocks_worker",
     }
 

@@ -10,6 +10,7 @@ from tests import factories
 from tests.attacks import an_instruction, forge_consent, write
 from tests.factories import (
     acting,
+    agree,
     case_awaiting,
     case_consented,
     case_recorded_by_phone,
@@ -20,6 +21,7 @@ from tests.factories import (
     enter_contact,
     make_account,
     make_batch,
+    make_token,
     make_user,
     open_case,
     record_certificate_key,
@@ -30,6 +32,7 @@ from unlocks.database import guards
 from unlocks.ledger import chain, events, invariants, verify
 from unlocks.models import (
     Account,
+    ApiToken,
     Batch,
     Certificate,
     Consent,
@@ -64,6 +67,23 @@ def test_an_honest_desk_offends_nowhere(agent, manager):
     operations.withdraw_consent(withdrawn.consent, why="Asked", by=acting(agent))
     assert found() == {}
     factories.carry_out()
+    assert found() == {}
+
+
+def test_what_a_system_puts_and_whose_token_it_gets_after_the_consent_is_no_finding(agent):
+    maker = make_user("maker", is_superuser=True)
+    portal, _ = make_token("portal", "unlock", by=make_user("other-maker", is_superuser=True))
+    feed, _ = make_token("feed", "contacts", by=maker)
+    by_maker, by_system = case_consented(agent), case_awaiting(agent)
+    with pytest.raises(operations.Refused):
+        operations.verify_pin(by_system.unlock_request, pin="000000", by=acting(maker))
+    agree(by_system)
+    factories.unlock(by_maker.rows, by=acting(maker))
+    factories.unlock(by_system.rows, by=Actor.system(portal))
+    make_token("portal", "unlock", by=maker)
+    for case in (by_maker, by_system):
+        factories.put_contact(case.admin, token=feed, email=f"new-{case.admin.pk}@customer.example")
+    assert set(Batch.objects.values_list("status", flat=True)) == {"unlocked"}
     assert found() == {}
 
 
@@ -265,6 +285,39 @@ def _entered_the_address(agent):
     case.admin.history.update(entered_by=agent)
 
 
+def _unlocked_by_a_system(agent):
+    """Return a case that a system unlocked, and who had made its token."""
+    maker = make_user("maker", is_superuser=True)
+    token, _ = make_token("portal", "unlock", by=maker)
+    case = case_consented(agent)
+    factories.unlock(case.rows, by=Actor.system(token))
+    return case, maker
+
+
+def _recorded_by_its_maker(agent):
+    case, maker = _unlocked_by_a_system(agent)
+    Consent.objects.filter(pk=case.consent.pk).update(how="phone", link=None, opening=None, recorded_by=maker)
+
+
+def _shown_to_its_maker(agent):
+    case, maker = _unlocked_by_a_system(agent)
+    ConsentLink.objects.filter(unlock_request=case.unlock_request).update(shown_to=maker)
+
+
+def _typed_by_its_maker(agent):
+    case, maker = _unlocked_by_a_system(agent)
+    entry = LedgerEntry.objects.filter(kind="pin_verified", unlock_request=case.unlock_request)
+    entry.update(kind="pin_typed", user=maker)
+
+
+def _put_by_its_maker(agent):
+    case, maker = _unlocked_by_a_system(agent)
+    feed, _ = make_token("feed", "contacts", by=maker)
+    long_ago = case.consent.given_at - timedelta(hours=1)
+    ApiToken.objects.filter(pk=feed.pk).update(made_at=long_ago)
+    case.admin.history.update(history_user=feed.system, history_date=long_ago)
+
+
 def _confirmed_by_who_entered_it(agent):
     typed = enter_contact(account=make_account(), by=make_user("manager", group="Manager"))
     confirm(typed, agent)
@@ -318,6 +371,14 @@ def _pending_pin_unrecorded(agent):
 
 def _pin_unrecorded(agent):
     Account.objects.filter(pk=make_account(pin="").pk).update(pin_hash=pins.hashed("123456"))
+
+
+def _token_unrecorded(agent):
+    superuser = make_user("superuser", is_superuser=True)
+    token, _ = make_token("feed", "read", by=superuser)
+    token.pk, token.token_hash = None, "f" * 64
+    token._state.adding = True
+    write(token)
 
 
 def _instructions(case):
@@ -408,6 +469,12 @@ OFFENCES = {
     "unlocked by a person who was shown a consent link of the request": [_shown_the_link],
     "unlocked by a person who typed a PIN for the request": [_typed_a_pin],
     "unlocked by a person who entered the address of the contact who consented": [_entered_the_address],
+    "unlocked by a system with a token made by a person who obtained the consent": [
+        _recorded_by_its_maker,
+        _shown_to_its_maker,
+        _typed_by_its_maker,
+        _put_by_its_maker,
+    ],
     "its address was confirmed by a person who entered it": [_confirmed_by_who_entered_it],
     "no ledger entry “Admin address confirmed” is about it": [_confirmation_unrecorded],
     "went to an address that its contact did not have on record then": [
@@ -441,6 +508,7 @@ OFFENCES = {
     "no ledger entry “Opened” is about it": [_opened_unrecorded],
     "no ledger entry “New PIN queued” is about it": [_pending_pin_unrecorded],
     "no ledger entry “New PIN in force” is about it": [_pin_unrecorded],
+    "no ledger entry “API token made” is about it": [_token_unrecorded],
     "closed with batches still open in it": [_closed_too_early],
     "batch: the newest history row tells something else": [_past_history, _made_past_history, _null_against_a_value],
     "requested batch: the newest history row tells something else": [_no_line],

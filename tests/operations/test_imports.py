@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from tests import factories
 from tests.factories import acting, case_consented, case_unlocked, case_unlocking, make_account, make_batch, make_user
+from tests.importing import bring, bringing, on_file, sentences, staged
 from tests.operations import only_for, refused
-from tests.operations.importing import bring, bringing, on_file, sentences, staged
 from unlocks import operations
 from unlocks.imports.kinds import KINDS
 from unlocks.imports.staging import Records
@@ -289,8 +289,8 @@ JUDGED = {
     "a time that has not come yet": (
         {"batches": "A-1,B-2,,posted,,,,,,,,2099-01-01T00:00:00Z,"},
         [
-            "batches 2: refused: Batch B-2 is of a time that has not come yet. Correct as_of, or the clock that it "
-            "comes from."
+            "batches 2: refused: What is said of batch B-2 holds as of a time to come. Correct as_of, or the clock "
+            "behind it."
         ],
         {"batches": {"refused": 1}},
     ),

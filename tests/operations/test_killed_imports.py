@@ -11,8 +11,8 @@ from django.db import connection
 from django.utils import timezone
 
 from tests.factories import acting
+from tests.importing import on_file, staged
 from tests.operations import refused
-from tests.operations.importing import on_file, staged
 from tests.outbox.processes import DYING, gone, started
 from tests.test_concurrency import at_once
 from unlocks import operations

@@ -18,6 +18,7 @@ from tests.factories import (
     make_account,
     make_batches,
     make_contact,
+    make_token,
     open_case,
     while_the_pin_is_judged,
 )
@@ -135,6 +136,14 @@ def test_whoever_typed_a_pin_is_not_shown_the_link(agent, second_agent, settings
         operations.verify_pin(case.unlock_request, pin=pin, by=acting(agent))
 
     assert (shown_to(case, agent), shown_to(case, second_agent)) == (None, second_agent)
+
+
+def test_whoever_made_a_token_that_sets_pins_is_not_shown_the_link(agent, superuser, settings):
+    settings.SHOW_CONSENT_LINK = True
+    make_token("feed", "contacts", by=superuser)
+    assert shown_to(advised(agent), superuser) == superuser
+    make_token("feed", "pins", by=superuser)
+    assert shown_to(advised(agent), superuser) is None
 
 
 def test_whoever_was_shown_the_link_unlocks_nothing(agent, second_agent, settings):

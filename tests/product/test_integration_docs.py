@@ -18,9 +18,10 @@ from django.core import management
 from django.test import Client
 
 from tests.api import caller
-from tests.factories import Case, agree, case_unlocking, hand_over, make_account, make_batch, make_contact, make_user
+from tests.factories import Case, agree, case_unlocking, hand_over, make_user
 from tests.product.made_up import instruction
-from unlocks.api import acting, schemas
+from unlocks.api import acting, putting, schemas
+from unlocks.ledger import verify
 from unlocks.models import ApiCall, ApiToken, Batch, Instruction, UnlockRequest
 from unlocks.outbox.rows import LEASE, WAITS
 from unlocks.product import answers, calls, conformance, webhook
@@ -74,16 +75,14 @@ def test_the_answer_is_what_the_desk_reads():
 
 
 @pytest.fixture
-def desk(db, settings):
-    """Call the desk as a line of curl says, by a token of a system that may do what it needs; return the answer."""
+def systems(db, settings):
+    """The two systems that the document has call an empty desk, by the variables of their tokens."""
     settings.PRODUCT = "polling"
-    root = make_user("root", is_superuser=True)
-    account = make_account(number="5001", admin=False)
-    make_contact(account=account, email="dana@customer.example")
-    for number in ("B-1042", "B-1043"):
-        make_batch(account=account, number=number)
-    scopes = ("read", "personal", "requests", "unlock", "product", "events")
-    return caller(root, *scopes)
+    root, other = (make_user(name, is_superuser=True) for name in ("root", "other"))
+    return {
+        "$FEED": caller(root, "records", "contacts", "pins", system="product"),
+        "$TOKEN": caller(other, "read", "personal", "requests", "unlock", "product", "events"),
+    }
 
 
 def curl_calls():
@@ -91,21 +90,22 @@ def curl_calls():
     return re.split(r"\n(?=curl )", "".join(blocks("curl")).replace("\\\n", " ").strip())
 
 
-def curled(by, line):
+def curled(systems, line):
     """Call what a line of curl calls. It has the options that the document uses, and no others."""
     command, *words = shlex.split(line.replace("$DESK", ""))
     parser = argparse.ArgumentParser(prog=command)
     parser.add_argument("-s", action="store_true")
+    parser.add_argument("-X", dest="method", default="POST")
     parser.add_argument("-H", action="append", dest="headers", default=[])
     parser.add_argument("-d", dest="body")
     parser.add_argument("address")
     sent = parser.parse_args(words)
     headers = {name.lower(): value for name, value in (header.split(": ", 1) for header in sent.headers)}
-    assert headers.pop("authorization") == "Bearer $TOKEN"
+    by = systems[headers.pop("authorization").removeprefix("Bearer ")]
     if sent.body is None:
         return by.get(sent.address, **headers)
     assert headers.pop("content-type") == "application/json"
-    return by.post(sent.address, json.loads(sent.body), **headers)
+    return by.post(sent.address, json.loads(sent.body), method=sent.method.lower(), **headers)
 
 
 def _newest():
@@ -113,40 +113,59 @@ def _newest():
     return UnlockRequest.objects.order_by("-pk").values_list("pk", flat=True).first()
 
 
-def test_each_line_of_curl_does_what_is_said(desk):
-    """The lines are called as they stand, in their order; the customer agrees where the document says so."""
-    lines, said = curl_calls(), {}
-    for line in lines:
+def _walked(systems, to=None):
+    """Call the lines as they stand, in their order, down to one; return the answers of each address.
+
+    The customer agrees where the document says so.
+    """
+    said = {}
+    for line in curl_calls():
         assert line.startswith("curl -s ")
-        name = line.split()[2].strip('"').removeprefix("$DESK").partition("?")[0]
+        name = re.search(r"\$DESK([^ ?\"]*)", line)[1]
+        if name == to:
+            break
         if name == "/requests/1/unlock":
             case = UnlockRequest.objects.get()
-            agree(Case(unlock_request=case, account=case.account, admin=case.requester))
+            agree(Case(unlock_request=case, account=case.account, admin=case.requester), pin="482915")
         if name == "/instructions/answers":
-            line = line.replace(str(KEY), said["/instructions/pull"]["instructions"][0]["key"])
-        answer = curled(desk, line.replace("/requests/1", f"/requests/{_newest()}"))
+            line = line.replace(str(KEY), said["/instructions/pull"][0]["instructions"][0]["key"])
+        answer = curled(systems, line.replace("/requests/1", f"/requests/{_newest()}"))
         assert answer.status_code in (200, 201), (line, answer.content)
-        said[name] = answer.json()
-    assert said["/me"]["system"] == "portal"
-    assert [row["number"] for row in said["/batches"]["data"]] == ["B-1042", "B-1043"]
-    assert said["/requests/1/consent-links"]["state"] == "live"
-    assert (said["/requests/1/unlock"]["done"], said["/requests/1/unlock"]["refused"]) == (2, 0)
-    assert [one["ask"] for one in said["/instructions/pull"]["instructions"]] == ["carry_out"] * 2
-    assert said["/instructions/answers"]["answers"][0]["state"] == "done"
-    assert {"opened", "consented", "unlocked"} <= {event["kind"] for event in said["/events"]["data"]}
-    assert sorted(Batch.objects.values_list("status", flat=True)) == ["unlocked", "unlocking"]
+        said.setdefault(name, []).append(answer.json())
+    return said
+
+
+def test_each_line_of_curl_leads_to_a_first_unlock(systems):
+    said = _walked(systems)
+    assert said["/me"][0]["system"] == "portal"
+    put, read, exported = said["/batches"]
+    assert {**json.loads(blocks("json")[2]), "id": put["id"]} == put
+    assert [row["number"] for row in read["data"]] == ["B-1042", "B-1043"]
+    assert exported["records"] == [{"record": 0, "result": "changed", "problems": []}]
+    assert said["/accounts/5001/pin"] == [{"account": "5001", "changed": True}]
+    assert said["/requests/1/consent-links"][0]["state"] == "live"
+    assert (said["/requests/1/unlock"][0]["done"], said["/requests/1/unlock"][0]["refused"]) == (1, 0)
+    assert [one["ask"] for one in said["/instructions/pull"][0]["instructions"]] == ["carry_out"]
+    assert said["/instructions/answers"][0]["answers"][0]["state"] == "done"
+    assert said["/requests/1/close"][0]["batches"] == {"re_exported": 1}
+    told = {event["kind"] for event in said["/events"][0]["data"]}
+    assert {"imported", "pin_issued", "opened", "consented", "unlocked", "re_exported", "closed"} <= told
+    assert sorted(Batch.objects.values_list("number", "status")) == [("B-1042", "exported"), ("B-1043", "bypassed")]
+    assert verify.findings() == []
 
 
 @pytest.mark.django_db
-def test_the_problem_is_what_the_desk_says(desk):
-    opened = curled(desk, next(line for line in curl_calls() if "open-1" in line)).json()
-    refused = desk.post(f"/requests/{opened['id']}/consent-links", {"contact": "dana@customer.example"})
-    assert refused.json() == json.loads(blocks("json")[2])
+def test_the_problem_is_what_the_desk_says(systems):
+    _walked(systems, to="/requests/1/advice")
+    address = f"/requests/{_newest()}/consent-links"
+    refused = systems["$TOKEN"].post(address, {"contact": "dana@customer.example"})
+    assert refused.json() == json.loads(blocks("json")[3])
 
 
 def test_the_scopes_are_those_of_the_code():
     table = TEXT.partition("| Scope |")[2].partition("\n\n")[0]
     assert sorted(re.findall(r"^\| (\w+) \|", table, re.M)) == sorted(ApiToken.Scope.values)
+    assert (putting.AT_ONCE, putting.ROWS, putting.LONGEST) == (20_000, 200_000, 16 * 1024 * 1024)
     assert (schemas.MOST, acting.LISTED, ApiCall.KEPT_FOR.days, LEASE.total_seconds()) == (5000, 1000, 30, 300)
 
 

@@ -83,8 +83,7 @@ def ask(permission, *, but):
 
 def who_confirms(contact):
     """Name the colleagues who can confirm a contact's address: none of those whom it is kept from."""
-    entered = contact.history.filter(rules.STILL_THEIRS).exclude(entered_by=None).values("entered_by")
-    return ask(operations.confirm_contact.permission, but=entered)
+    return ask(operations.confirm_contact.permission, but=rules.who_entered(contact).values("pk"))
 
 
 def _when_open(case):
@@ -123,14 +122,17 @@ def _when_unconfirmed(case):
     text = f"{contact.email} is {on_file(contact)}. Until a second person has confirmed it, nothing is sent there."
     heading = f"The address of {contact.name} is not confirmed yet."
     if operations.obstacle_to_confirming(contact, case.user):
-        how = "imported" if contact.entered_in_id else "entered"
-        own = f"You {how} it, so someone else has to confirm it. " if _entered(contact, case.user) else ""
+        own = ""
+        if rules.who_entered(contact).filter(pk=case.user.pk).exists():
+            own = f"You {_how_entered(contact, case.user)} it, so someone else has to confirm it. "
         return NextStep("wait", heading, f"{text} {own}{who_confirms(contact)}")
     return NextStep("wait", heading, text, contact=contact)
 
 
-def _entered(contact, user):
-    return rules.entered_by(user).filter(id=contact.pk).exists()
+def _how_entered(contact, user):
+    if not contact.history.filter(entered_by=user).exists():
+        return "made the API token that put"
+    return "imported" if contact.entered_in_id else "entered"
 
 
 def _when_awaiting_consent(case):

@@ -37,6 +37,6 @@ class Token(HttpBearer):
             raise Problem(429, "too_many_calls", detail, headers={"Retry-After": seconds})
         if self.permission and not by.may(self.permission):
             raise PermissionDenied(f"{by.name} may not do this: it needs the permission {self.permission}.")
-        if request.method == "POST" and request.content_type != "application/json":
+        if request.method in ("POST", "PUT") and request.content_type != "application/json":
             raise Problem(415, "not_json", "Send JSON: “Content-Type: application/json”.")
         return by

@@ -1,5 +1,6 @@
 """What each endpoint has in common: who may, what may be asked, one answer for one key, and 304 for what is known."""
 
+import hmac
 import inspect
 import re
 from functools import wraps
@@ -12,6 +13,7 @@ from django.utils.cache import get_conditional_response
 from ninja import NinjaAPI
 
 from ..digest import sha256
+from ..keys import derived
 from ..models import ApiCall
 from . import problems
 from .access import Token
@@ -39,7 +41,7 @@ def read(path, answer, permission="api.read"):
         @wraps(view)
         def called(request, **values):
             _refuse_unknown(request, view)
-            response = _answered(view(request, **values))
+            response = answered(view(request, **values))
             response["ETag"] = f'"{sha256(response.content)[:32]}"'
             response["Cache-Control"] = "private, no-cache"
             return get_conditional_response(request, etag=response["ETag"], response=response)
@@ -49,8 +51,8 @@ def read(path, answer, permission="api.read"):
     return registered
 
 
-def act(path, answer, permission, *, status=200, once=True):
-    """Register a view that changes something: POST. Its verb gets the key of the act, `request.act_key`.
+def act(path, answer, permission, *, status=200, once=True, method="POST"):
+    """Register a view that changes something. Its verb gets the key of the act, `request.act_key`.
 
     With `once` a call that brings an Idempotency-Key is carried out once: the same key again gets the same answer.
     """
@@ -60,11 +62,31 @@ def act(path, answer, permission, *, status=200, once=True):
         def called(request, **values):
             _refuse_unknown(request, view)
             if once:
-                return _once(request, lambda: _answered(view(request, **values), status))
-            return _answered(view(request, **values), status)
+                return _once(request, lambda: answered(view(request, **values), status))
+            return answered(view(request, **values), status)
 
         named = {"auth": Token(permission), "openapi_extra": {"x-idempotent": once}, **_named(view)}
-        return api.post(path, response={status: answer}, **named)(called)
+        return api.api_operation([method], path, response={status: answer}, **named)(called)
+
+    return registered
+
+
+def put(path, answers, permission, body):
+    """Register a view that takes records: POST. It reads its body by itself, for that may be a long one, and answers.
+
+    `answers` is {status: schema}, and `body` the schema of what is sent.
+    """
+
+    def registered(view):
+        @wraps(view)
+        def called(request):
+            _refuse_unknown(request, view)
+            return view(request)
+
+        sent = {"application/json": {"schema": {"$ref": f"#/components/schemas/{body.__name__}"}}}
+        extra = {"x-idempotent": True, "requestBody": {"content": sent, "required": True}}
+        named = {"auth": Token(permission), "openapi_extra": extra, **_named(view)}
+        return api.post(path, response=answers, **named)(called)
 
     return registered
 
@@ -95,7 +117,7 @@ def _unreadable(where, sentence):
     return problems.Problem(422, "unreadable", f"Nothing was done: {where} can't be read. {sentence}", faults=[fault])
 
 
-def _answered(said, status=200):
+def answered(said, status=200):
     """Return the response that a view's answer is: a schema, or one with the address of what was made."""
     said, location = said if isinstance(said, tuple) else (said, "")
     response = HttpResponse(said.model_dump_json(), status=status, content_type="application/json")
@@ -105,39 +127,60 @@ def _answered(said, status=200):
     return response
 
 
-def _once(request, answered):
+def _once(request, answer):
+    with transaction.atomic():
+        call = call_of(request, request.body)
+        if call is None:
+            return answer()
+        if call.status:
+            return again(call)
+        return kept(call, answer())
+
+
+def call_of(request, body):
+    """Return the call that the Idempotency-Key names, a new one or that it was used for; None without a key.
+
+    One under way is waited for, while a transaction is open. Raises Problem when the key was used for another call.
+    """
     key = request.headers.get("Idempotency-Key")
     request.act_key = None
     if key is None:
-        return answered()
+        return None
     if not _KEY.fullmatch(key):
         raise _unreadable("header.Idempotency-Key", "It has 1 to 100 characters: letters, digits or signs.")
-    system, digest = request.auth.user, sha256(f"{request.path}\n".encode() + request.body)
-    ApiCall.objects.filter(at__lt=timezone.now() - ApiCall.KEPT_FOR).delete()  # not inside: others would wait for it
-    with transaction.atomic():
-        call = _call(system, key, digest)
-        if call.status:
-            return _again(call, digest)
-        request.act_key = uuid5(_KEYS, f"{system.pk} {key}")
-        response = answered()
-        kept = {"status": response.status_code, "answer": response.content.decode()}
-        ApiCall.objects.filter(pk=call.pk).update(location=response.get("Location", ""), **kept)
-    return response
+    system, digest = request.auth.user, _digest(request, body)
+    call = _call(system, key, digest)
+    if call.sha256 != digest:
+        detail = "Nothing was done: this Idempotency-Key was used for another call. Use a new key for each."
+        raise problems.Problem(422, "key_of_another_call", detail)
+    request.act_key = uuid5(_KEYS, f"{system.pk} {key}")
+    return call
+
+
+def _digest(request, body):
+    """Return the HMAC (hex) of an address and a body: who reads the database can't try what was sent."""
+    return hmac.new(derived("API call"), f"{request.path}\n".encode() + body, "sha256").hexdigest()
 
 
 def _call(system, key, digest):
-    """Return the call that this key was used for, or a new one. One under way is waited for."""
+    now = timezone.now()
     try:
         with transaction.atomic():
-            return ApiCall.objects.create(system=system, key=key, sha256=digest, at=timezone.now())
+            ApiCall.objects.filter(at__lt=now - ApiCall.KEPT_FOR).delete()
+            return ApiCall.objects.create(system=system, key=key, sha256=digest, at=now)
     except IntegrityError:
         return ApiCall.objects.get(system=system, key=key)
 
 
-def _again(call, digest):
-    if call.sha256 != digest:
-        detail = "Nothing was done: this Idempotency-Key was used for another call. Use a new key for each."
-        raise problems.Problem(422, "key_of_another_call", detail)
+def kept(call, response):
+    """Keep the answer to a call, and return it."""
+    said = {"status": response.status_code, "answer": response.content.decode()}
+    ApiCall.objects.filter(pk=call.pk).update(location=response.get("Location", ""), **said)
+    return response
+
+
+def again(call):
+    """Return the answer that a call got before."""
     response = HttpResponse(call.answer, status=call.status, content_type="application/json")
     response["Cache-Control"] = "no-store"
     if call.location:

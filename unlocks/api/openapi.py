@@ -3,11 +3,11 @@
 import json
 from functools import cache
 
-from . import acting, instructions, reading
+from . import acting, instructions, putting, reading
 from .endpoints import api
 from .problems import ProblemOut
 
-REGISTERED = (reading, acting, instructions)  # by their import
+REGISTERED = (reading, acting, instructions, putting)  # by their import
 _WHEN = {
     400: "The body is no JSON.",
     401: "No token, or one that does not work.",
@@ -35,8 +35,9 @@ _RETRY = {"Retry-After": {"description": "Seconds to wait.", "schema": {"type": 
 def description():
     """Return the whole description, as JSON values."""
     described = json.loads(json.dumps(api.get_openapi_schema(path_prefix="/api/v1/")))
-    problem = ProblemOut.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
-    described["components"]["schemas"] |= {**problem.pop("$defs"), "Problem": problem}
+    described["components"]["schemas"] |= _schema(ProblemOut, "Problem", mode="serialization")
+    for body in putting.BODIES:
+        described["components"]["schemas"] |= _schema(body, body.__name__)
     described["openapi"] = "3.1.0"
     for path, operations in described["paths"].items():
         for method, operation in operations.items():
@@ -44,9 +45,15 @@ def description():
     return described
 
 
+def _schema(model, name, **how):
+    """Return a schema and those that it is made of, by their names."""
+    schema = model.model_json_schema(ref_template="#/components/schemas/{model}", **how)
+    return {**schema.pop("$defs", {}), name: schema}
+
+
 def _complete(operation, method, of_one):
     """Name all that an operation answers, and the header that makes a call one act."""
-    skipped = {*(() if of_one else (404,)), *(() if method == "post" else (400, 409, 413, 415))}
+    skipped = {*(() if of_one else (404,)), *(() if method in ("post", "put") else (400, 409, 413, 415))}
     answers = {str(status): _problem(status) for status in _WHEN if status not in skipped}
     answers |= {str(status): said for status, said in _READS.items() if method == "get"}
     operation["responses"] = dict(sorted((operation["responses"] | answers).items()))

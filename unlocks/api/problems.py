@@ -101,6 +101,14 @@ def not_found(detail="There is nothing at this address."):
     return Problem(404, "not_found", detail)
 
 
+def no_json(status=400):
+    return Problem(status, "unreadable", "Nothing was done: the body is no JSON.")
+
+
+def too_large(what):
+    return Problem(413, "too_large", f"Nothing was done: {what}")
+
+
 def _refused(error):
     reasons = [{"code": code.value, "sentence": sentence} for code, sentence in error.refusals]
     if error.code in _UNAVAILABLE:
@@ -121,9 +129,14 @@ def _unknown_token(error):
     return Problem(401, "token_needed", detail, headers={"WWW-Authenticate": 'Bearer realm="Unlock Desk"'})
 
 
+def unreadable(faults):
+    """Return the answer to what can't be read; `faults` are (where, message) each."""
+    said = [{"where": where, "sentence": f"{message}."} for where, message in faults]
+    return Problem(422, "unreadable", "Nothing was done: what was sent can't be read.", faults=said)
+
+
 def _unreadable(error):
-    faults = [{"where": _where(one["loc"]), "sentence": f"{one['msg']}."} for one in error.errors]
-    return Problem(422, "unreadable", "Nothing was done: what was sent can't be read.", faults=faults)
+    return unreadable((_where(one["loc"]), one["msg"]) for one in error.errors)
 
 
 def _where(parts):
@@ -139,8 +152,8 @@ _PROBLEMS = {
     AuthenticationError: _unknown_token,
     ValidationError: _unreadable,
     Http404: lambda error: not_found(),
-    HttpError: lambda error: Problem(error.status_code, "unreadable", "Nothing was done: the body is no JSON."),
-    RequestDataTooBig: lambda error: Problem(413, "too_large", "Nothing was done: the body is too long."),
+    HttpError: lambda error: no_json(error.status_code),
+    RequestDataTooBig: lambda error: too_large("the body is too long."),
     WrongKey: lambda error: unavailable("The ledger’s key is not in place, so nothing can be recorded."),
     **dict.fromkeys([OperationalError, InternalError, InterfaceError], lambda error: unavailable()),
 }

@@ -7,7 +7,7 @@ from uuid import UUID
 from ninja import Schema
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from ..models import Act, Batch, BatchItem, Consent, Instruction, RequestedBatch, UnlockRequest
+from ..models import Act, Batch, BatchItem, Consent, Import, Instruction, Judgment, RequestedBatch, UnlockRequest
 
 # It begins with something to be seen, and holds no controls but line breaks and tabs.
 _TEXT = r"^[^\u0000-\u0020\u007f-\u00a0][^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]*$"
@@ -89,6 +89,86 @@ class AnswersIn(In):
 
 class PullIn(In):
     most: Annotated[int, BeforeValidator(_whole)] = Field(100, ge=1, le=500)
+
+
+# What is put: the values are read as those of a file are, each record by itself. Null says nothing.
+Said = str | None
+Flag = bool | str | None
+Amount = str | int | float | None
+
+
+class AccountIn(In):
+    number: Said
+    name: Said
+    accounting_software: Said = None
+    active: Flag = None
+    time_zone: Said = None
+    external_id: Said = None
+
+
+class ContactIn(In):
+    account: Said = Field(description="The account’s number.")
+    name: Said
+    email: Said
+    phone: Said = None
+    is_admin: Flag = None
+    external_id: Said = None
+
+
+class LineIn(In):
+    sku: Said = None
+    description: Said = None
+    quantity: Amount = None
+    price: Amount = None
+    total: Amount = None
+    gl_account: Said = None
+
+
+class ItemIn(In):
+    kind: Said
+    number: Said
+    date: Said
+    customer: Said = None
+    amount: Amount
+    memo: Said = None
+    export_id: Said = None
+    external_id: Said = None
+    job_number: Said = None
+    business_unit: Said = None
+    lines: list[LineIn] | None = Field(None, description="In their order; null or none: they stay as they are.")
+
+
+class BatchIn(In):
+    account: Said = Field(description="The account’s number.")
+    number: Said
+    name: Said = None
+    status: Said
+    reached_by: Said = None
+    posted_on: Said = None
+    bypassed_on: Said = None
+    exported_on: Said = None
+    period_closed: Flag = None
+    item_count: Amount = None
+    total: Amount = None
+    as_of: Said = None
+    external_id: Said = None
+    items: list[ItemIn] | None = Field(None, description="All of them; null: they stay as they are.")
+
+
+class PutAccountsIn(In):
+    accounts: list[AccountIn] = Field(min_length=1, max_length=MOST)
+
+
+class PutContactsIn(In):
+    contacts: list[ContactIn] = Field(min_length=1, max_length=MOST)
+
+
+class PutBatchesIn(In):
+    batches: list[BatchIn] = Field(min_length=1, max_length=MOST)
+
+
+class PinIn(In):
+    pin: str = Field(pattern=r"^[0-9]{4,12}$")
 
 
 class VerdictOut(Schema):
@@ -297,3 +377,39 @@ class ItemsOut(Page):
 
 class RequestsOut(Page):
     data: list[RequestOut]
+
+
+class FlawOut(Schema):
+    where: str = Field(description="The field, such as body.batches.0.items.2.amount, or the record.")
+    code: Literal["unreadable", "came_before", "refused", "left_alone", "does_not_add_up"]
+    sentence: str
+
+
+class RecordOut(Schema):
+    record: int = Field(description="Its place in what was sent, from 0.")
+    result: _one_of(Judgment)
+    problems: list[FlawOut]
+
+
+class PutOut(Schema):
+    id: UUID = Field(description="Of the import that it was.")
+    counts: dict[str, dict[str, int]] = Field(description="How many records of each kind came to what.")
+    records: list[RecordOut] = Field(description="What became of each, in the order in which they were sent.")
+
+
+class ImportOut(Schema):
+    id: UUID
+    state: _one_of(Import.State)
+    at: datetime
+    done_at: datetime | None
+    parts: int = Field(description="Parts that it is written in.")
+    done: int = Field(description="How many of them are written.")
+    counts: dict[str, dict[str, int]] = Field(description="How many records of each kind came to what, so far.")
+    why_failed: str
+    problems: list[FlawOut] = Field(description="What was refused, left alone or does not add up, page by page.")
+    next: int | None = Field(description="Ask after this number next; null: there is no more.")
+
+
+class PinSetOut(Schema):
+    account: str
+    changed: bool = Field(description="Whether it was another one until now.")

@@ -33,6 +33,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Cast, Coalesce, Concat, Round
 from django.db.models.lookups import Exact
+from django.utils import timezone
 
 from .. import history
 from ..models import (
@@ -53,9 +54,9 @@ from ..models import (
 )
 
 Places = tuple[int, int]
+CLOCKS_DIFFER = timedelta(minutes=5)  # later than that, nothing would be newer for as long
 Status = Batch.Status
 _MONEY = DecimalField(max_digits=14, decimal_places=2)
-CLOCKS = timedelta(minutes=5)  # may be apart so far
 
 
 class Differs(Func):
@@ -384,9 +385,9 @@ def judge_batches(imported: Import, places: Places) -> None:
             "Batch {number} is {status}, and the day of that is missing.",
         ),
         (
-            Q(as_of__gt=imported.at + CLOCKS),
+            Q(as_of__gt=timezone.now() + CLOCKS_DIFFER),
             Judgment.REFUSED,
-            "Batch {number} is of a time that has not come yet. Correct as_of, or the clock that it comes from.",
+            "What is said of batch {number} holds as of a time to come. Correct as_of, or the clock behind it.",
         ),
         *_refused_for_its_items(imported, places),
         (Q(batch=None), Judgment.NEW, ""),

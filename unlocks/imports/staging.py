@@ -146,6 +146,7 @@ class Staging:
 
     def __init__(self, imported: Import) -> None:
         self.imported = imported
+        self.by_api = imported.source == Import.Source.API
         self.places: dict[str, dict[str, int]] = {}  # of the batches, by account and number
         self.lines: list[int] = []  # of each place: where the batch stood, -1 if only items of it did
         self.unlisted: dict[int, tuple[str, str]] = {}  # those that have no row yet: account and number
@@ -353,14 +354,17 @@ class Staging:
             account, number = (getattr(problems, "known", None) or (None, None))[:2]
             if account and number:
                 said = f"Line {problems[0].line} of the {kind} has an error, and a batch comes whole."
+                if self.by_api:
+                    said = f"One of its {kind} has an error, and a batch comes whole."
                 self.held.setdefault(self._place(account, number), said)
-            else:
+            elif not self.by_api:  # there, items come in their batch
                 self.imported.incomplete = True
         if len(self.problems) >= AT_ONCE:
             yield None
 
     def _twice(self, kind: str, line: int, what: str, earlier: int, value: str) -> Iterator[None]:
-        self._note(kind, line, "", told(value), f"{what} stands in line {earlier % PLACES} already.")
+        already = "came before in this call" if self.by_api else f"stands in line {earlier % PLACES} already"
+        self._note(kind, line, "", told(value), f"{what} {already}.")
         if len(self.problems) >= AT_ONCE:
             yield None
 
@@ -418,13 +422,9 @@ class Staging:
             rows = model.objects.filter(place__range=self.imported.places, line__isnull=False, held="")
             first = Window(Min("line"), partition_by=[F(name) for name in names])
             later = rows.exclude(**{names[-1]: None}).annotate(first=first).filter(line__gt=F("first"))
-            sentence = Concat(
-                Value(f"{what} stands in line "),
-                F("first") % Value(PLACES),
-                Value(" already."),
-                output_field=models.TextField(),
-            )
-            history.update_each(later, held=sentence)
+            line = (Value(" stands in line "), F("first") % Value(PLACES), Value(" already."))
+            already = (Value(" came before in this call."),) if self.by_api else line
+            history.update_each(later, held=Concat(Value(what), *already, output_field=models.TextField()))
         if self.scattered:
             _delete_items_that_came_twice(self.imported)
             came = StagedItem.objects.filter(batch__place__range=self.imported.places).order_by().values("batch")

@@ -17,6 +17,7 @@ from ..database import fingerprint
 from ..models import (
     CONFIRMED,
     Act,
+    ApiToken,
     Batch,
     Certificate,
     Consent,
@@ -76,10 +77,16 @@ def _queries() -> Iterator[tuple[str, QuerySet]]:
     yield "unlocked by a person who was shown a consent link of the request", unlocked.filter(Exists(seen))
     tried = LedgerEntry.objects.filter(**of_its_request, kind=PIN_TYPED, user=OuterRef("unlocked_by"))
     yield "unlocked by a person who typed a PIN for the request", unlocked.filter(Exists(tried))
-    # What they imported after the consent, nobody consented by.
-    by_then = Q(entered_in=None) | Q(history_date__lte=OuterRef("grant__consent__given_at"))
-    entered = entered_by(OuterRef("unlocked_by")).filter(by_then, id=OuterRef("grant__consent__contact"))
+    given_at, contact = OuterRef("grant__consent__given_at"), OuterRef("grant__consent__contact")
+    entered = entered_by(OuterRef("unlocked_by")).filter(_by_then(given_at), id=contact)
     yield "unlocked by a person who entered the address of the contact who consented", unlocked.filter(Exists(entered))
+    maker, of_its_request = OuterRef("made_by"), {"unlock_request": OuterRef(of_its_request["unlock_request"])}
+    obtained = Q(made_by=OuterRef("grant__consent__recorded_by"))
+    obtained |= Q(Exists(ConsentLink.objects.filter(**of_its_request, shown_to=maker)))
+    obtained |= Q(Exists(LedgerEntry.objects.filter(**of_its_request, kind=PIN_TYPED, user=maker)))
+    obtained |= Q(Exists(entered_by(maker).filter(_by_then(OuterRef(given_at)), id=OuterRef(contact))))
+    tokens = ApiToken.objects.filter(obtained, system=OuterRef("unlocked_by"), made_at__lte=given_at)
+    yield "unlocked by a system with a token made by a person who obtained the consent", unlocked.filter(Exists(tokens))
     by_themselves = entered_by(OuterRef("confirmed_by")).filter(id=OuterRef("pk"))
     yield "its address was confirmed by a person who entered it", Contact.objects.filter(Exists(by_themselves))
     yield (
@@ -157,6 +164,11 @@ def _queries() -> Iterator[tuple[str, QuerySet]]:
                 f"{model._meta.verbose_name}: the newest history row tells something else",
                 _differs_from_history(model),
             )
+
+
+def _by_then(given_at: OuterRef) -> Q:
+    """What was imported or put after a consent, nobody consented by."""
+    return Q(entered_in=None, entered_by__isnull=False) | Q(history_date__lte=given_at)
 
 
 def _instructions() -> Iterator[tuple[str, QuerySet]]:

@@ -9,6 +9,7 @@ from .accounts import Account, Contact
 from .batches import Batch, BatchItem
 
 PLACES = 2**32  # of one import; also the lines of one file
+BELOW = 2**18  # the lines of one record that came by the API: that of itself, and one of each of its items
 
 
 class Import(models.Model):
@@ -79,9 +80,12 @@ class Import(models.Model):
         return self.first_place, self.first_place + PLACES - 1
 
     def file_and_line(self, line: int) -> tuple[str, int]:
-        """Return the name of the file and the line that stand behind the `line` of a staged record or a problem."""
+        """Return the name of the file and the line that stand behind the `line` of a staged record or a problem.
+
+        Of what came by the API it is the number of the record.
+        """
         file, line = divmod(line, PLACES)
-        return self.files[file]["name"], line
+        return self.files[file]["name"], (line // BELOW or line) if self.source == self.Source.API else line
 
 
 class Judgment(models.TextChoices):

@@ -74,8 +74,9 @@ class ApiToken(models.Model):
 class ApiCall(models.Model):
     """A call that changed something, and its answer: the same Idempotency-Key again gets the same answer.
 
-    `sha256` is that of the address and the body, so that a key is not taken for another call. Working data; deleted
-    when it is KEPT_FOR old, while the key of the act stays in the ledger.
+    `sha256` is an HMAC of the address and the body, so that a key is not taken for another call. Without a status the
+    call is under way, or broke off; its `location` is that of the import then. Working data; deleted when it is
+    KEPT_FOR old, while the key of the act stays in the ledger.
     """
 
     KEPT_FOR = timedelta(days=30)

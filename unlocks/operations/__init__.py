@@ -23,6 +23,7 @@ from .consent import (
 from .evidence import attach_evidence
 from .handing_over import answer_by_hand, hand_over, pull, put_back, put_back_for_others, start_instructions, try_again
 from .imports import (
+    became_of,
     confirm_import,
     discard_import,
     finish_imports,
@@ -54,6 +55,7 @@ __all__ = [
     "answer_by_hand",
     "assign",
     "attach_evidence",
+    "became_of",
     "cancel_unlock",
     "change_own_password",
     "change_staff",

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
@@ -40,7 +41,7 @@ from ..models import (
     StagedLines,
     UnlockRequest,
 )
-from ..rules import Refusal, entered_by
+from ..rules import Refusal, kept_from
 from .accounts import end_links, tell_admins
 from .acts import perform
 from .unlock import ACTIONS
@@ -67,16 +68,21 @@ class Part:
 
 
 @staff_verb("unlocks.import_records")
-def stage_import(sources: Sequence[Source], *, source: str, by: Actor, judge: bool = True) -> Import:
+def stage_import(
+    sources: Sequence[Source], *, source: str, by: Actor, judge: bool = True, id: UUID | None = None
+) -> Import:
     """Read records and return the import that they are staged in, judged for a preview unless told not to.
 
-    `source` is an `Import.Source`: what "api" brings is the product's own word, so that only a system may bring it by
-    its token. Raises Refused: NOTHING_TO_IMPORT; IMPORT_OVER, when the worker has given it up; and whatever reading
-    raises. Then the import is on record as failed, and nothing is staged.
+    `source` is an `Import.Source`: what "api" brings is the product's own word, so that only a system may bring it, by
+    its token, and of that only what the token lets it put. Raises Refused: NOTHING_TO_IMPORT; IMPORT_OVER, when the
+    worker has given it up; and whatever reading raises. Then the import is on record as failed, and nothing is staged.
     """
+    kinds = sorted({one.kind.name for one in sources})
     if source == Source_.API and not by.token:
         raise PermissionDenied(f"{by.name} may not do this: only a system brings records by the API.")
-    imported = _begin(source, sorted({one.kind.name for one in sources}), by)
+    if by.token and (missing := [needed for kind in kinds if not by.may(needed := to_put(kind))]):
+        raise PermissionDenied(f"{by.name} may not do this: it needs the permission {missing[0]}.")
+    imported = _begin(source, kinds, by, id)
     reader = staging.Staging(imported)
     try:
         reader.read(sources)
@@ -94,17 +100,25 @@ def stage_import(sources: Sequence[Source], *, source: str, by: Actor, judge: bo
 def _make_ready(imported: Import) -> None:
     """Let it be started or discarded: only now, or who judges it would judge it a second time meanwhile."""
     _locked(imported, State.STAGING)
-    imported.state, imported.leased_until = State.READY, imported.at + KEPT
+    imported.state = State.READY
+    if imported.source != Source_.API:  # there, what is not written at once broke off
+        imported.leased_until = imported.at + KEPT
     imported.save(update_fields=["state", "leased_until"])
 
 
-def _begin(source: str, kinds: list[str], by: Actor) -> Import:
+def to_put(kind: str) -> str:
+    """Return the permission that a system needs to put records of a kind: contacts are apart from all others."""
+    return "api.put_contacts" if kind == "contacts" else "api.put_records"
+
+
+def _begin(source: str, kinds: list[str], by: Actor, id: UUID | None) -> Import:
     with transaction.atomic():
         if connections["default"].vendor == "postgresql":
             with connections["default"].cursor() as cursor:
                 cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
         newest = Import.objects.aggregate(newest=Max("number"))["newest"] or 0
         return Import.objects.create(
+            id=id or uuid4(),
             number=newest + 1,
             source=source,
             user=by.user,
@@ -239,11 +253,14 @@ def _clean(imported: Import) -> None:
 
 # The worker
 
-# What becomes of an import of which nothing was heard for longer than it was leased.
-_OVER: dict[str, tuple[str, str]] = {
-    State.STAGING: (State.FAILED, "Reading it was interrupted. Import it again."),
-    State.READY: (State.DISCARDED, f"Nobody imported it within {KEPT.days} days."),
-}
+
+def _over(imported: Import) -> tuple[str, str] | None:
+    """Return what becomes of an import, and why, that nobody goes on with; None of one that is half written."""
+    if imported.state == State.READY and imported.source != Source_.API:
+        return State.DISCARDED, f"Nobody imported it within {KEPT.days} days."
+    if imported.state in (State.STAGING, State.READY):
+        return State.FAILED, "Reading it was interrupted. Import it again."
+    return None
 
 
 def finish_imports() -> int:
@@ -254,7 +271,7 @@ def finish_imports() -> int:
         imported = waiting.select_for_update(skip_locked=True, no_key=True).first()
         if imported is None:
             return 0
-        if over := _OVER.get(imported.state):
+        if over := _over(imported):
             _end(imported, *over)
             return 1
         imported.leased_until = now + LEASE
@@ -646,7 +663,7 @@ def obstacle_to_confirming_import(imported: Import, user: User) -> str:
 
 
 def _refuse_to_confirm(imported: Import, by: Actor) -> None:
-    if imported.user_id == by.member.pk or waiting_contacts(imported).filter(pk__in=entered_by(by.member)).exists():
+    if imported.user_id == by.member.pk or waiting_contacts(imported).filter(kept_from(by.member)).exists():
         raise Refused.because(Refusal.OWN_IMPORT)
     if Import.objects.filter(pk=imported.pk, state=State.APPLYING).exists():  # others would come in unseen
         raise Refused.because(Refusal.IMPORT_GOING_ON, name=str(imported))
@@ -661,6 +678,18 @@ def problems_of(imported: Import, first: int | None = None) -> Iterator[tuple[st
     for row in rows.iterator(chunk_size=2000):
         name, line = imported.file_and_line(row.line)
         yield name, Problem(line, row.column, row.value, row.sentence)
+
+
+def became_of(imported: Import) -> dict[int, tuple[str, str]]:
+    """Return {line: (judgment, why)} of the accounts, contacts or batches that are staged, as they were judged last."""
+    return {
+        line: (judgment, why)
+        for kind in ("accounts", "contacts", "batches")
+        if kind in imported.kinds
+        for line, judgment, why in staging.STAGED[kind]
+        .objects.filter(place__range=imported.places, line__isnull=False)
+        .values_list("line", "judgment", "why")
+    }
 
 
 def groups(imported: Import, first: int = 5) -> Iterator[tuple[str, str, int, list[Any]]]:

@@ -11,7 +11,7 @@ from .. import history
 from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Account, Batch, Contact, LedgerEntry, UnlockRequest
-from ..rules import Refusal, entered_by, sentence
+from ..rules import Refusal, entered_by, kept_from, sentence
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -119,9 +119,11 @@ def customer_verb(verb: Callable[P, T]) -> Callable[P, T]:
 
 def refuse_own_contacts(account: Account, by: Actor) -> None:
     """Raise Refused when one of the account's Admins is of `by`'s own making: PINs and links go to all of them."""
-    of_their_own = Exists(entered_by(by.member).filter(id=OuterRef("pk")))
-    if admin := account.contacts.filter(of_their_own, is_admin=True).first():
+    if admin := account.contacts.filter(kept_from(by.member), is_admin=True).first():
         raise Refused.because(Refusal.OWN_CONTACT, name=admin.name)
+    of_its_makers = Exists(entered_by(OuterRef("made_by")).filter(id__in=account.contacts.filter(is_admin=True)))
+    if by.token and by.member.api_tokens.filter(of_its_makers).exists():
+        raise Refused.because(Refusal.TOKENS_MAKER)
 
 
 def own_contact(account: Account, user: User) -> str:

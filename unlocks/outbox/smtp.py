@@ -50,7 +50,7 @@ class _Ends:
 
     @contextmanager
     def _closed_on_error(self) -> Iterator[None]:
-        # Neither smtplib nor Django closes what could not be opened: its timer would hold it, and come again for ever.
+        # Neither smtplib nor Django closes what could not be opened: its timer would hold it, and come again forever.
         try:
             yield
         except BaseException:

@@ -21,7 +21,7 @@ class MakeTokenForm(forms.Form):
         max_length=150,
         label="System",
         help_text="Who acts by it, such as billing-portal. A system that is not there yet is added. It can't sign in, "
-        "and the record names it for ever.",
+        "and the record names it forever.",
         error_messages={"required": "Name the system that gets the token."},
     )
     name = RecordLine(

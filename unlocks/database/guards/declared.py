@@ -119,18 +119,33 @@ _STILL_THEIRS = """(h.entered_in_id IS NULL OR NOT EXISTS (SELECT 1 FROM unlocks
       WHERE s.id = h.id AND s.history_id >= h.history_id AND s.confirmed_by_id <> h.entered_by_id))"""
 
 
+def _scope_of(token, scopes):
+    """The token has one of these scopes."""
+    return "(" + " OR ".join(f"' ' || {token}.scopes || ' ' LIKE '% {scope} %'" for scope in scopes) + ")"
+
+
+def _entered_by(person):
+    """A contact's version `h` is kept from this person, who entered it, or made a token that a system put it by."""
+    return f"""(h.entered_by_id = {person} AND {_STILL_THEIRS} OR h.entered_by_id IS NULL AND EXISTS (
+      SELECT 1 FROM unlocks_apitoken t WHERE t.system_id = h.history_user_id AND t.made_by_id = {person}
+      AND t.made_at <= h.history_date AND {_scope_of("t", ["contacts"])}))"""
+
+
 # `+ 0` here and below: not by an index of that column. For each batch PostgreSQL would read all lines of the request,
 # or all entries of a user.
 def _nobody_obtained_it(*users, request):
-    """None of these users, none of them NULL, recorded the consent `c` or could have agreed to it alone."""
-    of_them = f"IN ({', '.join(users)})"
-    return f"""(c.recorded_by_id IS NULL OR c.recorded_by_id NOT {of_them})
-    AND NOT EXISTS (SELECT 1 FROM unlocks_consentlink k
-      WHERE k.unlock_request_id = {request} AND k.shown_to_id {of_them})
-    AND NOT EXISTS (SELECT 1 FROM unlocks_ledgerentry e WHERE e.unlock_request_id = {request}
-      AND e.user_id + 0 {of_them} AND e.kind = 'pin_typed')
-    AND NOT EXISTS (SELECT 1 FROM unlocks_historicalcontact h
-      WHERE h.id = c.contact_id AND h.entered_by_id {of_them} AND {_STILL_THEIRS})"""
+    """None of these users, none of them NULL, recorded the consent `c` or could have agreed to it alone.
+
+    Nor did anybody who made a token of one of them, a system.
+    """
+    people = " UNION ALL ".join(f"SELECT {user} AS id" for user in users)
+    return f"""NOT EXISTS (SELECT 1 FROM ({people} UNION ALL
+      SELECT m.made_by_id FROM unlocks_apitoken m WHERE m.system_id IN ({", ".join(users)})) p
+    WHERE c.recorded_by_id = p.id
+    OR EXISTS (SELECT 1 FROM unlocks_consentlink k WHERE k.unlock_request_id = {request} AND k.shown_to_id = p.id)
+    OR EXISTS (SELECT 1 FROM unlocks_ledgerentry e WHERE e.unlock_request_id = {request}
+      AND e.user_id + 0 = p.id AND e.kind = 'pin_typed')
+    OR EXISTS (SELECT 1 FROM unlocks_historicalcontact h WHERE h.id = c.contact_id AND {_entered_by("p.id")}))"""
 
 
 _GRANT_HOLDS = f"""EXISTS (
@@ -147,11 +162,6 @@ _GRANT_HOLDS = f"""EXISTS (
     AND {_nobody_obtained_it("{new}.unlocked_by_id", request="r.id")}
     AND cb.fingerprint = {{new}}.fingerprint AND cb.fingerprint <> ''
     AND NOT EXISTS (SELECT 1 FROM unlocks_consentwithdrawal w WHERE w.consent_id = c.id))"""
-
-
-def _scope_of(token, scopes):
-    """The token has one of these scopes."""
-    return "(" + " OR ".join(f"' ' || {token}.scopes || ' ' LIKE '% {scope} %'" for scope in scopes) + ")"
 
 
 _MAKES_CUSTOMERS, _ACTS_ON_REQUESTS = ("contacts", "pins"), ("requests", "unlock")
@@ -280,10 +290,9 @@ GUARDS = [
         "line_follows_its_batch",
         "unlocks_requestedbatch",
         "UPDATE",
-        "{new}.outcome <> {old}.outcome AND NOT EXISTS (SELECT 1 FROM "
-        "unlocks_batch b WHERE b.id = {new}.batch_id AND ("
+        "NOT EXISTS (SELECT 1 FROM unlocks_batch b WHERE b.id = {new}.batch_id AND ("
         f"({{new}}.outcome = 'not_unlocked' AND (b.status NOT IN {_GRANTED} OR b.grant_id <!> {{new}}.consented_id)) "
-        f"OR ({{new}}.outcome IN {_GRANTED} AND b.status = {{new}}.outcome AND b.grant_id = {{new}}.consented_id) OR "
+        "OR (b.status = {new}.outcome AND b.grant_id = {new}.consented_id) OR "
         "({new}.outcome = 're_exported' AND b.status = 'exported') OR "
         "({new}.outcome IN ('waiting', 'refused', 'relocked') AND b.status = 'bypassed')))",
         "The outcome does not fit the batch.",
@@ -501,7 +510,7 @@ GUARDS = [
         "UPDATE",
         "{new}.confirmed_by_id IS NOT NULL AND ({new}.email <> {old}.email OR ({new}.is_admin AND NOT {old}.is_admin) "
         "OR EXISTS (SELECT 1 FROM unlocks_historicalcontact h "
-        f"WHERE h.id = {{new}}.id AND h.entered_by_id = {{new}}.confirmed_by_id AND {_STILL_THEIRS}))",
+        f"WHERE h.id = {{new}}.id AND {_entered_by('{new}.confirmed_by_id')}))",
         "An address is confirmed as it stands, by someone else than who entered it.",
     ),
     Guard("item_keeps_its_key", "unlocks_batchitem", "UPDATE", _changes(["id"]), "An item keeps its key."),

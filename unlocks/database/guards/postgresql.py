@@ -281,7 +281,7 @@ def _blank(table, event):
             # Without the lock, a consent given meanwhile would fingerprint the content without this change.
             lock = "\n  PERFORM 1 FROM unlocks_batch b WHERE b.id = ANY (stale) ORDER BY b.id FOR NO KEY UPDATE;"
         blanked = "b.id = ANY (stale) AND b.fingerprint <> ''"
-        # Statement triggers fire for no rows too: without the IF this one would call itself for ever.
+        # Statement triggers fire for no rows too: without the IF this one would call itself forever.
         return (
             f"\n  EXECUTE $sql$SELECT array({keys})$sql$ INTO stale;{lock}\n"
             f"  IF EXISTS (SELECT 1 FROM unlocks_batch b WHERE {blanked}) THEN\n"
