@@ -18,17 +18,19 @@ import time_machine
 from django.apps import apps
 from django.contrib.auth import get_user_model
 from django.core.management import call_command
-from django.db import connection, models
+from django.db import DatabaseError, connection, models
 from django.test import Client, override_settings
 from django.urls import reverse
 from django.utils import timezone
 
-from tests import factories
+from tests import factories, importing
 from unlocks import history, operations, pins
 from unlocks.actors import Actor
 from unlocks.database import fingerprint
 from unlocks.database.guards import declared
 from unlocks.digest import sha256
+from unlocks.imports.kinds import KINDS
+from unlocks.imports.staging import Records
 from unlocks.models import (
     Account,
     ApiToken,
@@ -1536,6 +1538,51 @@ def another_address_under_the_same_confirmation(scene):
 def contact_confirmed_before_it_is_there(scene):
     typed = {"name": "New", "email": "new@customer.example", "is_admin": True, "entered_by": scene.manager}
     write(Contact(account=scene.home, **typed, confirmed_by=scene.agent, **CONFIRMED))
+
+
+# What an import may not
+
+
+@attack("only a system brings records by the API", needs_guards=False)
+def word_of_the_product_by_a_superuser(scene):
+    operations.stage_import([], source="api", by=factories.acting(scene.superuser))
+
+
+@attack(Refusal.OTHERS_IMPORT, needs_guards=False)
+def import_started_by_who_did_not_read_it(scene):
+    imported = importing.staged(scene.manager, accounts="A-NEW,New,,,,")
+    operations.start_import(imported, by=factories.acting(scene.superuser))
+
+
+@attack(Refusal.OWN_IMPORT, needs_guards=False)
+def contacts_of_an_import_confirmed_by_who_imported_them(scene):
+    imported = importing.bring(scene.manager, contacts=f"{scene.home.number},Eve,eve@vendor.example,,yes,")
+    operations.confirm_import(imported, how="They say so", by=factories.acting(scene.manager))
+
+
+@attack(Refusal.OWN_IMPORT, needs_guards=False)
+def contacts_of_an_import_confirmed_by_who_imported_them_before(scene):
+    row = f"{scene.home.number},Eve,{{}}@vendor.example,,yes,C-9"
+    importing.bring(scene.manager, contacts=row.format("eve"))
+    imported = importing.bring(scene.superuser, contacts=row.format("pat"))
+    operations.confirm_import(imported, how="They say so", by=factories.acting(scene.manager))
+
+
+@attack("unlocks.mark_re_exported_batch", needs_guards=False)
+def re_exports_ticked_by_who_may_not_mark_them(scene):
+    feed = Actor.system(scene.feed)
+    rows_of_unlocked = f"{scene.home.number},{scene.unlocked.batch.number},,exported,sent,,,6/7/2026,,,,,"
+    imported = operations.stage_import(importing.files(batches=rows_of_unlocked), source="api", by=feed)
+    operations.start_import(imported, re_exported=True, by=feed)
+
+
+@attack("IntegrityError", needs_guards=False)
+def unlocked_by_records_that_nobody_read(scene):
+    names = {"account_number": scene.home.number, "batch_number": scene.ready.batch.number, "status": "unlocked"}
+    row = tuple((dict.fromkeys(KINDS["batches"].header) | names).values())
+    by = Actor.system(scene.feed)
+    imported = operations.stage_import([Records(KINDS["batches"], [(1, row)])], source="api", by=by)
+    raise DatabaseError(operations.import_records(imported, by=by).why_failed)
 
 
 @attack(Refusal.OWN_CONTACT, needs_guards=False)

@@ -4,9 +4,10 @@ import io
 
 import pytest
 from django.core.management import CommandError, call_command
+from django.db import DataError, OperationalError, connection
 
 from tests.factories import make_user
-from tests.operations.importing import HEADS
+from tests.importing import HEADS
 from unlocks.models import Account, Batch, Import
 
 pytestmark = pytest.mark.django_db
@@ -66,6 +67,26 @@ def test_says_what_became_of_each_record(folder):
         0,
         "1 Admin contact waits for a second person: see the queue of the desk.",
     )
+
+
+def test_says_why_it_failed(folder):
+    for error, says in (
+        (
+            DataError,
+            "Import 1 failed. Part 1 can't be written: DataError. 0 of 1 parts were written before.",
+        ),
+        (OperationalError, "The database failed: OperationalError. What was being written, the worker goes on with;"),
+    ):
+
+        def failing(execute, sql, *rest, error=error):
+            if 'INSERT INTO "unlocks_account"' in sql:
+                raise error
+            return execute(sql, *rest)
+
+        with connection.execute_wrapper(failing), pytest.raises(CommandError, match=says):
+            run(folder / "a.csv", "--as", "manager")
+    assert list(Import.objects.values_list("state", flat=True)) == ["applying", "failed"]
+    assert not Account.objects.exists()
 
 
 def test_what_can_not_be_read_is_not_imported(folder):

@@ -29,7 +29,7 @@ FLOORS = [
     {"rules", "database", "texts"},
     {"ledger", "evidence"},
     {"outbox", "product"},
-    {"certificates"},
+    {"certificates", "imports.staging", "imports.judging"},
     {"operations"},
     {"outbox.emails", "outbox.worker"},
     {"templatetags"},

@@ -224,6 +224,10 @@ class Refusal(TextChoices):
         "You imported these contacts, entered one of them, or made the API token that one came by, so another person "
         "has to confirm them.",
     )
+    IMPORT_GOING_ON = (
+        "import_going_on",
+        "{name} is still being written. Confirm its contacts once all of them are there.",
+    )
     NOTHING_TO_CONFIRM = "nothing_to_confirm", "No Admin's address of {name} waits to be confirmed."
     BUSY = "busy", "Someone else was changing the same batches. Nothing was changed. Try again."
 

@@ -14,8 +14,8 @@ from django.utils.html import strip_tags
 
 from tests import factories
 from tests.factories import acting
+from tests.importing import HEADS, staged
 from tests.imports.files import workbook
-from tests.operations.importing import HEADS, staged
 from unlocks import operations
 from unlocks.admin.imports import HOLDS
 from unlocks.imports import samples
@@ -175,13 +175,18 @@ def test_what_is_on_file_already_or_refused_is_said_so(manager, manager_client):
 def test_a_batch_is_marked_as_re_exported_only_when_that_is_ticked(manager_client, agent):
     rows = "account_number,batch_number,status,exported_on\n{0.account.number},{0.batch.number},exported,11/20/2026\n"
     cases = [factories.case_unlocked(agent) for _ in range(2)]
+    results = []
     for case, ticked in zip(cases, ({}, {"re_exported": "on"}), strict=True):
         upload(manager_client, [("batches.csv", rows.format(case))])
         imported = Import.objects.first()
         page = text(manager_client.get(page_of(imported)))
         assert "Mark 1 batch as re-exported The files say that it is exported, and it is unlocked here." in page
+        assert "Nothing of this is imported unless you tick the box." in page
         manager_client.post(page_of(imported), {"verb": "import"} | ticked)
         finish()
+        results.append(text(manager_client.get(page_of(imported))))
+    assert ["0 records are new and 1 changed." in page for page in results] == [False, True]
+    assert ["Something changed after the preview" in page for page in results] == [False, False]
     assert [Batch.objects.get(pk=case.batch.pk).status for case in cases] == ["unlocked", "exported"]
     upload(manager_client, [("accounts.csv", ACCOUNTS)])
     assert "re-exported" not in text(manager_client.get(page_of(Import.objects.first())))

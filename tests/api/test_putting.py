@@ -13,13 +13,14 @@ from django.utils import timezone
 from tests.api import THE_FEED, caller
 from tests.attacks import difference, snapshot
 from tests.factories import case_consented, case_unlocked, make_account, make_token
+from tests.importing import on_file
 from tests.operations import kinds, refused
-from tests.operations.importing import on_file
 from unlocks import operations, pins
 from unlocks.actors import Actor
 from unlocks.api import putting, schemas
 from unlocks.digest import sha256
 from unlocks.imports.kinds import KINDS
+from unlocks.imports.staging import Records
 from unlocks.ledger import verify
 from unlocks.models import (
     Account,
@@ -34,7 +35,6 @@ from unlocks.models import (
     StagedAccount,
     StagedBatch,
 )
-from unlocks.operations.staging import Records
 from unlocks.rules import Refusal, judged, who_entered
 
 pytestmark = pytest.mark.django_db

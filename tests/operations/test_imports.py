@@ -3,16 +3,32 @@
 from decimal import Decimal
 
 import pytest
+from django.contrib.auth.models import Permission
+from django.core.exceptions import PermissionDenied
+from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import factories
 from tests.factories import acting, case_consented, case_unlocked, case_unlocking, make_account, make_batch, make_user
+from tests.importing import bring, bringing, on_file, sentences, staged
 from tests.operations import only_for, refused
-from tests.operations.importing import bring, on_file, sentences, staged
 from unlocks import operations
+from unlocks.imports.kinds import KINDS
+from unlocks.imports.staging import Records
 from unlocks.ledger import verify
-from unlocks.models import Account, Act, Batch, BatchItem, Contact, Import, Outgoing, RequestedBatch, StagedItem
+from unlocks.models import (
+    Account,
+    Act,
+    Batch,
+    BatchItem,
+    Contact,
+    Import,
+    Outgoing,
+    RequestedBatch,
+    StagedBatch,
+    StagedItem,
+)
 from unlocks.rules import Refusal, judged
 
 pytestmark = pytest.mark.django_db
@@ -214,6 +230,76 @@ JUDGED = {
         ],
         {"batches": {"changed": 1}, "items": {"same": 3}},
     ),
+    "a negative total": (
+        {"batches": "A-1,B-1,,bypassed,,,5/2/2026,,,3,-1234567.5,,", "items": FIRST["items"]},
+        [
+            "batches 2: adds_up: The items of batch B-1 don't add up: 2, $30.00 in total. "
+            "The batch says 3, -$1,234,567.50 in total."
+        ],
+        {"batches": {"changed": 1}, "items": {"same": 3}},
+    ),
+    "a contact by its ID and by its address": (
+        {"contacts": "A-1,Dana,new@northwind.example,,,C1\nA-1,Dana W.,dana@northwind.example,,,"},
+        [
+            f"contacts {line}: refused: Two rows name the same contact: {email}@northwind.example, one of them by the "
+            "external ID. Correct one of them."
+            for line, email in ((2, "new"), (3, "dana"))
+        ],
+        {"contacts": {"refused": 2}},
+    ),
+    "an item by its ID and by its number": (
+        {"items": "A-1,B-1,invoice,I-7,5/1/2026,,10.00,,,T1,,\nA-1,B-1,invoice,I-1,5/1/2026,,11.00,,,,,"},
+        [
+            f"items {line}: refused: Two items of batch B-1 are one on file: one by its external ID, the other by its "
+            "number."
+            for line in (2, 3)
+        ],
+        {"items": {"refused": 2}},
+    ),
+    "lines of an item that do not stand together": (
+        {"lines": "\n".join(f"A-1,B-1,invoice,{line},SKU9,,1,5.00,5.00," for line in ("I-1,1", "I-2,1", "I-1,2"))},
+        [],
+        {"lines": {"changed": 3}},
+    ),
+    "lines of a batch that do not stand together": (
+        {
+            "lines": """A-1,B-1,invoice,I-1,1,SKU9,,1,5.00,5.00,
+                A-1,B-2,payment,P-1,1,SKU9,,1,5.00,5.00,
+                A-1,B-1,invoice,I-1,2,SKU9,,1,5.00,5.00,"""
+        },
+        [
+            "lines 4: refused: Lines of item I-1 stand from line 2 on. Keep them together.",
+            "lines 2: refused: Lines of one item stand apart from each other, and a batch comes whole.",
+        ],
+        {"lines": {"changed": 1, "refused": 2}},
+    ),
+    "a batch in a row with an error and in another one": (
+        {"batches": "A-1,B-3,,late,,,,,,,,,\nA-1,B-4,,late,,,,,,,,,\nA-1,B-3,,posted,,,,,,,,,"},
+        [
+            "batches 2: refused: This is none of: pending, posted, exported, bypassed.",
+            "batches 3: refused: This is none of: pending, posted, exported, bypassed.",
+            "batches 4: refused: Line 2 of the batches has an error, and a batch comes whole.",
+        ],
+        {"batches": {"refused": 3}},
+    ),
+    "cents": (
+        {
+            "batches": "A-1,B-3,,posted,,,,,,2,0.30,,\nA-1,B-4,,posted,,,,,,1,1,,",
+            "items": """A-1,B-3,payment,P-1,6/1/2026,,0.10,,,,,
+                A-1,B-4,payment,P-1,6/1/2026,,1.00,,,,,
+                A-1,B-3,payment,P-2,6/1/2026,,0.20,,,,,""",
+        },
+        [],
+        {"batches": {"new": 2}, "items": {"new": 3}},
+    ),
+    "a time that has not come yet": (
+        {"batches": "A-1,B-2,,posted,,,,,,,,2099-01-01T00:00:00Z,"},
+        [
+            "batches 2: refused: What is said of batch B-2 holds as of a time to come. Correct as_of, or the clock "
+            "behind it."
+        ],
+        {"batches": {"refused": 1}},
+    ),
     "data older than what is on file": (
         {"batches": "A-1,B-2,July,posted,,,,,,,,2020-01-01T00:00:00Z,"},
         ["batches 2: left_alone: What is on file of batch B-2 is newer than this."],
@@ -235,6 +321,7 @@ def test_what_is_made_of_each_record(first, importer, case):
         assert on_file() == before
     again = bring(importer, **rows)
     assert not any(counts.keys() & {"new", "changed", "no_longer_listed"} for counts in again.counts.values())
+    assert sentences(again) == said
     assert verify.findings() == []
 
 
@@ -315,7 +402,7 @@ def test_no_import_unlocks(importer, agent):
     for source in ("file", "api"):
         for status in ("pending", "posted", "exported", "bypassed"):
             rows = f"{ready.account.number},{ready.batch.number},,{status},,,5/2/2026,5/3/2026,,,,,"
-            bring(importer, source=source, re_exported=True, batches=rows)
+            bring(importer, source=source, re_exported=source == "file", batches=rows)
             ready.refresh()
             assert ready.batch.status == "bypassed"
     for status in ("unlocked", "unlocking", "relocking"):
@@ -353,14 +440,33 @@ def test_exported_closes_the_line_of_an_unlocked_batch(importer, agent, source, 
     if not closes:
         assert (batch.status, line.outcome) == ("unlocked", "unlocked")
         assert sentences(imported) == [
-            f"batches 2: left_alone: Batch {batch.number} is unlocked here and exported in the file. Say that the file "
-            "may mark batches as re-exported, and import it again."
+            f"batches 2: left_alone: Batch {batch.number} is unlocked here and exported in the file. It is marked as "
+            "re-exported only when that is ticked."
         ]
         return
     assert (batch.status, str(batch.exported_on), line.outcome) == ("exported", "2026-06-07", "re_exported")
     act = Act.objects.get(kind=Act.Kind.RE_EXPORT)
     assert (act.by, act.why) == (importer, str(imported))
     assert bring(importer, source=source, batches=rows).counts == {"batches": {"same": 1}}
+    assert verify.findings() == []
+
+
+@pytest.mark.parametrize("source", ["file", "api"])
+def test_exported_before_the_unlock_is_not_re_exported(importer, agent, source):
+    case = case_consented(agent)
+    said_at = timezone.now().isoformat()
+    known = f"{case.account.number},{case.batch.number},Other,exported,sent,,,6/7/2026,,,,"
+    read_before = staged(importer, source=source, batches=f"{known},")
+    factories.unlock(case.rows, by=acting(agent))
+    for imported in (
+        operations.import_records(read_before, re_exported=source == "file", by=bringing(importer, source)),
+        bring(importer, source=source, re_exported=source == "file", batches=f"{known}{said_at},"),
+    ):
+        assert sentences(imported) == [
+            f"batches 2: left_alone: Batch {case.batch.number} was unlocked after this was said of it, so it can't "
+            "mean what came of the unlock. Import what the product says now."
+        ]
+        assert case.refresh().batch.status == "unlocked"
     assert verify.findings() == []
 
 
@@ -410,6 +516,20 @@ def test_a_changed_address_of_an_admin(importer, agent, manager):
     assert [fault for fault in verify.findings() if "Outgoing" not in fault] == []
 
 
+def test_no_file_has_the_product_make_someone_else_an_admin(importer):
+    account = make_account()
+    admin, number = account.contacts.get(), account.number
+    bring(importer, contacts=f"{number},{admin.name},{admin.email},,,C-9")
+    imported = bring(importer, source="api", contacts=f"{number},Omar,omar@customer.example,,,C-9")
+    assert sentences(imported) == [
+        "contacts 2: refused: omar@customer.example is a new address of an Admin, found by the external ID C-9. Say in "
+        "is_admin whether the contact still is one."
+    ]
+    bring(importer, source="api", contacts=f"{number},Omar,omar@customer.example,,no,C-9")
+    assert not account.contacts.confirmed_admins().exists()
+    assert verify.findings() == []
+
+
 def test_only_for_managers(importer):
     def stage(by):
         operations.stage_import([], source="file", by=by)
@@ -420,6 +540,49 @@ def test_only_for_managers(importer):
     for verb in (operations.import_records, operations.start_import, operations.discard_import):
         with refused(Refusal.IMPORT_OVER, says=f"Nothing was done: import {imported.number} is discarded already."):
             verb(imported, by=acting(importer))
+
+
+def test_only_a_system_brings_the_word_of_the_product(importer, superuser):
+    for by in (importer, superuser):
+        with pytest.raises(PermissionDenied):
+            operations.stage_import([], source="api", by=acting(by))
+    assert not Import.objects.filter(source="api").exists()
+
+
+def test_only_who_may_mark_batches_as_re_exported_may_tick_that(importer):
+    only_imports = make_user("only-imports")
+    only_imports.user_permissions.add(Permission.objects.get(codename="import_records"))
+    imported = staged(only_imports, accounts="A-9,New,,,,")
+    with pytest.raises(PermissionDenied):
+        operations.import_records(imported, re_exported=True, by=acting(only_imports))
+    assert operations.import_records(imported, by=acting(only_imports)).state == "done"
+
+
+def test_contacts_are_confirmed_once_all_are_there(importer, manager):
+    imported = bring(importer, accounts="A-9,New,,,,", contacts="A-9,Dana,dana@new.example,,yes,")
+    assert operations.obstacle_to_confirming_import(imported, manager) == ""
+    assert "You imported these contacts" in operations.obstacle_to_confirming_import(imported, importer)
+    Import.objects.update(state="applying")
+    with refused(Refusal.IMPORT_GOING_ON, says=operations.obstacle_to_confirming_import(imported, manager)):
+        operations.confirm_import(imported, how="Called them", by=acting(manager))
+
+
+def test_what_the_database_refuses_fails_the_import_and_leaves_nothing(importer):
+    """Not even records that nobody read unlock: here, some that a program made up."""
+    account = make_account(admin=False, pin="").number
+    row = dict.fromkeys(KINDS["batches"].header) | {"account_number": account, "batch_number": "B-9"}
+    for status in ("unlocked", "unlocking", "relocking"):
+        made_up = Records(KINDS["batches"], [(1, tuple((row | {"status": status}).values()))])
+        imported = operations.stage_import([made_up], source="file", by=acting(importer), judge=False)
+        imported = operations.import_records(imported, by=acting(importer))
+        why = "Part 1 can't be written: IntegrityError."
+        assert (imported.state, imported.why_failed, imported.counts, imported.leased_until) == (
+            ("failed", why, {}, None)
+        )
+    assert not Batch.objects.filter(number="B-9").exists()
+    assert not StagedBatch.objects.exists()
+    assert verify.findings() == []
+    assert bring(importer, batches=f"{account},B-9,,posted,,,,,,,,,").counts == {"batches": {"new": 1}}
 
 
 def test_nothing_to_import_is_said(importer):

@@ -6,17 +6,22 @@ from functools import partial
 from types import SimpleNamespace
 
 import pytest
+import time_machine
 from django.db import connection
 from django.utils import timezone
 
 from tests.factories import acting
-from tests.operations.importing import on_file, staged
+from tests.importing import on_file, staged
+from tests.operations import refused
 from tests.outbox.processes import DYING, gone, started
 from tests.test_concurrency import at_once
 from unlocks import operations
+from unlocks.imports.kinds import KINDS
+from unlocks.imports.staging import Records
 from unlocks.ledger import verify
-from unlocks.models import Batch, BatchItem, Import, LedgerEntry, StagedBatch
+from unlocks.models import Batch, BatchItem, Import, LedgerEntry, StagedAccount, StagedBatch
 from unlocks.operations import imports
+from unlocks.rules import Refusal
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -125,6 +130,15 @@ def test_two_at_once_write_each_part_once(manager):
     assert verify.findings() == []
 
 
+def test_two_imports_of_the_same_records_at_once(manager):
+    imports_at_once = [staged(manager, judge=False, **ROWS) for _ in range(3)]
+    at_once(*[partial(operations.import_records, imported, by=acting(manager)) for imported in imports_at_once])
+    for imported in imports_at_once:
+        assert finished(imported)[0] == "done"
+    assert (Batch.history.count(), BatchItem.history.count()) == (5, 10)
+    assert verify.findings() == []
+
+
 def test_what_was_read_by_halves_is_dropped(manager):
     imported = staged(manager, judge=False, **ROWS)
     Import.objects.update(state="staging", leased_until=timezone.now())
@@ -133,3 +147,31 @@ def test_what_was_read_by_halves_is_dropped(manager):
     assert (imported.state, imported.why_failed) == ("failed", "Reading it was interrupted. Import it again.")
     assert not StagedBatch.objects.exists()
     assert operations.finish_imports() == 0
+
+
+def test_what_was_given_up_while_it_was_read_is_not_imported_by_halves(manager):
+    def rows():
+        for n in range(2):
+            yield n, (f"A-{n}", "Account", None, None, None, None)
+        Import.objects.update(leased_until=timezone.now())
+        operations.finish_imports()
+        yield 2, ("A-2", "Account", None, None, None, None)
+
+    with pytest.raises(operations.Refused):
+        operations.stage_import([Records(KINDS["accounts"], rows())], source="file", by=acting(manager))
+    imported = Import.objects.get()
+    assert (imported.state, imported.leased_until) == ("failed", None)
+    assert not StagedAccount.objects.exists()
+
+
+def test_what_nobody_imports_within_a_week_is_discarded(manager):
+    imported = staged(manager, **ROWS)
+    with time_machine.travel(timezone.now() + timedelta(days=7, minutes=-1)):
+        assert operations.finish_imports() == 0
+    with time_machine.travel(timezone.now() + timedelta(days=7, minutes=1)):
+        assert (operations.finish_imports(), operations.finish_imports()) == (1, 0)
+        with refused(Refusal.IMPORT_OVER):
+            operations.start_import(imported, by=acting(manager))
+    imported.refresh_from_db()
+    assert (imported.state, imported.why_failed) == ("discarded", "Nobody imported it within 7 days.")
+    assert not StagedBatch.objects.exists()

@@ -3,15 +3,16 @@
 import io
 
 import pytest
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.core.management import call_command
 
-from tests.factories import acting, case_awaiting, customer, make_account
+from tests.factories import acting, case_awaiting, customer, make_account, make_contact
 from tests.operations import refused
 from unlocks import operations, pins
 from unlocks.actors import Actor
 from unlocks.ledger import verify
-from unlocks.models import LedgerEntry
+from unlocks.models import ApiToken, LedgerEntry
 from unlocks.rules import Refusal
 
 pytestmark = pytest.mark.django_db
@@ -33,11 +34,17 @@ def test_it_counts_at_once_and_what_was_verified_before_does_not(agent):
     assert verify.findings() == []
 
 
-def test_nobody_on_staff_may(agent, manager, superuser):
+def test_only_the_product_may_and_who_runs_the_desk(agent, manager, superuser):
     account = make_account(pin="")
-    for user in (agent, manager, superuser):
+    system = User.objects.create(username="billing")
+    by_tokens = [
+        Actor.system(ApiToken(system=user, scopes=scopes))
+        for user, scopes in ((system, "contacts records"), (superuser, "pins"))
+    ]
+    for by in (*map(acting, (agent, manager, superuser, system)), customer(make_contact(account=account)), *by_tokens):
         with pytest.raises(PermissionDenied):
-            operations.set_pin(account, pin="123456", by=acting(user))
+            operations.set_pin(account, pin="123456", by=by)
+    assert operations.set_pin(account, pin="123456", by=Actor.system(ApiToken(system=system, scopes="pins")))
     for pin in ("", "123", "1234567890123", "abcdef"):
         with refused(Refusal.PIN_UNFIT):
             operations.set_pin(account, pin=pin, by=Actor.desk())
@@ -52,5 +59,5 @@ def test_by_command(tmp_path):
     account.refresh_from_db()
     assert (ended.value.code, pins.matches("482915", account.pin_hash)) == (1, True)
     assert out.getvalue() == "PINs: 1 set, 0 in force already, 2 refused.\n"
-    assert err.getvalue() == "Line 3: A PIN has four to twelve digits.\nLine 5: There is no account P-9.\n"
+    assert err.getvalue() == "Line 3: A PIN has four to twelve digits.\nLine 5: There is no account of this number.\n"
     assert not LedgerEntry.objects.filter(facts__contains="482915").exists()

@@ -15,14 +15,12 @@ from django.views.decorators.http import require_http_methods, require_safe
 from .. import operations
 from ..actors import Actor
 from ..customer.certificates import attachment
-from ..imports import samples
+from ..imports import judging, samples
 from ..imports.kinds import KINDS
 from ..imports.problems import errors_csv
 from ..ledger import chain, events
 from ..models import Account, Batch, Contact, Import, ImportProblem, Judgment, LedgerEntry
-from ..operations import judging
 from ..outbox import heartbeat
-from ..rules import Refusal, kept_from, sentence
 from ..templatetags.desk import nowrap, shown, tag
 from ..texts.formats import counted, moment, money
 from .forms.imports import ConfirmImportForm, UploadForm
@@ -37,6 +35,7 @@ LISTED_PROBLEMS = 20
 LISTED_RE_EXPORTED = 50
 CONTACTS_A_PAGE = 100
 ENTRIES = 500  # of imports in the ledger, among which those of one are looked for
+RE_EXPORT = operations.mark_re_exported.permission
 FOLLOW = 3  # seconds, until a page looks again what became of an import
 
 # How a batch came to its status, where the status does not say it.
@@ -191,7 +190,7 @@ class ImportAdmin(ReadOnlyAdmin):
                 return {
                     "own": _is_own(imported, request.user),
                     "groups": _groups(imported),
-                    "re_exported": _re_exported(imported),
+                    "re_exported": _re_exported(imported) if request.user.has_perm(RE_EXPORT) else None,
                     "nothing": not any(_totals(imported.counts).get(name) for name in ("new", "changed", "same")),
                 }
             case State.STAGING | State.APPLYING:
@@ -200,7 +199,7 @@ class ImportAdmin(ReadOnlyAdmin):
                 return {
                     "written": list(_written(imported)) if imported.done else [],
                     "differs": _differs(imported),
-                    "waiting": _waiting(imported).count(),
+                    "waiting": operations.waiting_contacts(imported).count(),
                     "obstacle": _obstacle(imported, request.user),
                 }
         return {}
@@ -234,7 +233,9 @@ class ImportAdmin(ReadOnlyAdmin):
                 addresses = counted(confirmed, "address is", "addresses are")
                 self.message_user(request, f"{addresses} confirmed: links and PINs may go there now.", messages.SUCCESS)
                 return redirect("admin:unlocks_import_change", imported.pk)
-        waiting = _waiting(imported).select_related("account").order_by("account__number", "name", "pk")
+        waiting = (
+            operations.waiting_contacts(imported).select_related("account").order_by("account__number", "name", "pk")
+        )
         page = Paginator(waiting, CONTACTS_A_PAGE).get_page(request.GET.get("page"))
         return desk.page(
             request,
@@ -280,6 +281,9 @@ def _table(counts):
 def _differs(imported):
     """List in words what became of other records than the preview said: the two may be hours apart."""
     before, after = _totals(imported.previewed), _totals(imported.counts)
+    if imported.re_exported:  # the preview could not know that this would be ticked
+        for totals in (before, after):
+            totals["changed"] = totals.get("changed", 0) + totals.pop("left_alone", 0)
     if not before or imported.state != State.DONE:
         return []
     return [
@@ -320,8 +324,7 @@ def _problems(imported):
 
 def _re_exported(imported):
     """Return the unlocked batches that the files say are exported, and that are left alone unless that is ticked."""
-    rows = judging.batches(imported.places).filter(judging.RE_EXPORTED, judgment=Judgment.LEFT_ALONE)
-    rows = rows.exclude(batch__status=Batch.Status.UNLOCKING).select_related("batch__account").order_by("place")
+    rows = judging.left_alone_until_ticked(imported.places).select_related("batch__account").order_by("place")
     batches = [row.batch for row in rows[: LISTED_RE_EXPORTED + 1]]
     return {"batches": batches[:LISTED_RE_EXPORTED], "more": len(batches) > LISTED_RE_EXPORTED, "n": rows.count()}
 
@@ -424,16 +427,10 @@ def _written(imported):
 # Confirming
 
 
-def _waiting(imported):
-    """Return the Admins that came in with an import and whose addresses nobody confirmed yet."""
-    return imported.contacts.filter(is_admin=True, confirmed_by=None)
-
-
 def _obstacle(imported, user):
     """Say why `user` can't confirm the contacts of an import, and who can; '' when they can."""
-    if not (_is_own(imported, user) or _waiting(imported).filter(kept_from(user)).exists()):
-        return ""
-    return f"{sentence(Refusal.OWN_IMPORT)} {ask(operations.confirm_import.permission, but=user)}"
+    why = operations.obstacle_to_confirming_import(imported, user)
+    return why and f"{why} {ask(operations.confirm_import.permission, but=user)}"
 
 
 # The columns
@@ -441,8 +438,8 @@ def _obstacle(imported, user):
 HOLDS = {
     "account_number": "What identifies the account.",
     "batch_number": "What identifies the batch within its account.",
-    "external_id": "What the product knows the record by, such as a number of its database. If there is one, the desk "
-    "finds the record by it.",
+    "external_id": "What the product knows the record by. It finds a contact again whose address changed, and an item "
+    "whose number changed.",
     "accounts.name": "The company.",
     "accounting_software": "One of: quickbooks_online, quickbooks_desktop, sage_intacct, none.",
     "active": "Yes or no.",

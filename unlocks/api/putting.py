@@ -19,11 +19,11 @@ from ..digest import sha256
 from ..imports.kinds import KINDS
 from ..imports.problems import Problem as Flaw
 from ..imports.problems import Problems, told
+from ..imports.staging import Records
 from ..imports.values import Cells, Unclear
 from ..models import Account, ApiCall, Import, ImportProblem, Judgment
 from ..models.imports import BELOW, PLACES
 from ..operations.imports import to_put
-from ..operations.staging import Records
 from ..texts import normalize
 from . import problems, schemas
 from .access import Token

@@ -1,1 +1,4 @@
-"""Reading the files that accounts, contacts, batches, their items and lines come in as; nothing is stored here."""
+"""Files in which accounts, contacts, batches, their items and lines come in: read, staged and judged.
+
+The verbs that write them are in `operations/imports.py`. Only `staging` and `judging` know tables.
+"""

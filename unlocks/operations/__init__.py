@@ -30,9 +30,11 @@ from .imports import (
     groups,
     import_records,
     judge_import,
+    obstacle_to_confirming_import,
     problems_of,
     stage_import,
     start_import,
+    waiting_contacts,
 )
 from .links import link_state
 from .pin import issue_pin, link_seen, set_pin, verify_customer_pin, verify_pin
@@ -81,6 +83,7 @@ __all__ = [
     "make_api_token",
     "mark_re_exported",
     "obstacle_to_confirming",
+    "obstacle_to_confirming_import",
     "obstacle_to_phone_consent",
     "obstacle_to_publishing",
     "open_consent_link",
@@ -117,6 +120,7 @@ __all__ = [
     "unlock",
     "verify_customer_pin",
     "verify_pin",
+    "waiting_contacts",
     "withdraw_consent",
     "withdraw_own_consent",
 ]

@@ -4,22 +4,27 @@ A part is at most 5,000 accounts, contacts or batches with their items: one tran
 ledger. Whoever is killed leaves whole parts behind, and the worker goes on with the next one.
 """
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from typing import Any
 from uuid import UUID, uuid4
 
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db import DatabaseError, OperationalError, connections, transaction
+from django.db import DatabaseError, IntegrityError, OperationalError, connections, transaction
 from django.db.models import Case, Count, DateTimeField, F, Max, OuterRef, Q, QuerySet, Subquery, Sum, Value, When
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
 from .. import history
 from ..actors import Actor
+from ..imports import judging, staging
 from ..imports.problems import Problem
+from ..imports.staging import Source
 from ..ledger import chain, events
 from ..models import (
     Account,
@@ -37,20 +42,20 @@ from ..models import (
     UnlockRequest,
 )
 from ..rules import Refusal, kept_from
-from . import judging, staging
 from .accounts import end_links, tell_admins
 from .acts import perform
-from .staging import Source
 from .unlock import ACTIONS
-from .verbs import Refused, staff_verb
+from .verbs import Refused, obstacle, staff_verb
 
 PART = 5_000  # accounts, contacts or batches
 UNKNOWN = 10  # columns of a file that are ignored, and named
 LEASE = timedelta(minutes=5)
 READ_WITHIN = timedelta(hours=1)
+KEPT = timedelta(days=7)  # what was read and is neither imported nor discarded
 FRESH = timedelta(hours=1)  # after which it is worth noting that the product still says the same
 State, Source_, NEW, CHANGED = Import.State, Import.Source, Judgment.NEW, Judgment.CHANGED
 _ATTEMPTS = 3
+log = logging.getLogger(__name__)
 _LOCK = 7_014_402  # the advisory lock that orders the numbers of imports on PostgreSQL
 
 
@@ -68,11 +73,13 @@ def stage_import(
 ) -> Import:
     """Read records and return the import that they are staged in, judged for a preview unless told not to.
 
-    `source` is an `Import.Source`: what "api" brings is the product's own word. A system brings what its token lets it
-    put. Raises Refused: NOTHING_TO_IMPORT; and whatever reading raises. Then the import is on record as failed, and
-    nothing is staged.
+    `source` is an `Import.Source`: what "api" brings is the product's own word, so that only a system may bring it, by
+    its token, and of that only what the token lets it put. Raises Refused: NOTHING_TO_IMPORT; IMPORT_OVER, when the
+    worker has given it up; and whatever reading raises. Then the import is on record as failed, and nothing is staged.
     """
     kinds = sorted({one.kind.name for one in sources})
+    if source == Source_.API and not by.token:
+        raise PermissionDenied(f"{by.name} may not do this: only a system brings records by the API.")
     if by.token and (missing := [needed for kind in kinds if not by.may(needed := to_put(kind))]):
         raise PermissionDenied(f"{by.name} may not do this: it needs the permission {missing[0]}.")
     imported = _begin(source, kinds, by, id)
@@ -82,15 +89,21 @@ def stage_import(
         _end_reading(imported, reader, sources)
         if judge:
             judge_import(imported)
-        # Only now can it be started or discarded: who judges it would judge it a second time meanwhile.
-        imported.state = State.READY
-        if source != Source_.API:  # there, what is not written at once broke off
-            imported.leased_until = None
-        imported.save(update_fields=["state", "leased_until"])
+        _make_ready(imported)
     except BaseException as error:
         _end(imported, State.FAILED, str(error)[:500] or type(error).__name__)
         raise
     return imported
+
+
+@transaction.atomic
+def _make_ready(imported: Import) -> None:
+    """Let it be started or discarded: only now, or who judges it would judge it a second time meanwhile."""
+    _locked(imported, State.STAGING)
+    imported.state = State.READY
+    if imported.source != Source_.API:  # there, what is not written at once broke off
+        imported.leased_until = imported.at + KEPT
+    imported.save(update_fields=["state", "leased_until"])
 
 
 def to_put(kind: str) -> str:
@@ -132,7 +145,7 @@ def _end_reading(imported: Import, reader: staging.Staging, sources: Sequence[So
     if not any(imported.staged.values()) and not imported.problems.exists():
         raise Refused.because(Refusal.NOTHING_TO_IMPORT)
     imported.parts = len(parts_of(imported))
-    imported.save()
+    imported.save(update_fields=["files", "staged", "incomplete", "parts"])
 
 
 def parts_of(imported: Import) -> list[Part]:
@@ -186,6 +199,9 @@ def import_records(
 
 @transaction.atomic
 def _start(imported: Import, re_exported: bool, by: Actor, leased_until: Any) -> Import:
+    needed = ACTIONS[Act.Kind.RE_EXPORT].permission
+    if re_exported and not by.may(needed):
+        raise PermissionDenied(f"{by.name} may not mark batches as re-exported: it needs the permission {needed}.")
     imported = _locked(imported, State.READY)
     if imported.user_id != by.member.pk:  # who wrote the contacts in it is barred from confirming them
         raise Refused.because(Refusal.OTHERS_IMPORT, name=imported.actor)
@@ -201,10 +217,7 @@ def _start(imported: Import, re_exported: bool, by: Actor, leased_until: Any) ->
 @staff_verb("unlocks.import_records")
 def discard_import(imported: Import, *, by: Actor) -> Import:
     """Drop what an import staged, without writing any of it. Raises Refused: IMPORT_OVER."""
-    with transaction.atomic():
-        imported = _locked(imported, State.READY)
-        _end(imported, State.DISCARDED)
-    return imported
+    return _end_from(State.READY, imported, State.DISCARDED)
 
 
 def _locked(imported: Import, state: str) -> Import:
@@ -216,10 +229,18 @@ def _locked(imported: Import, state: str) -> Import:
     return imported
 
 
+@transaction.atomic
+def _end_from(state: str, imported: Import, *becomes: str) -> Import:
+    """End an import that is in `state`, and return it. Raises Refused: IMPORT_OVER."""
+    imported = _locked(imported, state)
+    _end(imported, *becomes)
+    return imported
+
+
 def _end(imported: Import, state: str, why: str = "") -> None:
     imported.state, imported.why_failed, imported.done_at = state, why, timezone.now()
     imported.leased_until = timezone.now()
-    imported.save()
+    imported.save(update_fields=["state", "why_failed", "done_at", "leased_until"])
     _clean(imported)
 
 
@@ -233,6 +254,15 @@ def _clean(imported: Import) -> None:
 # The worker
 
 
+def _over(imported: Import) -> tuple[str, str] | None:
+    """Return what becomes of an import, and why, that nobody goes on with; None of one that is half written."""
+    if imported.state == State.READY and imported.source != Source_.API:
+        return State.DISCARDED, f"Nobody imported it within {KEPT.days} days."
+    if imported.state in (State.STAGING, State.READY):
+        return State.FAILED, "Reading it was interrupted. Import it again."
+    return None
+
+
 def finish_imports() -> int:
     """Take the next step of an import that nobody works at any more; return how many were taken: 1 or 0."""
     now = timezone.now()
@@ -241,11 +271,12 @@ def finish_imports() -> int:
         imported = waiting.select_for_update(skip_locked=True, no_key=True).first()
         if imported is None:
             return 0
+        if over := _over(imported):
+            _end(imported, *over)
+            return 1
         imported.leased_until = now + LEASE
         imported.save(update_fields=["leased_until"])
-    if imported.state in (State.STAGING, State.READY):
-        _end(imported, State.FAILED, "Reading it was interrupted. Import it again.")
-    elif imported.state == State.APPLYING:
+    if imported.state == State.APPLYING:
         imported = _next_part(imported)
         # Whoever is free takes the next one.
         Import.objects.filter(pk=imported.pk, state=State.APPLYING).update(leased_until=timezone.now())
@@ -256,18 +287,20 @@ def finish_imports() -> int:
 
 def _next_part(imported: Import) -> Import:
     """Write the next part of an import; return it as it is then. What can't be written fails the import."""
-    for attempt in range(_ATTEMPTS):
+    for attempt in range(1, _ATTEMPTS + 1):
         try:
             return _written(imported)
-        except history.ConcurrentChange:
-            if attempt == _ATTEMPTS - 1:
-                raise
         except OperationalError:
             raise  # the database is away, or busy: the worker tries again
-        except DatabaseError as error:
-            _end(imported, State.FAILED, f"Part {imported.done + 1} can't be written: {type(error).__name__}.")
-            raise
-    return imported
+        except (history.ConcurrentChange, DatabaseError) as error:
+            # Of what someone else wrote meanwhile, another try finds that it is there.
+            if attempt == _ATTEMPTS or not isinstance(error, (history.ConcurrentChange, IntegrityError)):
+                log.error("%s: part %d can't be written: %s", imported, imported.done + 1, type(error).__name__)
+                why = f"Part {imported.done + 1} can't be written: {type(error).__name__}."
+                with suppress(Refused):  # another worker ended it meanwhile
+                    return _end_from(State.APPLYING, imported, State.FAILED, why)
+                break
+    return Import.objects.get(pk=imported.pk)
 
 
 @transaction.atomic(durable=True)
@@ -570,8 +603,8 @@ def _note_problems(imported: Import, part: Part) -> None:
         judgment=ImportProblem.DOES_NOT_ADD_UP,
         line=F("line"),
         sentence=judging.said(
-            "The items of batch {number} don't add up: {items}, ${amount} in total. "
-            "The batch says {says_items}, ${says_amount} in total."
+            "The items of batch {number} don't add up: {items}, {amount} in total. "
+            "The batch says {says_items}, {says_amount} in total."
         ),
     )
 
@@ -588,14 +621,13 @@ _WRITE = {"accounts": _write_accounts, "contacts": _write_contacts, "batches": _
 def confirm_import(imported: Import, *, how: str, by: Actor) -> int:
     """Confirm all Admins' addresses of an import that nobody has confirmed yet; return how many.
 
-    Raises Refused: NO_HOW, OWN_IMPORT, NOTHING_TO_CONFIRM.
+    Raises Refused: NO_HOW, NOTHING_TO_CONFIRM, and what `obstacle_to_confirming_import` says.
     """
     if not how.strip():
         raise Refused.because(Refusal.NO_HOW)
-    waiting = Contact.objects.filter(entered_in=imported, is_admin=True, confirmed_by=None)
+    waiting = waiting_contacts(imported)
     history.lock(waiting)
-    if imported.user_id == by.member.pk or waiting.filter(kept_from(by.member)).exists():
-        raise Refused.because(Refusal.OWN_IMPORT)
+    _refuse_to_confirm(imported, by)
     confirmed = list(waiting.order_by("pk"))
     if not confirmed:
         raise Refused.because(Refusal.NOTHING_TO_CONFIRM, name=str(imported).lower())
@@ -618,6 +650,24 @@ def confirm_import(imported: Import, *, how: str, by: Actor) -> int:
         by=by,
     )
     return len(confirmed)
+
+
+def waiting_contacts(imported: Import) -> QuerySet[Contact]:
+    """Return the Admins that came in with an import and whose addresses nobody has confirmed yet."""
+    return imported.contacts.filter(is_admin=True, confirmed_by=None)
+
+
+def obstacle_to_confirming_import(imported: Import, user: User) -> str:
+    """Say why this member of staff can't confirm the contacts of an import; '' when they can."""
+    no = "You may not confirm addresses: an agent or a manager does."
+    return obstacle(_refuse_to_confirm, imported, user, permission=confirm_import.permission, no=no)
+
+
+def _refuse_to_confirm(imported: Import, by: Actor) -> None:
+    if imported.user_id == by.member.pk or waiting_contacts(imported).filter(kept_from(by.member)).exists():
+        raise Refused.because(Refusal.OWN_IMPORT)
+    if Import.objects.filter(pk=imported.pk, state=State.APPLYING).exists():  # others would come in unseen
+        raise Refused.because(Refusal.IMPORT_GOING_ON, name=str(imported))
 
 
 # What is shown of an import

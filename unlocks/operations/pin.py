@@ -152,7 +152,7 @@ def set_pin(account: Account, *, pin: str, by: Actor) -> bool:
     Nobody on staff may: who knows a PIN and sees a consent link could agree for the customer. The PIN is hashed at
     once. Being in force ends being locked out, but the same PIN again does not. Raises Refused: PIN_UNFIT.
     """
-    if by.user is not None and (by.user.is_staff or not by.may("api.set_pins")):
+    if by != Actor.desk() and (by.token is None or by.member.is_staff or not by.may("api.set_pins")):
         raise PermissionDenied(f"{by.name} may not do this: the product sets PINs, or who runs the desk.")
     if not pins.FIT.fullmatch(normalize.pin(pin)):
         raise Refused.because(Refusal.PIN_UNFIT)

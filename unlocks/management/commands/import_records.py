@@ -4,6 +4,7 @@ from pathlib import Path
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.core.management.base import BaseCommand, CommandError
+from django.db import Error
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
@@ -51,6 +52,16 @@ class Command(BaseCommand):
                 raise CommandError(f"Nothing was imported. {error}") from error
             except (PermissionDenied, operations.Refused, chain.WrongKey) as refused:
                 raise CommandError(f"The import ended: {refused}") from refused
+            except Error as error:
+                raise CommandError(
+                    f"The database failed: {type(error).__name__}. What was being written, the worker goes on with; "
+                    "else import the files again. What is on file already is not written twice."
+                ) from error
+        if imported.state == Import.State.FAILED:
+            raise CommandError(
+                f"{imported} failed. {imported.why_failed} {imported.done:,} of {imported.parts:,} parts were written "
+                "before. Import the same files again: what is on file already is not written twice."
+            )
         self._say(imported, preview=options["preview"])
         problems = imported.problems.count()
         if options["errors"]:

@@ -54,7 +54,7 @@ class Command(BaseCommand):
         try:
             if account:
                 return "set" if operations.set_pin(account, pin=pin, by=Actor.desk()) else "same"
-            why = f"There is no account {normalize.number(number)}."
+            why = "There is no account of this number."  # which may be a PIN, in the wrong column
         except operations.Refused as refused:
             why = str(refused)
         self.stderr.write(f"Line {line}: {why}")

@@ -4,8 +4,9 @@ import io
 
 from tests.factories import acting
 from unlocks import operations
+from unlocks.actors import Actor
 from unlocks.imports.reading import open_file
-from unlocks.models import Account, Batch, BatchItem, Contact
+from unlocks.models import Account, ApiToken, Batch, BatchItem, Contact
 
 HEADS = {
     "accounts": "account_number,name,accounting_software,active,time_zone,external_id",
@@ -28,14 +29,21 @@ def files(head=None, **rows):
     return opened
 
 
+def bringing(by, source="file"):
+    """Return who brings records: `by`, or the system that `by` is by a token."""
+    if source != "api":
+        return acting(by)
+    return Actor.system(ApiToken(system=by, scopes="contacts records"))
+
+
 def staged(by, *, source="file", judge=True, head=None, **rows):
-    return operations.stage_import(files(head, **rows), source=source, by=acting(by), judge=judge)
+    return operations.stage_import(files(head, **rows), source=source, by=bringing(by, source), judge=judge)
 
 
 def bring(by, *, source="file", re_exported=False, head=None, **rows):
     """Import rows, and return the import as it is then."""
     imported = staged(by, source=source, head=head, judge=False, **rows)
-    return operations.import_records(imported, re_exported=re_exported, by=acting(by))
+    return operations.import_records(imported, re_exported=re_exported, by=bringing(by, source))
 
 
 def problems(imported):

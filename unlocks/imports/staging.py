@@ -14,12 +14,10 @@ from typing import Any, Protocol
 
 from django.db import connection, models, transaction
 from django.db.models import Count, F, Min, OuterRef, Subquery, Sum, Value, Window
-from django.db.models.functions import Concat
+from django.db.models.functions import Concat, Round
 
 from .. import history
 from ..digest import canonical
-from ..imports.kinds import KINDS, Kind
-from ..imports.problems import Problem, told
 from ..models import (
     Batch,
     BatchItem,
@@ -33,6 +31,8 @@ from ..models import (
     StagedLines,
 )
 from ..models.imports import PLACES
+from .kinds import KINDS, Kind
+from .problems import Problem, told
 
 AT_ONCE = 20_000  # rows a transaction
 STAGED: dict[str, Any] = {
@@ -149,7 +149,7 @@ class Staging:
         self.by_api = imported.source == Import.Source.API
         self.places: dict[str, dict[str, int]] = {}  # of the batches, by account and number
         self.lines: list[int] = []  # of each place: where the batch stood, -1 if only items of it did
-        self.unlisted: list[tuple[int, str, str]] = []  # those that have no row yet: place, account and number
+        self.unlisted: dict[int, tuple[str, str]] = {}  # those that have no row yet: account and number
         self.begun = bytearray()  # of each place: whether items of the batch were read
         self.held: dict[int, str] = {}
         self.problems: list[ImportProblem] = []
@@ -221,7 +221,7 @@ class Staging:
                 yield from self._twice(kind, at + line, f"Batch {values[1]}", earlier, values[1])
                 continue
             self.lines[ordinal] = at + line
-            self.unlisted.pop()
+            self.unlisted.pop(ordinal, None)
             self.rows[kind] += 1
             yield (place, at + line, *values)
 
@@ -302,33 +302,31 @@ class Staging:
             history.update_rows(StagedBatch, ["place", "items", "amount", "items_sha256", "left_out"], noted)
 
     def _lines(self, kind: str, at: int, rows: Iterable[tuple[int, Any]]) -> Iterator[Row | None]:
-        """Yield a row for each item: its lines stand together, and come in the order of their numbers."""
-        item: Any = None
-        first, lines = 0, dict[int, Any]()
+        """Yield a row for each item: its lines come in the order of their numbers. Those of a batch stand together."""
+        batch: Any = None
+        items: dict[Row, tuple[int, dict[int, Any]]] = {}
         for line, values in rows:
             if isinstance(values, list):
                 yield from self._wrong(kind, at, values)
                 continue
             self.rows[kind] += 1
-            if values[:4] != item:
-                if item:
-                    yield self._item_with_lines(item, first, lines)
-                if item is None or values[:2] != item[:2]:
-                    self._begin(self._place(values[0], values[1]))
-                item, first, lines = values[:4], at + line, {}
+            if values[:2] != batch:
+                yield from self._items_with_lines(items)
+                self._begin(self._place(values[0], values[1]))
+                batch, items = values[:2], {}
+            first, lines = items.setdefault(values[:4], (at + line, {}))
             if values[4] in lines:
                 yield from self._twice(kind, at + line, f"Line {values[4]} of item {values[3]}", first, str(values[4]))
                 continue
             lines[values[4]] = {
                 name: str(value) for name, value in zip(BatchItem.LINE, values[5:], strict=True) if value is not None
             }
-        if item:
-            yield self._item_with_lines(item, first, lines)
+        yield from self._items_with_lines(items)
 
-    def _item_with_lines(self, item: Row, first: int, lines: dict[int, Any]) -> Row:
-        account, batch, kind, number = item
-        ordered = canonical([lines[position] for position in sorted(lines)])
-        return self._place(account, batch), first, kind, number, len(lines), ordered
+    def _items_with_lines(self, items: dict[Row, tuple[int, dict[int, Any]]]) -> Iterator[Row]:
+        for (account, batch, kind, number), (first, lines) in items.items():
+            ordered = canonical([lines[position] for position in sorted(lines)])
+            yield self._place(account, batch), first, kind, number, len(lines), ordered
 
     def _begin(self, place: int) -> None:
         """Note that the items of a batch begin here. Raises _Scattered if some of them stood somewhere else before."""
@@ -345,7 +343,7 @@ class Staging:
         ordinal = of_account.setdefault(number, len(self.lines))
         if ordinal == len(self.lines):
             self.lines.append(-1)
-            self.unlisted.append((ordinal, account, number))
+            self.unlisted[ordinal] = account, number
         return self.imported.first_place + ordinal
 
     def _wrong(self, kind: str, at: int, problems: list[Problem]) -> Iterator[None]:
@@ -408,7 +406,7 @@ class Staging:
     def _put_batches_that_are_not_listed(self) -> None:
         """Give each batch of which only items or lines came so far a row as well."""
         first = self.imported.first_place
-        rows = [(first + ordinal, account, number) for ordinal, account, number in self.unlisted]
+        rows = [(first + ordinal, *known) for ordinal, known in self.unlisted.items()]
         self.unlisted.clear()
         history.copy(StagedBatch, ["place", "account_number", "number"], rows)
 
@@ -430,7 +428,7 @@ class Staging:
         if self.scattered:
             _delete_items_that_came_twice(self.imported)
             came = StagedItem.objects.filter(batch__place__range=self.imported.places).order_by().values("batch")
-            history.update_select(StagedBatch, came, "batch", items=Count("line"), amount=Sum("amount"))
+            history.update_select(StagedBatch, came, "batch", items=Count("line"), amount=Round(Sum("amount"), 2))
 
 
 def _delete_items_that_came_twice(imported: Import) -> None:
@@ -456,7 +454,11 @@ def _delete_items_that_came_twice(imported: Import) -> None:
                 )
                 for line, earlier, number in some
             )
-            rows.filter(line__in=[line for line, *_ in some]).order_by()._raw_delete("default")
+            refused: models.QuerySet[Any] = rows.filter(line__in=[line for line, *_ in some]).order_by()
+            if kind == "lines":  # what is left is not all of them
+                said_of_batch = "Lines of one item stand apart from each other, and a batch comes whole."
+                StagedBatch.objects.filter(pk__in=refused.values("batch"), held="").update(held=said_of_batch)
+            refused._raw_delete("default")
 
 
 def drop(imported: Import) -> None:

@@ -31,7 +31,7 @@ from django.db.models import (
     Value,
     When,
 )
-from django.db.models.functions import Cast, Coalesce, Concat
+from django.db.models.functions import Cast, Coalesce, Concat, Round
 from django.db.models.lookups import Exact
 from django.utils import timezone
 
@@ -80,13 +80,19 @@ def said(sentence: str) -> Any:
 
 
 class _Dollars(Func):
-    """An amount as text, with its cents."""
+    """An amount as text, as `formats.money` writes it."""
 
-    template = "CAST(%(expressions)s AS numeric(20, 2))::text"
+    template = (
+        "CASE WHEN %(expressions)s < 0 THEN '-$' ELSE '$' END || "
+        "to_char(abs(%(expressions)s), 'FM999,999,999,999,999,990.00')"
+    )
     output_field = TextField()
 
     def as_sqlite(self, compiler: Any, connection: Any, **extra: Any) -> Any:
-        return self.as_sql(compiler, connection, template="printf('%%%%.2f', %(expressions)s)", **extra)
+        cents = "CAST(round(abs(%(expressions)s) * 100) AS integer)"
+        sign = "CASE WHEN %(expressions)s < 0 THEN '-$' ELSE '$' END"
+        written = f"{sign} || printf('%%%%,d.%%%%02d', {cents} / 100, {cents} %%%% 100)"
+        return self.as_sql(compiler, connection, template=written, **extra)
 
 
 def _text(column: str) -> Any:
@@ -212,10 +218,37 @@ def judge_contacts(imported: Import, places: Places) -> None:
             Judgment.REFUSED,
             "{email} has another external ID on file. Correct the address or the ID.",
         ),
+        (
+            _another_persons_admin(imported),
+            Judgment.REFUSED,
+            "{email} is a new address of an Admin, found by the external ID {external_id}. Say in is_admin whether the "
+            "contact still is one.",
+        ),
+        (
+            Q(contact__in=_named_twice(rows)),
+            Judgment.REFUSED,
+            "Two rows name the same contact: {email}, one of them by the external ID. Correct one of them.",
+        ),
         (Q(contact=None), Judgment.NEW, ""),
         (_any_differs(values, "contact"), Judgment.CHANGED, ""),
         default=Judgment.SAME,
     )
+
+
+def _another_persons_admin(imported: Import) -> Q:
+    """Whether the product may name someone else than the Admin to whom a file gave that person's ID.
+
+    Its word counts at once, so that nobody is an Admin by it of whom it does not say so.
+    """
+    if imported.source != Import.Source.API:
+        return Q(pk__in=[])
+    return Q(Differs(F("contact__email"), F("email")), contact__is_admin=True, is_admin=None)
+
+
+def _named_twice(rows: QuerySet[StagedContact]) -> QuerySet[Any]:
+    """Return the keys of the contacts that several rows are, one by its external ID, say, and one by its address."""
+    found = rows.filter(contact__isnull=False, held="").order_by().values("contact")
+    return found.annotate(n=Count("pk")).filter(n__gt=1).values("contact")
 
 
 def other_recipient(values: dict[str, Any]) -> Any:
@@ -300,9 +333,9 @@ def values_of_batches() -> dict[str, Any]:
     }
 
 
-def as_of(imported: Import) -> Any:
-    """When the product said so: it says it itself, or it is when the records came in."""
-    return Coalesce(F("as_of"), Value(imported.at, output_field=DateTimeField()))
+def as_of(imported: Import, *, of: Any = F) -> Any:
+    """When the product said so: it says it itself, or it is when the records came in. `of` is F or OuterRef."""
+    return Coalesce(of("as_of"), Value(imported.at, output_field=DateTimeField()))
 
 
 def on_file(places: Places) -> QuerySet[Batch]:
@@ -356,7 +389,7 @@ def judge_batches(imported: Import, places: Places) -> None:
             Judgment.REFUSED,
             "What is said of batch {number} holds as of a time to come. Correct as_of, or the clock behind it.",
         ),
-        *_refused_for_its_items(imported),
+        *_refused_for_its_items(imported, places),
         (Q(batch=None), Judgment.NEW, ""),
         (
             ~(_any_differs(values, "batch") | _ITEMS_DIFFER | Q(other_lines__gt=0) | RE_EXPORTED),
@@ -373,6 +406,12 @@ def judge_batches(imported: Import, places: Places) -> None:
             Judgment.LEFT_ALONE,
             "What is on file of batch {number} is newer than this.",
         ),
+        (
+            RE_EXPORTED & Q(Exists(_unlocked_after(as_of(imported, of=OuterRef)))),
+            Judgment.LEFT_ALONE,
+            "Batch {number} was unlocked after this was said of it, so it can't mean what came of the unlock. "
+            "Import what the product says now.",
+        ),
     ]
     if is_file:
         cases += [
@@ -388,20 +427,39 @@ def judge_batches(imported: Import, places: Places) -> None:
                 (
                     RE_EXPORTED,
                     Judgment.LEFT_ALONE,
-                    "Batch {number} is unlocked here and exported in the file. Say that the file may mark batches as "
-                    "re-exported, and import it again.",
+                    _UNTICKED,
                 )
             )
     _judge(rows, *cases, default=Judgment.CHANGED)
     _sum_up_what_was_left_out(places)
 
 
-def _refused_for_its_items(imported: Import) -> Iterator[tuple[Any, Judgment, str]]:
+_UNTICKED = (
+    "Batch {number} is unlocked here and exported in the file. It is marked as re-exported only when that is ticked."
+)
+
+
+def left_alone_until_ticked(places: Places) -> QuerySet[StagedBatch]:
+    """Leave the batches that were left alone for nothing but that the file may not mark them as re-exported."""
+    return batches(places).filter(judgment=Judgment.LEFT_ALONE, why=said(_UNTICKED))
+
+
+def _unlocked_after(said_at: Any) -> QuerySet[Instruction]:
+    unlocks = Instruction.objects.filter(batch=OuterRef("batch_id"), what=Instruction.What.UNLOCK)
+    return unlocks.filter(queued_at__gt=said_at)
+
+
+def _refused_for_its_items(imported: Import, places: Places) -> Iterator[tuple[Any, Judgment, str]]:
     if "items" in imported.kinds:
         yield (
             _ITEMS_DIFFER & Q(Exists(clashing_items().filter(batch=OuterRef("pk")))),
             Judgment.REFUSED,
             "An item of batch {number} has the external ID of another item.",
+        )
+        yield (
+            _ITEMS_DIFFER & Q(pk__in=_with_an_item_named_twice(places)),
+            Judgment.REFUSED,
+            "Two items of batch {number} are one on file: one by its external ID, the other by its number.",
         )
     if "lines" in imported.kinds:
         yield (
@@ -488,6 +546,12 @@ def clashing_items() -> QuerySet[StagedItem]:
     return StagedItem.objects.filter(Q(renamed & Q(Exists(_on_file("batch__batch_id")))) | other, item__isnull=False)
 
 
+def _with_an_item_named_twice(places: Places) -> QuerySet[Any]:
+    found = items(places).filter(item__isnull=False).order_by().values("batch")
+    counted = found.annotate(n=Count("item"), different=Count("item", distinct=True))
+    return counted.filter(n__gt=F("different")).values("batch")
+
+
 def lines_of_no_item() -> QuerySet[StagedLines]:
     """Leave the staged lines whose item neither comes with them nor is on file."""
     coming = StagedItem.objects.filter(batch=OuterRef("batch_id"), kind=OuterRef("kind"), number=OuterRef("number"))
@@ -514,9 +578,11 @@ def that_do_not_add_up(places: Places) -> QuerySet[StagedBatch]:
 
 
 def _sum_up_what_was_left_out(places: Places) -> None:
-    """Sum up the items on file of changed batches whose items were not read: their total may be what changed."""
+    """Sum up the items on file of batches whose items were not read, if the count or total may not be theirs."""
     listed = BatchItem.objects.listed().filter(batch=OuterRef("batch_id")).order_by().values("batch")
     history.update_each(
-        batches(places).filter(judgment=Judgment.CHANGED, left_out=True),
-        amount=Subquery(listed.annotate(sum=Sum("amount")).values("sum")),
+        batches(places).filter(
+            Q(judgment=Judgment.CHANGED) | Q(judgment=Judgment.SAME) & ~Q(item_count=F("items")), left_out=True
+        ),
+        amount=Subquery(listed.annotate(sum=Round(Sum("amount"), 2)).values("sum")),
     )
