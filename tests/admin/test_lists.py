@@ -584,7 +584,9 @@ def test_a_manager_has_a_new_pin_issued_after_a_confirmation(manager_client, mai
     account = factories.make_account()
     address = reverse("admin:unlocks_account_issue_pin", args=[account.pk])
     before = account.pin_hash
-    assert email(account.contacts.get().email) in text(manager_client, address)
+    page = text(manager_client, address)
+    assert email(account.contacts.get().email) in page
+    assert "the current PIN stops working" in page
     account.refresh_from_db()
     assert account.pin_hash == before
     with factories.delivered():
@@ -598,6 +600,7 @@ def test_a_manager_has_a_new_pin_issued_after_a_confirmation(manager_client, mai
 def test_a_double_click_issues_one_pin(manager_client, mailoutbox):
     account = factories.make_account(pin="")
     address = reverse("admin:unlocks_account_issue_pin", args=[account.pk])
+    assert "the first of these emails, the PIN counts." in text(manager_client, address)
 
     def click(seen):
         with factories.delivered():
