@@ -59,8 +59,8 @@ else \
 fi
 endef
 
-# On PostgreSQL the browsers walk through the work; how pages look depends on no database.
-walks = $(patsubst %,tests/browser/test_%.py,walkthrough by_hand desk_consent customer)
+# On PostgreSQL the browsers walk through the work once; how pages look depends on no database.
+walks = $(patsubst %,tests/browser/test_%.py,walkthrough imports)
 
 units = $(1) UNLOCK_DESK_TRIAL=1 $(bin)/pytest -n 2 --ignore tests/browser
 # The browser tests run by themselves: two browsers and two test servers on two cores time out.
