@@ -43,7 +43,7 @@ units: $(VENV)/dev.stamp
 browser: $(VENV)/dev.stamp
 	@$(call walked,env -u DATABASE_URL,tests/browser)
 
-test-postgres: $(VENV)/dev.stamp ## Run the tests on PostgreSQL, the browsers' walks too (DATABASE_URL=postgres://... for another server).
+test-postgres: $(VENV)/dev.stamp ## Run the tests on PostgreSQL, two of the browsers' walks too (DATABASE_URL=postgres://... for another server).
 	@$(call on_postgres,$(call units,env DATABASE_URL="$(DATABASE_URL)") && \
 		$(call walked,env DATABASE_URL="$(DATABASE_URL)",$(walks)))
 
