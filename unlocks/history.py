@@ -256,12 +256,9 @@ def copy(model: type[Model], names: Sequence[str], rows: Sequence[tuple[Any, ...
                 for row in rows:
                     write(row)
             return
-        converted: Any = [
-            (number, _AS_TEXT[type(field)]) for number, field in enumerate(fields) if type(field) in _AS_TEXT
-        ]
         cursor.executemany(
             f"INSERT INTO {table} ({columns}) VALUES ({', '.join(['%s'] * len(fields))})",
-            [_converted(row, converted) for row in rows],
+            _as_sqlite_keeps(fields, rows),
         )
 
 
@@ -281,24 +278,24 @@ def update_rows(model: type[Model], names: Sequence[str], rows: Sequence[tuple[A
                 [list(values) for values in zip(*rows, strict=True)],
             )
             return
-        converted: Any = [
-            (number, _AS_TEXT[type(field)]) for number, field in enumerate(fields) if type(field) in _AS_TEXT
-        ]
         cursor.executemany(
             f"UPDATE {table} SET {', '.join(f'{name} = %s' for name in columns)} WHERE {key} = %s",
-            [[*values[1:], values[0]] for values in (_converted(row, converted) for row in rows)],
+            [[*values[1:], values[0]] for values in _as_sqlite_keeps(fields, rows)],
         )
 
 
-def _converted(row: tuple[Any, ...], converted: list[tuple[int, Any]]) -> list[Any]:
-    values = list(row)
-    for number, convert in converted:
-        if values[number] is not None:
-            values[number] = convert(values[number])
-    return values
+def _as_sqlite_keeps(fields: Sequence[Any], rows: Sequence[tuple[Any, ...]]) -> list[list[Any]]:
+    """Return rows with the days, times and amounts that SQLite keeps as texts."""
+    converted = [(number, _AS_TEXT[type(field)]) for number, field in enumerate(fields) if type(field) in _AS_TEXT]
+    kept = [list(row) for row in rows]
+    for values in kept:
+        for number, convert in converted:
+            if values[number] is not None:
+                values[number] = convert(values[number])
+    return kept
 
 
-_AS_TEXT = {
+_AS_TEXT: dict[type, Any] = {
     DateField: str,
     DecimalField: str,
     DateTimeField: lambda at: connections["default"].ops.adapt_datetimefield_value(at),
