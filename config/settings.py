@@ -4,6 +4,7 @@ Without `SECRET_KEY` and `LEDGER_KEY` only the trial run (`UNLOCK_DESK_TRIAL=1`,
 """
 
 import base64
+import re
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -60,6 +61,36 @@ def certificate_key(number, text):
     )
 
 
+def working_hours(text):
+    """Return when work begins and ends, counted from midnight, of a text such as 9-17 or 8:30-17. Raises as above."""
+    match = re.fullmatch(r"(\d{1,2})(?::([0-5]\d))?-(\d{1,2})(?::([0-5]\d))?", text)
+    hours = [timedelta(hours=int(match[n]), minutes=int(match[n + 1] or 0)) for n in (1, 3)] if match else []
+    if hours and hours[0] < hours[1] <= timedelta(days=1):
+        return tuple(hours)
+    raise ImproperlyConfigured(f"WORKING_HOURS is not from an hour to a later one, such as 9-17 or 8:30-17: {text}.")
+
+
+def working_days(text):
+    """Return the weekdays, Monday being 0, of a text such as mon-fri or sun-thu. Raises as above."""
+    names = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    first, _, last = text.lower().partition("-")
+    if first in names and (last or first) in names:
+        begins = names.index(first)
+        return frozenset((begins + n) % 7 for n in range((names.index(last or first) - begins) % 7 + 1))
+    raise ImproperlyConfigured(f"WORKING_DAYS is not a day, or from one to another, such as mon-fri: {text}.")
+
+
+def target_hours(texts):
+    """Return the hours that a request may be in each stage, of texts such as new=4. Raises as above."""
+    named = dict(text.split("=", 1) for text in texts if "=" in text)
+    if len(named) == len(texts) and named.keys() <= STAGES_WITH_TARGET and all(map(str.isdecimal, named.values())):
+        return {stage: timedelta(hours=int(hours)) for stage, hours in named.items()}
+    raise ImproperlyConfigured(
+        f"STAGE_TARGET_HOURS is not hours for {', '.join(sorted(STAGES_WITH_TARGET))}, such as new=4,ready=2: "
+        f"{','.join(texts)}."
+    )
+
+
 SECRET_KEY = required("SECRET_KEY", "trial-only-key-that-signs-nothing-of-worth-0123456789-abcdefghij")
 # The key that seals the ledger. Not SECRET_KEY: that one is rotated, this one has to outlive every record.
 LEDGER_KEY = required("LEDGER_KEY", "trial-only-ledger-key")
@@ -78,6 +109,11 @@ VENDOR_NAME = env.str("VENDOR_NAME", default="ServiceTitan")
 CONSENT_LINK_LIFETIME = timedelta(hours=env.int("CONSENT_LINK_HOURS", default=72))
 CONSENT_LIFETIME = timedelta(hours=env.int("CONSENT_HOURS", default=72))
 UNLOCK_WINDOW = timedelta(hours=env.int("UNLOCK_WINDOW_HOURS", default=24))
+# How long a request may be in a stage in which it waits for staff, in working hours of TIME_ZONE.
+STAGES_WITH_TARGET = {"new", "ready", "product", "to_close"}
+STAGE_TARGETS = target_hours(env.list("STAGE_TARGET_HOURS", default=["new=4", "ready=2"]))
+WORKING_HOURS = working_hours(env.str("WORKING_HOURS", default="9-17"))
+WORKING_DAYS = working_days(env.str("WORKING_DAYS", default="mon-fri"))
 # From when on staff are told that what the product said of a batch is old.
 DATA_AGE_WARNING = timedelta(hours=env.int("DATA_AGE_WARNING_HOURS", default=24))
 # The product behind the desk: by_hand (staff carry out what the desk lists), webhook, polling

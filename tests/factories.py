@@ -14,10 +14,10 @@ from django.db import connection, transaction
 from django.test import override_settings
 from django.utils import timezone
 
-from unlocks import history, operations, pins
+from unlocks import history, operations, pins, stages
 from unlocks.actors import Actor
 from unlocks.ledger import chain, events
-from unlocks.models import Account, Batch, BatchItem, Contact, Import
+from unlocks.models import Account, Batch, BatchItem, Contact, Import, UnlockRequest
 from unlocks.operations import handing_over
 from unlocks.outbox import worker
 from unlocks.product import port
@@ -373,3 +373,16 @@ def case_recorded_by_phone(agent, **fields):
     case = open_case(agent, **fields)
     operations.record_advice(case.unlock_request, advice="wants_export", by=acting(agent))
     return record_by_phone(case, agent)
+
+
+def kept_stages():
+    """Return where each request stands, as its columns say: the stage, its deadline, and what is wrong."""
+    return list(UnlockRequest.objects.order_by("pk").values_list("pk", *stages.derived()))
+
+
+def derived_stages():
+    """Return the same, derived anew."""
+    now = {f"{name}_now": value for name, value in stages.derived().items()}
+    open_ones = {row[0]: row for row in UnlockRequest.objects.exclude(status="closed").values_list("pk", *now.values())}
+    keys = UnlockRequest.objects.order_by("pk").values_list("pk", flat=True)
+    return [open_ones.get(pk, (pk, "", None, "")) for pk in keys]

@@ -422,6 +422,11 @@ class Desk(RuleBasedStateMachine):
             instructions = Instruction.objects.order_by("batch_id", "pk").values_list("state", flat=True)
             assert list(instructions) == [asked.state for n in range(BATCHES) for asked in self.asked[n]]
 
+    @invariant()
+    def each_case_stands_where_the_queue_shows_it(self):
+        if hasattr(self, "batches"):
+            assert factories.kept_stages() == factories.derived_stages()
+
     def promise_holds(self):
         assert [(wrong, list(rows)) for wrong, rows in invariants.offenders() if rows.exists()] == []
         assert list(chain.faults()) == []

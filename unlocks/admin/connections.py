@@ -17,7 +17,8 @@ from ..outbox import heartbeat
 from ..product import by_hand, polling
 from ..product.port import AT_ONCE
 from .lists import ReadOnlyAdmin
-from .site import LATE, desk, instructions_late
+from .queue import LATE, instructions_late
+from .site import desk
 
 State = Outgoing.State
 LISTED = 20

@@ -4,10 +4,10 @@ import re
 
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, OuterRef, Q, Subquery, Sum
-from django.db.models.functions import Coalesce
+from django.db.models import Q
 from django.shortcuts import redirect
 from django.urls import path
+from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
 from django.views.decorators.debug import sensitive_post_parameters
@@ -18,13 +18,14 @@ from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest
 from ..templatetags.desk import RECORDED_BY_PHONE, ago, nowrap, tag, thousands
 from ..texts import normalize
 from ..texts.formats import moment, money
+from . import queue
 from .histories import DeskAdmin
 from .lists import OneClickFilter, account_is, column, freeze, keys
 from .opening import open_request
 from .phone_consent import record_by_phone_page
 from .request_page import request_page
-from .site import SHOWN, desk, held_up_title
-from .tags import how_consented, standing, with_what_became_of_it
+from .site import desk
+from .tags import standing, with_what_became_of_it
 
 
 class StatusFilter(OneClickFilter):
@@ -34,19 +35,15 @@ class StatusFilter(OneClickFilter):
     parameter_name = "show"
 
     def lookups(self, request, model_admin):
-        return [
-            ("mine", "My open requests"),
-            ("waiting", "Waiting for the customer"),
-            ("ready", "Ready to unlock"),
-            ("under_way", "Unlocking or relocking"),
-            ("held_up", held_up_title()),
-            ("unlocked", "Unlocked"),
-            ("to_close", "To be closed"),
-            ("closed", "Closed"),
-        ]
+        sections = [(key, queue.title(section)) for key, section in queue.SECTIONS.items()]
+        return [("mine", "My open requests"), *sections, ("closed", "Closed")]
 
     def queryset(self, request, queryset):
-        return SHOWN[self.value()](queryset, request.user) if self.value() in SHOWN else queryset
+        if self.value() in queue.SECTIONS:
+            return queue.in_section(queryset, self.value())
+        if self.value() == "mine":
+            return queryset.filter(assignee=request.user).exclude(status=UnlockRequest.Status.CLOSED)
+        return queryset.filter(status=UnlockRequest.Status.CLOSED) if self.value() == "closed" else queryset
 
 
 @admin.register(UnlockRequest, site=desk)
@@ -63,6 +60,7 @@ class UnlockRequestAdmin(DeskAdmin):
         "total",
         "assigned_to",
         "opened",
+        "in_stage",
     )
     list_display_links = ("case",)
     list_select_related = ("account", "requester", "assignee")
@@ -88,12 +86,7 @@ class UnlockRequestAdmin(DeskAdmin):
     # The list
 
     def get_queryset(self, request):
-        lines = RequestedBatch.objects.filter(unlock_request=OuterRef("pk")).order_by().values("unlock_request")
-        return with_what_became_of_it(super().get_queryset(request)).annotate(
-            batches=Coalesce(Subquery(lines.annotate(n=Count("pk")).values("n")), 0),
-            amount=Subquery(lines.annotate(amount=Sum("batch__total")).values("amount")),
-            how=how_consented(OuterRef("pk")),
-        )
+        return queue.with_totals(with_what_became_of_it(super().get_queryset(request)))
 
     def matching(self, term):
         lines = RequestedBatch.objects.filter(batch__number_plain__in=normalize.spellings(term))
@@ -124,6 +117,11 @@ class UnlockRequestAdmin(DeskAdmin):
             ago(obj.opened_at),
             moment(obj.opened_at),
         )
+
+    @admin.display(description="In this stage", ordering="stage_since")
+    def in_stage(self, obj):
+        time, missed = queue.in_stage(obj, timezone.now())
+        return tag("bad", time) if missed else nowrap(time)
 
     # The bulk actions
 

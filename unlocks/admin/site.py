@@ -1,18 +1,14 @@
-"""The desk itself: its navigation, its first page (the queue) and its search."""
+"""The desk itself: its navigation, its first page (`queue`) and its search."""
 
 import re
-from datetime import timedelta
 from functools import partial, update_wrapper
 from urllib.parse import urlsplit
 
-from django.conf import settings
 from django.contrib import admin
 from django.contrib.admin.forms import AdminAuthenticationForm
-from django.db.models import Count, Exists, Min, OuterRef, Q, Subquery
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import Resolver404, get_script_prefix, path, resolve, reverse
-from django.utils import timezone
 
 from .. import operations, roles
 from ..actors import Actor
@@ -20,28 +16,16 @@ from ..models import (
     Account,
     Batch,
     Consent,
-    Contact,
-    Import,
     Instruction,
     LedgerEntry,
-    Outgoing,
-    RequestedBatch,
     UnlockRequest,
 )
-from ..operations.handing_over import due
-from ..product import by_hand, polling
+from ..product import polling
 from ..texts import normalize
-from . import typed
-from .lists import CappedPaginator, starts_with
-from .tags import UNDER_WAY, how_consented, in_words, with_recorded_by_phone, with_what_became_of_it
+from . import queue, typed
+from .lists import starts_with
+from .tags import with_recorded_by_phone
 
-Status, Outcome = UnlockRequest.Status, RequestedBatch.Outcome
-
-LISTED = 6  # rows of a section of the queue
-FAILED_LATELY = timedelta(days=30)
-WAITS_LONG = timedelta(hours=1)
-LATE = timedelta(minutes=10)  # of what a worker does as soon as it is due
-SHOULD_HAVE_ANSWERED = timedelta(minutes=15)
 HITS = 20  # of a kind, in the search
 NO_PAGES = (
     "login",
@@ -152,8 +136,8 @@ class Desk(admin.AdminSite):
     def _navigation(self, request):
         if not self.has_permission(request):
             return []
-        queue = reverse("admin:index")
-        entries = [{"name": "Queue", "url": queue, "current": request.path == queue}]
+        first = reverse("admin:index")
+        entries = [{"name": "Queue", "url": first, "current": request.path == first}]
         for model, name in self.NAV:
             if self._leads_to(request, model):
                 url = self._list(model)
@@ -174,7 +158,7 @@ class Desk(admin.AdminSite):
     def _leads_to(self, request, model):
         """Say whether the navigation has a list: that of instructions is for those who carry them out."""
         listed = model in dict(self.NAV) and self._shows(request, model)
-        return listed and (model is not Instruction or _works_by_hand(request.user))
+        return listed and (model is not Instruction or queue.works_by_hand(request.user))
 
     def _shows(self, request, model):
         return model in self._registry and self._registry[model].has_view_permission(request)
@@ -185,74 +169,30 @@ class Desk(admin.AdminSite):
     # The queue
 
     def index(self, request, extra_context=None):
-        """Show the requests that wait for someone, by whose turn it is."""
-        sections = self._queue(request.user) if self._shows(request, UnlockRequest) else []
+        """Show the open requests by what ends first: everyone's, or those of a team or of whoever looks."""
+        shows, whose = self._shows(request, UnlockRequest), request.GET.get("whose")
+        whose = whose if whose in queue.WHOSE else "all"
         return self.page(
             request,
             "admin/index.html",
             title=self.index_title,
-            sections=sections,
-            failed=_failed() if sections else None,
-            waiting=_waiting_long() if sections else None,
-            late=instructions_late() if sections else None,
+            shows=shows,
+            whose=whose,
+            pills=queue.WHOSE.items(),
+            sections=queue.sections(request.user, whose) if shows else [],
+            failed=queue.failed() if shows else None,
+            waiting=queue.waiting_long() if shows else None,
+            late=queue.instructions_late() if shows else None,
             polling=polling(),
-            to_do=_to_do() if sections and _works_by_hand(request.user) else None,
-            to_confirm=_to_confirm(request.user) if sections else [],
-            empty=bool(sections) and not Account.objects.exists(),
+            to_do=queue.to_do() if shows and queue.works_by_hand(request.user) else None,
+            to_confirm=queue.to_confirm(request.user) if shows else [],
+            empty=shows and not Account.objects.exists(),
             importers=roles.staff_who_may(operations.stage_import.permission),
             may_open=request.user.has_perm(operations.open_request.permission),
         )
 
     def app_index(self, request, app_label, extra_context=None):
         return redirect("admin:index")
-
-    def _queue(self, user):
-        requests = with_what_became_of_it(UnlockRequest.objects.annotate(how=how_consented(OuterRef("pk"))))
-        requests = requests.select_related("account", "requester", "assignee").order_by("-id")
-        first_end = (
-            Batch.objects.filter(lines__unlock_request=OuterRef("pk"), status=Batch.Status.UNLOCKED)
-            .order_by("unlocked_until")
-            .values("unlocked_until")[:1]
-        )
-        asked = Instruction.objects.filter(line__unlock_request=OuterRef("pk"), line__outcome__in=UNDER_WAY)
-        since = asked.order_by("queued_at").values("queued_at")[:1]
-        sections = [
-            _section(
-                "My open requests",
-                "mine",
-                "info",
-                requests,
-                user,
-                "Nothing is assigned to you. Open a request when a customer calls, or take one from the list.",
-            ),
-            _section(
-                "Ready to unlock",
-                "ready",
-                "good",
-                requests,
-                user,
-                "No request is ready. It appears here as soon as its customer has agreed.",
-            ),
-            _section(
-                "Waiting for the customer",
-                "waiting",
-                "wait",
-                requests,
-                user,
-                "No customer owes us an answer. Requests appear here once their consent link is issued.",
-            ),
-            _section(
-                "Unlocked, to be re-exported",
-                "unlocked",
-                "wait",
-                requests.annotate(until=Subquery(first_end)),
-                user,
-                "No batch is unlocked. Each one appears here until it is re-exported or relocked.",
-            ),
-            _section(held_up_title(), "held_up", "bad", requests.annotate(since=Subquery(since)), user),
-            _section("Done or refused, to be closed", "to_close", "info", requests, user),
-        ]
-        return [section for section in sections if section["empty"] or section["rows"]]
 
     # The search
 
@@ -308,110 +248,6 @@ def role(user):
         return ""
     groups = ", ".join(group.name for group in user.groups.all())
     return ", ".join(filter(None, ["Superuser" if user.is_superuser else "", groups])) or "No role yet"
-
-
-def _agreed(requests):
-    return requests.filter(status__in=[Status.CONSENTED, Status.UNLOCKED])
-
-
-def _ready(requests, user):
-    rest_of_case = Q(status=Status.CONSENTED) | ~_has(*RequestedBatch.GRANTED)
-    return _agreed(requests).filter(_has(Outcome.WAITING), rest_of_case)
-
-
-# What requests wait for, as the queue's sections and the list's filter show them.
-SHOWN = {
-    "mine": lambda requests, user: requests.filter(assignee=user).exclude(status=Status.CLOSED),
-    "waiting": lambda requests, user: requests.filter(status=Status.AWAITING_CONSENT),
-    "ready": _ready,
-    "under_way": lambda requests, user: _of(Batch.objects.filter(status__in=UNDER_WAY), requests),
-    "held_up": lambda requests, user: _of(_held_up(), requests),
-    "unlocked": lambda requests, user: requests.filter(_has(Outcome.UNLOCKED), status=Status.UNLOCKED),
-    "to_close": lambda requests, user: _agreed(requests).filter(~_has(*RequestedBatch.OPEN)),
-    "closed": lambda requests, user: requests.filter(status=Status.CLOSED),
-}
-
-
-def held_up_title():
-    return f"Held up in {settings.VENDOR_NAME}"
-
-
-def _has(*outcomes):
-    """Return the condition that a request has a batch with one of these outcomes."""
-    return Q(Exists(RequestedBatch.objects.filter(unlock_request=OuterRef("pk"), outcome__in=outcomes)))
-
-
-def _held_up():
-    """Return the batches under way of which the product was asked nothing lately that it has not answered.
-
-    It refused to lock them, or they were given up, or it should have answered by now.
-    """
-    lately = timezone.now() - SHOULD_HAVE_ANSWERED
-    fresh = Instruction.objects.filter(batch=OuterRef("pk"), state__in=Instruction.PENDING, queued_at__gte=lately)
-    return Batch.objects.filter(~Exists(fresh), status__in=UNDER_WAY)
-
-
-def _of(batches, requests):
-    """Return those of some requests that batches under way belong to, as far as a list counts.
-
-    Their keys are read at once: there are few batches under way, and an index finds them.
-    """
-    lines = RequestedBatch.objects.filter(batch__in=batches, outcome__in=UNDER_WAY).order_by()
-    keys = lines.values_list("unlock_request", flat=True).distinct()
-    return requests.filter(pk__in=list(keys[: CappedPaginator.cap + 1]))
-
-
-def _section(title, show, tone, requests, user, empty=""):
-    """Return a section of the queue; one without words for `empty` is shown only when there is something in it."""
-    rows = SHOWN[show](requests, user)
-    listed = list(rows[:LISTED])
-    for row in listed:
-        row.stands = in_words(row)
-    return {
-        "title": title,
-        "address": f"{reverse('admin:unlocks_unlockrequest_changelist')}?show={show}",
-        "tone": tone,
-        "rows": listed,
-        "counted": CappedPaginator(rows, LISTED),
-        "empty": empty,
-    }
-
-
-def _failed():
-    """Return the emails that failed lately and still matter, the newest first, like a section of the queue."""
-    rows = Outgoing.objects.that_failed().filter(done_at__gte=timezone.now() - FAILED_LATELY)
-    rows = rows.select_related("account", "unlock_request__account").order_by("-done_at")
-    return {"rows": rows[:LISTED], "counted": CappedPaginator(rows, LISTED)}
-
-
-def _waiting_long():
-    """Return how many emails should have gone out long ago, and since when the oldest waits."""
-    waiting = Outgoing.objects.filter(state=Outgoing.State.QUEUED, queued_at__lt=timezone.now() - WAITS_LONG)
-    return waiting.aggregate(emails=Count("pk"), since=Min("queued_at"))
-
-
-def instructions_late():
-    """Return how many instructions a worker should have handed over or asked about, and since when the oldest waits."""
-    late = due().filter(next_try_at__lt=timezone.now() - LATE)
-    return (late.none() if by_hand() else late).aggregate(batches=Count("pk"), since=Min("queued_at"))
-
-
-def _works_by_hand(user):
-    return by_hand() and user.has_perm(operations.start_instructions.permission)
-
-
-def _to_do():
-    """Count the batches that someone may start to do by hand."""
-    return CappedPaginator(Instruction.objects.in_turn().filter(state=Instruction.State.QUEUED), LISTED)
-
-
-def _to_confirm(user):
-    """Return the imports whose Admin contacts wait for `user` to confirm them: nobody confirms what they imported."""
-    if not user.has_perm(operations.confirm_import.permission):
-        return []
-    waiting = Contact.objects.filter(entered_in__isnull=False, is_admin=True, confirmed_by=None).order_by()
-    imports = Import.objects.filter(pk__in=list(waiting.values_list("entered_in", flat=True).distinct()[:100]))
-    return list(imports.exclude(user=user).order_by("number")[:LISTED])
 
 
 def _address(thing):

@@ -21,7 +21,7 @@ from django.conf import settings
 from django.db import connections, transaction
 from django.utils import timezone
 
-from .. import history
+from .. import history, stages
 from ..actors import Actor
 from ..digest import canonical, sha256
 from ..models import Account, LedgerEntry, UnlockRequest
@@ -63,7 +63,12 @@ class Entry:
 def append(
     event: Event, *, by: Actor, unlock_request: UnlockRequest | None = None, account: Account | None = None
 ) -> None:
-    """Append one entry about an unlock request, or about an account alone, inside the caller's transaction."""
+    """Append one entry about an unlock request, or about an account alone, inside the caller's transaction.
+
+    Where the request stands after the act is kept for the queue.
+    """
+    if unlock_request:
+        stages.keep(UnlockRequest.objects.filter(pk=unlock_request.pk), at=by.act.at)
     account_id = unlock_request.account_id if unlock_request else account.pk if account else None
     append_all([Entry(event, unlock_request.pk if unlock_request else None, account_id)], by=by)
 
@@ -71,7 +76,8 @@ def append(
 def append_all(entries: Iterable[Entry], *, by: Actor) -> int:
     """Append entries in one statement (ten thousand at a time), inside the caller's transaction; return how many.
 
-    The chain's lock is taken here, so this comes last in a verb. Raises WrongKey and ActThere, which roll the act back.
+    The chain's lock is taken here, so this comes last in a verb, after `stages.keep` for the cases of the act. Raises
+    WrongKey and ActThere, which roll the act back.
     """
     connection = connections["default"]
     if not connection.in_atomic_block:

@@ -49,6 +49,22 @@ class UnlockRequest(models.Model):
         CUSTOMER = "customer", "by the customer"
         AGENT = "agent", "typed by an agent (lower assurance)"
 
+    class Stage(models.TextChoices):
+        NEW = "new", "New"
+        SENT = "sent", "Link not opened yet"
+        READING = "reading", "Customer opened the link"
+        READY = "ready", "Ready to unlock"
+        PRODUCT = "product", "With the product"
+        UNLOCKED = "unlocked", "Unlocked"
+        TO_CLOSE = "to_close", "To be closed"
+
+    class Trouble(models.TextChoices):
+        PRODUCT = "product", "The product did not do it"
+        EMAIL = "email", "An email failed"
+        NO_LINK = "no_link", "No link works"
+        NOBODYS = "nobodys", "Nobody’s"
+        GONE = "gone", "Colleague deactivated"
+
     # In these cases the items are in the books already, and unlocking leads to duplicates.
     DUPLICATE_LIKELY = (BypassReason.ALREADY_ENTERED, BypassReason.MIRRORS_MANUAL_CHANGE)
 
@@ -72,9 +88,15 @@ class UnlockRequest(models.Model):
     )
     closed_at = models.DateTimeField(null=True, blank=True)
     resolution = models.CharField(max_length=20, choices=Resolution.choices, blank=True)
+    # Derived by `unlocks.stages`, for the queue: what a closed case has none of is blank.
+    stage = models.CharField(max_length=10, choices=Stage.choices, blank=True, editable=False)
+    stage_since = models.DateTimeField(null=True, blank=True, editable=False)
+    due_at = models.DateTimeField(null=True, blank=True, editable=False)
+    trouble = models.CharField(max_length=10, choices=Trouble.choices, blank=True, editable=False)
 
     history = Tracked(
         no_db_index=["account", "requester", "assignee", "opened_by", "pin_verified_by"],
+        excluded_fields=["stage", "stage_since", "due_at", "trouble"],
     )
 
     class Meta:
@@ -88,6 +110,10 @@ class UnlockRequest(models.Model):
         indexes = [
             models.Index(fields=["status", "-id"], name="unlocks_request_status"),
             models.Index(fields=["assignee", "status", "-id"], name="unlocks_request_assignee"),
+            models.Index(fields=["due_at", "id"], condition=Q(due_at__isnull=False), name="unlocks_request_due"),
+            models.Index(fields=["stage", "due_at", "id"], condition=Q(trouble=""), name="unlocks_request_stage"),
+            models.Index(fields=["due_at", "id"], condition=~Q(trouble=""), name="unlocks_request_trouble"),
+            models.Index(fields=["stage_since", "id"], name="unlocks_request_since"),
         ]
         constraints = [
             models.CheckConstraint(

@@ -8,7 +8,7 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
 
-from .. import history
+from .. import history, stages
 from ..actors import Actor
 from ..ledger import chain, events
 from ..models import CONFIRMED, Account, ConsentLink, Contact, LedgerEntry, Outgoing, UnlockRequest
@@ -145,6 +145,7 @@ def end_links(contacts: QuerySet[Contact], *, by: Actor) -> list[chain.Entry]:
     ended = links.exclude(unlock_request__status=CLOSED)
     about = {pk: keys for pk, *keys in ended.values_list("pk", "unlock_request", "unlock_request__account")}
     ConsentLink.objects.filter(pk__in=about).update(revoked_at=by.act.at)
+    stages.keep(UnlockRequest.objects.filter(links__in=list(about)), at=by.act.at)
     return [chain.Entry(events.LinkRevoked(), *keys) for keys in about.values()]
 
 

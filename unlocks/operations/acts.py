@@ -13,7 +13,7 @@ from typing import Any
 
 from django.db.models import F, Func, QuerySet, UUIDField, Value
 
-from .. import history
+from .. import history, stages
 from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Act, Batch, Instruction, RequestedBatch, UnlockRequest, Verdict
@@ -96,6 +96,7 @@ def perform(doing: BulkAct, batches: QuerySet[Batch], *, by: Actor, why: str) ->
         history.update(agreed, **recorded, status=UnlockRequest.Status.UNLOCKED.value)
     if written != done.count():
         raise history.ConcurrentChange("The batches changed while they were being judged.")
+    stages.keep(UnlockRequest.objects.filter(pk__in=requests_of(act)), at=at)
     chain.append_all(_entries(doing, act, why), by=by)
     if doing.then:
         doing.then(act, by)

@@ -9,7 +9,7 @@ from django.db import transaction
 from django.db.models import Case, CharField, Value, When
 from django.utils import timezone
 
-from .. import history
+from .. import history, stages
 from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Act, Batch, Instruction, RequestedBatch, UnlockRequest
@@ -45,6 +45,8 @@ def record_answers(
     canceled = [one.key for one in found if one.state == State.CANCELED]
     changed = [one for one in asked if _change(one, said[one.key], now)]
     _write(changed)
+    of_those = [one.line_id for one in changed]
+    stages.keep(UnlockRequest.objects.filter(lines__in=of_those).distinct(), at=now)
     for (what, state), doing in _FOLLOWS.items():
         for answer, lines in _by_answer(changed, what, state).items():
             _follow(doing, lines, by=by, why=answer)

@@ -15,7 +15,7 @@ from django.db.models import Case, Exists, F, OuterRef, Q, QuerySet, When
 from django.db.models.functions import Greatest, Least
 from django.utils import timezone
 
-from .. import history
+from .. import history, stages
 from ..actors import Actor
 from ..database import guards
 from ..models import Account, Batch, Instruction, UnlockRequest
@@ -147,13 +147,17 @@ def put_back_for_others(instructions: QuerySet[Instruction], *, by: Actor) -> in
 @transaction.atomic
 def try_again(instructions: QuerySet[Instruction], *, by: Actor) -> int:
     """Ask the product once more about what was given up; return how many. What it does not know, it gets again."""
-    now = timezone.now()
-    return Instruction.objects.filter(
+    now, picked = timezone.now(), instructions.order_by()
+    requests = UnlockRequest.objects.filter(pk__in=list(picked.values_list("line__unlock_request", flat=True)))
+    history.lock(requests)
+    tried = Instruction.objects.filter(
         ~Exists(Instruction.objects.filter(batch=OuterRef("batch"), what=OuterRef("what"), pk__gt=OuterRef("pk"))),
-        pk__in=instructions.order_by().values("pk"),
+        pk__in=picked.values("pk"),
         state=State.GIVEN_UP,
         batch__status__in=[Batch.Status.UNLOCKING, Batch.Status.RELOCKING],
     ).update(state=State.UNKNOWN, tries=0, next_try_at=now)
+    stages.keep(requests, at=now)
+    return tried
 
 
 def _wait_again(instructions: QuerySet[Instruction], which: Q, **changes: Any) -> int:

@@ -6,7 +6,7 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.db.models import Exists, OuterRef, QuerySet, Sum, Value
 
-from .. import history
+from .. import history, stages
 from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Account, Batch, Consent, ConsentLink, Contact, RequestedBatch, UnlockRequest
@@ -168,6 +168,7 @@ def end(unlock_request: UnlockRequest, *, resolution: str, by: Actor, why: str) 
     if names := list(unlocked.values_list("batch__number", flat=True)[:10]):
         raise Refused.because(Refusal.STILL_UNLOCKED, names=", ".join(names))
     unlock_no_more(unlock_request, by=by, why=why)
+    stages.clear(unlock_request)
     unlock_request.status, unlock_request.resolution, unlock_request.closed_at = (
         UnlockRequest.Status.CLOSED,
         resolution,

@@ -19,10 +19,11 @@ from threading import Event
 from django.db import Error, InterfaceError, OperationalError, close_old_connections, connection, transaction
 from django.utils import timezone
 
+from .. import stages
 from ..actors import Actor
 from ..database import guards
 from ..ledger import chain, events, seals
-from ..models import Instruction, Outgoing
+from ..models import Instruction, Outgoing, UnlockRequest
 from ..operations.answers import record_answers
 from ..operations.handing_over import due, hand_over, lease
 from ..operations.imports import finish_imports
@@ -190,6 +191,7 @@ def _end(row: Outgoing, state: State, answer: str = "") -> str:
     if is_pin:
         hold_pin(row.account)
     if rows.end(row, state, answer):
+        stages.keep(UnlockRequest.objects.filter(pk=row.unlock_request_id or 0), at=by.act.at)
         entry = chain.Entry(_told(row, state, answer), row.unlock_request_id, row.account_id)
         chain.append_all([entry], by=by)
         if is_pin:

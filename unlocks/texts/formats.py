@@ -1,6 +1,6 @@
 """How amounts, days and times are written, on screens, in emails and on paper alike."""
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 
 from django.utils import timezone
@@ -36,6 +36,15 @@ def time_of_day(value: datetime | None) -> str:
 def counted(count: int, one: str, many: str) -> str:
     """Return a number with its noun, such as "1 item" or "1,200 items"."""
     return f"{count:,} {one if count == 1 else many}"
+
+
+def span(length: timedelta) -> str:
+    """Return a length of time in its two largest units, such as "3 d 4 h", "2 h 10 min" or "5 min"."""
+    minutes = int(length.total_seconds() // 60)
+    (days, hours), minutes = divmod(minutes // 60, 24), minutes % 60
+    parts = [(days, "d"), (hours, "h"), (minutes, "min")]
+    first = next((place for place, (count, _) in enumerate(parts) if count), 2)
+    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count) or "0 min"
 
 
 def _in_zone(value: datetime | None, minutes: str) -> str:

@@ -1,0 +1,213 @@
+"""The queue, the first page of the desk: each open request once, in sections, by what ends first."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db.models import Count, F, Min, OuterRef, Q, Subquery, Sum
+from django.db.models.functions import Coalesce
+from django.urls import reverse
+from django.utils import timezone
+
+from .. import operations
+from ..models import Contact, Import, Instruction, Outgoing, RequestedBatch, UnlockRequest
+from ..operations.handing_over import due
+from ..product import by_hand
+from ..texts.formats import moment, span
+from ..working_time import worked
+from .lists import CappedPaginator
+from .tags import how_consented
+
+Status, Stage, Trouble = UnlockRequest.Status, UnlockRequest.Stage, UnlockRequest.Trouble
+
+LISTED = 10  # rows of a section
+FAILED_LATELY = timedelta(days=30)
+WAITS_LONG = timedelta(hours=1)
+LATE = timedelta(minutes=10)  # of what a worker does as soon as it is due
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the queue: which open requests stand in it now, and how it is called."""
+
+    title: str
+    tone: str
+    holds: Callable[[datetime], Q]
+
+
+def _at(*stages: Stage) -> Callable[[datetime], Q]:
+    """Return the condition of a section of stages with a deadline, which is still to come."""
+    return lambda now: Q(trouble="", stage__in=stages, due_at__gte=now)
+
+
+def _without_deadline(stage: Stage) -> Callable[[datetime], Q]:
+    return lambda now: Q(trouble="", stage=stage, due_at=None)
+
+
+# Each open request stands in exactly one: what is overdue nowhere else, nor what something is wrong with.
+SECTIONS = {
+    "overdue": Section("Overdue", "bad", lambda now: Q(due_at__lt=now)),
+    "act_now": Section("Act now", "bad", lambda now: ~Q(trouble="") & (Q(due_at=None) | Q(due_at__gte=now))),
+    "ready": Section("Ready to unlock", "good", _at(Stage.READY)),
+    "unlocked": Section("Unlocked, to be re-exported", "wait", _at(Stage.UNLOCKED)),
+    "under_way": Section("With {vendor}", "info", _at(Stage.PRODUCT)),
+    "waiting": Section("Waiting for the customer", "wait", _at(Stage.SENT, Stage.READING)),
+    "new": Section("New", "info", _without_deadline(Stage.NEW)),
+    "to_close": Section("To be closed", "info", _without_deadline(Stage.TO_CLOSE)),
+}
+WHOSE = {"all": "Everyone’s", "team": "My team’s", "mine": "Mine"}
+# What is said before the deadline of a stage: while it is to come, and afterwards.
+_ENDS = {
+    Stage.SENT: ("Unopened for two days on", "Not opened by"),
+    Stage.READING: ("Link expires", "Link expired"),
+    Stage.READY: ("Consent ends", "Consent ended"),
+    Stage.PRODUCT: ("Answer due", "No answer by"),
+    Stage.UNLOCKED: ("Window ends", "Window ended"),
+}
+
+
+def title(section: Section) -> str:
+    return section.title.format(vendor=settings.VENDOR_NAME)
+
+
+def in_section(requests, key):
+    """Return those of some requests that stand in a section of the queue now."""
+    return requests.filter(SECTIONS[key].holds(timezone.now()))
+
+
+def those_of(requests, whose: str, user: User):
+    """Return those of some requests that are `user`'s, or anyone's who is in a group with them."""
+    if whose == "team":
+        return requests.filter(assignee__in=User.objects.filter(groups__in=user.groups.all()).values("pk"))
+    return requests.filter(assignee=user) if whose == "mine" else requests
+
+
+def with_totals(requests):
+    """Annotate an UnlockRequest queryset with its batches, their amount, and how its latest answer was given."""
+    lines = RequestedBatch.objects.filter(unlock_request=OuterRef("pk")).order_by().values("unlock_request")
+    return requests.annotate(
+        batches=Coalesce(Subquery(lines.annotate(n=Count("pk")).values("n")), 0),
+        amount=Subquery(lines.annotate(amount=Sum("batch__total")).values("amount")),
+        how=how_consented(OuterRef("pk")),
+    )
+
+
+def sections(user: User, whose: str):
+    """Return the sections of the queue that hold a request of `user`, their team or anyone, with their first rows."""
+    requests = those_of(UnlockRequest.objects.all(), whose, user)
+    shown = [_section(key, requests, whose) for key in SECTIONS]
+    return [section for section in shown if section["rows"]]
+
+
+def _section(key: str, requests, whose: str):
+    now = timezone.now()
+    rows = requests.filter(SECTIONS[key].holds(now)).order_by(F("due_at").asc(nulls_last=True), "pk")
+    keys = list(rows.values_list("pk", flat=True)[:LISTED])
+    listed = with_totals(UnlockRequest.objects.filter(pk__in=keys)).select_related("account", "assignee")
+    return {
+        "key": key,
+        "title": title(SECTIONS[key]),
+        "tone": SECTIONS[key].tone,
+        "rows": _with_words(sorted(listed, key=lambda row: keys.index(row.pk)), now),
+        "counted": CappedPaginator(rows, LISTED),
+        "address": f"{reverse('admin:unlocks_unlockrequest_changelist')}?show={key}",
+    }
+
+
+def _with_words(rows, now: datetime):
+    """Give rows what the queue says of each: what it waits for, what ends when, and how long it is in its stage."""
+    failed = {row.pk: row for row in Outgoing.objects.that_failed().filter(unlock_request__in=_failing(rows))}
+    said = {email.unlock_request_id: email for email in failed.values()}
+    for row in rows:
+        row.waits_for, row.failed = waits_for(row), said.get(row.pk)
+        row.ends, row.left, row.overdue = ends(row, now), left(row, now), bool(row.due_at and row.due_at < now)
+        row.in_stage = in_stage(row, now)
+    return rows
+
+
+def _failing(rows):
+    return [row.pk for row in rows if row.trouble == Trouble.EMAIL]
+
+
+def waits_for(row: UnlockRequest) -> str:
+    """Say what is wrong with an open request, or else which stage it is in."""
+    if row.trouble == Trouble.PRODUCT:
+        return f"{settings.VENDOR_NAME} did not do it"
+    if row.stage == Stage.PRODUCT and not row.trouble:
+        return f"With {settings.VENDOR_NAME}"
+    return row.get_trouble_display() or row.get_stage_display()
+
+
+def ends(row: UnlockRequest, now: datetime) -> str:
+    """Say what ends when: "Consent ends Nov 25, 2026, 7:38 PM EST"; '' where nothing does."""
+    if row.due_at is None:
+        return ""
+    to_come, over = _ENDS[Stage(row.stage)]
+    return f"{over if row.due_at < now else to_come} {moment(row.due_at)}"
+
+
+def left(row: UnlockRequest, now: datetime) -> str:
+    """Say how much time is left, or since when it is over; '' where nothing ends."""
+    if row.due_at is None:
+        return ""
+    return f"Overdue by {span(now - row.due_at)}" if row.due_at < now else f"{span(row.due_at - now)} left"
+
+
+def in_stage(row: UnlockRequest, now: datetime) -> tuple[str, bool]:
+    """Say how long a request is in its stage, in working time where that has a target; and whether that is missed."""
+    if not row.stage_since:
+        return "", False
+    if not (target := settings.STAGE_TARGETS.get(row.stage)):
+        return span(now - row.stage_since), False
+    hours, days, zone = settings.WORKING_HOURS, settings.WORKING_DAYS, timezone.get_default_timezone()
+    taken = worked(row.stage_since, now, hours=hours, days=days, zone=zone)
+    return f"{span(taken)} of {span_of_target(target)}", taken > target
+
+
+def span_of_target(target: timedelta) -> str:
+    """Write a target in hours, as it was set: a working day is no day of 24 of them."""
+    return f"{int(target.total_seconds() // 3600)} h"
+
+
+# What the queue says beside the requests
+
+
+def failed():
+    """Return the emails that failed lately, still matter and are of no open request, the newest first."""
+    rows = Outgoing.objects.that_failed().filter(
+        Q(unlock_request=None) | Q(unlock_request__status=Status.CLOSED), done_at__gte=timezone.now() - FAILED_LATELY
+    )
+    rows = rows.select_related("account", "unlock_request__account").order_by("-done_at")
+    return {"rows": rows[:LISTED], "counted": CappedPaginator(rows, LISTED)}
+
+
+def waiting_long():
+    """Return how many emails should have gone out long ago, and since when the oldest waits."""
+    waiting = Outgoing.objects.filter(state=Outgoing.State.QUEUED, queued_at__lt=timezone.now() - WAITS_LONG)
+    return waiting.aggregate(emails=Count("pk"), since=Min("queued_at"))
+
+
+def instructions_late():
+    """Return how many instructions a worker should have handed over or asked about, and since when the oldest waits."""
+    late = due().filter(next_try_at__lt=timezone.now() - LATE)
+    return (late.none() if by_hand() else late).aggregate(batches=Count("pk"), since=Min("queued_at"))
+
+
+def works_by_hand(user: User) -> bool:
+    return by_hand() and user.has_perm(operations.start_instructions.permission)
+
+
+def to_do():
+    """Count the batches that someone may start to do by hand."""
+    return CappedPaginator(Instruction.objects.in_turn().filter(state=Instruction.State.QUEUED), LISTED)
+
+
+def to_confirm(user: User):
+    """Return the imports whose Admin contacts wait for `user` to confirm them: nobody confirms what they imported."""
+    if not user.has_perm(operations.confirm_import.permission):
+        return []
+    waiting = Contact.objects.filter(entered_in__isnull=False, is_admin=True, confirmed_by=None).order_by()
+    imports = Import.objects.filter(pk__in=list(waiting.values_list("entered_in", flat=True).distinct()[:100]))
+    return list(imports.exclude(user=user).order_by("number")[:LISTED])

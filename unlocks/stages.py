@@ -1,0 +1,137 @@
+"""Where each open case stands and since when, what ends next, and what is wrong with it: the columns of the queue.
+
+They are derived from the case and no evidence of anything, so that history does not hold them. Each act that tells the
+ledger of a case keeps them (`ledger.chain`), and so does what changes an instruction, an email or a colleague without
+it. Nothing in them changes by time alone: whether a case is overdue is its deadline compared with the clock.
+"""
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from django.db.models import (
+    Case,
+    CharField,
+    DateTimeField,
+    Exists,
+    ExpressionWrapper,
+    F,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Value,
+    When,
+)
+from django.db.models.functions import Least
+
+from . import history
+from .models import (
+    ApiToken,
+    Batch,
+    Consent,
+    ConsentLink,
+    Instruction,
+    LinkOpening,
+    Outgoing,
+    RequestedBatch,
+    UnlockRequest,
+)
+
+Status, Stage, Trouble = UnlockRequest.Status, UnlockRequest.Stage, UnlockRequest.Trouble
+Outcome = RequestedBatch.Outcome
+UNOPENED_AFTER = timedelta(days=2)  # from then on a link that nobody opened wants a call
+ANSWERED_WITHIN = timedelta(minutes=15)  # what the product is asked
+UNDER_WAY = (Outcome.UNLOCKING, Outcome.RELOCKING)  # the names are those of the batch's status
+
+
+def keep(requests: QuerySet[UnlockRequest], *, at: datetime) -> None:
+    """Derive the columns of those of some requests that are open, in one statement, inside the act's transaction.
+
+    It writes the requests' rows, which come first in the order of locks.
+    """
+    now: Any = derived()
+    since = Case(When(stage=now["stage"], then=F("stage_since")), default=Value(at), output_field=DateTimeField())
+    history.update_select(UnlockRequest, open_ones(requests), "pk", stage_since=since, **now)
+
+
+def clear(unlock_request: UnlockRequest) -> None:
+    """Leave nothing in the columns of a case that is about to be closed: after that its row does not change."""
+    itself = UnlockRequest.objects.filter(pk=unlock_request.pk)
+    history.update_untracked(itself, stage="", stage_since=None, due_at=None, trouble="")
+
+
+def open_ones(requests: QuerySet[UnlockRequest]) -> QuerySet[UnlockRequest]:
+    """Return those of some requests that are not closed."""
+    return requests.exclude(status=Status.CLOSED)
+
+
+def derived() -> dict[str, Case]:
+    """Return what `keep` writes, as expressions over open requests."""
+    return {"stage": _stage(), "due_at": _due_at(), "trouble": _trouble()}
+
+
+def _stage() -> Case:
+    return Case(
+        When(status=Status.OPEN, then=Value(Stage.NEW)),
+        When(_OPENED, status=Status.AWAITING_CONSENT, then=Value(Stage.READING)),
+        When(status=Status.AWAITING_CONSENT, then=Value(Stage.SENT)),
+        When(_has(*UNDER_WAY), then=Value(Stage.PRODUCT)),
+        When(_has(Outcome.UNLOCKED), then=Value(Stage.UNLOCKED)),
+        When(_has(Outcome.WAITING), then=Value(Stage.READY)),
+        default=Value(Stage.TO_CLOSE),
+        output_field=CharField(),
+    )
+
+
+def _due_at() -> Case:
+    """Return when what the stage waits for ends: link, consent, the product's time to answer, or window."""
+    return Case(
+        When(status=Status.OPEN, then=None),
+        When(_OPENED, status=Status.AWAITING_CONSENT, then=Subquery(_LINK.values("expires_at"))),
+        When(status=Status.AWAITING_CONSENT, then=Subquery(_LINK.values(unopened=_UNOPENED))),
+        When(_has(*UNDER_WAY), then=Subquery(_ASKED.values(answered=_ANSWERED)[:1])),
+        When(_has(Outcome.UNLOCKED), then=Subquery(_UNLOCKED.values("unlocked_until")[:1])),
+        When(_has(Outcome.WAITING), then=Subquery(_AGREED.values("valid_until")[:1])),
+        default=None,
+        output_field=DateTimeField(),
+    )
+
+
+def _trouble() -> Case:
+    """Return what keeps a case from going on by itself: the first of what is wrong."""
+    return Case(
+        When(Exists(_lines(*UNDER_WAY).exclude(Exists(_PENDING))), then=Value(Trouble.PRODUCT)),
+        When(Exists(Outgoing.objects.that_failed().filter(unlock_request=OuterRef("pk"))), then=Value(Trouble.EMAIL)),
+        When(~Exists(_LINK), status=Status.AWAITING_CONSENT, then=Value(Trouble.NO_LINK)),
+        When(Exists(ApiToken.objects.filter(system=OuterRef("assignee"))), then=Value(Trouble.NOBODYS)),
+        When(assignee=None, then=Value(Trouble.NOBODYS)),
+        When(Q(assignee__is_active=False) | Q(assignee__is_staff=False), then=Value(Trouble.GONE)),
+        default=Value(""),
+        output_field=CharField(),
+    )
+
+
+def _lines(*outcomes: str) -> QuerySet[RequestedBatch]:
+    return RequestedBatch.objects.filter(unlock_request=OuterRef("pk"), outcome__in=outcomes).order_by()
+
+
+def _has(*outcomes: str) -> Exists:
+    return Exists(_lines(*outcomes))
+
+
+def _added(moment: str, wait: timedelta) -> ExpressionWrapper:
+    return ExpressionWrapper(F(moment) + wait, output_field=DateTimeField())
+
+
+_LINK = ConsentLink.objects.filter(unlock_request=OuterRef("pk"), used_at=None, revoked_at=None).order_by()
+_OPENED = Exists(LinkOpening.objects.filter(link__in=_LINK.values("pk")))
+_UNOPENED = Least(_added("sent_at", UNOPENED_AFTER), F("expires_at"))
+_PENDING = Instruction.objects.filter(line=OuterRef("pk"), state__in=Instruction.PENDING)
+_ASKED = Instruction.objects.filter(
+    line__unlock_request=OuterRef("pk"), line__outcome__in=UNDER_WAY, state__in=Instruction.PENDING
+).order_by("queued_at")
+_ANSWERED = _added("queued_at", ANSWERED_WITHIN)
+_UNLOCKED = Batch.objects.filter(
+    lines__unlock_request=OuterRef("pk"), lines__outcome=Outcome.UNLOCKED, status=Batch.Status.UNLOCKED
+).order_by("unlocked_until")
+_AGREED = Consent.objects.filter(unlock_request=OuterRef("pk"), decision=Consent.Decision.AGREED).order_by("-pk")
