@@ -54,6 +54,12 @@ def keep(requests: QuerySet[UnlockRequest], *, at: datetime) -> None:
     history.update_select(UnlockRequest, open_ones(requests), "pk", stage_since=since, **now)
 
 
+def repair(*, at: datetime) -> None:
+    """Keep what changed past the desk, in a shell or by SQL: cases of colleagues who can't sign in, or can again."""
+    unlike = Q(_AWAY, trouble="") | Q(~_AWAY, trouble=Trouble.GONE)
+    keep(UnlockRequest.objects.filter(unlike), at=at)
+
+
 def clear(unlock_request: UnlockRequest) -> None:
     """Leave nothing in the columns of a case that is about to be closed: after that its row does not change."""
     itself = UnlockRequest.objects.filter(pk=unlock_request.pk)
@@ -105,7 +111,7 @@ def _trouble() -> Case:
         When(~Exists(_LINK), status=Status.AWAITING_CONSENT, then=Value(Trouble.NO_LINK)),
         When(Exists(ApiToken.objects.filter(system=OuterRef("assignee"))), then=Value(Trouble.NOBODYS)),
         When(assignee=None, then=Value(Trouble.NOBODYS)),
-        When(Q(assignee__is_active=False) | Q(assignee__is_staff=False), then=Value(Trouble.GONE)),
+        When(_AWAY, then=Value(Trouble.GONE)),
         default=Value(""),
         output_field=CharField(),
     )
@@ -123,8 +129,11 @@ def _added(moment: str, wait: timedelta) -> ExpressionWrapper:
     return ExpressionWrapper(F(moment) + wait, output_field=DateTimeField())
 
 
+_AWAY = Q(assignee__is_active=False) | Q(assignee__is_staff=False)
 _LINK = ConsentLink.objects.filter(unlock_request=OuterRef("pk"), used_at=None, revoked_at=None).order_by()
-_OPENED = Exists(LinkOpening.objects.filter(link__in=_LINK.values("pk")))
+_OPENED = Exists(
+    LinkOpening.objects.filter(link__unlock_request=OuterRef("pk"), link__used_at=None, link__revoked_at=None)
+)
 _UNOPENED = Least(_added("sent_at", UNOPENED_AFTER), F("expires_at"))
 _PENDING = Instruction.objects.filter(line=OuterRef("pk"), state__in=Instruction.PENDING)
 _ASKED = Instruction.objects.filter(

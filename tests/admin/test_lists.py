@@ -12,7 +12,7 @@ from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
 
-from tests import factories, mail_servers
+from tests import factories
 from tests.attacks import difference, snapshot
 from tests.factories import acting, deliver
 from unlocks import history, operations
@@ -112,10 +112,12 @@ def plan_of(sql):
         (f"{LOG}?kind__exact=consented&since=2026-01-01", "unlocks_entry_kind"),
         (f"{LOG}?q=ann", "unlocks_entry_actor"),
         ("/desk/unlocks/account/{account}/change/", "unlocks_batch_account"),
-        ("/desk/unlocks/unlockrequest/?show=under_way", "unlocks_batch_status"),
-        ("/desk/unlocks/unlockrequest/?show=held_up", "unlocks_batch_status"),
-        ("/desk/unlocks/unlockrequest/?show=held_up", "unlocks_instruction_batch"),
-        (QUEUE, "unlocks_batch_status"),
+        ("/desk/unlocks/unlockrequest/?show=overdue", "unlocks_request_due"),
+        ("/desk/unlocks/unlockrequest/?show=act_now", "unlocks_request_trouble"),
+        ("/desk/unlocks/unlockrequest/?show=ready", "unlocks_request_stage"),
+        ("/desk/unlocks/unlockrequest/?o=10", "unlocks_request_since"),
+        (QUEUE, "unlocks_request_stage"),
+        (QUEUE, "unlocks_request_due"),
     ],
 )
 def test_a_filter_reads_its_index(manager_client, address, index):
@@ -666,91 +668,6 @@ def test_the_log_cannot_be_written(superuser_client, agent):
 
 
 # The queue and the search
-
-
-def test_the_queue_shows_what_waits(agent_client, agent, second_agent):
-    mine, waiting = factories.open_case(agent), factories.case_awaiting(second_agent)
-    ready, unlocked = factories.case_consented(second_agent), factories.case_unlocked(second_agent)
-    factories.case_unlocking(second_agent)  # waits for nobody here
-    sections = agent_client.get(QUEUE).context["sections"]
-    assert {section["title"]: [row.pk for row in section["rows"]] for section in sections} == {
-        "My open requests": [mine.unlock_request.pk],
-        "Ready to unlock": [ready.unlock_request.pk],
-        "Waiting for the customer": [waiting.unlock_request.pk],
-        "Unlocked, to be re-exported": [unlocked.unlock_request.pk],
-    }
-    assert f"unlocked until {unlocked.batch.unlocked_until.astimezone():%Y}"[:14] in text(agent_client, QUEUE)
-
-
-def test_the_queue_shows_what_is_to_be_closed_and_why(agent_client, agent, second_agent):
-    exported, refused = factories.case_unlocked(agent), factories.case_unlocking(second_agent)
-    factories.carry_out(refuse="Exported meanwhile.")
-    operations.mark_re_exported(exported.rows, by=acting(agent))
-    sections = {section["title"]: section for section in agent_client.get(QUEUE).context["sections"]}
-    to_close = sections["Done or refused, to be closed"]
-    assert [(row, row.stands) for row in to_close["rows"]] == [
-        (refused.unlock_request, "Customer agreed, refused by the product"),
-        (exported.unlock_request, "No longer unlocked"),
-    ]
-    assert [row.stands for row in sections["My open requests"]["rows"]] == ["No longer unlocked"]
-    assert [sections["Unlocked, to be re-exported"]["rows"], sections["Ready to unlock"]["rows"]] == [[], []]
-
-
-def test_the_queue_shows_the_emails_that_failed_until_they_are_followed_up(agent, manager, agent_client):
-    """Each kind of email: refused, on the queue, and gone from there once it was sent again."""
-    linked, agreed = factories.case_awaiting(agent), factories.case_awaiting(agent)
-    deliver()
-    factories.agree(agreed)
-    account = factories.make_account()
-    first = account.contacts.get()
-
-    def again():
-        operations.send_consent_link(linked.unlock_request, contact=linked.admin, by=acting(agent))
-        operations.resend_receipt(agreed.consent, by=acting(agent))
-        operations.issue_pin(account, by=acting(manager))
-
-    def shown():
-        queue = agent_client.get(QUEUE).context["failed"]["rows"]
-        return sorted((email.email, email.address, email.unlock_request_id) for email in queue)
-
-    with mail_servers.running() as server:
-        server.answers["RCPT"] = "550 No such mailbox"
-        again()
-        deliver()
-        case = linked.unlock_request.pk
-        expected = [
-            ("consent_link", linked.admin.email, case),
-            ("new_pin", first.email, None),
-            ("receipt", agreed.admin.email, agreed.unlock_request.pk),
-        ]
-        assert shown() == expected
-        page = " ".join(text(agent_client, QUEUE).split())
-        assert "refused by the server" in page
-        assert "550 No such mailbox" in page
-        again()
-        deliver()
-        assert shown() == expected
-        again()
-        server.answers.clear()
-        deliver()
-    assert shown() == []
-    assert "Emails that failed" not in text(agent_client, QUEUE)
-
-
-def test_a_failed_link_of_a_case_that_no_longer_waits_for_it_is_off_the_queue(agent, agent_client):
-    case = factories.case_awaiting(agent)
-    with mail_servers.running() as server:
-        server.answers["RCPT"] = "550 No such mailbox"
-        deliver()
-    assert len(agent_client.get(QUEUE).context["failed"]["rows"]) == 1
-    operations.close_request(case.unlock_request, resolution="canceled", why="Asked", by=acting(agent))
-    assert len(agent_client.get(QUEUE).context["failed"]["rows"]) == 0
-
-
-def test_an_empty_queue_says_what_to_do(agent_client):
-    shown = text(agent_client, QUEUE)
-    assert "Open a request when a customer calls" in shown
-    assert reverse("admin:unlocks_unlockrequest_add") in shown
 
 
 def test_the_auditor_is_not_offered_to_open_a_request(auditor_client):

@@ -15,7 +15,7 @@ from .. import operations
 from ..models import Contact, Import, Instruction, Outgoing, RequestedBatch, UnlockRequest
 from ..operations.handing_over import due
 from ..product import by_hand
-from ..texts.formats import moment, span
+from ..texts.formats import in_hours, moment, span
 from ..working_time import worked
 from .lists import CappedPaginator
 from .tags import how_consented
@@ -58,6 +58,29 @@ SECTIONS = {
     "to_close": Section("To be closed", "info", _without_deadline(Stage.TO_CLOSE)),
 }
 WHOSE = {"all": "Everyone’s", "team": "My team’s", "mine": "Mine"}
+_WAITS_FOR = {
+    Stage.NEW: "A consent link to be sent",
+    Stage.SENT: "The customer to open the link",
+    Stage.READING: "The customer to decide",
+    Stage.READY: "The unlock",
+    Stage.PRODUCT: "An answer of {vendor}",
+    Stage.UNLOCKED: "The customer to re-export",
+    Stage.TO_CLOSE: "Closing",
+}
+_WAITS_FOR_ONCE_OVERDUE = {
+    Stage.SENT: "A call: nobody opened the link",
+    Stage.READING: "A new consent link",
+    Stage.READY: "A new consent",
+    Stage.PRODUCT: "{vendor}, which is late",
+    Stage.UNLOCKED: "The relock",
+}
+_WRONG = {
+    Trouble.PRODUCT: "Someone to see why {vendor} did not do it",
+    Trouble.EMAIL: "Someone to see why an email failed",
+    Trouble.NO_LINK: "A new consent link: none works",
+    Trouble.NOBODYS: "Someone to take it",
+    Trouble.GONE: "Someone to take it: {assignee} was deactivated",
+}
 # What is said before the deadline of a stage: while it is to come, and afterwards.
 _ENDS = {
     Stage.SENT: ("Unopened for two days on", "Not opened by"),
@@ -121,8 +144,8 @@ def _with_words(rows, now: datetime):
     failed = {row.pk: row for row in Outgoing.objects.that_failed().filter(unlock_request__in=_failing(rows))}
     said = {email.unlock_request_id: email for email in failed.values()}
     for row in rows:
-        row.waits_for, row.failed = waits_for(row), said.get(row.pk)
-        row.ends, row.left, row.overdue = ends(row, now), left(row, now), bool(row.due_at and row.due_at < now)
+        row.waits_for, row.failed = waits_for(row, now), said.get(row.pk)
+        row.ends, row.left, row.overdue = ends(row, now), left(row, now), overdue(row, now)
         row.in_stage = in_stage(row, now)
     return rows
 
@@ -131,13 +154,15 @@ def _failing(rows):
     return [row.pk for row in rows if row.trouble == Trouble.EMAIL]
 
 
-def waits_for(row: UnlockRequest) -> str:
-    """Say what is wrong with an open request, or else which stage it is in."""
-    if row.trouble == Trouble.PRODUCT:
-        return f"{settings.VENDOR_NAME} did not do it"
-    if row.stage == Stage.PRODUCT and not row.trouble:
-        return f"With {settings.VENDOR_NAME}"
-    return row.get_trouble_display() or row.get_stage_display()
+def waits_for(row: UnlockRequest, now: datetime) -> str:
+    """Say what is to be done about what is wrong with an open request, or what is overdue, or else what comes next."""
+    of_stage = _WAITS_FOR_ONCE_OVERDUE if overdue(row, now) else _WAITS_FOR
+    words = _WRONG[Trouble(row.trouble)] if row.trouble else of_stage[Stage(row.stage)]
+    return words.format(vendor=settings.VENDOR_NAME, assignee=row.assignee)
+
+
+def overdue(row: UnlockRequest, now: datetime) -> bool:
+    return row.due_at is not None and row.due_at < now
 
 
 def ends(row: UnlockRequest, now: datetime) -> str:
@@ -145,7 +170,7 @@ def ends(row: UnlockRequest, now: datetime) -> str:
     if row.due_at is None:
         return ""
     to_come, over = _ENDS[Stage(row.stage)]
-    return f"{over if row.due_at < now else to_come} {moment(row.due_at)}"
+    return f"{over if overdue(row, now) else to_come} {moment(row.due_at)}"
 
 
 def left(row: UnlockRequest, now: datetime) -> str:
@@ -163,12 +188,7 @@ def in_stage(row: UnlockRequest, now: datetime) -> tuple[str, bool]:
         return span(now - row.stage_since), False
     hours, days, zone = settings.WORKING_HOURS, settings.WORKING_DAYS, timezone.get_default_timezone()
     taken = worked(row.stage_since, now, hours=hours, days=days, zone=zone)
-    return f"{span(taken)} of {span_of_target(target)}", taken > target
-
-
-def span_of_target(target: timedelta) -> str:
-    """Write a target in hours, as it was set: a working day is no day of 24 of them."""
-    return f"{int(target.total_seconds() // 3600)} h"
+    return f"{in_hours(taken)} of {in_hours(target)}", taken > target
 
 
 # What the queue says beside the requests

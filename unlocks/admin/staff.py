@@ -63,11 +63,13 @@ class StaffAdmin(Listed, UserAdmin):
         return (*self.readonly_fields, "username") if obj else self.readonly_fields
 
     def get_fieldsets(self, request, obj=None):
+        hands_over = ["cases_to"] if obj and operations.open_cases(obj).exists() else []
         if obj and operations.is_system(obj):
-            return (
-                ("A system, which acts by its API tokens and cannot sign in", {"fields": ("username", "is_active")}),
-                self.fieldsets[-1],
-            )
+            named = "A system, which acts by its API tokens and cannot sign in"
+            return ((named, {"fields": ("username", "is_active", *hands_over)}), self.fieldsets[-1])
+        if hands_over:
+            who, (may, shown), dates = self.fieldsets
+            return (who, (may, {"fields": (shown["fields"][0], *hands_over, *shown["fields"][1:])}), dates)
         return super().get_fieldsets(request, obj)
 
     def get_form(self, request, obj=None, **kwargs):
@@ -82,7 +84,11 @@ class StaffAdmin(Listed, UserAdmin):
             super(StaffAdmin, self).save_model(request, form.instance, form, change)
             super(StaffAdmin, self).save_related(request, form, formsets, change)
 
-        operations.change_staff(form.instance, write, by=Actor.staff(request.user, request))
+        by = Actor.staff(request.user, request)
+        if change and form.hands_over:
+            operations.deactivate(form.instance, write, cases_to=form.successor, by=by)
+        else:
+            operations.change_staff(form.instance, write, by=by)
 
     def user_change_password(self, request, id, form_url=""):
         user = self.get_object(request, unquote(id))

@@ -4,9 +4,9 @@ from django.db.models import Exists, OuterRef, Subquery
 
 from ..models import Batch, Consent, Import, Instruction, RequestedBatch, UnlockRequest
 from ..rules import BY_ANOTHER_PERSON, Refusal
+from ..stages import UNDER_WAY
 
 Status, Outcome = UnlockRequest.Status, RequestedBatch.Outcome
-UNDER_WAY = (Outcome.UNLOCKING, Outcome.RELOCKING)  # the names are those of the batch's status
 
 REQUEST_TONES = {
     Status.OPEN: "info",

@@ -191,12 +191,14 @@ class Note(Event):
 
 @event("assigned", "Assigned")
 class Assigned(Event):
-    to: int
+    """`to` is None where a colleague's case was handed over to nobody."""
+
+    to: int | None
     name: str = fact(personal=True)
 
     @property
     def rest(self) -> str:
-        return f" to {self.name}"
+        return f" to {self.name or 'nobody'}"
 
 
 @event("advised", "Safer route offered")

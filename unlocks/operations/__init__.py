@@ -41,7 +41,15 @@ from .pin import issue_pin, link_seen, set_pin, verify_customer_pin, verify_pin
 from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
 from .restore import record_restore
-from .staff import change_own_password, change_staff, is_system, record_staff, set_password
+from .staff import (
+    change_own_password,
+    change_staff,
+    deactivate,
+    is_system,
+    open_cases,
+    record_staff,
+    set_password,
+)
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
 from .tokens import make_api_token, revoke_api_token, system_of
 from .unlock import ACTIONS, cancel_unlock, mark_re_exported, relock, unlock
@@ -62,6 +70,7 @@ __all__ = [
     "close_request",
     "confirm_contact",
     "confirm_import",
+    "deactivate",
     "decline_consent",
     "discard_import",
     "draft_terms",
@@ -86,6 +95,7 @@ __all__ = [
     "obstacle_to_confirming_import",
     "obstacle_to_phone_consent",
     "obstacle_to_publishing",
+    "open_cases",
     "open_consent_link",
     "open_request",
     "own_contact",

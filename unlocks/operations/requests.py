@@ -129,6 +129,7 @@ def record_advice(unlock_request: UnlockRequest, *, advice: str, by: Actor) -> U
 def assign(unlock_request: UnlockRequest, *, to: User, by: Actor) -> UnlockRequest:
     """Hand a case to a member of staff who can work on it (take it, when that is oneself)."""
     unlock_request = locked(unlock_request)
+    to = history.lock_row(User.objects, to.pk)  # as whoever deactivates them does
     if not to.has_perm("unlocks.open_request"):
         raise Refused.because(Refusal.NOT_AN_AGENT, name=to)
     if unlock_request.assignee_id == to.pk:

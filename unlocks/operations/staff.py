@@ -13,12 +13,14 @@ from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
+from django.db.models import QuerySet
 
-from .. import history
+from .. import history, stages
 from ..actors import Actor
 from ..ledger import chain, events
-from ..models import ApiToken, LedgerEntry
+from ..models import ApiToken, LedgerEntry, UnlockRequest
 from ..rules import Refusal
+from .requests import assign
 from .verbs import Refused, staff_verb
 
 W = TypeVar("W")
@@ -32,6 +34,39 @@ def change_staff(user: User, write: Callable[[], W], *, by: Actor) -> W:
     Whatever is different afterwards is one entry in the ledger; when nothing is, there is none.
     """
     return noted(user, write, by)
+
+
+@staff_verb("auth.change_user")
+@transaction.atomic
+def deactivate(user: User, write: Callable[[], W], *, cases_to: User | None, by: Actor) -> W:
+    """Have `write()` deactivate a colleague, whose open cases go to another, or to nobody; return what that returns.
+
+    Raises Refused: NOT_AN_AGENT.
+    """
+    cases = open_cases(user)
+    history.lock(cases)
+    before = _account(user.pk)
+    handed_over = _hand_over(cases, cases_to, by)
+    written = write()
+    _append(user, _changes(before, _account(user.pk)), by, *handed_over)
+    return written
+
+
+def open_cases(user: User) -> QuerySet[UnlockRequest]:
+    """Return the open cases that are assigned to a colleague."""
+    return stages.open_ones(UnlockRequest.objects.filter(assignee=user.pk))
+
+
+def _hand_over(cases: QuerySet[UnlockRequest], to: User | None, by: Actor) -> list[chain.Entry]:
+    """Assign locked cases to another colleague, or to nobody, inside a verb; return an entry for each."""
+    if to and not to.has_perm(assign.permission):
+        raise Refused.because(Refusal.NOT_AN_AGENT, name=to)
+    about = dict(cases.order_by("pk").values_list("pk", "account_id"))
+    handed_over = UnlockRequest.objects.filter(pk__in=about)
+    history.update(handed_over, by=by, why="Handed over", assignee=to.pk if to else None)
+    stages.keep(handed_over, at=by.act.at)
+    assigned = events.Assigned(to=to.pk if to else None, name=to.get_username() if to else "")
+    return [chain.Entry(assigned, *keys) for keys in about.items()]
 
 
 def change_own_password(write: Callable[[], W], *, by: Actor) -> W:
@@ -80,10 +115,15 @@ def noted(user: User, write: Callable[[], W], by: Actor) -> W:
     return written
 
 
-def _append(user: User, changed: dict[str, Any], by: Actor) -> None:
+def _append(user: User, changed: dict[str, Any], by: Actor, *handed_over: chain.Entry) -> None:
+    if changed.keys() & {"is_active", "is_staff"}:
+        stages.keep(open_cases(user), at=by.act.at)
+    entries = list(handed_over)
     if changed:
         event = events.StaffChanged(about_id=user.pk, fields=sorted(changed), name=user.get_username(), changed=changed)
-        chain.append(event, by=by)
+        entries.insert(0, chain.Entry(event))
+    if entries:
+        chain.append_all(entries, by=by)
 
 
 def _account(pk: Any) -> dict[str, Any]:

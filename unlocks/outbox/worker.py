@@ -77,8 +77,12 @@ def _send_for(seconds: float, stopping: Event) -> int:
 
 
 def look_after(name: str) -> None:
-    """Say that the worker of this name runs, and seal the history if it is time. Raises WrongKey."""
+    """Say that the worker of this name runs, look after the queue, and seal the history if it is time.
+
+    Raises WrongKey.
+    """
     heartbeat.beat(name)
+    stages.repair(at=timezone.now())
     seals.seal_when_due(by=Actor.desk())
 
 

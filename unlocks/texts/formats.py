@@ -47,6 +47,12 @@ def span(length: timedelta) -> str:
     return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count) or "0 min"
 
 
+def in_hours(length: timedelta) -> str:
+    """Return a length of working time, such as "25 h 10 min": a day of work is not one of 24 hours."""
+    hours, minutes = divmod(int(length.total_seconds() // 60), 60)
+    return " ".join(f"{count:,} {unit}" for count, unit in ((hours, "h"), (minutes, "min")) if count) or "0 min"
+
+
 def _in_zone(value: datetime | None, minutes: str) -> str:
     if not value:
         return ""

@@ -2,12 +2,14 @@
 
 from django import forms
 from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm, UsernameField
+from django.contrib.auth.models import User
 from django.db import models
 
-from ... import operations
+from ... import operations, roles
 from ...customer.forms import Line
 from ...templatetags.desk import NOTHING, shown
 from ...texts import normalize
+from ...texts.formats import counted
 
 
 class RecordLine(Line):
@@ -125,7 +127,43 @@ class AccountRecordForm(RecordForm):
 
 
 class ColleagueForm(RecordForm, UserChangeForm):
-    """A colleague's account, on the same terms."""
+    """A colleague's account, on the same terms. Whoever deactivates it says whom the open requests go to."""
+
+    NOBODY = "nobody"
+    cases_to = forms.ChoiceField(label="Their open requests go to", required=False)
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        count = operations.open_cases(self.instance).count()
+        if not count:
+            del self.fields["cases_to"]
+            return
+        field = self.fields["cases_to"]
+        able = roles.staff_who_may(operations.assign.permission).exclude(pk=self.instance.pk)
+        field.choices = [
+            ("", "Whom? Needed only to deactivate them"),
+            *((str(colleague.pk), str(colleague)) for colleague in able),
+            (self.NOBODY, "Nobody: anyone takes them from the queue"),
+        ]
+        field.show_hidden_initial = False
+        field.help_text = f"They have {counted(count, 'open request', 'open requests')}."
+
+    def clean(self):
+        cleaned = super().clean()
+        deactivates = "is_active" in self.changed_data and not cleaned.get("is_active")
+        if "cases_to" in self.fields and deactivates and not cleaned.get("cases_to"):
+            self.add_error("cases_to", "Choose who goes on with their open requests, or nobody.")
+        return cleaned
+
+    @property
+    def hands_over(self):
+        return not self.cleaned_data["is_active"] and bool(self.cleaned_data.get("cases_to"))
+
+    @property
+    def successor(self):
+        """Whom the open requests go to; None for nobody."""
+        chosen = self.cleaned_data["cases_to"]
+        return None if chosen == self.NOBODY else User.objects.get(pk=chosen)
 
 
 class NewColleagueForm(AdminUserCreationForm):
