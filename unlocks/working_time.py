@@ -11,6 +11,7 @@ def worked(
     `hours` are when work begins and ends, by the clock of `zone` and counted from midnight; `days` are weekdays, of
     which Monday is 0.
     """
+    since, until = since.astimezone(UTC), until.astimezone(UTC)  # times of one zone are subtracted by its clock
     total, day = timedelta(), since.astimezone(zone).date()
     while day <= until.astimezone(zone).date():
         if day.weekday() in days:

@@ -8,7 +8,7 @@ from django.contrib.auth.models import Group, Permission
 from django.test import Client
 
 from tests import factories
-from tests.operations import facts_of
+from tests.operations import facts_of, recorded
 from unlocks.database import guards
 from unlocks.ledger import chain
 from unlocks.models import LedgerEntry
@@ -110,6 +110,25 @@ def test_groups_that_somebody_else_changed_meanwhile_are_refused(superuser_clien
 def test_deactivating_somebody_is_told(superuser_client, dana):
     superuser_client.post(page(dana), form(dana, is_active="", last_name="Whitfield"))
     assert entries() == [entry(dana, last_name=["", "Whitfield"], is_active=[True, False])]
+
+
+def test_whoever_deactivates_somebody_says_whom_the_open_requests_go_to(superuser_client, agent, dana):
+    case = factories.open_case(dana).unlock_request
+    asked = text(superuser_client, page(dana))
+    assert "Their open requests go to" in asked
+    assert "They have 1 open request." in asked
+    response = superuser_client.post(page(dana), form(dana, is_active=""))
+    assert response.context["adminform"].form.errors == {
+        "cases_to": ["Choose who goes on with their open requests, or nobody."]
+    }
+    assert "Choose who goes on with their open requests, or nobody." in response.content.decode()
+    assert entries() == []
+    assert superuser_client.post(page(dana), form(dana, last_name="W.")).status_code == 302
+    assert superuser_client.post(page(dana), form(dana, is_active="", cases_to=dana.pk)).status_code == 200
+    assert superuser_client.post(page(dana), form(dana, is_active="", cases_to=agent.pk)).status_code == 302
+    case.refresh_from_db()
+    assert (case.assignee, [kind for kind, _ in recorded(case)][-1]) == (agent, "assigned")
+    assert "Their open requests go to" not in text(superuser_client, page(dana))
 
 
 def test_saving_without_a_change_leaves_no_entry(superuser_client, dana):

@@ -5,10 +5,11 @@ from django.contrib.auth.models import Group, Permission, User
 from django.core.exceptions import PermissionDenied
 from django.db import connection
 from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
 
-from tests.factories import acting, customer, make_account, make_user
-from tests.operations import facts_of, only_for, recorded
-from unlocks import operations
+from tests.factories import acting, customer, kept_stages, make_account, make_user, open_case
+from tests.operations import facts_of, only_for, recorded, refused
+from unlocks import operations, stages
 from unlocks.actors import Actor
 from unlocks.ledger import chain, present, verify
 from unlocks.models import LedgerEntry
@@ -240,3 +241,78 @@ def test_a_hundred_users_take_as_many_queries_as_three():
     for n in range(3, 100):
         make_user(f"user-{n}", group=groups[n % 3])
     assert check() == few
+
+
+# Whom the open cases of whoever is deactivated go to
+
+
+@pytest.fixture
+def cases(agent):
+    """Make two open cases of the agent, and a closed one."""
+    made = [open_case(agent).unlock_request for _ in range(3)]
+    operations.close_request(made.pop(), resolution="canceled", why="Asked", by=acting(agent))
+    return made
+
+
+@pytest.mark.parametrize("to", ["second_agent", None])
+def test_the_open_cases_of_a_colleague_go_to_another_or_to_nobody(request, superuser, agent, cases, to):
+    to = to and request.getfixturevalue(to)
+    before = LedgerEntry.objects.count()
+    by = acting(superuser)
+    written = operations.deactivate(agent, changing(agent, is_active=False), cases_to=to, by=by)
+    assert (written, agent.is_active) == ("written", False)
+    kept = [(pk, "new", None, "" if to else "nobodys") for pk in (case.pk for case in cases)]
+    assert [row for row in kept_stages() if row[1]] == kept
+    for case in cases:
+        case.refresh_from_db()
+        past = case.history.first()
+        assert (case.assignee, past.assignee, past.history_change_reason) == (to, to, "Handed over")
+    told = {"to": to and to.pk, "name": to.username if to else ""}
+    entries = LedgerEntry.objects.order_by("sequence")[before:]
+    assert [(entry.kind, entry.unlock_request, facts_of(entry)) for entry in entries] == [
+        ("staff_changed", None, entry_facts(agent, is_active=[True, False])),
+        *(("assigned", case, told) for case in cases),
+    ]
+    assert len({entry.act for entry in entries}) == 1
+    assert chain.event_of(entries[1]).rest == f" to {to.username if to else 'nobody'}"
+    assert verify.findings() == []
+
+
+def entry_facts(user, **changed):
+    return entry(user, **changed)[1]
+
+
+def test_cases_go_to_nobody_who_can_not_work_on_them(superuser, auditor, agent, cases):
+    with refused("not_an_agent"):
+        operations.deactivate(agent, changing(agent, is_active=False), cases_to=auditor, by=acting(superuser))
+    with refused("not_an_agent"):
+        operations.deactivate(agent, changing(agent, is_active=False), cases_to=agent, by=acting(superuser))
+
+
+def test_cases_that_stay_with_someone_deactivated_are_shown_so(superuser, agent, cases):
+    def troubles():
+        return {row[3] for row in kept_stages() if row[1]}
+
+    operations.change_staff(agent, changing(agent, is_active=False), by=acting(superuser))
+    assert troubles() == {"gone"}
+    operations.change_staff(agent, changing(agent, is_active=True), by=acting(superuser))
+    assert troubles() == {""}
+    # In a shell, where no verb is called: the worker finds it.
+    type(agent).objects.filter(pk=agent.pk).update(is_active=False)
+    stages.repair(at=timezone.now())
+    assert troubles() == {"gone"}
+    assert operations.deactivate(agent, changing(agent), cases_to=superuser, by=acting(superuser)) == "written"
+    assert troubles() == {""}
+
+
+def test_handing_over_costs_as_many_statements_for_many_cases(superuser, agent, second_agent, manager):
+    def statements(user, to):
+        with CaptureQueriesContext(connection) as queries:
+            operations.deactivate(user, changing(user, is_active=False), cases_to=to, by=acting(superuser))
+        return len([query for query in queries if "ledgerentry" not in query["sql"]])
+
+    open_case(agent)
+    for _ in range(5):
+        open_case(second_agent)
+    one = statements(agent, manager)
+    assert statements(second_agent, manager) == one
