@@ -46,6 +46,8 @@ def deactivate(user: User, write: Callable[[], W], *, cases_to: User | None, by:
     cases = open_cases(user)
     history.lock(cases)
     before = _account(user.pk)
+    if cases_to and (cases_to == user or not cases_to.has_perm(assign.permission)):
+        raise Refused.because(Refusal.NOT_AN_AGENT, name=cases_to)
     handed_over = _hand_over(cases, cases_to, by)
     written = write()
     _append(user, _changes(before, _account(user.pk)), by, *handed_over)
@@ -59,8 +61,6 @@ def open_cases(user: User) -> QuerySet[UnlockRequest]:
 
 def _hand_over(cases: QuerySet[UnlockRequest], to: User | None, by: Actor) -> list[chain.Entry]:
     """Assign locked cases to another colleague, or to nobody, inside a verb; return an entry for each."""
-    if to and not to.has_perm(assign.permission):
-        raise Refused.because(Refusal.NOT_AN_AGENT, name=to)
     about = dict(cases.order_by("pk").values_list("pk", "account_id"))
     handed_over = UnlockRequest.objects.filter(pk__in=about)
     history.update(handed_over, by=by, why="Handed over", assignee=to.pk if to else None)
