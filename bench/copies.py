@@ -4,12 +4,13 @@ What a copy of a value is, is said once, by the field that holds it (`_copied`).
 by their facts, which name their fields; digests are taken again by the database, and the chain is sealed by it.
 """
 
+import json
 import re
 from datetime import timedelta
 from uuid import UUID
 
 from django.conf import settings
-from django.db import connection, models
+from django.db import models
 from django.db.models import Max
 
 from unlocks.database import fingerprint
@@ -17,7 +18,6 @@ from unlocks.digest import canonical
 from unlocks.keys import derived
 from unlocks.ledger import events
 from unlocks.models import (
-    Account,
     Batch,
     BatchItem,
     Consent,
@@ -29,13 +29,11 @@ from unlocks.models import (
     Verdict,
 )
 
-import json
-
 # Hashes of secrets that nobody has: another one in each copy.
 _SECRETS = {"token_hash", "receipt_hash"}
 # Facts that name a row and repeat no column.
 _NAMED = {"link": ConsentLink, "consent": Consent, "to": Contact}
-_MARKED = re.compile("\"?\ue000(\\d+)\ue001\"?")
+_MARKED = re.compile('"?\ue000(\\d+)\ue001"?')
 _NL, _TAB = "chr(10)", "chr(9)"
 
 

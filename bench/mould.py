@@ -106,9 +106,7 @@ def _decline(case):
     link, by = case.link, factories.customer(case.admin)
     operations.open_consent_link(link, by=by)
     operations.verify_customer_pin(link, pin=factories.PIN, by=by)
-    operations.decline_consent(
-        link, name=case.admin.name, role="", why="We key them.", shown=shown_text(link), by=by
-    )
+    operations.decline_consent(link, name=case.admin.name, role="", why="We key them.", shown=shown_text(link), by=by)
 
 
 def _open(account, agents, manager):
