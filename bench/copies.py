@@ -38,7 +38,7 @@ _NL, _TAB = "chr(10)", "chr(9)"
 
 
 class Copying:
-    """The copies of one mould: `n` of them, numbered from `first`, spread evenly over the time from `age` to `until`."""
+    """The copies of one mould: `n` of them, numbered from `first`, spread evenly from `age` ago to `until` ago."""
 
     def __init__(self, mould, *, n, first, age, until=timedelta(0)):
         self.mould, self.n = mould, n
