@@ -71,9 +71,7 @@ class Command(BaseCommand):
                 "Sample data has passwords that everybody knows: it is for the trial run only (make run)."
             )
         if settings.PRODUCT != "sandbox":
-            raise CommandError(
-                "Sample data needs the made-up product: set PRODUCT=sandbox, as make run does."
-            )
+            raise CommandError("Sample data needs the made-up product: set PRODUCT=sandbox, as make run does.")
         if not get_user_model().objects.exists() and not Account.objects.exists():
             self._load()
         elif not get_user_model().objects.filter(username="agent").exists():
