@@ -216,14 +216,15 @@ def told(row):
     message = emails.written(Outgoing.objects.get(pk=row.pk))
     _, _, *paragraphs, receipt, signed = message.body.strip().split("\n\n")
     assert receipt == "The receipt shows how each batch stands. Its link is in the email about the consent."
-    assert signed.startswith("ServiceTitan Support\nUR-")
+    assert signed.startswith("ServiceTitan Support\nsupport@unlock-desk.example or +1 555 0100\nUR-")
     return message.subject.partition(": ")[2], paragraphs
 
 
 def _next(case):
     until = formats.moment(case.refresh().batch.unlocked_until)
     return [
-        f"What to do next: edit and export what is unlocked before {until}.\nAfter that, it may be relocked.",
+        f"What to do next: edit and export what is unlocked before {until}. After that, it may be\nrelocked at any time. "
+        "If you need longer, contact Support before then.",
         "If your account batches invoices automatically, they can move to a new batch within\nseconds of the unlock. "
         "Then look for them there.",
     ]

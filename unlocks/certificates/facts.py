@@ -10,6 +10,7 @@ from django.urls import reverse
 
 from ..ledger import chain, emails, events
 from ..models import Act, ConsentWithdrawal, LedgerEntry, Verdict
+from ..texts.formats import zone_of
 
 FORMAT = "unlock-desk-certificate/1"
 _DONE = tuple(
@@ -45,7 +46,7 @@ def facts(consent, *, number, code, issued_at, public_key):
         "interim": unlock_request.status != unlock_request.Status.CLOSED,
         "vendor": settings.VENDOR_NAME,
         "check_at": settings.PUBLIC_URL + reverse("check"),
-        "time_zone": settings.TIME_ZONE,
+        "time_zone": zone_of(unlock_request.account).key,
         "consent": _consent(consent, entries),
         "case": _case(unlock_request),
         "signer": _columns(consent, "contact_name", "email", name=consent.signer_name, role=consent.signer_role),

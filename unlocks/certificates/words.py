@@ -822,8 +822,7 @@ def _total(*batches):
 
 def _time(moment):
     """Write a time such as "Nov 23, 2026, 8:44:31 AM EST"; one that is not known is said to be so."""
-    written = moment_with_seconds(moment and datetime.fromisoformat(moment))
-    return re.sub(r"(?=[+-]\d+$)", "UTC", written) or wording.NOT_RECORDED  # some zones have no name but "-03"
+    return moment_with_seconds(moment and datetime.fromisoformat(moment)) or wording.NOT_RECORDED
 
 
 def _time_by(moment, who):

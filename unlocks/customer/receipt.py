@@ -10,7 +10,7 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from .. import operations
 from ..actors import Actor
 from ..ledger import chain, emails, events
-from ..models import Certificate, Consent, Instruction, RequestedBatch, UnlockRequest
+from ..models import Certificate, Consent, Instruction, RequestedBatch
 from ..rules import Refusal
 from ..texts import wording
 from ..texts.formats import counted, moment
@@ -25,17 +25,6 @@ from .access import (
 )
 from .forms import WithdrawForm
 
-# How a request was closed, as its customer reads it.
-RESOLUTIONS = {
-    UnlockRequest.Resolution.RE_EXPORTED: "batches were exported",
-    UnlockRequest.Resolution.ENTERED_MANUALLY: "the items are entered by hand",
-    UnlockRequest.Resolution.RELOCKED_UNUSED: "the batches were relocked unused",
-    UnlockRequest.Resolution.DECLINED: "you did not agree",
-    UnlockRequest.Resolution.WITHDRAWN: "the consent was withdrawn",
-    UnlockRequest.Resolution.CANCELED: "it was canceled",
-    UnlockRequest.Resolution.EXPIRED: "it expired",
-    UnlockRequest.Resolution.NOT_ELIGIBLE: "the batches could not be unlocked",
-}
 # What happened to a batch under a consent.
 OUTCOMES = {
     RequestedBatch.Outcome.WAITING: "Not unlocked",
@@ -195,7 +184,7 @@ def _context(request, consent):
         "can_withdraw": can_withdraw,
         "outdated_address": outdated_address(request, consent),
         "expired": consent.valid_until is not None and consent.valid_until <= timezone.now(),
-        "resolution": RESOLUTIONS.get(case.resolution),
+        "resolution": wording.RESOLUTIONS.get(case.resolution),
         "other_consents": list(others.order_by("pk")) if can_withdraw else [],
         "batches": batches,
         "counts": {
