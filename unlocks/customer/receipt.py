@@ -13,7 +13,7 @@ from ..ledger import chain, emails, events
 from ..models import Certificate, Consent, Instruction, RequestedBatch
 from ..rules import Refusal
 from ..texts import wording
-from ..texts.formats import counted, moment
+from ..texts.formats import counted, moment, time_left
 from . import certificates
 from .access import (
     RECEIPT_COOKIE,
@@ -171,7 +171,9 @@ def _context(request, consent):
     case, can_withdraw = consent.unlock_request, _can_withdraw(consent)
     batches = _batches(consent)
     counts = Counter(batch["outcome"] for batch in batches)
-    ends = {batch["until"] for batch in batches if batch["until"]}
+    now, ends = timezone.now(), [batch["until"] for batch in batches if batch["until"]]
+    ahead, over = [end for end in ends if end > now], [end for end in ends if end <= now]
+    relocking = [batch["was_until"] for batch in batches if batch["outcome"] == RequestedBatch.Outcome.RELOCKING]
     others = case.consents.filter(decision=Consent.Decision.AGREED, withdrawal=None).exclude(pk=consent.pk)
     return {
         "consent": consent,
@@ -183,16 +185,21 @@ def _context(request, consent):
         "withdrawal": getattr(consent, "withdrawal", None),
         "can_withdraw": can_withdraw,
         "outdated_address": outdated_address(request, consent),
-        "expired": consent.valid_until is not None and consent.valid_until <= timezone.now(),
+        "expired": consent.valid_until is not None and consent.valid_until <= now,
         "resolution": wording.RESOLUTIONS.get(case.resolution),
         "other_consents": list(others.order_by("pk")) if can_withdraw else [],
         "batches": batches,
         "counts": {
             outcome.value: counted(counts[outcome], "batch", "batches") for outcome in OUTCOMES if counts[outcome]
         },
-        "unlocked_until": min(ends, default=None),
-        "window_over": bool(ends) and min(ends) <= timezone.now(),
-        "some_longer": len({moment(end) for end in ends}) > 1,
+        "in_time": ahead and counted(len(ahead), "batch", "batches"),
+        "until": min(ahead, default=None),
+        "left": time_left(min(ahead)) if ahead else "",
+        "some_longer": len({moment(end) for end in ahead}) > 1,
+        "over": over and counted(len(over), "batch", "batches"),
+        "over_since": min(over, default=None),
+        "relocking_over": min(relocking) if relocking and all(end and end <= now for end in relocking) else None,
+        "later": counted(counts[None], "batch", "batches") if counts[None] else "",
         "events": _events(consent) if any(batch["outcome"] for batch in batches) else [],
         "certificates": consent.certificates.defer("content", "pdf"),
     }
@@ -228,6 +235,7 @@ def _batch(consented, line, batch, reason):
         "outcome_label": OUTCOMES.get(outcome, UNDER_A_LATER_CONSENT),
         "reason": reason,
         "until": batch.unlocked_until if outcome == RequestedBatch.Outcome.UNLOCKED else None,
+        "was_until": batch.unlocked_until,
     }
 
 

@@ -70,11 +70,11 @@ def _lines_of(act: Act) -> QuerySet[RequestedBatch]:
     return RequestedBatch.objects.filter(pk__in=act.verdicts.filter(refusal="").values("line"))
 
 
-def _waiting(email: Email) -> QuerySet[Outgoing]:
+def _waiting(email: Outgoing.Email) -> QuerySet[Outgoing]:
     return Outgoing.objects.filter(email=email, state=Outgoing.State.QUEUED)
 
 
-def _untold(email: Email, act: Act) -> list[Consent]:
+def _untold(email: Outgoing.Email, act: Act) -> list[Consent]:
     """Return the consents of the batches that an act did something to, one a case and address for which none waits."""
     waiting = _waiting(email).filter(unlock_request=OuterRef("unlock_request"), address=OuterRef("email"))
     consents = Consent.objects.filter(~Exists(waiting), pk__in=_lines_of(act).values("consented__consent"))
@@ -82,7 +82,7 @@ def _untold(email: Email, act: Act) -> list[Consent]:
     return list({(consent.unlock_request_id, consent.email): consent for consent in found}.values())
 
 
-def _tell(email: Email, consents: Iterable[tuple[Consent, datetime]], *, by: Actor) -> None:
+def _tell(email: Outgoing.Email, consents: Iterable[tuple[Consent, datetime]], *, by: Actor) -> None:
     told = [
         (consent.email, _keys(consent.unlock_request, consent.contact, consent) | {"due": due})
         for consent, due in consents
