@@ -345,8 +345,8 @@ def test_the_customer_is_reminded_once_two_hours_before_the_end(agent):
         assert paragraphs(row_of("ending")) == (
             "119 minutes left to export 2 unlocked batches",
             [
-                f"The time to edit and export batches of {case.account.name} (account {case.account.number})\nends soon."
-                f" They are unlocked with your consent ({case.consent.reference}).",
+                f"The time to edit and export batches of {case.account.name} (account {case.account.number})\n"
+                f"ends soon. They are unlocked with your consent ({case.consent.reference}).",
                 f"Unlocked right now:      2\nUnlocked until:          {formats.moment(until)}",
                 "What to do next: finish your changes, and export before then. After that, what you have\nnot exported "
                 "may be relocked at any time. If you need longer, contact Support now.",
