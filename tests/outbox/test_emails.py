@@ -224,8 +224,8 @@ def told(row):
 def _next(case):
     until = formats.moment(case.refresh().batch.unlocked_until)
     return [
-        f"What to do next: edit and export what is unlocked before {until}. After that, it may be\nrelocked at any "
-        "time. If you need longer, contact Support before then.",
+        f"What to do next: edit and export what is unlocked before\n{until}. After that, it may be relocked at any "
+        "time. If you need longer, contact\nSupport before then.",
         "If your account batches invoices automatically, they can move to a new batch within\nseconds of the unlock. "
         "Then look for them there.",
     ]
@@ -308,7 +308,7 @@ def test_the_result_is_true_in_each_combination(until):
         counted = re.findall(r"^(.+): {2,}([\d,]+)", written, re.M)
         assert counted == [(name, f"{n:,}") for name, n in zip(names, numbers, strict=True) if n]
         assert [part in written for part in parts] == [bool(number) for number in numbers[:3]]
-        assert ("before Nov 25, 2026, 10:00 AM EST" in written) == bool(until and numbers[0])
+        assert ("before\nNov 25, 2026, 10:00 AM EST" in written) == bool(until and numbers[0])
         assert "\n\n\n" not in written.strip()
 
 
@@ -534,7 +534,7 @@ def test_times_are_in_the_zone_of_the_account(agent):
         factories.case_unlocked(agent, batches=batches)
         bodies = [emails.written(row_of(kind)).body for kind in ("receipt", "unlocked")]
     assert [re.findall(r"2026, .*?M (\w+)", body)[:1] for body in bodies] == [["CST"], ["CST"]]
-    assert "before Nov 25, 2026, 7:30 PM CST" in bodies[1]
+    assert "before\nNov 25, 2026, 7:30 PM CST" in bodies[1]
 
 
 # What became untrue since
