@@ -722,6 +722,7 @@ def test_once_the_time_is_over_nothing_is_said_to_be_unlocked_until_then(client,
             "Time is over": f"2 batches, unlocked until {moment(end)} and not relocked yet",
             "The request": "open",
         }
+        assert outcomes(page) == ["Unlocked, but its time is over"] * 2
         assert next_steps(page)[0] == (
             "Where the time is over, what you have not exported may be relocked at any time. If you need longer, "
             f"contact Support and mention {case.unlock_request.reference}."

@@ -38,6 +38,7 @@ OUTCOMES = {
 }
 _ANSWERS = (events.Unlocked, events.ProductRefused, events.Relocked)
 UNDER_A_LATER_CONSENT = "Under a later consent"
+UNLOCKED_TOO_LONG = "Unlocked, but its time is over"
 NO_CERTIFICATE = "No certificate can be issued right now. Please contact Support."
 BUSY = "Support is working on this request right now, so no certificate was issued. Please try again."
 
@@ -169,9 +170,10 @@ def _can_withdraw(consent):
 def _context(request, consent):
     """Return the context of a receipt's pages, in a number of queries that does not grow with the batches."""
     case, can_withdraw = consent.unlock_request, _can_withdraw(consent)
-    batches = _batches(consent)
+    now = timezone.now()
+    batches = _batches(consent, now)
     counts = Counter(batch["outcome"] for batch in batches)
-    now, ends = timezone.now(), [batch["until"] for batch in batches if batch["until"]]
+    ends = [batch["until"] for batch in batches if batch["until"]]
     ahead, over = [end for end in ends if end > now], [end for end in ends if end <= now]
     relocking = [batch["was_until"] for batch in batches if batch["outcome"] == RequestedBatch.Outcome.RELOCKING]
     others = case.consents.filter(decision=Consent.Decision.AGREED, withdrawal=None).exclude(pk=consent.pk)
@@ -205,13 +207,13 @@ def _context(request, consent):
     }
 
 
-def _batches(consent):
+def _batches(consent, now):
     """Return each batch of a consent as it was when agreed to, and what happened to it under this consent."""
     covered = list(consent.batches.select_related("requested_batch", "batch").order_by("batch__number"))
     lines = [consented.requested_batch for consented in covered]
     refused = any(line.outcome == RequestedBatch.Outcome.REFUSED for line in lines)
     reasons = _reasons(consent) if refused else {}
-    return [_batch(one, line, one.batch, reasons.get(line.pk)) for one, line in zip(covered, lines, strict=True)]
+    return [_batch(one, line, one.batch, reasons.get(line.pk), now) for one, line in zip(covered, lines, strict=True)]
 
 
 def _reasons(consent):
@@ -224,17 +226,18 @@ def _reasons(consent):
     return dict(refused.order_by("pk").values_list("line", "answer"))
 
 
-def _batch(consented, line, batch, reason):
+def _batch(consented, line, batch, reason, now):
     outcome = line.outcome if line.consented_id == consented.pk else None
+    until = batch.unlocked_until if outcome == RequestedBatch.Outcome.UNLOCKED else None
     return {
         "number": consented.number or batch.number,
         "name": consented.name,
         "item_count": consented.item_count,
         "total": consented.total,
         "outcome": outcome,
-        "outcome_label": OUTCOMES.get(outcome, UNDER_A_LATER_CONSENT),
+        "outcome_label": UNLOCKED_TOO_LONG if until and until <= now else OUTCOMES.get(outcome, UNDER_A_LATER_CONSENT),
         "reason": reason,
-        "until": batch.unlocked_until if outcome == RequestedBatch.Outcome.UNLOCKED else None,
+        "until": until,
         "was_until": batch.unlocked_until,
     }
 
