@@ -138,10 +138,9 @@ def _spans(found: dict[int, tuple[int, BatchChange]], lines: QuerySet[RequestedB
     later = LedgerEntry.objects.filter(kind=events.Unlocked.kind, account__in=accounts, sequence__gt=first)
     sequences = dict(later.order_by().values_list("act", "sequence"))
     again: dict[int, list[int]] = defaultdict(list)
-    if sequences:
-        unlocked = Verdict.objects.filter(act__in=later.values("act"), batch__in=_batches(lines), refusal="")
-        for act, batch in unlocked.values_list("act", "batch"):
-            again[batch].append(sequences[act])
+    unlocked = Verdict.objects.filter(act__in=later.order_by().values("act"), batch__in=_batches(lines), refusal="")
+    for act, batch in unlocked.values_list("act", "batch"):
+        again[batch].append(sequences[act])
     return {
         batch: _Span(begun, min((later for later in again[batch] if later > begun), default=float("inf")))
         for batch, (begun, _) in found.items()

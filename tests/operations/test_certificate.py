@@ -408,7 +408,7 @@ def test_many_answers_cost_no_more_queries(agent, django_assert_num_queries):
     for instruction in hand_over():
         answer([instruction], "done", f"P-{instruction.pk}")
         consent = Consent.objects.get(pk=case.consent.pk)
-        with django_assert_num_queries(25):
+        with django_assert_num_queries(26):
             certified.facts(consent, number="", code="", issued_at=timezone.now(), public_key="")
 
 
