@@ -199,6 +199,8 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
 else:
     DATABASES["default"].setdefault("CONN_MAX_AGE", 60)
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    # A page's queries take milliseconds, and compiling them seconds: PostgreSQL takes their subqueries for dear.
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("options", "-c jit=off")
 
 # OWASP's Argon2id parameters: Django's own cost 100 MiB and six times the time a try.
 PASSWORD_HASHERS = ["unlocks.pins.PinHasher"]
@@ -239,6 +241,8 @@ if EMAIL_BACKEND == "django.core.mail.backends.smtp.EmailBackend":  # noqa: F821
     EMAIL_BACKEND = "unlocks.outbox.smtp.EmailBackend"  # with an end to each connection
 EMAIL_TIMEOUT = 120
 DEFAULT_FROM_EMAIL = required("DEFAULT_FROM_EMAIL", f"{VENDOR_NAME} Support <support@unlock-desk.example>")
+# How customers reach Support, in words: on each of their pages and in each email.
+SUPPORT_CONTACT = required("SUPPORT_CONTACT", "support@unlock-desk.example or +1 555 0100")
 
 CRISPY_ALLOWED_TEMPLATE_PACKS = "bootstrap5"
 CRISPY_TEMPLATE_PACK = "bootstrap5"

@@ -28,7 +28,7 @@ FLOORS = [
     {"actors", "roles"},
     {"history"},
     {"rules", "stages", "database", "texts"},
-    {"ledger", "evidence"},
+    {"ledger", "evidence", "changes"},
     {"outbox", "product"},
     {"certificates", "imports.staging", "imports.judging"},
     {"operations"},

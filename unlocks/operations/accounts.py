@@ -145,7 +145,7 @@ def end_links(contacts: QuerySet[Contact], *, by: Actor) -> list[chain.Entry]:
     ended = links.exclude(unlock_request__status=CLOSED)
     about = {pk: keys for pk, *keys in ended.values_list("pk", "unlock_request", "unlock_request__account")}
     ConsentLink.objects.filter(pk__in=about).update(revoked_at=by.act.at)
-    stages.keep(UnlockRequest.objects.filter(links__in=list(about)), at=by.act.at)
+    stages.keep(UnlockRequest.objects.filter(pk__in=[keys[0] for keys in about.values()]), at=by.act.at)
     return [chain.Entry(events.LinkRevoked(), *keys) for keys in about.values()]
 
 
