@@ -166,6 +166,7 @@ else:
 
 # OWASP's Argon2id parameters: Django's own cost 100 MiB and six times the time a try.
 PASSWORD_HASHERS = ["unlocks.pins.PinHasher"]
+AUTHENTICATION_BACKENDS = ["unlocks.roles.Rights"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
