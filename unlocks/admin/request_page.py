@@ -161,6 +161,7 @@ def _show(request, case, bound=None, template="change_form.html"):
         stamp=case.stamp,
         case=case,
         object=case.unlock_request,
+        address=case.unlock_request.get_absolute_url(),
         next=step,
         next_form=forms.pop(step.verb, None),
         forms=forms,
