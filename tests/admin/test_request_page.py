@@ -5,7 +5,7 @@ import uuid
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import F
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
@@ -17,6 +17,7 @@ from tests.operations import recorded
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.admin.forms.case import CASE_FORMS
+from unlocks.database import guards
 from unlocks.ledger import chain, events
 from unlocks.models import Instruction, UnlockRequest
 from unlocks.templatetags.desk import ago, email
@@ -883,12 +884,29 @@ def test_a_case_that_fits_on_its_page_is_judged_once(agent, agent_client, django
     assert sum("not_requested" in entry["sql"] for entry in queries) == 1
 
 
-def test_the_evidence_names_the_newest_entry_of_the_ledger(agent, agent_client):
+def test_the_evidence_says_what_was_checked_and_when(agent, agent_client):
     case = factories.case_consented(agent)
     newest = case.unlock_request.entries.latest("sequence")
-    page = " ".join(agent_client.get(page_of(case)).content.decode().split())
-    assert f"<dt>Ledger</dt> <dd>entry {newest.sequence:,}<br>" in page
-    assert f"<code>{newest.hash[:16]}…</code>" in page
+    page = agent_client.get(page_of(case)).content.decode()
+    assert f'<span class="tag good">Intact</span> checked {moment(timezone.now())}' in page
+    assert newest.hash in page
+    assert case.consent.text_sha256 in page
+    with guards.lifted(), transaction.atomic():
+        case.unlock_request.entries.filter(pk=newest.pk).update(personal="{}")
+    page = agent_client.get(page_of(case)).content.decode()
+    assert '<span class="tag bad">Altered</span>' in page
+    assert f"Entry {newest.sequence:,} does not fit its seal." in page
+
+
+def test_the_evidence_holds_the_certificate(agent, agent_client):
+    factories.record_certificate_key()
+    case = factories.case_consented(agent)
+    assert "none issued yet" in agent_client.get(page_of(case)).content.decode()
+    consent = reverse("admin:unlocks_consent_change", args=[case.consent.pk])
+    issued = agent_client.post(consent, {"verb": "certify"})
+    number, page = f"{case.consent.reference}-1", agent_client.get(page_of(case)).content.decode()
+    assert f'<a href="{issued.url}">{number}</a>' in page
+    assert [f"{issued.url}{number}{kind}" in page for kind in (".pdf", ".json")] == [True, True]
 
 
 # Following a case

@@ -24,8 +24,9 @@ from django.db.models import (
 from django.utils import timezone
 
 from .. import operations, rules
+from ..digest import sha256
 from ..ledger import chain, emails, events
-from ..models import Batch, Consent, ConsentLink, Instruction, LedgerEntry, RequestedBatch, UnlockRequest
+from ..models import Batch, Certificate, Consent, ConsentLink, Instruction, LedgerEntry, RequestedBatch, UnlockRequest
 from ..templatetags.desk import how_agreed
 from ..texts.formats import moment_with_seconds
 from . import doubts
@@ -477,7 +478,10 @@ class Case:
         if not self.unlock_request.newest_consent:
             return None
         around = ("terms", "recorded_by", "withdrawal", "contact", "opening", "link__sent_to", "link__terms")
-        answers = Consent.objects.select_related(*around).annotate(short_text=_SHORT_TEXT).defer("text")
+        here = {"consent": OuterRef("pk")}
+        newest = {name: _newest(Certificate, "ordinal", name, **here) for name in ("ordinal", "interim", "issued_at")}
+        certified = {f"certificate_{name}": column for name, column in newest.items()}
+        answers = Consent.objects.select_related(*around).annotate(short_text=_SHORT_TEXT, **certified).defer("text")
         return with_waits(answers).get(pk=self.unlock_request.newest_consent)
 
     @property
@@ -557,6 +561,27 @@ class Case:
     def latest_entries(self):
         """List the newest ledger entries of the case, each with its event."""
         return [(entry, chain.event_of(entry)) for entry in self._newest_entries[:LISTED_ENTRIES]]
+
+    @cached_property
+    def altered(self):
+        """The listed entries that do not fit their seals; reading an event checks that."""
+        return [entry for entry, event in self.latest_entries if isinstance(event, events.Altered)]
+
+    @property
+    def text_checked(self):
+        """Whether what the customer was shown is on this page, and was hashed for it."""
+        return bool(self.consent_text)
+
+    @property
+    def text_altered(self):
+        return self.text_checked and sha256(self.consent_text) != self.consent.text_sha256
+
+    @property
+    def certificate(self):
+        """The newest certificate of the consent, as far as its links tell; None if none was issued."""
+        ordinal = self.consent and self.consent.certificate_ordinal
+        at, interim = ordinal and self.consent.certificate_issued_at, ordinal and self.consent.certificate_interim
+        return Certificate(consent=self.consent, ordinal=ordinal, issued_at=at, interim=interim) if ordinal else None
 
     @property
     def last_entry(self):
