@@ -27,6 +27,7 @@ const putIn = (part, fresh) => {
 
 const show = (text) => {
   const fresh = new DOMParser().parseFromString(text, "text/html").querySelector("[data-live]");
+  if (!fresh) return location.reload();
   let kept = 0;
   for (const part of root.querySelectorAll("[data-part]")) {
     const other = fresh.querySelector(`[data-part="${part.dataset.part}"]`);

@@ -37,6 +37,7 @@ from .imports import (
     waiting_contacts,
 )
 from .links import link_state
+from .ordered import order
 from .pin import issue_pin, link_seen, links_shown_to, set_pin, verify_customer_pin, verify_pin
 from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
@@ -89,6 +90,7 @@ __all__ = [
     "obstacle_to_publishing",
     "open_consent_link",
     "open_request",
+    "order",
     "own_admins",
     "own_contact",
     "phone_entered_by",
