@@ -2524,7 +2524,7 @@ def page_consent_by_staff(scene):
 
 # What an attack must not change.
 
-_MAY_GROW = {"unlocks_act", "unlocks_verdict", "unlocks_ledgerentry"}
+_MAY_GROW = {"unlocks_act", "unlocks_orderedact", "unlocks_verdict", "unlocks_ledgerentry"}
 
 
 def snapshot():
@@ -2544,7 +2544,7 @@ def _rows_of(model):
 
 
 def difference(before, after, may_grow=False):
-    """Return the tables that differ; entries, acts and verdicts may be added where `may_grow`."""
+    """Return the tables that differ; entries, acts, orders and verdicts may be added where `may_grow`."""
     return [
         table
         for table in before
