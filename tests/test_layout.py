@@ -27,7 +27,7 @@ FLOORS = [
     {"actors", "roles"},
     {"history"},
     {"rules", "database", "texts"},
-    {"ledger", "evidence", "changes"},
+    {"ledger", "evidence"},
     {"outbox", "product"},
     {"certificates", "imports.staging", "imports.judging"},
     {"operations"},
