@@ -13,6 +13,7 @@ from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Account, Batch, Consent, ConsentLink, Contact, RequestedBatch, UnlockRequest
 from ..rules import Refusal, eligible, sentence
+from . import notices
 from .verbs import Refused, locked, once, refuse_unless_confirmed, request_of, staff_verb
 
 # How a member of staff may close a case; declined and withdrawn are the customer's to say.
@@ -183,6 +184,7 @@ def end(unlock_request: UnlockRequest, *, resolution: str, by: Actor, why: str) 
     unlocked = unlock_request.lines.filter(outcome__in=RequestedBatch.GRANTED)
     if names := list(unlocked.values_list("batch__number", flat=True)[:10]):
         raise Refused.because(Refusal.STILL_UNLOCKED, names=", ".join(names))
+    notices.tell_closed(unlock_request, by=by)
     unlock_no_more(unlock_request, by=by, why=why)
     unlock_request.status, unlock_request.resolution, unlock_request.closed_at = (
         UnlockRequest.Status.CLOSED,
