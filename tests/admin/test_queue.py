@@ -115,7 +115,7 @@ def test_a_row_says_what_ends_when_and_how_long_it_took(agent, agent_client, tim
     row = rows(agent_client)[case.unlock_request.pk]
     assert (row.left, row.ends) == ("6 h 30 min left", "Consent ends Nov 30, 2026, 4:00 PM EST")
     assert row.in_stage == ("1 h 30 min of 2 h", False)
-    assert (row.batches, row.amount) == (2, 200)
+    assert (row.batch_count, row.amount) == (2, 200)
     time_machine.move_to(datetime(2026, 12, 1, 0, 10, tzinfo=UTC), tick=False)
     agent_client.force_login(agent)
     row = rows(agent_client)[case.unlock_request.pk]

@@ -6,13 +6,12 @@ from datetime import datetime, timedelta
 
 from django.conf import settings
 from django.contrib.auth.models import User
-from django.db.models import Count, F, Min, OuterRef, Q, Subquery, Sum
-from django.db.models.functions import Coalesce
+from django.db.models import Count, F, Min, OuterRef, Q
 from django.urls import reverse
 from django.utils import timezone
 
 from .. import operations
-from ..models import Contact, Import, Instruction, Outgoing, RequestedBatch, UnlockRequest
+from ..models import Contact, Import, Instruction, Outgoing, UnlockRequest
 from ..operations.handing_over import due
 from ..product import by_hand
 from ..texts.formats import in_hours, moment, span
@@ -58,6 +57,7 @@ SECTIONS = {
     "to_close": Section("To be closed", "info", _without_deadline(Stage.TO_CLOSE)),
 }
 WHOSE = {"all": "Everyone’s", "team": "My team’s", "mine": "Mine"}
+_ASSIGNEE = {"all": "", "team": "&assignee=team", "mine": "&assignee=me"}  # as the list's filter says it
 _WAITS_FOR = {
     Stage.NEW: "A consent link to be sent",
     Stage.SENT: "The customer to open the link",
@@ -103,18 +103,13 @@ def in_section(requests, key):
 def those_of(requests, whose: str, user: User):
     """Return those of some requests that are `user`'s, or anyone's who is in a group with them."""
     if whose == "team":
-        return requests.filter(assignee__in=User.objects.filter(groups__in=user.groups.all()).values("pk"))
+        return requests.filter(assignee__in=team_of(user).values("pk"))
     return requests.filter(assignee=user) if whose == "mine" else requests
 
 
-def with_totals(requests):
-    """Annotate an UnlockRequest queryset with its batches, their amount, and how its latest answer was given."""
-    lines = RequestedBatch.objects.filter(unlock_request=OuterRef("pk")).order_by().values("unlock_request")
-    return requests.annotate(
-        batches=Coalesce(Subquery(lines.annotate(n=Count("pk")).values("n")), 0),
-        amount=Subquery(lines.annotate(amount=Sum("batch__total")).values("amount")),
-        how=how_consented(OuterRef("pk")),
-    )
+def team_of(user: User):
+    """Return the staff who are in a group with `user`."""
+    return User.objects.filter(groups__in=user.groups.all())
 
 
 def sections(user: User, whose: str):
@@ -128,14 +123,15 @@ def _section(key: str, requests, whose: str):
     now = timezone.now()
     rows = requests.filter(SECTIONS[key].holds(now)).order_by(F("due_at").asc(nulls_last=True), "pk")
     keys = list(rows.values_list("pk", flat=True)[:LISTED])
-    listed = with_totals(UnlockRequest.objects.filter(pk__in=keys)).select_related("account", "assignee")
+    listed = UnlockRequest.objects.filter(pk__in=keys).annotate(how=how_consented(OuterRef("pk")))
+    listed = listed.select_related("account", "assignee")
     return {
         "key": key,
         "title": title(SECTIONS[key]),
         "tone": SECTIONS[key].tone,
         "rows": _with_words(sorted(listed, key=lambda row: keys.index(row.pk)), now),
         "counted": CappedPaginator(rows, LISTED),
-        "address": f"{reverse('admin:unlocks_unlockrequest_changelist')}?show={key}",
+        "address": f"{reverse('admin:unlocks_unlockrequest_changelist')}?show={key}{_ASSIGNEE[whose]}",
     }
 
 
