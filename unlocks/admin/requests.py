@@ -20,7 +20,7 @@ from ..texts import normalize
 from ..texts.formats import moment, money
 from .histories import DeskAdmin
 from .lists import OneClickFilter, account_is, column, freeze, keys
-from .opening import open_request
+from .opening import find_accounts, open_request
 from .phone_consent import record_by_phone_page
 from .request_page import request_page
 from .site import SHOWN, desk, held_up_title
@@ -154,7 +154,12 @@ class UnlockRequestAdmin(DeskAdmin):
 
     def get_urls(self):
         by_phone = self.admin_site.admin_view(record_by_phone_page)
-        return [path("<path:object_id>/record-by-phone/", by_phone, name="record_by_phone"), *super().get_urls()]
+        find = self.admin_site.admin_view(find_accounts)
+        return [
+            path("accounts/", find, name="find_accounts"),
+            path("<path:object_id>/record-by-phone/", by_phone, name="record_by_phone"),
+            *super().get_urls(),
+        ]
 
     def add_view(self, request, form_url="", extra_context=None):
         if not self.has_add_permission(request):

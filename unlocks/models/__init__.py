@@ -25,11 +25,14 @@ from .imports import (
 from .instructions import Instruction
 from .ledger import LedgerEntry
 from .outbox import Outgoing, Worker
-from .requests import RequestedBatch, UnlockRequest
+from .requests import BYPASS_OTHER, TICKET, RequestedBatch, UnlockRequest
+from .searched import SearchWord
 from .tokens import ApiCall, ApiToken
 
 __all__ = [
+    "BYPASS_OTHER",
     "CONFIRMED",
+    "TICKET",
     "Account",
     "Act",
     "ApiCall",
@@ -54,6 +57,7 @@ __all__ = [
     "Outgoing",
     "RequestedBatch",
     "ResentReceipt",
+    "SearchWord",
     "Selection",
     "StagedAccount",
     "StagedBatch",
