@@ -111,8 +111,8 @@ def contacts_found(term, contacts):
 def has_words(record, term):
     """Say whether an account or a contact has, by itself, a word for each one of a search, as `accounts_found` asks."""
     texts = (record.number, record.name) if isinstance(record, Account) else (record.name, record.email)
-    words = set().union(*(normalize.words(text, SearchWord.LONGEST) for text in texts))
-    words.update(normalize.phone(getattr(record, "phone", "")))
+    phone = normalize.phone(getattr(record, "phone", ""))
+    words = set(phone).union(*(normalize.words(text, SearchWord.LONGEST) for text in texts))
     return any(
         way and all(any(word.startswith(begun) for word in words) for begun in way[:MOST_WORDS]) for way in _ways(term)
     )

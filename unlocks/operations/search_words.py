@@ -15,16 +15,15 @@ def learn_words(accounts: QuerySet[Account]) -> None:
     The accounts are locked: two acts that each wrote what they see would leave out what the other one changed.
     """
     history.lock(accounts)
-    words: dict[int, set[str]] = defaultdict(set)
+    keys, words = accounts.order_by().values("pk"), defaultdict[int, set[str]](set)
     for pk, *texts in accounts.order_by().values_list("pk", "number", "name"):
-        words[pk].update(*map(_words, texts))
-    keys = accounts.order_by().values("pk")
+        words[pk] |= _words(texts)
     contacts = Contact.objects.filter(account__in=keys).order_by()
     for pk, phone, *texts in contacts.values_list("account", "phone", "name", "email"):
-        words[pk].update(normalize.phone(phone), *map(_words, texts))
+        words[pk] |= {*normalize.phone(phone)} | _words(texts)
     SearchWord.objects.filter(account__in=keys).delete()
     history.copy(SearchWord, ["account", "word"], [(pk, word) for pk, found in words.items() for word in sorted(found)])
 
 
-def _words(text: str) -> set[str]:
-    return normalize.words(text, SearchWord.LONGEST)
+def _words(texts: list[str]) -> set[str]:
+    return {word for text in texts for word in normalize.words(text, SearchWord.LONGEST)}

@@ -117,7 +117,7 @@ def searched(text: str) -> list[str]:
     """Return what stands between spaces, in small letters without accents and the marks around it."""
     letters = composed(composed(plain(text), "NFKD").casefold(), "NFKD")
     bare = "".join(letter for letter in letters if not unicodedata.combining(letter))
-    return list(filter(None, (word.strip(_MARKS) for word in bare.split())))
+    return [word.strip(_MARKS) for word in bare.split() if re.search(r"\w", word)]
 
 
 def phone(text: str) -> list[str]:

@@ -11,8 +11,8 @@ from django.db.models import Q
 from ... import operations
 from ...digest import sha256
 from ...models import Batch, Contact, RequestedBatch, UnlockRequest
+from ...rules import has_possible_duplicates
 from ...texts import normalize
-from ..doubts import with_doubts
 from .base import ContactField, text
 from .pasted import NAMED, Pasted
 
@@ -117,7 +117,7 @@ class OpenRequestForm(forms.Form):
             listed.remove(min(listed))
         ticked = self.data.getlist("picked")[:MOST_NUMBERS] if self.is_bound else self.initial.get("picked", [])
         listed |= {int(key) for key in ticked if re.fullmatch(r"[0-9]{1,18}", key)}
-        return with_doubts(self.account.batches.filter(pk__in=listed))
+        return self.account.batches.filter(pk__in=listed).annotate(possible_duplicate=has_possible_duplicates())
 
     def pickable(self):
         """Pair each tick box with its batch."""
