@@ -1,5 +1,5 @@
 "use strict";
-// While somebody types, the accounts found are listed below: a combobox. Enter chooses one.
+// While an account is typed, those found are listed below: a combobox. Enter chooses one.
 for (const form of document.querySelectorAll("form[data-finds]")) {
   const box = form.querySelector("input[type=search]");
   const list = form.querySelector("ul.found");

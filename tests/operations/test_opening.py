@@ -56,9 +56,9 @@ def test_it_is_opened_without_the_link_or_closed_at_once(agent):
     assert (closed.status, closed.resolution) == ("closed", "entered_manually")
 
 
-def test_nothing_is_opened_when_one_of_the_three_is_refused(agent):
+def test_nothing_is_opened_when_one_of_the_three_is_refused(manager):
     without_pin, own, batches = make_account(pin=""), make_account(), make_batches()
-    enter_contact(account=own, by=agent)
+    enter_contact(account=own, by=manager)
     kept = make_batches(account=without_pin), make_batches(account=own)
     for chosen, advice, code in [
         (kept[0], "wants_export", Refusal.NO_PIN),
@@ -67,7 +67,7 @@ def test_nothing_is_opened_when_one_of_the_three_is_refused(agent):
         (batches, "manual_entry", Refusal.CLOSED),
     ]:
         with refused(code):
-            call(chosen, acting(agent), advice=advice)
+            call(chosen, acting(manager), advice=advice)
 
 
 def test_only_for_those_who_open_requests(db):

@@ -54,7 +54,7 @@ def _numbered(asked):
 
 
 def find_accounts(request):
-    """Answer what the page finds while somebody types: {"accounts": [{"name", "about", "url"}], "more": bool}."""
+    """Answer with what is found while an account is typed: {"accounts": [{"name", "about", "url"}], "more": bool}."""
     if not request.user.has_perm("unlocks.open_request"):
         raise PermissionDenied
     term = normalize.plain(request.GET.get("q", "")[:200])

@@ -13,7 +13,7 @@ def plain(column: str) -> models.GeneratedField:
 
 
 class SearchWord(models.Model):
-    """A word that an account is found by, as `normalize.words` writes it; working data, made anew from the records."""
+    """A word that an account is found by, as `normalize.words` writes it; working data, made from the records again."""
 
     LONGEST = 80  # letters
 

@@ -10,7 +10,7 @@ from ..texts import normalize
 
 
 def learn_words(accounts: QuerySet[Account]) -> None:
-    """Write anew what accounts are found by, inside the act that wrote them or their contacts.
+    """Write again what accounts are found by, inside the act that wrote them or their contacts.
 
     The accounts are locked: two acts that each wrote what they see would leave out what the other one changed.
     """

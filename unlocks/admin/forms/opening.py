@@ -140,7 +140,7 @@ class OpenRequestForm(forms.Form):
         return pasted.found
 
     def _leave_out(self, pasted):
-        """Leave out the unknown numbers if it was these that somebody meant, or say which they are."""
+        """Leave out the unknown numbers if just these were meant, or say which they are."""
         digest = sha256("\n".join(pasted.unknown))
         if not pasted.doubtful and self.data.get("without") == digest:
             self.data = self.data.copy()
