@@ -294,6 +294,7 @@ def test_every_table_is_guarded_or_named_here_as_free():
         "unlocks_searchword",
         "unlocks_selection",
         "unlocks_selection_batches",
+        "unlocks_savedview",
         "unlocks_apicall",
         "unlocks_checkattempts",
         "unlocks_importproblem",

@@ -26,6 +26,7 @@ from .instructions import Instruction
 from .ledger import LedgerEntry
 from .outbox import Outgoing, Worker
 from .requests import BYPASS_OTHER, TICKET, RequestedBatch, UnlockRequest
+from .saved_views import SavedView
 from .searched import SearchWord
 from .tokens import ApiCall, ApiToken
 
@@ -57,6 +58,7 @@ __all__ = [
     "Outgoing",
     "RequestedBatch",
     "ResentReceipt",
+    "SavedView",
     "SearchWord",
     "Selection",
     "StagedAccount",
