@@ -45,25 +45,27 @@ def tell_relocked(act: Act, by: Actor) -> None:
     rows.answered(Email.ENDED, Outcome.RELOCKING, requests_of(act))
 
 
-def tell_closed(unlock_request: UnlockRequest, *, by: Actor) -> None:
-    """Queue an email that a locked case ends, inside the verb that ends it, before its link is revoked.
+def tell_closed(cases: QuerySet[UnlockRequest], *, by: Actor) -> None:
+    """Queue an email that locked cases end, inside the verb that ends them, before their links are revoked.
 
-    It goes to whoever agreed, and to whoever has a link that they could still decide with; not to who ends the case
-    by declining or withdrawing, which has an email of its own.
+    It goes to whoever agreed, and to whoever has a link that they could still decide with; not to who ends a case by
+    declining or withdrawing, which has an email of its own.
     """
-    decided = unlock_request.consents.order_by("pk").select_related("contact")
-    links = ConsentLink.objects.filter(unlock_request=unlock_request, used_at=None, revoked_at=None)
-    told: dict[str, tuple[Contact, Consent | None]] = {
-        link.email: (link.sent_to, None) for link in links.select_related("sent_to")
-    }
+    of = {"unlock_request__in": cases.order_by().values("pk")}
+    links = ConsentLink.objects.filter(**of, used_at=None, revoked_at=None)
+    decided = Consent.objects.filter(**of).order_by("pk").defer("text")
     agreed = decided.filter(decision=Decision.AGREED).exclude(withdrawal__at=by.act.at)
-    told |= {consent.email: (consent.contact, consent) for consent in agreed}
-    waiting = _waiting(Email.ENDED).filter(unlock_request=unlock_request)
-    already = {consent.email for consent in decided.filter(decision=Decision.DECLINED, given_at=by.act.at)}
-    already |= set(waiting.values_list("address", flat=True))
-    keys = {email: _keys(unlock_request, *who) for email, who in told.items() if email not in already}
-    rows.queue_all(Email.ENDED, keys.items(), by=by)
-    rows.answered(Email.ENDED, Outcome.RELOCKING, UnlockRequest.objects.filter(pk=unlock_request.pk).values("pk"))
+    told = {
+        (link.unlock_request_id, link.email): _keys(link.unlock_request, link.sent_to, None)
+        for link in links.select_related("unlock_request__account", "sent_to")
+    } | {
+        (consent.unlock_request_id, consent.email): _keys(consent.unlock_request, consent.contact, consent)
+        for consent in agreed.select_related("unlock_request__account", "contact")
+    }
+    declined = decided.filter(decision=Decision.DECLINED, given_at=by.act.at).values_list("unlock_request", "email")
+    already = {*declined, *_waiting(Email.ENDED).filter(**of).values_list("unlock_request", "address")}
+    rows.queue_all(Email.ENDED, [(who[1], keys) for who, keys in told.items() if who not in already], by=by)
+    rows.answered(Email.ENDED, Outcome.RELOCKING, cases.order_by().values("pk"))
 
 
 def _lines_of(act: Act) -> QuerySet[RequestedBatch]:

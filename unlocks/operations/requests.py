@@ -184,7 +184,7 @@ def end(unlock_request: UnlockRequest, *, resolution: str, by: Actor, why: str) 
     unlocked = unlock_request.lines.filter(outcome__in=RequestedBatch.GRANTED)
     if names := list(unlocked.values_list("batch__number", flat=True)[:10]):
         raise Refused.because(Refusal.STILL_UNLOCKED, names=", ".join(names))
-    notices.tell_closed(unlock_request, by=by)
+    notices.tell_closed(UnlockRequest.objects.filter(pk=unlock_request.pk), by=by)
     unlock_no_more(unlock_request, by=by, why=why)
     unlock_request.status, unlock_request.resolution, unlock_request.closed_at = (
         UnlockRequest.Status.CLOSED,
