@@ -437,6 +437,7 @@ def test_going_back_keeps_name_and_role_and_nothing_else(client, case):
         "pin": None,
         "authorized": None,
         "agree": None,
+        "leave_out": [],
     }
 
 
@@ -540,7 +541,12 @@ def test_a_reason_to_decline_is_judged_like_a_name_but_may_have_lines(client, ca
 def test_going_back_from_declining_keeps_name_and_role(client, case):
     opened(client, case)
     page = client.post("/consent/", {"action": "change", "name": "Dana", "role": "Owner", "why": "?"})
-    assert page.context["form"].initial == {"name": "Dana", "role": "Owner", "another": False}
+    assert page.context["form"].initial == {
+        "name": "Dana",
+        "role": "Owner",
+        "another": False,
+        "leave_out": [],
+    }
 
 
 # --- Twice ------------------------------------------------------------------------------------------------------------
@@ -936,7 +942,7 @@ def test_every_email_has_a_subject_and_its_facts_as_they_are(agent, manager):
 
 
 def test_the_labels_are_the_words_of_the_text(case):
-    form = DecisionForm(link=case.link)
+    form = DecisionForm(link=case.link, batches=case.batches)
     assert (form.fields["authorized"].label, form.fields["agree"].label) == (
         wording.authorized(case.account),
         wording.agree(case.link.terms),

@@ -54,13 +54,7 @@ def open_request(
         raise Refused.because(Refusal.ACCOUNT_INACTIVE)
     chosen = Batch.objects.filter(pk__in=batches.order_by().values("pk"))
     history.lock(chosen)
-    foreign = list(chosen.exclude(account=account).values_list("number", flat=True)[:20])
-    if foreign:
-        raise Refused.because(Refusal.OTHER_ACCOUNT, names=", ".join(foreign))
-    refused = eligible(chosen).exclude(obstacle="").order_by("number")[:1000]
-    refusals = [(Refusal(batch.obstacle), f"{batch.number}: {sentence(batch.obstacle, batch)}") for batch in refused]
-    if refusals:
-        raise Refused(*refusals)
+    refuse_unless_eligible(chosen, account)
     unlock_request = history.save(
         UnlockRequest(
             account=account,
@@ -91,6 +85,17 @@ def open_request(
     opened = events.Opened.of(unlock_request, batches=count, amount=amount)
     chain.append(opened, by=by, unlock_request=unlock_request)
     return unlock_request
+
+
+def refuse_unless_eligible(chosen: QuerySet[Batch], account: Account) -> None:
+    """Raise Refused when one of some locked batches is of another account, or can't join a request."""
+    foreign = list(chosen.exclude(account=account).values_list("number", flat=True)[:20])
+    if foreign:
+        raise Refused.because(Refusal.OTHER_ACCOUNT, names=", ".join(foreign))
+    refused = eligible(chosen).exclude(obstacle="").order_by("number")[:1000]
+    refusals = [(Refusal(batch.obstacle), f"{batch.number}: {sentence(batch.obstacle, batch)}") for batch in refused]
+    if refusals:
+        raise Refused(*refusals)
 
 
 def _who_could(account: Account) -> str:

@@ -11,6 +11,7 @@ TITLE = "Unlock bypassed batches"
 
 ACCOUNT_HEADING = "Account"
 BATCHES_HEADING = "Batches to unlock"
+LEFT_OUT_HEADING = "Left out by the customer, stay locked"
 ADVICE_HEADING = "Before you decide"
 ADVICE = [
     "The safest way to avoid duplicates is to enter the items in these batches into your accounting software by hand. "
