@@ -92,7 +92,8 @@ def changed_since(link: ConsentLink) -> dict[str, list[str]]:
         return {}
     lines = RequestedBatch.objects.filter(unlock_request=link.unlock_request)
     rows = RequestedBatch.history.filter(id__in=lines.values("pk"), history_act__in=acts).order_by("history_id")
-    first, last = {}, {}
+    first: dict[str, str] = {}
+    last: dict[str, str] = {}
     for number, outcome in rows.values_list("batch__number", "outcome"):
         first.setdefault(number, outcome)
         last[number] = outcome
