@@ -82,7 +82,7 @@ def take_out_batches(unlock_request: UnlockRequest, *, batches: QuerySet[Batch],
 def changed_since(link: ConsentLink) -> dict[str, list[str]]:
     """Return the numbers of the batches that were added and taken out since a link was issued, on balance.
 
-    Empty when nothing was, or all of it was taken back.
+    Empty when nothing was, or all of it was undone.
     """
     entries = LedgerEntry.objects.filter(unlock_request=link.unlock_request)
     issued = entries.filter(kind=events.LinkSent.kind, about_id=link.pk).values("sequence")[:1]
