@@ -1,5 +1,6 @@
 """Which batches a request asks for: changed by staff until the customer agrees, and by the customer in agreeing."""
 
+import json
 import uuid
 
 import pytest
@@ -8,6 +9,7 @@ from tests import factories
 from tests.factories import PIN, acting, case_awaiting, customer, make_batch, make_batches, open_case
 from tests.operations import only_for, recorded, refused
 from unlocks import operations
+from unlocks.certificates import verify_certificate, words
 from unlocks.ledger import chain, invariants
 from unlocks.models import Batch
 from unlocks.rules import Refusal, eligible
@@ -138,6 +140,7 @@ def test_what_the_customer_leaves_out_stays_locked_and_leaves_the_request(agent,
     case = case_awaiting(agent, batches=make_batches(n=3))
     first, second, third = case.batches
     consent = agree(ready(case), second)
+    second.refresh_from_db()
     assert consent.text.count("Batches to unlock: 2 batches") == 1
     assert consent.text.count("Left out, stay locked: 1 batch, 1 item, ") == 1
     assert consent.text.index(third.number) < consent.text.index("Left out") < consent.text.index(second.number)
@@ -150,6 +153,16 @@ def test_what_the_customer_leaves_out_stays_locked_and_leaves_the_request(agent,
     assert act.verdicts.get(batch=second).refusal == Refusal.NOT_REQUESTED
     open_case(agent, batches=[second])
     intact()
+    case.unlock_request.refresh_from_db()
+    assert (case.unlock_request.batch_count, case.unlock_request.amount) == (2, first.total + third.total)
+    factories.record_certificate_key()
+    stated = json.loads(operations.issue_certificate(consent, by=acting(agent)).content)["certificate"]
+    assert [batch["number"] for batch in stated["batches"]] == [first.number, third.number]
+    said = " ".join(words.paper(stated).summary)
+    assert "may unlock 2 batches, 2 items, $200.00 in total, and left out 1 batch, 1 item, $100.00 in total." in said
+    stated["batches"].append(stated["batches"][0] | {"number": second.number, "fingerprint": second.fingerprint})
+    with pytest.raises(verify_certificate.NotGenuine, match="the text does not name"):
+        verify_certificate._check_facts(stated)
 
 
 def test_leaving_all_out_is_refused(agent):

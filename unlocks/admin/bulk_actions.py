@@ -20,6 +20,7 @@ from ..models import Act, Batch, Consent, ConsentedBatch, RequestedBatch, Select
 from ..product import by_hand
 from ..texts.formats import counted, moment_with_seconds, money
 from . import doubts
+from .filters import by_column
 from .forms.bulk_actions import BulkActionForm
 from .lists import ReadOnlyAdmin, column
 from .site import desk
@@ -152,7 +153,7 @@ class ActAdmin(ReadOnlyAdmin):
     list_name = footer_name = "Bulk actions"
     list_display = ("what", "who", "at_when", "why")
     list_display_links = ("what",)
-    list_filter = ("kind",)
+    list_filter = (by_column("kind"),)
     search_fields = ("actor",)
     search_help_text = "Who did it"
 

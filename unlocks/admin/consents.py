@@ -23,6 +23,7 @@ from ..templatetags.desk import nowrap, recorded_by_phone, tag
 from ..texts.formats import moment
 from .batches import account_link
 from .case import Case, why_over, with_waits
+from .filters import by_column
 from .forms.consents import CONSENT_FORMS, CertificateForm
 from .lists import ReadOnlyAdmin, account_is, column, is_key, keys
 from .phone_consent import lines_of
@@ -41,7 +42,7 @@ class ConsentAdmin(ReadOnlyAdmin):
     list_display = ("number", "decided", "in_request", "on_account", "signer", "count_text", "given", "until")
     list_display_links = ("number",)
     list_select_related = ("unlock_request__account", "withdrawal")
-    list_filter = ("how", "decision")
+    list_filter = (by_column("how"), by_column("decision"))
     sortable_by = ("number",)
     ordering = ("-id",)
     search_fields = ("unlock_request__account__number",)

@@ -72,7 +72,11 @@ class Desk(admin.AdminSite):
         self.disable_action("delete_selected")
 
     def get_urls(self):
-        return [path("search/", self.admin_view(self.search), name="search"), *super().get_urls()]
+        return [
+            path("search/", self.admin_view(self.search), name="search"),
+            path("keys/", self.admin_view(self.keys), name="keys"),
+            *super().get_urls(),
+        ]
 
     def page(self, request, template, *, status=200, **context):
         """Answer with a page of the desk: `context`, and what every page has."""
@@ -253,6 +257,10 @@ class Desk(admin.AdminSite):
             _section("Done or refused, to be closed", "to_close", "info", requests, user),
         ]
         return [section for section in sections if section["empty"] or section["rows"]]
+
+    def keys(self, request):
+        """Say which keys do what: what `?` shows, for whoever can't press it."""
+        return self.page(request, "admin/keys.html", title="Keys")
 
     # The search
 

@@ -1535,6 +1535,30 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name="SavedView",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("list", models.CharField(max_length=40)),
+                ("name", models.CharField(max_length=60)),
+                ("query", models.CharField(max_length=2000)),
+                ("shared", models.BooleanField(default=False, verbose_name="share it with colleagues")),
+                ("made_at", models.DateTimeField()),
+                (
+                    "owner",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+            ],
+            options={
+                "ordering": ["name", "id"],
+                "default_permissions": (),
+            },
+        ),
+        migrations.CreateModel(
             name="Selection",
             fields=[
                 ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
@@ -1894,6 +1918,16 @@ class Migration(migrations.Migration):
                             ("not_eligible", "Not eligible"),
                         ],
                         max_length=20,
+                    ),
+                ),
+                (
+                    "batch_count",
+                    models.PositiveIntegerField(db_default=0, default=0, editable=False, verbose_name="batches"),
+                ),
+                (
+                    "amount",
+                    models.DecimalField(
+                        db_default=0, decimal_places=2, default=0, editable=False, max_digits=18, verbose_name="total"
                     ),
                 ),
                 (
@@ -2752,6 +2786,18 @@ class Migration(migrations.Migration):
             ),
         ),
         migrations.AddIndex(
+            model_name="savedview",
+            index=models.Index(condition=models.Q(("shared", True)), fields=["list"], name="unlocks_view_shared"),
+        ),
+        migrations.AddConstraint(
+            model_name="savedview",
+            constraint=models.UniqueConstraint(
+                fields=("owner", "list", "name"),
+                name="unlocks_view_name_once",
+                violation_error_message="You have a view with this name already.",
+            ),
+        ),
+        migrations.AddIndex(
             model_name="stagedaccount",
             index=models.Index(fields=["number"], name="unlocks_staged_account"),
         ),
@@ -2762,6 +2808,32 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="unlockrequest",
             index=models.Index(fields=["assignee", "status", "-id"], name="unlocks_request_assignee"),
+        ),
+        migrations.AddIndex(
+            model_name="unlockrequest",
+            index=models.Index(fields=["bypass_reason", "-id"], name="unlocks_request_reason"),
+        ),
+        migrations.AddIndex(
+            model_name="unlockrequest",
+            index=models.Index(fields=["channel", "-id"], name="unlocks_request_channel"),
+        ),
+        migrations.AddIndex(
+            model_name="unlockrequest",
+            index=models.Index(fields=["resolution", "-id"], name="unlocks_request_resolution"),
+        ),
+        migrations.AddIndex(
+            model_name="unlockrequest",
+            index=models.Index(fields=["opened_at"], name="unlocks_request_opened"),
+        ),
+        migrations.AddIndex(
+            model_name="unlockrequest",
+            index=models.Index(
+                condition=models.Q(("closed_at__isnull", False)), fields=["closed_at"], name="unlocks_request_closed"
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="unlockrequest",
+            index=models.Index(fields=["amount"], name="unlocks_request_amount"),
         ),
         migrations.AddConstraint(
             model_name="unlockrequest",
@@ -2925,6 +2997,12 @@ class Migration(migrations.Migration):
                 fields=("unlock_request",),
                 name="unlocks_link_one_live_a_request",
                 violation_error_message="This request already has a consent link. Revoke it first.",
+            ),
+        ),
+        migrations.AddIndex(
+            model_name="consent",
+            index=models.Index(
+                condition=models.Q(("how", "phone")), fields=["unlock_request"], name="unlocks_consent_by_phone"
             ),
         ),
         migrations.AddConstraint(

@@ -26,6 +26,7 @@ from .instructions import Instruction
 from .ledger import LedgerEntry
 from .outbox import Outgoing, Worker
 from .requests import RequestedBatch, UnlockRequest
+from .saved_views import SavedView
 from .tokens import ApiCall, ApiToken
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "Outgoing",
     "RequestedBatch",
     "ResentReceipt",
+    "SavedView",
     "Selection",
     "StagedAccount",
     "StagedBatch",

@@ -10,7 +10,7 @@ from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Batch, ConsentLink, LedgerEntry, RequestedBatch, UnlockRequest
 from ..rules import Refusal
-from .requests import refuse_unless_eligible
+from .requests import refuse_unless_eligible, sum_up
 from .verbs import Refused, locked, once, request_of, staff_verb
 
 _WAITING, _NOT_UNLOCKED = RequestedBatch.Outcome.WAITING, RequestedBatch.Outcome.NOT_UNLOCKED
@@ -28,7 +28,7 @@ def add_batches(unlock_request: UnlockRequest, *, batches: QuerySet[Batch], by: 
     chosen = Batch.objects.filter(pk__in=batches.order_by().values("pk"))
     history.lock(chosen)
     refuse_unless_eligible(chosen, unlock_request.account)
-    added = _sum_up(chosen)
+    added = _facts_of(chosen)
     if not added["batches"]:
         raise Refused.because(Refusal.NO_BATCHES)
     lines = RequestedBatch.objects.filter(unlock_request=unlock_request)
@@ -49,8 +49,7 @@ def add_batches(unlock_request: UnlockRequest, *, batches: QuerySet[Batch], by: 
         why="Added",
         outcome=Value(_WAITING.value),
     )
-    chain.append(events.BatchesAdded(**added), by=by, unlock_request=unlock_request)
-    return unlock_request
+    return _changed(unlock_request, events.BatchesAdded(**added), by)
 
 
 @staff_verb("unlocks.open_request")
@@ -68,15 +67,14 @@ def take_out_batches(unlock_request: UnlockRequest, *, batches: QuerySet[Batch],
     others = list(chosen.exclude(pk__in=waiting.values("batch")).values_list("number", flat=True)[:20])
     if others:
         raise Refused.because(Refusal.NOT_WAITING, unlock_request=unlock_request.reference, names=", ".join(others))
-    taken = _sum_up(chosen)
+    taken = _facts_of(chosen)
     if not taken["batches"]:
         raise Refused.because(Refusal.NO_BATCHES)
     leaving = waiting.filter(batch__in=chosen.values("pk"))
     if not waiting.exclude(pk__in=leaving.values("pk")).exists():
         raise Refused.because(Refusal.LAST_BATCHES, unlock_request=unlock_request.reference)
     history.update(leaving, by=by, why="Taken out", outcome=Value(_NOT_UNLOCKED.value))
-    chain.append(events.BatchesTakenOut(**taken), by=by, unlock_request=unlock_request)
-    return unlock_request
+    return _changed(unlock_request, events.BatchesTakenOut(**taken), by)
 
 
 def changed_since(link: ConsentLink) -> dict[str, list[str]]:
@@ -113,7 +111,15 @@ def _still_asking(unlock_request: UnlockRequest) -> UnlockRequest:
     return unlock_request
 
 
-def _sum_up(batches: QuerySet[Batch]) -> dict[str, Any]:
+def _changed(unlock_request: UnlockRequest, told: events.Event, by: Actor) -> UnlockRequest:
+    """Have a request and the ledger say what it asks for now; return the request."""
+    sum_up(UnlockRequest.objects.filter(pk=unlock_request.pk))
+    unlock_request.refresh_from_db(fields=["batch_count", "amount"])
+    chain.append(told, by=by, unlock_request=unlock_request)
+    return unlock_request
+
+
+def _facts_of(batches: QuerySet[Batch]) -> dict[str, Any]:
     """Return the facts that sum up some batches: how many, of how much, and the first numbers."""
     amount = batches.aggregate(amount=Sum("total"))["amount"]
     numbers = list(batches.order_by("number").values_list("number", flat=True)[: events.NUMBERS_LISTED])

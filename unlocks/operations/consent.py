@@ -35,7 +35,7 @@ from ..texts.shown import asked_for, shown_text, terms_in_force, text_to_read_ou
 from .links import led_by, live, opened
 from .pin import counts_still, knows_pin, verified_by
 from .receipts import queue_receipt
-from .requests import end, refuse_once_unlocking
+from .requests import end, refuse_once_unlocking, sum_up
 from .verbs import (
     Refused,
     customer_verb,
@@ -321,6 +321,7 @@ def _leave_out(unlock_request: UnlockRequest, left_out: QuerySet[Batch], by: Act
     )
     if not waiting.exists():
         raise Refused.because(Refusal.ALL_LEFT_OUT)
+    sum_up(UnlockRequest.objects.filter(pk=unlock_request.pk))
     return {"left_out": count, "left_out_amount": amount} if count else {}
 
 

@@ -1,10 +1,12 @@
 """Opening, advising on, assigning and closing a case."""
 
+from decimal import Decimal
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Exists, OuterRef, QuerySet, Sum, Value
+from django.db.models import Count, Exists, OuterRef, QuerySet, Subquery, Sum, Value
+from django.db.models.functions import Coalesce
 
 from .. import history
 from ..actors import Actor
@@ -81,8 +83,9 @@ def open_request(
     )
     if not count:
         raise Refused.because(Refusal.NO_BATCHES)
-    amount = Batch.objects.filter(lines__unlock_request=unlock_request).aggregate(amount=Sum("total"))["amount"]
-    opened = events.Opened.of(unlock_request, batches=count, amount=amount)
+    sum_up(UnlockRequest.objects.filter(pk=unlock_request.pk))
+    unlock_request.refresh_from_db(fields=["batch_count", "amount"])
+    opened = events.Opened.of(unlock_request, batches=count, amount=unlock_request.amount)
     chain.append(opened, by=by, unlock_request=unlock_request)
     return unlock_request
 
@@ -96,6 +99,20 @@ def refuse_unless_eligible(chosen: QuerySet[Batch], account: Account) -> None:
     refusals = [(Refusal(batch.obstacle), f"{batch.number}: {sentence(batch.obstacle, batch)}") for batch in refused]
     if refusals:
         raise Refused(*refusals)
+
+
+def sum_up(requests: QuerySet[UnlockRequest]) -> None:
+    """Keep on requests how many batches they are for, and what these come to; what left an open one does not count.
+
+    Whatever adds a line to an open request, takes one out, or changes the total of a batch in one ends with this.
+    """
+    lines = RequestedBatch.objects.filter(unlock_request=OuterRef("pk"))
+    lines = lines.exclude(outcome=RequestedBatch.Outcome.NOT_UNLOCKED).order_by().values("unlock_request")
+    history.update_untracked(
+        requests,
+        batch_count=Coalesce(Subquery(lines.annotate(n=Count("pk")).values("n")), 0),
+        amount=Coalesce(Subquery(lines.annotate(amount=Sum("batch__total")).values("amount")), Decimal(0)),
+    )
 
 
 def _who_could(account: Account) -> str:
