@@ -205,6 +205,8 @@ if EMAIL_BACKEND == "django.core.mail.backends.smtp.EmailBackend":  # noqa: F821
     EMAIL_BACKEND = "unlocks.outbox.smtp.EmailBackend"  # with an end to each connection
 EMAIL_TIMEOUT = 120
 DEFAULT_FROM_EMAIL = required("DEFAULT_FROM_EMAIL", f"{VENDOR_NAME} Support <support@unlock-desk.example>")
+# How customers reach Support, in words: on each of their pages and in each email.
+SUPPORT_CONTACT = required("SUPPORT_CONTACT", "support@unlock-desk.example or +1 555 0100")
 
 CRISPY_ALLOWED_TEMPLATE_PACKS = "bootstrap5"
 CRISPY_TEMPLATE_PACK = "bootstrap5"

@@ -18,6 +18,7 @@ from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest
 from ..templatetags.desk import RECORDED_BY_PHONE, ago, nowrap, tag, thousands
 from ..texts import normalize
 from ..texts.formats import moment, money
+from .changes import changes_page
 from .filters import AccountFilter, AmountFilter, ChoiceFilter, OneClickFilter, Since, Until, by_column
 from .histories import DeskAdmin
 from .lists import account_is, column, freeze, keys
@@ -225,7 +226,12 @@ class UnlockRequestAdmin(DeskAdmin):
 
     def get_urls(self):
         by_phone = self.admin_site.admin_view(record_by_phone_page)
-        return [path("<path:object_id>/record-by-phone/", by_phone, name="record_by_phone"), *super().get_urls()]
+        changed = self.admin_site.admin_view(changes_page)
+        return [
+            path("<path:object_id>/record-by-phone/", by_phone, name="record_by_phone"),
+            path("<path:object_id>/changes/", changed, name="changes_while_unlocked"),
+            *super().get_urls(),
+        ]
 
     def add_view(self, request, form_url="", extra_context=None):
         if not self.has_add_permission(request):

@@ -21,6 +21,8 @@ _WHAT_NEXT = {
     "admin_entered": "That Admin was not told: check the address, and call.",
     "new_pin": "Check the address, then have a new PIN issued.",
     "unlocked": "The customer was not told: check the address, and call.",
+    "ending": "The customer was not reminded: check the address, and call.",
+    "ended": "The customer was not told: check the address, and call.",
 }
 # The kinds of entries that tell how an email ended.
 ENDED = (events.EmailSent.kind, events.EmailFailed.kind, events.EmailCanceled.kind)

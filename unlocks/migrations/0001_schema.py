@@ -2003,6 +2003,8 @@ class Migration(migrations.Migration):
                             ("declined", "Receipt of the refusal"),
                             ("withdrawn", "Receipt of the withdrawal"),
                             ("unlocked", "Result of the unlock"),
+                            ("ending", "Reminder that the unlock ends"),
+                            ("ended", "Notice of the end of the unlock"),
                             ("new_pin", "New PIN"),
                             ("admin_entered", "Notice of a new Admin address"),
                         ],

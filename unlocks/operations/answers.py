@@ -16,7 +16,8 @@ from ..models import Act, Batch, Instruction, RequestedBatch, UnlockRequest
 from ..outbox import rows
 from ..product import port
 from ..rules import judged_granted
-from .acts import BulkAct, perform, requests_of
+from . import notices
+from .acts import BulkAct, perform
 from .unlock import end_cases_taken_back, now_bypassed, now_unlocked
 
 State, What = Instruction.State, Instruction.What
@@ -132,16 +133,24 @@ def _without_effect(changed: list[Instruction]) -> Iterator[chain.Entry]:
 
 
 def _unlocked(act: Act, by: Actor) -> None:
-    rows.answered(requests_of(act))
+    notices.unlock_answered(act)
+    notices.remind(act, by)
+
+
+def _refused(act: Act, by: Actor) -> None:
+    notices.unlock_answered(act)
+
+
+def _relocked(act: Act, by: Actor) -> None:
+    notices.tell_relocked(act, by)
+    end_cases_taken_back(act, by)
 
 
 _UNLOCKED = BulkAct(Act.Kind.UNLOCKED, judged_granted, Outcome.UNLOCKED, events.Unlocked, now_unlocked, then=_unlocked)
 _REFUSED = BulkAct(
-    Act.Kind.REFUSED, judged_granted, Outcome.REFUSED, events.ProductRefused, now_bypassed, then=_unlocked
+    Act.Kind.REFUSED, judged_granted, Outcome.REFUSED, events.ProductRefused, now_bypassed, then=_refused
 )
-_RELOCKED = BulkAct(
-    Act.Kind.RELOCKED, judged_granted, Outcome.RELOCKED, events.Relocked, now_bypassed, then=end_cases_taken_back
-)
+_RELOCKED = BulkAct(Act.Kind.RELOCKED, judged_granted, Outcome.RELOCKED, events.Relocked, now_bypassed, then=_relocked)
 _FOLLOWS = {
     (What.UNLOCK, State.DONE): _UNLOCKED,
     (What.UNLOCK, State.REFUSED): _REFUSED,

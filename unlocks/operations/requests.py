@@ -13,6 +13,7 @@ from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Account, Batch, Consent, ConsentLink, Contact, RequestedBatch, UnlockRequest
 from ..rules import Refusal, eligible, sentence
+from . import notices
 from .verbs import Refused, locked, once, refuse_unless_confirmed, request_of, staff_verb
 
 # How a member of staff may close a case; declined and withdrawn are the customer's to say.
@@ -106,8 +107,8 @@ def sum_up(requests: QuerySet[UnlockRequest]) -> None:
 
     Whatever adds a line to an open request, takes one out, or changes the total of a batch in one ends with this.
     """
-    lines = RequestedBatch.objects.filter(unlock_request=OuterRef("pk"))
-    lines = lines.exclude(outcome=RequestedBatch.Outcome.NOT_UNLOCKED).order_by().values("unlock_request")
+    there = RequestedBatch.objects.exclude(outcome=RequestedBatch.Outcome.NOT_UNLOCKED)
+    lines = there.filter(unlock_request=OuterRef("pk")).order_by().values("unlock_request")
     history.update_untracked(
         requests,
         batch_count=Coalesce(Subquery(lines.annotate(n=Count("pk")).values("n")), 0),
@@ -189,6 +190,7 @@ def end(unlock_request: UnlockRequest, *, resolution: str, by: Actor, why: str) 
     unlocked = unlock_request.lines.filter(outcome__in=RequestedBatch.GRANTED)
     if names := list(unlocked.values_list("batch__number", flat=True)[:10]):
         raise Refused.because(Refusal.STILL_UNLOCKED, names=", ".join(names))
+    notices.tell_closed(UnlockRequest.objects.filter(pk=unlock_request.pk), by=by)
     unlock_no_more(unlock_request, by=by, why=why)
     unlock_request.status, unlock_request.resolution, unlock_request.closed_at = (
         UnlockRequest.Status.CLOSED,

@@ -17,7 +17,6 @@ from smtplib import SMTPDataError, SMTPException, SMTPRecipientsRefused, SMTPRes
 from threading import Event
 
 from django.db import Error, InterfaceError, OperationalError, close_old_connections, connection, transaction
-from django.utils import timezone
 
 from ..actors import Actor
 from ..database import guards
@@ -155,8 +154,8 @@ def send(row: Outgoing) -> str:
         message = emails.written(row)
     except emails.Outdated as outdated:
         return _end(row, State.CANCELED, str(outdated))
-    except emails.Unanswered:
-        rows.again(row, timezone.now() + rows.RESULT_AFTER, row.answer)
+    except emails.NotYet as put_off:
+        rows.again(row, put_off.until, row.answer)
         return State.QUEUED
     except (InterfaceError, OperationalError):
         raise  # the database is away: nothing can be recorded of this try

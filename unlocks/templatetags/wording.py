@@ -30,3 +30,8 @@ def numbers(listed: Sequence[str]) -> str:
 @register.simple_tag
 def vendor():
     return settings.VENDOR_NAME
+
+
+@register.simple_tag
+def support_contact():
+    return settings.SUPPORT_CONTACT
