@@ -302,6 +302,7 @@ def test_every_table_is_guarded_or_named_here_as_free():
         "unlocks_stagedcontact",
         "unlocks_stageditem",
         "unlocks_stagedlines",
+        "unlocks_orderedact",
         "unlocks_worker",
     }
 

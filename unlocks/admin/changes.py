@@ -21,7 +21,7 @@ def changes_page(request, object_id):
     """Show what differs since the unlock by batch, item and field; batches in which nothing does are counted."""
     if not request.user.has_perm("unlocks.view_unlockrequest"):
         raise PermissionDenied
-    unlock_request = find_request(object_id)
+    unlock_request = find_request(object_id, request.user)
     unlocked = changes.while_unlocked(unlock_request.lines.all())
     differing = [change for change in unlocked if change.differs]
     same = [change for change in unlocked if change.is_known and not change.differs]

@@ -12,7 +12,7 @@ from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import transaction
-from django.db.models import CharField, F, IntegerField, Lookup, Q, Value
+from django.db.models import CharField, Exists, F, IntegerField, Lookup, OuterRef, Q, Value
 from django.db.models.functions import Concat
 from django.db.models.lookups import In, StartsWith
 from django.forms import Media
@@ -28,7 +28,7 @@ from django.utils.text import capfirst, slugify
 from django.views.decorators.http import require_safe
 
 from .. import history
-from ..models import Account, Batch, SavedView, Selection
+from ..models import Account, Batch, OrderedAct, SavedView, Selection
 from ..texts import normalize
 from . import as_csv
 from .forms.records import RECORD_FIELDS
@@ -110,7 +110,9 @@ def by_number(path="number"):
 def freeze(request, batches):
     """Keep the batches of a queryset as a new Selection of this user's, in one statement whatever their number."""
     now = timezone.now()
-    Selection.objects.filter(made_by=request.user, made_at__lt=now - timedelta(days=1)).delete()
+    # What a worker has yet to do stays.
+    needed = Exists(OrderedAct.objects.filter(selection=OuterRef("pk"), state=OrderedAct.State.QUEUED))
+    Selection.objects.filter(~needed, made_by=request.user, made_at__lt=now - timedelta(days=1)).delete()
     selection = Selection.objects.create(made_by=request.user, made_at=now)
     history.insert_select(
         Selection.batches.through,

@@ -11,6 +11,7 @@ from django.urls import path
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
 from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_safe
 
 from .. import operations
 from ..actors import Actor
@@ -24,7 +25,7 @@ from .histories import DeskAdmin
 from .lists import account_is, column, freeze, keys
 from .opening import open_request
 from .phone_consent import record_by_phone_page
-from .request_page import request_page
+from .request_page import live_parts, request_page
 from .site import SHOWN, desk, held_up_title
 from .tags import how_consented, standing, with_what_became_of_it
 
@@ -230,8 +231,16 @@ class UnlockRequestAdmin(DeskAdmin):
         return [
             path("<path:object_id>/record-by-phone/", by_phone, name="record_by_phone"),
             path("<path:object_id>/changes/", changed, name="changes_while_unlocked"),
+            path("<path:object_id>/live/", self.admin_site.admin_view(self.live_view), name="live_case"),
             *super().get_urls(),
         ]
+
+    @method_decorator(require_safe)
+    def live_view(self, request, object_id):
+        """Answer a page that follows a case: what changed since, or nothing."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return live_parts(request, object_id)
 
     def add_view(self, request, form_url="", extra_context=None):
         if not self.has_add_permission(request):

@@ -314,7 +314,7 @@ def role(user):
     """Return what a member of staff is here: their groups, or Superuser."""
     if user.is_anonymous:
         return ""
-    groups = ", ".join(group.name for group in user.groups.all())
+    groups = ", ".join(roles.names_of_groups(user))
     return ", ".join(filter(None, ["Superuser" if user.is_superuser else "", groups])) or "No role yet"
 
 

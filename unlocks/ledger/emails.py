@@ -108,6 +108,14 @@ def of_request(unlock_request: UnlockRequest) -> list[Email]:
     return [_read(row, unlock_request) for row in rows]
 
 
+def of_case(unlock_request: UnlockRequest) -> list[Email]:
+    """List the same, and among them the emails of its account alone that were not sent, with no request."""
+    alone = Q(unlock_request=None, state__in=[State.REFUSED, State.GIVEN_UP, State.CANCELED])
+    rows = Outgoing.objects.filter(Q(unlock_request=unlock_request) | alone, account=unlock_request.account_id)
+    rows = rows.order_by("-queued_at", "-id")
+    return [_read(row, unlock_request if row.unlock_request_id else None) for row in rows]
+
+
 def of_link(link: ConsentLink, emails: Iterable[Email]) -> Email:
     """Return what became of the email with a consent link, among those of its request."""
     return next((email for email in emails if email.link == link.pk), Email("consent_link", to=link.email))

@@ -1576,6 +1576,63 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="OrderedAct",
+            fields=[
+                ("id", models.UUIDField(editable=False, primary_key=True, serialize=False)),
+                (
+                    "kind",
+                    models.CharField(
+                        choices=[
+                            ("unlock", "Unlock"),
+                            ("cancel", "Cancel the unlock"),
+                            ("unlocked", "Unlocked"),
+                            ("refused", "Refused by the product"),
+                            ("relock", "Relock"),
+                            ("relocked", "Relocked"),
+                            ("re_export", "Mark as re-exported"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                ("options", models.JSONField(default=dict)),
+                ("ip", models.GenericIPAddressField(null=True)),
+                ("browser", models.CharField(blank=True, max_length=400)),
+                ("at", models.DateTimeField()),
+                ("mac", models.CharField(editable=False, max_length=64)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[("queued", "Waits for the worker"), ("done", "Done"), ("refused", "Refused")],
+                        default="queued",
+                        max_length=10,
+                    ),
+                ),
+                ("answer", models.TextField(blank=True)),
+                ("done_at", models.DateTimeField(null=True)),
+                (
+                    "by",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+                (
+                    "selection",
+                    models.ForeignKey(
+                        null=True,
+                        on_delete=django.db.models.deletion.SET_NULL,
+                        related_name="orders",
+                        to="unlocks.selection",
+                    ),
+                ),
+            ],
+            options={
+                "default_permissions": (),
+            },
+        ),
+        migrations.CreateModel(
             name="StagedAccount",
             fields=[
                 ("place", models.BigIntegerField(primary_key=True, serialize=False)),
@@ -2798,6 +2855,10 @@ class Migration(migrations.Migration):
                 name="unlocks_view_name_once",
                 violation_error_message="You have a view with this name already.",
             ),
+        ),
+        migrations.AddIndex(
+            model_name="orderedact",
+            index=models.Index(condition=models.Q(("state", "queued")), fields=["at"], name="unlocks_ordered_waits"),
         ),
         migrations.AddIndex(
             model_name="stagedaccount",

@@ -1,5 +1,5 @@
 from .accounts import CONFIRMED, Account, Contact
-from .acts import Act, Selection, Verdict
+from .acts import Act, OrderedAct, Selection, Verdict
 from .batches import Batch, BatchItem
 from .certificates import Certificate, CheckAttempts
 from .consents import (
@@ -52,6 +52,7 @@ __all__ = [
     "Judgment",
     "LedgerEntry",
     "LinkOpening",
+    "OrderedAct",
     "Outgoing",
     "RequestedBatch",
     "ResentReceipt",
