@@ -483,6 +483,26 @@ def line_that_starts_unlocked(scene):
     write(RequestedBatch(unlock_request=scene.ready.unlock_request, batch=scene.bare, outcome="unlocked"))
 
 
+@attack("line_comes_back_before_a_consent")
+def line_that_was_left_out_waits_again(scene):
+    rows(RequestedBatch, line(scene.ready)).update(outcome="not_unlocked")
+    rows(RequestedBatch, line(scene.ready)).update(outcome="waiting")
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+
+
+@attack("batch_unlocked_only_with_consent")
+def batch_that_was_left_out(scene):
+    rows(RequestedBatch, line(scene.ready)).update(outcome="not_unlocked")
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+
+
+@attack("consented_batch_is_of_its_request")
+def batch_that_was_taken_out_is_consented_to(scene):
+    case = scene.awaiting
+    rows(RequestedBatch, line(case)).update(outcome="not_unlocked")
+    forge_consent(case)
+
+
 @attack("line_keeps_its_identity")
 def line_moved_to_another_batch(scene):
     rows(RequestedBatch, line(scene.ready)).update(batch=scene.bare)

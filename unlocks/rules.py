@@ -146,6 +146,20 @@ class Refusal(TextChoices):
         "changed_while_reading",
         "What you were shown has changed. Please read it again before you decide.",
     )
+    ALL_LEFT_OUT = (
+        "all_left_out",
+        "You left out every batch, so there is nothing to agree to. Decline instead, or agree to at least one.",
+    )
+    ANSWERED = (
+        "answered",
+        "The customer has agreed already, so the batches of {unlock_request} can't change anymore. "
+        "Open a new request for others.",
+    )
+    NOT_WAITING = "not_waiting", "Not among the batches that {unlock_request} asks for: {names}."
+    LAST_BATCHES = (
+        "last_batches",
+        "No batch would be left in {unlock_request}. If none is to be unlocked, cancel the request instead.",
+    )
     STILL_UNLOCKED = "still_unlocked", "Before closing, relock its batches or mark them as re-exported: {names}."
     WRONG_RESOLUTION = "wrong_resolution", "None of its batches was {names}, so it can't be closed that way."
     CONSENT_OVER = "consent_over", "There is no consent to withdraw: {names}."

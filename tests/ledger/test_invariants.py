@@ -450,7 +450,18 @@ def _lock_of_an_act_that_unlocked(agent):
     _instructions(_relocked(agent)).filter(what="unlock").update(what="lock")
 
 
+def _asked_for_again(agent):
+    case = case_consented(agent)
+    out = make_batch(account=case.account)
+    for outcome in ("not_unlocked", "waiting"):
+        lines = RequestedBatch.objects.filter(batch=out)
+        if not lines.exists():
+            write(RequestedBatch(unlock_request=case.unlock_request, batch=out))
+        history.update(lines, by=Actor.desk(), outcome=outcome)
+
+
 OFFENCES = {
+    "asked for again after its customer had answered": [_asked_for_again],
     "unlocking, but the product is not asked to unlock it": [_canceled_behind_its_back, _lost],
     "unlocked, but the product did not say so": [_never_unlocked],
     "relocking, but the product is not asked to lock it": [_lock_canceled],

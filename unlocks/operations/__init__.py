@@ -8,6 +8,7 @@ submit twice take a `key` (a UUID), which names the act: the same key again does
 
 from .accounts import confirm_contact, hold, last_changed_by, obstacle_to_confirming, phone_entered_by, save_record
 from .answers import record_answers
+from .asking import add_batches, changed_since, take_out_batches
 from .certificate import issue_certificate, record_certificate_key
 from .consent import (
     decline_consent,
@@ -52,6 +53,7 @@ from .withdrawal import withdraw_consent, withdraw_own_consent
 __all__ = [
     "ACTIONS",
     "Refused",
+    "add_batches",
     "add_note",
     "answer_by_hand",
     "assign",
@@ -60,6 +62,7 @@ __all__ = [
     "cancel_unlock",
     "change_own_password",
     "change_staff",
+    "changed_since",
     "close_request",
     "confirm_contact",
     "confirm_import",
@@ -119,6 +122,7 @@ __all__ = [
     "start_import",
     "start_instructions",
     "system_of",
+    "take_out_batches",
     "terms_seen",
     "try_again",
     "unlock",

@@ -57,13 +57,7 @@ def open_request(
         raise Refused.because(Refusal.ACCOUNT_INACTIVE)
     chosen = Batch.objects.filter(pk__in=batches.order_by().values("pk"))
     history.lock(chosen)
-    foreign = list(chosen.exclude(account=account).values_list("number", flat=True)[:20])
-    if foreign:
-        raise Refused.because(Refusal.OTHER_ACCOUNT, names=", ".join(foreign))
-    refused = eligible(chosen).exclude(obstacle="").order_by("number")[:1000]
-    refusals = [(Refusal(batch.obstacle), f"{batch.number}: {sentence(batch.obstacle, batch)}") for batch in refused]
-    if refusals:
-        raise Refused(*refusals)
+    refuse_unless_eligible(chosen, account)
     unlock_request = history.save(
         UnlockRequest(
             account=account,
@@ -97,12 +91,24 @@ def open_request(
     return unlock_request
 
 
+def refuse_unless_eligible(chosen: QuerySet[Batch], account: Account) -> None:
+    """Raise Refused when one of some locked batches is of another account, or can't join a request."""
+    foreign = list(chosen.exclude(account=account).values_list("number", flat=True)[:20])
+    if foreign:
+        raise Refused.because(Refusal.OTHER_ACCOUNT, names=", ".join(foreign))
+    refused = eligible(chosen).exclude(obstacle="").order_by("number")[:1000]
+    refusals = [(Refusal(batch.obstacle), f"{batch.number}: {sentence(batch.obstacle, batch)}") for batch in refused]
+    if refusals:
+        raise Refused(*refusals)
+
+
 def sum_up(requests: QuerySet[UnlockRequest]) -> None:
-    """Keep on requests how many batches they are for, and what these come to.
+    """Keep on requests how many batches they are for, and what these come to; what left an open one does not count.
 
     Whatever adds a line to an open request, takes one out, or changes the total of a batch in one ends with this.
     """
-    lines = RequestedBatch.objects.filter(unlock_request=OuterRef("pk")).order_by().values("unlock_request")
+    there = RequestedBatch.objects.exclude(outcome=RequestedBatch.Outcome.NOT_UNLOCKED)
+    lines = there.filter(unlock_request=OuterRef("pk")).order_by().values("unlock_request")
     history.update_untracked(
         requests,
         batch_count=Coalesce(Subquery(lines.annotate(n=Count("pk")).values("n")), 0),

@@ -10,6 +10,7 @@ from ...models import Act, Batch, Contact, UnlockRequest
 from ...rules import Refusal
 from ...templatetags.desk import on_file
 from ...texts.formats import counted
+from .asking import AddBatchesForm, TakeOutForm
 from .base import CaseForm, ContactField, reason, text
 from .consents import AttachEvidenceForm, RecordByPhoneForm, ResendReceiptForm
 
@@ -474,6 +475,8 @@ CASE_FORMS = {
         AttachEvidenceForm,
         ResendReceiptForm,
         UnlockForm,
+        AddBatchesForm,
+        TakeOutForm,
         TryAgainForm,
         CancelUnlockForm,
         ReExportForm,
