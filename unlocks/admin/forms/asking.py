@@ -74,7 +74,6 @@ class TakeOutForm(AskingForm):
     verb = "take_out_batches"
     title = button = "Take batches out"
     permission = operations.take_out_batches.permission
-    costly = True
     writes = (events.BatchesTakenOut,)
 
     batches = forms.ModelMultipleChoiceField(
