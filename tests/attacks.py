@@ -2550,7 +2550,7 @@ _MAY_GROW = {"unlocks_act", "unlocks_orderedact", "unlocks_verdict", "unlocks_le
 def snapshot():
     """Return every row of every table that the promise is about."""
     kept = [*apps.get_app_config("unlocks").get_models(include_auto_created=True), User]
-    working = ("unlocks_selection", "unlocks_staged")
+    working = ("unlocks_selection", "unlocks_staged", "unlocks_searchword")
     return {table: _rows_of(model) for model in kept if not (table := model._meta.db_table).startswith(working)}
 
 

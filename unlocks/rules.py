@@ -65,6 +65,7 @@ class Refusal(TextChoices):
         "once the product says bypassed again, it can be unlocked.",
     )
     PERIOD_CLOSED = "period_closed", "Its accounting period is closed. The customer has to open the period first."
+    WHICH_OTHER_REASON = "which_other_reason", "Say which other reason it was, and only where the reason is Other."
     ACCOUNT_INACTIVE = "account_inactive", "The account is not active."
     IN_ANOTHER_REQUEST = "in_another_request", "Already in {unlock_request}, which is still open."
     NOT_REQUESTED = "not_requested", "Not in an open request. Open a request first."

@@ -181,6 +181,9 @@ class Opened(Event):
     channel: str = fact("channel")
     bypass_reason: str = fact("bypass_reason")
     reason: str = fact("reason", personal=True, quoted=True)
+    bypass_other: str = fact("bypass_other", personal=True, default="")
+    ticket_system: str = fact("ticket_system", default="")
+    ticket_number: str = fact("ticket_number", default="")
     batches: int
     amount: Decimal
 
@@ -188,6 +191,8 @@ class Opened(Event):
     def rest(self) -> str:
         channel = _label(UnlockRequest.Channel, self.channel)
         why = _label(UnlockRequest.BypassReason, self.bypass_reason)
+        if self.bypass_other:
+            why = f"{why} ({self.bypass_other})"
         return f" with {_batches(self.batches)}. Channel: {channel}. Why bypassed: {why}"
 
 

@@ -1003,11 +1003,15 @@ class Migration(migrations.Migration):
                             ("inventory_adjustment", "Inventory adjustment that does not need to be exported"),
                             ("no_integration", "No accounting integration at the time"),
                             ("by_mistake", "By mistake"),
+                            ("imported_data", "Imported data, marked as exported when it came in"),
+                            ("other", "Other"),
+                            ("not_known", "Not known"),
                         ],
                         max_length=30,
                         verbose_name="why bypassed",
                     ),
                 ),
+                ("bypass_other", models.CharField(blank=True, max_length=200, verbose_name="other reason")),
                 ("reason", models.TextField(max_length=2000, verbose_name="reason for the unlock")),
                 (
                     "status",
@@ -1024,6 +1028,8 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("opened_at", models.DateTimeField()),
+                ("ticket_system", models.CharField(blank=True, max_length=60)),
+                ("ticket_number", models.CharField(blank=True, max_length=60, verbose_name="ticket")),
                 (
                     "advice",
                     models.CharField(
@@ -1559,6 +1565,22 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="SearchWord",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("word", models.CharField(max_length=80)),
+                (
+                    "account",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="words", to="unlocks.account"
+                    ),
+                ),
+            ],
+            options={
+                "default_permissions": (),
+            },
+        ),
+        migrations.CreateModel(
             name="Selection",
             fields=[
                 ("id", models.UUIDField(default=uuid.uuid4, editable=False, primary_key=True, serialize=False)),
@@ -1915,11 +1937,15 @@ class Migration(migrations.Migration):
                             ("inventory_adjustment", "Inventory adjustment that does not need to be exported"),
                             ("no_integration", "No accounting integration at the time"),
                             ("by_mistake", "By mistake"),
+                            ("imported_data", "Imported data, marked as exported when it came in"),
+                            ("other", "Other"),
+                            ("not_known", "Not known"),
                         ],
                         max_length=30,
                         verbose_name="why bypassed",
                     ),
                 ),
+                ("bypass_other", models.CharField(blank=True, max_length=200, verbose_name="other reason")),
                 ("reason", models.TextField(max_length=2000, verbose_name="reason for the unlock")),
                 (
                     "status",
@@ -1936,6 +1962,8 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 ("opened_at", models.DateTimeField()),
+                ("ticket_system", models.CharField(blank=True, max_length=60)),
+                ("ticket_number", models.CharField(blank=True, max_length=60, verbose_name="ticket")),
                 (
                     "advice",
                     models.CharField(
@@ -2856,6 +2884,14 @@ class Migration(migrations.Migration):
                 violation_error_message="You have a view with this name already.",
             ),
         ),
+        migrations.AddConstraint(
+            model_name="searchword",
+            constraint=models.UniqueConstraint(
+                fields=("word", "account"),
+                name="unlocks_searchword_once",
+                opclasses=["varchar_pattern_ops", "int8_ops"],
+            ),
+        ),
         migrations.AddIndex(
             model_name="orderedact",
             index=models.Index(condition=models.Q(("state", "queued")), fields=["at"], name="unlocks_ordered_waits"),
@@ -2871,6 +2907,14 @@ class Migration(migrations.Migration):
         migrations.AddIndex(
             model_name="unlockrequest",
             index=models.Index(fields=["assignee", "status", "-id"], name="unlocks_request_assignee"),
+        ),
+        migrations.AddIndex(
+            model_name="unlockrequest",
+            index=models.Index(
+                condition=models.Q(("ticket_number", ""), _negated=True),
+                fields=["ticket_number"],
+                name="unlocks_request_ticket",
+            ),
         ),
         migrations.AddIndex(
             model_name="unlockrequest",
@@ -2920,6 +2964,18 @@ class Migration(migrations.Migration):
                 ),
                 name="unlocks_request_closed_has_resolution",
                 violation_error_message="A request has a resolution and a closing time exactly while it is closed.",
+            ),
+        ),
+        migrations.AddConstraint(
+            model_name="unlockrequest",
+            constraint=models.CheckConstraint(
+                condition=models.Q(
+                    models.Q(("bypass_reason", "other"), models.Q(("bypass_other", ""), _negated=True)),
+                    models.Q(models.Q(("bypass_reason", "other"), _negated=True), ("bypass_other", "")),
+                    _connector="OR",
+                ),
+                name="unlocks_request_other_reason_said",
+                violation_error_message="Say what the other reason is, and only then.",
             ),
         ),
         migrations.AddConstraint(

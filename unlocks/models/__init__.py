@@ -25,12 +25,15 @@ from .imports import (
 from .instructions import Instruction
 from .ledger import LedgerEntry
 from .outbox import Outgoing, Worker
-from .requests import RequestedBatch, UnlockRequest
+from .requests import BYPASS_OTHER, TICKET, RequestedBatch, UnlockRequest
 from .saved_views import SavedView
+from .searched import SearchWord
 from .tokens import ApiCall, ApiToken
 
 __all__ = [
+    "BYPASS_OTHER",
     "CONFIRMED",
+    "TICKET",
     "Account",
     "Act",
     "ApiCall",
@@ -57,6 +60,7 @@ __all__ = [
     "RequestedBatch",
     "ResentReceipt",
     "SavedView",
+    "SearchWord",
     "Selection",
     "StagedAccount",
     "StagedBatch",

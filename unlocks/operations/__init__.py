@@ -38,11 +38,13 @@ from .imports import (
     waiting_contacts,
 )
 from .links import link_state
+from .opening import open_and_send
 from .ordered import order
 from .pin import issue_pin, link_seen, links_shown_to, set_pin, verify_customer_pin, verify_pin
 from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
 from .restore import record_restore
+from .search_words import learn_words
 from .staff import change_own_password, change_staff, is_system, record_staff, set_password
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
 from .tokens import make_api_token, revoke_api_token, system_of
@@ -81,6 +83,7 @@ __all__ = [
     "issue_pin",
     "judge_import",
     "last_changed_by",
+    "learn_words",
     "link_for",
     "link_seen",
     "link_state",
@@ -91,6 +94,7 @@ __all__ = [
     "obstacle_to_confirming_import",
     "obstacle_to_phone_consent",
     "obstacle_to_publishing",
+    "open_and_send",
     "open_consent_link",
     "open_request",
     "order",

@@ -42,13 +42,18 @@ def open_request(
     bypass_reason: str,
     reason: str,
     batches: QuerySet[Batch],
+    bypass_other: str = "",
+    ticket_system: str = "",
+    ticket_number: str = "",
     by: Actor,
 ) -> UnlockRequest:
     """Open a case for the batches of a queryset and return it, assigned to whoever opened it.
 
-    Raises Refused: NOT_AN_ADMIN, NOT_CONFIRMED, ACCOUNT_INACTIVE, OTHER_ACCOUNT, NO_BATCHES, or one entry for each
-    batch that can't be unlocked.
+    `bypass_other` says which reason, exactly when that is OTHER. Raises Refused: WHICH_OTHER_REASON, NOT_AN_ADMIN,
+    NOT_CONFIRMED, ACCOUNT_INACTIVE, OTHER_ACCOUNT, NO_BATCHES, or one entry for each batch that can't be unlocked.
     """
+    if (bypass_reason == UnlockRequest.BypassReason.OTHER) != bool(bypass_other):
+        raise Refused.because(Refusal.WHICH_OTHER_REASON)
     requester = history.lock_row(Contact.objects, requester.pk)
     if requester.account_id != account.pk:
         raise Refused.because(Refusal.NOT_AN_ADMIN, name=requester.name, admins=_who_could(account))
@@ -64,7 +69,10 @@ def open_request(
             requester=requester,
             channel=channel,
             bypass_reason=bypass_reason,
+            bypass_other=bypass_other,
             reason=reason,
+            ticket_system=ticket_system,
+            ticket_number=ticket_number,
             assignee=by.user,
             opened_by=by.user,
             opened_at=by.act.at,

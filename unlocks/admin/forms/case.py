@@ -114,11 +114,9 @@ class SendLinkForm(CaseForm):
         return bool(sendable and case.unlock_request.advice) and bool(case.unlock_request.account.pin_hash)
 
     def carry_out(self, by):
-        link = operations.send_consent_link(
-            self.unlock_request, contact=self.cleaned_data["contact"], by=by, key=self.act_key
-        )
-        self.link_url = link.url if link.shown_to else ""
-        return f"The consent link waits to be sent to {self.cleaned_data['contact']}."
+        contact = self.cleaned_data["contact"]
+        self.link = operations.send_consent_link(self.unlock_request, contact=contact, by=by, key=self.act_key)
+        return f"The consent link waits to be sent to {contact}."
 
 
 class RevokeLinkForm(CaseForm):
