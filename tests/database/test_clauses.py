@@ -2143,6 +2143,21 @@ def before_the_customer_answered(scene):
     change(RequestedBatch, line(scene.awaiting), outcome="waiting")
 
 
+@allows("line_comes_back_before_a_consent")
+def before_the_customer_was_asked(scene):
+    change(RequestedBatch, line(scene.awaiting), outcome="not_unlocked")
+    change(UnlockRequest, scene.awaiting.unlock_request, status="open")
+    yield
+    change(RequestedBatch, line(scene.awaiting), outcome="waiting")
+
+
+@allows("line_comes_back_before_a_consent")
+def stays_out_after_the_customer_answered(scene):
+    change(RequestedBatch, line(scene.ready), outcome="not_unlocked")
+    yield
+    change(RequestedBatch, line(scene.ready), outcome="not_unlocked")
+
+
 @refuses("line_comes_back_before_a_consent")
 def after_the_customer_answered(scene):
     forge_consent(scene.awaiting, covers=False, batch_count=9)
