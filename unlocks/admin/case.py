@@ -1,11 +1,12 @@
 """What the request page shows of a case: how far it has come, what blocks each batch, and the evidence."""
 
 from collections import Counter
+from datetime import timedelta
 from functools import cached_property
 
 from django.conf import settings
 from django.core.paginator import Paginator
-from django.db.models import Count, Exists, Max, Min, OuterRef, Sum
+from django.db.models import Count, Exists, Max, Min, OuterRef, Q, Sum, Value
 from django.utils import timezone
 
 from .. import operations, rules
@@ -549,12 +550,32 @@ class Case:
             return "Window is over" if self.window_end <= self.now else "Before the window ends"
         return ""
 
-    @cached_property
+    @property
     def window_end(self):
         """The first time at which one of its unlocked batches has to be exported or relocked."""
+        return self._windows.get("end")
+
+    @property
+    def longer_windows(self):
+        """List the windows that its unlocked batches can be extended to, each as its hours and its first end."""
+        if not self._windows.get("extendable"):
+            return []
+        unlocked_at = self._windows["longest"] - settings.UNLOCK_WINDOW_MAX
+        ends = [(hours, unlocked_at + timedelta(hours=hours)) for hours in rules.windows()]
+        return [(hours, end) for hours, end in ends if end > self._windows["extendable"]]
+
+    @cached_property
+    def _windows(self):
+        """The first end of its unlocked batches, of those that can be extended, and the first to which they can be."""
         if not self.unlocked:
-            return None
-        return self.unlocked_batches().order_by().aggregate(end=Min("unlocked_until"))["end"]
+            return {}
+        hours, may = rules.longest_window(), Q(refusal="")
+        judged = rules.judged_to_extend(self.unlocked_batches(), hours=hours, by=self.user, at=self.now)
+        return judged.annotate(longest_end=rules.window_end(Value(hours))).aggregate(
+            end=Min("unlocked_until"),
+            extendable=Min("unlocked_until", filter=may),
+            longest=Min("longest_end", filter=may),
+        )
 
 
 def with_waits(consents):

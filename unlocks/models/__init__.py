@@ -1,5 +1,5 @@
 from .accounts import CONFIRMED, Account, Contact
-from .acts import Act, Selection, Verdict
+from .acts import LONGEST_WINDOW, Act, Selection, Verdict
 from .batches import Batch, BatchItem
 from .certificates import Certificate, CheckAttempts
 from .consents import (
@@ -30,6 +30,7 @@ from .tokens import ApiCall, ApiToken
 
 __all__ = [
     "CONFIRMED",
+    "LONGEST_WINDOW",
     "Account",
     "Act",
     "ApiCall",
