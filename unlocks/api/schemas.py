@@ -7,7 +7,18 @@ from uuid import UUID
 from ninja import Schema
 from pydantic import BeforeValidator, ConfigDict, Field
 
-from ..models import Act, Batch, BatchItem, Consent, Import, Instruction, Judgment, RequestedBatch, UnlockRequest
+from ..models import (
+    LONGEST_WINDOW,
+    Act,
+    Batch,
+    BatchItem,
+    Consent,
+    Import,
+    Instruction,
+    Judgment,
+    RequestedBatch,
+    UnlockRequest,
+)
 
 # It begins with something to be seen, and holds no controls but line breaks and tabs.
 _TEXT = r"^[^\u0000-\u0020\u007f-\u00a0][^\u0000-\u0008\u000b\u000c\u000e-\u001f\u007f]*$"
@@ -69,6 +80,15 @@ class CloseIn(In):
 class BatchesIn(In):
     batches: list[Number] | None = Field(
         None, min_length=1, max_length=MOST, description="Numbers of its batches; null: all that it fits."
+    )
+
+
+class UnlockIn(BatchesIn):
+    hours: int | None = Field(
+        None,
+        ge=1,
+        le=LONGEST_WINDOW,
+        description="How long they stay unlocked, from the product's answer on; null: as the desk presets it.",
     )
 
 

@@ -113,13 +113,13 @@ def _instruction(what, *states):
     )
 
 
-def _window_of(act):
-    """The batch ends within the window of the act `a`, given by its key, from the answer that unlocked it on."""
+def _ends_too_late_for(act):
+    """The batch ends after the window of this act, from the answer on that unlocked it."""
     return (
         "EXISTS (SELECT 1 FROM unlocks_instruction i JOIN unlocks_requestedbatch l ON l.id = i.line_id "
         f"JOIN unlocks_act a ON a.id = {act} "
         "WHERE i.batch_id = {new}.id AND i.what = 'unlock' AND i.state = 'done' AND l.consented_id = {old}.grant_id "
-        "AND {seconds:{new}.unlocked_until} <= {seconds:i.done_at} + a.hours * 3600)"
+        "AND {seconds:{new}.unlocked_until} > {seconds:i.done_at} + coalesce(a.hours, 0) * 3600)"
     )
 
 
@@ -236,7 +236,7 @@ GUARDS = [
         "batch_unlocked_for_the_window_chosen",
         "unlocks_batch",
         "UPDATE",
-        "{old}.status = 'unlocking' AND {new}.status = 'unlocked' AND NOT " + _window_of("i.act_id"),
+        "{old}.status = 'unlocking' AND {new}.status = 'unlocked' AND " + _ends_too_late_for("i.act_id"),
         "A batch is unlocked no longer than was chosen, from the product's answer on.",
         of=("status",),
     ),
@@ -244,11 +244,11 @@ GUARDS = [
         "batch_window_extended_with_consent",
         "unlocks_batch",
         "UPDATE",
-        "{new}.extension_id IS NOT NULL AND {new}.extension_id <!> {old}.extension_id AND NOT ("
-        + _window_of("{new}.extension_id")
-        + " AND EXISTS (SELECT 1 FROM unlocks_act e JOIN unlocks_verdict v ON v.act_id = e.id "
+        "{new}.extension_id IS NOT NULL AND {new}.extension_id <!> {old}.extension_id AND ("
+        + _ends_too_late_for("{new}.extension_id")
+        + " OR NOT EXISTS (SELECT 1 FROM unlocks_act e JOIN unlocks_verdict v ON v.act_id = e.id "
         "WHERE e.id = {new}.extension_id AND e.kind = 'extend' AND v.batch_id = {new}.id AND v.refusal = '') "
-        "AND EXISTS (SELECT 1 FROM unlocks_consentedbatch cb JOIN unlocks_consent c ON c.id = cb.consent_id "
+        "OR NOT EXISTS (SELECT 1 FROM unlocks_consentedbatch cb JOIN unlocks_consent c ON c.id = cb.consent_id "
         "WHERE cb.id = {new}.grant_id AND c.valid_until > {now} "
         "AND NOT EXISTS (SELECT 1 FROM unlocks_consentwithdrawal w WHERE w.consent_id = c.id)))",
         "A window is extended by an act on record, within what that allows, while the consent holds.",
