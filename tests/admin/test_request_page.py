@@ -105,8 +105,6 @@ def test_the_next_action_follows_the_case(agent, agent_client, case):
     unlocked = factories.case_unlocked(agent)
     assert next_verb(agent_client, unlocked) == "mark_re_exported"
     operations.mark_re_exported(unlocked.rows, by=by)
-    assert next_verb(agent_client, unlocked) == "close"
-    operations.close_request(unlocked.unlock_request, resolution="re_exported", why="Done.", by=by)
     assert next_verb(agent_client, unlocked) is None
 
 
@@ -814,7 +812,6 @@ def test_a_step_is_done_once_it_is_for_all_batches(agent, manager, agent_client,
     operations.mark_re_exported(some, by=by, key=uuid.uuid4())
     if exported == 1:
         factories.relock(case.rows, why="Nobody answers.", by=factories.acting(manager), key=uuid.uuid4())
-    operations.close_request(case.unlock_request, resolution="re_exported", why="", by=by)
     steps = agent_client.get(page_of(case)).context["case"].steps
     assert [step["state"] for step in steps] == ["done", "done", "done", "done", state]
     assert steps[4]["remark"] == f"{exported} of 2 re-exported"

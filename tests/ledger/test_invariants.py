@@ -62,7 +62,6 @@ def test_an_honest_desk_offends_nowhere(agent, manager):
     open_case(agent), case_awaiting(agent), case_consented(agent)
     case = case_unlocked(agent)
     factories.relock(case.rows, why="Not used", by=acting(manager))
-    operations.close_request(case.unlock_request, resolution="relocked_unused", why="", by=acting(agent))
     withdrawn = case_unlocked(agent)
     operations.withdraw_consent(withdrawn.consent, why="Asked", by=acting(agent))
     assert found() == {}
