@@ -82,7 +82,8 @@ mutants: $(VENV)/dev.stamp ## Delete each clause of each guard and of the rule i
 
 long: mutants ## Run what takes too long for every change: the mutants, more random examples, every probe, kills at every step.
 	@env -u DATABASE_URL UNLOCK_DESK_TRIAL=1 HYPOTHESIS_PROFILE=long $(bin)/pytest -n 2 -m "not browser" -k "stateful or fingerprint or hypothesis or words or word_diff or probing or faults or schemathesis" --ignore tests/browser
-	@$(call on_postgres,env DATABASE_URL="$(DATABASE_URL)" UNLOCK_DESK_TRIAL=1 HYPOTHESIS_PROFILE=long $(bin)/pytest -n 2 -k faults --ignore tests/browser)
+	@$(call on_postgres,env DATABASE_URL="$(DATABASE_URL)" UNLOCK_DESK_TRIAL=1 HYPOTHESIS_PROFILE=long $(bin)/pytest -n 2 -k faults --ignore tests/browser && \
+		DATABASE_URL_PG="$(DATABASE_URL)" $(bin)/python -m bench.size 10_000 --audit)
 
 bench: $(VENV)/run.stamp ## Measure unlocking and the pages with N batches (N=100000 for more).
 	@UNLOCK_DESK_TRIAL=1 $(bin)/python -m bench --batches $(N)

@@ -29,7 +29,7 @@ def main():
     n = options.parse_args().batches
     if n < 100:
         options.error("fewer than 100 batches tell nothing")
-    results = {"unlock": {}, "import": {}, "one request": {}, "pages": {}}
+    results = {"unlock": {}, "import": {}, "one request": {}, "pages": {}, "stock": {}}
     for vendor, database in {"sqlite": sqlite, "postgresql": postgresql}.items():
         with database() as url:
             if url is None:

@@ -22,7 +22,7 @@ from bench import consenting, data, importing, pages, unlocking  # noqa: E402
 
 def measure(n):
     call_command("migrate", verbosity=0)
-    found = {"pages": pages.measure()}
+    found = {"pages": pages.measure(), "stock": pages.beside_stock()}
     data.fill(pages.SIZES[-1] + unlocking.batches_needed(n))
     data.assert_sound()
     found["unlock"] = unlocking.measure(n)

@@ -1,19 +1,24 @@
-"""Measure the pages that staff look at all day, as an agent gets them."""
+"""Measure the pages that staff look at all day, as an agent gets them, and beside them those of a stock admin."""
 
+from contextlib import nullcontext
+from operator import truediv
 from statistics import median
 from time import perf_counter
 
+from django.contrib.auth import get_user_model
 from django.db import connection
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 
-from unlocks.models import UnlockRequest
+from unlocks.models import Batch, UnlockRequest
 
-from . import data
+from . import data, importing
+from .stock import as_stock
 
 SIZES = [1_000, 100_000]
 TIMES = 15
+ROUNDS = 5
 
 
 def measure():
@@ -21,36 +26,83 @@ def measure():
     pages = {}
     for size in SIZES:
         data.fill(size)
-        for name, cost in _costs().items():
-            pages.setdefault(name, {})[str(size)] = cost
+        client = _client(data.agent().user)
+        for name, address in _addresses("admin").items():
+            pages.setdefault(name, {})[str(size)] = _cost(client, address, TIMES)
     small, large = map(str, SIZES)
     for sizes in pages.values():
         sizes["ratio"] = round(sizes[large]["ms"] / sizes[small]["ms"], 2)
     return pages
 
 
-def _costs():
-    client = Client(SERVER_NAME="localhost")
-    client.force_login(data.agent().user)
-    newest = UnlockRequest.objects.latest("pk")
-    addresses = {
-        "batch list": reverse("admin:unlocks_batch_changelist"),
-        "request list": reverse("admin:unlocks_unlockrequest_changelist"),
-        "request page": reverse("admin:unlocks_unlockrequest_change", args=[newest.pk]),
-        "consent list": reverse("admin:unlocks_consent_changelist"),
-        "consent page": reverse("admin:unlocks_consent_change", args=[newest.consents.latest("pk").pk]),
+def beside_stock():
+    """Return the cost of each page of the desk and of the stock admin; they take turns, a block of requests each.
+
+    Their ratio is the median of the rounds' ratios.
+    """
+    superuser, _ = get_user_model().objects.get_or_create(username="stock", is_staff=True, is_superuser=True)
+    sides = {
+        "desk": (nullcontext(), "admin", importing.manager().user),
+        "stock": (as_stock, "stock", superuser),
     }
-    return {name: _cost(client, address) for name, address in addresses.items()}
+    found = {}
+    for _ in range(ROUNDS):
+        for side, (settings, site, user) in sides.items():
+            with settings:
+                client = _client(user)
+                for page, address in _common(site).items():
+                    costs = found.setdefault(page, {}).setdefault(side, [])
+                    costs.append(_cost(client, address, TIMES // ROUNDS))
+    return {page: _compared(costs) for page, costs in found.items()}
 
 
-def _cost(client, address):
-    times = []
-    for _ in range(TIMES + 1):
+def _compared(costs):
+    ms = {side: [cost["ms"] for cost in rounds] for side, rounds in costs.items()}
+    return {side: {"queries": costs[side][-1]["queries"], "ms": median(ms[side])} for side in costs} | {
+        "ratio": round(median(map(truediv, ms["stock"], ms["desk"])), 2)
+    }
+
+
+def _client(user):
+    client = Client(SERVER_NAME="localhost")
+    client.force_login(user)
+    return client
+
+
+def _addresses(site):
+    newest = UnlockRequest.objects.latest("pk")
+    return {
+        "batch list": reverse(f"{site}:unlocks_batch_changelist"),
+        "request list": reverse(f"{site}:unlocks_unlockrequest_changelist"),
+        "request page": reverse(f"{site}:unlocks_unlockrequest_change", args=[newest.pk]),
+        "consent list": reverse(f"{site}:unlocks_consent_changelist"),
+        "consent page": reverse(f"{site}:unlocks_consent_change", args=[newest.consents.latest("pk").pk]),
+    }
+
+
+def _common(site):
+    """Return the pages that a stock admin has too."""
+    newest, batch = UnlockRequest.objects.latest("pk"), Batch.objects.latest("pk")
+    batches, requests = (reverse(f"{site}:unlocks_{name}_changelist") for name in ("batch", "unlockrequest"))
+    return {
+        "request list": requests,
+        "batch list": batches,
+        "search for a request by its account": f"{requests}?q={newest.account.number}",
+        "search for a batch": f"{batches}?q={batch.number}",
+        "case page": reverse(f"{site}:unlocks_unlockrequest_change", args=[newest.pk]),
+        "history of a batch": reverse(f"{site}:unlocks_batch_history", args=[batch.pk]),
+        "audit log": reverse(f"{site}:unlocks_ledgerentry_changelist"),
+    }
+
+
+def _cost(client, address, times):
+    taken = []
+    for _ in range(times + 1):
         start = perf_counter()
         with CaptureQueriesContext(connection) as queries:
             response = client.get(address)
-        times.append((perf_counter() - start) * 1000)
+        taken.append((perf_counter() - start) * 1000)
         if response.status_code != 200:
             raise RuntimeError(f"{address} answered {response.status_code}.")
     # The first one also loads templates.
-    return {"queries": len(queries), "ms": round(median(times[1:]), 1)}
+    return {"queries": len(queries), "ms": round(median(taken[1:]), 1)}

@@ -32,6 +32,7 @@ def report(results):
         _import(results["import"]),
         _one_request(results["one request"]),
         _pages(results["pages"]),
+        _stock(results["stock"]),
     ]
     return "\n".join(["# What `make bench` measured", *(line for part in parts for line in ("", *part))])
 
@@ -87,6 +88,23 @@ def _pages(databases):
     ]
     sizes = [f"{int(size):,} batches" for size in list(next(iter(next(iter(databases.values())).values())))[:2]]
     yield from _table(["", "page", *sizes, "ratio"], rows)
+
+
+def _stock(databases):
+    yield "## The same pages of a stock admin"
+    yield ""
+    yield (
+        "Django's admin with SimpleHistoryAdmin over the same tables, with 100,000 batches, for a superuser; the desk "
+        "for a manager. They take turns; medians, and a ratio is the median of the rounds' ratios. Above 1 the desk is "
+        "ahead."
+    )
+    yield ""
+    rows = [
+        [vendor, page, *(f"{cost['queries']} queries, {cost['ms']} ms" for cost in sides), ratio]
+        for vendor, pages in databases.items()
+        for page, (*sides, ratio) in ((page, found.values()) for page, found in pages.items())
+    ]
+    yield from _table(["", "page", "the desk", "stock admin", "stock to desk (target: at least 1)"], rows)
 
 
 def _table(head, rows):

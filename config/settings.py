@@ -165,6 +165,8 @@ if DATABASES["default"]["ENGINE"].endswith("sqlite3"):
 else:
     DATABASES["default"].setdefault("CONN_MAX_AGE", 60)
     DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+    # A page's queries take milliseconds, and compiling them seconds: PostgreSQL takes their subqueries for dear.
+    DATABASES["default"].setdefault("OPTIONS", {}).setdefault("options", "-c jit=off")
 
 # OWASP's Argon2id parameters: Django's own cost 100 MiB and six times the time a try.
 PASSWORD_HASHERS = ["unlocks.pins.PinHasher"]

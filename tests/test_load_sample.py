@@ -1,7 +1,8 @@
 """The sample data of `make run`: a case of each kind, made by the verbs, and nothing the audit finds."""
 
 import pytest
-from django.core.management import call_command
+from django.contrib.auth import get_user_model
+from django.core.management import CommandError, call_command
 
 from unlocks.ledger import verify
 from unlocks.models import Batch, Contact, UnlockRequest
@@ -30,3 +31,9 @@ def test_loads_a_case_of_each_kind_once(settings, sandbox, capsys, caplog):
     assert "/consent/" in capsys.readouterr().out
     assert caplog.messages == []  # such as a receipt without its certificate
     assert verify.findings() == []
+
+
+def test_says_what_it_needs_before_anything_is_loaded():
+    with pytest.raises(CommandError, match="PRODUCT=sandbox"):
+        call_command("load_sample")
+    assert not get_user_model().objects.exists()

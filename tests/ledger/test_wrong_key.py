@@ -123,6 +123,7 @@ def test_seal_history_says_it_and_fails(case):
 
 def test_load_sample_says_it_and_fails(settings):
     append_a_note()
+    settings.PRODUCT = "sandbox"
     settings.LEDGER_KEY = "not-the-key-of-this-ledger"
     before = snapshot()
     with pytest.raises(CommandError) as caught:

@@ -70,6 +70,8 @@ class Command(BaseCommand):
             raise CommandError(
                 "Sample data has passwords that everybody knows: it is for the trial run only (make run)."
             )
+        if settings.PRODUCT != "sandbox":
+            raise CommandError("Sample data needs the made-up product: set PRODUCT=sandbox, as make run does.")
         if not get_user_model().objects.exists() and not Account.objects.exists():
             self._load()
         elif not get_user_model().objects.filter(username="agent").exists():
@@ -80,8 +82,7 @@ class Command(BaseCommand):
         self._say()
 
     def _load(self):
-        if settings.PRODUCT == "sandbox":
-            Sandbox().forget()  # what an earlier trial asked of it
+        Sandbox().forget()  # what an earlier trial asked of it
         self.draw, self.desk = Random(20261101), Actor.desk()  # noqa: S311
         with transaction.atomic():
             for username, (group, password) in USERS.items():
