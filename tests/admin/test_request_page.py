@@ -510,8 +510,8 @@ def test_an_onlooker_is_told_whose_step_is_next(agent, auditor_client):
     cases["advised"] = factories.open_case(agent)
     operations.record_advice(cases["advised"].unlock_request, advice="wants_export", by=by)
     cases["consented"], cases["unlocked"] = factories.case_consented(agent), factories.case_unlocked(agent)
-    cases["exported"] = factories.case_unlocked(agent)
-    operations.mark_re_exported(cases["exported"].rows, by=by)
+    cases["refused"] = factories.case_unlocking(agent)
+    factories.carry_out(refuse="Exported meanwhile.")
     pages = {name: auditor_client.get(page_of(case)).context for name, case in cases.items()}
     assert {name: page["next_form"] for name, page in pages.items()} == dict.fromkeys(cases)
     assert {name: page["next"].todo for name, page in pages.items()} == {
@@ -519,7 +519,7 @@ def test_an_onlooker_is_told_whose_step_is_next(agent, auditor_client):
         "advised": "An agent sends the consent link.",
         "consented": "An agent or a manager unlocks.",
         "unlocked": "An agent marks what the customer has exported.",
-        "exported": "An agent closes the request and says how it ended.",
+        "refused": "An agent closes the request and says how it ended.",
     }
 
 
