@@ -10,6 +10,7 @@ trial = UNLOCK_DESK_TRIAL=1 PHONE_CONSENT=1 SHOW_CONSENT_LINK=1 PRODUCT=sandbox 
 # Made-up values in the shape of production's, so that the deployment checks judge the settings that production gets.
 production = env -u UNLOCK_DESK_TRIAL -u DEBUG DATABASE_URL=sqlite:///var/check.sqlite3 ALLOWED_HOSTS=desk.example \
 	PUBLIC_URL=https://desk.example EMAIL_URL=smtp+tls://mail.example:587 DEFAULT_FROM_EMAIL=support@desk.example \
+	SUPPORT_CONTACT=support@desk.example \
 	LEDGER_KEY=made-up-for-this-check-abcdefghijklmnopqrstuvwxyz-0123456789 \
 	CERTIFICATE_KEYS=00112233445566778899aabbccddeeffffeeddccbbaa99887766554433221100 \
 	SECRET_KEY=made-up-for-this-check-0123456789-abcdefghijklmnopqrstuvwxyz

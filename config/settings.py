@@ -102,6 +102,8 @@ IMPORT_MAX_ROWS = 100_000
 CHECK_MAX_BYTES = 20 * 1024 * 1024
 CHECK_LIMIT = 30
 CHECK_WINDOW = timedelta(minutes=10)
+# Above so many batches a bulk action is left to the worker.
+BULK_IN_WORKER = env.int("BULK_IN_WORKER", default=5_000)
 # How many calls of the API one token may make in a minute.
 API_LIMIT = env.int("API_LIMIT", default=600)
 # Proxies in front of the desk whose X-Forwarded-For entries are believed. 0: the peer's own address counts.
@@ -170,6 +172,7 @@ else:
 
 # OWASP's Argon2id parameters: Django's own cost 100 MiB and six times the time a try.
 PASSWORD_HASHERS = ["unlocks.pins.PinHasher"]
+AUTHENTICATION_BACKENDS = ["unlocks.roles.Rights"]
 AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.UserAttributeSimilarityValidator"},
     {"NAME": "django.contrib.auth.password_validation.MinimumLengthValidator", "OPTIONS": {"min_length": 12}},
@@ -207,6 +210,8 @@ if EMAIL_BACKEND == "django.core.mail.backends.smtp.EmailBackend":  # noqa: F821
     EMAIL_BACKEND = "unlocks.outbox.smtp.EmailBackend"  # with an end to each connection
 EMAIL_TIMEOUT = 120
 DEFAULT_FROM_EMAIL = required("DEFAULT_FROM_EMAIL", f"{VENDOR_NAME} Support <support@unlock-desk.example>")
+# How customers reach Support, in words: on each of their pages and in each email.
+SUPPORT_CONTACT = required("SUPPORT_CONTACT", "support@unlock-desk.example or +1 555 0100")
 
 CRISPY_ALLOWED_TEMPLATE_PACKS = "bootstrap5"
 CRISPY_TEMPLATE_PACK = "bootstrap5"

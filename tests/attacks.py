@@ -48,11 +48,14 @@ from unlocks.models import (
     Instruction,
     LedgerEntry,
     LinkOpening,
+    OrderedAct,
     Outgoing,
     RequestedBatch,
+    Selection,
     UnlockRequest,
     Verdict,
 )
+from unlocks.operations.ordered import carry_out_ordered
 from unlocks.outbox.secrets import hashed
 from unlocks.rules import Refusal
 from unlocks.texts.shown import shown_text, text_to_read_out
@@ -2321,6 +2324,27 @@ def verb_by_the_person_who_took_it_down(scene):
     return operations.unlock(scene.by_phone.rows, by=factories.acting(scene.agent))
 
 
+def _ordered(scene, batch, **forged):
+    """Order the unlock of a batch, change the row, and have the worker do what it says; return the row."""
+    by = factories.acting(scene.second)
+    selection = Selection.objects.create(made_by=scene.second, made_at=timezone.now())
+    selection.batches.add(batch)
+    ordered = operations.order(Act.Kind.UNLOCK, selection, options={}, by=by, key=uuid4())
+    rows(OrderedAct, ordered).update(**forged)
+    carry_out_ordered()
+    return OrderedAct.objects.get(pk=ordered.pk)
+
+
+@attack(needs_guards=False, writes_verdicts=True)
+def verb_by_the_worker(scene):
+    return Act.objects.get(pk=_ordered(scene, scene.bare).pk)
+
+
+@attack("not what the desk was told to do", needs_guards=False)
+def verb_by_the_worker_for_who_ordered_nothing(scene):
+    raise DatabaseError(_ordered(scene, scene.ready.batch, by=scene.agent).answer)
+
+
 @attack("needs the permission unlocks.unlock_batch", needs_guards=False)
 def verb_by_an_auditor(scene):
     operations.unlock(scene.ready.rows, by=factories.acting(scene.auditor))
@@ -2565,7 +2589,7 @@ def page_consent_by_staff(scene):
 
 # What an attack must not change.
 
-_MAY_GROW = {"unlocks_act", "unlocks_verdict", "unlocks_ledgerentry"}
+_MAY_GROW = {"unlocks_act", "unlocks_orderedact", "unlocks_verdict", "unlocks_ledgerentry"}
 
 
 def snapshot():
@@ -2585,7 +2609,7 @@ def _rows_of(model):
 
 
 def difference(before, after, may_grow=False):
-    """Return the tables that differ; entries, acts and verdicts may be added where `may_grow`."""
+    """Return the tables that differ; entries, acts, orders and verdicts may be added where `may_grow`."""
     return [
         table
         for table in before

@@ -27,7 +27,7 @@ FLOORS = [
     {"actors", "roles"},
     {"history"},
     {"rules", "database", "texts"},
-    {"ledger", "evidence"},
+    {"ledger", "evidence", "changes"},
     {"outbox", "product"},
     {"certificates", "imports.staging", "imports.judging"},
     {"operations"},

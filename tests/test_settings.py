@@ -17,6 +17,7 @@ SET = {
     "PUBLIC_URL": "https://desk.example",
     "EMAIL_URL": "smtp+tls://mail.example:587",
     "DEFAULT_FROM_EMAIL": "support@desk.example",
+    "SUPPORT_CONTACT": "support@desk.example",
 }
 
 

@@ -16,7 +16,8 @@ from tests import factories
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.admin.lists import freeze
-from unlocks.models import Act, Batch, LedgerEntry, UnlockRequest
+from unlocks.models import Act, Batch, LedgerEntry, Selection, UnlockRequest
+from unlocks.operations.ordered import carry_out_ordered
 from unlocks.texts.formats import moment
 
 KINDS = list(operations.ACTIONS)
@@ -54,6 +55,28 @@ def changed(batch):
     item = batch.items.first()
     item.memo = "Changed afterwards"
     history.save(item, by=Actor.desk())
+
+
+# Too big to wait for
+
+
+def test_above_a_set_size_the_worker_does_it_and_the_page_follows(agent, agent_client, second_agent_client, settings):
+    settings.BULK_IN_WORKER = 2
+    case = factories.case_consented(agent, batches=factories.make_batches(n=3))
+    selection = select(agent, case.batches)
+    page = confirm(agent_client, selection)
+    waiting = agent_client.get(page.url)
+    assert "No worker runs, so nothing is done now." in waiting.content.decode()
+    assert (statuses(case.batches), Act.objects.count()) == (["bypassed"] * 3, 0)
+    assert agent_client.get(page.url, {"stamp": "queued"}).status_code == 204
+    assert agent_client.get(address(selection)).url == page.url
+    assert second_agent_client.get("/desk/unlocks/act/none/change/").status_code == 404
+    Selection.objects.update(made_at=timezone.now() - timedelta(days=3))
+    select(agent, [])
+    assert carry_out_ordered() == 1
+    report = agent_client.get(page.url, {"stamp": "queued"})
+    assert (report.status_code, report.context["done"]) == (200, 3)
+    assert statuses(case.batches) == ["unlocking"] * 3
 
 
 # The preview

@@ -250,7 +250,7 @@ def test_errors_are_listed_first_and_their_form_stays_open(agent_client, recorde
         '</b></p> <ul> <li><a href="#id_attach_what_0">Say what the file is.</a></li> '
         '<li><a href="#id_attach_file">Choose the file.</a></li> </ul>'
     ) in page
-    assert page.count('<details class="verb-of" open>') == 1
+    assert page.count('<details class="verb-of" id="attach" open>') == 1
     assert 'id="id_attach_what_0"' in page
 
 
@@ -308,9 +308,9 @@ def test_the_page_costs_the_same_for_one_batch_and_for_thirty(agent, agent_clien
 def test_the_page_reads_the_consent_and_what_is_around_it_at_once(agent, agent_client, django_assert_num_queries):
     case = factories.case_consented(agent)
     agent_client.get(consent_page(case))
-    # Four for the session and the rights of whoever asks; then consent, ledger head, certificates, emails, how many
-    # batches, groups, openings, batches, contacts of their own making.
-    with django_assert_num_queries(13):
+    # Three for the session and the rights of whoever asks; then consent, request, certificates, emails, how many
+    # batches, openings, batches.
+    with django_assert_num_queries(10):
         agent_client.get(consent_page(case))
 
 

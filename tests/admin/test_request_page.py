@@ -1,12 +1,14 @@
 """The request page: each form carries out one verb, for those who may, and says what happened."""
 
 import json
+import re
 import uuid
 from datetime import timedelta
 
 import pytest
-from django.db import connection
+from django.db import connection, transaction
 from django.db.models import F
+from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
@@ -16,10 +18,11 @@ from tests.operations import recorded
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.admin.forms.case import CASE_FORMS
+from unlocks.database import guards
 from unlocks.ledger import chain, events
 from unlocks.models import Instruction, UnlockRequest
 from unlocks.templatetags.desk import ago, email
-from unlocks.texts.formats import moment
+from unlocks.texts.formats import moment, moment_with_seconds
 
 Status = UnlockRequest.Status
 
@@ -770,11 +773,11 @@ def test_an_auditor_changes_nothing(agent, auditor_client):
         assert state(case) == before, verb
 
 
-def test_an_auditor_sees_everything_and_no_form(agent, auditor_client):
+def test_an_auditor_sees_everything_and_no_form_but_the_certificates(agent, auditor_client):
     for case in (factories.open_case(agent), factories.case_consented(agent), factories.case_unlocked(agent)):
         page = auditor_client.get(page_of(case))
         assert page.status_code == 200
-        assert 'name="verb"' not in page.content.decode()
+        assert set(re.findall('name="verb" value="(.*?)"', page.content.decode())) <= {"certify"}
 
 
 def test_an_agent_does_not_do_what_is_a_managers(agent, agent_client):
@@ -844,16 +847,18 @@ def test_a_long_case_is_paged_and_filtered_by_verdict(agent, agent_client):
     item.memo = "Changed afterwards"
     history.save(item, by=Actor.desk())
     page = agent_client.get(page_of(case))
-    assert len(page.context["case"].verdicts) == 100
+    assert len(page.context["case"].verdicts) == 10
+    assert '<a href="?rows=all#batches">Show all 101</a>' in page.content.decode()
+    assert len(agent_client.get(page_of(case), {"rows": "all"}).context["case"].verdicts) == 100
     assert [(code, n) for code, _, n in page.context["case"].verdict_summary] == [("ready", 100), ("changed", 1)]
     refused = agent_client.get(page_of(case), {"only": "changed"}).context["case"].verdicts
     assert [row["batch"].pk for row in refused] == [case.batches[100].pk]
-    last = agent_client.get(page_of(case), {"page": "2"}).context["case"].verdicts
+    last = agent_client.get(page_of(case), {"rows": "all", "page": "2"}).context["case"].verdicts
     assert [row["batch"].pk for row in last] == [case.batches[100].pk]
     assert agent_client.get(page_of(case), {"page": "x", "only": "'"}).status_code == 200
 
 
-def test_the_page_costs_the_same_for_one_batch_and_for_thirty(agent, manager_client, django_assert_num_queries):
+def test_the_page_costs_the_same_for_eleven_batches_and_for_thirty(agent, manager_client, django_assert_num_queries):
     for make in (
         factories.open_case,
         factories.case_awaiting,
@@ -861,14 +866,14 @@ def test_the_page_costs_the_same_for_one_batch_and_for_thirty(agent, manager_cli
         factories.case_unlocking,
         factories.case_unlocked,
     ):
-        small = make(agent, batches=factories.make_batches(n=1))
+        small = make(agent, batches=factories.make_batches(n=11))
         large = make(agent, batches=factories.make_batches(n=30))
         notes = [chain.Entry(events.Note(text=f"Note {number}"), large.unlock_request.pk) for number in range(60)]
         chain.append_all(notes, by=factories.acting(agent))
         manager_client.get(page_of(small))
         with CaptureQueriesContext(connection) as counted:
             manager_client.get(page_of(small))
-        with django_assert_num_queries(len(counted)):
+        with django_assert_num_queries(min(len(counted), 12)):
             page = manager_client.get(page_of(large))
         assert len(page.context["case"].latest_entries) == 50
 
@@ -876,17 +881,70 @@ def test_the_page_costs_the_same_for_one_batch_and_for_thirty(agent, manager_cli
 def test_a_case_that_fits_on_its_page_is_judged_once(agent, agent_client, django_assert_num_queries):
     case = factories.case_consented(agent)
     agent_client.get(page_of(case))
-    with django_assert_num_queries(21) as queries:
+    with django_assert_num_queries(10) as queries:
         agent_client.get(page_of(case))
     assert sum("not_requested" in entry["sql"] for entry in queries) == 1
 
 
-def test_the_evidence_names_the_newest_entry_of_the_ledger(agent, agent_client):
+def test_the_evidence_says_what_was_checked_and_when(agent, agent_client):
     case = factories.case_consented(agent)
     newest = case.unlock_request.entries.latest("sequence")
-    page = " ".join(agent_client.get(page_of(case)).content.decode().split())
-    assert f"<dt>Ledger</dt> <dd>entry {newest.sequence:,}<br>" in page
-    assert f"<code>{newest.hash[:16]}…</code>" in page
+    page = agent_client.get(page_of(case)).content.decode()
+    assert f'<span class="tag good">Intact</span> checked {moment(timezone.now())}' in page
+    assert newest.hash in page
+    assert case.consent.text_sha256 in page
+    with guards.lifted(), transaction.atomic():
+        case.unlock_request.entries.filter(pk=newest.pk).update(personal="{}")
+    page = agent_client.get(page_of(case)).content.decode()
+    assert '<span class="tag bad">Altered</span>' in page
+    assert f"Entry {newest.sequence:,} does not fit its seal." in page
+
+
+def test_the_evidence_holds_the_certificate(agent, agent_client):
+    factories.record_certificate_key()
+    case = factories.case_consented(agent)
+    assert "none issued yet" in agent_client.get(page_of(case)).content.decode()
+    consent = reverse("admin:unlocks_consent_change", args=[case.consent.pk])
+    issued = agent_client.post(consent, {"verb": "certify"})
+    number, page = f"{case.consent.reference}-1", agent_client.get(page_of(case)).content.decode()
+    assert f'<a href="{issued.url}">{number}</a>' in page
+    assert [f"{issued.url}{number}{kind}" in page for kind in (".pdf", ".json")] == [True, True]
+
+
+# Following a case
+
+
+def live(client, case, page):
+    return client.get(reverse("admin:live_case", args=[case.unlock_request.pk]), {"stamp": page.context["stamp"]})
+
+
+def test_a_page_hears_of_each_step_and_of_nothing_else(agent, agent_client, django_assert_num_queries):
+    case = factories.case_awaiting(agent)
+    by, page, heard = factories.customer(case.admin), agent_client.get(page_of(case)), []
+    for step in (
+        lambda: operations.open_consent_link(case.link, by=by),
+        lambda: operations.verify_customer_pin(case.link, pin=factories.PIN, by=by),
+        lambda: factories.agree(case),
+        lambda: operations.unlock(case.rows, by=factories.acting(agent)),
+        factories.hand_over,
+        lambda: factories.answer(list(Instruction.objects.all()), "done", "P-1"),
+    ):
+        with django_assert_num_queries(4):  # three for whoever asks
+            assert live(agent_client, case, page).status_code == 204
+        step()
+        page = live(agent_client, case, page)
+        heard.append(page.context["title"].removesuffix(f" · {case.unlock_request}"))
+        assert "<html" not in page.content.decode()
+    assert heard == ["Link opened", "PIN right", "Ready to unlock", "Unlocking", "Unlocking", "Unlocked"]
+
+
+def test_a_page_hears_what_a_colleague_did(agent, agent_client, second_agent, case):
+    page = agent_client.get(page_of(case))
+    operations.add_note(case.unlock_request, text="Called back.", by=factories.acting(second_agent))
+    entry = case.unlock_request.entries.latest("sequence")
+    news = f'data-news="Note by second-agent, {moment_with_seconds(entry.at)}."'
+    assert news in live(agent_client, case, page).content.decode()
+    assert live(Client(), case, page).status_code == 302
 
 
 # The timeline

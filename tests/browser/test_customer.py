@@ -1,6 +1,7 @@
 """The customer's pages in a real browser: on each screen, light and dark, with the keyboard, without scripts."""
 
 import pytest
+from django.utils import timezone
 from playwright.sync_api import expect
 
 from tests import factories
@@ -10,6 +11,7 @@ from unlocks import operations
 from unlocks.customer.trial_emails import FILES
 from unlocks.models import Consent
 from unlocks.outbox import worker
+from unlocks.texts.formats import moment
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -95,6 +97,16 @@ def test_each_page_fits_each_screen_and_is_accessible(make_case, new_context, on
     press(page.get_by_role("button", name="Record that I do not agree"))
     look()
 
+    case = make_case(account=account_of("Dana Whitfield", time_zone="America/Chicago"))
+    factories.agree(case)
+    factories.unlock(case.rows, by=factories.acting(case.agent))
+    page.goto(f"{desk}/receipt/{case.receipt}/")
+    with timezone.override("America/Chicago"):
+        until = moment(case.refresh().batch.unlocked_until)
+    assert f"Unlocked\n2 batches, until {until} (23 hours left)" in page.locator("main").inner_text()
+    assert "ServiceTitan Support: support@unlock-desk.example or +1 555 0100" in page.locator("footer").inner_text()
+    look()
+
     case = make_case()
     page.goto(case.url)
     operations.revoke_consent_link(case.unlock_request, by=factories.acting(case.agent))
@@ -111,6 +123,7 @@ def test_each_page_fits_each_screen_and_is_accessible(make_case, new_context, on
         "Receipt not found",
         *["You do not agree"] * 2,
         "Recorded: you do not agree",
+        "Your consent is recorded",
         "This link no longer works",
     ]
 

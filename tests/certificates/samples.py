@@ -122,6 +122,7 @@ def interim():
         },
         "batches": batches,
         "acts": [dict(INSTRUCTED), dict(UNLOCKED)],
+        "changed": {"batches": 0, "items": 0, "not_known": 3},
         "withdrawal": None,
         "evidence": [],
         "ledger": _ledger(CASE_HISTORY[:11], head=57),
@@ -138,6 +139,7 @@ def closed():
     for batch in facts["batches"]:
         batch |= {"outcome": "re_exported", "ended_at": at, "ended_by": "agent2"}
     facts["acts"].append({"kind": "re_export", "at": at, "by": "agent2", "batches": 3, "why": ""})
+    facts["changed"] = {"batches": 2, "items": 3, "not_known": 1}
     facts["ledger"] = _ledger(CASE_HISTORY, head=63)
     return facts
 
@@ -158,7 +160,7 @@ def declined():
     facts["link"]["shown_to"] = None
     facts["case"] |= {"resolution": "Customer declined", "closed_at": at}
     facts["identity"] |= {"pin_verified_at": None, "pin_typed_by": None}
-    facts |= {"batches": [], "acts": []}
+    facts |= {"batches": [], "acts": [], "changed": None}
     history = [
         *CASE_HISTORY[:5],
         (at, "Consent declined", "Link for Dana Whitfield"),
@@ -180,8 +182,7 @@ def recorded_by_phone():
         "browser": None,
     }
     facts["identity"] |= {"pin_typed_by": "agent", "pin_verified_by": "agent"}
-    facts["link"] = None
-    facts["acts"] = []
+    facts |= {"link": None, "acts": [], "changed": None}
     for batch in facts["batches"]:
         batch |= {"outcome": "waiting"} | NEVER_INSTRUCTED
     facts["evidence"] = [
@@ -214,6 +215,7 @@ def unlocking():
     facts["batches"][1] |= {"outcome": "refused", "unlocked_at": None, "refusal": why}
     facts["batches"][1] |= {"ended_at": refused, "ended_by": "ServiceTitan"}
     facts["batches"][2] |= {"outcome": "unlocking", "unlocked_at": None}
+    facts["changed"]["not_known"] = 1
     facts["acts"][1]["batches"] = 1
     facts["acts"].append({"kind": "refused", "at": refused, "by": "ServiceTitan", "batches": 1, "why": why})
     facts["ledger"] = _ledger([*_history(facts), (refused, "Refused by the product", "ServiceTitan")], head=58)
@@ -244,6 +246,7 @@ def withdrawn():
     """The same case once the product has relocked the batches, which closed it."""
     facts, at = relocking(), "2026-11-23T15:30:40.000118+00:00"
     facts |= {"issued_at": "2026-11-23T15:31:00.000001+00:00", "interim": False}
+    facts["changed"]["not_known"] = 0
     facts["case"] |= {"resolution": "Consent withdrawn", "closed_at": at}
     for batch in facts["batches"]:
         batch |= {"outcome": "relocked", "ended_at": at, "ended_by": RECEIPT}
@@ -258,6 +261,7 @@ def withdrawn_by_phone():
     facts = recorded_by_phone()
     at, why = "2026-11-24T15:30:00.000114+00:00", "Dana called: they keyed the payments by hand."
     facts |= {"issued_at": "2026-11-24T15:31:00.000001+00:00", "interim": False, "batches": facts["batches"][:2]}
+    facts["changed"] = {"batches": 1, "items": 2, "not_known": 0}
     relocked = "2026-11-24T15:30:20.000119+00:00"
     facts["case"] |= {"resolution": "Consent withdrawn", "closed_at": relocked}
     facts["withdrawal"] = {"at": at, "by": "agent2", "through": "staff", "contact": "Dana Whitfield", "why": why}
@@ -311,6 +315,7 @@ def unknown():
     facts["consent"]["ticked"] = []
     facts["batches"] = [dict.fromkeys(batch) | {"fingerprint": batch["fingerprint"]} for batch in facts["batches"]]
     facts["acts"] = [dict.fromkeys(act) | {"kind": act["kind"]} for act in facts["acts"]]
+    facts["changed"] = None
     facts["ledger"]["entries"] = [
         dict.fromkeys(entry) | {"sequence": entry["sequence"], "hash": entry["hash"]}
         for entry in facts["ledger"]["entries"]

@@ -483,6 +483,7 @@ def test_files_that_are_none(data, reason):
         (("batches", 1, "outcome"), "refused", "A batch is both unlocked and never unlocked."),
         (("batches", 1, "outcome"), "unlocking", "A batch is both unlocked and never unlocked."),
         (("batches", 1, "refusal"), "Exported", "A batch that was not refused has a reason for it."),
+        (("changed", "not_known"), 2, "More batches changed while unlocked than were unlocked."),
         (("ledger", "entries", 12, "sequence"), 64, "A ledger entry is newer than the newest one there was."),
         (("ledger", "entries", 12, "sequence"), 63, "The newest ledger entry has two different hashes."),
         (

@@ -3,8 +3,9 @@
 import json
 import re
 from copy import deepcopy
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from html import unescape
+from zoneinfo import ZoneInfo
 
 import pytest
 import time_machine
@@ -80,6 +81,14 @@ def outcomes(page):
     """Return what a receipt says became of each batch."""
     cells = re.findall(r'<td[^>]*class="now">(.*?)</td>', page.content.decode(), re.DOTALL)
     return [" ".join(unescape(re.sub(r"<[^>]+>", " ", cell)).split()) for cell in cells]
+
+
+def now(page):
+    """Return what a receipt says how the batches stand right now, by its labels."""
+    html = page.content.decode()
+    part = html[html.index('<h2 id="batches">') :]
+    found = re.findall(r"<dt>(.*?)</dt>\s*<dd>(.*?)</dd>", part[: part.index("</dl>")], re.DOTALL)
+    return {label: " ".join(unescape(re.sub(r"<[^>]+>", "", text)).split()) for label, text in found}
 
 
 def next_steps(page):
@@ -603,7 +612,13 @@ def test_the_receipt_tells_what_was_unlocked_and_exported_since(client, agent, s
         (three.number, "Unlocked"),
         (four.number, "Not unlocked"),
     ]
-    assert "Unlocked right now: 1 batch , until" in words(page)
+    assert now(page) == {
+        "Unlocked": f"1 batch, until {moment(case.refresh().batches[2].unlocked_until)} (23 hours left)",
+        "Not unlocked": "1 batch so far",
+        "Exported": "1 batch",
+        "Relocked": "1 batch. Nothing in there can be edited or exported.",
+        "The request": "open",
+    }
     assert "1 batch can still be unlocked with this consent" in words(page)
 
 
@@ -612,7 +627,10 @@ def test_what_was_only_asked_for_is_not_called_unlocked(client, agent):
     hold(client, case)
     page = client.get("/receipt/")
     assert outcomes(page) == ["Being unlocked", "Being unlocked"]
-    assert "Being unlocked: 2 batches . Nothing in there can be edited until ServiceTitan has done it." in words(page)
+    assert now(page) == {
+        "Being unlocked": "2 batches. Nothing in there can be edited until ServiceTitan has done it.",
+        "The request": "open",
+    }
     assert next_steps(page) == [
         "This page shows when the batches are unlocked. From then on, you have a limited time to make your changes "
         "and export.",
@@ -629,9 +647,14 @@ def test_what_was_refused_says_why_and_what_to_do(client, agent, manager):
     hold(client, case)
     page = client.get("/receipt/")
     assert outcomes(page) == ["Could not be unlocked In <use>", "Unlocked", "Could not be unlocked In <use>"]
-    assert "Could not be unlocked: 2 batches . The reason is below." in words(page)
+    end = moment(case.refresh().batches[1].unlocked_until)
+    assert now(page) == {
+        "Unlocked": f"1 batch, until {end} (23 hours left)",
+        "Could not be unlocked": "2 batches. The reason is below.",
+        "The request": "open",
+    }
     assert next_steps(page) == [
-        "Make your changes and export before that time. After it, the batches may be relocked.",
+        f"Make your changes and export by {end}. After that, what is not exported may be relocked at any time.",
         f"About what could not be unlocked, contact Support and mention {case.unlock_request.reference}.",
         "You can withdraw this consent while the request is open.",
     ]
@@ -675,7 +698,50 @@ def test_answers_are_added_up_and_the_first_end_is_said_to_be_the_first(client, 
         (f"{moment(start)} to {moment(start + timedelta(minutes=2))}", "Unlocked: 3 batches")
     ]
     end = moment(start + settings.UNLOCK_WINDOW)
-    assert f"Unlocked right now: 3 batches , until {end} , some of them longer." in words(page)
+    assert now(page) == {
+        "Unlocked": f"3 batches, until {end} (23 hours left), some of them longer",
+        "The request": "open",
+    }
+
+
+def test_once_the_time_is_over_nothing_is_said_to_be_unlocked_until_then(client, agent, manager):
+    case = factories.case_unlocked(agent)
+    end = case.batch.unlocked_until
+    hold(client, case)
+    with time_machine.travel(end + timedelta(minutes=5)):
+        page = client.get("/receipt/")
+        assert now(page) == {
+            "Time is over": f"2 batches, unlocked until {moment(end)} and not relocked yet",
+            "The request": "open",
+        }
+        assert outcomes(page) == ["Unlocked, but its time is over"] * 2
+        assert next_steps(page)[0] == (
+            "Where the time is over, what you have not exported may be relocked at any time. If you need longer, "
+            f"contact Support and mention {case.unlock_request.reference}."
+        )
+        operations.relock(case.rows, why="The time is over", by=acting(manager))
+        said = f"2 batches, whose time ended {moment(end)}. Please do not edit or export what is in there."
+        assert now(client.get("/receipt/")) == {"Being relocked": said, "The request": "open"}
+        factories.carry_out()
+        close = {"resolution": "relocked_unused", "why": "Done", "by": acting(agent)}
+        closed = operations.close_request(case.unlock_request, **close)
+        assert now(client.get("/receipt/")) == {
+            "Relocked": "2 batches. Nothing in there can be edited or exported.",
+            "The request": f"closed on {moment(closed.closed_at)}: the batches were relocked unused",
+        }
+
+
+@pytest.mark.parametrize(("zone", "name"), [("", "EST"), ("America/Chicago", "CST"), ("America/Sao_Paulo", "UTC-03")])
+def test_times_are_in_the_zone_of_the_account(client, agent, zone, name):
+    with time_machine.travel(datetime(2026, 11, 25, 1, 30, tzinfo=UTC), tick=False):
+        batches = factories.make_batches(account=factories.make_account(time_zone=zone))
+        case = factories.case_unlocked(agent, batches=batches)
+        hold(client, case)
+        page = words(client.get("/receipt/"))
+    assert set(re.findall(r"[AP]M (\S+?)[,.;:)]*(?= |$)", page)) == {name}
+    with timezone.override(ZoneInfo(zone or settings.TIME_ZONE)):
+        assert moment(case.batch.unlocked_until) in page
+    assert timezone.get_current_timezone_name() == settings.TIME_ZONE
 
 
 @pytest.mark.parametrize("number_of_batches", [1, 40])

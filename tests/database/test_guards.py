@@ -293,6 +293,7 @@ def test_every_table_is_guarded_or_named_here_as_free():
     assert tables | {"auth_user"} == guarded | {
         "unlocks_selection",
         "unlocks_selection_batches",
+        "unlocks_savedview",
         "unlocks_apicall",
         "unlocks_checkattempts",
         "unlocks_importproblem",
@@ -301,6 +302,7 @@ def test_every_table_is_guarded_or_named_here_as_free():
         "unlocks_stagedcontact",
         "unlocks_stageditem",
         "unlocks_stagedlines",
+        "unlocks_orderedact",
         "unlocks_worker",
     }
 

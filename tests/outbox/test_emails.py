@@ -9,6 +9,7 @@ import pytest
 import time_machine
 from django.db import transaction
 from django.template.loader import render_to_string
+from django.utils import timezone
 
 from tests import factories
 from tests.factories import acting, customer, deliver
@@ -216,14 +217,15 @@ def told(row):
     message = emails.written(Outgoing.objects.get(pk=row.pk))
     _, _, *paragraphs, receipt, signed = message.body.strip().split("\n\n")
     assert receipt == "The receipt shows how each batch stands. Its link is in the email about the consent."
-    assert signed.startswith("ServiceTitan Support\nUR-")
+    assert signed.startswith("ServiceTitan Support\nsupport@unlock-desk.example or +1 555 0100\nUR-")
     return message.subject.partition(": ")[2], paragraphs
 
 
 def _next(case):
     until = formats.moment(case.refresh().batch.unlocked_until)
     return [
-        f"What to do next: edit and export what is unlocked before {until}.\nAfter that, it may be relocked.",
+        f"What to do next: edit and export what is unlocked before\n{until}. After that, it may be relocked at any "
+        "time. If you need longer, contact\nSupport before then.",
         "If your account batches invoices automatically, they can move to a new batch within\nseconds of the unlock. "
         "Then look for them there.",
     ]
@@ -306,8 +308,233 @@ def test_the_result_is_true_in_each_combination(until):
         counted = re.findall(r"^(.+): {2,}([\d,]+)", written, re.M)
         assert counted == [(name, f"{n:,}") for name, n in zip(names, numbers, strict=True) if n]
         assert [part in written for part in parts] == [bool(number) for number in numbers[:3]]
-        assert ("before Nov 25, 2026, 10:00 AM EST" in written) == bool(until and numbers[0])
+        assert ("before\nNov 25, 2026, 10:00 AM EST" in written) == bool(until and numbers[0])
         assert "\n\n\n" not in written.strip()
+
+
+# How the unlock goes on
+
+
+def subjects(case):
+    """Have what is due sent; return to whom and with which subject, but for receipts and what asked for the consent."""
+    sent = [(message.to, message.subject) for message in deliver()]
+    return [(to, subject.partition(": ")[2]) for to, subject in sent if subject.startswith("UR-")]
+
+
+def paragraphs(row):
+    message = emails.written(Outgoing.objects.get(pk=row.pk))
+    return message.subject.partition(": ")[2], message.body.strip().split("\n\n")[1:-1]
+
+
+def not_yet(row):
+    with pytest.raises(emails.NotYet) as caught:
+        emails.written(row)
+    return caught.value.until
+
+
+RECEIPT = "The receipt shows how each batch stands. Its link is in the email about the consent."
+
+
+def test_the_customer_is_reminded_once_two_hours_before_the_end(agent):
+    case = factories.case_unlocked(agent)
+    until, to = case.batch.unlocked_until, [case.admin.email]
+    assert subjects(case) == [(to, "2 batches are unlocked")]
+    with time_machine.travel(until - timedelta(hours=2, minutes=1)):
+        assert subjects(case) == []
+    with time_machine.travel(until - timedelta(minutes=119), tick=False):
+        assert paragraphs(row_of("ending")) == (
+            "119 minutes left to export 2 unlocked batches",
+            [
+                f"The time to edit and export batches of {case.account.name} (account {case.account.number})\n"
+                f"ends soon. They are unlocked with your consent ({case.consent.reference}).",
+                f"Unlocked right now:      2\nUnlocked until:          {formats.moment(until)}",
+                "What to do next: finish your changes, and export before then. After that, what you have\nnot exported "
+                "may be relocked at any time. If you need longer, contact Support now.",
+                "If you have exported everything already, you do not need to do anything.",
+                RECEIPT,
+            ],
+        )
+        assert subjects(case) == [(to, "119 minutes left to export 2 unlocked batches")]
+        assert subjects(case) == []
+
+
+@pytest.mark.parametrize(("hours", "reminders"), [(1, 0), (2, 0), (3, 1)])
+def test_no_reminder_of_a_short_window(agent, settings, hours, reminders):
+    settings.UNLOCK_WINDOW = timedelta(hours=hours)
+    factories.case_unlocked(agent)
+    assert Outgoing.objects.filter(email="ending").count() == reminders
+
+
+def _set_until(case, until):
+    """Change the windows of a case as an extension does."""
+    with transaction.atomic(), guards.lifted():
+        history.update(case.rows, by=Actor.desk(), unlocked_until=until)
+
+
+def test_a_reminder_reads_the_batches_as_they_are(agent, manager):
+    case = factories.case_unlocked(agent)
+    row, until = row_of("ending"), case.batch.unlocked_until
+    with time_machine.travel(until - timedelta(hours=1), tick=False):
+        _set_until(case, until + timedelta(hours=24))
+        assert not_yet(row) == until + timedelta(hours=22)
+        _set_until(case, until - timedelta(hours=2))
+        gone = "Nothing is unlocked any more, or the time for it is over."
+        assert outdated(row) == gone
+        _set_until(case, until)
+        operations.relock(case.rows, why="Asked for", by=acting(manager))
+        assert outdated(row) == gone
+
+
+def test_relocked_and_closed_at_once_is_one_email(agent, manager):
+    case = factories.case_unlocked(agent, batches=factories.make_batches(n=3))
+    deliver()
+    operations.mark_re_exported(case.rows.filter(pk=case.batch.pk), by=acting(agent))
+    factories.relock(case.rows, why="Asked for", by=acting(manager))
+    row = row_of("ended")
+    counts = "Relocked:                2\nExported:                1"
+    stand = (
+        f"This is how the batches of {case.account.name} (account {case.account.number}) stand that\nServiceTitan "
+        f"Support was asked to unlock, with your consent ({case.consent.reference}):"
+    )
+    no_more = "What is relocked can't be edited or exported any more."
+    receipt = "The receipt shows what happened to each batch. Its link is in the email about the consent."
+    again = f"If you need it unlocked again, contact Support and mention {case.unlock_request.reference}."
+    assert paragraphs(row) == ("2 batches are relocked", [stand, counts, no_more, again, receipt])
+    close = {"resolution": "re_exported", "why": "Done", "by": acting(agent)}
+    operations.close_request(case.unlock_request, **close)
+    closed = (
+        "The request is closed: batches were exported. Nothing more can be unlocked with this\nconsent. For other "
+        "batches, or the same ones again, contact Support: you will be asked again."
+    )
+    subject = "2 batches are relocked, and the request is closed"
+    assert paragraphs(row) == (subject, [stand, counts, no_more, closed, receipt])
+    assert subjects(case) == [([case.admin.email], subject)]
+    with time_machine.travel(timezone.now() + timedelta(days=2)):
+        assert subjects(case) == []
+
+
+def test_what_is_relocked_in_parts_is_one_email(agent, manager):
+    case = factories.case_unlocked(agent, batches=factories.make_batches(n=3))
+    deliver()
+    operations.relock(case.rows.exclude(pk=case.batch.pk), why="Asked for", by=acting(manager))
+    first, second = factories.hand_over()
+    factories.answer([first], "done")
+    assert subjects(case) == []
+    subject, (_, counts, no_more, unlocked, *_) = paragraphs(row_of("ended"))
+    until = formats.moment(case.batch.unlocked_until)
+    assert (subject, counts.splitlines(), no_more.splitlines()[1:], unlocked) == (
+        "1 batch is relocked",
+        ["Relocked:                1", "Being relocked:          1", "Still unlocked:          1"],
+        ["export what is being relocked either."],
+        f"What to do next: edit and export what is still unlocked before {until}.",
+    )
+    factories.answer([second], "done")
+    assert subjects(case) == [([case.admin.email], "2 batches are relocked")]
+
+
+def _close(case, agent, resolution="canceled"):
+    operations.close_request(case.unlock_request, resolution=resolution, why="Asked", by=acting(agent))
+
+
+def test_who_has_a_link_hears_that_the_case_is_closed(agent):
+    case = factories.case_awaiting(agent)
+    deliver()
+    _close(case, agent)
+    subject, (closed, link) = paragraphs(row_of("ended"))
+    assert (subject, closed, link.startswith("The link that you were sent does not work any more. No decision")) == (
+        "the request is closed",
+        f"The request to unlock bypassed batches of {case.account.name} (account {case.account.number})\n"
+        "is closed: it was canceled.",
+        True,
+    )
+    assert subjects(case) == [([case.admin.email], "the request is closed")]
+
+
+def test_who_never_got_the_link_hears_nothing(agent):
+    case = factories.case_awaiting(agent)
+    _close(case, agent)
+    row = row_of("ended")
+    assert not_yet(row) > timezone.now() + timedelta(minutes=14)
+    deliver()
+    assert (row_of("consent_link").state, outdated(row)) == ("canceled", "The link was never sent.")
+
+
+def _declines(case, agent):
+    link, by = case.link, customer(case.admin)
+    operations.open_consent_link(link, by=by)
+    shown = shown_text(link)
+    operations.decline_consent(link, name="Dana Whitfield", role="", why="", shown=shown, by=by)
+
+
+def _withdraws(case, agent):
+    factories.agree(case)
+    operations.withdraw_own_consent(case.consent, why="", by=customer(case.admin))
+
+
+@pytest.mark.parametrize("end", [_declines, _withdraws])
+def test_who_ends_a_case_gets_one_email_about_it(asked, agent, end):
+    end(asked, agent)
+    assert Outgoing.objects.filter(email="ended").count() == 0
+
+
+def test_who_asked_for_nothing_hears_nothing(agent):
+    _close(factories.open_case(agent), agent)
+    assert Outgoing.objects.count() == 0
+
+
+@pytest.mark.parametrize("told_before", [False, True])
+def test_what_a_withdrawal_had_relocked_is_said_once(agent, told_before):
+    case = factories.case_unlocked(agent)
+    deliver()
+    operations.withdraw_own_consent(case.consent, why="", by=customer(case.admin))
+    if told_before:
+        deliver()
+    with time_machine.travel(timezone.now() + timedelta(minutes=10)):
+        factories.carry_out()
+        if not told_before:
+            not_yet(row_of("ended"))
+        deliver()
+    with time_machine.travel(timezone.now() + timedelta(hours=1)):
+        deliver()
+    row = row_of("ended")
+    assert (row.state, row.answer) == (
+        ("sent", "") if told_before else ("canceled", "The confirmation of the withdrawal tells it.")
+    )
+
+
+def test_an_earlier_admin_is_told_when_another_one_declines(agent):
+    case = factories.case_consented(agent)
+    other = factories.make_contact(account=case.account)
+    operations.send_consent_link(case.unlock_request, contact=other, by=acting(agent))
+    case.admin, told = other, case.admin
+    _declines(case, agent)
+    row = row_of("ended")
+    assert (row.address, "closed: an Admin of the account did not agree." in emails.written(row).body) == (
+        told.email,
+        True,
+    )
+
+
+@pytest.mark.parametrize("kind", ["ending", "ended"])
+def test_a_changed_row_sends_no_notice_of_an_unlock_elsewhere(agent, manager, kind):
+    case = factories.case_unlocked(agent)
+    factories.relock(case.rows, why="Asked for", by=acting(manager))
+    assert outdated(forged(row_of(kind), address="mine@example.com")) == NOT_OURS
+
+
+@pytest.mark.parametrize("kind", Outgoing.Email.values)
+def test_every_email_says_how_to_reach_support(kind):
+    written = render_to_string(f"unlocks/email/{kind}.txt", {})
+    assert "ServiceTitan Support\nsupport@unlock-desk.example or +1 555 0100\n" in written
+
+
+def test_times_are_in_the_zone_of_the_account(agent):
+    batches = factories.make_batches(account=factories.make_account(time_zone="America/Chicago"))
+    with time_machine.travel(datetime(2026, 11, 25, 1, 30, tzinfo=UTC), tick=False):
+        factories.case_unlocked(agent, batches=batches)
+        bodies = [emails.written(row_of(kind)).body for kind in ("receipt", "unlocked")]
+    assert [re.findall(r"2026, .*?M (\w+)", body)[:1] for body in bodies] == [["CST"], ["CST"]]
+    assert "before\nNov 25, 2026, 7:30 PM CST" in bodies[1]
 
 
 # What became untrue since

@@ -14,6 +14,7 @@ from ..actors import Actor
 from ..ledger import chain, emails, events
 from ..models import Account, Contact, LedgerEntry
 from ..templatetags.desk import tag
+from .filters import by_column
 from .forms.records import RECORD_FIELDS, AccountRecordForm, ConfirmContactForm, RecordForm
 from .histories import DeskAdmin
 from .lists import is_key
@@ -44,7 +45,7 @@ class AccountAdmin(DeskAdmin):
     empty_list = "No account is on file yet. A manager imports accounts from files, or the product sends them."
     list_display = ("number", "name", "accounting_software", "active", "pin")
     list_display_links = ("number", "name")
-    list_filter = ("active", "accounting_software")
+    list_filter = (by_column("active"), by_column("accounting_software"))
     sortable_by = ("number", "name")
     search_fields = ("number_plain", "name_plain")
     search_help_text = "Number, or the start of the number or name"

@@ -2,13 +2,11 @@
 
 import json
 import re
-from datetime import datetime, time, timedelta
 from operator import itemgetter
 
 from django.contrib import admin
 from django.contrib.auth.models import User
 from django.db.models import Q
-from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.views.decorators.http import require_safe
@@ -17,39 +15,30 @@ from ..ledger import chain, events
 from ..models import LedgerEntry
 from ..templatetags.desk import nowrap, tag
 from ..texts.formats import moment_with_seconds
-from .lists import DayFilter, ReadOnlyAdmin, column, keys, starts_with
+from .filters import ChoiceFilter, Since, Until
+from .lists import ReadOnlyAdmin, column, keys, starts_with
 from .site import desk
 
 
-class KindFilter(admin.SimpleListFilter):
+class KindFilter(ChoiceFilter):
     title = "kind"
     parameter_name = "kind__exact"
 
-    def lookups(self, request, model_admin):
+    def options(self):
         return sorted(((kind.kind, kind.label) for kind in events.KINDS.values()), key=itemgetter(1))
 
-    def queryset(self, request, queryset):
-        return queryset.filter(kind=self.value()) if self.value() else queryset
+    def narrow(self, queryset, kind):
+        return queryset.filter(kind=kind)
 
 
-class Since(DayFilter):
-    title = "since"
-    parameter_name = "since"
-
-    def narrow(self, queryset, day):
-        return queryset.filter(at__gte=_midnight(day))
+class HappenedSince(Since):
+    title = parameter_name = "since"
+    path = "at"
 
 
-class Until(DayFilter):
-    title = "until"
-    parameter_name = "until"
-
-    def narrow(self, queryset, day):
-        return queryset.filter(at__lt=_midnight(day + timedelta(days=1)))
-
-
-def _midnight(day):
-    return timezone.make_aware(datetime.combine(day, time.min))
+class HappenedUntil(Until):
+    title = parameter_name = "until"
+    path = "at"
 
 
 def _readable(text):
@@ -76,7 +65,7 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
     list_select_related = ("unlock_request", "account")
     row_is, rows_are = "entry", "entries"
     list_name = "Audit log"
-    list_filter = (KindFilter, Since, Until)
+    list_filter = (KindFilter, HappenedSince, HappenedUntil)
     sortable_by = ("sequence",)
     ordering = ("-at", "-sequence")
     search_fields = ("actor",)

@@ -4,7 +4,6 @@ import json
 from functools import partial
 
 from django.contrib import admin
-from django.contrib.admin.views.main import ChangeList
 from django.core.paginator import Paginator
 from django.db.models import Count, F, Prefetch, Q, Sum
 from django.shortcuts import redirect
@@ -19,11 +18,11 @@ from ..templatetags.desk import nowrap, recorded_by_phone, tag, thousands
 from ..texts.formats import day, moment, money
 from .bulk_actions import WORDS
 from .doubts import is_outdated, with_doubts
+from .filters import AccountFilter, DayFilter, OneClickFilter, by_column
 from .histories import DeskAdmin
 from .instructed import how_far
 from .lists import (
-    DayFilter,
-    OneClickFilter,
+    DeskList,
     ReadOnly,
     account_is,
     accounts_numbered,
@@ -36,6 +35,7 @@ from .site import desk
 from .tags import (
     BATCH_TONES,
     INSTRUCTION_TONES,
+    ON_ITS_WAY,
     in_words,
     verdict,
     with_recorded_by_phone,
@@ -79,7 +79,7 @@ class BypassedSince(DayFilter):
         return queryset.filter(bypassed_on__gte=day)
 
 
-class JudgedList(ChangeList):
+class JudgedList(DeskList):
     """A page of batches, judged by their keys: the rows of other pages are not judged for nothing."""
 
     def get_results(self, request):
@@ -87,7 +87,7 @@ class JudgedList(ChangeList):
         rows = self.result_list
         if not self.multi_page:  # otherwise the paginator has read the keys already
             rows = rows.filter(pk__in=list(rows.values_list("pk", flat=True)))
-        self.result_list = with_recorded_by_phone(rules.judged(rows, by=request.user))
+        self.result_list = self.model_admin.told(request, rows)
 
 
 def account_link(account):
@@ -97,6 +97,15 @@ def account_link(account):
         account.name,
         account.number,
     )
+
+
+def _short(batch):
+    """Return why a batch can't be unlocked, in a few words; '' where the tag says it."""
+    if batch.status == Batch.Status.UNLOCKED:
+        return f"until {moment(batch.unlocked_until)}"
+    if batch.refusal in ON_ITS_WAY or batch.refusal in rules.BY_ANOTHER_PERSON:
+        return ""
+    return batch.refusal.replace("_", " ").capitalize()
 
 
 @admin.register(Batch, site=desk)
@@ -114,14 +123,17 @@ class BatchAdmin(ReadOnly, DeskAdmin):
         "verdict_text",
     )
     list_display_links = ("numbered",)
-    list_filter = (StatusFilter, "period_closed", BypassedSince)
-    sortable_by = ("numbered",)
+    list_filter = (StatusFilter, AccountFilter, BypassedSince, by_column("period_closed"))
+    sortable_by = ("numbered", "bypassed")
     search_fields = ("number_plain",)
     search_help_text = "Batch number or the start of one, or a whole account number"
     actions = ("open_a_request",)
 
     def get_changelist(self, request, **kwargs):
         return JudgedList
+
+    def told(self, request, rows):
+        return with_recorded_by_phone(rules.judged(rows, by=request.user))
 
     def get_ordering(self, request):
         # In the order of the index that the search reads, which is not that of an account; otherwise the newest first.
@@ -134,26 +146,25 @@ class BatchAdmin(ReadOnly, DeskAdmin):
 
     numbered = column("Number", "number", ordering="number_plain")
     on_account = column("Account", "account", account_link)
-    bypassed = column("Bypassed on", "bypassed_on", lambda on: nowrap(day(on)))
+    bypassed = column("Bypassed on", "bypassed_on", lambda on: nowrap(day(on)), ordering="bypassed_on")
     count_text = column("Items", "item_count", thousands)
     money_text = column("Total", "total", money)
 
     @admin.display(description="Status", ordering="status")
     def status_tag(self, batch):
-        until = format_html('<span class="small muted">until {}</span>', moment(batch.unlocked_until))
-        return format_html(
-            "{}{}",
-            tag(BATCH_TONES[batch.status], batch.get_status_display()),
-            until if batch.status == Batch.Status.UNLOCKED else "",
-        )
+        return tag(BATCH_TONES[batch.status], batch.get_status_display())
 
     @admin.display(description="Can it be unlocked?")
     def verdict_text(self, batch):
+        by_phone = recorded_by_phone() if batch.recorded_by_phone else ""
+        tags = format_html("{} {}", tag(*verdict(batch.refusal)), by_phone)
+        if not batch.refusal:
+            return tags
         return format_html(
-            "{} {}{}",
-            tag(*verdict(batch.refusal)),
-            recorded_by_phone() if batch.recorded_by_phone else "",
-            format_html('<span class="small">{}</span>', rules.sentence(batch.refusal, batch)) if batch.refusal else "",
+            '<details class="why" name="why"><summary>{} <span class="small">{}</span></summary><p>{}</p></details>',
+            tags,
+            _short(batch),
+            rules.sentence(batch.refusal, batch),
         )
 
     # The actions. Each keeps the picked set as it is now; the page that follows shows and acts on just that.

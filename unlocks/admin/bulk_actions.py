@@ -9,16 +9,20 @@ from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
 from django.db.models import Count, Exists, F, Min, OuterRef, Q, Sum, Window
 from django.db.models.functions import RowNumber
-from django.http import Http404
+from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import path
+from django.utils import timezone
 
 from .. import operations, rules
 from ..actors import Actor
-from ..models import Act, Batch, Consent, ConsentedBatch, RequestedBatch, Selection, UnlockRequest
+from ..models import Act, Batch, Consent, ConsentedBatch, OrderedAct, RequestedBatch, Selection, UnlockRequest
+from ..outbox import heartbeat
 from ..product import by_hand
 from ..texts.formats import counted, moment_with_seconds, money
 from . import doubts
+from .case import FOLLOWED_CLOSELY
+from .filters import by_column
 from .forms.bulk_actions import BulkActionForm
 from .lists import ReadOnlyAdmin, column
 from .site import desk
@@ -156,7 +160,7 @@ class ActAdmin(ReadOnlyAdmin):
     list_name = footer_name = "Bulk actions"
     list_display = ("what", "who", "at_when", "why")
     list_display_links = ("what",)
-    list_filter = ("kind",)
+    list_filter = (by_column("kind"),)
     search_fields = ("actor",)
     search_help_text = "Who did it"
 
@@ -185,10 +189,14 @@ class ActAdmin(ReadOnlyAdmin):
         key = uuid.uuid5(selection.pk, kind)
         if request.method != "POST" and Act.objects.filter(pk=key).exists():
             return _already_done(request, Act.objects.get(pk=key))
+        if OrderedAct.objects.filter(pk=key).exists():
+            return redirect("admin:unlocks_act_change", key)
         words = words_for(kind)
         form = BulkActionForm(request.POST if request.method == "POST" else None, words=words, key=key)
         if form.is_bound and form.is_valid():
             batches = Batch.objects.filter(selections=selection)
+            if batches.count() > settings.BULK_IN_WORKER:
+                return self._order(request, kind, selection, **form.cleaned_data)
             try:
                 act = action.verb(batches, by=Actor.staff(request.user, request), **form.cleaned_data)
             except operations.Refused as refused:
@@ -221,11 +229,37 @@ class ActAdmin(ReadOnlyAdmin):
             then=words.then.format(**about),
         )
 
+    def _order(self, request, kind, selection, *, key, **options):
+        """Leave an act that is too big to wait for to the worker; its page says how far it is."""
+        operations.order(kind, selection, options=options, by=Actor.staff(request.user, request), key=key)
+        return redirect("admin:unlocks_act_change", key)
+
+    def _ordered(self, request, object_id):
+        """Show an act that waits for the worker, or was refused; a page that follows it is answered with 204."""
+        ordered = OrderedAct.objects.select_related("by").filter(pk=object_id).first()
+        if ordered is None:
+            raise Http404("There is no such act.")
+        if ordered.by_id != request.user.pk and not request.user.has_perm("unlocks.view_act"):
+            raise PermissionDenied
+        if request.GET.get("stamp") == ordered.state:
+            return HttpResponse(status=204)
+        return desk.page(
+            request,
+            "admin/unlocks/act/ordered.html",
+            title=f"{ordered.get_kind_display()}: {ordered.get_state_display().lower()}",
+            ordered=ordered,
+            waits=ordered.state == OrderedAct.State.QUEUED,
+            batches=counted(Batch.objects.filter(selections=ordered.selection_id).count(), "batch", "batches"),
+            worker_runs=heartbeat.running().exists(),
+            every=FOLLOWED_CLOSELY,
+            now=timezone.now(),
+        )
+
     def change_view(self, request, object_id, form_url="", extra_context=None):
-        """Report what an act did to each of its batches."""
+        """Report what an act did to each of its batches, or how far it is."""
         act = self.get_object(request, object_id)
         if act is None:
-            raise Http404("There is no such act.")
+            return self._ordered(request, _key(object_id))
         if act.by_id != request.user.pk and not request.user.has_perm("unlocks.view_act"):
             raise PermissionDenied
         counts = dict(act.verdicts.order_by().values_list("refusal").annotate(n=Count("pk")))
@@ -260,6 +294,13 @@ class ActAdmin(ReadOnlyAdmin):
             now=_by_now(act),
             requests=UnlockRequest.objects.filter(pk__in=lines.values("unlock_request")).select_related("account")[:20],
         )
+
+
+def _key(object_id):
+    try:
+        return uuid.UUID(object_id)
+    except ValueError:
+        raise Http404("There is no such act.") from None
 
 
 def _already_done(request, act):

@@ -1,25 +1,44 @@
 """What the request page shows of a case: how far it has come, what blocks each batch, and the evidence."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from datetime import timedelta
 from functools import cached_property
 
 from django.conf import settings
 from django.core.paginator import Paginator
-from django.db.models import Count, Exists, Max, Min, OuterRef, Q, Sum, Value
+from django.db.models import Case as Choice
+from django.db.models import (
+    Count,
+    Exists,
+    F,
+    FilteredRelation,
+    Max,
+    Min,
+    OuterRef,
+    Q,
+    Subquery,
+    Sum,
+    TextField,
+    Value,
+    When,
+)
 from django.utils import timezone
 
 from .. import operations, rules
+from ..digest import sha256
 from ..ledger import chain, emails, events
-from ..models import Batch, Consent, Instruction, RequestedBatch, UnlockRequest
+from ..models import Batch, Certificate, Consent, ConsentLink, Instruction, LedgerEntry, RequestedBatch, UnlockRequest
 from ..templatetags.desk import how_agreed
+from ..texts.formats import moment_with_seconds
 from . import doubts
 from .instructed import how_far, newest
 from .lists import by_number
 from .tags import INSTRUCTION_TONES, OUTCOME_TONES, UNDER_WAY, stands, verdict
 
-LISTED_BATCHES = 100
+FIRST_BATCHES = 10
+LISTED_BATCHES = 100  # of a page, once all are asked for
 LISTED_ENTRIES = 50
+FOLLOWED_CLOSELY, FOLLOWED = 4, 15  # seconds
 
 Status = UnlockRequest.Status
 Outcome = RequestedBatch.Outcome
@@ -28,6 +47,9 @@ What = Instruction.What
 STUCK = (Instruction.State.UNKNOWN, Instruction.State.GIVEN_UP, Instruction.State.REFUSED)
 # Only another answer of the customer helps these.
 ASK_AGAIN = (rules.Refusal.NOT_COVERED, rules.Refusal.CONSENT_EXPIRED, rules.Refusal.CHANGED)
+
+# What the customer was shown, unless it lists too many batches for the page.
+_SHORT_TEXT = Choice(When(batch_count__lte=LISTED_BATCHES, then="text"), default=Value(""), output_field=TextField())
 
 
 def _count_of(outcome):
@@ -38,13 +60,15 @@ def _count_of(outcome):
 class Case:
     """A request as `user` sees it. Everything is read at most once, whatever the number of batches.
 
-    `only` lists the batches with one verdict or outcome alone, and `page` is the page of the list.
+    The first few batches are listed. `only` lists those with one verdict or outcome alone, and `rows="all"` all of
+    them; `page` is the page of such a list.
     """
 
-    def __init__(self, unlock_request, user, *, only="", page=1):
+    def __init__(self, unlock_request, user, *, only="", rows="", page=1):
         self.unlock_request = unlock_request
         self.user = user
         self.only = only
+        self.rows = rows
         self.page = page
         self.now = timezone.now()
 
@@ -69,7 +93,52 @@ class Case:
     @cached_property
     def own_contact(self):
         """Why `user` may send no link and issue no PIN: they entered an Admin's address; '' otherwise."""
+        if not self.unlock_request.has_own_admin:
+            return ""
         return operations.own_contact(self.unlock_request.account, self.user)
+
+    # What the page is followed by
+
+    @property
+    def stamp(self):
+        return stamp(self.unlock_request, self.now)
+
+    @property
+    def every(self):
+        """After how many seconds the page asks what changed: sooner while it waits for the customer or the product."""
+        waits = self.link_is_live or self.unlocking or self.relocking
+        return FOLLOWED_CLOSELY if waits else FOLLOWED
+
+    @property
+    def news(self):
+        """The newest thing that happened, in a sentence."""
+        entry, event = self.latest_entries[0]
+        return f"{event.label} by {entry.actor}, {moment_with_seconds(entry.at)}."
+
+    @property
+    def stage(self):
+        """Where the case stands, in a few words for the title of the page."""
+        match self.unlock_request.status:
+            case Status.AWAITING_CONSENT:
+                return self.link_stage
+            case Status.CONSENTED if self.unlocking:
+                return "Unlocking"
+            case Status.CONSENTED:
+                return "Ready to unlock" if self.ready else "Agreed"
+            case Status.UNLOCKED if not self.unlocked:
+                return "Relocking" if self.relocking else "No longer unlocked"
+        return self.unlock_request.get_status_display()
+
+    @property
+    def link_stage(self):
+        """How far the customer has come with the link."""
+        if self.link_state != "live":
+            return {"expired": "Link has expired", "revoked": "Link revoked"}.get(
+                self.link_state, "Waiting for the customer"
+            )
+        if self.link.pin_verified_at:
+            return "PIN right"
+        return "Link opened" if self.openings else self._link_remark
 
     # The batches
 
@@ -82,6 +151,7 @@ class Case:
             windows=Count("batch__unlocked_until"),
             oldest=Min("batch__as_of"),
             known=Count("batch__as_of"),
+            window_end=Min("batch__unlocked_until"),
         )
         return {row["outcome"]: row for row in counts}
 
@@ -110,6 +180,8 @@ class Case:
     @cached_property
     def doubts(self):
         """What to know before the customer is asked about the batches that wait, in sentences."""
+        if self.lists_all:
+            return doubts.said(doubts.sum_up(one for one in self._listed_batches if one.outcome == Outcome.WAITING))
         return doubts.of(self.waiting_batches())
 
     waiting = _count_of(Outcome.WAITING)
@@ -177,6 +249,8 @@ class Case:
         """Sum up the newest instructions for batches that are unlocking or relocking, by what they ask and state."""
         if not self.unlocking + self.relocking:
             return []
+        if self.lists_all:
+            return self._asked_of_listed()
         lines = {"line__unlock_request": self.unlock_request, "line__outcome__in": UNDER_WAY}
         counts = newest(**lines).order_by("what", "state").values("what", "state")
         return list(
@@ -189,6 +263,26 @@ class Case:
                 answers=Count("answer", distinct=True),
             )
         )
+
+    def _asked_of_listed(self):
+        groups = defaultdict(list)
+        for batch in self._listed_batches:
+            if batch.outcome in UNDER_WAY:
+                one = self._listed_instructions[batch.line_id]
+                groups[one.what, one.state].append(one)
+        return [
+            {
+                "what": what,
+                "state": state,
+                "n": len(some),
+                "handed_over": sum(one.sent_at is not None for one in some),
+                "sent": min((one.sent_at for one in some if one.sent_at), default=None),
+                "tries": min(one.tries for one in some),
+                "one_answer": max(one.answer for one in some),
+                "answers": len({one.answer for one in some}),
+            }
+            for (what, state), some in sorted(groups.items())
+        ]
 
     def count_asked(self, state, *whats):
         """Count the batches under way whose newest instruction is in this state, and asks one of `whats`."""
@@ -225,9 +319,8 @@ class Case:
         """Count what may be unlocked now ('') and each refusal, over the batches that still wait."""
         if not self.waiting:
             return {}
-        if self.batch_count <= LISTED_BATCHES and not self.only:
-            # All of them are on the page, judged.
-            return Counter(batch.refusal for line, batch in self._judged_lines if line.outcome == Outcome.WAITING)
+        if self.lists_all:
+            return Counter(batch.refusal for batch in self._listed_batches if batch.outcome == Outcome.WAITING)
         judged = rules.judged(self.waiting_batches(), by=self.user, at=self.now)
         return dict(judged.order_by().values_list("refusal").annotate(n=Count("pk")))
 
@@ -273,9 +366,23 @@ class Case:
             if self.only == code:
                 count = n
                 lines = lines.filter(**self._condition(code))
-        paginator = Paginator(lines, LISTED_BATCHES)
+        paginator = Paginator(lines, self._rows_a_page)
         paginator.count = count
-        return paginator.get_page(self.page)
+        return paginator.get_page(self.page if self.unfolded else 1)
+
+    @property
+    def unfolded(self):
+        """Whether more than the first few batches were asked for."""
+        return self.rows == "all" or bool(self.only)
+
+    @property
+    def _rows_a_page(self):
+        return LISTED_BATCHES if self.unfolded else FIRST_BATCHES
+
+    @property
+    def lists_all(self):
+        """Whether every batch of the case is on the page."""
+        return self.batch_count <= self._rows_a_page and not self.only
 
     def _condition(self, code):
         if code in Outcome.values:
@@ -286,17 +393,20 @@ class Case:
     @property
     def verdicts(self):
         """List the batches of that page with the verdict on each."""
-        return [self._verdict(line, batch) for line, batch in self._judged_lines]
+        return [self._verdict(batch) for batch in self._listed_batches]
 
     @cached_property
-    def _judged_lines(self):
-        lines = list(self.listed.object_list)
-        listed = Batch.objects.filter(pk__in=[line.batch_id for line in lines])
-        by_key = {batch.pk: batch for batch in doubts.with_doubts(rules.judged(listed, by=self.user, at=self.now))}
-        return [(line, by_key[line.batch_id]) for line in lines]
+    def _listed_batches(self):
+        """The batches of the page, with what became of each in this case; judged unless none of them waits."""
+        batches = Batch.objects.filter(pk__in=self.listed.object_list.values("batch"))
+        if self.waiting:
+            batches = rules.judged(batches, by=self.user, at=self.now)
+        asked = FilteredRelation("lines", condition=Q(lines__unlock_request=self.unlock_request))
+        here = batches.annotate(asked=asked, line_id=F("asked__id"), outcome=F("asked__outcome"))
+        return list(doubts.with_doubts(here).order_by(by_number(), "line_id"))
 
-    def _verdict(self, line, batch):
-        outcome = Outcome(line.outcome)
+    def _verdict(self, batch):
+        outcome = Outcome(batch.outcome)
         if outcome == Outcome.WAITING:
             # On the page of the request its own reference says nothing.
             sentence = rules.sentence(batch.refusal, batch).replace(f" ({self.unlock_request})", "")
@@ -304,7 +414,7 @@ class Case:
         row = {"batch": batch, "verdict": (OUTCOME_TONES[outcome], outcome.label)}
         if outcome == Outcome.UNLOCKED and batch.unlocked_until:
             row |= {"until": batch.unlocked_until, "overdue": batch.unlocked_until <= self.now}
-        if instruction := self._listed_instructions.get(line.pk):
+        if instruction := self._listed_instructions.get(batch.line_id):
             row |= {"sentence": how_far(instruction)}
             if instruction.state in STUCK and outcome in UNDER_WAY:
                 row["stuck"] = INSTRUCTION_TONES[instruction.state], instruction.get_state_display()
@@ -313,7 +423,7 @@ class Case:
     @cached_property
     def _listed_instructions(self):
         """The newest instructions for those batches of the page of which they tell more, by the key of the line."""
-        told = [line.pk for line, _ in self._judged_lines if line.outcome in (*UNDER_WAY, Outcome.REFUSED)]
+        told = [one.line_id for one in self._listed_batches if one.outcome in (*UNDER_WAY, Outcome.REFUSED)]
         if not told:
             return {}
         return {one.line_id: one for one in newest(line__in=told).select_related("started_by")}
@@ -322,7 +432,11 @@ class Case:
 
     @cached_property
     def link(self):
-        return self.unlock_request.links.select_related("sent_to", "terms").order_by("-pk").first()
+        """The newest consent link; the one that the latest answer came by is read with it."""
+        newest = self.unlock_request.newest_link
+        if newest and self.consent and self.consent.link_id == newest:
+            return self.consent.link
+        return ConsentLink.objects.select_related("sent_to", "terms").get(pk=newest) if newest else None
 
     @cached_property
     def openings(self):
@@ -330,8 +444,12 @@ class Case:
         return list(self.link.openings.all()) if self.link else []
 
     @cached_property
+    def _all_emails(self):
+        return emails.of_case(self.unlock_request)
+
+    @property
     def emails(self):
-        return emails.of_request(self.unlock_request)
+        return [email for email in self._all_emails if email.unlock_request]
 
     @cached_property
     def link_email(self):
@@ -344,6 +462,8 @@ class Case:
 
         Of the one with the consent link the next step tells.
         """
+        if not any(email.failed or email.canceled for email in self._all_emails):
+            return []
         failed = emails.failures(self.unlock_request.account, self.unlock_request)
         return [email for email in failed if email.what != "consent_link"]
 
@@ -358,10 +478,14 @@ class Case:
     @cached_property
     def consent(self):
         """The customer's latest answer, agreed or declined."""
-        answers = self.unlock_request.consents.select_related(
-            "terms", "recorded_by", "withdrawal", "contact", "opening"
-        )
-        return with_waits(answers).defer("text").order_by("-pk").first()
+        if not self.unlock_request.newest_consent:
+            return None
+        around = ("terms", "recorded_by", "withdrawal", "contact", "opening", "link__sent_to", "link__terms")
+        here = {"consent": OuterRef("pk")}
+        newest = {name: _newest(Certificate, "ordinal", name, **here) for name in ("ordinal", "interim", "issued_at")}
+        certified = {f"certificate_{name}": column for name, column in newest.items()}
+        answers = Consent.objects.select_related(*around).annotate(short_text=_SHORT_TEXT, **certified).defer("text")
+        return with_waits(answers).get(pk=self.unlock_request.newest_consent)
 
     @property
     def recorded_by_phone(self):
@@ -370,8 +494,8 @@ class Case:
 
     @property
     def consent_text(self):
-        """What the customer was shown, unless it lists too many batches for this page."""
-        return self.consent.text if self.consent and self.consent.batch_count <= LISTED_BATCHES else ""
+        """What the customer was shown, unless it is too long."""
+        return self.consent.short_text if self.consent else ""
 
     @property
     def standing_consent(self):
@@ -430,7 +554,7 @@ class Case:
         """Why `user` may not type the PIN: they were shown a link that still works; '' otherwise."""
         if not self.before_consent or not self.user.has_perm(operations.verify_pin.permission):
             return ""
-        if not operations.link_seen(self.unlock_request, self.user):
+        if not self.unlock_request.has_seen_link:
             return ""
         here = self.link_state == "live" and self.link.shown_to_id == self.user.pk
         where = "" if here else ", which is of another request of the account,"
@@ -440,6 +564,27 @@ class Case:
     def latest_entries(self):
         """List the newest ledger entries of the case, each with its event."""
         return [(entry, chain.event_of(entry)) for entry in self._newest_entries[:LISTED_ENTRIES]]
+
+    @cached_property
+    def altered(self):
+        """The listed entries that do not fit their seals; reading an event checks that."""
+        return [entry for entry, event in self.latest_entries if isinstance(event, events.Altered)]
+
+    @property
+    def text_checked(self):
+        """Whether what the customer was shown is on this page, and was hashed for it."""
+        return bool(self.consent_text)
+
+    @property
+    def text_altered(self):
+        return self.text_checked and sha256(self.consent_text) != self.consent.text_sha256
+
+    @property
+    def certificate(self):
+        """The newest certificate of the consent, as far as its links tell; None if none was issued."""
+        ordinal = self.consent and self.consent.certificate_ordinal
+        at, interim = ordinal and self.consent.certificate_issued_at, ordinal and self.consent.certificate_interim
+        return Certificate(consent=self.consent, ordinal=ordinal, issued_at=at, interim=interim) if ordinal else None
 
     @property
     def last_entry(self):
@@ -454,34 +599,23 @@ class Case:
         """The entries that are listed, and one more if there is one."""
         return list(self.unlock_request.entries.order_by("-sequence")[: LISTED_ENTRIES + 1])
 
-    @cached_property
+    @property
     def ledger_head(self):
         """The sequence of the ledger's newest entry when this page was made."""
-        return chain.head()[0]
-
-    @cached_property
-    def _last_times(self):
-        """When batches of the case were last unlocked and last re-exported, by the kind of the entry."""
-        if not self.ever_unlocked:
-            return {}
-        kinds = [events.Unlocked.kind, events.ReExported.kind]
-        rows = (
-            self.unlock_request.entries.order_by().filter(kind__in=kinds).values_list("kind").annotate(last=Max("at"))
-        )
-        return dict(rows)
+        return self.unlock_request.ledger_head
 
     # The steps
 
     @cached_property
     def steps(self):
         """List the five steps of a case; their state is done, part, now or ''."""
-        unlock_request, last = self.unlock_request, self._last_times
+        unlock_request = self.unlock_request
         steps = [
             ("Opened", unlock_request.opened_at, f"Channel: {unlock_request.get_channel_display().lower()}"),
             ("Safer route offered", unlock_request.advised_at, unlock_request.get_advice_display()),
             ("PIN and consent", self._consented_at, self._consent_remark),
-            ("Unlock", last.get(events.Unlocked.kind), self._unlock_remark),
-            ("Re-exported", last.get(events.ReExported.kind), self._export_remark),
+            ("Unlock", unlock_request.last_unlocked, self._unlock_remark),
+            ("Re-exported", unlock_request.last_re_exported, self._export_remark),
         ]
         withdrawn = self.consent and hasattr(self.consent, "withdrawal")
         now = {
@@ -515,9 +649,7 @@ class Case:
         if self.consent and self.consent.decision == Consent.Decision.DECLINED:
             return "Declined by the customer"
         if self.unlock_request.status == Status.AWAITING_CONSENT:
-            return {"live": self._link_remark, "expired": "Link has expired", "revoked": "Link revoked"}.get(
-                self.link_state, "Waiting for the customer"
-            )
+            return self.link_stage
         if self.standing_consent:
             return how_agreed(self.standing_consent)
         return ""
@@ -555,29 +687,69 @@ class Case:
     @property
     def window_end(self):
         """The first time at which one of its unlocked batches has to be exported or relocked."""
-        return self._windows.get("end")
+        if not self.unlocked:
+            return None
+        return self._outcomes[Outcome.UNLOCKED]["window_end"]
 
     @property
     def longer_windows(self):
         """List the windows that its unlocked batches can be extended to, each as its hours and its first end."""
-        if not self._windows.get("extendable"):
+        if not self._extendable["end"]:
             return []
-        unlocked_at = self._windows["longest"] - settings.UNLOCK_WINDOW_MAX
+        unlocked_at = self._extendable["longest"] - settings.UNLOCK_WINDOW_MAX
         ends = [(hours, unlocked_at + timedelta(hours=hours)) for hours in rules.windows()]
-        return [(hours, end) for hours, end in ends if end > self._windows["extendable"]]
+        return [(hours, end) for hours, end in ends if end > self._extendable["end"]]
 
     @cached_property
-    def _windows(self):
-        """The first end of its unlocked batches, of those that can be extended, and the first to which they can be."""
+    def _extendable(self):
+        """The first end of its unlocked batches that can be extended, and the last to which that can be moved."""
         if not self.unlocked:
-            return {}
-        hours, may = rules.longest_window(), Q(refusal="")
+            return {"end": None}
+        hours = rules.longest_window()
         judged = rules.judged_to_extend(self.unlocked_batches(), hours=hours, by=self.user, at=self.now)
-        return judged.annotate(longest_end=rules.window_end(Value(hours))).aggregate(
-            end=Min("unlocked_until"),
-            extendable=Min("unlocked_until", filter=may),
-            longest=Min("longest_end", filter=may),
+        longest = rules.window_end(Value(hours))
+        return (
+            judged.filter(refusal="")
+            .annotate(longest=longest)
+            .aggregate(end=Min("unlocked_until"), longest=Min("longest"))
         )
+
+
+def _newest(model, column, key="pk", **where):
+    return Subquery(model.objects.filter(**where).order_by(f"-{column}").values(key)[:1])
+
+
+def with_stamp(requests):
+    """Annotate an UnlockRequest queryset with what `stamp` reads: the newest of all that its page shows."""
+    asked = Instruction.objects.filter(line__unlock_request=OuterRef("pk"), sent_at__isnull=False)
+    here, account = {"unlock_request": OuterRef("pk")}, {"unlock_request": None, "account": OuterRef("account")}
+    return requests.annotate(
+        newest_entry=_newest(LedgerEntry, "sequence", "sequence", **here),
+        newest_of_account=_newest(LedgerEntry, "sequence", "sequence", **account),
+        newest_asked=Subquery(asked.order_by("-sent_at").values("sent_at")[:1]),
+        link_expires=_newest(ConsentLink, "pk", "expires_at", **here),
+    )
+
+
+def stamp(unlock_request, now):
+    """Return what is different once the page of such a request would be."""
+    asked, expires = unlock_request.newest_asked, unlock_request.link_expires
+    seen = [unlock_request.newest_entry, unlock_request.newest_of_account, asked and asked.timestamp()]
+    return "-".join(str(one or 0) for one in [*seen, int(bool(expires and expires <= now))])
+
+
+def with_newest(requests, user):
+    """Annotate an UnlockRequest queryset with what a Case of `user` reads of other tables: mostly their newest rows."""
+    here = {"unlock_request": OuterRef("pk")}
+    return with_stamp(requests).annotate(
+        ledger_head=_newest(LedgerEntry, "sequence", "sequence"),
+        newest_link=_newest(ConsentLink, "pk", **here),
+        newest_consent=_newest(Consent, "pk", **here),
+        last_unlocked=_newest(LedgerEntry, "sequence", "at", kind=events.Unlocked.kind, **here),
+        has_own_admin=Exists(operations.own_admins(user).filter(account=OuterRef("account"))),
+        has_seen_link=Exists(operations.links_shown_to(user).filter(unlock_request__account=OuterRef("account"))),
+        last_re_exported=_newest(LedgerEntry, "sequence", "at", kind=events.ReExported.kind, **here),
+    )
 
 
 def with_waits(consents):

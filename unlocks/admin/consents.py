@@ -22,7 +22,8 @@ from ..models import Certificate, Consent, ConsentEvidence, UnlockRequest
 from ..templatetags.desk import nowrap, recorded_by_phone, tag
 from ..texts.formats import moment
 from .batches import account_link
-from .case import Case, why_over, with_waits
+from .case import Case, why_over, with_newest, with_waits
+from .filters import by_column
 from .forms.consents import CONSENT_FORMS, CertificateForm
 from .lists import ReadOnlyAdmin, account_is, column, is_key, keys
 from .phone_consent import lines_of
@@ -32,7 +33,7 @@ from .site import desk
 log = logging.getLogger(__name__)
 
 BATCHES_A_PAGE = 100
-SHOWN = ("unlock_request__account", "link__sent_by", "opening", "terms", "contact", "recorded_by", "withdrawal")
+SHOWN = ("link__sent_by", "opening", "terms", "contact", "recorded_by", "withdrawal")
 
 
 @admin.register(Consent, site=desk)
@@ -41,7 +42,7 @@ class ConsentAdmin(ReadOnlyAdmin):
     list_display = ("number", "decided", "in_request", "on_account", "signer", "count_text", "given", "until")
     list_display_links = ("number",)
     list_select_related = ("unlock_request__account", "withdrawal")
-    list_filter = ("how", "decision")
+    list_filter = (by_column("how"), by_column("decision"))
     sortable_by = ("number",)
     ordering = ("-id",)
     search_fields = ("unlock_request__account__number",)
@@ -204,6 +205,8 @@ def answer(consent):
 
 def _case(consent, user):
     """Return the case of a consent, with that consent in place of the latest one."""
+    requests = with_newest(UnlockRequest.objects.select_related("account"), user)
+    consent.unlock_request = requests.get(pk=consent.unlock_request_id)
     case = Case(consent.unlock_request, user)
     case.consent = consent
     return case

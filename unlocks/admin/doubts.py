@@ -24,6 +24,18 @@ def sums():
     }
 
 
+def sum_up(batches):
+    """Return the same of such batches that were read."""
+    batches = list(batches)
+    old = [batch.as_of for batch in batches if is_outdated(batch.as_of)]
+    return {
+        "duplicates": sum(batch.possible_duplicate for batch in batches),
+        "unbalanced": sum(bool(batch.other_totals) for batch in batches),
+        "outdated": len(old),
+        "oldest": min(old, default=None),
+    }
+
+
 def of(batches):
     """List the sentences about some batches, with one query."""
     return said(with_doubts(Batch.objects.filter(pk__in=batches.order_by().values("pk"))).aggregate(**sums()))

@@ -23,6 +23,7 @@ from ..models import Account, Batch, Contact, Import, ImportProblem, Judgment, L
 from ..outbox import heartbeat
 from ..templatetags.desk import nowrap, shown, tag
 from ..texts.formats import counted, moment, money
+from .filters import by_column
 from .forms.imports import ConfirmImportForm, UploadForm
 from .lists import ReadOnlyAdmin, column
 from .next_step import ask
@@ -56,7 +57,7 @@ class ImportAdmin(ReadOnlyAdmin):
     empty_list = "Nothing was imported yet."
     list_display = ("named", "files_text", "state_tag", "source", "who", "at_when", "what")
     list_display_links = ("named",)
-    list_filter = ("state", "source")
+    list_filter = (by_column("state"), by_column("source"))
     sortable_by = ()
 
     who = column("By", "actor")

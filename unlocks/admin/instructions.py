@@ -2,14 +2,13 @@
 
 import re
 import uuid
-from copy import copy
 from dataclasses import dataclass
 
 from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.options import IncorrectLookupParameters
-from django.contrib.admin.views.main import PAGE_VAR, ChangeList
+from django.contrib.admin.views.main import PAGE_VAR
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.db.models import Q
 from django.shortcuts import redirect
@@ -26,8 +25,9 @@ from ..templatetags.desk import ago, row_count, tag
 from ..texts import normalize
 from ..texts.formats import moment, money
 from .batches import account_link
+from .filters import OneClickFilter, by_column
 from .forms.instructions import WORK_FORMS, WorkForm
-from .lists import CappedPaginator, OneClickFilter, ReadOnlyAdmin, column, is_key, keys
+from .lists import CappedPaginator, DeskList, ReadOnlyAdmin, column, is_key, keys, on_first_page
 from .site import desk
 from .tags import INSTRUCTION_TONES
 
@@ -116,17 +116,17 @@ class PartFilter(OneClickFilter):
             }
 
 
-class Work(ChangeList):
+class Work(DeskList):
     """A page of instructions, with what there is to know before one is done: asked for its rows alone."""
 
     def get_results(self, request):
         super().get_results(request)
         # The part is where one is, and not what narrows it.
-        self.has_active_filters = "what__exact" in self.params
-        self.clear_all_filters_qs = self.get_query_string(remove=["what__exact"])
-        self.result_list = list(self.result_list)
-        ticked, judged = request.POST.getlist(ACTION_CHECKBOX_NAME), _judged(self.result_list, request.user)
-        for row, (row.tone, row.remark, row.may_be_done) in zip(self.result_list, judged, strict=True):
+        self.has_active_filters = bool(self.on)
+        self.clear_all_filters_qs = self.get_query_string(remove=[spec.parameter_name for spec, _ in self.on])
+        self.result_list = self.model_admin.told(request, self.result_list)
+        ticked = request.POST.getlist(ACTION_CHECKBOX_NAME)
+        for row in self.result_list:
             row.ticked = str(row.pk) in ticked
         self.pickable = sum(row.may_be_done for row in self.result_list)
 
@@ -185,7 +185,7 @@ class InstructionAdmin(ReadOnlyAdmin):
     row_is, rows_are = "batch", "batches"
     list_display_links = None
     list_select_related = ("batch__account", "act", "started_by", "line")
-    list_filter = (PartFilter, "what")
+    list_filter = (PartFilter, by_column("what"))
     sortable_by = ()
     search_fields = ("batch__number_plain",)
     search_help_text = "Whole batch number, account number, or reference of a request (UR-000123)"
@@ -197,7 +197,15 @@ class InstructionAdmin(ReadOnlyAdmin):
     footer_name = list_name
 
     def get_urls(self):
-        return [address for address in super().get_urls() if address.name == "unlocks_instruction_changelist"]
+        pages = {self.name_of(page) for page in ("changelist", "csv", "views", "view")}
+        return [address for address in super().get_urls() if address.name in pages]
+
+    def told(self, request, rows):
+        rows = list(rows)
+        judged = _judged(rows, request.user)
+        for row, to_know in zip(rows, judged, strict=True):
+            row.tone, row.remark, row.may_be_done = to_know
+        return rows
 
     def get_changelist(self, request, **kwargs):
         return Work
@@ -340,10 +348,8 @@ class InstructionAdmin(ReadOnlyAdmin):
 
     def _listed(self, request):
         """Return all that the list shows, on every page; the one that was shown may be gone by now."""
-        first_page = copy(request)
-        first_page.GET = _without_page(request)
         try:
-            return self.get_changelist_instance(first_page).queryset
+            return self.get_changelist_instance(on_first_page(request)).queryset
         except IncorrectLookupParameters:
             raise BadRequest("There is no such list.") from None
 
@@ -351,13 +357,7 @@ class InstructionAdmin(ReadOnlyAdmin):
         """Return where to go on: what is started now is the person's own, and a page may be gone."""
         if form.verb == "start" and Instruction.objects.filter(parts(request.user)["mine"].rows).exists():
             return f"{request.path}?{PartFilter.parameter_name}=mine"
-        return f"{request.path}?{_without_page(request).urlencode()}"
-
-
-def _without_page(request):
-    query = request.GET.copy()
-    query.pop(PAGE_VAR, None)
-    return query
+        return f"{request.path}?{on_first_page(request).GET.urlencode()}"
 
 
 def _by_and_since(who, at):

@@ -1,30 +1,38 @@
 """What every list of the desk has in common: a capped count, filters, an indexed search, selections; no deleting."""
 
 import re
+from copy import copy
 from datetime import timedelta
 from operator import attrgetter
 
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
+from django.contrib.admin.views.main import PAGE_VAR, ChangeList
+from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import transaction
-from django.db.models import CharField, F, IntegerField, Lookup, Q, Value
+from django.db.models import CharField, Exists, F, IntegerField, Lookup, OuterRef, Q, Value
 from django.db.models.functions import Concat
 from django.db.models.lookups import In, StartsWith
-from django.http import Http404
-from django.urls import register_converter
+from django.forms import Media
+from django.http import Http404, StreamingHttpResponse
+from django.shortcuts import redirect
+from django.urls import path, register_converter
 from django.urls.converters import IntConverter
 from django.utils import timezone
-from django.utils.dateparse import parse_date
+from django.utils.decorators import method_decorator
 from django.utils.functional import cached_property
-from django.utils.text import capfirst
+from django.utils.http import content_disposition_header
+from django.utils.text import capfirst, slugify
+from django.views.decorators.http import require_safe
 
 from .. import history
-from ..models import Account, Batch, Selection
+from ..models import Account, Batch, OrderedAct, SavedView, Selection
 from ..texts import normalize
-from ..texts.formats import day
+from . import as_csv
 from .forms.records import RECORD_FIELDS
+from .saved_views import SavedViews, written
 
 
 class KeyConverter(IntConverter):
@@ -102,7 +110,9 @@ def by_number(path="number"):
 def freeze(request, batches):
     """Keep the batches of a queryset as a new Selection of this user's, in one statement whatever their number."""
     now = timezone.now()
-    Selection.objects.filter(made_by=request.user, made_at__lt=now - timedelta(days=1)).delete()
+    # What a worker has yet to do stays.
+    needed = Exists(OrderedAct.objects.filter(selection=OuterRef("pk"), state=OrderedAct.State.QUEUED))
+    Selection.objects.filter(~needed, made_by=request.user, made_at__lt=now - timedelta(days=1)).delete()
     selection = Selection.objects.create(made_by=request.user, made_at=now)
     history.insert_select(
         Selection.batches.through,
@@ -111,6 +121,14 @@ def freeze(request, batches):
         batch=F("pk"),
     )
     return selection
+
+
+def on_first_page(request):
+    """Return a request as if it asked for the first page of its list."""
+    first = copy(request)
+    first.GET = request.GET.copy()
+    first.GET.pop(PAGE_VAR, None)
+    return first
 
 
 class CappedPaginator(Paginator):
@@ -138,56 +156,80 @@ class CappedPaginator(Paginator):
         return page
 
 
-class OneClickFilter(admin.SimpleListFilter):
-    """A filter whose choices are shown above the list, one click each."""
-
-    template = "admin/filter_pills.html"
-
-
-class DayFilter(admin.SimpleListFilter):
-    """A filter in which a day is typed; a subclass says what that means in `narrow`."""
-
-    template = "admin/filter_day.html"
-
-    def lookups(self, request, model_admin):
-        return [(None, None)]  # any day can be typed
-
-    def choices(self, changelist):
-        return [
-            {
-                "name": self.parameter_name,
-                "value": self.value() or "",
-                "chosen": day(self.day),
-                "without": changelist.get_query_string(remove=[self.parameter_name]),
-                "others": [pair for pair in changelist.params.items() if pair[0] != self.parameter_name],
-            }
-        ]
-
-    @cached_property
-    def day(self):
-        """The day that was typed; None for none, and for one so far off that no clock counts to it."""
-        try:
-            typed = parse_date(self.value() or "")
-        except ValueError:
-            return None
-        return typed if typed and 1900 <= typed.year <= 9000 else None
-
-    def queryset(self, request, queryset):
-        return self.narrow(queryset, self.day) if self.day else queryset
-
-
 def column(description, path, write=None, **options):
-    """Return a column of a list: the attribute at a dotted `path` of each row, written by the function `write`."""
+    """Return a column of a list: the attribute at a dotted `path` of each row, written by the function `write`.
+
+    In a file the attribute itself stands.
+    """
 
     @admin.display(description=description, **options)
     def column(model_admin, row):
         value = attrgetter(path)(row)
         return write(value) if write and value is not None else value
 
+    column.plain = attrgetter(path)
     return column
 
 
-class Listed(admin.ModelAdmin):
+class DeskList(ChangeList):
+    """A list with its saved views and its filters: some are a row of pills, the others are fields of one form."""
+
+    def __init__(self, request, *args):
+        self.user = request.user
+        super().__init__(request, *args)
+        self.asked, _ = self.model_admin.known(request, request.GET.urlencode())
+        if request.method == "POST" and self.problems:
+            # An action on all of the list would take what the filter was to leave out.
+            raise BadRequest("A filter in the address can't be read. Nothing was done.")
+
+    def get_filters(self, request):
+        specs, *rest, _ = super().get_filters(request)
+        return specs, *rest, any(spec.is_on for spec in specs)
+
+    @cached_property
+    def views(self):
+        """The saved views that one may open here: one's own first, then those that colleagues share."""
+        views = SavedView.objects.visible_to(self.user).filter(list=self.opts.model_name).select_related("owner")
+        return sorted(views, key=lambda view: view.owner_id != self.user.pk)
+
+    @property
+    def own_views(self):
+        return [view for view in self.views if view.owner_id == self.user.pk]
+
+    @property
+    def shared_views(self):
+        return [view for view in self.views if view.owner_id != self.user.pk]
+
+    @cached_property
+    def current_view(self):
+        """The saved view that is shown, if it is one."""
+        return next((view for view in self.views if view.query == self.asked), None)
+
+    @property
+    def in_form(self):
+        return [spec for spec in self.filter_specs if spec.in_form]
+
+    @property
+    def on(self):
+        """The filters of the form that narrow the list, each with the address of the list without it."""
+        return [(spec, self.get_query_string(remove=[spec.parameter_name])) for spec in self.in_form if spec.is_on]
+
+    @property
+    def problems(self):
+        return [spec for spec in self.filter_specs if spec.problem]
+
+    @property
+    def opens_form(self):
+        return any(spec.in_form for spec in self.problems)
+
+    @property
+    def beside_the_form(self):
+        """What the address says besides the fields of the form: it goes along when the form is sent."""
+        fields = {spec.parameter_name for spec in self.in_form}
+        return [(name, value) for name, value in self.params.items() if name not in fields]
+
+
+class Listed(SavedViews, admin.ModelAdmin):
     """Lists that cost the same at a thousand rows and at a hundred thousand, of rows that are never deleted."""
 
     paginator = CappedPaginator
@@ -209,10 +251,10 @@ class Listed(admin.ModelAdmin):
 
     def lookup_allowed(self, lookup, value, request):
         """Narrow a list by its own filters alone: asked about any column, it would spell out a PIN's hash."""
-        parameters = {getattr(listed, "parameter_name", listed) for listed in self.get_list_filter(request)}
-        allowed = {f"{name}{suffix}" for name in parameters for suffix in ("", "__exact", "__id__exact", "__isnull")}
-        # Longer numbers than any key has raise on SQLite.
-        return lookup in allowed and not re.search(r"\0|\d{19}", str(value))
+        return lookup in {listed.parameter_name for listed in self.get_list_filter(request)}
+
+    def get_changelist(self, request, **kwargs):
+        return DeskList
 
     def found(self, request, object_id):
         """Return the row that an address names, for whoever may view it. Raises PermissionDenied, Http404."""
@@ -233,9 +275,47 @@ class Listed(admin.ModelAdmin):
             raise BadRequest("No record is copied here.")
         return super().changeform_view(request, object_id, form_url, extra_context)
 
+    @property
+    def media(self):
+        """Load nothing of what Django loads for every page: these have none of what it serves."""
+        return Media()
+
+    def formfield_for_dbfield(self, db_field, request, **kwargs):
+        """Leave out the windows that open beside a form, to add or change what it names: they take scripts."""
+        field = super().formfield_for_dbfield(db_field, request, **kwargs)
+        if field and isinstance(field.widget, RelatedFieldWidgetWrapper):
+            field.widget = field.widget.widget
+        return field
+
+    @property
+    def title(self):
+        return self.list_name or capfirst(self.opts.verbose_name_plural)
+
+    def get_urls(self):
+        csv = self.admin_site.admin_view(self.csv_view)
+        return [path("csv/", csv, name=self.name_of("csv")), *super().get_urls()]
+
     def changelist_view(self, request, extra_context=None):
-        title = self.list_name or capfirst(self.opts.verbose_name_plural)
-        return super().changelist_view(request, {"title": title, "subtitle": None, **(extra_context or {})})
+        """Show the list. Fields of the filters that were left empty are dropped from its address first."""
+        if request.method in ("GET", "HEAD") and "" in request.GET.dict().values():
+            return redirect(f"{request.path}?{written(request.GET.items())}")
+        return super().changelist_view(request, {"title": self.title, "subtitle": None, **(extra_context or {})})
+
+    @method_decorator(require_safe)
+    def csv_view(self, request):
+        """Send what the list shows, on all of its pages, as a CSV file."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        response = StreamingHttpResponse(
+            as_csv.pieces(self, request, self.get_changelist_instance(on_first_page(request))),
+            content_type="text/csv; charset=utf-8",
+        )
+        response["Content-Disposition"] = content_disposition_header(True, f"{slugify(self.title)}.csv")
+        return response
+
+    def told(self, request, rows):
+        """Return rows of the list with what only some of its columns need: asked for a few rows at a time."""
+        return rows
 
     def get_search_results(self, request, queryset, search_term):
         """Search with `matching`, as one term: words are not split, and only indexed columns are asked."""

@@ -20,7 +20,7 @@ def record_by_phone_page(request, object_id):
     """Show what to read out; on POST record what they answered, and lead back to the request."""
     if not request.user.has_perm(AnswersForm.permission):
         raise PermissionDenied
-    case = Case(find_request(object_id), request.user)
+    case = Case(find_request(object_id, request.user), request.user)
     sent = (request.POST, request.FILES) if request.method == "POST" else ()
     form = AnswersForm(*sent, case=case, user=request.user)
     complete = form.is_valid()

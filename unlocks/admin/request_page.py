@@ -5,18 +5,20 @@ from django.contrib.admin.utils import unquote
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.db import transaction
 from django.db.models import Q
-from django.http import Http404
+from django.http import Http404, HttpResponse
 from django.shortcuts import redirect
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.html import format_html
 
 from .. import history, operations
 from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Act, LedgerEntry, UnlockRequest
-from ..texts.formats import counted, moment_with_seconds
+from ..texts.formats import moment_with_seconds
 from .bulk_actions import what_was_done
-from .case import Case
+from .case import Case, stamp, with_newest, with_stamp
+from .forms.base import Folded
 from .forms.case import CASE_FORMS, PreviewForm, SendLinkForm
 from .forms.consents import RecordByPhoneForm
 from .lists import freeze
@@ -26,9 +28,7 @@ from .site import desk
 
 def request_page(request, object_id):
     """Show a case; on POST carry out the verb that the form names, and show the case again when it is refused."""
-    case = Case(
-        find_request(object_id), request.user, only=request.GET.get("only", ""), page=request.GET.get("page", "1")
-    )
+    case = _case(request, object_id)
     if request.method != "POST":
         return _show(request, case)
     form_class = form_of(request, CASE_FORMS)
@@ -39,11 +39,24 @@ def request_page(request, object_id):
     form = form_class(request.POST, request.FILES, case=case, user=request.user)
     done = carry_out(form, Actor.staff(request.user, request)) if form.is_valid() else None
     if done is None:
-        return _show(request, Case(find_request(object_id), request.user), form)
+        return _show(request, Case(find_request(object_id, request.user), request.user), form)
     messages.success(request, _what_was_done(done) if isinstance(done, Act) else done)
     if isinstance(form, SendLinkForm) and form.link_url:
         request.session[_shown_once(case)] = form.link_url
     return redirect(case.unlock_request)
+
+
+def live_parts(request, object_id):
+    """Answer with the parts of the page as they are now; with 204 while nothing has happened since a `stamp`."""
+    row = with_stamp(_request_with(object_id)).first()
+    if row and request.GET.get("stamp") == stamp(row, timezone.now()):
+        return HttpResponse(status=204)
+    return _show(request, _case(request, object_id), template="parts.html")
+
+
+def _case(request, object_id):
+    listed = {name: request.GET.get(name, "") for name in ("only", "rows", "page")}
+    return Case(find_request(object_id, request.user), request.user, **listed)
 
 
 def form_of(request, forms):
@@ -56,13 +69,17 @@ def form_of(request, forms):
     return form_class
 
 
-def find_request(object_id):
-    """Return the request with this key, as the address gives it. Raises Http404."""
+def find_request(object_id, user):
+    """Return the request with this key, as the address gives it, with what a Case of `user` reads. Raises Http404."""
     people = ("account", "requester__entered_by", "requester__confirmed_by", "assignee", "opened_by", "pin_verified_by")
-    pk = unquote(object_id)
-    if pk.isdecimal() and (found := UnlockRequest.objects.select_related(*people).filter(pk=pk[:18]).first()):
+    if found := with_newest(_request_with(object_id).select_related(*people), user).first():
         return found
     raise Http404("There is no such request.")
+
+
+def _request_with(object_id):
+    pk = unquote(object_id)
+    return UnlockRequest.objects.filter(pk=pk[:18]) if pk.isdecimal() else UnlockRequest.objects.none()
 
 
 def carry_out(form, by):
@@ -120,24 +137,36 @@ def _shown_once(case):
     return f"consent_link_of_{case.unlock_request.pk}"
 
 
-def _show(request, case, bound=None):
+def _link_shown_once(request, case):
+    return request.session.pop(_shown_once(case), "") if request.method == "GET" else ""
+
+
+def _show(request, case, bound=None, template="change_form.html"):
+    step = next_step(case)
+    opened = (step.verb, request.GET.get("do"))
     forms = {
-        verb: bound if bound and bound.verb == verb else form_class(case=case, user=request.user)
+        verb: bound
+        if bound and bound.verb == verb
+        else Folded(form_class)
+        if form_class.costly and verb not in opened
+        else form_class(case=case, user=request.user)
         for verb, form_class in CASE_FORMS.items()
         if form_class.offered(case, request.user)
     }
-    step = next_step(case)
     return desk.page(
         request,
-        "admin/unlocks/unlockrequest/change_form.html",
+        f"admin/unlocks/unlockrequest/{template}",
         status=422 if bound else 200,
-        title=f"{case.unlock_request} · {counted(case.batch_count, 'batch', 'batches')}",
+        title=f"{case.stage} · {case.unlock_request}",
+        stamp=case.stamp,
         case=case,
         object=case.unlock_request,
+        address=case.unlock_request.get_absolute_url(),
         next=step,
         next_form=forms.pop(step.verb, None),
         forms=forms,
         batch_forms=[form for form in forms.values() if form.card == "batches"],
         bound=bound,
-        link_url=request.session.pop(_shown_once(case), "") if request.method == "GET" else "",
+        opened=forms.get(request.GET.get("do")),
+        link_url=_link_shown_once(request, case),
     )

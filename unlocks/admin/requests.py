@@ -3,14 +3,15 @@
 import re
 
 from django.contrib import admin, messages
+from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db.models import Count, OuterRef, Q, Subquery, Sum
-from django.db.models.functions import Coalesce
+from django.db.models import OuterRef, Q
 from django.shortcuts import redirect
 from django.urls import path
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
 from django.views.decorators.debug import sensitive_post_parameters
+from django.views.decorators.http import require_safe
 
 from .. import operations
 from ..actors import Actor
@@ -18,11 +19,13 @@ from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest
 from ..templatetags.desk import RECORDED_BY_PHONE, ago, nowrap, tag, thousands
 from ..texts import normalize
 from ..texts.formats import moment, money
+from .changes import changes_page
+from .filters import AccountFilter, AmountFilter, ChoiceFilter, OneClickFilter, Since, Until, by_column
 from .histories import DeskAdmin
-from .lists import OneClickFilter, account_is, column, freeze, keys
+from .lists import account_is, column, freeze, keys
 from .opening import open_request
 from .phone_consent import record_by_phone_page
-from .request_page import request_page
+from .request_page import live_parts, request_page
 from .site import SHOWN, desk, held_up_title
 from .tags import how_consented, standing, with_what_became_of_it
 
@@ -46,7 +49,75 @@ class StatusFilter(OneClickFilter):
         ]
 
     def queryset(self, request, queryset):
-        return SHOWN[self.value()](queryset, request.user) if self.value() in SHOWN else queryset
+        return SHOWN[self.value()](queryset, request.user) if self.is_on else queryset
+
+
+class AssigneeFilter(ChoiceFilter):
+    """The requests of a colleague; `me` is whoever looks, so that a view with it serves everyone."""
+
+    title = "assigned to"
+    parameter_name = "assignee"
+
+    def options(self):
+        staff = User.objects.filter(is_staff=True).order_by("-is_active", "username")
+        return [
+            ("me", "Me"),
+            ("nobody", "Nobody"),
+            *((str(one.pk), f"{one}{'' if one.is_active else ' (deactivated)'}") for one in staff),
+        ]
+
+    def narrow(self, queryset, key):
+        return queryset.filter(assignee={"me": self.user.pk, "nobody": None}.get(key, key))
+
+
+class HowFilter(ChoiceFilter):
+    """The requests whose latest answer came this way, as the list marks them."""
+
+    title = "consent given"
+    parameter_name = "how"
+
+    def options(self):
+        return Consent.How.choices
+
+    def narrow(self, queryset, how):
+        answered = Consent.objects.filter(how=how).values("unlock_request")
+        return queryset.filter(pk__in=answered, how=how)
+
+
+class OpenedSince(Since):
+    title, parameter_name, path = "opened since", "opened_since", "opened_at"
+
+
+class OpenedUntil(Until):
+    title, parameter_name, path = "opened until", "opened_until", "opened_at"
+
+
+class ClosedSince(Since):
+    title, parameter_name, path = "closed since", "closed_since", "closed_at"
+
+
+class ClosedUntil(Until):
+    title, parameter_name, path = "closed until", "closed_until", "closed_at"
+
+
+class AmountFrom(AmountFilter):
+    title, parameter_name = "total from", "total_from"
+
+    def narrow(self, queryset, amount):
+        return queryset.filter(amount__gte=amount)
+
+
+class AmountTo(AmountFilter):
+    title, parameter_name = "total to", "total_to"
+
+    def narrow(self, queryset, amount):
+        return queryset.filter(amount__lte=amount)
+
+
+def _ago_and_when(at):
+    return format_html(
+        '<span class="nowrap">{}</span><br><span class="muted small nowrap">{}</span>', ago(at), moment(at)
+    )
 
 
 @admin.register(UnlockRequest, site=desk)
@@ -59,14 +130,28 @@ class UnlockRequestAdmin(DeskAdmin):
         "asked_by",
         "status_tag",
         "bypass_reason",
-        "batch_count",
+        "batches",
         "total",
         "assigned_to",
         "opened",
     )
     list_display_links = ("case",)
     list_select_related = ("account", "requester", "assignee")
-    list_filter = (StatusFilter,)
+    list_filter = (
+        StatusFilter,
+        AssigneeFilter,
+        AccountFilter,
+        by_column("bypass_reason"),
+        by_column("channel"),
+        by_column("resolution"),
+        HowFilter,
+        OpenedSince,
+        OpenedUntil,
+        ClosedSince,
+        ClosedUntil,
+        AmountFrom,
+        AmountTo,
+    )
     search_fields = ("account__number",)
     search_help_text = "Reference (UR-000123), account number or batch number"
     actions = ("unlock_their_batches", "take")
@@ -88,12 +173,7 @@ class UnlockRequestAdmin(DeskAdmin):
     # The list
 
     def get_queryset(self, request):
-        lines = RequestedBatch.objects.filter(unlock_request=OuterRef("pk")).order_by().values("unlock_request")
-        return with_what_became_of_it(super().get_queryset(request)).annotate(
-            batches=Coalesce(Subquery(lines.annotate(n=Count("pk")).values("n")), 0),
-            amount=Subquery(lines.annotate(amount=Sum("batch__total")).values("amount")),
-            how=how_consented(OuterRef("pk")),
-        )
+        return with_what_became_of_it(super().get_queryset(request)).annotate(how=how_consented(OuterRef("pk")))
 
     def matching(self, term):
         lines = RequestedBatch.objects.filter(batch__number_plain__in=normalize.spellings(term))
@@ -105,8 +185,9 @@ class UnlockRequestAdmin(DeskAdmin):
     case = column("Reference", "reference", nowrap, ordering="-id")
     in_account = column("Account", "account", ordering="account__number")
     asked_by = column("Asked by", "requester.name")
-    batch_count = column("Batches", "batches", thousands)
+    batches = column("Batches", "batch_count", thousands)
     total = column("Total", "amount", money)
+    opened = column("Opened", "opened_at", _ago_and_when, ordering="-id")
 
     @admin.display(description="Status", ordering="status")
     def status_tag(self, obj):
@@ -116,14 +197,6 @@ class UnlockRequestAdmin(DeskAdmin):
     @admin.display(description="Assigned to", empty_value="Nobody")
     def assigned_to(self, obj):
         return obj.assignee and obj.assignee.get_username()
-
-    @admin.display(description="Opened", ordering="-id")
-    def opened(self, obj):
-        return format_html(
-            '<span class="nowrap">{}</span><br><span class="muted small nowrap">{}</span>',
-            ago(obj.opened_at),
-            moment(obj.opened_at),
-        )
 
     # The bulk actions
 
@@ -154,7 +227,20 @@ class UnlockRequestAdmin(DeskAdmin):
 
     def get_urls(self):
         by_phone = self.admin_site.admin_view(record_by_phone_page)
-        return [path("<path:object_id>/record-by-phone/", by_phone, name="record_by_phone"), *super().get_urls()]
+        changed = self.admin_site.admin_view(changes_page)
+        return [
+            path("<path:object_id>/record-by-phone/", by_phone, name="record_by_phone"),
+            path("<path:object_id>/changes/", changed, name="changes_while_unlocked"),
+            path("<path:object_id>/live/", self.admin_site.admin_view(self.live_view), name="live_case"),
+            *super().get_urls(),
+        ]
+
+    @method_decorator(require_safe)
+    def live_view(self, request, object_id):
+        """Answer a page that follows a case: what changed since, or nothing."""
+        if not self.has_view_permission(request):
+            raise PermissionDenied
+        return live_parts(request, object_id)
 
     def add_view(self, request, form_url="", extra_context=None):
         if not self.has_add_permission(request):

@@ -72,7 +72,11 @@ class Desk(admin.AdminSite):
         self.disable_action("delete_selected")
 
     def get_urls(self):
-        return [path("search/", self.admin_view(self.search), name="search"), *super().get_urls()]
+        return [
+            path("search/", self.admin_view(self.search), name="search"),
+            path("keys/", self.admin_view(self.keys), name="keys"),
+            *super().get_urls(),
+        ]
 
     def page(self, request, template, *, status=200, **context):
         """Answer with a page of the desk: `context`, and what every page has."""
@@ -254,6 +258,10 @@ class Desk(admin.AdminSite):
         ]
         return [section for section in sections if section["empty"] or section["rows"]]
 
+    def keys(self, request):
+        """Say which keys do what: what `?` shows, for whoever can't press it."""
+        return self.page(request, "admin/keys.html", title="Keys")
+
     # The search
 
     def search(self, request):
@@ -306,7 +314,7 @@ def role(user):
     """Return what a member of staff is here: their groups, or Superuser."""
     if user.is_anonymous:
         return ""
-    groups = ", ".join(group.name for group in user.groups.all())
+    groups = ", ".join(roles.names_of_groups(user))
     return ", ".join(filter(None, ["Superuser" if user.is_superuser else "", groups])) or "No role yet"
 
 

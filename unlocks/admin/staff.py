@@ -15,6 +15,7 @@ from ..actors import Actor
 from ..models import ApiToken
 from ..rules import Refusal, sentence
 from ..texts.formats import moment
+from .filters import by_column
 from .forms.records import ColleagueForm, NewColleagueForm
 from .lists import Listed, ReadOnlyAdmin, column
 from .site import desk
@@ -34,7 +35,7 @@ class StaffAdmin(Listed, UserAdmin):
     footer_name = "Staff"
     rows_are = "members of staff"
     list_display = ("username", "first_name", "last_name", "email", "in_groups", "is_active", "is_superuser")
-    list_filter = ("is_active", "groups")
+    list_filter = (by_column("is_active"), by_column("groups"))
     search_fields = ("username", "last_name")
     search_help_text = "Username or last name, or the start of one"
     readonly_fields = ("signed_in", "joined")

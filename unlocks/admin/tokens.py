@@ -13,6 +13,7 @@ from ..actors import Actor
 from ..models import ApiToken
 from ..templatetags.desk import tag
 from ..texts.formats import moment
+from .filters import by_column
 from .forms.tokens import MakeTokenForm
 from .lists import ReadOnlyAdmin, column
 from .site import desk
@@ -23,7 +24,7 @@ class ApiTokenAdmin(ReadOnlyAdmin):
     list_name = footer_name = "API tokens"
     list_display = ("name", "system", "may", "made_by", "expires", "used", "state")
     list_select_related = ("system", "made_by")
-    list_filter = ("system",)
+    list_filter = (by_column("system"),)
     sortable_by = ()
 
     expires = column("Works until", "expires_at", moment)

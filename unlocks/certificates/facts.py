@@ -8,8 +8,10 @@ from django.contrib.auth.models import AbstractBaseUser
 from django.db.models import Q
 from django.urls import reverse
 
+from .. import changes
 from ..ledger import chain, emails, events
-from ..models import Act, ConsentWithdrawal, LedgerEntry, Verdict
+from ..models import Act, ConsentWithdrawal, LedgerEntry, RequestedBatch, Verdict
+from ..texts.formats import zone_of
 
 FORMAT = "unlock-desk-certificate/1"
 _DONE = tuple(
@@ -45,7 +47,7 @@ def facts(consent, *, number, code, issued_at, public_key):
         "interim": unlock_request.status != unlock_request.Status.CLOSED,
         "vendor": settings.VENDOR_NAME,
         "check_at": settings.PUBLIC_URL + reverse("check"),
-        "time_zone": settings.TIME_ZONE,
+        "time_zone": zone_of(unlock_request.account).key,
         "consent": _consent(consent, entries),
         "case": _case(unlock_request),
         "signer": _columns(consent, "contact_name", "email", name=consent.signer_name, role=consent.signer_role),
@@ -55,6 +57,7 @@ def facts(consent, *, number, code, issued_at, public_key):
         "acts": [
             _columns(act, "kind", "at", by=act.actor, batches=len(lines)) | {"why": act.why} for act, lines in acts
         ],
+        "changed": _changed(consent),
         "withdrawal": _withdrawal(consent),
         "evidence": [
             _columns(kept, "file_name", "size", "sha256", "attached_by", "attached_at", what=kept.get_what_display())
@@ -225,6 +228,24 @@ def _batch(covered, done):
         ended_at=ended and ended.at,
         ended_by=decided and decided.actor,
         refusal=ended.why if ended and ended.kind == Act.Kind.REFUSED else None,
+    )
+
+
+def _changed(consent):
+    """Count what changed while it was unlocked under a consent, as far as the product's data tell; None if nothing was.
+
+    `not_known` are batches of which the product has sent no newer data since the unlock.
+    """
+    lines = RequestedBatch.objects.filter(unlock_request=consent.unlock_request_id, consented__consent=consent.pk)
+    unlocked = changes.while_unlocked(lines)
+    return (
+        {
+            "batches": sum(change.differs for change in unlocked),
+            "items": sum(len(change.items) for change in unlocked),
+            "not_known": sum(not change.is_known for change in unlocked),
+        }
+        if unlocked
+        else None
     )
 
 

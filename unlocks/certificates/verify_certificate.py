@@ -260,6 +260,7 @@ FACTS_1 = {
         }
     ],
     "acts": [{"kind": ACT, "at": MAYBE_TIME, "batches": MAYBE_WHOLE, **_all(MAYBE_TEXT, "by why")}],
+    "changed": (_all(WHOLE, "batches items not_known"),),
     "withdrawal": (
         {
             "at": MAYBE_TIME,
@@ -366,6 +367,9 @@ def _claims(facts):
         outcome = batch["outcome"]
         yield batch["unlocked_at"] is None or outcome not in NOT_DONE, "A batch is both unlocked and never unlocked."
         yield batch["refusal"] is None or outcome == "refused", "A batch that was not refused has a reason for it."
+    changed, unlocked = facts["changed"], sum(batch["unlocked_at"] is not None for batch in batches)
+    fewer = changed is None or 0 < unlocked >= changed["batches"] + changed["not_known"]
+    yield fewer, "More batches changed while unlocked than were unlocked."
     yield from _claims_of_ledger(**facts["ledger"])
 
 

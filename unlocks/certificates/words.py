@@ -729,6 +729,7 @@ class _Wording:
                 Fact("Reason for the unlock", _known(case["reason"])),
                 Fact("Safer route offered", _both(advised_at, case["advice"], ": ")),
                 *self._acts(),
+                *self._changed(),
                 Fact("Separation of duties", self._separate()),
                 Fact("Closed", closed),
             ),
@@ -748,6 +749,22 @@ class _Wording:
                 done = f"{'' if first == last else f'{first} to '}{done}, in {len(acts):,} steps"
             done += f", {wording.NOT_RECORDED if None in counts else counted(sum(counts), 'batch', 'batches')}"
             yield Fact(_ACTS[kind], ". ".join(filter(None, [done, self._why(kind, {act["why"] for act in acts})])))
+
+    def _changed(self):
+        """Yield what changed while it was unlocked, as far as the product's data tell."""
+        if (changed := self.facts["changed"]) is None:
+            return
+        said = []
+        if changed["batches"]:
+            said.append(
+                f"{counted(changed['batches'], 'batch', 'batches')}, {counted(changed['items'], 'item', 'items')}"
+            )
+        elif changed["not_known"] < sum(batch["unlocked_at"] is not None for batch in self.facts["batches"]):
+            said.append("no change in the product's newer data")
+        if changed["not_known"]:
+            of = counted(changed["not_known"], "batch", "batches")
+            said.append(f"not known of {of}, of which the product has sent no newer data")
+        yield Fact("Changed while unlocked", "; ".join(said))
 
     def _why(self, kind, reasons):
         """Return why something was done, or the product's reference, if that is one for all.
@@ -822,8 +839,7 @@ def _total(*batches):
 
 def _time(moment):
     """Write a time such as "Nov 23, 2026, 8:44:31 AM EST"; one that is not known is said to be so."""
-    written = moment_with_seconds(moment and datetime.fromisoformat(moment))
-    return re.sub(r"(?=[+-]\d+$)", "UTC", written) or wording.NOT_RECORDED  # some zones have no name but "-03"
+    return moment_with_seconds(moment and datetime.fromisoformat(moment)) or wording.NOT_RECORDED
 
 
 def _time_by(moment, who):

@@ -6,12 +6,14 @@ from functools import wraps
 from django.conf import settings
 from django.shortcuts import redirect, render
 from django.urls import reverse
+from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
 
 from .. import operations
 from ..actors import Actor
 from ..models import Consent, ResentReceipt
 from ..outbox.secrets import hashed
+from ..texts.formats import zone_of
 
 LINK_COOKIE = "consent"
 OPENING_COOKIE = "opening"
@@ -23,7 +25,7 @@ def customer_page(*, staff_may_view=False):
     """Keep a customer's page out of caches and search engines, and refuse logged-in staff.
 
     With `staff_may_view`, staff may send GET and HEAD. Staff are refused before the CSRF check, which a page from
-    before their login fails, so that each attempt is recorded.
+    before their login fails, so that each attempt is recorded. Times are in the zone of the account, once it is known.
     """
 
     def decorator(view):
@@ -33,10 +35,11 @@ def customer_page(*, staff_may_view=False):
         @wraps(view)
         def page(request, **kwargs):
             views_only = staff_may_view and request.method in ("GET", "HEAD")
-            if request.user.is_authenticated and not views_only:
-                response = _refuse_staff(request, kwargs.get("token") or get_cookie(request, LINK_COOKIE))
-            else:
-                response = protected(request, **kwargs)
+            with timezone.override(None):
+                if request.user.is_authenticated and not views_only:
+                    response = _refuse_staff(request, kwargs.get("token") or get_cookie(request, LINK_COOKIE))
+                else:
+                    response = protected(request, **kwargs)
             response["Cache-Control"] = "no-store"
             response["X-Robots-Tag"] = "noindex"
             return response
@@ -58,6 +61,18 @@ def consent_of_receipt(request, token=None):
 
     Under /receipt/ the token of an emailed link opens it, and under /consent/ the decision made in this browser.
     """
+    consent = _consent_of_receipt(request, token)
+    if consent:
+        write_times_for(consent.unlock_request.account)
+    return consent
+
+
+def write_times_for(account):
+    """Write times in the zone of an account from now on, to the end of the page."""
+    timezone.activate(zone_of(account))
+
+
+def _consent_of_receipt(request, token):
     cookie = get_cookie(request, RECEIPT_COOKIE)
     if cookie_scope(request) == "receipt":
         return operations.receipt_for(token or cookie) if token or cookie else None

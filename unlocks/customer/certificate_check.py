@@ -27,6 +27,7 @@ from ..ledger import chain, events, signing_keys
 from ..models import Certificate, ConsentWithdrawal, LedgerEntry, RequestedBatch
 from ..texts.formats import moment
 from . import rate_limit
+from .access import write_times_for
 from .certificates import attachment
 from .forms import FileForm, NumberForm
 
@@ -42,7 +43,8 @@ UNREADABLE = "The form could not be read. Choose the file on this page and press
 @require_http_methods(["GET", "HEAD", "POST"])
 def check(request):
     """Check one certificate. The attempt is counted and the size limited before anything is read."""
-    response = _check(request) if request.method == "POST" else _page(request)
+    with timezone.override(None):
+        response = _check(request) if request.method == "POST" else _page(request)
     response["Cache-Control"] = "no-store"
     return response
 
@@ -147,6 +149,7 @@ def find_by_number(consent, ordinal, code):
 def _since(certificate):
     """Return what the page says has become of a genuine certificate: in a word (`but`), and in sentences (`since`)."""
     consent, now = certificate.consent, timezone.now()
+    write_times_for(consent.unlock_request.account)
     said, but = [], "no longer current"
     if withdrawal := ConsentWithdrawal.objects.filter(consent=consent).first():
         but = "the consent was withdrawn"
@@ -226,7 +229,8 @@ def _verified(content):
 
 def _certificates():
     """Return the certificates without their files, so that a foreign file is answered fast."""
-    return Certificate.objects.select_related("consent").defer("content", "pdf", "consent__text")
+    certificates = Certificate.objects.select_related("consent__unlock_request__account")
+    return certificates.defer("content", "pdf", "consent__text")
 
 
 def _content_length(request):

@@ -10,10 +10,10 @@ from django.views.decorators.http import require_http_methods, require_POST, req
 from .. import operations
 from ..actors import Actor
 from ..ledger import chain, emails, events
-from ..models import Certificate, Consent, Instruction, RequestedBatch, UnlockRequest
+from ..models import Certificate, Consent, Instruction, RequestedBatch
 from ..rules import Refusal
 from ..texts import wording
-from ..texts.formats import counted, moment
+from ..texts.formats import counted, moment, time_left
 from . import certificates
 from .access import (
     RECEIPT_COOKIE,
@@ -25,17 +25,6 @@ from .access import (
 )
 from .forms import WithdrawForm
 
-# How a request was closed, as its customer reads it.
-RESOLUTIONS = {
-    UnlockRequest.Resolution.RE_EXPORTED: "batches were exported",
-    UnlockRequest.Resolution.ENTERED_MANUALLY: "the items are entered by hand",
-    UnlockRequest.Resolution.RELOCKED_UNUSED: "the batches were relocked unused",
-    UnlockRequest.Resolution.DECLINED: "you did not agree",
-    UnlockRequest.Resolution.WITHDRAWN: "the consent was withdrawn",
-    UnlockRequest.Resolution.CANCELED: "it was canceled",
-    UnlockRequest.Resolution.EXPIRED: "it expired",
-    UnlockRequest.Resolution.NOT_ELIGIBLE: "the batches could not be unlocked",
-}
 # What happened to a batch under a consent.
 OUTCOMES = {
     RequestedBatch.Outcome.WAITING: "Not unlocked",
@@ -49,6 +38,7 @@ OUTCOMES = {
 }
 _ANSWERS = (events.Unlocked, events.ProductRefused, events.Relocked)
 UNDER_A_LATER_CONSENT = "Under a later consent"
+UNLOCKED_TOO_LONG = "Unlocked, but its time is over"
 NO_CERTIFICATE = "No certificate can be issued right now. Please contact Support."
 BUSY = "Support is working on this request right now, so no certificate was issued. Please try again."
 
@@ -180,9 +170,12 @@ def _can_withdraw(consent):
 def _context(request, consent):
     """Return the context of a receipt's pages, in a number of queries that does not grow with the batches."""
     case, can_withdraw = consent.unlock_request, _can_withdraw(consent)
-    batches = _batches(consent)
+    now = timezone.now()
+    batches = _batches(consent, now)
     counts = Counter(batch["outcome"] for batch in batches)
-    ends = {batch["until"] for batch in batches if batch["until"]}
+    ends = [batch["until"] for batch in batches if batch["until"]]
+    ahead, over = [end for end in ends if end > now], [end for end in ends if end <= now]
+    relocking = [batch["was_until"] for batch in batches if batch["outcome"] == RequestedBatch.Outcome.RELOCKING]
     others = case.consents.filter(decision=Consent.Decision.AGREED, withdrawal=None).exclude(pk=consent.pk)
     return {
         "consent": consent,
@@ -194,28 +187,33 @@ def _context(request, consent):
         "withdrawal": getattr(consent, "withdrawal", None),
         "can_withdraw": can_withdraw,
         "outdated_address": outdated_address(request, consent),
-        "expired": consent.valid_until is not None and consent.valid_until <= timezone.now(),
-        "resolution": RESOLUTIONS.get(case.resolution),
+        "expired": consent.valid_until is not None and consent.valid_until <= now,
+        "resolution": wording.RESOLUTIONS.get(case.resolution),
         "other_consents": list(others.order_by("pk")) if can_withdraw else [],
         "batches": batches,
         "counts": {
             outcome.value: counted(counts[outcome], "batch", "batches") for outcome in OUTCOMES if counts[outcome]
         },
-        "unlocked_until": min(ends, default=None),
-        "window_over": bool(ends) and min(ends) <= timezone.now(),
-        "some_longer": len({moment(end) for end in ends}) > 1,
+        "in_time": ahead and counted(len(ahead), "batch", "batches"),
+        "until": min(ahead, default=None),
+        "left": time_left(min(ahead)) if ahead else "",
+        "some_longer": len({moment(end) for end in ahead}) > 1,
+        "over": over and counted(len(over), "batch", "batches"),
+        "over_since": min(over, default=None),
+        "relocking_over": min(relocking) if relocking and all(end and end <= now for end in relocking) else None,
+        "later": counted(counts[None], "batch", "batches") if counts[None] else "",
         "events": _events(consent) if any(batch["outcome"] for batch in batches) else [],
         "certificates": consent.certificates.defer("content", "pdf"),
     }
 
 
-def _batches(consent):
+def _batches(consent, now):
     """Return each batch of a consent as it was when agreed to, and what happened to it under this consent."""
     covered = list(consent.batches.select_related("requested_batch", "batch").order_by("batch__number"))
     lines = [consented.requested_batch for consented in covered]
     refused = any(line.outcome == RequestedBatch.Outcome.REFUSED for line in lines)
     reasons = _reasons(consent) if refused else {}
-    return [_batch(one, line, one.batch, reasons.get(line.pk)) for one, line in zip(covered, lines, strict=True)]
+    return [_batch(one, line, one.batch, reasons.get(line.pk), now) for one, line in zip(covered, lines, strict=True)]
 
 
 def _reasons(consent):
@@ -228,17 +226,19 @@ def _reasons(consent):
     return dict(refused.order_by("pk").values_list("line", "answer"))
 
 
-def _batch(consented, line, batch, reason):
+def _batch(consented, line, batch, reason, now):
     outcome = line.outcome if line.consented_id == consented.pk else None
+    until = batch.unlocked_until if outcome == RequestedBatch.Outcome.UNLOCKED else None
     return {
         "number": consented.number or batch.number,
         "name": consented.name,
         "item_count": consented.item_count,
         "total": consented.total,
         "outcome": outcome,
-        "outcome_label": OUTCOMES.get(outcome, UNDER_A_LATER_CONSENT),
+        "outcome_label": UNLOCKED_TOO_LONG if until and until <= now else OUTCOMES.get(outcome, UNDER_A_LATER_CONSENT),
         "reason": reason,
-        "until": batch.unlocked_until if outcome == RequestedBatch.Outcome.UNLOCKED else None,
+        "until": until,
+        "was_until": batch.unlocked_until,
     }
 
 

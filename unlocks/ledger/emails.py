@@ -22,6 +22,8 @@ _WHAT_NEXT = {
     "not_relocked": "That manager was not told: check the address in their staff account.",
     "new_pin": "Check the address, then have a new PIN issued.",
     "unlocked": "The customer was not told: check the address, and call.",
+    "ending": "The customer was not reminded: check the address, and call.",
+    "ended": "The customer was not told: check the address, and call.",
 }
 # The kinds of entries that tell how an email ended.
 ENDED = (events.EmailSent.kind, events.EmailFailed.kind, events.EmailCanceled.kind)
@@ -105,6 +107,14 @@ def of_request(unlock_request: UnlockRequest) -> list[Email]:
     """List the emails of a request, the newest first."""
     rows = Outgoing.objects.filter(unlock_request=unlock_request).order_by("-queued_at", "-id")
     return [_read(row, unlock_request) for row in rows]
+
+
+def of_case(unlock_request: UnlockRequest) -> list[Email]:
+    """List the same, and among them the emails of its account alone that were not sent, with no request."""
+    alone = Q(unlock_request=None, state__in=[State.REFUSED, State.GIVEN_UP, State.CANCELED])
+    rows = Outgoing.objects.filter(Q(unlock_request=unlock_request) | alone, account=unlock_request.account_id)
+    rows = rows.order_by("-queued_at", "-id")
+    return [_read(row, unlock_request if row.unlock_request_id else None) for row in rows]
 
 
 def of_link(link: ConsentLink, emails: Iterable[Email]) -> Email:

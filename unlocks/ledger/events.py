@@ -339,6 +339,8 @@ EMAILS = {
     "declined": "the receipt of the refusal",
     "withdrawn": "the receipt of the withdrawal",
     "unlocked": "the result of the unlock",
+    "ending": "the reminder that the unlock ends",
+    "ended": "the notice of the end of the unlock",
     "new_pin": "a new PIN",
     "admin_entered": "the notice of a new Admin address",
     "not_relocked": "the notice of a relock that failed",

@@ -1,5 +1,5 @@
 from .accounts import CONFIRMED, Account, Contact
-from .acts import LONGEST_WINDOW, Act, Selection, Verdict
+from .acts import LONGEST_WINDOW, Act, OrderedAct, Selection, Verdict
 from .batches import Batch, BatchItem
 from .certificates import Certificate, CheckAttempts
 from .consents import (
@@ -26,6 +26,7 @@ from .instructions import Instruction
 from .ledger import LedgerEntry
 from .outbox import Outgoing, Worker
 from .requests import RequestedBatch, UnlockRequest
+from .saved_views import SavedView
 from .tokens import ApiCall, ApiToken
 
 __all__ = [
@@ -52,9 +53,11 @@ __all__ = [
     "Judgment",
     "LedgerEntry",
     "LinkOpening",
+    "OrderedAct",
     "Outgoing",
     "RequestedBatch",
     "ResentReceipt",
+    "SavedView",
     "Selection",
     "StagedAccount",
     "StagedBatch",

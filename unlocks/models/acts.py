@@ -71,6 +71,39 @@ class Act(models.Model):
         return f"{self.get_kind_display()} at {self.at:%Y-%m-%d %H:%M:%S}"
 
 
+class OrderedAct(models.Model):
+    """A bulk action that someone confirmed and the worker carries out as them: whole or not at all, and once.
+
+    `id` is the key of the act, `options` what was typed for the verb. `mac` proves that the desk took the order, for
+    these batches: nothing is done for who writes a row of their own. Working data; the Act is what counts.
+    """
+
+    class State(models.TextChoices):
+        QUEUED = "queued", "Waits for the worker"
+        DONE = "done", "Done"
+        REFUSED = "refused", "Refused"
+
+    id = models.UUIDField(primary_key=True, editable=False)
+    kind = models.CharField(max_length=10, choices=Act.Kind.choices)
+    selection = models.ForeignKey(Selection, on_delete=models.SET_NULL, null=True, related_name="orders")
+    options = models.JSONField(default=dict)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", db_index=False)
+    ip = models.GenericIPAddressField(null=True)
+    browser = models.CharField(max_length=400, blank=True)
+    at = models.DateTimeField()
+    mac = models.CharField(max_length=64, editable=False)
+    state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
+    answer = models.TextField(blank=True)
+    done_at = models.DateTimeField(null=True)
+
+    class Meta:
+        default_permissions = ()
+        indexes = [models.Index(fields=["at"], condition=Q(state="queued"), name="unlocks_ordered_waits")]
+
+    def __str__(self) -> str:
+        return f"{self.get_kind_display()}, {self.get_state_display().lower()}"
+
+
 class Verdict(models.Model):
     """What an act made of one batch: done ('' in `refusal`), or refused and why.
 

@@ -162,6 +162,9 @@ class Consent(models.Model):
         permissions = [
             ("record_phone_consent", "Can record a customer's consent by phone, where the policy allows it"),
         ]
+        indexes = [
+            models.Index(fields=["unlock_request"], condition=Q(how="phone"), name="unlocks_consent_by_phone"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["receipt_hash"],

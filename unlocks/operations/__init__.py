@@ -37,7 +37,8 @@ from .imports import (
     waiting_contacts,
 )
 from .links import link_state
-from .pin import issue_pin, link_seen, set_pin, verify_customer_pin, verify_pin
+from .ordered import order
+from .pin import issue_pin, link_seen, links_shown_to, set_pin, verify_customer_pin, verify_pin
 from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
 from .restore import record_restore
@@ -45,7 +46,7 @@ from .staff import change_own_password, change_staff, is_system, record_staff, s
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
 from .tokens import make_api_token, revoke_api_token, system_of
 from .unlock import ACTIONS, cancel_unlock, extend_window, mark_re_exported, relock, relock_due, unlock
-from .verbs import Refused, own_contact
+from .verbs import Refused, own_admins, own_contact
 from .withdrawal import withdraw_consent, withdraw_own_consent
 
 __all__ = [
@@ -81,6 +82,7 @@ __all__ = [
     "link_for",
     "link_seen",
     "link_state",
+    "links_shown_to",
     "make_api_token",
     "mark_re_exported",
     "obstacle_to_confirming",
@@ -89,6 +91,8 @@ __all__ = [
     "obstacle_to_publishing",
     "open_consent_link",
     "open_request",
+    "order",
+    "own_admins",
     "own_contact",
     "phone_entered_by",
     "problems_of",

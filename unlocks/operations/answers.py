@@ -16,7 +16,8 @@ from ..models import Act, Batch, Instruction, Outgoing, RequestedBatch, UnlockRe
 from ..outbox import rows
 from ..product import port
 from ..rules import judged_granted
-from .acts import BulkAct, perform, requests_of
+from . import notices
+from .acts import BulkAct, perform
 from .unlock import end_finished_cases, now_bypassed, now_unlocked
 
 State, What = Instruction.State, Instruction.What
@@ -147,11 +148,17 @@ def _without_effect(changed: list[Instruction]) -> Iterator[chain.Entry]:
 
 
 def _unlocked(act: Act, by: Actor) -> None:
-    rows.answered(requests_of(act))
+    notices.unlock_answered(act)
+    notices.remind(act, by)
 
 
 def _refused(act: Act, by: Actor) -> None:
-    _unlocked(act, by)
+    notices.unlock_answered(act)
+    end_finished_cases(act, by)
+
+
+def _relocked(act: Act, by: Actor) -> None:
+    notices.tell_relocked(act, by)
     end_finished_cases(act, by)
 
 
@@ -159,9 +166,7 @@ _UNLOCKED = BulkAct(Act.Kind.UNLOCKED, judged_granted, Outcome.UNLOCKED, events.
 _REFUSED = BulkAct(
     Act.Kind.REFUSED, judged_granted, Outcome.REFUSED, events.ProductRefused, now_bypassed, then=_refused
 )
-_RELOCKED = BulkAct(
-    Act.Kind.RELOCKED, judged_granted, Outcome.RELOCKED, events.Relocked, now_bypassed, then=end_finished_cases
-)
+_RELOCKED = BulkAct(Act.Kind.RELOCKED, judged_granted, Outcome.RELOCKED, events.Relocked, now_bypassed, then=_relocked)
 _FOLLOWS = {
     (What.UNLOCK, State.DONE): _UNLOCKED,
     (What.UNLOCK, State.REFUSED): _REFUSED,

@@ -44,6 +44,7 @@ from ..models import (
 from ..rules import Refusal, kept_from
 from .accounts import end_links, tell_admins
 from .acts import perform
+from .requests import sum_up
 from .unlock import ACTIONS
 from .verbs import Refused, obstacle, staff_verb
 
@@ -428,6 +429,8 @@ def _write_batches(imported: Import, places: judging.Places, by: Actor) -> list[
         # What differs is found before anything is written.
         differing = list(changed.filter(judging.ITEMS_DIFFER).values_list("pk", "batch"))
         _change_batches(changed, values, recorded)
+        asked = lines.filter(batch__in=changed.values("batch"))
+        sum_up(UnlockRequest.objects.filter(pk__in=asked.values("unlock_request")))
         _change_items(imported, dict(differing), recorded, by)
         _change_lines(judging.lines(places).filter(batch__judgment=CHANGED, item__isnull=False), recorded)
     if there & {CHANGED, Judgment.SAME}:

@@ -12,7 +12,7 @@ from django.conf import settings
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import Case, F, Q, Value, When
+from django.db.models import Case, F, Q, QuerySet, Value, When
 from django.utils import timezone
 
 from .. import history, pins
@@ -214,13 +214,17 @@ def _put_in_force(account: Account, to: list[Any], by: Actor) -> None:
     chain.append(events.PinIssued.of(account, to=to), by=by, account=account)
 
 
-def link_seen(unlock_request: UnlockRequest, user: User) -> bool:
-    """Say whether `user` was shown a consent link of the account that still works: then they may not type its PIN.
+def links_shown_to(user: User) -> QuerySet[ConsentLink]:
+    """Return the consent links that `user` was shown and that still work: they may not type the PIN of such an account.
 
     With both, in one request or in two, they could agree for the customer.
     """
-    live = ConsentLink.objects.filter(used_at=None, revoked_at=None, expires_at__gt=timezone.now())
-    return live.filter(unlock_request__account=unlock_request.account_id, shown_to=user).exists()
+    return ConsentLink.objects.filter(used_at=None, revoked_at=None, expires_at__gt=timezone.now(), shown_to=user)
+
+
+def link_seen(unlock_request: UnlockRequest, user: User) -> bool:
+    """Say whether `user` was shown such a link of the account."""
+    return links_shown_to(user).filter(unlock_request__account=unlock_request.account_id).exists()
 
 
 def knows_pin(account: Account, user: User) -> bool:

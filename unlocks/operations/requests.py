@@ -1,16 +1,19 @@
 """Opening, advising on, assigning and closing a case."""
 
+from decimal import Decimal
 from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Case, Exists, OuterRef, QuerySet, Sum, Value, When
+from django.db.models import Case, Count, Exists, OuterRef, QuerySet, Subquery, Sum, Value, When
+from django.db.models.functions import Coalesce
 
 from .. import history
 from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Account, Batch, Consent, ConsentLink, Contact, RequestedBatch, UnlockRequest
 from ..rules import Refusal, eligible, sentence
+from . import notices
 from .verbs import Refused, locked, once, refuse_unless_confirmed, request_of, staff_verb
 
 # How a member of staff may close a case; declined and withdrawn are the customer's to say.
@@ -88,10 +91,24 @@ def open_request(
     )
     if not count:
         raise Refused.because(Refusal.NO_BATCHES)
-    amount = Batch.objects.filter(lines__unlock_request=unlock_request).aggregate(amount=Sum("total"))["amount"]
-    opened = events.Opened.of(unlock_request, batches=count, amount=amount)
+    sum_up(UnlockRequest.objects.filter(pk=unlock_request.pk))
+    unlock_request.refresh_from_db(fields=["batch_count", "amount"])
+    opened = events.Opened.of(unlock_request, batches=count, amount=unlock_request.amount)
     chain.append(opened, by=by, unlock_request=unlock_request)
     return unlock_request
+
+
+def sum_up(requests: QuerySet[UnlockRequest]) -> None:
+    """Keep on requests how many batches they are for, and what these come to.
+
+    Whatever adds a line to an open request, takes one out, or changes the total of a batch in one ends with this.
+    """
+    lines = RequestedBatch.objects.filter(unlock_request=OuterRef("pk")).order_by().values("unlock_request")
+    history.update_untracked(
+        requests,
+        batch_count=Coalesce(Subquery(lines.annotate(n=Count("pk")).values("n")), 0),
+        amount=Coalesce(Subquery(lines.annotate(amount=Sum("batch__total")).values("amount")), Decimal(0)),
+    )
 
 
 def _who_could(account: Account) -> str:
@@ -168,6 +185,7 @@ def end(unlock_request: UnlockRequest, *, resolution: str, by: Actor, why: str) 
     unlocked = unlock_request.lines.filter(outcome__in=RequestedBatch.GRANTED)
     if names := list(unlocked.values_list("batch__number", flat=True)[:10]):
         raise Refused.because(Refusal.STILL_UNLOCKED, names=", ".join(names))
+    notices.tell_closed(UnlockRequest.objects.filter(pk=unlock_request.pk), by=by)
     unlock_no_more(unlock_request, by=by, why=why)
     unlock_request.status, unlock_request.resolution, unlock_request.closed_at = (
         UnlockRequest.Status.CLOSED,
@@ -213,6 +231,7 @@ def end_finished(of: QuerySet[Any], *, by: Actor) -> None:
         default=Value(resolution.RELOCKED_UNUSED.value),
     )
     why = "The last of its batches is locked or exported"
+    notices.tell_closed(finished, by=by)
     history.update(finished, by=by, why=why, status=_CLOSED, resolution=how, closed_at=by.act.at)
     closed = UnlockRequest.objects.filter(pk__in=of, status=_CLOSED, closed_at=by.act.at).order_by("pk")
     entries = [chain.Entry(events.Closed.of(one, why=why), one.pk, one.account_id) for one in closed]

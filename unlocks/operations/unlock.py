@@ -10,15 +10,14 @@ from uuid import UUID
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
-from django.db.models import Exists, F, OuterRef, QuerySet, Subquery, Value
+from django.db.models import F, OuterRef, QuerySet, Subquery, Value
 from django.utils import timezone
 
 from .. import history
 from ..actors import Actor
 from ..database import guards
 from ..ledger import events
-from ..models import Act, Batch, Consent, Instruction, Outgoing, RequestedBatch, UnlockRequest
-from ..outbox import rows
+from ..models import Act, Batch, Instruction, RequestedBatch, UnlockRequest
 from ..rules import (
     WAITS_TO_BE_HANDED_OVER,
     Refusal,
@@ -33,6 +32,7 @@ from ..rules import (
     window_end,
 )
 from ..texts.formats import span
+from . import notices
 from .acts import BulkAct, perform, requests_of
 from .requests import end_finished
 from .verbs import Refused, StaffVerb, staff_verb
@@ -152,7 +152,9 @@ def _extending(hours: int) -> BulkAct:
         return {"unlocked_until": window_end(Value(hours)), "extension": by.act.id}
 
     judge = partial(judged_to_extend, hours=hours)
-    return BulkAct(Act.Kind.EXTEND, judge, Outcome.UNLOCKED, events.WindowExtended, changes, hours=hours)
+    return BulkAct(
+        Act.Kind.EXTEND, judge, Outcome.UNLOCKED, events.WindowExtended, changes, hours=hours, then=notices.remind
+    )
 
 
 def _relocking(by: Actor, at: datetime) -> dict[str, Any]:
@@ -161,16 +163,6 @@ def _relocking(by: Actor, at: datetime) -> dict[str, Any]:
 
 def _re_exported(by: Actor, at: datetime) -> dict[str, Any]:
     return now_bypassed(by, at) | {"status": Status.EXPORTED.value, "exported_on": timezone.localdate(at)}
-
-
-def _tell_the_customers(act: Act, by: Actor) -> None:
-    """Queue an email with the result for each case of which none waits: once all is answered, or after a while."""
-    told = Outgoing.objects.filter(
-        email=Outgoing.Email.UNLOCKED, state=Outgoing.State.QUEUED, unlock_request=OuterRef("unlock_request")
-    )
-    lines = RequestedBatch.objects.filter(pk__in=act.verdicts.filter(refusal="").values("line")).exclude(Exists(told))
-    consents = Consent.objects.filter(pk__in=lines.values("consented__consent")).order_by("pk")
-    rows.queue_results(consents.select_related("unlock_request__account", "contact"), by=by)
 
 
 def end_finished_cases(act: Act, by: Actor) -> None:
@@ -185,7 +177,7 @@ _UNLOCK = BulkAct(
     events.UnlockInstructed,
     _unlocking,
     instructs=Instruction.What.UNLOCK,
-    then=_tell_the_customers,
+    then=notices.tell_result,
 )
 CANCEL = BulkAct(Act.Kind.CANCEL, judged_to_cancel, Outcome.WAITING, events.UnlockCanceled, now_bypassed, cancels=True)
 _RELOCK = BulkAct(

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
-from django.db.models import Exists, OuterRef
+from django.db.models import Exists, OuterRef, QuerySet
 
 from .. import history
 from ..actors import Actor
@@ -119,11 +119,16 @@ def customer_verb(verb: Callable[P, T]) -> Callable[P, T]:
 
 def refuse_own_contacts(account: Account, by: Actor) -> None:
     """Raise Refused when one of the account's Admins is of `by`'s own making: PINs and links go to all of them."""
-    if admin := account.contacts.filter(kept_from(by.member), is_admin=True).first():
+    if admin := own_admins(by.member).filter(account=account).first():
         raise Refused.because(Refusal.OWN_CONTACT, name=admin.name)
     of_its_makers = Exists(entered_by(OuterRef("made_by")).filter(id__in=account.contacts.filter(is_admin=True)))
     if by.token and by.member.api_tokens.filter(of_its_makers).exists():
         raise Refused.because(Refusal.TOKENS_MAKER)
+
+
+def own_admins(user: User) -> QuerySet[Contact]:
+    """Return the Admins of any account that are of `user`'s own making."""
+    return Contact.objects.filter(kept_from(user), is_admin=True)
 
 
 def own_contact(account: Account, user: User) -> str:

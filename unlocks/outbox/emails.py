@@ -8,12 +8,13 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable
+from datetime import datetime
 from typing import Any
 
 from django.conf import settings
 from django.core.mail import EmailMessage
 from django.db import Error
-from django.db.models import Exists, Min, OuterRef
+from django.db.models import Count, Exists, Max, Min, OuterRef
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
@@ -21,13 +22,14 @@ from django.utils import timezone
 from ..actors import Actor
 from ..ledger import signing_keys
 from ..ledger.emails import is_queued_by_the_desk
-from ..models import CONFIRMED, Consent, Contact, Instruction, Outgoing, RequestedBatch
+from ..models import CONFIRMED, Consent, Contact, Instruction, Outgoing, RequestedBatch, UnlockRequest
 from ..operations.certificate import issue_certificate
 from ..operations.links import link_state
 from ..operations.pin import is_new_pin
 from ..operations.receipts import withdrawal_context
-from . import secrets
-from .rows import message_id
+from ..texts import wording
+from ..texts.formats import moment, time_left, zone_of
+from . import rows, secrets
 
 Email, Outcome = Outgoing.Email, RequestedBatch.Outcome
 Context = dict[str, Any]
@@ -40,24 +42,29 @@ class Outdated(Exception):
     """The email would say what is not so any more. The message says why, for staff."""
 
 
-class Unanswered(Exception):
-    """The email tells what the product answered, and it has answered nothing yet."""
+class NotYet(Exception):
+    """What the email tells has not come about yet; it is looked at again at `until`."""
+
+    def __init__(self, until: datetime) -> None:
+        super().__init__(until)
+        self.until = until
 
 
 def written(row: Outgoing) -> EmailMessage:
     """Return the email of `templates/unlocks/email/<email>.txt`, whose first line is the subject.
 
-    Raises Outdated, Unanswered.
+    Times are in the zone of the account. Raises Outdated, NotYet.
     """
     if not is_queued_by_the_desk(row):
         raise Outdated("It is not what the desk queued.")
-    context = _WRITERS[row.email](row)
-    subject, _, body = render_to_string(f"unlocks/email/{row.email}.txt", context).partition("\n")
+    with timezone.override(zone_of(_the(row.account))):
+        context = _WRITERS[row.email](row)
+        subject, _, body = render_to_string(f"unlocks/email/{row.email}.txt", context).partition("\n")
     message = EmailMessage(
         " ".join(subject.removeprefix("Subject:").split()),
         body.lstrip("\n"),
         to=[row.address],
-        headers={"Message-ID": message_id(row)},
+        headers={"Message-ID": rows.message_id(row)},
     )
     for name, content in context.get("attached", {}).items():
         message.attach(name, content, "application/json")
@@ -89,7 +96,7 @@ def _receipt(row: Outgoing) -> Context:
     consent = _the(row.consent)
     goes_by = row.resent or consent
     if consent.contact.email != goes_by.email:
-        raise Outdated("Another address is on file for the contact now.")
+        raise Outdated(_OTHER_ADDRESS)
     context = {
         "consent": consent,
         "unlock_request": consent.unlock_request,
@@ -127,24 +134,21 @@ def _certificate(consent: Consent) -> dict[str, bytes]:
 
 def _unlocked(row: Outgoing) -> Context:
     """Return what became of the unlock so far. Raises Outdated when the customer has to be told nothing of it."""
-    consent = _the(row.consent)
-    if consent.contact.email != consent.email:
-        raise Outdated("Another address is on file for the contact now.")
+    consent = _of_consent(row)
     unlock_request = consent.unlock_request
-    counts = Counter(unlock_request.lines.values_list("outcome", flat=True))
+    counts = _counts(unlock_request)
     if not counts.keys() - {Outcome.WAITING, Outcome.NOT_UNLOCKED}:
         raise Outdated("The unlock was canceled.")
     if not counts.keys() - {Outcome.WAITING, Outcome.NOT_UNLOCKED, Outcome.UNLOCKING}:
-        raise Unanswered
+        raise NotYet(timezone.now() + rows.RESULT_AFTER)
+    if not counts.keys() & {Outcome.UNLOCKED, Outcome.UNLOCKING, Outcome.REFUSED} and _ended_tells_it(row):
+        raise Outdated("It has ended since, which another email tells.")
     refused = unlock_request.lines.filter(outcome=Outcome.REFUSED)
     reasons = refused.filter(instructions__state="refused").order_by("pk").distinct()
-    unlocked = unlock_request.lines.filter(outcome=Outcome.UNLOCKED)
-    until = unlocked.aggregate(until=Min("batch__unlocked_until"))["until"]
     return {
         "consent": consent,
         "unlock_request": unlock_request,
         "account": unlock_request.account,
-        "unlocked": counts[Outcome.UNLOCKED],
         "unlocking": counts[Outcome.UNLOCKING],
         "ended": counts[Outcome.RE_EXPORTED] + counts[Outcome.RELOCKED] + counts[Outcome.RELOCKING],
         "refused_count": counts[Outcome.REFUSED],
@@ -152,8 +156,96 @@ def _unlocked(row: Outgoing) -> Context:
             {"number": number, "reason": reason}
             for number, reason in reasons.values_list("batch__number", "instructions__answer")[:50]
         ],
-        "until": until,
-        "over": until is not None and until <= timezone.now(),
+    } | _window(unlock_request)
+
+
+def _ended_tells_it(row: Outgoing) -> bool:
+    """Say whether another email tells, or told, the same customer how the unlock ended."""
+    states = [Outgoing.State.QUEUED, Outgoing.State.SENT]
+    ended = Outgoing.objects.filter(unlock_request=row.unlock_request_id, email=Email.ENDED, state__in=states)
+    return ended.filter(address=row.address).exists()
+
+
+def _ending(row: Outgoing) -> Context:
+    """Return until when batches are unlocked. Raises NotYet while that is longer than the reminder comes before it."""
+    consent, now = _of_consent(row), timezone.now()
+    unlock_request = consent.unlock_request
+    window = _window(unlock_request, batch__unlocked_until__gt=now)
+    if window["until"] is None:
+        raise Outdated("Nothing is unlocked any more, or the time for it is over.")
+    if window["until"] > now + rows.REMINDED_BEFORE:
+        raise NotYet(window["until"] - rows.REMINDED_BEFORE)
+    return {"consent": consent, "unlock_request": unlock_request, "account": unlock_request.account} | window
+
+
+def _ended(row: Outgoing) -> Context:
+    """Return what is not unlocked any more, and whether the case is closed. Raises Outdated, NotYet."""
+    unlock_request, contact = _the(row.unlock_request), _the(row.contact)
+    if contact.email != row.address:
+        raise Outdated(_OTHER_ADDRESS)
+    if row.consent is None:
+        _look_whether_the_link_arrived(row)
+    elif withdrawn := Outgoing.objects.filter(email=Email.WITHDRAWN, consent=row.consent_id, resent=None).first():
+        _look_whether_that_is_told(withdrawn, unlock_request)
+    counts = _counts(unlock_request)
+    return _window(unlock_request) | {
+        "contact": contact,
+        "consent": row.consent,
+        "unlock_request": unlock_request,
+        "account": unlock_request.account,
+        "closed": unlock_request.status == UnlockRequest.Status.CLOSED,
+        "resolution": wording.RESOLUTIONS.get(unlock_request.resolution),
+        "counts": {outcome.value: counts[outcome] for outcome in Outcome},
+    }
+
+
+def _look_whether_the_link_arrived(row: Outgoing) -> None:
+    """Raise Outdated where whoever was to decide never got the link, so that its end means nothing to them."""
+    link = row.unlock_request.links.filter(email=row.address).order_by("-pk").first()
+    emailed = Outgoing.objects.filter(email=Email.CONSENT_LINK, link=link).first()
+    if (link and link.shown_to_id) or (emailed and emailed.state == Outgoing.State.SENT):
+        return
+    if emailed and emailed.state == Outgoing.State.QUEUED:
+        raise NotYet(timezone.now() + rows.RESULT_AFTER)
+    raise Outdated("The link was never sent.")
+
+
+def _look_whether_that_is_told(withdrawn: Outgoing, unlock_request: UnlockRequest) -> None:
+    """Raise Outdated where the confirmation of a withdrawal was written after the case had ended, NotYet before that.
+
+    A row's last lease begins when it is written.
+    """
+    if unlock_request.closed_at is None or withdrawn.state == Outgoing.State.QUEUED:
+        raise NotYet(timezone.now() + rows.RESULT_AFTER)
+    if withdrawn.state == Outgoing.State.SENT and withdrawn.next_try_at - rows.LEASE >= unlock_request.closed_at:
+        raise Outdated("The confirmation of the withdrawal tells it.")
+
+
+def _of_consent(row: Outgoing) -> Consent:
+    """Return the consent that a row is about. Raises Outdated where its contact has another address by now."""
+    consent: Consent = _the(row.consent)
+    if consent.contact.email != consent.email:
+        raise Outdated(_OTHER_ADDRESS)
+    return consent
+
+
+def _counts(unlock_request: UnlockRequest) -> Counter[str]:
+    """Count the batches of a request by what became of them."""
+    counts = unlock_request.lines.order_by().values("outcome").annotate(n=Count("pk"))
+    return Counter({row["outcome"]: row["n"] for row in counts})
+
+
+def _window(unlock_request: UnlockRequest, **which: Any) -> Context:
+    """Return how many batches of a request are unlocked, until when the first is, and whether others are for longer."""
+    unlocked = unlock_request.lines.filter(outcome=Outcome.UNLOCKED, **which)
+    ends = unlocked.aggregate(n=Count("pk"), first=Min("batch__unlocked_until"), last=Max("batch__unlocked_until"))
+    first, last = ends["first"], ends["last"]
+    return {
+        "unlocked": ends["n"],
+        "until": first,
+        "over": first is not None and first <= timezone.now(),
+        "some_longer": moment(first) != moment(last),
+        "left": first and time_left(first),
     }
 
 
@@ -212,11 +304,14 @@ _WRITERS: dict[str, Callable[[Outgoing], Context]] = {
     Email.DECLINED: _receipt,
     Email.WITHDRAWN: _receipt,
     Email.UNLOCKED: _unlocked,
+    Email.ENDING: _ending,
+    Email.ENDED: _ended,
     Email.NEW_PIN: _new_pin,
     Email.ADMIN_ENTERED: _admin_entered,
     Email.NOT_RELOCKED: _not_relocked,
 }
 _REVOKED = "The link was revoked."
+_OTHER_ADDRESS = "Another address is on file for the contact now."
 _NO_ADMIN = "This is not the address of a confirmed Admin any more."
 
 

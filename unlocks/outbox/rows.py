@@ -17,7 +17,7 @@ from django.utils import timezone
 from .. import history
 from ..actors import Actor
 from ..ledger.emails import mac
-from ..models import Consent, Outgoing, RequestedBatch
+from ..models import Outgoing, RequestedBatch
 
 LEASE = timedelta(minutes=5)
 MOST_TRIES = 1000  # of the guard: beyond it no row may be counted up
@@ -30,8 +30,10 @@ WAITS = [
     timedelta(hours=5),
     timedelta(hours=10),
 ]
-# When the customer is told what became of an unlock though the product has not answered all of it.
+# When the customer is told what became of an unlock or a relock though the product has not answered all of it.
 RESULT_AFTER = timedelta(minutes=15)
+# How long before the end of an unlock the customer is reminded of it.
+REMINDED_BEFORE = timedelta(hours=2)
 _LINK_LASTS, LASTS = timedelta(hours=24), timedelta(days=3)
 
 
@@ -45,48 +47,28 @@ def queue(email: str, address: str, *, by: Actor, nonce: str = "", **keys: Any) 
     return row
 
 
-def queue_results(consents: Iterable[Consent], *, by: Actor) -> None:
-    """Write the emails that tell who consented what became of the unlock, each due when RESULT_AFTER is over."""
-    written = [
-        _row(
-            Outgoing.Email.UNLOCKED,
-            consent.email,
-            by=by,
-            account=consent.unlock_request.account,
-            unlock_request=consent.unlock_request,
-            contact=consent.contact,
-            consent=consent,
-        )
-        for consent in consents
-    ]
-    for row in written:
-        row.next_try_at = by.act.at + RESULT_AFTER
-    _insert(written)
-
-
 def queue_all(email: str, addresses: Iterable[tuple[str, dict[str, Any]]], *, by: Actor) -> None:
-    """Write one kind of email to many addresses, each with the rows that it is made from, in one statement."""
-    _insert([_row(email, address, by=by, **keys) for address, keys in addresses])
+    """Write one kind of email to many addresses, each with the rows that it is made from, in one statement.
 
-
-def _insert(written: list[Outgoing]) -> None:
+    Among those, `due` is when it is to be written, if not at once.
+    """
+    written = [_row(email, address, by=by, **keys) for address, keys in addresses]
     columns = [field.attname for field in Outgoing._meta.concrete_fields]
     history.insert_rows(Outgoing, [{name: getattr(row, name) for name in columns} for row in written])
 
 
-def answered(unlock_requests: QuerySet[Any]) -> None:
-    """Have the results told now of those requests, given by their keys, that wait for no answer any more."""
-    waiting = RequestedBatch.objects.filter(
-        unlock_request=OuterRef("unlock_request"), outcome=RequestedBatch.Outcome.UNLOCKING
-    )
+def answered(email: str, waited_for: str, unlock_requests: QuerySet[Any]) -> None:
+    """Have such an email written now for those requests, given by their keys, of which no batch has that outcome."""
+    waiting = RequestedBatch.objects.filter(unlock_request=OuterRef("unlock_request"), outcome=waited_for)
     Outgoing.objects.filter(
-        ~Exists(waiting), email=Outgoing.Email.UNLOCKED, state=Outgoing.State.QUEUED, unlock_request__in=unlock_requests
+        ~Exists(waiting), email=email, state=Outgoing.State.QUEUED, unlock_request__in=unlock_requests
     ).update(next_try_at=timezone.now())
 
 
-def _row(email: str, address: str, *, by: Actor, nonce: str = "", **keys: Any) -> Outgoing:
+def _row(email: str, address: str, *, by: Actor, nonce: str = "", due: datetime | None = None, **keys: Any) -> Outgoing:
     at = by.act.at
-    row = Outgoing(email=email, address=address, actor=by.name, nonce=nonce, queued_at=at, next_try_at=at, **keys)
+    due = due or at
+    row = Outgoing(email=email, address=address, actor=by.name, nonce=nonce, queued_at=at, next_try_at=due, **keys)
     row.mac = mac(row)
     return row
 
@@ -107,8 +89,13 @@ def lease() -> Outgoing | None:
 
 
 def next_try(row: Outgoing) -> datetime | None:
-    """Return when a row that could not be sent now is tried again; None when that is too late for it."""
+    """Return when a row that could not be sent now is tried again; None when that is too late for it.
+
+    A reminder is due long after it was queued: whoever writes it knows when it is too late.
+    """
     at = timezone.now() + wait_after(row.tries)
+    if row.email == Outgoing.Email.ENDING:
+        return at
     lasts = _LINK_LASTS if row.email == Outgoing.Email.CONSENT_LINK else LASTS
     return at if at <= row.queued_at + lasts else None
 

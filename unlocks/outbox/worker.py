@@ -17,7 +17,6 @@ from smtplib import SMTPDataError, SMTPException, SMTPRecipientsRefused, SMTPRes
 from threading import Event
 
 from django.db import Error, InterfaceError, OperationalError, close_old_connections, connection, transaction
-from django.utils import timezone
 
 from ..actors import Actor
 from ..database import guards
@@ -26,6 +25,7 @@ from ..models import Instruction, Outgoing
 from ..operations.answers import record_answers
 from ..operations.handing_over import due, hand_over, lease
 from ..operations.imports import finish_imports
+from ..operations.ordered import carry_out_ordered
 from ..operations.pin import end_pin_email, hold_pin
 from ..operations.unlock import relock_due
 from ..product import chosen, port
@@ -51,8 +51,8 @@ def work(stopping: Event) -> None:
             next_beat = time.monotonic() + heartbeat.BEAT.total_seconds()
         relocked = _tried(end_windows)
         asked, sent = _tried(ask_product), _tried(partial(_send_for, TURN, stopping))
-        imported = _tried(finish_imports)
-        if not relocked and not asked and not sent and not imported:
+        imported, ordered = _tried(finish_imports), _tried(carry_out_ordered)
+        if not relocked and not asked and not sent and not imported and not ordered:
             stopping.wait(PAUSE)
     with suppress(Error):
         heartbeat.stop(name)
@@ -84,11 +84,11 @@ def look_after(name: str) -> None:
 
 
 def send_due() -> Counter[str]:
-    """Relock, ask the product, write imports and send what is due; return how many emails are in which state now.
+    """Relock, do what was ordered, ask the product, write imports and send what is due.
 
-    Raises WrongKey.
+    Return how many emails are in which state now. Raises WrongKey.
     """
-    while end_windows() or ask_product() or finish_imports():
+    while end_windows() or carry_out_ordered() or ask_product() or finish_imports():
         pass
     done: Counter[str] = Counter()
     while state := send_next():
@@ -162,8 +162,8 @@ def send(row: Outgoing) -> str:
         message = emails.written(row)
     except emails.Outdated as outdated:
         return _end(row, State.CANCELED, str(outdated))
-    except emails.Unanswered:
-        rows.again(row, timezone.now() + rows.RESULT_AFTER, row.answer)
+    except emails.NotYet as put_off:
+        rows.again(row, put_off.until, row.answer)
         return State.QUEUED
     except (InterfaceError, OperationalError):
         raise  # the database is away: nothing can be recorded of this try

@@ -13,3 +13,8 @@ for written in (formats.money, formats.day, formats.moment, formats.moment_with_
 @register.simple_tag
 def vendor():
     return settings.VENDOR_NAME
+
+
+@register.simple_tag
+def support_contact():
+    return settings.SUPPORT_CONTACT

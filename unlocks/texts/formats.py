@@ -1,9 +1,18 @@
 """How amounts, days and times are written, on screens, in emails and on paper alike."""
 
-from datetime import date, datetime
+import re
+from datetime import date, datetime, timedelta
 from decimal import Decimal
+from zoneinfo import ZoneInfo
 
 from django.utils import timezone
+
+from ..models import Account
+
+
+def zone_of(account: Account) -> ZoneInfo:
+    """Return the time zone in which an account's customers read times: its own, or else the desk's."""
+    return ZoneInfo(account.time_zone) if account.time_zone else timezone.get_default_timezone()
 
 
 def money(amount: Decimal | None) -> str:
@@ -14,7 +23,8 @@ def money(amount: Decimal | None) -> str:
 
 
 def day(value: date | None) -> str:
-    """Return a day such as "Nov 25, 2026"; '' for None."""
+    """Return a day such as "Nov 25, 2026", of a time the day in the current time zone; '' for None."""
+    value = timezone.localtime(value) if isinstance(value, datetime) else value
     return f"{value:%b} {value.day}, {value.year}" if value else ""
 
 
@@ -45,12 +55,24 @@ def span(hours: int) -> str:
     return counted(hours, "hour", "hours")
 
 
+def time_left(until: datetime) -> str:
+    """Return how long it is until a time, such as "23 hours" or "90 minutes"; '' once it is over."""
+    left = until - timezone.now()
+    if left <= timedelta(0):
+        return ""
+    unit, length = next((one for one in _UNITS if left >= one[1] * 2), _UNITS[-1])
+    return counted(max(left // length, 1), unit, f"{unit}s")
+
+
+_UNITS = [("day", timedelta(days=1)), ("hour", timedelta(hours=1)), ("minute", timedelta(minutes=1))]
+
+
 def _in_zone(value: datetime | None, minutes: str) -> str:
     if not value:
         return ""
-    local = timezone.localtime(value)
-    return f"{day(local)}, {_clock(local, minutes)}"
+    return f"{day(value)}, {_clock(timezone.localtime(value), minutes)}"
 
 
 def _clock(local: datetime, minutes: str) -> str:
-    return f"{local.hour % 12 or 12}:{local.strftime(minutes)} {local:%p %Z}"
+    zone = re.sub(r"^(?=[+-])", "UTC", local.strftime("%Z"))  # some zones have no name but "-03"
+    return f"{local.hour % 12 or 12}:{local.strftime(minutes)} {local:%p} {zone}"

@@ -4,7 +4,7 @@ import re
 
 from django.conf import settings
 
-from ..models import Account
+from ..models import Account, UnlockRequest
 from .formats import counted, money
 
 TITLE = "Unlock bypassed batches"
@@ -60,6 +60,18 @@ PHONE_NOTICE = (
 READ_OUT_QUESTIONS_HEADING = "The questions"
 
 NOT_RECORDED = "not recorded"
+
+# How a request was closed, as its customers read it.
+RESOLUTIONS = {
+    UnlockRequest.Resolution.RE_EXPORTED: "batches were exported",
+    UnlockRequest.Resolution.ENTERED_MANUALLY: "the items are entered by hand",
+    UnlockRequest.Resolution.RELOCKED_UNUSED: "the batches were relocked unused",
+    UnlockRequest.Resolution.DECLINED: "an Admin of the account did not agree",
+    UnlockRequest.Resolution.WITHDRAWN: "the consent was withdrawn",
+    UnlockRequest.Resolution.CANCELED: "it was canceled",
+    UnlockRequest.Resolution.EXPIRED: "it expired",
+    UnlockRequest.Resolution.NOT_ELIGIBLE: "the batches could not be unlocked",
+}
 
 
 def _books(account):

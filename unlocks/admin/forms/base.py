@@ -65,6 +65,13 @@ class ContactField(forms.ModelChoiceField):
         )
 
 
+class Folded:
+    """A form of the request page that nothing is read for until someone opens it, by a link."""
+
+    def __init__(self, form_class):
+        self.verb, self.title, self.card = form_class.verb, form_class.title, form_class.card
+
+
 class CaseForm(forms.Form):
     """One verb of a case: who may, when it makes sense, what is typed for it and what is said afterwards.
 
@@ -76,6 +83,8 @@ class CaseForm(forms.Form):
     card = ""
     # The events that the verb records: one that is newer than the page means that it is done already.
     writes = ()
+    # Whether its choices take a query: then it is a link until it is opened.
+    costly = False
     # Whether the verb has transactions of its own that must not be part of another one.
     by_itself = False
 

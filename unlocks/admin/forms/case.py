@@ -69,6 +69,7 @@ class IssuePinForm(CaseForm):
     title = "Have a new PIN issued"
     button = "Issue a new PIN"
     permission = operations.issue_pin.permission
+    costly = True
     writes = (events.PinDrawn,)
 
     @classmethod
@@ -90,6 +91,7 @@ class SendLinkForm(CaseForm):
     title = "Send a consent link"
     button = "Send the consent link"
     permission = operations.send_consent_link.permission
+    costly = True
     writes = (events.LinkSent,)
 
     contact = ContactField(
@@ -271,6 +273,7 @@ class ReExportForm(ActForm):
     title = "Mark as re-exported"
     button = "Mark as re-exported"
     permission = operations.mark_re_exported.permission
+    costly = True
 
     all = forms.BooleanField(required=False)
     batches = forms.ModelMultipleChoiceField(
@@ -357,6 +360,7 @@ class HandOverForm(CaseForm):
     title = "Hand over"
     button = "Hand over"
     permission = operations.assign.permission
+    costly = True
     writes = (events.Assigned,)
 
     to = forms.ModelChoiceField(

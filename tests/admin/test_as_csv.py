@@ -1,0 +1,86 @@
+"""Lists as CSV files: what stands on the page, on all pages, and a last line that says that nothing is missing."""
+
+import csv
+from datetime import date
+from decimal import Decimal
+from io import StringIO
+
+import pytest
+from django.db import connection
+from django.test.utils import CaptureQueriesContext
+from django.utils import timezone
+
+from tests import factories
+from tests.admin.test_lists import BATCHES, LOG, PAGES
+from unlocks.admin import as_csv
+
+REQUESTS = "/desk/unlocks/unlockrequest/"
+LISTS = [address for address in PAGES if address.count("/") == 4 and "worker" not in address]
+
+
+def rows(client, address, query=""):
+    response = client.get(f"{address}csv/{query}")
+    assert response.status_code == 200
+    assert (response["Content-Type"], response["Content-Disposition"][:10]) == ("text/csv; charset=utf-8", "attachment")
+    return list(csv.reader(StringIO(response.getvalue().decode("utf-8-sig"))))
+
+
+def test_the_columns_and_values_are_those_of_the_page(agent_client, agent):
+    account = factories.make_account(number="4711", name="=HYPERLINK(1)")
+    batch = factories.make_batch(
+        account=account, number="-5+2", bypassed_on=date(2026, 5, 3), total=Decimal("-1218.50"), item_count=1234
+    )
+    factories.make_batch(number="OTHER")
+    columns = ["Number", "Name", "Account", "Status", "Bypassed on", "Items", "Total", "Can it be unlocked?"]
+    said = "Not yet Not requested Not in an open request. Open a request first."
+    row = ["'-5+2", "Invoices -5+2", "'=HYPERLINK(1) (4711)", "Bypassed", "2026-05-03", "1234", "-1218.50", said]
+    assert rows(agent_client, BATCHES, "?account=4711") == [columns, row, ["Complete: 1 row"]]
+    opened = factories.open_case(agent, batches=[batch]).unlock_request
+    at = timezone.localtime(opened.opened_at).isoformat(" ", "seconds")
+    (_, row, _) = rows(agent_client, REQUESTS)
+    assert row[0] == opened.reference
+    assert row[4:] == ["By mistake", "1", "-1218.50", "agent", at]
+
+
+def test_all_pages_are_in_it_in_the_order_of_the_list(agent_client, monkeypatch):
+    monkeypatch.setattr(as_csv, "ROWS_AT_ONCE", 20)
+    account = factories.make_account(number="4711")
+    factories.make_batches(account=account, n=55, items=0)
+    numbers = [number for number, *_ in rows(agent_client, BATCHES, "?account=4711&o=1&p=2")[1:-1]]
+    assert len(numbers) == 55
+    assert numbers == sorted(numbers)
+    assert rows(agent_client, BATCHES, "?account=4711&o=-1")[-1] == ["Complete: 55 rows"]
+    with CaptureQueriesContext(connection) as few:
+        rows(agent_client, BATCHES, "?show=bypassed")
+    monkeypatch.setattr(as_csv, "ROWS_AT_ONCE", 100)
+    with CaptureQueriesContext(connection) as fewer:
+        rows(agent_client, BATCHES, "?show=bypassed")
+    assert len(few) - len(fewer) == 2
+
+
+@pytest.mark.parametrize("role", ["agent", "manager", "auditor", "superuser"])
+@pytest.mark.parametrize("address", LISTS)
+def test_whoever_sees_a_list_gets_its_file(request, role, address, agent):
+    factories.case_unlocking(agent)
+    client = request.getfixturevalue(f"{role}_client")
+    if role in PAGES[address]:
+        assert rows(client, address)[-1][0].startswith("Complete: ")
+    else:
+        assert client.get(f"{address}csv/").status_code == 403
+    assert client.post(f"{address}csv/").status_code == 405
+
+
+def test_what_broke_off_does_not_look_whole(agent_client, monkeypatch):
+    factories.make_batches(n=3)
+    monkeypatch.setattr(as_csv, "ROWS_AT_ONCE", 2)
+    pieces = iter(agent_client.get(f"{BATCHES}csv/").streaming_content)
+    assert b"Complete" not in next(pieces) + next(pieces) + next(pieces)
+    assert next(pieces) == b"Complete: 3 rows\r\n"
+
+
+def test_the_log_says_whose_entries_they_are(manager_client, agent):
+    case = factories.open_case(agent)
+    _, *entries, _ = rows(manager_client, LOG)
+    assert [entry[2:] for entry in entries if entry[4] == "agent"] == [
+        ["Opened", case.unlock_request.reference, "agent", ""]
+    ]
