@@ -483,6 +483,26 @@ def line_that_starts_unlocked(scene):
     write(RequestedBatch(unlock_request=scene.ready.unlock_request, batch=scene.bare, outcome="unlocked"))
 
 
+@attack("line_comes_back_before_a_consent")
+def line_that_was_left_out_waits_again(scene):
+    rows(RequestedBatch, line(scene.ready)).update(outcome="not_unlocked")
+    rows(RequestedBatch, line(scene.ready)).update(outcome="waiting")
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+
+
+@attack("batch_unlocked_only_with_consent")
+def batch_that_was_left_out(scene):
+    rows(RequestedBatch, line(scene.ready)).update(outcome="not_unlocked")
+    unlock(scene.ready.batch, grant(scene.ready), scene.agent)
+
+
+@attack("consented_batch_is_of_its_request")
+def batch_that_was_taken_out_is_consented_to(scene):
+    case = scene.awaiting
+    rows(RequestedBatch, line(case)).update(outcome="not_unlocked")
+    forge_consent(case)
+
+
 @attack("line_keeps_its_identity")
 def line_moved_to_another_batch(scene):
     rows(RequestedBatch, line(scene.ready)).update(batch=scene.bare)
@@ -2595,7 +2615,7 @@ _MAY_GROW = {"unlocks_act", "unlocks_orderedact", "unlocks_verdict", "unlocks_le
 def snapshot():
     """Return every row of every table that the promise is about."""
     kept = [*apps.get_app_config("unlocks").get_models(include_auto_created=True), User]
-    working = ("unlocks_selection", "unlocks_staged")
+    working = ("unlocks_selection", "unlocks_staged", "unlocks_searchword")
     return {table: _rows_of(model) for model in kept if not (table := model._meta.db_table).startswith(working)}
 
 

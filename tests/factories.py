@@ -82,6 +82,9 @@ def imported(*records, by=None):
     by = by or Actor.desk()
     for record in records:
         history.save(record, by=by)
+    found = {getattr(record, "account_id", record.pk) for record in records if type(record) in (Account, Contact)}
+    if found:
+        operations.learn_words(Account.objects.filter(pk__in=found))
     chain.append(events.Imported(source="tests"), by=by)
     return records[0]
 

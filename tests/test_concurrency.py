@@ -166,6 +166,27 @@ def test_two_open_a_request_for_the_same_batch(agent, second_agent):
     holds()
 
 
+def test_the_customer_agrees_while_a_batch_is_taken_out(agent):
+    """One of them is first; the other one is told, and nothing is agreed to that is not asked for anymore."""
+    for _ in range(5):
+        case = case_awaiting(agent)
+        link, by = case.link, customer(case.admin)
+        operations.open_consent_link(link, by=by)
+        operations.verify_customer_pin(link, pin=PIN, by=by)
+        shown = shown_text(link)
+        taken = case.rows.filter(pk=case.batch.pk)
+        came = at_once(
+            partial(operations.give_consent, link, name=case.admin.name, role="Owner", shown=shown, by=by),
+            partial(operations.take_out_batches, case.unlock_request, batches=taken, by=acting(agent)),
+        )
+        (refused,) = [one for one in came if isinstance(one, Exception)]
+        assert isinstance(refused, operations.Refused), refused
+        agreed = Consent.objects.filter(unlock_request=case.unlock_request).exists()
+        assert refused.code == (Refusal.ANSWERED if agreed else Refusal.CHANGED_WHILE_READING)
+        assert line(case).outcome == ("waiting" if agreed else "not_unlocked")
+    holds()
+
+
 def test_two_confirm_an_address_at_once(agent, second_agent, manager):
     typed = enter_contact(account=make_account(), by=manager)
     came = at_once(lambda: confirm(typed, agent), lambda: confirm(typed, second_agent))

@@ -68,6 +68,7 @@ class Refusal(TextChoices):
         "once the product says bypassed again, it can be unlocked.",
     )
     PERIOD_CLOSED = "period_closed", "Its accounting period is closed. The customer has to open the period first."
+    WHICH_OTHER_REASON = "which_other_reason", "Say which other reason it was, and only where the reason is Other."
     ACCOUNT_INACTIVE = "account_inactive", "The account is not active."
     IN_ANOTHER_REQUEST = "in_another_request", "Already in {unlock_request}, which is still open."
     NOT_REQUESTED = "not_requested", "Not in an open request. Open a request first."
@@ -159,6 +160,20 @@ class Refusal(TextChoices):
     CHANGED_WHILE_READING = (
         "changed_while_reading",
         "What you were shown has changed. Please read it again before you decide.",
+    )
+    ALL_LEFT_OUT = (
+        "all_left_out",
+        "You left out every batch, so there is nothing to agree to. Decline instead, or agree to at least one.",
+    )
+    ANSWERED = (
+        "answered",
+        "The customer has agreed already, so the batches of {unlock_request} can't change anymore. "
+        "Open a new request for others.",
+    )
+    NOT_WAITING = "not_waiting", "Not among the batches that {unlock_request} asks for: {names}."
+    LAST_BATCHES = (
+        "last_batches",
+        "No batch would be left in {unlock_request}. If none is to be unlocked, cancel the request instead.",
     )
     STILL_UNLOCKED = "still_unlocked", "Before closing, relock its batches or mark them as re-exported: {names}."
     WRONG_RESOLUTION = "wrong_resolution", "None of its batches was {names}, so it can't be closed that way."

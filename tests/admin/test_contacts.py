@@ -202,7 +202,7 @@ def test_who_entered_it_is_told_who_can_unlock(agent, manager, agent_client, man
 
 def test_a_request_is_opened_for_no_admin_whom_nobody_confirmed(agent, agent_client, account, typed):
     batch = factories.make_batch(account=account)
-    address = reverse("admin:unlocks_unlockrequest_add", query={"account": account.pk})
+    address = reverse("admin:unlocks_unlockrequest_add", query={"account": account.number})
     page = text(agent_client.get(address))
     assert "Ann Example, Admin (ann@customer.example) On file since" in page
     assert "entered by manager, not confirmed yet" in page

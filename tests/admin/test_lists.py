@@ -1007,7 +1007,7 @@ NO_KEY = ["9" * 19, "9" * 30, "9" * 5000, "1e5", "1.5", "-1", "0x10", "²", "x",
 def test_a_form_that_names_no_row_breaks_no_page(superuser_client, manager_client, agent, manager):
     case = factories.case_unlocked(agent)
     page, user = case.unlock_request.get_absolute_url(), f"/desk/auth/user/{agent.pk}/change/"
-    contact, opening = "/desk/unlocks/contact/add/", f"/desk/unlocks/unlockrequest/add/?account={case.account.pk}"
+    contact, opening = "/desk/unlocks/contact/add/", f"/desk/unlocks/unlockrequest/add/?account={case.account.number}"
     before = snapshot()
     for key in NO_KEY:
         answers = [

@@ -5,6 +5,7 @@ import uuid
 from functools import wraps
 
 import pytest
+from django.core.exceptions import ValidationError
 from django.db import connection
 from django.http import QueryDict
 from django.test import RequestFactory
@@ -14,6 +15,7 @@ from django.utils.http import urlencode
 
 from tests import factories
 from unlocks import operations
+from unlocks.admin.forms import base
 from unlocks.admin.forms.opening import OpenRequestForm
 from unlocks.admin.lists import freeze
 from unlocks.models import Batch, LedgerEntry, RequestedBatch, UnlockRequest
@@ -32,7 +34,7 @@ def admin(account):
 
 
 def form_of(account, selection=None):
-    return f"{ADD}?account={account.pk}" + (f"&selection={selection.pk}" if selection else "")
+    return f"{ADD}?account={account.number}" + (f"&selection={selection.pk}" if selection else "")
 
 
 def typed(admin, **changes):
@@ -65,30 +67,25 @@ def select(user, batches):
 
 def test_the_account_comes_first(agent_client, account):
     page = agent_client.get(ADD)
-    assert "admin-autocomplete" in page.content.decode()
-    assert "Step 1 of 2" in page.content.decode()
-    page = agent_client.get(ADD, {"account": account.pk})
+    assert "Whose batches?" in page.content.decode()
+    page = agent_client.get(ADD, {"account": account.number})
     assert "Open a request for Northwind Heating (4711)" in page.content.decode()
 
 
 def test_the_account_is_found_without_javascript(agent_client, account):
     other = factories.make_account(name="Blue Ridge")
     page = agent_client.get(ADD, {"q": "north"}).content.decode()
-    assert f'href="?account={account.pk}"' in page
-    assert f'href="?account={other.pk}"' not in page
-    assert "No active account begins with “&lt;x&gt;”." in agent_client.get(ADD, {"q": "<x>"}).content.decode()
+    assert f'href="{form_of(account)}"' in page
+    assert f'href="{form_of(other)}"' not in page
+    assert "No active account was found for “&lt;x&gt;”." in agent_client.get(ADD, {"q": "<x>"}).content.decode()
 
 
-@pytest.mark.parametrize("wrong", ["", "0", "x", "99999999999999999999"])
+@pytest.mark.parametrize("wrong", ["0", "x", "99999999999999999999", "471", "<b>", "SHUT"])
 def test_a_wrong_account_is_said(agent_client, account, wrong):
+    factories.make_account(active=False, number="SHUT")
     page = agent_client.get(ADD, {"account": wrong})
     assert page.status_code == 200
-    assert page.context["form"].errors["account"]
-
-
-def test_an_inactive_account_is_not_offered(agent_client):
-    account = factories.make_account(active=False)
-    assert agent_client.get(ADD, {"account": account.pk}).context["form"].errors["account"]
+    assert f"There is no active account with the number “{escape(wrong)}”." in page.content.decode()
 
 
 def test_the_form_lists_what_is_bypassed_and_free(agent, agent_client, account):
@@ -152,7 +149,7 @@ def test_a_selection_of_two_accounts_is_opened_one_by_one(agent, agent_client, a
     batches = [*factories.make_batches(account=account, n=3), *factories.make_batches(n=2)]
     page = agent_client.get(ADD, {"selection": select(agent, batches).pk}).content.decode()
     assert "of 2 accounts" in page
-    assert re.search(rf"account={account.pk}&amp;selection=[0-9a-f-]+\">[^<]+</a> <span[^>]*>3 batches<", page)
+    assert re.search(rf"account={account.number}&amp;selection=[0-9a-f-]+\">[^<]+</a> <span[^>]*>3 batches<", page)
 
 
 def test_a_selection_belongs_to_its_maker(second_agent, agent_client, account):
@@ -173,7 +170,164 @@ def test_only_who_may_open_sees_the_form(auditor_client, agent_client, client, a
     assert nothing_written()
 
 
+@pytest.mark.parametrize(
+    ("typed", "found"),
+    [
+        ("4711", True),
+        ("heat north", True),
+        ("HEATING", True),
+        ("dana", True),
+        ("Whit north", True),
+        ("dana@north", True),
+        ("(555) 010-1234", True),
+        ("1 555 010 1234", True),
+        ("eating", False),
+        ("heating south", False),
+        ("& %", False),
+    ],
+)
+def test_an_account_is_found_while_it_is_typed(agent_client, auditor_client, account, typed, found):
+    factories.make_contact(account=account, name="Dana Whitfield", email="dana@north.example", phone="1-555-010-1234")
+    factories.make_account(name="Northwind Plumbing", active=False)
+    factories.make_account(name="Blue Ridge", number="47")
+    answer = agent_client.get("/desk/unlocks/unlockrequest/accounts/", {"q": typed, "ticket": "7"}).json()
+    names = [one["name"] for one in answer["accounts"]]
+    assert (names, answer["more"]) == (["Northwind Heating (4711)"] if found else [], False)
+    assert [one["url"] for one in answer["accounts"]] == [f"{form_of(account)}&ticket=7"] * found
+    assert auditor_client.get("/desk/unlocks/unlockrequest/accounts/", {"q": typed}).status_code == 403
+
+
+def test_what_is_known_is_filled_in(agent, agent_client, account, admin, settings):
+    settings.TICKET_SYSTEMS = {"zendesk": "https://desk.example/{}", "jira": "https://jira.example/{}"}
+    factories.make_contact(account=account, is_admin=False)
+    other = factories.open_case(agent, account=account, channel="chat").unlock_request
+    page = agent_client.get(f"{form_of(account)}&ticket=ZD-1234&system=zendesk")
+    form = page.context["form"]
+    names = ("requester", "channel", "ticket_system", "ticket_number")
+    assert [form[name].value() for name in names] == [admin.pk, "chat", "zendesk", "ZD-1234"]
+    assert "The account has 1 other open request." in page.content.decode()
+    assert f'<a href="{other.get_absolute_url()}">{other}</a>' in page.content.decode()
+    assert "No consent link can be sent yet." not in page.content.decode()
+    factories.make_contact(account=account)
+    assert agent_client.get(form_of(account)).context["form"]["requester"].value() is None
+
+
+def test_without_a_pin_the_form_says_that_no_link_can_be_sent(agent_client):
+    page = agent_client.get(form_of(factories.make_account(pin=""))).content.decode()
+    assert "No consent link can be sent yet.</b> No PIN has been issued yet." in page
+    assert "Open and email the link" not in page
+
+
 # Opening
+
+
+def test_it_is_opened_and_the_link_is_emailed_in_one(agent_client, account, admin, settings):
+    settings.TICKET_SYSTEMS = {"zendesk": "https://desk.example/t/{}"}
+    batch = factories.make_batch(account=account)
+    data = typed(
+        admin,
+        picked=[batch.pk],
+        send="1",
+        key=uuid.uuid4(),
+        advice="wants_export",
+        bypass_reason="other",
+        bypass_other="The bookkeeper was told to.",
+        ticket_system="zendesk",
+        ticket_number=" ZD/1 ",
+    )
+    del data["open"]
+    address = agent_client.post(form_of(account), data).url
+    unlock_request = UnlockRequest.objects.get()
+    said = f"{unlock_request} is open, for 1 batch. The consent link waits to be sent to {admin.name}"
+    page = agent_client.get(address).content.decode()
+    assert said in page
+    assert '<a href="https://desk.example/t/ZD%2F1" rel="noreferrer">zendesk ZD/1</a>' in page
+    assert "Other: The bookkeeper was told to." in page
+    assert unlock_request.status == "awaiting_consent"
+    assert agent_client.post(form_of(account), data).url == address
+    assert (UnlockRequest.objects.count(), unlock_request.links.count()) == (1, 1)
+
+
+@pytest.mark.parametrize(
+    ("field", "changes", "said"),
+    [
+        ("advice", {}, "Offer the safer route first, and choose what the customer wants to do."),
+        ("advice", {"advice": "manual_entry"}, "Then there is nothing to consent to. Open without emailing: the "),
+        ("bypass_other", {"bypass_reason": "other"}, "Say what the other reason is."),
+        ("bypass_other", {"bypass_other": "Told to."}, "Choose “Other” above, or leave this empty."),
+    ],
+)
+def test_what_is_missing_for_the_link_is_said_beside_it(agent_client, account, admin, field, changes, said):
+    data = typed(admin, numbers=factories.make_batch(account=account).number, send="1") | changes
+    response = agent_client.post(form_of(account), data)
+    assert response.status_code == 422
+    assert response.context["form"].errors[field][0].startswith(said)
+    assert nothing_written()
+
+
+def test_entering_by_hand_is_recorded_and_closes_the_request(agent_client, account, admin):
+    data = typed(admin, numbers=factories.make_batch(account=account).number, advice="manual_entry")
+    page = agent_client.post(form_of(account), data, follow=True).content.decode()
+    unlock_request = UnlockRequest.objects.get()
+    assert f"{unlock_request} is recorded and closed: the customer enters the items by hand" in page
+    assert (unlock_request.status, unlock_request.resolution) == ("closed", "entered_manually")
+
+
+def test_what_may_be_a_pin_is_asked_about_once(agent_client, account, admin):
+    data = typed(admin, numbers=factories.make_batch(account=account).number, reason="The PIN is 4711.")
+    response = agent_client.post(form_of(account), data)
+    (said,) = response.context["form"].errors["reason"]
+    assert said.startswith("Is this a PIN? Leave it out")
+    assert nothing_written()
+    (asked,) = re.findall(r'name="_asked_reason" value="([0-9a-f]{64})"', response.content.decode())
+    other = agent_client.post(form_of(account), data | {"_asked_reason": asked, "reason": "It is 123456."})
+    assert list(other.context["form"].errors) == ["reason"]
+    assert agent_client.post(form_of(account), data | {"_asked_reason": asked}).status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("written", "asked"),
+    [
+        ("123456", True),
+        ("It is 123456.", True),
+        ("pin: 12 34 56", True),
+        ("\uff11\uff12\uff13\uff14\uff15\uff16", True),
+        ("Batch 20261101-INV", False),
+        ("Total $123,456.00", False),
+        ("123456.78", False),
+        ("Pinned 1 note", False),
+        ("The PIN was right", False),
+        ("+1 555 0101234", False),
+    ],
+)
+def test_what_is_asked_about(written, asked):
+    field = base.text("Note")
+    try:
+        field.clean(written)
+    except ValidationError:
+        assert asked
+    else:
+        assert not asked
+
+
+def test_a_draft_survives_signing_in_again(agent, agent_client, account, admin):
+    agent.set_password("a-long-trial-password")
+    agent.save()
+    agent_client.logout()
+    login = {"username": "agent", "password": "a-long-trial-password"}
+    agent_client.post("/desk/login/", login)
+    agent_client.get("/desk/")
+    del agent_client.cookies["sessionid"]
+    batch = factories.make_batch(account=account)
+    data = typed(admin, picked=[batch.pk], advice="wants_export", send="1", key=uuid.uuid4())
+    page = agent_client.post(form_of(account), data).content.decode()
+    kept = re.search(r'name="typed" value="([^"]+)"', page)[1]
+    page = agent_client.post("/desk/login/", login | {"typed": kept}).content.decode()
+    form = re.search(r'<form method="post" action="([^"]+)"[^>]*>(.*?)</form>', page.split("<main")[1], re.DOTALL)
+    fields = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', form[2]))
+    assert form[1] == form_of(account)
+    agent_client.post(form[1], fields)
+    assert UnlockRequest.objects.get().status == "awaiting_consent"
 
 
 def test_picked_and_pasted_batches_are_opened(agent, agent_client, account, admin):
@@ -294,7 +448,7 @@ def test_checking_judges_and_writes_nothing(agent, agent_client, account):
     assert escape("Exported on May 3, 2026. Support can't unlock exported batches.") in page
     assert "Posted, not bypassed. The customer can unpost it without Support." in page
     assert "Can be unlocked" in page
-    assert "Leave out the 2 that can't be unlocked and open" in page
+    assert "Leave out 2, open and email the link" in page
     assert nothing_written()
 
 
@@ -340,6 +494,20 @@ def test_unknown_numbers_are_listed_back(agent_client, account, admin):
         f"Northwind Heating (4711) has no batches with these 3 numbers: NO-SUCH, <b>, {foreign.number}."
     ]
     assert "<b>, " not in response.content.decode()
+    assert nothing_written()
+
+
+def test_unknown_numbers_are_left_out_in_one_click(agent_client, account, admin):
+    batch = factories.make_batch(account=account)
+    data = typed(admin, numbers=f"NO-1 {batch.number}\nNO-2", reason="Half a reas")
+    page = agent_client.post(form_of(account), data).content.decode()
+    (digest,) = re.findall(r'name="without" value="([0-9a-f]{64})">Leave out the 2 unknown numbers<', page)
+    others = agent_client.post(form_of(account), data | {"numbers": f"NO-1 {batch.number} NO-3", "without": digest})
+    assert list(others.context["form"].errors) == ["numbers"]
+    page = agent_client.post(form_of(account), data | {"without": digest}).content.decode()
+    assert f">\n{batch.number}</textarea>" in page
+    assert "Half a reas</textarea>" in page
+    assert "1 can · $" in page
     assert nothing_written()
 
 
@@ -429,15 +597,15 @@ def test_a_batch_of_another_account_is_not_opened(agent_client, account, admin):
 
 def test_two_people_open_the_same_batch_at_once(monkeypatch, second_agent, agent_client, account, admin):
     batch = factories.make_batch(account=account)
-    really = operations.open_request
+    really = operations.open_and_send
 
     @wraps(really)
     def after_somebody_else(**kwargs):
-        monkeypatch.setattr(operations, "open_request", really)
+        monkeypatch.setattr(operations, "open_and_send", really)
         factories.open_case(second_agent, batches=[batch])
         return really(**kwargs)
 
-    monkeypatch.setattr(operations, "open_request", after_somebody_else)
+    monkeypatch.setattr(operations, "open_and_send", after_somebody_else)
     response = agent_client.post(form_of(account), typed(admin, picked=[batch.pk]))
     assert response.status_code == 422
     assert "This batch is in UR-" in response.content.decode()

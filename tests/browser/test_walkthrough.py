@@ -58,7 +58,7 @@ def test_from_a_call_to_an_unlocked_batch_back_to_a_locked_one_and_its_history(
     # The agent opens a request, with one batch that can't be unlocked, and leaves that one out.
     press(staff.get_by_role("link", name="Open a request").first)
     axe(staff)
-    staff.goto(f"{desk}/desk/unlocks/unlockrequest/add/?account={northwind.pk}")
+    staff.goto(f"{desk}/desk/unlocks/unlockrequest/add/?account={northwind.number}")
     staff.get_by_label(re.compile(r", Admin")).check()
     staff.get_by_label("By mistake").check()
     staff.get_by_label("Phone").check()

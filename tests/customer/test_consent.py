@@ -437,6 +437,7 @@ def test_going_back_keeps_name_and_role_and_nothing_else(client, case):
         "pin": None,
         "authorized": None,
         "agree": None,
+        "leave_out": [],
     }
 
 
@@ -500,6 +501,80 @@ def test_a_batch_that_changed_after_the_check_is_shown_again(client, case):
     assert hidden(page, "shown") == sha256(shown_text(case.link))
 
 
+# --- Leaving batches out, and a request that changed ------------------------------------------------------------------
+
+
+def left_out(client, case, *boxes):
+    return checked(client, case, leave_out=boxes)
+
+
+def test_what_is_left_out_is_shown_once_more_and_recorded(client, case):
+    first, second = case.batches
+    page = left_out(client, case, str(second.pk))
+    assert [text for text in (first.number, second.number) if text not in words(page)] == []
+    assert f"Left out, stay locked 1 batch, 1 item, $100.00 in total: {second.number}." in words(page)
+    back = client.post("/consent/", {"action": "change", "answers": hidden(page, "answers")})
+    assert re.findall(r'value="(\d+)"\s+form="decide"\s+checked', back.content.decode()) == [str(second.pk)]
+    client.post("/consent/", {"action": "agree", "answers": hidden(page, "answers")})
+    consent = Consent.objects.get()
+    assert (consent.batch_count, consent.text) == (1, page.context["text"])
+    assert list(case.unlock_request.lines.order_by("pk").values_list("outcome", flat=True)) == [
+        "waiting",
+        "not_unlocked",
+    ]
+
+
+def test_what_can_not_be_left_out_is_said_and_spends_no_try(client, agent, case):
+    foreign = str(factories.open_case(agent).batch.pk)
+    everything = [str(batch.pk) for batch in case.batches]
+    every = "You left out every batch, so there is nothing to agree to. Decline instead, or agree to at least one."
+    unasked = "Check again which batches to leave out: one is not asked about."
+    for boxes, error in ((everything, every), ([foreign], unasked), (["2026-05-02"], unasked), (["x"], unasked)):
+        page = left_out(client, case, *boxes)
+        assert (page.context["form"].errors, kinds(case)[-1]) == ({"leave_out": [error]}, "link_opened")
+        assert page.content.decode().count(error) == 2
+
+
+def test_above_500_whole_days_are_left_out(client, agent, monkeypatch):
+    monkeypatch.setattr("unlocks.customer.forms.MOST_BOXES", 2)
+    account = factories.make_account(admin=False)
+    factories.make_contact(account=account, name="Dana Whitfield")
+    days = ["2026-05-02", "2026-05-02", "2026-05-03"]
+    batches = [factories.make_batch(account=account, bypassed_on=one) for one in days]
+    case = factories.case_awaiting(agent, batches=batches)
+    answers = hidden(left_out(client, case, "2026-05-02"), "answers")
+    client.post("/consent/", {"action": "agree", "answers": answers})
+    assert list(Consent.objects.get().batches.values_list("batch", flat=True)) == [batches[2].pk]
+
+
+def test_the_page_says_what_changed_since_the_link_was_issued(client, agent, case):
+    answers = hidden(checked(client, case), "answers")
+    new = factories.make_batch(account=case.account)
+    by = factories.acting(agent)
+    operations.add_batches(case.unlock_request, batches=case.rows.model.objects.filter(pk=new.pk), by=by)
+    operations.take_out_batches(case.unlock_request, batches=case.rows.filter(pk=case.batch.pk), by=by)
+    page = client.post("/consent/", {"action": "agree", "answers": answers})
+    assert (page.context["notice"], Consent.objects.count()) == (consent.CHANGED, 0)
+    said = words(page)
+    assert f"Changed since the link was issued on {moment(case.link.sent_at)}" in said
+    assert f"1 batch added: {new.number}." in said
+    assert f"1 batch taken out, and not asked about anymore: {case.batch.number}." in said
+
+
+def test_the_list_is_a_file_for_whoever_opened_the_form(client, case):
+    assert client.get("/consent/batches.csv").status_code == 302
+    opened(client, case)
+    history.update(case.rows, by=Actor.desk(), name="=HYPERLINK(1)")
+    file = client.get("/consent/batches.csv")
+    assert file["Content-Disposition"] == f'attachment; filename="{case.unlock_request}-batches.csv"'
+    first, second = case.batches
+    assert file.content.decode("utf-8-sig").splitlines() == [
+        "Batch,Name,Posted on,Bypassed on,Items,Total",
+        f"{first.number},'=HYPERLINK(1),2026-05-01,2026-05-02,1,100.00",
+        f"{second.number},'=HYPERLINK(1),2026-05-01,2026-05-02,1,100.00",
+    ]
+
+
 # --- Decline ----------------------------------------------------------------------------------------------------------
 
 
@@ -540,7 +615,12 @@ def test_a_reason_to_decline_is_judged_like_a_name_but_may_have_lines(client, ca
 def test_going_back_from_declining_keeps_name_and_role(client, case):
     opened(client, case)
     page = client.post("/consent/", {"action": "change", "name": "Dana", "role": "Owner", "why": "?"})
-    assert page.context["form"].initial == {"name": "Dana", "role": "Owner", "another": False}
+    assert page.context["form"].initial == {
+        "name": "Dana",
+        "role": "Owner",
+        "another": False,
+        "leave_out": [],
+    }
 
 
 # --- Twice ------------------------------------------------------------------------------------------------------------
@@ -936,7 +1016,7 @@ def test_every_email_has_a_subject_and_its_facts_as_they_are(agent, manager):
 
 
 def test_the_labels_are_the_words_of_the_text(case):
-    form = DecisionForm(link=case.link)
+    form = DecisionForm(link=case.link, batches=case.batches)
     assert (form.fields["authorized"].label, form.fields["agree"].label) == (
         wording.authorized(case.account),
         wording.agree(case.link.terms),

@@ -2260,6 +2260,46 @@ def a_batch_without_a_fingerprint(scene):
 
 
 @refuses("consented_batch_is_of_its_request")
+def a_batch_that_was_taken_out(scene):
+    consent = forge_consent(scene.awaiting, covers=False, batch_count=9)
+    fingerprint.take(Batch.objects.all())
+    covered = _covered(consent, line(scene.awaiting), scene.awaiting.batch)
+    change(RequestedBatch, covered["requested_batch"], outcome="not_unlocked")
+    yield
+    write(ConsentedBatch(**covered))
+
+
+@allows("line_comes_back_before_a_consent")
+def before_the_customer_answered(scene):
+    change(RequestedBatch, line(scene.awaiting), outcome="not_unlocked")
+    yield
+    change(RequestedBatch, line(scene.awaiting), outcome="waiting")
+
+
+@refuses("line_comes_back_before_a_consent")
+def after_the_customer_answered(scene):
+    forge_consent(scene.awaiting, covers=False, batch_count=9)
+    change(RequestedBatch, line(scene.awaiting), outcome="not_unlocked")
+    yield
+    change(RequestedBatch, line(scene.awaiting), outcome="waiting")
+
+
+@refuses("line_comes_back_before_a_consent")
+def of_a_request_that_asks_no_more(scene):
+    change(RequestedBatch, line(scene.awaiting), outcome="not_unlocked")
+    change(UnlockRequest, scene.awaiting.unlock_request, status="consented")
+    yield
+    change(RequestedBatch, line(scene.awaiting), outcome="waiting")
+
+
+@allows("line_comes_back_before_a_consent")
+def from_an_instruction_that_was_canceled(scene):
+    change(RequestedBatch, line(scene.ready), outcome="unlocking")
+    yield
+    change(RequestedBatch, line(scene.ready), outcome="waiting")
+
+
+@refuses("consented_batch_is_of_its_request")
 def a_batch_of_another_request(scene):
     consent = forge_consent(scene.awaiting, covers=False, batch_count=9)
     covered = _covered(consent, line(scene.ready), scene.ready.batch)

@@ -291,6 +291,7 @@ def test_every_table_is_guarded_or_named_here_as_free():
     )
     tables = {model._meta.db_table for model in apps.get_app_config("unlocks").get_models(include_auto_created=True)}
     assert tables | {"auth_user"} == guarded | {
+        "unlocks_searchword",
         "unlocks_selection",
         "unlocks_selection_batches",
         "unlocks_savedview",

@@ -459,7 +459,18 @@ def _extended_by_an_unlock(agent):
     Batch.objects.filter(pk=case.batch.pk).update(extension=case.batch.instructions.get().act)
 
 
+def _asked_for_again(agent):
+    case = case_consented(agent)
+    out = make_batch(account=case.account)
+    for outcome in ("not_unlocked", "waiting"):
+        lines = RequestedBatch.objects.filter(batch=out)
+        if not lines.exists():
+            write(RequestedBatch(unlock_request=case.unlock_request, batch=out))
+        history.update(lines, by=Actor.desk(), outcome=outcome)
+
+
 OFFENCES = {
+    "asked for again after its customer had answered": [_asked_for_again],
     "unlocking, but the product is not asked to unlock it": [_canceled_behind_its_back, _lost],
     "unlocked, but the product did not say so": [_never_unlocked],
     "unlocked for longer than an act allows": [_unlocked_for_a_month],

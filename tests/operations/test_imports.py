@@ -5,6 +5,7 @@ from decimal import Decimal
 import pytest
 from django.contrib.auth.models import Permission
 from django.core.exceptions import PermissionDenied
+from django.db.models import Count, Sum
 from django.utils import timezone
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -426,6 +427,8 @@ def test_an_unlocked_batch_takes_what_the_customer_changed(importer, agent):
     )
     batch = case.refresh().batch
     assert (batch.status, batch.differs, batch.name, batch.total) == ("unlocked", "", "Corrected", Decimal("90.00"))
+    summed = case.rows.aggregate(n=Count("pk"), total=Sum("total"))
+    assert (case.unlock_request.batch_count, case.unlock_request.amount) == (summed["n"], summed["total"])
     assert verify.findings() == []
 
 

@@ -29,7 +29,9 @@ def test_opens_a_case_with_its_batches(agent):
     account = make_account()
     first, second = make_batches(account=account, n=2)
 
-    unlock_request = open_request(account, [first, second], acting(agent))
+    unlock_request = open_request(
+        account, [first, second], acting(agent), ticket_system="zendesk", ticket_number="ZD-1234"
+    )
 
     unlock_request.refresh_from_db()
     assert (unlock_request.status, unlock_request.assignee, unlock_request.opened_by, unlock_request.reference) == (
@@ -55,10 +57,13 @@ def test_opens_a_case_with_its_batches(agent):
             {
                 "amount": "200.00",
                 "batches": 2,
+                "bypass_other": "",
                 "bypass_reason": "by_mistake",
                 "channel": "phone",
                 "reason": "By mistake",
                 "requester": unlock_request.requester_id,
+                "ticket_number": "ZD-1234",
+                "ticket_system": "zendesk",
             },
         )
     ]
@@ -84,6 +89,13 @@ def test_refuses_a_batch_that_cannot_be_unlocked_and_with_it_the_rest(agent, fie
     bad = make_batch(account=good.account, **fields)
     with refused(code):
         open_request(good.account, [good, bad], acting(agent))
+
+
+@pytest.mark.parametrize(("reason", "other"), [("other", ""), ("by_mistake", "The system did it.")])
+def test_another_reason_is_said_exactly_where_it_is_another(agent, reason, other):
+    batch = make_batch()
+    with refused(Refusal.WHICH_OTHER_REASON):
+        open_request(batch.account, [batch], acting(agent), bypass_reason=reason, bypass_other=other)
 
 
 def test_says_for_each_batch_why(agent):

@@ -3,7 +3,8 @@
 import re
 from copy import copy
 from datetime import timedelta
-from operator import attrgetter
+from functools import reduce
+from operator import attrgetter, or_
 
 from django.contrib import admin
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
@@ -12,7 +13,7 @@ from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import transaction
-from django.db.models import CharField, Exists, F, IntegerField, Lookup, OuterRef, Q, Value
+from django.db.models import Case, CharField, Exists, F, IntegerField, Lookup, OuterRef, Q, Value, When
 from django.db.models.functions import Concat
 from django.db.models.lookups import In, StartsWith
 from django.forms import Media
@@ -28,11 +29,14 @@ from django.utils.text import capfirst, slugify
 from django.views.decorators.http import require_safe
 
 from .. import history
-from ..models import Account, Batch, OrderedAct, SavedView, Selection
+from ..models import Account, Batch, OrderedAct, SavedView, SearchWord, Selection
 from ..texts import normalize
 from . import as_csv
 from .forms.records import RECORD_FIELDS
 from .saved_views import SavedViews, written
+
+PHONE = r"[0-9 ()+./-]{7,40}"
+MOST_WORDS = 6  # of a search; each further one is left out
 
 
 class KeyConverter(IntConverter):
@@ -94,6 +98,43 @@ def keys(rows, column="pk"):
 def accounts_numbered(term):
     """Return the accounts with this number, however it was typed."""
     return Account.objects.filter(number_plain__in=normalize.spellings(term))
+
+
+def accounts_found(term, accounts):
+    """Leave the accounts that have, for each word of a search, one that begins so: of theirs or of their contacts'."""
+    ways = [Q(*map(_word, way[:MOST_WORDS])) for way in _ways(term) if way]
+    return accounts.filter(reduce(or_, ways)) if ways else accounts.none()
+
+
+def _word(begun):
+    found = SearchWord.objects.filter(word__prefix=begun[: SearchWord.LONGEST])
+    return Q(pk__in=found.values("account"))
+
+
+def contacts_found(term, contacts):
+    """Return the contacts among few ones that have, for each word of a search, one that begins so."""
+    return [contact for contact in contacts if has_words(contact, term)]
+
+
+def has_words(record, term):
+    """Say whether an account or a contact has, by itself, a word for each one of a search, as `accounts_found` asks."""
+    texts = (record.number, record.name) if isinstance(record, Account) else (record.name, record.email)
+    phone = normalize.phone(getattr(record, "phone", ""))
+    words = set(phone).union(*(normalize.words(text, SearchWord.LONGEST) for text in texts))
+    return any(
+        way and all(any(word.startswith(begun) for word in words) for begun in way[:MOST_WORDS]) for way in _ways(term)
+    )
+
+
+def _ways(term):
+    """Return the lists of words that a search may mean: a phone number counts as one, however it was grouped."""
+    return [normalize.searched(term), normalize.phone(term)[:1] if re.fullmatch(PHONE, term) else []]
+
+
+def best_first(accounts, term):
+    """Order accounts by their names, the one that has just this number before all."""
+    is_it = Case(When(number_plain__in=normalize.spellings(term), then=0), default=1)
+    return accounts.order_by(is_it, "name", "pk")
 
 
 def account_is(term):

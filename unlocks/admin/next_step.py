@@ -93,7 +93,7 @@ def _when_open(case):
             return NextStep(
                 "bad",
                 "Unlocking would very likely create duplicates.",
-                f"Why bypassed: {unlock_request.get_bypass_reason_display()}.",
+                f"Why bypassed: {unlock_request.why_bypassed}.",
                 "Advise the customer to enter what is missing by hand, and record what they choose.",
                 "advise",
             )

@@ -1,29 +1,33 @@
-"""Opening a request: whose batches, then who asks, why and for which. Works without JavaScript."""
+"""Opening a request while the customer is on the phone: whose batches, then all the rest. Works without JavaScript."""
 
-import re
 import uuid
 
 from django.contrib import messages
 from django.core.exceptions import PermissionDenied
 from django.db.models import Count, Sum
-from django.http import Http404
+from django.http import Http404, JsonResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import reverse
 from django.utils.http import urlencode
 
 from .. import operations
 from ..actors import Actor
-from ..models import Account, Batch, Selection, UnlockRequest
+from ..models import Account, Batch, Contact, Selection, UnlockRequest
 from ..rules import Refusal, eligible, sentence
 from ..texts import normalize
 from ..texts.formats import counted
-from .forms.opening import AccountForm, OpenRequestForm
-from .lists import starts_with
+from . import doubts
+from .forms.opening import OpenRequestForm
+from .lists import accounts_found, accounts_numbered, best_first, contacts_found
+from .request_page import show_once
 from .site import desk
-from .tags import ON_ITS_WAY
+from .tags import ON_ITS_WAY, in_words, with_what_became_of_it
 
 LISTED_ACCOUNTS = 20
 LISTED_BATCHES = 100
+LISTED_REQUESTS = 5
+# What a help desk, a list or the page of a batch asks for in the address, beside the account.
+PREFILLED = ("picked", "ticket", "system")
 
 
 def open_request(request):
@@ -31,22 +35,32 @@ def open_request(request):
     if not request.user.has_perm("unlocks.open_request"):
         raise PermissionDenied
     selection = _selection(request)
-    choice = AccountForm(_account_asked_for(request), site=desk)
-    if choice.is_valid():
-        return _ask_the_rest(request, choice.cleaned_data["account"], selection)
-    accounts = _accounts_of(selection) if selection else _found(normalize.plain(request.GET.get("q", "")))
-    if selection and len(accounts) == 1 and not choice.is_bound:
-        return redirect(f"{request.path}?{urlencode({'account': accounts[0].pk, 'selection': selection.pk})}")
-    q = request.GET.get("q", "")
-    return _page(request, "open_account.html", form=choice, accounts=accounts, selection=selection, q=q)
+    asked = normalize.number(request.GET.get("account", "")[:200])
+    account = _numbered(asked)
+    if account:
+        return _ask_the_rest(request, account, selection)
+    if selection:
+        return _choose_account_of(request, selection)
+    term = normalize.plain(request.GET.get("q", "")[:200]) or asked
+    accounts = _described(_found(term), term, request)
+    return _page(request, "open_account.html", term=term, unknown=asked, accounts=accounts, kept=_kept(request))
 
 
-def _account_asked_for(request):
-    """Return the form's data, or None. The widget would query the database for any value in the address."""
-    if "account" not in request.GET:
-        return None
-    asked = request.GET["account"]
-    return {"account": asked if re.fullmatch(r"[0-9]{0,18}", asked) else "0"}
+def _numbered(asked):
+    """Return the active account with a number: the one that is spelled so, or else the only one, or None."""
+    found = list(accounts_numbered(asked).filter(active=True)[:LISTED_ACCOUNTS]) if asked else []
+    spelled = [account for account in found if account.number == asked]
+    return next(iter(spelled or (found if len(found) == 1 else [])), None)
+
+
+def find_accounts(request):
+    """Answer with what is found while an account is typed: {"accounts": [{"name", "about", "url"}], "more": bool}."""
+    if not request.user.has_perm("unlocks.open_request"):
+        raise PermissionDenied
+    term = normalize.plain(request.GET.get("q", "")[:200])
+    described = _described(_found(term), term, request)
+    found = [{"name": str(account), "about": account.about, "url": account.url} for account in described]
+    return JsonResponse({"accounts": found[:LISTED_ACCOUNTS], "more": len(found) > LISTED_ACCOUNTS})
 
 
 def _selection(request):
@@ -59,35 +73,98 @@ def _selection(request):
     return get_object_or_404(Selection, pk=key, made_by=request.user)
 
 
-def _accounts_of(selection):
+def _choose_account_of(request, selection):
     # Filtered first: a count beside a filter would join the batches twice and count each with each.
     of_batches = Account.objects.filter(batches__selections=selection)
-    return list(of_batches.annotate(chosen=Count("batches"))[: LISTED_ACCOUNTS + 1])
+    accounts = list(of_batches.annotate(chosen=Count("batches"))[: LISTED_ACCOUNTS + 1])
+    for account in accounts:
+        account.url = _address(account, {"selection": selection.pk})
+    if len(accounts) == 1 and accounts[0].active:
+        return redirect(accounts[0].url)
+    return _page(request, "open_account.html", accounts=accounts, selection=selection)
 
 
 def _found(term):
-    if not term:
-        return []
-    found = Account.objects.filter(starts_with("number_plain", term) | starts_with("name_plain", term), active=True)
-    return list(found[:LISTED_ACCOUNTS])
+    active = Account.objects.filter(active=True)
+    return list(best_first(accounts_found(term, active), term)[: LISTED_ACCOUNTS + 1])
+
+
+def _described(accounts, term, request):
+    """Say of each account what it is, with the contacts that were searched for, and where the form for it is."""
+    contacts = contacts_found(term, Contact.objects.filter(account__in=[account.pk for account in accounts]))
+    named = {}
+    for contact in contacts:
+        named.setdefault(contact.account_id, []).append(f"{contact.name}, {contact.email}")
+    for account in accounts:
+        about = [account.get_accounting_software_display(), *named.get(account.pk, [])[:3]]
+        account.about, account.url = " · ".join(about), _address(account, _kept(request))
+    return accounts
+
+
+def _kept(request):
+    return {name: request.GET.getlist(name) for name in PREFILLED if request.GET.getlist(name)}
+
+
+def _address(account, also):
+    query = urlencode({"account": account.number, **also}, doseq=True)
+    return f"{reverse('admin:unlocks_unlockrequest_add')}?{query}"
 
 
 def _ask_the_rest(request, account, selection):
     if request.method != "POST":
-        form = OpenRequestForm(account=account, selection=selection, initial={"picked": request.GET.getlist("picked")})
-        return _page(request, "open.html", form=form, account=account, checked=Checked(form.chosen))
-    only_batches = "check" in request.POST
-    form = OpenRequestForm(request.POST, account=account, selection=selection, only_batches=only_batches)
+        form = OpenRequestForm(account=account, selection=selection, initial=_prefilled(request, account))
+        return _form_page(request, form, Checked(form.chosen))
+    only_batches = "check" in request.POST or "without" in request.POST
+    send = "send" in request.POST
+    form = OpenRequestForm(request.POST, account=account, selection=selection, only_batches=only_batches, send=send)
     complete = form.is_valid()
     checked = Checked(form.chosen)
-    if complete and "check" not in request.POST:
+    if complete and not only_batches:
         opened = _opened(form, checked, request)
         if opened:
-            messages.success(request, f"{opened} is open, for {counted(opened.lines.count(), 'batch', 'batches')}.")
             return redirect(opened)
         checked = Checked(form.chosen)
-    status = 200 if complete and not form.errors else 422
-    return _page(request, "open.html", status=status, form=form, account=account, checked=checked)
+    return _form_page(request, form, checked, status=200 if complete and not form.errors else 422)
+
+
+def _prefilled(request, account):
+    """Return what is filled in already: what the address says, the only Admin, and the channel of the last request."""
+    admins = list(account.contacts.confirmed_admins()[:2])
+    last = UnlockRequest.objects.filter(opened_by=request.user).order_by("-pk").values_list("channel", flat=True)
+    known = {
+        "requester": admins[0].pk if len(admins) == 1 else None,
+        "channel": last.first(),
+        "picked": request.GET.getlist("picked"),
+        "ticket_number": request.GET.get("ticket"),
+        "ticket_system": request.GET.get("system"),
+    }
+    return {name: value for name, value in known.items() if value}
+
+
+def _form_page(request, form, checked, status=200):
+    account = form.account
+    others = with_what_became_of_it(account.requests.exclude(status=UnlockRequest.Status.CLOSED)).order_by("-pk")
+    others = list(others[: LISTED_REQUESTS + 1])
+    return _page(
+        request,
+        "open.html",
+        status=status,
+        title=f"Open a request for {account}",
+        form=form,
+        account=account,
+        checked=checked,
+        doubts=doubts.of(form.chosen) if checked else [],
+        others=[(one, in_words(one)) for one in others[:LISTED_REQUESTS]],
+        more_others=len(others) > LISTED_REQUESTS,
+        no_link=_obstacle_to_sending(account, request.user),
+    )
+
+
+def _obstacle_to_sending(account, user):
+    """Say why no consent link of this account can be sent by `user`; '' when one can."""
+    if not user.has_perm(operations.send_consent_link.permission):
+        return "You may not send consent links."
+    return operations.own_contact(account, user) if account.pin_hash else account.pin_state
 
 
 def _opened(form, checked, request):
@@ -101,11 +178,21 @@ def _opened(form, checked, request):
             return None
         batches = Batch.objects.filter(pk__in=eligible(form.chosen).filter(obstacle="").values("pk"))
     try:
-        return form.carry_out(by, batches)
+        opened, link = form.carry_out(by, batches)
     except operations.Refused as refused:
         for code, why in refused.refusals[:20]:
             form.add_error("requester" if code in (Refusal.NOT_AN_ADMIN, Refusal.NOT_CONFIRMED) else None, why)
         return None
+    messages.success(request, _what_was_done(opened, link))
+    show_once(request, opened, link)
+    return opened
+
+
+def _what_was_done(opened, link):
+    if opened.status == UnlockRequest.Status.CLOSED:
+        return f"{opened} is recorded and closed: the customer enters the items by hand, and nothing is unlocked."
+    said = f"{opened} is open, for {counted(opened.lines.count(), 'batch', 'batches')}."
+    return f"{said} The consent link waits to be sent to {link.sent_to}." if link else said
 
 
 class Checked:
@@ -155,4 +242,5 @@ class Checked:
 
 
 def _page(request, template, **context):
-    return desk.page(request, f"admin/unlocks/unlockrequest/{template}", title="Open a request", **context)
+    page = f"admin/unlocks/unlockrequest/{template}"
+    return desk.page(request, page, **({"title": "Open a request"} | context))

@@ -41,8 +41,8 @@ def request_page(request, object_id):
     if done is None:
         return _show(request, Case(find_request(object_id, request.user), request.user), form)
     messages.success(request, _what_was_done(done) if isinstance(done, Act) else done)
-    if isinstance(form, SendLinkForm) and form.link_url:
-        request.session[_shown_once(case)] = form.link_url
+    if isinstance(form, SendLinkForm):
+        show_once(request, case.unlock_request, form.link)
     return redirect(case.unlock_request)
 
 
@@ -133,12 +133,18 @@ def _what_was_done(act):
     )
 
 
-def _shown_once(case):
-    return f"consent_link_of_{case.unlock_request.pk}"
+def show_once(request, unlock_request, link):
+    """Have the next page of a request show the link that was sent, to whoever may see it."""
+    if link and link.shown_to and hasattr(link, "url"):
+        request.session[_shown_once(unlock_request)] = link.url
+
+
+def _shown_once(unlock_request):
+    return f"consent_link_of_{unlock_request.pk}"
 
 
 def _link_shown_once(request, case):
-    return request.session.pop(_shown_once(case), "") if request.method == "GET" else ""
+    return request.session.pop(_shown_once(case.unlock_request), "") if request.method == "GET" else ""
 
 
 def _show(request, case, bound=None, template="change_form.html"):

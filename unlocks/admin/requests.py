@@ -23,7 +23,7 @@ from .changes import changes_page
 from .filters import AccountFilter, AmountFilter, ChoiceFilter, OneClickFilter, Since, Until, by_column
 from .histories import DeskAdmin
 from .lists import account_is, column, freeze, keys
-from .opening import open_request
+from .opening import find_accounts, open_request
 from .phone_consent import record_by_phone_page
 from .request_page import live_parts, request_page
 from .site import SHOWN, desk, held_up_title
@@ -228,7 +228,9 @@ class UnlockRequestAdmin(DeskAdmin):
     def get_urls(self):
         by_phone = self.admin_site.admin_view(record_by_phone_page)
         changed = self.admin_site.admin_view(changes_page)
+        find = self.admin_site.admin_view(find_accounts)
         return [
+            path("accounts/", find, name="find_accounts"),
             path("<path:object_id>/record-by-phone/", by_phone, name="record_by_phone"),
             path("<path:object_id>/changes/", changed, name="changes_while_unlocked"),
             path("<path:object_id>/live/", self.admin_site.admin_view(self.live_view), name="live_case"),

@@ -32,7 +32,7 @@ from ..operations.handing_over import due
 from ..product import by_hand, polling
 from ..texts import normalize
 from . import typed
-from .lists import CappedPaginator, starts_with
+from .lists import CappedPaginator, accounts_found, best_first, contacts_found, has_words, starts_with
 from .tags import UNDER_WAY, how_consented, in_words, with_recorded_by_phone, with_what_became_of_it
 
 Status, Outcome = UnlockRequest.Status, RequestedBatch.Outcome
@@ -48,6 +48,7 @@ NO_PAGES = (
     "logout",
     "jsi18n",
     "autocomplete",
+    "find_accounts",
     "view_on_site",
     "unlocks_consentterms_new",
 )  # nothing to see after signing in
@@ -265,7 +266,7 @@ class Desk(admin.AdminSite):
     # The search
 
     def search(self, request):
-        """Find a request, consent, batch or account; a single hit is opened, several are listed."""
+        """Find a request, consent, batch, account, contact or ticket; a single hit is opened, several are listed."""
         term = normalize.plain(request.GET.get("q", "")[:200])
         hits = self._hits(request, term) if term else {}
         found = [hit for rows in hits.values() for hit in rows]
@@ -283,23 +284,40 @@ class Desk(admin.AdminSite):
     def _hits(self, request, term):
         if named := self._named(request, term):
             return {"Named": [named]}
-        batches = Batch.objects.all() if self._shows(request, Batch) else Batch.objects.none()
-        batches = with_recorded_by_phone(batches).select_related("account")
-        accounts = Account.objects.all() if self._shows(request, Account) else Account.objects.none()
-        spellings = normalize.spellings(term)
+        batches = with_recorded_by_phone(self._rows(request, Batch)).select_related("account")
+        accounts, spellings = self._rows(request, Account), normalize.spellings(term)
         exact = {
+            "Requests": self._requests(request, term),
             "Accounts": accounts.filter(number_plain__in=spellings),
-            "Batches": batches.filter(number_plain__in=spellings),
+            "Batches": batches.filter(number_plain__in=spellings).order_by("number_plain"),
         }
+        found = best_first(accounts_found(term, accounts), term)
         begins = {
-            "Accounts": accounts.filter(starts_with("number_plain", term) | starts_with("name_plain", term)),
-            "Batches": batches.filter(starts_with("number_plain", term)),
+            "Accounts": found,
+            "Batches": batches.filter(starts_with("number_plain", term)).order_by("number_plain"),
         }
         for wanted in (exact, begins):
-            hits = {name: list(rows.order_by("number_plain")[:HITS]) for name, rows in wanted.items()}
+            hits = {name: list(rows[:HITS]) for name, rows in wanted.items()}
             if any(hits.values()):
-                return hits
+                return self._by_contacts(request, term, hits) if wanted is begins else hits
         return {}
+
+    def _rows(self, request, model):
+        return model.objects.all() if self._shows(request, model) else model.objects.none()
+
+    def _requests(self, request, term):
+        """Return the requests of a ticket, and the one with a bare number."""
+        ticket = Q(ticket_number__in=normalize.spellings(term)) & ~Q(ticket_number="")
+        bare = Q(pk=int(term)) if re.fullmatch(r"[0-9]{1,15}", term) else Q()
+        return self._rows(request, UnlockRequest).filter(ticket | bare).select_related("account").order_by("-pk")
+
+    def _by_contacts(self, request, term, hits):
+        """List the contacts that were searched for, and leave out the accounts that were found by these alone."""
+        contacts = self._rows(request, Contact).filter(account__in=[account.pk for account in hits["Accounts"]])
+        found = contacts_found(term, contacts.select_related("account"))
+        theirs = {contact.account_id for contact in found}
+        own = [account for account in hits["Accounts"] if account.pk not in theirs or has_words(account, term)]
+        return {"Accounts": own, "Contacts": found[:HITS], "Batches": hits["Batches"]}
 
     def _named(self, request, term):
         """Return the request, or the consent, of which this is the reference (or the number of a certificate)."""
@@ -423,6 +441,8 @@ def _to_confirm(user):
 
 
 def _address(thing):
+    """Return the page of what was found; that of a contact is its account's, from which the work begins."""
+    thing = thing.account if isinstance(thing, Contact) else thing
     return reverse(f"admin:{thing._meta.app_label}_{thing._meta.model_name}_change", args=[thing.pk])
 
 

@@ -220,7 +220,7 @@ class ConsentTermsAdmin(ReadOnlyAdmin):
             "admin/unlocks/consentterms/preview.html",
             {
                 **context,
-                "form": DecisionForm(link=link),
+                "form": DecisionForm(link=link, batches=batches),
                 "notice": "",
                 "terms": terms,
                 "state": state(terms),
@@ -253,6 +253,7 @@ def example(terms, software):
     )
     batches = [
         Batch(
+            pk=position,
             account=account,
             number=number,
             name=name,
@@ -261,9 +262,9 @@ def example(terms, software):
             posted_on=date(2026, 1, 30),
             bypassed_on=date(2026, 1, 31),
         )
-        for number, name, total, items in (
-            ("EXAMPLE-1", "Invoices Jan 30, 2026", "11920.00", 14),
-            ("EXAMPLE-2", "Payments Jan 30, 2026", "-1250.50", 3),
+        for position, number, name, total, items in (
+            (1, "EXAMPLE-1", "Invoices Jan 30, 2026", "11920.00", 14),
+            (2, "EXAMPLE-2", "Payments Jan 30, 2026", "-1250.50", 3),
         )
     ]
     for batch in batches:

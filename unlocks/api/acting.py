@@ -32,7 +32,10 @@ def open_request(request, body: schemas.OpenIn):
         requester=_contact(account, body.requester),
         channel=body.channel,
         bypass_reason=body.bypass_reason,
+        bypass_other=body.bypass_other,
         reason=body.reason,
+        ticket_system=body.ticket_system,
+        ticket_number=body.ticket_number,
         batches=_numbered(account.batches, body.batches),
         **_by(request),
     )

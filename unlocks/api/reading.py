@@ -217,6 +217,9 @@ def unlock_request(row, by):
         "opened_at": row.opened_at,
         "closed_at": row.closed_at,
         "resolution": row.resolution,
+        "ticket_system": row.ticket_system,
+        "ticket_number": row.ticket_number,
+        "bypass_other": row.bypass_other if by.may(PERSONAL) else None,
         "reason": row.reason if by.may(PERSONAL) else None,
     }
 

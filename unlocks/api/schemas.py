@@ -8,7 +8,9 @@ from ninja import Schema
 from pydantic import BeforeValidator, ConfigDict, Field
 
 from ..models import (
+    BYPASS_OTHER,
     LONGEST_WINDOW,
+    TICKET,
     Act,
     Batch,
     BatchItem,
@@ -27,6 +29,7 @@ MOST = 5000  # batches named in a call
 
 Text = Annotated[str, Field(min_length=1, max_length=2000, pattern=_TEXT)]
 Number = Annotated[str, Field(min_length=1, max_length=40, pattern=_LINE)]
+Line = Annotated[str, Field(pattern=r"^([^\u0000-\u0020\u007f-\u00a0][^\u0000-\u001f\u007f]*)?$")]
 Email = Annotated[str, Field(min_length=3, max_length=254, pattern=r"^[!-~]+@[!-~]+$")]
 Key = Annotated[str, Field(pattern=r"^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$")]
 
@@ -56,7 +59,10 @@ class OpenIn(In):
     requester: Email = Field(description="The address of the Admin who asks.")
     channel: Channel
     bypass_reason: BypassReason
+    bypass_other: Line = Field("", max_length=BYPASS_OTHER, description="Which other reason, when it is other.")
     reason: Text = Field(description="What the customer wants to do with the batches, in their words.")
+    ticket_system: Line = Field("", max_length=TICKET, description="The help desk, as TICKET_SYSTEMS names it.")
+    ticket_number: Line = Field("", max_length=TICKET, description="The ticket there.")
     batches: list[Number] = Field(min_length=1, max_length=MOST, description="Numbers of the account’s batches.")
 
 
@@ -306,6 +312,9 @@ class RequestOut(Schema):
     opened_at: datetime
     closed_at: datetime | None
     resolution: str
+    ticket_system: str
+    ticket_number: str
+    bypass_other: str | None = Field(None, description="Only with the scope personal.")
     reason: str | None = Field(None, description="Only with the scope personal.")
 
 

@@ -135,7 +135,7 @@ def _case(unlock_request):
         accounting_software=account.get_accounting_software_display(),
         channel=unlock_request.get_channel_display(),
         requester=unlock_request.requester.name,
-        bypass_reason=unlock_request.get_bypass_reason_display(),
+        bypass_reason=unlock_request.why_bypassed,
         advice=unlock_request.get_advice_display(),
         resolution=unlock_request.get_resolution_display(),
     )

@@ -360,7 +360,8 @@ def _claims(facts):
     yield (consent["recorded_by"] is not None) is by_phone, "Who recorded it does not match how the consent was given."
     numbers = [batch["number"] for batch in batches if batch["number"] is not None]
     yield len(set(numbers)) == len(numbers), "A batch is listed twice."
-    named = set(re.findall("[0-9a-f]{64}", text)) | {None}
+    agreed_to = text.partition("\nLeft out, stay locked: ")[0]
+    named = set(re.findall("[0-9a-f]{64}", agreed_to)) | {None}
     in_text = by_phone or named.issuperset(batch["fingerprint"] for batch in batches)
     yield in_text, "A batch is listed that the text does not name with this content."
     for batch in batches:

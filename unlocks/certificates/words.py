@@ -327,11 +327,18 @@ class _Wording:
         parts.append(self._withdrawn())
         return list(filter(None, parts))
 
+    def left_out(self):
+        """Return how much the customer left out, as the text says it; '' if nothing."""
+        beginning = f"{wording.LEFT_OUT_HEADING}: "
+        lines = self.facts["consent"]["text"].splitlines()
+        return next((line.removeprefix(beginning) for line in lines if line.startswith(beginning)), "")
+
     def _decided(self):
         at = _time(self.facts["consent"]["decided_at"])
         if not self.agreed:
             return self._declined(at)
-        what = f"agreed that {self.support} may unlock {self.batches_in_all()}"
+        without = f", and left out {left}" if (left := self.left_out()) else ""
+        what = f"agreed that {self.support} may unlock {self.batches_in_all()}{without}"
         if self.by_phone:
             staff = self.staff(self.facts["consent"]["recorded_by"])
             return f"On {at}, {staff} recorded by phone that {self.who()} {what}."

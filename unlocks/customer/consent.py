@@ -11,11 +11,11 @@ from .. import operations, pins
 from ..actors import Actor
 from ..digest import sha256
 from ..ledger import emails
-from ..models import Consent, RequestedBatch
+from ..models import Consent
 from ..rules import Refusal
-from ..texts import wording
+from ..texts import batches, wording
 from ..texts.formats import time_of_day
-from ..texts.shown import shown_text
+from ..texts.shown import asked_for, shown_lines, shown_text, with_content
 from .access import (
     LINK_COOKIE,
     OPENING_COOKIE,
@@ -26,7 +26,8 @@ from .access import (
     set_cookie,
     write_times_for,
 )
-from .forms import DecisionForm, DeclineForm, read_answers, sign_answers
+from .certificates import attachment
+from .forms import DecisionForm, DeclineForm, left_out_of, read_answers, sign_answers
 
 CHANGED = Refusal.CHANGED_WHILE_READING.label
 EXPIRED = (
@@ -71,6 +72,18 @@ def consent(request):
     return _form(request, link)
 
 
+@customer_page()
+@require_safe
+def consent_batches(request):
+    """Send the list of the batches that the form asks about, to a browser that opened it."""
+    token = get_cookie(request, LINK_COOKIE)
+    link = operations.link_for(token) if token else None
+    if link is None or operations.link_state(link) != "live" or _opening(request, link) is None:
+        return redirect("consent")
+    content = batches.as_csv(with_content(link.unlock_request))
+    return attachment(f"{link.unlock_request}-{batches.FILE_NAME}", content, "text/csv; charset=utf-8")
+
+
 # The steps: one for each button.
 
 
@@ -83,10 +96,10 @@ def _open(request, link):
 
 def _check(request, link):
     """Validate the form, and the PIN last: no attempt is spent on a form that has to be corrected anyway."""
-    text = shown_text(link)
-    form = DecisionForm(request.POST, link=link)
-    if not _was_shown(request, text):
-        return _form(request, link, DecisionForm(link=link, initial=_typed(request)), notice=CHANGED)
+    asked = with_content(link.unlock_request)
+    form = DecisionForm(request.POST, link=link, batches=asked)
+    if not _was_shown(request, shown_lines(link.unlock_request, link.terms, asked)):
+        return _form(request, link, _typed(request), notice=CHANGED)
     if form.is_valid():
         try:
             operations.verify_customer_pin(link, pin=form.cleaned_data["pin"], by=_customer(request, link))
@@ -95,32 +108,31 @@ def _check(request, link):
                 raise
             form.add_error("pin", _pin_refusal(link.unlock_request.account))
     if not form.is_valid():
-        return _form(request, link, form)
-    answers = {name: form.cleaned_data[name] for name in ("name", "role")}
+        return render(request, "unlocks/form.html", _context(link, asked, form))
+    answers = {name: form.cleaned_data[name] for name in ("name", "role", "leave_out")}
     answers["another"] = form.cleaned_data.get("another", False)
-    context = _context(link, text) | answers | {"answers": sign_answers(link, shown=sha256(text), **answers)}
-    return render(request, "unlocks/check_answers.html", context)
+    return _check_answers(request, link, asked, answers)
 
 
 def _change(request, link):
     """Go back to the form with name and role filled in; PIN and boxes are empty."""
-    answers = _answers(request, link, expired_too=True) or _typed(request)
-    return _form(request, link, DecisionForm(link=link, initial=answers))
+    return _form(request, link, _answers(request, link, expired_too=True) or _typed(request))
 
 
 def _agree(request, link):
     answers = _answers(request, link)
     if answers is None or "name" not in answers:
-        expired = _answers(request, link, expired_too=True)
-        return _form(request, link, DecisionForm(link=link, initial=expired or {}), notice=EXPIRED)
-    text = shown_text(link)
+        return _form(request, link, _answers(request, link, expired_too=True), notice=EXPIRED)
+    left_out = left_out_of(asked_for(link.unlock_request), answers.get("leave_out", []))
+    text = shown_text(link, left_out)
     if not constant_time_compare(sha256(text), answers["shown"]):
-        return _form(request, link, DecisionForm(link=link, initial=answers), notice=CHANGED)
+        return _form(request, link, answers, notice=CHANGED)
     given, _ = operations.give_consent(
         link,
         name=answers["name"],
         role=answers["role"],
         another=answers.get("another", False),
+        left_out=left_out,
         shown=text,
         by=_customer(request, link),
         opening=_opening(request, link),
@@ -130,10 +142,9 @@ def _agree(request, link):
 
 def _decline(request, link):
     """Ask for a confirmation, so that nobody declines by accident."""
-    text = shown_text(link)
-    if not _was_shown(request, text):
-        return _form(request, link, DecisionForm(link=link, initial=_typed(request)), notice=CHANGED)
-    return _decline_page(request, link, DeclineForm(link=link, initial=_typed(request)), text)
+    if not _was_shown(request, shown_text(link)):
+        return _form(request, link, _typed(request), notice=CHANGED)
+    return _decline_page(request, link, DeclineForm(link=link, initial=_typed(request)))
 
 
 def _confirm_decline(request, link):
@@ -141,10 +152,10 @@ def _confirm_decline(request, link):
     answers = _answers(request, link)
     if answers is None or not constant_time_compare(sha256(text), answers["shown"]):
         notice = EXPIRED if answers is None else CHANGED
-        return _form(request, link, DecisionForm(link=link, initial=_typed(request)), notice=notice)
+        return _form(request, link, _typed(request), notice=notice)
     form = DeclineForm(request.POST, link=link)
     if not form.is_valid():
-        return _decline_page(request, link, form, text)
+        return _decline_page(request, link, form)
     declined, _ = operations.decline_consent(
         link, **form.cleaned_data, shown=text, by=_customer(request, link), opening=_opening(request, link)
     )
@@ -168,33 +179,48 @@ STEPS = {
 # The pages.
 
 
-def _form(request, link, form=None, notice=""):
-    context = _context(link, shown_text(link)) | {"form": form or DecisionForm(link=link), "notice": notice}
-    return render(request, "unlocks/form.html", context)
+def _form(request, link, answers=None, notice=""):
+    """Show the form, filled in with answers that were typed before."""
+    asked = with_content(link.unlock_request)
+    form = DecisionForm(link=link, batches=asked, initial=answers)
+    return render(request, "unlocks/form.html", _context(link, asked, form) | {"notice": notice})
 
 
-def _decline_page(request, link, form, text):
-    context = _context(link, text) | {"form": form, "answers": sign_answers(link, shown=sha256(text))}
-    return render(request, "unlocks/decline.html", context)
+def _check_answers(request, link, asked, answers):
+    """Show the answers once more, with what is agreed to and what is left out, and the text that says so."""
+    left_out = set(left_out_of(asked_for(link.unlock_request), answers["leave_out"]).values_list("pk", flat=True))
+    text = shown_lines(link.unlock_request, link.terms, asked, left_out=left_out)
+    agreed, stay = [one for one in asked if one.pk not in left_out], [one for one in asked if one.pk in left_out]
+    context = form_context(link, agreed, text) | answers
+    context |= {"answers": sign_answers(link, shown=sha256(text), **answers)}
+    context |= {"left_out_numbers": [one.number for one in stay], "left_out_summary": batches.summary(stay)}
+    return render(request, "unlocks/check_answers.html", context)
 
 
-def _context(link, text):
-    """Return the context of a page of the form; `batches` are those that `text` names, in its order."""
-    waiting = RequestedBatch.objects.filter(unlock_request=link.unlock_request, outcome=RequestedBatch.Outcome.WAITING)
-    return form_context(link, [line.batch for line in waiting.select_related("batch").order_by("batch__number")], text)
+def _decline_page(request, link, form):
+    asked = with_content(link.unlock_request)
+    context = _context(link, asked, form)
+    return render(request, "unlocks/decline.html", context | {"answers": sign_answers(link, shown=context["shown"])})
 
 
-def form_context(link, batches, text):
-    """Return the context of a page of the form for a link and batches that may not be in the database yet."""
-    total, items = sum(batch.total for batch in batches), sum(batch.item_count for batch in batches)
+def _context(link, asked, form):
+    """Return the context of a page of the form, with what changed since its link was issued."""
+    context = form_context(link, asked, shown_lines(link.unlock_request, link.terms, asked))
+    return context | {"form": form, "changed": operations.changed_since(link)}
+
+
+def form_context(link, asked, text):
+    """Return the context of a page of the form for a link and batches that may not be in the database yet.
+
+    The batches are those that `text` asks about, in its order.
+    """
     return {
         "link": link,
         "case": link.unlock_request,
         "account": link.unlock_request.account,
-        "batches": batches,
-        "total": total,
-        "items": items,
-        "summary": wording.batches_summary(len(batches), items, total),
+        "batches": asked,
+        "summary": batches.summary(asked),
+        "few": len(asked) <= batches.FEW,
         "wording": wording,
         "asked": wording.asked(link.unlock_request.account),
         "terms_heading": wording.terms_heading(link.terms),
@@ -245,7 +271,7 @@ def _refused(request, link, refused):
         return _link_ended(request, link)
     answers = _answers(request, link, expired_too=True) or _typed(request)
     notice = EXPIRED if refused.code == Refusal.PIN_STALE else str(refused)
-    return _form(request, link, DecisionForm(link=link, initial=answers), notice=notice)
+    return _form(request, link, answers, notice=notice)
 
 
 # What the browser sent.
@@ -262,7 +288,7 @@ def _answers(request, link, **options):
 
 def _typed(request):
     typed = {name: request.POST.get(name, "")[:200] for name in ("name", "role")}
-    return typed | {"another": "another" in request.POST}
+    return typed | {"another": "another" in request.POST, "leave_out": request.POST.getlist("leave_out")[:1000]}
 
 
 def _opening(request, link):

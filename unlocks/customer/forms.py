@@ -3,17 +3,23 @@
 import re
 
 from crispy_forms.helper import FormHelper
+from crispy_forms.layout import Layout
 from django import forms
 from django.conf import settings
 from django.core import signing
+from django.db.models import Q, QuerySet
 
+from ..models import Batch
 from ..product.sandbox import SECONDS, How
+from ..rules import Refusal
 from ..texts import normalize, wording
+from ..texts.batches import MOST_BOXES, Day, by_day
 
 CERTIFICATE_NUMBER = re.compile(r"CN-?([0-9]{1,12})-([0-9]{1,6})")
 # Certificate codes have no letters that look like digits, but a reader may type one for the other.
 LOOKALIKES = str.maketrans("OIL", "011")
 CODE_LENGTH = 12
+FIRST_DAYS = 4
 
 
 class Line(forms.CharField):
@@ -97,7 +103,11 @@ class SignedForm(CustomerForm):
 
 
 class DecisionForm(SignedForm):
-    """The customer's decision about a consent link. The view checks the PIN once everything else is valid."""
+    """The customer's decision about a consent link. The view checks the PIN once everything else is valid.
+
+    `batches` are those that the link asks about. The boxes of `leave_out` stand beside them on the page, one for each
+    batch, or for each day when there are very many.
+    """
 
     role = Line(
         label=wording.ROLE_LABEL,
@@ -119,10 +129,58 @@ class DecisionForm(SignedForm):
         error_messages={"required": f"Check this box if you agree. If not, choose “{wording.DECLINE_BUTTON}”."}
     )
 
-    def __init__(self, *args, link, **kwargs):
+    leave_out = forms.MultipleChoiceField(
+        required=False,
+        error_messages={"invalid_choice": "Check again which batches to leave out: one is not asked about."},
+    )
+
+    def __init__(self, *args, link, batches, **kwargs):
         super().__init__(*args, link=link, **kwargs)
         self.fields["authorized"].label = wording.authorized(link.unlock_request.account)
         self.fields["agree"].label = wording.agree(link.terms)
+        self.days = by_day(batches)
+        self.each = len(batches) <= MOST_BOXES
+        # Of one, all would be left out.
+        self.can_leave_out = (len(batches) if self.each else len(self.days)) > 1
+        keys = [str(batch.pk) for batch in batches] if self.each else [day.key for day in self.days]
+        self.fields["leave_out"].choices = [(key, key) for key in keys]
+        self.helper.layout = Layout(*(name for name in self.fields if name != "leave_out"))
+
+    @property
+    def left_out(self):
+        """The boxes that are checked."""
+        return set(self["leave_out"].value() or ())
+
+    @property
+    def first_days(self):
+        """Pair the first days with whether a box of theirs is checked."""
+        return self._with_checked(self.days[:FIRST_DAYS])
+
+    @property
+    def more_days(self):
+        return self._with_checked(self.days[FIRST_DAYS:])
+
+    @property
+    def more_checked(self):
+        return any(checked for _, checked in self.more_days)
+
+    def _with_checked(self, days):
+        boxes = self.left_out
+        return [(day, not boxes.isdisjoint([day.key, *(str(batch.pk) for batch in day.batches)])) for day in days]
+
+    def clean_leave_out(self):
+        left_out = self.cleaned_data["leave_out"]
+        if len(set(left_out)) == len(self.fields["leave_out"].choices):
+            raise forms.ValidationError(Refusal.ALL_LEFT_OUT.label, code=Refusal.ALL_LEFT_OUT)
+        return left_out
+
+
+def left_out_of(batches: QuerySet[Batch], boxes: list[str]) -> QuerySet[Batch]:
+    """Return those of some batches that the boxes checked stand for: a batch, or all that were bypassed on a day."""
+    keys = [box for box in boxes if box.isdecimal()]
+    days = [box for box in boxes if box not in keys and box != Day.UNKNOWN]
+    unknown = Q(bypassed_on=None) if Day.UNKNOWN in boxes else Q()
+    return batches.filter(Q(pk__in=keys) | Q(bypassed_on__in=days) | unknown)
 
 
 def optional_reason(label):

@@ -1,6 +1,7 @@
 """The customer's receipt: what was recorded and done since, the withdrawal of a consent, and its certificate."""
 
 from collections import Counter
+from types import SimpleNamespace
 
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse
@@ -12,6 +13,7 @@ from ..actors import Actor
 from ..ledger import chain, emails, events
 from ..models import Certificate, Consent, Instruction, RequestedBatch
 from ..rules import Refusal
+from ..texts import batches as batch_lists
 from ..texts import wording
 from ..texts.formats import counted, moment, time_left
 from . import certificates
@@ -62,6 +64,18 @@ def receipt_link(request, token):
 def emailed_receipt(request):
     """Show the receipt to a browser that followed its emailed link."""
     return _receipt(request, consent_of_receipt(request))
+
+
+@customer_page(staff_may_view=True)
+@require_safe
+def batch_list(request):
+    """Send the batches of a consent, and what happened to each, as a CSV file to the holder of its receipt."""
+    consent = consent_of_receipt(request)
+    if consent is None:
+        return _receipt(request, None)
+    rows = [SimpleNamespace(**batch) for batch in _batches(consent)]
+    content = batch_lists.as_csv(rows, outcome_label="Now", reason="Why it could not be unlocked")
+    return certificates.attachment(f"{consent.reference}-{batch_lists.FILE_NAME}", content, "text/csv; charset=utf-8")
 
 
 @customer_page()
@@ -191,6 +205,8 @@ def _context(request, consent):
         "resolution": wording.RESOLUTIONS.get(case.resolution),
         "other_consents": list(others.order_by("pk")) if can_withdraw else [],
         "batches": batches,
+        "days": batch_lists.by_day(SimpleNamespace(**batch) for batch in batches),
+        "few": len(batches) <= batch_lists.FEW,
         "counts": {
             outcome.value: counted(counts[outcome], "batch", "batches") for outcome in OUTCOMES if counts[outcome]
         },
@@ -234,6 +250,8 @@ def _batch(consented, line, batch, reason, now):
         "name": consented.name,
         "item_count": consented.item_count,
         "total": consented.total,
+        "posted_on": batch.posted_on,
+        "bypassed_on": batch.bypassed_on,
         "outcome": outcome,
         "outcome_label": UNLOCKED_TOO_LONG if until and until <= now else OUTCOMES.get(outcome, UNDER_A_LATER_CONSENT),
         "reason": reason,

@@ -7,6 +7,7 @@ def receipt_urls(view, name):
     """Return the addresses of a receipt: the same under /consent/ and /receipt/, each with cookies of its own."""
     return [
         path("", view, name=name),
+        path("batches.csv", receipt.batch_list),
         path("withdraw/", receipt.withdraw),
         path("certificate/", receipt.get_certificate),
         path("certificate/<key:ordinal>/", receipt.certificate),
@@ -20,6 +21,7 @@ urlpatterns = [
     path("check/verify_certificate.py", certificate_check.script, name="check_script"),
     path("consent/", consent.consent, name="consent"),
     path("consent/receipt/", include(receipt_urls(receipt.receipt, "consent_receipt"))),
+    path("consent/batches.csv", consent.consent_batches, name="consent_batches"),
     path("consent/<str:token>/", consent.consent_link, name="consent_link"),
     path("receipt/", include(receipt_urls(receipt.emailed_receipt, "receipt"))),
     path("receipt/<str:token>/", receipt.receipt_link, name="receipt_link"),

@@ -35,6 +35,7 @@ from ..models import (
     Contact,
     LedgerEntry,
     LinkOpening,
+    RequestedBatch,
     ResentReceipt,
     UnlockRequest,
     Verdict,
@@ -159,6 +160,12 @@ def read(entry: LedgerEntry) -> Event:
         return Altered()
 
 
+def _moved(entry: LedgerEntry, outcome: str) -> QuerySet[Any]:
+    """Return the history rows by which an entry's act gave batches of its request this outcome."""
+    lines = RequestedBatch.objects.filter(unlock_request=entry.unlock_request_id)
+    return RequestedBatch.history.filter(id__in=lines.values("pk"), history_act=entry.act, outcome=outcome)
+
+
 # Unlock requests
 
 
@@ -174,6 +181,9 @@ class Opened(Event):
     channel: str = fact("channel")
     bypass_reason: str = fact("bypass_reason")
     reason: str = fact("reason", personal=True, quoted=True)
+    bypass_other: str = fact("bypass_other", personal=True, default="")
+    ticket_system: str = fact("ticket_system", default="")
+    ticket_number: str = fact("ticket_number", default="")
     batches: int
     amount: Decimal
 
@@ -181,7 +191,37 @@ class Opened(Event):
     def rest(self) -> str:
         channel = _label(UnlockRequest.Channel, self.channel)
         why = _label(UnlockRequest.BypassReason, self.bypass_reason)
+        if self.bypass_other:
+            why = f"{why} ({self.bypass_other})"
         return f" with {_batches(self.batches)}. Channel: {channel}. Why bypassed: {why}"
+
+
+@facts_of
+class _Moved(Event):
+    """Batches that joined or left a case; `outcome` is the one that they got by that."""
+
+    outcome: ClassVar[str] = ""
+
+    batches: int
+    amount: Decimal
+    numbers: list[str]
+
+    def recomputed(self, entry: LedgerEntry) -> dict[str, Any]:
+        return {"batches": _moved(entry, self.outcome).count()}
+
+    @property
+    def rest(self) -> str:
+        return _of_batches(self.batches, self.numbers)
+
+
+@event("batches_added", "Batches added", tone="wait")
+class BatchesAdded(_Moved):
+    outcome = RequestedBatch.Outcome.WAITING.value
+
+
+@event("batches_taken_out", "Batches taken out", tone="wait")
+class BatchesTakenOut(_Moved):
+    outcome = RequestedBatch.Outcome.NOT_UNLOCKED.value
 
 
 @event("note", "Note")
@@ -461,9 +501,19 @@ class _Agreement(_Consent):
     required=Q(decision=_AGREED, how=Consent.How.LINK),
 )
 class Consented(_Agreement):
+    """The customer left `left_out` batches out, which left the request with it."""
+
+    left_out: int = fact(default=0)
+    left_out_amount: Decimal = fact(default=Decimal(0))
+
+    def recomputed(self, entry: LedgerEntry) -> dict[str, Any]:
+        left = _moved(entry, RequestedBatch.Outcome.NOT_UNLOCKED)
+        return super().recomputed(entry) | {"left_out": left.count()}
+
     @property
     def rest(self) -> str:
-        return f" by {self.signer}, for {_batches(self.batches)}, terms version {self.terms}"
+        without = f", {_batches(self.left_out)} left out" if self.left_out else ""
+        return f" by {self.signer}, for {_batches(self.batches)}{without}, terms version {self.terms}"
 
 
 @event(

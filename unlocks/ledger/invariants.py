@@ -104,6 +104,12 @@ def _queries() -> Iterator[tuple[str, QuerySet]]:
         "shown as unlocked, but its batch is not",
         RequestedBatch.objects.filter(outcome__in=RequestedBatch.GRANTED).exclude(batch__status=F("outcome")),
     )
+    answered = Consent.objects.filter(unlock_request=OuterRef("unlock_request"), given_at__lt=OuterRef("history_date"))
+    left = RequestedBatch.history.filter(
+        id=OuterRef("id"), outcome=Line.NOT_UNLOCKED, history_id__lt=OuterRef("history_id")
+    )
+    back = RequestedBatch.history.filter(Exists(left), Exists(answered), outcome=Line.WAITING, consented=None)
+    yield "asked for again after its customer had answered", RequestedBatch.objects.filter(pk__in=back.values("id"))
     yield from _instructions()
     yield (
         "fingerprint does not fit the content",

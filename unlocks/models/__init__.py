@@ -25,13 +25,16 @@ from .imports import (
 from .instructions import Instruction
 from .ledger import LedgerEntry
 from .outbox import Outgoing, Worker
-from .requests import RequestedBatch, UnlockRequest
+from .requests import BYPASS_OTHER, TICKET, RequestedBatch, UnlockRequest
 from .saved_views import SavedView
+from .searched import SearchWord
 from .tokens import ApiCall, ApiToken
 
 __all__ = [
+    "BYPASS_OTHER",
     "CONFIRMED",
     "LONGEST_WINDOW",
+    "TICKET",
     "Account",
     "Act",
     "ApiCall",
@@ -58,6 +61,7 @@ __all__ = [
     "RequestedBatch",
     "ResentReceipt",
     "SavedView",
+    "SearchWord",
     "Selection",
     "StagedAccount",
     "StagedBatch",

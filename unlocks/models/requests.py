@@ -1,3 +1,5 @@
+from urllib.parse import quote
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Q
@@ -6,6 +8,9 @@ from django.urls import reverse
 from .accounts import Account, Contact
 from .batches import Batch
 from .tracking import Tracked
+
+BYPASS_OTHER = 200  # letters
+TICKET = 60  # letters
 
 
 class UnlockRequest(models.Model):
@@ -23,6 +28,9 @@ class UnlockRequest(models.Model):
         INVENTORY_ADJUSTMENT = "inventory_adjustment", "Inventory adjustment that does not need to be exported"
         NO_INTEGRATION = "no_integration", "No accounting integration at the time"
         BY_MISTAKE = "by_mistake", "By mistake"
+        IMPORTED_DATA = "imported_data", "Imported data, marked as exported when it came in"
+        OTHER = "other", "Other"
+        NOT_KNOWN = "not_known", "Not known"
 
     class Advice(models.TextChoices):
         MANUAL_ENTRY = "manual_entry", "Customer enters the items by hand"
@@ -56,6 +64,7 @@ class UnlockRequest(models.Model):
     requester = models.ForeignKey(Contact, on_delete=models.PROTECT, related_name="requests", verbose_name="asked by")
     channel = models.CharField(max_length=10, choices=Channel.choices)
     bypass_reason = models.CharField("why bypassed", max_length=30, choices=BypassReason.choices)
+    bypass_other = models.CharField("other reason", max_length=BYPASS_OTHER, blank=True)
     reason = models.TextField("reason for the unlock", max_length=2000)
     status = models.CharField(max_length=20, choices=Status.choices, default=Status.OPEN)
     assignee = models.ForeignKey(
@@ -63,6 +72,8 @@ class UnlockRequest(models.Model):
     )
     opened_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
     opened_at = models.DateTimeField()
+    ticket_system = models.CharField(max_length=TICKET, blank=True)
+    ticket_number = models.CharField("ticket", max_length=TICKET, blank=True)
     advice = models.CharField("safer route", max_length=20, choices=Advice.choices, blank=True)
     advised_at = models.DateTimeField(null=True, blank=True)
     pin_verified_at = models.DateTimeField("PIN verified at", null=True, blank=True)
@@ -92,6 +103,7 @@ class UnlockRequest(models.Model):
         indexes = [
             models.Index(fields=["status", "-id"], name="unlocks_request_status"),
             models.Index(fields=["assignee", "status", "-id"], name="unlocks_request_assignee"),
+            models.Index(fields=["ticket_number"], condition=~Q(ticket_number=""), name="unlocks_request_ticket"),
             models.Index(fields=["bypass_reason", "-id"], name="unlocks_request_reason"),
             models.Index(fields=["channel", "-id"], name="unlocks_request_channel"),
             models.Index(fields=["resolution", "-id"], name="unlocks_request_resolution"),
@@ -111,6 +123,12 @@ class UnlockRequest(models.Model):
                 name="unlocks_request_closed_has_resolution",
                 violation_error_message="A request has a resolution and a closing time exactly while it is closed.",
             ),
+            models.CheckConstraint(
+                condition=Q(bypass_reason="other") & ~Q(bypass_other="")
+                | ~Q(bypass_reason="other") & Q(bypass_other=""),
+                name="unlocks_request_other_reason_said",
+                violation_error_message="Say what the other reason is, and only then.",
+            ),
         ]
 
     def __str__(self) -> str:
@@ -121,8 +139,24 @@ class UnlockRequest(models.Model):
         return f"UR-{self.pk:06d}"
 
     @property
+    def why_bypassed(self) -> str:
+        """Why the batches were bypassed, in the words of whoever said another reason than those on the form."""
+        label = self.get_bypass_reason_display()
+        return f"{label}: {self.bypass_other}" if self.bypass_other else label
+
+    @property
     def duplicate_likely(self) -> bool:
         return self.bypass_reason in self.DUPLICATE_LIKELY
+
+    @property
+    def ticket(self) -> str:
+        return " ".join(filter(None, [self.ticket_system, self.ticket_number]))
+
+    @property
+    def ticket_url(self) -> str:
+        """The address of the ticket, '' unless there is a pattern for its system."""
+        pattern = settings.TICKET_SYSTEMS.get(self.ticket_system, "") if self.ticket_number else ""
+        return pattern.replace("{}", quote(self.ticket_number, safe=""))
 
     def get_absolute_url(self) -> str:
         return reverse("admin:unlocks_unlockrequest_change", args=[self.pk])

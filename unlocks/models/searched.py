@@ -10,3 +10,26 @@ def plain(column: str) -> models.GeneratedField:
         text = Replace(text, Value(typed), Value(ours))
     field = models.CharField(max_length=400)
     return models.GeneratedField(expression=Upper(text), output_field=field, db_persist=True, db_index=True)
+
+
+class SearchWord(models.Model):
+    """A word that an account is found by, as `normalize.words` writes it; working data, made from the records again."""
+
+    LONGEST = 80  # letters
+
+    account = models.ForeignKey("Account", on_delete=models.CASCADE, related_name="words")
+    word = models.CharField(max_length=LONGEST)
+
+    class Meta:
+        default_permissions = ()
+        constraints = [
+            # What a word begins with is asked for by LIKE, which PostgreSQL has an order of its own for.
+            models.UniqueConstraint(
+                fields=["word", "account"],
+                opclasses=["varchar_pattern_ops", "int8_ops"],
+                name="unlocks_searchword_once",
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.word

@@ -8,6 +8,7 @@ submit twice take a `key` (a UUID), which names the act: the same key again does
 
 from .accounts import confirm_contact, hold, last_changed_by, obstacle_to_confirming, phone_entered_by, save_record
 from .answers import record_answers
+from .asking import add_batches, changed_since, take_out_batches
 from .certificate import issue_certificate, record_certificate_key
 from .consent import (
     decline_consent,
@@ -37,11 +38,13 @@ from .imports import (
     waiting_contacts,
 )
 from .links import link_state
+from .opening import open_and_send
 from .ordered import order
 from .pin import issue_pin, link_seen, links_shown_to, set_pin, verify_customer_pin, verify_pin
 from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
 from .restore import record_restore
+from .search_words import learn_words
 from .staff import change_own_password, change_staff, is_system, record_staff, set_password
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
 from .tokens import make_api_token, revoke_api_token, system_of
@@ -52,6 +55,7 @@ from .withdrawal import withdraw_consent, withdraw_own_consent
 __all__ = [
     "ACTIONS",
     "Refused",
+    "add_batches",
     "add_note",
     "answer_by_hand",
     "assign",
@@ -60,6 +64,7 @@ __all__ = [
     "cancel_unlock",
     "change_own_password",
     "change_staff",
+    "changed_since",
     "close_request",
     "confirm_contact",
     "confirm_import",
@@ -79,6 +84,7 @@ __all__ = [
     "issue_pin",
     "judge_import",
     "last_changed_by",
+    "learn_words",
     "link_for",
     "link_seen",
     "link_state",
@@ -89,6 +95,7 @@ __all__ = [
     "obstacle_to_confirming_import",
     "obstacle_to_phone_consent",
     "obstacle_to_publishing",
+    "open_and_send",
     "open_consent_link",
     "open_request",
     "order",
@@ -121,6 +128,7 @@ __all__ = [
     "start_import",
     "start_instructions",
     "system_of",
+    "take_out_batches",
     "terms_seen",
     "try_again",
     "unlock",

@@ -14,6 +14,7 @@ from ..ledger import chain, events
 from ..models import CONFIRMED, Account, ConsentLink, Contact, LedgerEntry, Outgoing, UnlockRequest
 from ..outbox import rows
 from ..rules import Refusal, entered_by, to_be_confirmed
+from .search_words import learn_words
 from .verbs import Refused, obstacle, staff_verb
 
 CLOSED = UnlockRequest.Status.CLOSED
@@ -52,6 +53,7 @@ def save_record(record: R, *, by: Actor) -> R:
         event = _EVENTS[model](about_id=record.pk, fields=sorted(changed), name=record.name, changed=changed)
         account_id = record.pk if isinstance(record, Account) else record.account_id
         ended = isinstance(record, Contact) and changed.keys() & {"email", "is_admin"}
+        learn_words(Account.objects.filter(pk=account_id))
         links: list[chain.Entry] = end_links(Contact.objects.filter(pk=record.pk), by=by) if ended else []
         chain.append_all([chain.Entry(event, account_id=account_id), *links], by=by)
     return record

@@ -7,7 +7,7 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import F, OuterRef, Subquery, Window
+from django.db.models import F, OuterRef, QuerySet, Subquery, Sum, Value, Window
 from django.db.models.functions import RowNumber
 from django.urls import reverse
 
@@ -18,6 +18,7 @@ from ..digest import sha256
 from ..ledger import chain, events
 from ..models import (
     Account,
+    Batch,
     Consent,
     ConsentedBatch,
     ConsentLink,
@@ -34,7 +35,7 @@ from ..texts.shown import asked_for, shown_text, terms_in_force, text_to_read_ou
 from .links import led_by, live, opened
 from .pin import counts_still, knows_pin, verified_by
 from .receipts import queue_receipt
-from .requests import end, refuse_once_unlocking
+from .requests import end, refuse_once_unlocking, sum_up
 from .verbs import (
     Refused,
     customer_verb,
@@ -165,18 +166,20 @@ def give_consent(
     by: Actor,
     opening: int | None = None,
     another: bool = False,
+    left_out: QuerySet[Batch] | None = None,
 ) -> tuple[Consent, str]:
     """Record that the customer agreed to exactly `shown`; return the consent and the token of its receipt.
 
     `opening` is the key of the opening that the customer's browser kept, and `another` says that they checked that
-    they are not the contact.
+    they are not the contact. The batches that they left out leave the request.
 
-    Raises Refused: LINK_DEAD, NOT_OPENED, PIN_STALE, CHANGED_WHILE_READING.
+    Raises Refused: LINK_DEAD, NOT_OPENED, PIN_STALE, CHANGED_WHILE_READING, ALL_LEFT_OUT.
     """
     unlock_request, link = opened(link)
     if not counts_still(link.pin_verified_at, settings.PIN_VERIFICATION_LIFETIME):
         raise Refused.because(Refusal.PIN_STALE)
-    _refuse_unless_shown(link, shown)
+    _refuse_unless_shown(link, shown, left_out)
+    without = _leave_out(unlock_request, left_out, by) if left_out is not None else {}
     by_link = _by_link(link, led_by(link, opening, by), by)
     consent, token = _agree(
         unlock_request,
@@ -190,7 +193,7 @@ def give_consent(
     )
     unlock_request.pin_verified_at, unlock_request.pin_verified_by = link.pin_verified_at, None
     unlock_request.pin_typed_by = UnlockRequest.PinTypedBy.CUSTOMER
-    _make_ready(unlock_request, consent, events.Consented, by=by, why="Consent given")
+    _make_ready(unlock_request, consent, events.Consented.of(consent, **without), by=by, why="Consent given")
     return consent, token
 
 
@@ -268,7 +271,8 @@ def record_phone_consent(
     if unlock_request.status != UnlockRequest.Status.AWAITING_CONSENT:
         unlock_request.status = UnlockRequest.Status.AWAITING_CONSENT
         history.save(unlock_request, by=by, why="Consent asked for on the phone")
-    _make_ready(unlock_request, consent, events.RecordedByPhone, by=by, why="Consent recorded by phone")
+    told = events.RecordedByPhone.of(consent)
+    _make_ready(unlock_request, consent, told, by=by, why="Consent recorded by phone")
     return consent
 
 
@@ -300,11 +304,25 @@ def _admin_now(contact: Contact, unlock_request: UnlockRequest, said: str) -> Co
     return contact
 
 
-def _refuse_unless_shown(link: ConsentLink, shown: str) -> None:
+def _refuse_unless_shown(link: ConsentLink, shown: str, left_out: QuerySet[Batch] | None = None) -> None:
     """Lock the batches that a link is about. Raises Refused unless `shown` is what it says of them now."""
     history.lock(asked_for(link.unlock_request))
-    if shown_text(link) != shown:
+    if shown_text(link, left_out) != shown:
         raise Refused.because(Refusal.CHANGED_WHILE_READING)
+
+
+def _leave_out(unlock_request: UnlockRequest, left_out: QuerySet[Batch], by: Actor) -> dict[str, Any]:
+    """Let what the customer leaves out leave the request, and return the facts that say so."""
+    waiting = RequestedBatch.objects.filter(unlock_request=unlock_request, outcome=RequestedBatch.Outcome.WAITING)
+    leaving = waiting.filter(batch__in=left_out.order_by().values("pk"))
+    amount = leaving.aggregate(amount=Sum("batch__total"))["amount"] or 0
+    count = history.update(
+        leaving, by=by, why="Left out by the customer", outcome=Value(RequestedBatch.Outcome.NOT_UNLOCKED.value)
+    )
+    if not waiting.exists():
+        raise Refused.because(Refusal.ALL_LEFT_OUT)
+    sum_up(UnlockRequest.objects.filter(pk=unlock_request.pk))
+    return {"left_out": count, "left_out_amount": amount} if count else {}
 
 
 def _signs_instead(link: ConsentLink, another: bool) -> list[str]:
@@ -376,12 +394,10 @@ def _agree(
     return consent, token
 
 
-def _make_ready(
-    unlock_request: UnlockRequest, consent: Consent, event: type[events.Event], *, by: Actor, why: str
-) -> None:
+def _make_ready(unlock_request: UnlockRequest, consent: Consent, told: events.Event, *, by: Actor, why: str) -> None:
     unlock_request.status = UnlockRequest.Status.CONSENTED
     history.save(unlock_request, by=by, why=why)
-    chain.append(event.of(consent), by=by, unlock_request=unlock_request)
+    chain.append(told, by=by, unlock_request=unlock_request)
 
 
 def _record(

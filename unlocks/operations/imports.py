@@ -45,6 +45,7 @@ from ..rules import Refusal, kept_from
 from .accounts import end_links, tell_admins
 from .acts import perform
 from .requests import sum_up
+from .search_words import learn_words
 from .unlock import ACTIONS
 from .verbs import Refused, obstacle, staff_verb
 
@@ -55,6 +56,7 @@ READ_WITHIN = timedelta(hours=1)
 KEPT = timedelta(days=7)  # what was read and is neither imported nor discarded
 FRESH = timedelta(hours=1)  # after which it is worth noting that the product still says the same
 State, Source_, NEW, CHANGED = Import.State, Import.Source, Judgment.NEW, Judgment.CHANGED
+WRITTEN = (NEW, CHANGED)
 _ATTEMPTS = 3
 log = logging.getLogger(__name__)
 _LOCK = 7_014_402  # the advisory lock that orders the numbers of imports on PostgreSQL
@@ -358,6 +360,7 @@ def _write_accounts(imported: Import, places: judging.Places, by: Actor) -> list
     history.update_from(changed, "account", **recorded, **values)
     untouched: dict[str, Any] = {"pin_hash": "", "pending_pin_hash": "", "pin_failures": 0}
     history.insert(Account, rows.filter(judgment=NEW), **recorded, number=F("number"), **values, **untouched)
+    learn_words(Account.objects.filter(number__in=rows.filter(judgment__in=WRITTEN).values("number")))
     return entries
 
 
@@ -390,6 +393,7 @@ def _write_contacts(imported: Import, places: judging.Places, by: Actor) -> list
         written = Contact.history.filter(history_act=by.act.id, entered_in=imported, confirmed_by=None)
         told = Contact.objects.filter(pk__in=written.filter(entered_at=by.act.at).values("id"))
         tell_admins(told, by=by)
+    learn_words(Account.objects.filter(number__in=rows.filter(judgment__in=WRITTEN).values("account_number")))
     return [*entries, *end_links(Contact.objects.filter(pk__in=ended), by=by)]
 
 

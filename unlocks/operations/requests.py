@@ -43,13 +43,18 @@ def open_request(
     bypass_reason: str,
     reason: str,
     batches: QuerySet[Batch],
+    bypass_other: str = "",
+    ticket_system: str = "",
+    ticket_number: str = "",
     by: Actor,
 ) -> UnlockRequest:
     """Open a case for the batches of a queryset and return it, assigned to whoever opened it.
 
-    Raises Refused: NOT_AN_ADMIN, NOT_CONFIRMED, ACCOUNT_INACTIVE, OTHER_ACCOUNT, NO_BATCHES, or one entry for each
-    batch that can't be unlocked.
+    `bypass_other` says which reason, exactly when that is OTHER. Raises Refused: WHICH_OTHER_REASON, NOT_AN_ADMIN,
+    NOT_CONFIRMED, ACCOUNT_INACTIVE, OTHER_ACCOUNT, NO_BATCHES, or one entry for each batch that can't be unlocked.
     """
+    if (bypass_reason == UnlockRequest.BypassReason.OTHER) != bool(bypass_other):
+        raise Refused.because(Refusal.WHICH_OTHER_REASON)
     requester = history.lock_row(Contact.objects, requester.pk)
     if requester.account_id != account.pk:
         raise Refused.because(Refusal.NOT_AN_ADMIN, name=requester.name, admins=_who_could(account))
@@ -58,20 +63,17 @@ def open_request(
         raise Refused.because(Refusal.ACCOUNT_INACTIVE)
     chosen = Batch.objects.filter(pk__in=batches.order_by().values("pk"))
     history.lock(chosen)
-    foreign = list(chosen.exclude(account=account).values_list("number", flat=True)[:20])
-    if foreign:
-        raise Refused.because(Refusal.OTHER_ACCOUNT, names=", ".join(foreign))
-    refused = eligible(chosen).exclude(obstacle="").order_by("number")[:1000]
-    refusals = [(Refusal(batch.obstacle), f"{batch.number}: {sentence(batch.obstacle, batch)}") for batch in refused]
-    if refusals:
-        raise Refused(*refusals)
+    refuse_unless_eligible(chosen, account)
     unlock_request = history.save(
         UnlockRequest(
             account=account,
             requester=requester,
             channel=channel,
             bypass_reason=bypass_reason,
+            bypass_other=bypass_other,
             reason=reason,
+            ticket_system=ticket_system,
+            ticket_number=ticket_number,
             assignee=by.user,
             opened_by=by.user,
             opened_at=by.act.at,
@@ -98,12 +100,24 @@ def open_request(
     return unlock_request
 
 
+def refuse_unless_eligible(chosen: QuerySet[Batch], account: Account) -> None:
+    """Raise Refused when one of some locked batches is of another account, or can't join a request."""
+    foreign = list(chosen.exclude(account=account).values_list("number", flat=True)[:20])
+    if foreign:
+        raise Refused.because(Refusal.OTHER_ACCOUNT, names=", ".join(foreign))
+    refused = eligible(chosen).exclude(obstacle="").order_by("number")[:1000]
+    refusals = [(Refusal(batch.obstacle), f"{batch.number}: {sentence(batch.obstacle, batch)}") for batch in refused]
+    if refusals:
+        raise Refused(*refusals)
+
+
 def sum_up(requests: QuerySet[UnlockRequest]) -> None:
-    """Keep on requests how many batches they are for, and what these come to.
+    """Keep on requests how many batches they are for, and what these come to; what left an open one does not count.
 
     Whatever adds a line to an open request, takes one out, or changes the total of a batch in one ends with this.
     """
-    lines = RequestedBatch.objects.filter(unlock_request=OuterRef("pk")).order_by().values("unlock_request")
+    there = RequestedBatch.objects.exclude(outcome=RequestedBatch.Outcome.NOT_UNLOCKED)
+    lines = there.filter(unlock_request=OuterRef("pk")).order_by().values("unlock_request")
     history.update_untracked(
         requests,
         batch_count=Coalesce(Subquery(lines.annotate(n=Count("pk")).values("n")), 0),

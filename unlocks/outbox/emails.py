@@ -27,13 +27,15 @@ from ..operations.certificate import issue_certificate
 from ..operations.links import link_state
 from ..operations.pin import is_new_pin
 from ..operations.receipts import withdrawal_context
-from ..texts import wording
+from ..texts import batches, wording
 from ..texts.formats import moment, time_left, zone_of
+from ..texts.shown import with_content
 from . import rows, secrets
 
 Email, Outcome = Outgoing.Email, RequestedBatch.Outcome
 Context = dict[str, Any]
 ATTACHED_AT_MOST = 5 * 1024 * 1024
+_TYPES = {"json": "application/json", "csv": "text/csv", "txt": "text/plain"}
 
 log = logging.getLogger(__name__)
 
@@ -67,7 +69,7 @@ def written(row: Outgoing) -> EmailMessage:
         headers={"Message-ID": rows.message_id(row)},
     )
     for name, content in context.get("attached", {}).items():
-        message.attach(name, content, "application/json")
+        message.attach(name, content, _TYPES[name.rpartition(".")[2]])
     return message
 
 
@@ -83,7 +85,11 @@ def _consent_link(row: Outgoing) -> Context:
     if (state := link_state(link)) != "live":
         raise Outdated({"used": "The link was used before.", "expired": "The link has expired."}.get(state, _REVOKED))
     unlock_request = link.unlock_request
+    asked = with_content(unlock_request)
+    listed = {f"{unlock_request}-{batches.FILE_NAME}": batches.as_csv(asked)} if len(asked) > batches.FEW else {}
     return {
+        "summary": batches.summary(asked),
+        "attached": _if_small(listed),
         "link": link,
         "unlock_request": unlock_request,
         "account": unlock_request.account,
@@ -108,7 +114,32 @@ def _receipt(row: Outgoing) -> Context:
         context |= withdrawal_context(consent.withdrawal)
     if token := secret(row):
         context["url"] = settings.PUBLIC_URL + reverse("receipt_link", args=[token])
-    return context | {"attached": _certificate(consent), "check_at": settings.PUBLIC_URL + reverse("check")}
+    context |= {"attached": (signed := _certificate(consent)), "check_at": settings.PUBLIC_URL + reverse("check")}
+    return context | {"certificate": bool(signed)} | _in_files(consent, signed)
+
+
+def _in_files(consent: Consent, signed: dict[str, bytes]) -> Context:
+    """Return what a receipt says of many batches: how much there is; their list and the text are attached."""
+    covered = list(consent.batches.select_related("batch").order_by("number", "pk"))
+    if len(covered) <= batches.FEW or hasattr(consent, "withdrawal"):
+        return {}
+    for one in covered:
+        one.posted_on, one.bypassed_on = one.batch.posted_on, one.batch.bypassed_on
+    files = {
+        f"{consent.reference}-text.txt": consent.text.encode(),
+        f"{consent.reference}-{batches.FILE_NAME}": batches.as_csv(covered),
+    }
+    return {
+        "summary": batches.summary(covered),
+        "text": "",
+        "attached": signed | (sent := _if_small(files)),
+        "files": sent,
+    }
+
+
+def _if_small(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Return the files, or none that many email servers would refuse for their size; the customer's page has them."""
+    return files if sum(map(len, files.values())) <= ATTACHED_AT_MOST else {}
 
 
 def _certificate(consent: Consent) -> dict[str, bytes]:

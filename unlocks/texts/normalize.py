@@ -21,6 +21,7 @@ _JOINED = re.compile(
 )
 
 _QUOTES = "\"' \u2018\u2019\u201a\u201b\u201c\u201d\u201e\u201f\u00ab\u00bb\u00b4`"
+_MARKS = _QUOTES + ".,;:!?()[]<>/\\-"
 # Ordering a run of combining marks takes a time that grows with its square.
 _AT_ONCE = 2000
 
@@ -102,6 +103,27 @@ def person(text: str) -> str:
     """Return a person's name as it is compared: without regard to capitals, accents and spaces."""
     letters = composed(composed(plain(text), "NFKD").casefold(), "NFKD")
     return "".join(letter for letter in letters if not unicodedata.combining(letter) and not letter.isspace())
+
+
+def words(text: str, longest: int) -> set[str]:
+    """Return the words of a text as a search compares them: in small letters without accents, cut at `longest`.
+
+    A word with marks in it counts as a whole and in its parts: an address, O'Hara, A-12.
+    """
+    return {word[:longest] for whole in searched(text) for word in {whole, *re.findall(r"\w+", whole)}}
+
+
+def searched(text: str) -> list[str]:
+    """Return what stands between spaces, in small letters without accents and the marks around it."""
+    letters = composed(composed(plain(text), "NFKD").casefold(), "NFKD")
+    bare = "".join(letter for letter in letters if not unicodedata.combining(letter))
+    return [word.strip(_MARKS) for word in bare.split() if re.search(r"\w", word)]
+
+
+def phone(text: str) -> list[str]:
+    """Return the digits of a phone number, and the same without the 1 of North America."""
+    digits = re.sub(r"[^0-9]", "", plain(text))
+    return [digits, digits[1:]] if re.fullmatch("1[0-9]{10}", digits) else [digits] if digits else []
 
 
 def spellings(term: str) -> set[str]:

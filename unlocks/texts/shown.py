@@ -1,8 +1,11 @@
 """The text that a customer is shown, or that is read to them: all that a consent binds, as plain text."""
 
+from collections.abc import Collection
+
 from ..database import fingerprint
 from ..models import Batch, ConsentTerms, RequestedBatch
 from . import wording
+from .batches import summary
 from .formats import counted, day, money
 
 
@@ -17,9 +20,13 @@ def terms_in_force():
     return ConsentTerms.objects.exclude(published_at=None).first()
 
 
-def shown_text(link):
-    """Return all that the customer is shown and agrees to or declines, with the batches as they are now."""
-    return shown_lines(link.unlock_request, link.terms, _with_content(link.unlock_request))
+def shown_text(link, left_out=None):
+    """Return all that the customer is shown and agrees to or declines, with the batches as they are now.
+
+    `left_out` is a queryset of the batches that the customer leaves out.
+    """
+    keys = set() if left_out is None else set(left_out.values_list("pk", flat=True))
+    return shown_lines(link.unlock_request, link.terms, with_content(link.unlock_request), left_out=keys)
 
 
 def text_to_read_out(unlock_request, terms=None):
@@ -31,23 +38,24 @@ def text_to_read_out(unlock_request, terms=None):
     return _compose(
         unlock_request,
         terms,
-        _with_content(unlock_request),
+        with_content(unlock_request),
         notice=[wording.PHONE_NOTICE, ""],
         then=[wording.SAYING_YES_HEADING, *_listed(wording.SAYING_YES)],
         decision=[wording.READ_OUT_QUESTIONS_HEADING, *wording.read_out_questions(account, terms)],
     )
 
 
-def shown_lines(unlock_request, terms, batches):
+def shown_lines(unlock_request, terms, batches, *, left_out: Collection[int] = ()):
     """Return what `shown_text` does for a request, terms and batches that may not be in the database yet.
 
-    Each batch has its fingerprint in `content`.
+    Each batch has its fingerprint in `content`. `left_out` are keys of those that the customer leaves out.
     """
     account = unlock_request.account
     return _compose(
         unlock_request,
         terms,
-        batches,
+        [batch for batch in batches if batch.pk not in left_out],
+        left_out=[batch for batch in batches if batch.pk in left_out],
         then=[wording.AGREEING_HEADING, *_listed(wording.AGREEING)],
         decision=[
             wording.DECISION_HEADING,
@@ -58,9 +66,8 @@ def shown_lines(unlock_request, terms, batches):
     )
 
 
-def _compose(unlock_request, terms, batches, *, then, decision, notice=()):
+def _compose(unlock_request, terms, batches, *, then, decision, notice=(), left_out=()):
     account = unlock_request.account
-    items, total = sum(batch.item_count for batch in batches), sum(batch.total for batch in batches)
     return "\n".join(
         [
             f"{wording.TITLE} ({unlock_request.reference})",
@@ -68,8 +75,8 @@ def _compose(unlock_request, terms, batches, *, then, decision, notice=()):
             wording.asked(account),
             "",
             f"{wording.ACCOUNT_HEADING}: {account.name}, number {account.number}",
-            f"{wording.BATCHES_HEADING}: {wording.batches_summary(len(batches), items, total)}",
-            *(_batch_line(batch) for batch in batches),
+            *_named(wording.BATCHES_HEADING, batches),
+            *(_named(wording.LEFT_OUT_HEADING, left_out) if left_out else ()),
             "",
             wording.ADVICE_HEADING,
             *wording.ADVICE,
@@ -88,8 +95,13 @@ def _listed(sentences):
     return [f"- {sentence}" for sentence in sentences]
 
 
-def _with_content(unlock_request):
+def with_content(unlock_request):
+    """Return the batches that `asked_for` does, each with its fingerprint in `content`, in the order of the text."""
     return list(asked_for(unlock_request).annotate(content=fingerprint.expression("default")).order_by("number"))
+
+
+def _named(heading, batches):
+    return [f"{heading}: {summary(batches)}", *map(_batch_line, batches)]
 
 
 def _batch_line(batch):

@@ -11,6 +11,7 @@ TITLE = "Unlock bypassed batches"
 
 ACCOUNT_HEADING = "Account"
 BATCHES_HEADING = "Batches to unlock"
+LEFT_OUT_HEADING = "Left out, stay locked"
 ADVICE_HEADING = "Before you decide"
 ADVICE = [
     "The safest way to avoid duplicates is to enter the items in these batches into your accounting software by hand. "
@@ -32,7 +33,9 @@ AGREE_BUTTON = "Agree and record my consent"
 DECLINE_BUTTON = "I do not agree"
 CONFIRM_DECLINE_BUTTON = "Record that I do not agree"
 
-_AS_THEY_ARE = "Support can unlock exactly these batches as they are now. If one changes before that, it stays locked."
+_AS_THEY_ARE = (
+    "Support can unlock exactly the batches agreed to, as they are now. If one changes before that, it stays locked."
+)
 _THEN_LOCKED = "Then nothing more can be unlocked, and unlocked batches are relocked. What you exported stays exported."
 AGREEING_HEADING = "What happens when you agree"
 AGREEING = [

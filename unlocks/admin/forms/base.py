@@ -1,5 +1,6 @@
 """What the forms of the request desk have in common."""
 
+import re
 import uuid
 
 from django import forms
@@ -8,15 +9,52 @@ from django.utils.html import format_html
 from django.utils.text import capfirst
 
 from ... import rules
+from ...digest import sha256
 from ...templatetags.desk import confirmation, on_file
+from ...texts import normalize
 from ...texts.formats import span
+
+# Six digits standing alone, or digits after the word PIN. Never compared with a PIN: nobody would count that try.
+_MAY_BE_PIN = re.compile(r"(?<![\w.,/#-])[0-9]{6}(?![\w/-]|[.,][0-9])|\bPIN\b[^0-9\n]{0,20}[0-9]{2}", re.IGNORECASE)
+
+
+class TextInput(forms.Textarea):
+    """A text area that remembers which text it was asked about; only the same text is not asked about again."""
+
+    asked_about = asking_about = ""
+
+    def value_from_datadict(self, data, files, name):
+        self.asked_about = data.get(f"_asked_{name}", "")
+        return super().value_from_datadict(data, files, name)
+
+    def render(self, name, value, attrs=None, renderer=None):
+        area = super().render(name, value, attrs, renderer)
+        asked = format_html('<input type="hidden" name="_asked_{}" value="{}">', name, self.asking_about)
+        return area + asked if self.asking_about else area
 
 
 class Text(forms.CharField):
-    """Text of several lines, in which a line break counts once, as for the browser that limits what is typed."""
+    """Text of several lines, in which a line break counts once, as for the browser that limits what is typed.
+
+    Text that may hold a PIN is asked about once.
+    """
+
+    widget = TextInput
 
     def to_python(self, value):
         return super().to_python(value).replace("\r\n", "\n")
+
+    def clean(self, value):
+        typed = super().clean(value)
+        if _MAY_BE_PIN.search(normalize.plain(typed)):
+            self.widget.asking_about = sha256(typed)
+            if self.widget.asked_about != self.widget.asking_about:
+                raise forms.ValidationError(
+                    "Is this a PIN? Leave it out: what is written here is kept for good. "
+                    "If it is none, submit the text again as it is.",
+                    code="may_be_pin",
+                )
+        return typed
 
 
 def text(label, *, missing="", rows=3, help_text="", max_length=2000):
@@ -26,7 +64,7 @@ def text(label, *, missing="", rows=3, help_text="", max_length=2000):
         required=bool(missing),
         max_length=max_length,
         help_text=help_text,
-        widget=forms.Textarea(attrs={"rows": rows}),
+        widget=TextInput(attrs={"rows": rows}),
         error_messages={"required": missing},
     )
 

@@ -10,6 +10,7 @@ from ...models import Act, Batch, Contact, UnlockRequest
 from ...rules import Refusal
 from ...templatetags.desk import on_file
 from ...texts.formats import counted, moment, span
+from .asking import AddBatchesForm, TakeOutForm
 from .base import CaseForm, ContactField, reason, text
 from .consents import AttachEvidenceForm, RecordByPhoneForm, ResendReceiptForm
 
@@ -113,11 +114,9 @@ class SendLinkForm(CaseForm):
         return bool(sendable and case.unlock_request.advice) and bool(case.unlock_request.account.pin_hash)
 
     def carry_out(self, by):
-        link = operations.send_consent_link(
-            self.unlock_request, contact=self.cleaned_data["contact"], by=by, key=self.act_key
-        )
-        self.link_url = link.url if link.shown_to else ""
-        return f"The consent link waits to be sent to {self.cleaned_data['contact']}."
+        contact = self.cleaned_data["contact"]
+        self.link = operations.send_consent_link(self.unlock_request, contact=contact, by=by, key=self.act_key)
+        return f"The consent link waits to be sent to {contact}."
 
 
 class RevokeLinkForm(CaseForm):
@@ -509,6 +508,8 @@ CASE_FORMS = {
         AttachEvidenceForm,
         ResendReceiptForm,
         UnlockForm,
+        AddBatchesForm,
+        TakeOutForm,
         TryAgainForm,
         CancelUnlockForm,
         ReExportForm,

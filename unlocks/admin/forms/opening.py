@@ -1,44 +1,32 @@
-"""What staff type to open a request: whose batches, then who asks, why and for which."""
+"""What staff type to open a request: who asks, why and for which batches, and what the customer chose."""
 
 import re
 import uuid
 
 from django import forms
-from django.contrib.admin.widgets import AutocompleteSelect
+from django.conf import settings
 from django.core.validators import MaxLengthValidator
 from django.db.models import Q
 
 from ... import operations
-from ...models import Account, Batch, Contact, RequestedBatch, UnlockRequest
+from ...digest import sha256
+from ...models import Batch, Contact, RequestedBatch, UnlockRequest
+from ...rules import has_possible_duplicates
+from ...texts import normalize
 from .base import ContactField, text
 from .pasted import NAMED, Pasted
 
 LISTED_BATCHES = 50
 MOST_NUMBERS = 10_000
-
-
-class AccountForm(forms.Form):
-    """The first step of opening a request: whose batches?"""
-
-    account = forms.ModelChoiceField(
-        queryset=Account.objects.filter(active=True),
-        help_text="Type its number, or the start of its number or name.",
-        error_messages=dict.fromkeys(["required", "invalid_choice"], "Choose one of the active accounts."),
-    )
-
-    def __init__(self, *args, site, **kwargs):
-        super().__init__(*args, label_suffix="", **kwargs)
-        field = UnlockRequest._meta.get_field("account")
-        attrs = {"data-width": "100%", "data-dropdown-parent": "#account-box"}
-        self.fields["account"].widget = AutocompleteSelect(field, site, attrs=attrs)
-        self.fields["account"].widget.choices = self.fields["account"].choices
+Reason, Advice = UnlockRequest.BypassReason, UnlockRequest.Advice
 
 
 class OpenRequestForm(forms.Form):
-    """The second step: who asks, why, and for which batches of the account; in the order of the page.
+    """Who asks, why, for which batches of the account, and what they chose; in the order of the page.
 
     `key` makes a second submit the same act. `selection` holds what was ticked in a list. `only_batches` leaves
-    everything but the batches unasked: that is what "Check the batches" needs.
+    everything but the batches unasked: that is what "Check the batches" needs. `send` says whether the link is to go
+    out at once. `without` names, by their digest, the unknown numbers that are to be left out.
     """
 
     key = forms.UUIDField(required=False, widget=forms.HiddenInput, initial=uuid.uuid4)
@@ -48,22 +36,18 @@ class OpenRequestForm(forms.Form):
         widget=forms.RadioSelect,
         error_messages={"required": "Choose who asks for the unlock."},
     )
-    bypass_reason = forms.ChoiceField(
-        label="Why were the batches bypassed?",
-        choices=UnlockRequest.BypassReason.choices,
-        widget=forms.RadioSelect,
-        error_messages={"required": "Choose why the batches were bypassed."},
-    )
     channel = forms.ChoiceField(
         label="How they reached us",
         choices=UnlockRequest.Channel.choices,
         widget=forms.RadioSelect,
         error_messages={"required": "Choose how they reached us."},
     )
-    reason = text(
-        "Reason for the unlock",
-        help_text="In the customer's words: what do they want to do with them?",
-        missing="Write down what the customer wants to do with the batches.",
+    ticket_system = forms.ChoiceField(label="Help desk", required=False)
+    ticket_number = forms.CharField(
+        label="Ticket number",
+        required=False,
+        max_length=UnlockRequest._meta.get_field("ticket_number").max_length,
+        widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
     numbers = forms.CharField(
         label="Batch numbers",
@@ -76,18 +60,52 @@ class OpenRequestForm(forms.Form):
     picked = forms.ModelMultipleChoiceField(
         label="Bypassed batches", queryset=Batch.objects.none(), required=False, widget=forms.CheckboxSelectMultiple
     )
+    bypass_reason = forms.ChoiceField(
+        label="Why were the batches bypassed?",
+        choices=Reason.choices,
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose why the batches were bypassed."},
+    )
+    bypass_other = forms.CharField(
+        label="If for another reason: which?",
+        required=False,
+        max_length=UnlockRequest._meta.get_field("bypass_other").max_length,
+    )
+    reason = text(
+        "Reason for the unlock",
+        help_text="In the customer's words: what do they want to do with them?",
+        missing="Write down what the customer wants to do with the batches.",
+    )
+    advice = forms.ChoiceField(
+        label="I offered the safer route. What did the customer choose?",
+        choices=Advice.choices,
+        required=False,
+        widget=forms.RadioSelect,
+        help_text="Entering the items by hand is the surest way to avoid duplicates. Nothing is unlocked then, and the "
+        "request is closed at once.",
+    )
 
-    def __init__(self, data=None, *args, account, selection=None, only_batches=False, **kwargs):
+    def __init__(self, data=None, *args, account, selection=None, only_batches=False, send=False, **kwargs):
         super().__init__(data, *args, label_suffix="", **kwargs)
-        self.account = account
-        self.only_batches = only_batches
+        self.account, self.only_batches, self.send = account, only_batches, send
         self.selected = account.batches.filter(selections=selection) if selection else Batch.objects.none()
-        self.chosen = self.selected
+        self.chosen, self.unknown = self.selected, None
         self.fields["requester"].queryset = account.contacts.select_related("entered_by", "confirmed_by")
         self.fields["picked"].queryset = self._pickable()
+        self._offer_tickets()
         if only_batches:
             for field in self.fields.values():
                 field.required = False
+
+    def _offer_tickets(self):
+        """Leave out the choice of a help desk where there is none, and choose the only one."""
+        systems = list(settings.TICKET_SYSTEMS)
+        if not systems:
+            del self.fields["ticket_system"]
+            return
+        field = self.fields["ticket_system"]
+        field.choices = [("", "None"), *((name, name) for name in systems)]
+        field.initial = systems[0] if len(systems) == 1 else ""
 
     def _pickable(self):
         """List the first bypassed batches that are in no open request, and whatever was ticked before."""
@@ -99,11 +117,14 @@ class OpenRequestForm(forms.Form):
             listed.remove(min(listed))
         ticked = self.data.getlist("picked")[:MOST_NUMBERS] if self.is_bound else self.initial.get("picked", [])
         listed |= {int(key) for key in ticked if re.fullmatch(r"[0-9]{1,18}", key)}
-        return self.account.batches.filter(pk__in=listed)
+        return self.account.batches.filter(pk__in=listed).annotate(possible_duplicate=has_possible_duplicates())
 
     def pickable(self):
         """Pair each tick box with its batch."""
         return [(box, box.data["value"].instance) for box in self["picked"]]
+
+    def clean_ticket_number(self):
+        return normalize.number(self.cleaned_data["ticket_number"])
 
     def clean_numbers(self):
         """Return the numbers of the account's batches that were pasted, in the order in which they came."""
@@ -115,8 +136,19 @@ class OpenRequestForm(forms.Form):
         for run, whole in list(pasted.doubtful.items())[:NAMED]:
             self.add_error("numbers", forms.ValidationError(_doubt(run, whole), code="doubtful"))
         if pasted.unknown:
-            self.add_error("numbers", forms.ValidationError(self._unknown(pasted), code="unknown"))
+            self._leave_out(pasted)
         return pasted.found
+
+    def _leave_out(self, pasted):
+        """Leave out the unknown numbers if just these were meant, or say which they are."""
+        digest = sha256("\n".join(pasted.unknown))
+        if not pasted.doubtful and self.data.get("without") == digest:
+            self.data = self.data.copy()
+            self.data["numbers"] = "\n".join(pasted.found)
+            return
+        self.add_error("numbers", forms.ValidationError(self._unknown(pasted), code="unknown"))
+        if not pasted.doubtful:
+            self.unknown = {"count": len(pasted.unknown), "digest": digest}
 
     def clean(self):
         cleaned = super().clean()
@@ -127,7 +159,25 @@ class OpenRequestForm(forms.Form):
         named = numbers or picked or selected.exists()
         if not named and not self.errors.keys() & {"numbers", "picked"}:
             self.add_error("numbers", "Tick a batch, or paste the number of one.")
+        if not self.only_batches:
+            self._clean_answers(cleaned)
         return cleaned
+
+    def _clean_answers(self, cleaned):
+        other = cleaned.get("bypass_reason") == Reason.OTHER
+        if other and not cleaned.get("bypass_other"):
+            self.add_error("bypass_other", "Say what the other reason is.")
+        if not other and cleaned.get("bypass_other"):
+            self.add_error("bypass_other", "Choose “Other” above, or leave this empty.")
+        if not cleaned.get("ticket_number"):
+            cleaned["ticket_system"] = ""
+        if self.send and not cleaned.get("advice"):
+            self.add_error("advice", "Offer the safer route first, and choose what the customer wants to do.")
+        if self.send and cleaned.get("advice") == Advice.MANUAL_ENTRY:
+            self.add_error(
+                "advice",
+                "Then there is nothing to consent to. Open without emailing: the request is closed at once.",
+            )
 
     def _unknown(self, pasted):
         count = len(pasted.unknown)
@@ -139,17 +189,20 @@ class OpenRequestForm(forms.Form):
         return f"{self.account} has {finding}: {named}{more}."
 
     def carry_out(self, by, batches):
-        """Open the request for `batches`, which are among those chosen."""
-        return operations.open_request(
-            account=self.account,
-            requester=self.cleaned_data["requester"],
-            channel=self.cleaned_data["channel"],
-            bypass_reason=self.cleaned_data["bypass_reason"],
-            reason=self.cleaned_data["reason"],
-            batches=batches,
-            key=self.cleaned_data["key"],
-            by=by,
+        """Open the request for `batches`, which are among those chosen; return it, and the link or None."""
+        typed = (
+            "requester",
+            "channel",
+            "bypass_reason",
+            "bypass_other",
+            "reason",
+            "ticket_system",
+            "ticket_number",
+            "advice",
+            "key",
         )
+        answers = {name: self.cleaned_data[name] for name in typed if name in self.cleaned_data}
+        return operations.open_and_send(account=self.account, batches=batches, send=self.send, by=by, **answers)
 
 
 def _doubt(run, whole):

@@ -17,7 +17,9 @@ def _declared(editor):
     for model in [*apps.get_app_config("unlocks").get_models(), get_user_model()]:
         table = model._meta.db_table
         for constraint in model._meta.constraints:
-            has_index = isinstance(constraint, models.UniqueConstraint) and constraint.condition
+            has_index = isinstance(constraint, models.UniqueConstraint) and (
+                constraint.condition or constraint.opclasses
+            )
             sql = constraint.create_sql if has_index else constraint.constraint_sql
             yield constraint.name, table, str(sql(model, editor))
         for field in model._meta.local_fields:

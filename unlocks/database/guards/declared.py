@@ -67,6 +67,7 @@ REQUEST_ARROWS = [
 LINE_ARROWS = [
     ("waiting", "unlocking"),
     ("waiting", "not_unlocked"),
+    ("not_unlocked", "waiting"),
     ("unlocking", "waiting"),
     ("unlocking", "refused"),
     ("unlocking", "unlocked"),
@@ -315,6 +316,16 @@ GUARDS = [
         of=("outcome",),
     ),
     Guard(
+        "line_comes_back_before_a_consent",
+        "unlocks_requestedbatch",
+        "UPDATE",
+        "{new}.outcome = 'waiting' AND {old}.outcome = 'not_unlocked' AND NOT EXISTS (SELECT 1 FROM "
+        "unlocks_unlockrequest r WHERE r.id = {new}.unlock_request_id AND r.status IN ('open', 'awaiting_consent') "
+        "AND NOT EXISTS (SELECT 1 FROM unlocks_consent c WHERE c.unlock_request_id = r.id))",
+        "A batch comes back to a request only before its customer has answered.",
+        of=("outcome",),
+    ),
+    Guard(
         "line_keeps_its_identity",
         "unlocks_requestedbatch",
         "UPDATE",
@@ -497,7 +508,8 @@ GUARDS = [
         "JOIN unlocks_requestedbatch l ON l.unlock_request_id + 0 = c.unlock_request_id "
         "JOIN unlocks_batch b ON b.id = l.batch_id "
         "WHERE c.id = {new}.consent_id AND c.decision = 'agreed' AND l.id = {new}.requested_batch_id "
-        "AND b.id = {new}.batch_id AND {new}.fingerprint <> '' AND b.fingerprint = {new}.fingerprint "
+        "AND l.outcome = 'waiting' AND b.id = {new}.batch_id "
+        "AND {new}.fingerprint <> '' AND b.fingerprint = {new}.fingerprint "
         "AND b.number = {new}.number AND b.name = {new}.name AND b.total = {new}.total "
         "AND b.item_count = {new}.item_count AND {new}.position > 0 AND {new}.position <= c.batch_count)",
         "A consent covers the batches of its own request as they stood, and no more of them than were shown.",

@@ -92,6 +92,7 @@ class Command(BaseCommand):
             admin = get_user_model().objects.create_superuser("admin", password="unlock-as-admin")  # noqa: S106
             operations.record_staff(admin, by=self.desk)
             accounts = [self._account(*row) for row in ACCOUNTS]
+            operations.learn_words(Account.objects.all())
             chain.append(events.Imported(source="the sample data"), by=self.desk)
             for account in accounts:
                 if account.pin_hash:

@@ -1,0 +1,122 @@
+"""Changing which batches a request asks for: what is pasted and ticked."""
+
+from django import forms
+from django.core.validators import MaxLengthValidator
+from django.db.models import Q
+
+from ... import operations
+from ...ledger import events
+from ...models import Batch
+from ...texts.formats import counted
+from .base import CaseForm
+from .pasted import NAMED, Pasted
+
+LISTED_BATCHES = 50
+
+
+class AskingForm(CaseForm):
+    """Batches named by their numbers, as long as the customer has not answered."""
+
+    card = "batches"
+
+    numbers = forms.CharField(
+        label="Batch numbers",
+        required=False,
+        help_text="As many as you like, with commas, semicolons, spaces or lines between them.",
+        validators=[MaxLengthValidator(500_000)],  # with `max_length` the browser would cut the rest off silently
+        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false", "autocomplete": "off"}),
+    )
+
+    @classmethod
+    def fits(cls, case, user):
+        return case.before_consent and case.consent is None
+
+    def clean_numbers(self):
+        """Return the numbers of the account's batches that were pasted."""
+        pasted = Pasted(self.cleaned_data["numbers"], self.unlock_request.account.batches)
+        if pasted.doubtful:
+            named = ", ".join(pasted.doubtful.values())
+            raise forms.ValidationError(f"Write each number on a line of its own: {named} may be one or several.")
+        if unknown := pasted.unknown:
+            more = f" and {len(unknown) - NAMED:,} more" if len(unknown) > NAMED else ""
+            raise forms.ValidationError(
+                f"{self.unlock_request.account} has no batch with this number: {', '.join(unknown[:NAMED])}{more}."
+            )
+        return pasted.found
+
+    def named(self):
+        return self.unlock_request.account.batches.filter(number__in=self.cleaned_data["numbers"])
+
+    def _what_now(self, what, count):
+        asked = "The customer's page shows what is asked now. " if self.case.link_is_live else ""
+        return f"{counted(count, 'batch', 'batches')} {what}. {asked}".strip()
+
+
+class AddBatchesForm(AskingForm):
+    verb = "add_batches"
+    title = button = "Add batches"
+    permission = operations.add_batches.permission
+    writes = (events.BatchesAdded,)
+
+    def prepare(self):
+        self.fields["numbers"].required = True
+        self.fields["numbers"].error_messages["required"] = "Paste the number of a batch."
+
+    def same(self, event):
+        return not set(event.numbers).isdisjoint(self.cleaned_data["numbers"])
+
+    def carry_out(self, by):
+        batches = self.named()
+        count = batches.count()
+        operations.add_batches(self.unlock_request, batches=batches, by=by, key=self.act_key)
+        return self._what_now("added", count)
+
+
+class TakeOutForm(AskingForm):
+    verb = "take_out_batches"
+    title = button = "Take batches out"
+    permission = operations.take_out_batches.permission
+    writes = (events.BatchesTakenOut,)
+
+    batches = forms.ModelMultipleChoiceField(
+        label="Which are not to be unlocked?",
+        queryset=Batch.objects.none(),
+        required=False,
+        widget=forms.CheckboxSelectMultiple,
+    )
+
+    @classmethod
+    def fits(cls, case, user):
+        return super().fits(case, user) and case.waiting > 1
+
+    def prepare(self):
+        if self.case.waiting > LISTED_BATCHES:
+            del self.fields["batches"]
+            return
+        # The whole request, not only what waits: a second submit reaches the verb, which answers it.
+        self.fields["batches"].queryset = Batch.objects.filter(lines__unlock_request=self.unlock_request)
+        waiting = self.case.waiting_batches().order_by("number")
+        self.fields["batches"].choices = [(batch.pk, f"{batch.number} {batch.name}") for batch in waiting]
+        self.fields["numbers"].label = "Or their numbers"
+        self.order_fields(["seen", "key", "batches", "numbers"])
+
+    def clean(self):
+        cleaned = super().clean()
+        if not self.errors and not cleaned["numbers"] and not cleaned.get("batches"):
+            self.add_error("numbers", "Tick a batch, or paste the number of one.")
+        return cleaned
+
+    def same(self, event):
+        return not set(event.numbers).isdisjoint(self._chosen().values_list("number", flat=True))
+
+    def carry_out(self, by):
+        batches = self._chosen()
+        count = batches.count()
+        operations.take_out_batches(self.unlock_request, batches=batches, by=by, key=self.act_key)
+        return self._what_now("taken out", count)
+
+    def _chosen(self):
+        ticked = self.cleaned_data.get("batches", Batch.objects.none())
+        return self.unlock_request.account.batches.filter(
+            Q(number__in=self.cleaned_data["numbers"]) | Q(pk__in=ticked.values("pk"))
+        )
