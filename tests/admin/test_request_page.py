@@ -317,6 +317,23 @@ def test_a_note_is_kept_once(agent_client, case):
     assert kinds(case) == ["opened", "note", "note"]
 
 
+def test_batches_are_added_by_their_numbers_and_taken_out_by_a_tick(agent_client, case):
+    new, first = factories.make_batch(account=case.account), case.batch
+    for verb, typed, errors in (
+        ("add_batches", {"numbers": ""}, {"numbers": ["Paste the number of a batch."]}),
+        ("add_batches", {"numbers": "B-?"}, {"numbers": [f"{case.account} has no batch with this number: B-?."]}),
+        ("take_out_batches", {"numbers": ""}, {"numbers": ["Tick a batch, or paste the number of one."]}),
+    ):
+        before = state(case)
+        page = post(agent_client, case, verb, **typed)
+        assert (page.status_code, page.context["bound"].errors, state(case)) == (422, errors, before)
+    assert "1 batch added." in done(agent_client, case, "add_batches", numbers=new.number)
+    assert "1 batch taken out." in done(agent_client, case, "take_out_batches", batches=[first.pk])
+    assert kinds(case) == ["opened", "batches_added", "batches_taken_out"]
+    again = post(agent_client, case, "take_out_batches", batches=[first.pk])
+    assert f"Not among the batches that {case.unlock_request} asks for: {first.number}." in again.content.decode()
+
+
 @pytest.mark.parametrize(
     ("verb", "typed"),
     [

@@ -61,6 +61,10 @@ def link_in_email(place):
 def decide(page):
     page.goto(link_in_email("consent"))
     tap(page.get_by_role("button", name="Open the form"))
+    fill_in(page)
+
+
+def fill_in(page):
     page.get_by_label("Full name").fill("Dana Whitfield")
     page.get_by_label("Role in the company").fill("Controller")
     page.get_by_label("Account PIN").fill(PIN)
@@ -108,6 +112,25 @@ def test_from_the_email_to_a_certificate_that_is_genuine(agent, phone, look, des
         tap(page.get_by_role("button", name="Check the file"))
         look(page, "Genuine and unaltered")
         assert page.get_by_role("status").get_by_text(issued.number).count() == 1
+
+
+def test_500_batches_are_two_screens_and_some_are_left_out_without_scripts(agent, phone, look):
+    account = account_of("Dana Whitfield")
+    days = [f"2026-0{month}-{day:02}" for month in (3, 4) for day in range(1, 26)]
+    batches = [one for day in days for one in factories.make_batches(account=account, n=10, items=0, bypassed_on=day)]
+    factories.case_awaiting(agent, batches=batches)
+    page = phone(java_script_enabled=False)
+    page.goto(link_in_email("consent"))
+    tap(page.get_by_role("button", name="Open the form"))
+    top = page.get_by_role("heading", name="Your decision").bounding_box()["y"]
+    assert top < 2 * page.viewport_size["height"]
+    page.get_by_text("Mar 2, 2026").first.tap()
+    page.get_by_label(f"Leave out {batches[10].number}").tap()
+    fill_in(page)
+    said = page.locator("main").inner_text()
+    assert f"1 batch, 0 items, $0.00 in total: {batches[10].number}." in said
+    tap(page.get_by_role("button", name="Agree and record my consent"))
+    assert "Show the 499 batches by the day of their bypass" in page.locator("main").inner_text()
 
 
 def test_withdrawing_before_the_unlock(agent, phone, look):

@@ -638,3 +638,24 @@ def test_a_certificate_too_large_for_an_email_is_left_out(agent, monkeypatch):
     monkeypatch.setattr(emails, "ATTACHED_AT_MOST", 1000)
     (message,) = deliver()
     assert (message.attachments, "Attached" in message.body) == ([], False)
+
+
+def test_many_batches_are_summed_up_and_their_list_is_attached(agent):
+    few, many = factories.case_awaiting(agent), factories.case_awaiting(agent, batches=factories.make_batches(n=11))
+    said = {case.unlock_request: emails.written(row_of("consent_link", link=case.link)) for case in (few, many)}
+    assert "2 batches, 2 items, $200.00 in total." in said[few.unlock_request].body
+    assert said[few.unlock_request].attachments == []
+    assert "11 batches, 11 items, $1,100.00 in total. The list is attached." in said[many.unlock_request].body
+    ((name, content, kind),) = said[many.unlock_request].attachments
+    assert (name, kind, len(content.splitlines())) == (f"{many.unlock_request}-batches.csv", "text/csv", 12)
+
+    factories.agree(many)
+    receipt = emails.written(row_of("receipt", consent=many.consent))
+    files = {name: content for name, content, _ in receipt.attachments}
+    assert files[f"{many.consent.reference}-text.txt"] == many.consent.text
+    assert len(files[f"{many.consent.reference}-batches.csv"].splitlines()) == 12
+    assert ("11 batches, 11 items, $1,100.00 in total" in receipt.body, many.consent.text in receipt.body) == (
+        True,
+        False,
+    )
+    assert "Attached are the text as it was shown to you, word for word, and the list of the batches." in receipt.body

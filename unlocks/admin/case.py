@@ -395,6 +395,11 @@ class Case:
         """List the batches of that page with the verdict on each."""
         return [self._verdict(batch) for batch in self._listed_batches]
 
+    @property
+    def listed_waiting(self):
+        """The batches of that page that wait."""
+        return [batch for batch in self._listed_batches if batch.outcome == Outcome.WAITING]
+
     @cached_property
     def _listed_batches(self):
         """The batches of the page, with what became of each in this case; judged unless none of them waits."""

@@ -19,7 +19,7 @@ CERTIFICATE_NUMBER = re.compile(r"CN-?([0-9]{1,12})-([0-9]{1,6})")
 # Certificate codes have no letters that look like digits, but a reader may type one for the other.
 LOOKALIKES = str.maketrans("OIL", "011")
 CODE_LENGTH = 12
-FIRST_DAYS = 4
+FIRST_DAYS = 3
 
 
 class Line(forms.CharField):

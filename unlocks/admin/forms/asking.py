@@ -11,8 +11,6 @@ from ...texts.formats import counted
 from .base import CaseForm
 from .pasted import NAMED, Pasted
 
-LISTED_BATCHES = 50
-
 
 class AskingForm(CaseForm):
     """Batches named by their numbers, as long as the customer has not answered."""
@@ -90,13 +88,10 @@ class TakeOutForm(AskingForm):
         return super().fits(case, user) and case.waiting > 1
 
     def prepare(self):
-        if self.case.waiting > LISTED_BATCHES:
-            del self.fields["batches"]
-            return
         # The whole request, not only what waits: a second submit reaches the verb, which answers it.
         self.fields["batches"].queryset = Batch.objects.filter(lines__unlock_request=self.unlock_request)
-        waiting = self.case.waiting_batches().order_by("number")
-        self.fields["batches"].choices = [(batch.pk, f"{batch.number} {batch.name}") for batch in waiting]
+        listed = [(batch.pk, f"{batch.number} {batch.name}") for batch in self.case.listed_waiting]
+        self.fields["batches"].choices = listed
         self.fields["numbers"].label = "Or their numbers"
         self.order_fields(["seen", "key", "batches", "numbers"])
 
