@@ -29,7 +29,7 @@ from .site import desk
 from .tags import with_recorded_by_phone
 
 OPEN_AT_FIRST = 10
-LISTED_PER_GROUP = 200
+LISTED_PER_GROUP = 100
 ROWS_A_PAGE = 100
 
 
