@@ -79,7 +79,9 @@ TICKET_SYSTEMS = dict(pair.split("=", 1) for pair in env.list("TICKET_SYSTEMS", 
 # How long things last.
 CONSENT_LINK_LIFETIME = timedelta(hours=env.int("CONSENT_LINK_HOURS", default=72))
 CONSENT_LIFETIME = timedelta(hours=env.int("CONSENT_HOURS", default=72))
+# The window of an unlock, counted from the product's answer: the one that is preset, and the longest.
 UNLOCK_WINDOW = timedelta(hours=env.int("UNLOCK_WINDOW_HOURS", default=24))
+UNLOCK_WINDOW_MAX = timedelta(hours=env.int("UNLOCK_WINDOW_MAX_HOURS", default=72))
 # From when on staff are told that what the product said of a batch is old.
 DATA_AGE_WARNING = timedelta(hours=env.int("DATA_AGE_WARNING_HOURS", default=24))
 # The product behind the desk: by_hand (staff carry out what the desk lists), webhook, polling

@@ -48,7 +48,7 @@ from .search_words import learn_words
 from .staff import change_own_password, change_staff, is_system, record_staff, set_password
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
 from .tokens import make_api_token, revoke_api_token, system_of
-from .unlock import ACTIONS, cancel_unlock, mark_re_exported, relock, unlock
+from .unlock import ACTIONS, cancel_unlock, extend_window, mark_re_exported, relock, relock_due, unlock
 from .verbs import Refused, own_admins, own_contact
 from .withdrawal import withdraw_consent, withdraw_own_consent
 
@@ -72,6 +72,7 @@ __all__ = [
     "discard_import",
     "draft_terms",
     "edit_terms",
+    "extend_window",
     "finish_imports",
     "give_consent",
     "groups",
@@ -115,6 +116,7 @@ __all__ = [
     "record_staff",
     "refuse_staff",
     "relock",
+    "relock_due",
     "resend_receipt",
     "revoke_api_token",
     "revoke_consent_link",

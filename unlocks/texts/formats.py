@@ -48,6 +48,13 @@ def counted(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
 
 
+def span(hours: int) -> str:
+    """Return a number of hours, such as "1 hour" or "24 hours", or of whole days beyond the first, such as "3 days"."""
+    if hours > 24 and hours % 24 == 0:
+        return counted(hours // 24, "day", "days")
+    return counted(hours, "hour", "hours")
+
+
 def time_left(until: datetime) -> str:
     """Return how long it is until a time, such as "23 hours" or "90 minutes"; '' once it is over."""
     left = until - timezone.now()

@@ -11,7 +11,16 @@ from typing import NamedTuple
 from .. import fingerprint
 from . import constraints, declared
 
+
+class _Seconds:
+    """A time in whole seconds."""
+
+    def __format__(self, time):
+        return f"floor(extract(epoch FROM {time}))"
+
+
 _NAMES = {
+    "seconds": _Seconds(),
     "new": "n",
     "old": "o",
     "now": "clock_timestamp()",
