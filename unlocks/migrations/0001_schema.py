@@ -2938,7 +2938,7 @@ class Migration(migrations.Migration):
             constraint=models.UniqueConstraint(
                 fields=("word", "account"),
                 name="unlocks_searchword_once",
-                opclasses=["varchar_pattern_ops", "int8_ops"],
+                opclasses=["varchar_pattern_ops", ""],
             ),
         ),
         migrations.AddIndex(
