@@ -22,14 +22,14 @@ _LINES = f"outcome = 'waiting' AND batch_id IN ({_CHOSEN})"
 
 # What the verb writes, by somebody who knows that every batch of the set is ready.
 STATEMENTS = [
-    "INSERT INTO unlocks_act (id, kind, by_id, actor, at, why) "
-    "VALUES (%(act)s, 'unlock', %(user)s, %(actor)s, %(at)s, '')",
+    "INSERT INTO unlocks_act (id, kind, by_id, actor, at, why, hours) "
+    "VALUES (%(act)s, 'unlock', %(user)s, %(actor)s, %(at)s, '', 24)",
     "INSERT INTO unlocks_verdict (act_id, batch_id, line_id, refusal, fingerprint) "
     "SELECT %(act)s, l.batch_id, l.id, '', b.fingerprint FROM unlocks_requestedbatch l "
     f"JOIN unlocks_batch b ON b.id = l.batch_id WHERE {_LINES}",
-    f"INSERT INTO unlocks_historicalbatch (id, status, grant_id, unlocked_by_id, unlocked_until, {_BATCH}, {_HISTORY}) "
-    f"SELECT b.id, 'unlocking', l.consented_id, %(user)s, NULL, b.{_BATCH.replace(', ', ', b.')}, {_RECORDED} "
-    "FROM unlocks_verdict v JOIN unlocks_batch b ON b.id = v.batch_id "
+    "INSERT INTO unlocks_historicalbatch (id, status, grant_id, unlocked_by_id, unlocked_until, extension_id, "
+    f"{_BATCH}, {_HISTORY}) SELECT b.id, 'unlocking', l.consented_id, %(user)s, NULL, NULL, "
+    f"b.{_BATCH.replace(', ', ', b.')}, {_RECORDED} FROM unlocks_verdict v JOIN unlocks_batch b ON b.id = v.batch_id "
     "JOIN unlocks_requestedbatch l ON l.id = v.line_id WHERE v.act_id = %(act)s",
     "UPDATE unlocks_batch SET status = 'unlocking', unlocked_by_id = %(user)s, grant_id = l.consented_id "
     "FROM unlocks_requestedbatch l "
@@ -81,7 +81,7 @@ def sql(selection, by):
 def _entries(rows):
     for about, batches in groupby(rows, key=lambda row: row[:2]):
         done = events.sum_up((batch, number, Decimal(total), mark) for _, _, batch, number, total, mark in batches)
-        yield chain.Entry(events.UnlockInstructed(why="", **done), *about)
+        yield chain.Entry(events.UnlockInstructed(why="", hours=24, **done), *about)
 
 
 @transaction.atomic
@@ -89,7 +89,7 @@ def save_loop(selection, by):
     """Unlock as admin actions usually do: save() batch by batch, with simple-history. No verdicts, no ledger."""
     lines = RequestedBatch.objects.filter(batch__selections=selection, outcome=RequestedBatch.Outcome.WAITING)
     by, now = by.begin(), timezone.now()
-    act = Act.objects.create(pk=by.act.id, kind=Act.Kind.UNLOCK, by=by.user, actor=by.name, at=now)
+    act = Act.objects.create(pk=by.act.id, kind=Act.Kind.UNLOCK, by=by.user, actor=by.name, at=now, hours=24)
     for line in lines.select_related("batch"):
         batch = line.batch
         batch.status, batch.grant_id, batch.unlocked_by = Batch.Status.UNLOCKING, line.consented_id, by.user

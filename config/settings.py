@@ -110,7 +110,9 @@ TICKET_SYSTEMS = dict(pair.split("=", 1) for pair in env.list("TICKET_SYSTEMS", 
 # How long things last.
 CONSENT_LINK_LIFETIME = timedelta(hours=env.int("CONSENT_LINK_HOURS", default=72))
 CONSENT_LIFETIME = timedelta(hours=env.int("CONSENT_HOURS", default=72))
+# The window of an unlock, counted from the product's answer: the one that is preset, and the longest.
 UNLOCK_WINDOW = timedelta(hours=env.int("UNLOCK_WINDOW_HOURS", default=24))
+UNLOCK_WINDOW_MAX = timedelta(hours=env.int("UNLOCK_WINDOW_MAX_HOURS", default=72))
 # How long a request may be in a stage in which it waits for staff, in working hours of TIME_ZONE.
 STAGES_WITH_TARGET = {"new", "ready", "product", "to_close"}
 STAGE_TARGETS = target_hours(env.list("STAGE_TARGET_HOURS", default=["new=4", "ready=2"]))

@@ -819,7 +819,7 @@ def _locked():
 
 
 def unlocked_now():
-    return {"status": "unlocked", "unlocked_until": timezone.now() + timedelta(days=1)}
+    return {"status": "unlocked", "unlocked_until": timezone.now() + timedelta(hours=1)}
 
 
 def ended(state):
@@ -900,6 +900,71 @@ def locked_by_a_refusal(scene):
     rows(Instruction, asked).update(state="sent", sent_at=timezone.now())
     rows(Instruction, asked).update(**ended("refused"))
     rows(Batch, scene.relocking.batch).update(status="bypassed", **_locked())
+
+
+# For longer than was chosen.
+
+
+@attack("batch_unlocked_for_the_window_chosen")
+def unlocked_for_longer_than_was_chosen(scene):
+    rows(Instruction, instruction(scene.sent)).update(**ended("done"))
+    longer = {"unlocked_until": timezone.now() + timedelta(hours=25)}
+    rows(Batch, scene.sent.batch).update(**unlocked_now() | longer)
+
+
+def an_extension(case, *, hours=72, kind="extend", refusal="", batch=None):
+    """Write an act that extends the window of a batch past the verb, and return it."""
+    now, batch = timezone.now(), batch or case.batch
+    act = write(Act(kind=kind, actor="raw", at=now, why="Raw", hours=hours))
+    write(Verdict(act=act, batch=batch, line=line(case), refusal=refusal, fingerprint=batch.fingerprint))
+    return act
+
+
+def extend(case, act, *, hours=48):
+    """Have a batch name the act that extended its window, and end so many hours from now, by a raw write."""
+    rows(Batch, case.batch).update(extension=act, unlocked_until=timezone.now() + timedelta(hours=hours))
+
+
+@attack("batch_window_extended_with_consent")
+def extended_by_its_unlock(scene):
+    extend(scene.unlocked, instruction(scene.unlocked).act, hours=23)
+
+
+@attack("batch_window_extended_with_consent")
+def extended_by_an_act_on_another_batch(scene):
+    extend(scene.unlocked, an_extension(scene.unlocked, batch=scene.unlocked.batches[1]))
+
+
+@attack("batch_window_extended_with_consent")
+def extended_though_it_was_refused(scene):
+    extend(scene.unlocked, an_extension(scene.unlocked, refusal="extended"))
+
+
+@attack("batch_window_extended_with_consent")
+def extended_beyond_what_the_act_allows(scene):
+    extend(scene.unlocked, an_extension(scene.unlocked), hours=73)
+
+
+@attack("unlocks_act_window", needs_guards=False)
+def extended_for_more_than_a_month(scene):
+    an_extension(scene.unlocked, hours=721)
+
+
+@attack("batch_grant_does_not_change")
+def extended_twice(scene):
+    extend(scene.unlocked, an_extension(scene.unlocked))
+    extend(scene.unlocked, an_extension(scene.unlocked))
+
+
+@attack("batch_grant_does_not_change")
+def extension_taken_out_to_extend_again(scene):
+    extend(scene.unlocked, an_extension(scene.unlocked))
+    rows(Batch, scene.unlocked.batch).update(extension=None)
+
+
+@attack("batch_grant_does_not_change")
+def extended_while_it_is_relocking(scene):
+    extend(scene.relocking, an_extension(scene.relocking))
 
 
 # With an instruction of one's own.

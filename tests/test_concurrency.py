@@ -4,13 +4,14 @@ import threading
 import uuid
 from collections import Counter
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
 import time_machine
 from django.db import DatabaseError, connection, connections, transaction
 from django.test import Client
+from django.utils import timezone
 
 from tests import factories
 from tests.attacks import hand_over, instruction, line, relocking
@@ -35,6 +36,7 @@ from tests.factories import (
     record_certificate_key,
 )
 from unlocks import history, operations, pins
+from unlocks.actors import Actor
 from unlocks.customer import rate_limit
 from unlocks.ledger import chain, invariants
 from unlocks.models import (
@@ -502,6 +504,34 @@ def test_the_product_is_handed_each_instruction_once_by_any_number_of_workers(ag
         sent += [one.pk for one in more]
     assert sorted(sent) == sorted(Instruction.objects.values_list("pk", flat=True))
     assert {batch.status for batch in case.refresh().batches} == {"unlocking"}
+    holds()
+
+
+def test_any_number_of_workers_relock_once_what_is_due(agent):
+    for _ in range(3):
+        case_unlocked(agent)
+    with time_machine.travel(timezone.now() + timedelta(hours=25)):
+        came = at_once(*[partial(operations.relock_due, by=Actor.desk())] * 4)
+        assert sorted(came) == [0, 0, 0, 6]
+        assert Act.objects.filter(kind="relock").count() == 1
+    holds()
+
+
+@pytest.mark.parametrize("verb", ["relock", "mark_re_exported", "extend_window"])
+def test_a_window_ends_while_somebody_is_at_it(agent, verb):
+    """There is one outcome, and both are told of it."""
+    case, more = case_unlocked(agent), {"relock": {"why": "No."}, "extend_window": {"why": "No.", "hours": 72}}
+    call = partial(getattr(operations, verb), case.rows, by=acting(agent), **more.get(verb, {}))
+    with time_machine.travel(timezone.now() + timedelta(hours=25)):
+        relocked, act = at_once(partial(operations.relock_due, by=Actor.desk()), call)
+    told = set(act.verdicts.values_list("refusal", flat=True))
+    became = set(case.rows.values_list("status", flat=True))
+    possible = {
+        "relock": [(0, {""}, {"relocking"}), (2, {Refusal.RELOCKING}, {"relocking"})],
+        "mark_re_exported": [(0, {""}, {"exported"}), (2, {""}, {"exported"})],
+        "extend_window": [(2, {Refusal.WINDOW_OVER}, {"relocking"}), (2, {Refusal.NOT_UNLOCKED}, {"relocking"})],
+    }
+    assert (relocked, told, became) in possible[verb]
     holds()
 
 

@@ -5,10 +5,13 @@ The product is part of the model: what it did of what it was asked, whether or n
 
 import os
 from contextlib import nullcontext
+from datetime import timedelta
 
 import pytest
+import time_machine
 from django.db import transaction
 from django.test import override_settings
+from django.utils import timezone
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -28,6 +31,7 @@ pytestmark = pytest.mark.django_db
 LONG_RUN = os.environ.get("HYPOTHESIS_PROFILE") == "long"
 
 BATCHES = 4
+LONG = timedelta(days=30)
 places = st.sets(st.integers(0, BATCHES - 1), min_size=1)
 place = st.integers(0, BATCHES - 1)
 who = st.integers(0, 1)
@@ -43,6 +47,7 @@ class Case:
     def __init__(self, unlock_request, places):
         self.unlock_request, self.status, self.waiting = unlock_request, "open", set(places)
         self.granted, self.covered, self.consent, self.recorded_by_phone_by = set(), {}, None, None
+        self.used = False  # whether any batch of it was unlocked, and is relocked or exported
 
 
 class Asked:
@@ -51,8 +56,9 @@ class Asked:
     The product may have got it once it is `sent`, and wait before it does it.
     """
 
-    def __init__(self, what, case):
+    def __init__(self, what, case, hours=0):
         self.what, self.case, self.state, self.done, self.sent = what, case, "queued", False, False
+        self.hours = hours
 
 
 class Desk(RuleBasedStateMachine):
@@ -61,6 +67,8 @@ class Desk(RuleBasedStateMachine):
         self.around = transaction.atomic()
         self.around._from_testcase = True
         self.around.__enter__()
+        self.clock = time_machine.travel(timezone.now())
+        self.time, self.hour = self.clock.start(), 0
         # The first two send links, the others hear PINs on the phone: nobody may do both.
         self.people = [acting(make_user(f"agent-{n}", group="Agent")) for n in range(4)]
         self.manager = acting(make_user("manager", group="Manager"))
@@ -73,6 +81,7 @@ class Desk(RuleBasedStateMachine):
         self.differs = [False] * BATCHES
         self.active, self.cases = True, []
         self.asked = [[] for _ in range(BATCHES)]
+        self.unlocked_at, self.ends, self.extended = [0] * BATCHES, [0] * BATCHES, [False] * BATCHES
         self.in_the_product = ["locked"] * BATCHES
         self.open({0, 1}, 0)
         self.agree(0, changed=False)
@@ -83,6 +92,7 @@ class Desk(RuleBasedStateMachine):
             try:
                 self.promise_holds()
             finally:
+                self.clock.stop()
                 transaction.set_rollback(True)
                 self.around.__exit__(None, None, None)
 
@@ -220,8 +230,13 @@ class Desk(RuleBasedStateMachine):
                 self.relocks(granted)
         case.status, case.waiting = "withdrawn" if case.granted else "closed", set()
 
-    @rule(places=places, who=anybody, meanwhile=st.sampled_from(["", "", "change", "period", "differs", "account"]))
-    def unlock(self, places, who, meanwhile):
+    @rule(
+        places=places,
+        who=anybody,
+        hours=st.sampled_from([1, 4]),
+        meanwhile=st.sampled_from(["", "", "change", "period", "differs", "account"]),
+    )
+    def unlock(self, places, who, hours, meanwhile):
         """Unlock; now and then something changes at the last moment."""
         if meanwhile == "change":
             self.change(min(places))
@@ -239,13 +254,13 @@ class Desk(RuleBasedStateMachine):
             and self.consent_holds(n)
             and case.recorded_by_phone_by != who
         }
-        assert self.done(operations.unlock(self.rows(places), by=self.people[who])) == may
+        assert self.done(operations.unlock(self.rows(places), hours=hours, by=self.people[who])) == may
         for n in may:
             case = self.case_of(n)
             case.waiting.remove(n)
             case.granted.add(n)
             self.status[n] = "unlocking"
-            self.asked[n].append(Asked("unlock", case))
+            self.asked[n].append(Asked("unlock", case, hours))
 
     @rule()
     def hand_over(self):
@@ -305,8 +320,9 @@ class Desk(RuleBasedStateMachine):
             return
         if becomes == "unlocked":
             self.status[n], asked.case.status = becomes, "unlocked"
+            self.unlocked_at[n], self.ends[n], self.extended[n] = self.hour, self.hour + asked.hours, False
         else:
-            self.end(n, becomes)
+            self.end(n, becomes, used=asked.what == "lock")
 
     @rule(places=places, who=who)
     def cancel(self, places, who):
@@ -359,7 +375,7 @@ class Desk(RuleBasedStateMachine):
         for n in may:
             self.cancel_queued(n)
             self.forget(n)
-            self.end(n, "exported")
+            self.end(n, "exported", used=True)
 
     def forget(self, n):
         """What was given up is not asked about any more, once something else becomes of its batch."""
@@ -367,12 +383,38 @@ class Desk(RuleBasedStateMachine):
             if asked.state == "given_up" and asked.case is self.case_of(n):
                 asked.state = "canceled"
 
-    def end(self, n, status):
-        """The line of a batch ends; with the last one a withdrawn case does."""
+    @rule(worker=st.booleans())
+    def time_passes(self, worker):
+        """An hour passes; a worker that runs has relocked what is unlocked past its end."""
+        self.time.shift(timedelta(hours=1))
+        self.hour += 1
+        if worker:
+            due = {n for n in range(BATCHES) if self.status[n] == "unlocked" and self.ends[n] <= self.hour}
+            assert operations.relock_due(by=Actor.desk()) == len(due)
+            for n in due:
+                self.relocks(n)
+
+    @rule(places=places, who=who, hours=st.sampled_from([4, 24]))
+    def extend(self, places, who, hours):
+        may = {
+            n
+            for n in places
+            if self.status[n] == "unlocked"
+            and not self.extended[n]
+            and self.hour < self.ends[n] < self.unlocked_at[n] + hours
+        }
+        act = operations.extend_window(self.rows(places), hours=hours, why="Ill", by=self.people[who])
+        assert self.done(act) == may
+        for n in may:
+            self.ends[n], self.extended[n] = self.unlocked_at[n] + hours, True
+
+    def end(self, n, status, used=False):
+        """The line of a batch ends; with the last one a case does that was withdrawn, or unlocked."""
         case = self.case_of(n)
         case.granted.remove(n)
+        case.used = case.used or used
         self.status[n] = status
-        if case.status == "withdrawn" and not case.granted:
+        if (case.status == "withdrawn" or case.used) and not case.waiting | case.granted:
             case.status = "closed"
 
     @rule(n=place, who=who)
@@ -433,7 +475,7 @@ class Desk(RuleBasedStateMachine):
         assert guards.missing() == []
 
 
-@override_settings(PHONE_CONSENT=True)
+@override_settings(PHONE_CONSENT=True, CONSENT_LIFETIME=LONG, CONSENT_LINK_LIFETIME=LONG)
 def test_the_promise_holds_whatever_is_done():
     # An example is a whole day at the desk: fewer of them do in a usual run.
     examples = settings.default.max_examples if LONG_RUN else 10

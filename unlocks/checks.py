@@ -112,8 +112,12 @@ def settings_fit_production(app_configs, **kwargs):
             "CONSENT_LINK_HOURS": settings.CONSENT_LINK_LIFETIME,
             "CONSENT_HOURS": settings.CONSENT_LIFETIME,
             "UNLOCK_WINDOW_HOURS": settings.UNLOCK_WINDOW,
+            "UNLOCK_WINDOW_MAX_HOURS": settings.UNLOCK_WINDOW_MAX,
         }.items()
     }
+    flawed["UNLOCK_WINDOW_HOURS is more than UNLOCK_WINDOW_MAX_HOURS."] = (
+        settings.UNLOCK_WINDOW_MAX < settings.UNLOCK_WINDOW <= LONGEST
+    )
     return [Error(message, id="unlocks.E006") for message, wrong in flawed.items() if wrong]
 
 

@@ -16,13 +16,14 @@ AGENT = {
     "withdraw_consent",
     "unlock_batch",
     "carry_out_instruction",
+    "relock_batch",
+    "extend_window",
     "mark_re_exported_batch",
 }
 MANAGER = AGENT | {
     "import_records",
     "put_back_instruction",
     "issue_pin",
-    "relock_batch",
     "add_account",
     "change_account",
     "add_contact",

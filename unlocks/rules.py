@@ -1,9 +1,10 @@
 """The one rule: may this batch be unlocked, and if not, why? One query, for one batch or a hundred thousand."""
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db.models import (
     BigIntegerField,
@@ -11,7 +12,9 @@ from django.db.models import (
     Case,
     CharField,
     Count,
+    DateTimeField,
     DecimalField,
+    DurationField,
     Exists,
     ExpressionWrapper,
     F,
@@ -98,13 +101,24 @@ class Refusal(TextChoices):
         "account, so someone else has to do this. That way, no one on staff can make up a customer.",
     )
     NOT_UNLOCKED = "not_unlocked", "Not unlocked."
+    WINDOW_OVER = "window_over", "Its window has ended{until}, and it is being relocked. Open a new request for it."
+    EXTENDED = "extended", "Its window was extended once already{until}. Open a new request for it once it is relocked."
+    NOT_LATER = "not_later", "Its window ends no earlier as it is{until}. Choose a longer one."
+    CONSENT_RAN_OUT = (
+        "consent_ran_out",
+        "The customer's consent has expired, so the window stays as it is{until}. Open a new request for it.",
+    )
     HANDED_OVER = (
         "handed_over",
         "The product may have got this already, so it can't be canceled. Relock it once it is unlocked or given up.",
     )
     NOT_UNLOCKING = "not_unlocking", "Not being unlocked, so there is nothing to cancel."
 
-    # About a request, a PIN, a link or terms, not about one batch.
+    # About a window, a request, a PIN, a link or terms, not about one batch.
+    WINDOW_UNFIT = (
+        "window_unfit",
+        "Nothing was done: batches can be unlocked for 1 hour at least, and {longest} at most.",
+    )
     NO_BATCHES = "no_batches", "Choose at least one batch to unlock."
     OTHER_ACCOUNT = "other_account", "Not in this account: {names}."
     NOT_AN_ADMIN = "not_an_admin", "{name} is not an Admin of the account. {admins}"
@@ -389,6 +403,50 @@ def judged_to_mark(batches: QuerySet[Batch], *, by: User | None, at: datetime | 
 def judged_granted(batches: QuerySet[Batch], *, by: User | None, at: datetime | None = None) -> QuerySet[Any]:
     """Annotate a Batch queryset with `refusal`: why nothing that follows an unlock can become of it."""
     return _judged_in(batches, When(~Q(status__in=Batch.GRANTED), then=Value(Refusal.NOT_UNLOCKED)))
+
+
+def judged_to_extend(
+    batches: QuerySet[Batch], *, hours: int, by: User | None, at: datetime | None = None
+) -> QuerySet[Any]:
+    """Annotate a Batch queryset with `refusal`: why it can't stay unlocked for so many hours from the answer on."""
+    at = at or timezone.now()
+    return _judged_in(
+        batches,
+        When(~Q(status=Batch.Status.UNLOCKED), then=Value(Refusal.NOT_UNLOCKED)),
+        When(unlocked_until__lte=at, then=Value(Refusal.WINDOW_OVER)),
+        When(extension__isnull=False, then=Value(Refusal.EXTENDED)),
+        When(_WITHDRAWN, then=Value(Refusal.WITHDRAWN)),
+        When(line__consented__consent__valid_until__lte=at, then=Value(Refusal.CONSENT_RAN_OUT)),
+        When(unlocked_until__gte=window_end(Value(hours)), then=Value(Refusal.NOT_LATER)),
+    )
+
+
+def window_end(hours: Any) -> Subquery:
+    """Return an expression over batches: the end of a window of so many hours, from the product's answer on.
+
+    `hours` is an expression over instructions.
+    """
+    unlocked = Instruction.objects.filter(
+        batch=OuterRef("pk"), what=Instruction.What.UNLOCK, state=Instruction.State.DONE
+    )
+    lasts = ExpressionWrapper(hours * Value(timedelta(hours=1)), output_field=DurationField())
+    ends = ExpressionWrapper(F("done_at") + lasts, output_field=DateTimeField())
+    return Subquery(unlocked.order_by("-pk").annotate(ends=ends).values("ends")[:1])
+
+
+def windows() -> list[int]:
+    """Return the windows that are offered, in hours, the shortest first."""
+    offered = {1, 4, 24, 72, whole_hours(settings.UNLOCK_WINDOW), longest_window()}
+    return sorted(hours for hours in offered if hours <= longest_window())
+
+
+def longest_window() -> int:
+    """Return the longest window that may be chosen, in hours."""
+    return whole_hours(settings.UNLOCK_WINDOW_MAX)
+
+
+def whole_hours(lasts: timedelta) -> int:
+    return lasts // timedelta(hours=1)
 
 
 def _judged_in(batches: QuerySet[Batch], *cases: When, default: str = "") -> QuerySet[Any]:

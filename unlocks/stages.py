@@ -60,10 +60,9 @@ def repair(*, at: datetime) -> None:
     keep(UnlockRequest.objects.filter(unlike), at=at)
 
 
-def clear(unlock_request: UnlockRequest) -> None:
-    """Leave nothing in the columns of a case that is about to be closed: after that its row does not change."""
-    itself = UnlockRequest.objects.filter(pk=unlock_request.pk)
-    history.update_untracked(itself, stage="", stage_since=None, due_at=None, trouble="")
+def clear(requests: QuerySet[UnlockRequest]) -> None:
+    """Leave nothing in the columns of requests that are about to be closed: after that their rows do not change."""
+    history.update_untracked(requests, stage="", stage_since=None, due_at=None, trouble="")
 
 
 def open_ones(requests: QuerySet[UnlockRequest]) -> QuerySet[UnlockRequest]:

@@ -121,9 +121,8 @@ def test_a_selection_is_its_makers_alone(agent, second_agent, manager, manager_c
     case = factories.case_unlocked(agent)
     selection = select(agent, case.batches)
     for client in (manager_client, second_agent_client):
-        expected = 403 if kind == "relock" and client is second_agent_client else 404
-        assert client.get(address(selection, kind)).status_code == expected
-        assert client.post(address(selection, kind), {"key": uuid.uuid4(), "why": "x"}).status_code == expected
+        assert client.get(address(selection, kind)).status_code == 404
+        assert client.post(address(selection, kind), {"key": uuid.uuid4(), "why": "x"}).status_code == 404
     assert statuses(case.batches) == ["unlocked"] * 2
 
 
@@ -133,12 +132,6 @@ def test_an_auditor_does_no_act(agent, auditor, auditor_client, kind):
     selection = select(auditor, case.batches)
     assert auditor_client.get(address(selection, kind)).status_code == 403
     assert auditor_client.post(address(selection, kind), {"key": uuid.uuid4(), "why": "x"}).status_code == 403
-    assert statuses(case.batches) == ["unlocked"] * 2
-
-
-def test_an_agent_does_not_lock_again(agent, agent_client):
-    case = factories.case_unlocked(agent)
-    assert confirm(agent_client, select(agent, case.batches), "relock", why="x").status_code == 403
     assert statuses(case.batches) == ["unlocked"] * 2
 
 
@@ -233,7 +226,8 @@ def test_by_hand_it_is_said_that_someone_does_it(agent, manager, agent_client, m
     shown, on_list = agent_client.get(address(selection)).context, "2 batches, $200.00, will go on the list"
     assert (shown["will"], shown["then"]) == (
         f"{on_list} “To do in ServiceTitan”.",
-        "Someone on staff unlocks them there. The 24 hours for the customer to edit and export start then.",
+        "Someone on staff unlocks them there. The window for the customer to edit and export starts then. "
+        "At its end they go on the list to be relocked.",
     )
     asked = "2 batches: staff were asked to unlock them in ServiceTitan. 2 wait for an answer."
     assert said(agent_client, confirm(agent_client, selection).url).startswith(asked)
@@ -250,8 +244,19 @@ def test_by_hand_it_is_said_that_someone_does_it(agent, manager, agent_client, m
 
 def test_the_preview_says_when_the_window_starts(agent, agent_client):
     case = factories.case_consented(agent)
-    then = "The 24 hours for the customer to edit and export start when it says that they are unlocked."
-    assert agent_client.get(address(select(agent, case.batches))).context["then"] == then
+    selection = select(agent, case.batches)
+    shown = agent_client.get(address(selection)).context
+    assert shown["then"] == (
+        "The window for the customer to edit and export starts when it says that they are unlocked. "
+        "At its end they are relocked by themselves."
+    )
+    field = shown["form"]["hours"]
+    offered = [(1, "1 hour"), (4, "4 hours"), (24, "24 hours"), (72, "3 days")]
+    assert (field.field.choices, field.initial) == (offered, 24)
+    assert confirm(agent_client, selection, hours="500").status_code == 422
+    assert statuses(case.batches) == ["bypassed"] * 2
+    confirm(agent_client, selection, hours="4")
+    assert Act.objects.get(kind="unlock").hours == 4
 
 
 def test_an_unlock_is_canceled_before_the_product_is_asked(agent, agent_client):
@@ -463,8 +468,8 @@ def test_the_list_is_filtered_in_one_click(agent, second_agent, agent_client):
         "overdue": [],
         "act_now": [],
         "unlocked": [unlocked],
-        "to_close": [exported, refused],
-        "closed": [closed],
+        "to_close": [refused],
+        "closed": [exported, closed],
     }
     assert {show: listed(agent_client, show=show) for show in shown} == {
         show: [case.unlock_request.pk for case in cases] for show, cases in shown.items()
@@ -494,7 +499,7 @@ def test_a_request_is_ready_while_batches_of_it_wait(agent, agent_client):
     assert shown() == ["under_way"]
     factories.carry_out()
     operations.mark_re_exported(case.rows, by=by)
-    assert shown() == ["to_close"]
+    assert shown() == []
 
 
 @pytest.mark.parametrize("held_up", ["late", "given_up", "relock_refused"])
@@ -516,7 +521,7 @@ def test_what_the_product_holds_up_is_shown(agent, manager, agent_client, time_m
 
 
 def test_the_list_calls_a_request_unlocked_only_while_it_is(agent, manager, agent_client):
-    case = factories.case_consented(agent)
+    case = factories.case_consented(agent, batches=factories.make_batches(n=3))
 
     def tags():
         page = agent_client.get(REQUESTS).content.decode()
@@ -529,7 +534,7 @@ def test_the_list_calls_a_request_unlocked_only_while_it_is(agent, manager, agen
         return re.search(r'data-label="Status">([^<]*)<', page.split('id="requests"')[1])[1].strip()
 
     steps = [tags()]
-    operations.unlock(case.rows, by=factories.acting(agent))
+    operations.unlock(case.rows.exclude(pk=case.batches[2].pk), by=factories.acting(agent))
     steps.append(tags())
     first, second = factories.hand_over()
     factories.answer([first], "done")

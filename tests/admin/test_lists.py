@@ -298,7 +298,7 @@ def test_selections_of_yesterday_are_thrown_away(manager_client, manager, time_m
 @pytest.mark.parametrize(
     ("role", "offered"),
     [
-        ("agent_client", {"unlock_selected", "cancel_selected", "re_export_selected", "open_a_request"}),
+        ("agent_client", {*ACTIONS, "open_a_request"}),
         ("manager_client", {*ACTIONS, "open_a_request"}),
         ("auditor_client", set()),
         ("superuser_client", {*ACTIONS, "open_a_request"}),

@@ -108,8 +108,6 @@ def test_the_next_action_follows_the_case(agent, agent_client, case):
     unlocked = factories.case_unlocked(agent)
     assert next_verb(agent_client, unlocked) == "mark_re_exported"
     operations.mark_re_exported(unlocked.rows, by=by)
-    assert next_verb(agent_client, unlocked) == "close"
-    operations.close_request(unlocked.unlock_request, resolution="re_exported", why="Done.", by=by)
     assert next_verb(agent_client, unlocked) is None
 
 
@@ -452,6 +450,13 @@ def outcomes_to_close_with(client, case):
     return [value for value, _ in offered(client, case)["close"].fields["resolution"].choices]
 
 
+def unlocked_in_part(agent):
+    """Walk a case of three batches up to two of them being unlocked: it does not close by itself."""
+    case = factories.case_consented(agent, batches=factories.make_batches(n=3))
+    factories.unlock(case.rows.exclude(pk=case.batches[2].pk), by=factories.acting(agent))
+    return case.refresh()
+
+
 def test_a_case_is_closed_as_what_became_of_its_batches(agent, manager, agent_client):
     by, boss = factories.acting(agent), factories.acting(manager)
     assert outcomes_to_close_with(agent_client, factories.case_consented(agent)) == [
@@ -459,7 +464,7 @@ def test_a_case_is_closed_as_what_became_of_its_batches(agent, manager, agent_cl
         "not_eligible",
         "expired",
     ]
-    exported, locked, both = (factories.case_unlocked(agent) for _ in range(3))
+    exported, locked, both = (unlocked_in_part(agent) for _ in range(3))
     operations.mark_re_exported(exported.rows, by=by)
     factories.relock(locked.rows, why="Nobody answers.", by=boss)
     operations.mark_re_exported(both.rows.filter(pk=both.batch.pk), by=by)
@@ -471,7 +476,7 @@ def test_a_case_is_closed_as_what_became_of_its_batches(agent, manager, agent_cl
 
 
 def test_a_re_exported_case_needs_no_why(agent, manager, agent_client):
-    case, locked = factories.case_unlocked(agent), factories.case_unlocked(agent)
+    case, locked = unlocked_in_part(agent), unlocked_in_part(agent)
     operations.mark_re_exported(case.rows, by=factories.acting(agent))
     page = done(agent_client, case, "close", resolution="re_exported", why="")
     assert "is closed: Re-exported." in page
@@ -485,7 +490,7 @@ def test_a_re_exported_case_needs_no_why(agent, manager, agent_client):
 def test_what_was_unlocked_is_not_cancelled(agent, agent_client):
     case = factories.case_unlocked(agent)
     assert "cancel" in offered(agent_client, factories.case_consented(agent))
-    operations.mark_re_exported(case.rows, by=factories.acting(agent))
+    operations.mark_re_exported(case.rows.filter(pk=case.batch.pk), by=factories.acting(agent))
     assert "cancel" not in offered(agent_client, case)
 
 
@@ -525,8 +530,8 @@ def test_an_onlooker_is_told_whose_step_is_next(agent, auditor_client):
     cases["advised"] = factories.open_case(agent)
     operations.record_advice(cases["advised"].unlock_request, advice="wants_export", by=by)
     cases["consented"], cases["unlocked"] = factories.case_consented(agent), factories.case_unlocked(agent)
-    cases["exported"] = factories.case_unlocked(agent)
-    operations.mark_re_exported(cases["exported"].rows, by=by)
+    cases["refused"] = factories.case_unlocking(agent)
+    factories.carry_out(refuse="Exported meanwhile.")
     pages = {name: auditor_client.get(page_of(case)).context for name, case in cases.items()}
     assert {name: page["next_form"] for name, page in pages.items()} == dict.fromkeys(cases)
     assert {name: page["next"].todo for name, page in pages.items()} == {
@@ -534,7 +539,7 @@ def test_an_onlooker_is_told_whose_step_is_next(agent, auditor_client):
         "advised": "An agent sends the consent link.",
         "consented": "An agent or a manager unlocks.",
         "unlocked": "An agent marks what the customer has exported.",
-        "exported": "An agent closes the request and says how it ended.",
+        "refused": "An agent closes the request and says how it ended.",
     }
 
 
@@ -553,7 +558,7 @@ def of_each(client, case):
     return [(row["verdict"][1], row.get("stuck", ("", ""))[1], row.get("sentence", "")) for row in rows]
 
 
-STARTS = "The customer's 24 hours start once they are unlocked."
+STARTS = "The customer's window starts once they are unlocked."
 NOTHING = "There is nothing to do now."
 
 
@@ -689,8 +694,8 @@ def test_a_withdrawn_case_says_that_it_closes_by_itself(agent, agent_client):
     operations.withdraw_consent(case.consent, why="No more.", by=factories.acting(agent))
     assert tell(agent_client, case) == (
         "Waiting for the product to relock 2 batches.",
-        "The consent is withdrawn. 2 batches wait to be handed over. The request closes by itself once all are "
-        f"relocked. {NOTHING}",
+        "The consent is withdrawn. 2 batches wait to be handed over. The request closes by itself once nothing "
+        f"is unlocked anymore. {NOTHING}",
         "",
     )
     steps = agent_client.get(page_of(case)).context["case"].steps
@@ -703,7 +708,8 @@ def test_a_withdrawn_case_says_that_it_closes_by_itself(agent, agent_client):
 def test_a_relock_that_the_product_refused(agent, agent_client, manager, manager_client):
     case = factories.case_unlocked(agent)
     operations.relock(case.rows, why="Nobody answers.", by=factories.acting(manager))
-    text = f"2 batches wait to be handed over. Then the request can be closed. {NOTHING}"
+    closes = "The request closes by itself once nothing is unlocked anymore."
+    text = f"2 batches wait to be handed over. {closes} {NOTHING}"
     assert tell(manager_client, case) == ("Waiting for the product to relock 2 batches.", text, "")
     first, second = factories.hand_over()
     factories.answer([first], "refused", "Someone has it open")
@@ -711,7 +717,7 @@ def test_a_relock_that_the_product_refused(agent, agent_client, manager, manager
     todo = "If the customer exported it, mark it as re-exported. Otherwise relock it again."
     refused = "The product refused to relock 1 batch."
     assert tell(manager_client, case) == (refused, f"{said} {todo}", "relock")
-    assert tell(agent_client, case) == (refused, f"{said} {todo}", "mark_re_exported")
+    assert tell(agent_client, case) == (refused, f"{said} {todo}", "relock")
     assert of_each(agent_client, case)[0] == ("Relocking", "Refused", "The product said: Someone has it open.")
     assert offered(manager_client, case)["relock"].button == "Relock 1 batch"
     key = "11111111-2222-4333-8444-555555555559"
@@ -720,11 +726,7 @@ def test_a_relock_that_the_product_refused(agent, agent_client, manager, manager
     page = done(agent_client, case, "mark_re_exported", key=key[:-1] + "8", batches=[case.batch.pk])
     assert "1 batch was marked as re-exported." in page
     factories.answer([second], "done")
-    assert tell(agent_client, case) == (
-        "Nothing is unlocked anymore.",
-        "Close the request, and say how it ended.",
-        "close",
-    )
+    assert tell(agent_client, case)[0] == "Closed: Re-exported."
 
 
 def test_an_unlock_is_canceled_on_the_page(agent, agent_client):
@@ -773,6 +775,7 @@ TYPED = {
     "close": {"resolution": "not_eligible", "why": "No."},
     "cancel": {"why": "No."},
     "withdraw": {"why": "No."},
+    "extend": {"why": "No.", "hours": "72", "key": "11111111-2222-4333-8444-555555555555"},
     "relock": {"why": "No.", "key": "11111111-2222-4333-8444-555555555555"},
     "cancel_unlock": {"why": "No.", "key": "11111111-2222-4333-8444-555555555555"},
     "mark_re_exported": {"key": "11111111-2222-4333-8444-555555555555"},
@@ -794,13 +797,12 @@ def test_an_auditor_sees_everything_and_no_form_but_the_certificates(agent, audi
         assert set(re.findall('name="verb" value="(.*?)"', page.content.decode())) <= {"certify"}
 
 
-@pytest.mark.parametrize("verb", ["relock", "issue_pin"])
-def test_an_agent_does_not_do_what_is_a_managers(agent, agent_client, verb):
+def test_an_agent_does_not_do_what_is_a_managers(agent, agent_client):
     case = factories.case_unlocked(agent)
     before = state(case)
-    assert post(agent_client, case, verb, **TYPED.get(verb, {})).status_code == 403
+    assert post(agent_client, case, "issue_pin").status_code == 403
     assert state(case) == before
-    assert f'name="verb" value="{verb}"' not in agent_client.get(page_of(case)).content.decode()
+    assert 'name="verb" value="issue_pin"' not in agent_client.get(page_of(case)).content.decode()
 
 
 def test_a_superuser_passes_no_rule(superuser_client, agent):
@@ -834,7 +836,6 @@ def test_a_step_is_done_once_it_is_for_all_batches(agent, manager, agent_client,
     operations.mark_re_exported(some, by=by, key=uuid.uuid4())
     if exported == 1:
         factories.relock(case.rows, why="Nobody answers.", by=factories.acting(manager), key=uuid.uuid4())
-    operations.close_request(case.unlock_request, resolution="re_exported", why="", by=by)
     steps = agent_client.get(page_of(case)).context["case"].steps
     assert [step["state"] for step in steps] == ["done", "done", "done", "done", state]
     assert steps[4]["remark"] == f"{exported} of 2 re-exported"

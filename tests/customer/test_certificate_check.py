@@ -172,7 +172,6 @@ def test_the_files_as_they_were_downloaded_are_genuine(client, issued):
 
 def test_a_final_certificate_says_so_and_the_interim_one_before_it_stays_genuine(client, agent, case, issued):
     operations.mark_re_exported(case.rows, by=acting(agent))
-    operations.close_request(case.unlock_request, resolution="re_exported", why="Done", by=acting(agent))
     final = operations.issue_certificate(case.consent, by=factories.customer(case.admin))
     assert (issued.interim, final.interim) == (True, False)
     newer = f"A newer certificate of this consent was issued on {moment(final.issued_at)}: {final.number}."

@@ -299,14 +299,7 @@ def refused_and_open(agent):
     return case
 
 
-def exported_and_closed(agent):
-    case = factories.case_unlocked(agent)
-    operations.mark_re_exported(case.rows, by=acting(agent))
-    operations.close_request(case.unlock_request, resolution="re_exported", why="Done", by=acting(agent))
-    return case
-
-
-def exported_and_open(agent):
+def exported(agent):
     case = factories.case_unlocked(agent)
     operations.mark_re_exported(case.rows, by=acting(agent))
     return case
@@ -332,8 +325,7 @@ def canceled(agent):
         ),
         (withdrawn_by_the_customer, ["This consent was already withdrawn", "Nothing is unlocked with it"]),
         (refused_and_open, ["There is nothing left to withdraw", "or could not be unlocked."]),
-        (exported_and_open, ["There is nothing left to withdraw", "Exported: 2 batches."]),
-        (exported_and_closed, ["The request is closed", "batches were exported.", "Exported: 2 batches."]),
+        (exported, ["The request is closed", "batches were exported.", "Exported: 2 batches."]),
         (canceled, ["The request is closed", "it was canceled."]),
     ],
 )

@@ -24,10 +24,12 @@ from tests import factories
 from tests.attacks import (
     CONFIRMED,
     a_token,
+    an_extension,
     an_instruction,
     as_shown,
     ended,
     evidence,
+    extend,
     forge_consent,
     grant,
     hand_over,
@@ -50,6 +52,7 @@ from unlocks.database import fingerprint, guards
 from unlocks.database.guards import declared
 from unlocks.models import (
     Account,
+    Act,
     ApiToken,
     Batch,
     BatchItem,
@@ -66,6 +69,7 @@ from unlocks.models import (
     RequestedBatch,
     ResentReceipt,
     UnlockRequest,
+    Verdict,
 )
 
 pytestmark = pytest.mark.django_db
@@ -714,6 +718,36 @@ _held_on("unlocked", "unlocked_until", _far_off, status="relocking")
 _held_on("unlocked", "unlocked_until", lambda scene: None, status="unlocked")
 
 
+def _extension_on(name, listed, hours=48, before=False, **status):
+    """List a row: a batch of the case of that name is extended, once more if it was `before`."""
+
+    @listed("batch_grant_does_not_change", f"{name}_extended_{'again' if before else ''}_{'_'.join(status.values())}")
+    def steps(scene):
+        case = scene.cases[name]
+        first, second = an_extension(case), an_extension(case)
+        if before:
+            extend(case, first)
+        with constraint_lifted(Batch, "unlocks_batch_window_once_unlocked"):
+            yield
+            change(Batch, case.batch, extension=second, unlocked_until=_far_off(scene), **status)
+
+
+_extension_on("unlocked", allows)
+_extension_on("unlocked", refuses, before=True)
+_extension_on("unlocked", refuses, status="relocking")
+_extension_on("unlocking", refuses)
+_extension_on("unlocking", refuses, status="unlocked")
+_extension_on("relocking", refuses)
+_extension_on("relocking", refuses, status="unlocked")
+
+
+@refuses("batch_grant_does_not_change")
+def extension_taken_back(scene):
+    extend(scene.unlocked, an_extension(scene.unlocked))
+    yield
+    change(Batch, scene.unlocked.batch, extension=None)
+
+
 @allows("batch_grant_does_not_change")
 def the_same_as_before(scene):
     held = rows(Batch, scene.unlocked.batch).values("grant", "unlocked_until", "unlocked_by").get()
@@ -821,6 +855,105 @@ _unlocks("relocking_all_the_same", allows, "relocking", "unknown")
 def relocking_to_unlocked_is_for_another_guard(scene):
     yield
     change(Batch, scene.ready.batch, **in_status(scene, "unlocked"))
+
+
+def _for(hours, name, listed, *, status="unlocked", spoil=None):
+    """List a row: the product unlocked a batch for 24 hours, altered by `spoil`, and it is set to end after so many."""
+
+    @listed("batch_unlocked_for_the_window_chosen", name)
+    def steps(scene):
+        asked = said(scene.sent, "done")
+        if spoil:
+            spoil(scene, asked)
+        yield
+        asked.refresh_from_db()
+        end = asked.done_at + timedelta(hours=hours)
+        with constraint_lifted(Batch, "unlocks_batch_window_once_unlocked"):
+            change(Batch, scene.sent.batch, status=status, unlocked_until=end)
+
+
+def _without_a_window(scene, asked):
+    change(Instruction, asked, act=Act.objects.filter(kind="relocked").first())
+
+
+_for(24, "as_long_as_chosen", allows)
+_for(24.001, "longer", refuses)
+_for(0.5, "without_a_window", refuses, spoil=_without_a_window)
+_for(24.001, "longer_by_an_answer_for_another_batch", allows, spoil=_of_another_batch)
+_for(24.001, "longer_by_an_answer_to_lock", allows, spoil=_to_lock)
+_for(24.001, "longer_under_another_grant", allows, spoil=_under_another_grant)
+_for(24.001, "longer_by_a_refusal", allows, spoil=lambda scene, asked: change(Instruction, asked, state="refused"))
+_for(24.001, "longer_while_relocking", allows, status="relocking")
+
+
+@allows("batch_unlocked_for_the_window_chosen")
+def longer_than_chosen_once_it_is_unlocked(scene):
+    yield
+    change(Batch, scene.unlocked.batch, status="unlocked", unlocked_until=_far_off(scene))
+
+
+def _extended(name, listed, *, hours=47, spoil=None, **act):
+    """List a row: a window is extended to so many hours from now by an act, altered by `spoil`."""
+
+    @listed("batch_window_extended_with_consent", name)
+    def steps(scene):
+        made = an_extension(scene.unlocked, **{"hours": 48} | act)
+        if spoil:
+            spoil(scene, made)
+        yield
+        extend(scene.unlocked, made, hours=hours)
+
+
+def _on_another_batch(scene, made):
+    change(Verdict, made.verdicts.get(), batch=scene.bare)
+
+
+def _by_another_act(scene, made):
+    change(Verdict, made.verdicts.get(), act=scene.idle_act)
+
+
+def _consent_expired(scene, made):
+    change(Consent, scene.unlocked.consent, valid_until=timezone.now() - timedelta(seconds=1))
+
+
+def _asked_otherwise(**columns):
+    return lambda scene, made: change(Instruction, instruction(scene.unlocked), **columns)
+
+
+_extended("as_far_as_the_act_allows", allows)
+_extended("beyond_what_the_act_allows", refuses, hours=49)
+_extended(
+    "beyond_it_by_an_answer_for_another_batch",
+    allows,
+    hours=49,
+    spoil=lambda scene, made: change(Instruction, instruction(scene.unlocked), batch=scene.bare),
+)
+_extended("beyond_it_by_an_answer_to_lock", allows, hours=49, spoil=_asked_otherwise(what="lock"))
+_extended("beyond_it_by_a_refusal", allows, hours=49, spoil=_asked_otherwise(state="refused"))
+_extended("by_an_unlock", refuses, kind="unlock")
+_extended("though_it_was_refused", refuses, refusal="extended")
+_extended("by_an_act_on_another_batch", refuses, spoil=_on_another_batch)
+_extended("by_an_act_with_no_verdict", refuses, spoil=_by_another_act)
+_extended("under_an_expired_consent", refuses, spoil=_consent_expired)
+_extended("under_a_withdrawn_consent", refuses, spoil=lambda scene, made: withdraw(scene.unlocked.consent))
+_extended("under_another_withdrawn_consent", allows, spoil=lambda scene, made: withdraw(scene.ready.consent))
+
+
+@allows("batch_window_extended_with_consent")
+def the_same_extension_as_before(scene):
+    made = an_extension(scene.unlocked)
+    extend(scene.unlocked, made)
+    change(Consent, scene.unlocked.consent, valid_until=timezone.now() - timedelta(seconds=1))
+    yield
+    change(Batch, scene.unlocked.batch, extension=made)
+
+
+@allows("batch_window_extended_with_consent")
+def no_extension_any_more(scene):
+    extend(scene.unlocked, an_extension(scene.unlocked))
+    change(Consent, scene.unlocked.consent, valid_until=timezone.now() - timedelta(seconds=1))
+    yield
+    change(Batch, scene.unlocked.batch, extension=None)
 
 
 _gives_back = partial(_by_the_answer, "batch_given_back_only_if_not_unlocked")
@@ -2141,6 +2274,21 @@ def before_the_customer_answered(scene):
     change(RequestedBatch, line(scene.awaiting), outcome="not_unlocked")
     yield
     change(RequestedBatch, line(scene.awaiting), outcome="waiting")
+
+
+@allows("line_comes_back_before_a_consent")
+def before_the_customer_was_asked(scene):
+    change(RequestedBatch, line(scene.awaiting), outcome="not_unlocked")
+    change(UnlockRequest, scene.awaiting.unlock_request, status="open")
+    yield
+    change(RequestedBatch, line(scene.awaiting), outcome="waiting")
+
+
+@allows("line_comes_back_before_a_consent")
+def stays_out_after_the_customer_answered(scene):
+    change(RequestedBatch, line(scene.ready), outcome="not_unlocked")
+    yield
+    change(RequestedBatch, line(scene.ready), outcome="not_unlocked")
 
 
 @refuses("line_comes_back_before_a_consent")

@@ -134,7 +134,7 @@ def test_what_someone_wrote_is_quoted():
         "unlocked_late",
         "relock_refused",
     }
-    writing |= {"relock_instructed", "relocked", "re_exported"}
+    writing |= {"window_extended", "relock_instructed", "relocked", "re_exported"}
     assert quoting == writing, "Who has a fact with quoted=True is named here."
 
 

@@ -62,7 +62,6 @@ def test_an_honest_desk_offends_nowhere(agent, manager):
     open_case(agent), case_awaiting(agent), case_consented(agent)
     case = case_unlocked(agent)
     factories.relock(case.rows, why="Not used", by=acting(manager))
-    operations.close_request(case.unlock_request, resolution="relocked_unused", why="", by=acting(agent))
     withdrawn = case_unlocked(agent)
     operations.withdraw_consent(withdrawn.consent, why="Asked", by=acting(agent))
     assert found() == {}
@@ -450,6 +449,16 @@ def _lock_of_an_act_that_unlocked(agent):
     _instructions(_relocked(agent)).filter(what="unlock").update(what="lock")
 
 
+def _unlocked_for_a_month(agent):
+    case = case_unlocked(agent)
+    Batch.objects.filter(pk=case.batch.pk).update(unlocked_until=timezone.now() + timedelta(days=30))
+
+
+def _extended_by_an_unlock(agent):
+    case = case_unlocked(agent)
+    Batch.objects.filter(pk=case.batch.pk).update(extension=case.batch.instructions.get().act)
+
+
 def _asked_for_again(agent):
     case = case_consented(agent)
     out = make_batch(account=case.account)
@@ -464,6 +473,8 @@ OFFENCES = {
     "asked for again after its customer had answered": [_asked_for_again],
     "unlocking, but the product is not asked to unlock it": [_canceled_behind_its_back, _lost],
     "unlocked, but the product did not say so": [_never_unlocked],
+    "unlocked for longer than an act allows": [_unlocked_for_a_month],
+    "its window was extended by no act": [_extended_by_an_unlock],
     "relocking, but the product is not asked to lock it": [_lock_canceled],
     "to be unlocked in the product, but the batch is not unlocking": [_left_over],
     "carried out by the person who recorded the consent by phone": [_carried_out_by_themselves],

@@ -113,7 +113,6 @@ def make_scene():
     by, cases, heads = factories.acting(agent), {}, []
     done = cases["done"] = factories.case_unlocked(agent)
     operations.mark_re_exported(done.rows, by=by)
-    operations.close_request(done.unlock_request, resolution="re_exported", why="", by=by)
     staff = cases["staff"] = factories.case_recorded_by_phone(agent)
     mail = b"From: dana@customer.example\nDate: Mon, 4 May 2026 10:00:00 -0500\n\nYes, unlock them.\n"
     operations.attach_evidence(staff.consent, what="email", file_name="yes.eml", content=mail, by=by)
@@ -176,7 +175,6 @@ def _what_goes_on(agent, cases, tried):
     manager = factories.make_user("manager", group="Manager")
     factories.issue_pin(Account.objects.get(pk=revoked.account.pk), by=manager)
     factories.relock(relocked.rows, why="Not used", by=factories.acting(manager))
-    operations.close_request(relocked.unlock_request, resolution="relocked_unused", why="", by=by)
 
 
 def queued():

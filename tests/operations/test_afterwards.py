@@ -36,8 +36,8 @@ def test_locks_again_for_a_reason(agent, manager):
     for batch in case.refresh().batches:
         assert (batch.status, batch.grant, batch.unlocked_by, batch.unlocked_until) == ("bypassed", None, None, None)
         assert (batch.lines.get().outcome, batch.history.first().history_actor) == ("relocked", "ServiceTitan")
-    assert kinds(case.unlock_request)[-3:] == ["unlocked", "relock_instructed", "relocked"]
-    assert case.unlock_request.status == "unlocked"
+    assert kinds(case.unlock_request)[-3:] == ["relock_instructed", "relocked", "closed"]
+    assert (case.unlock_request.status, case.unlock_request.resolution) == ("closed", "relocked_unused")
 
 
 def test_locking_again_needs_a_reason(agent, manager):
@@ -46,9 +46,9 @@ def test_locking_again_needs_a_reason(agent, manager):
         factories.relock(case.rows, why=" ", by=acting(manager))
 
 
-def test_only_managers_lock_again(agent):
+def test_only_those_who_unlock_lock_again(agent):
     case = case_unlocked(agent)
-    only_for(["Manager"], lambda by: factories.relock(case.rows, why="Not used", by=by))
+    only_for(["Agent", "Manager"], lambda by: factories.relock(case.rows, why="Not used", by=by))
 
 
 def test_a_used_consent_does_not_unlock_again(agent, manager):
@@ -67,7 +67,7 @@ def test_marks_as_re_exported(agent):
             timezone.localdate(),
             "re_exported",
         )
-    assert kinds(case.unlock_request)[-1] == "re_exported"
+    assert kinds(case.unlock_request)[-2:] == ["re_exported", "closed"]
 
 
 def test_the_customer_may_export_before_the_product_answers(agent, manager):
@@ -120,7 +120,6 @@ def test_part_of_a_case_at_a_time(agent, manager):
     with refused(Refusal.STILL_UNLOCKED):
         operations.close_request(case.unlock_request, resolution="re_exported", why="", by=acting(agent))
     factories.relock(Batch.objects.filter(pk=second.pk), why="Not used", by=acting(manager))
-    operations.close_request(case.unlock_request, resolution="re_exported", why="", by=acting(agent))
     unlock_request = UnlockRequest.objects.get()
     assert (unlock_request.status, unlock_request.resolution, unlock_request.closed_at is None) == (
         "closed",

@@ -369,11 +369,12 @@ def test_a_relock_that_is_refused_can_be_asked_for_again(agent, manager):
     operations.relock(case.rows, why="Not used", by=acting(manager))
     factories.carry_out()
     assert [batch.status for batch in case.refresh().batches] == ["bypassed", "bypassed"]
-    assert kinds(case.unlock_request)[-4:] == [
+    assert kinds(case.unlock_request)[-5:] == [
         "relock_instructed",
         "relock_refused",
         "relock_instructed",
         "relocked",
+        "closed",
     ]
 
 

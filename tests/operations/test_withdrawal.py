@@ -135,10 +135,10 @@ def test_what_was_declined_has_nothing_to_take_back(agent):
         take_back(case, consent=declined)
 
 
-def test_what_was_exported_or_relocked_has_nothing_to_take_back(agent):
-    case = case_unlocked(agent)
-    operations.mark_re_exported(case.rows, by=acting(agent))
-    said = "There is no consent to withdraw: all its batches are already exported or relocked."
+def test_what_the_product_refused_has_nothing_to_take_back(agent):
+    case = case_unlocking(agent)
+    factories.carry_out(refuse="Exported meanwhile")
+    said = "There is no consent to withdraw: nothing is unlocked under it, and nothing waits to be."
     with refused(Refusal.CONSENT_OVER, says=said):
         take_back(case)
 
@@ -146,7 +146,6 @@ def test_what_was_exported_or_relocked_has_nothing_to_take_back(agent):
 def test_a_closed_case_stays_as_it_ended(agent):
     case = case_unlocked(agent)
     operations.mark_re_exported(case.rows, by=acting(agent))
-    operations.close_request(case.unlock_request, resolution="re_exported", why="", by=acting(agent))
     with refused(Refusal.CLOSED):
         take_back(case)
 

@@ -2,7 +2,6 @@
 
 import uuid
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
 
 from django.conf import settings
 from django.contrib import admin, messages
@@ -38,7 +37,8 @@ ROWS_A_PAGE = 100
 class Words:
     """What the screens say about an act. Those that nobody on staff chooses, answers of the product, only say `done`.
 
-    `will` is what happens first, `then` what follows from it, and `why` asks for the reason, where the verb needs one.
+    `will` is what happens first, and `then` what follows from it. `window` asks for how long they are unlocked, and
+    `why` for the reason, where the verb needs one.
     `{batches}` is their number. `by_hand` holds what is said instead where staff carry it out in the product.
     """
 
@@ -51,6 +51,7 @@ class Words:
     group: str = ""
     button: str = ""
     then: str = ""
+    window: str = ""
     why: str = ""
     tone: str = "good"
     by_hand: dict[str, str] = field(default_factory=dict)
@@ -66,11 +67,13 @@ WORDS = {
         button="Unlock {batches}",
         done="{batches}: {their} unlock was instructed.",
         each="Unlock instructed",
-        then="The {hours} hours for the customer to edit and export start when it says that they are unlocked.",
+        then="The window for the customer to edit and export starts when it says that they are unlocked. At its end "
+        "they are relocked by themselves.",
+        window="How long is the window?",
         by_hand={
             "will": "{batches}, {amount}, will go on the list “To do in {vendor}”.",
-            "then": "Someone on staff unlocks them there. The {hours} hours for the customer to edit and export start "
-            "then.",
+            "then": "Someone on staff unlocks them there. The window for the customer to edit and export starts then. "
+            "At its end they go on the list to be relocked.",
             "done": "{batches}: staff were asked to unlock {them} in {vendor}.",
         },
         tone="info",
@@ -117,10 +120,11 @@ WORDS = {
     ),
     Act.Kind.UNLOCKED: Words(done="{batches} {were} unlocked.", each="Unlocked"),
     Act.Kind.REFUSED: Words(done="The product refused to unlock {batches}.", each="Refused by the product", tone="bad"),
+    Act.Kind.EXTEND: Words(done="The window of {batches} was extended.", each="Window extended"),
     Act.Kind.RELOCKED: Words(done="{batches} {were} relocked.", each="Relocked"),
 }
 # Of these acts the report says what has become of each batch since.
-FOLLOWED = (Act.Kind.UNLOCK, Act.Kind.UNLOCKED, Act.Kind.RELOCK)
+FOLLOWED = (Act.Kind.UNLOCK, Act.Kind.UNLOCKED, Act.Kind.EXTEND, Act.Kind.RELOCK)
 # What has become of the batches of an act by now, as the report of an instruction says it.
 NOW = {
     RequestedBatch.Outcome.WAITING: "{} {waits} to be unlocked",
@@ -188,7 +192,7 @@ class ActAdmin(ReadOnlyAdmin):
         if OrderedAct.objects.filter(pk=key).exists():
             return redirect("admin:unlocks_act_change", key)
         words = words_for(kind)
-        form = BulkActionForm(request.POST if request.method == "POST" else None, why=words.why, key=key)
+        form = BulkActionForm(request.POST if request.method == "POST" else None, words=words, key=key)
         if form.is_bound and form.is_valid():
             batches = Batch.objects.filter(selections=selection)
             if batches.count() > settings.BULK_IN_WORKER:
@@ -204,7 +208,6 @@ class ActAdmin(ReadOnlyAdmin):
         about = {
             "batches": counted(ready["n"], "batch", "batches"),
             "amount": money(ready["amount"]),
-            "hours": settings.UNLOCK_WINDOW // timedelta(hours=1),
             "vendor": settings.VENDOR_NAME,
         }
         return desk.page(

@@ -1,6 +1,7 @@
 """What the request page shows of a case: how far it has come, what blocks each batch, and the evidence."""
 
 from collections import Counter, defaultdict
+from datetime import timedelta
 from functools import cached_property
 
 from django.conf import settings
@@ -694,6 +695,29 @@ class Case:
         if not self.unlocked:
             return None
         return self._outcomes[Outcome.UNLOCKED]["window_end"]
+
+    @property
+    def longer_windows(self):
+        """List the windows that its unlocked batches can be extended to, each as its hours and its first end."""
+        if not self._extendable["end"]:
+            return []
+        unlocked_at = self._extendable["longest"] - settings.UNLOCK_WINDOW_MAX
+        ends = [(hours, unlocked_at + timedelta(hours=hours)) for hours in rules.windows()]
+        return [(hours, end) for hours, end in ends if end > self._extendable["end"]]
+
+    @cached_property
+    def _extendable(self):
+        """The first end of its unlocked batches that can be extended, and the last to which that can be moved."""
+        if not self.unlocked:
+            return {"end": None}
+        hours = rules.longest_window()
+        judged = rules.judged_to_extend(self.unlocked_batches(), hours=hours, by=self.user, at=self.now)
+        longest = rules.window_end(Value(hours))
+        return (
+            judged.filter(refusal="")
+            .annotate(longest=longest)
+            .aggregate(end=Min("unlocked_until"), longest=Min("longest"))
+        )
 
 
 def _newest(model, column, key="pk", **where):

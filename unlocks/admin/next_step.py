@@ -25,7 +25,7 @@ WHO_DOES_IT = {
     "issue_pin": "",  # said with the state of the PIN
     "unlock": "An agent or a manager unlocks.",
     "mark_re_exported": "An agent marks what the customer has exported.",
-    "relock": "An agent marks what the customer has exported; a manager relocks the rest.",
+    "relock": "An agent marks what the customer has exported, and relocks the rest.",
     "hand_over": "",
     "try_again": "An agent or a manager has the product asked again.",
     "close": "An agent closes the request and says how it ended.",
@@ -253,13 +253,9 @@ def _when_overdue(case):
         "bad",
         f"{_batches(case.unlocked)} should be relocked by now.",
         f"The window ended {moment(case.window_end)}.{_under_way(case)}",
-        "Mark what was exported, or relock the rest.",
-        _relock_or_mark(case),
+        "The worker relocks them. Mark what was exported, or relock the rest now.",
+        "relock",
     )
-
-
-def _relock_or_mark(case):
-    return "relock" if case.user.has_perm(CASE_FORMS["relock"].permission) else "mark_re_exported"
 
 
 def _when_in_window(case):
@@ -267,7 +263,8 @@ def _when_in_window(case):
         "wait",
         f"{_batches(case.unlocked)} unlocked until {moment(case.window_end)}.",
         (_under_way(case) + _refused(case)).strip(),
-        "Tell the customer to edit and export now: auto-batching may batch invoices again within seconds.",
+        "Tell the customer to edit and export now: auto-batching may batch invoices again within seconds. "
+        "What is not exported by then is relocked by itself.",
         "mark_re_exported",
     )
 
@@ -292,22 +289,21 @@ def _when_relock_refused(case):
         "If the customer exported it, mark it as re-exported. Otherwise relock it again."
         if case.relock_refused == 1
         else "Mark what the customer exported as re-exported, and relock the rest again.",
-        _relock_or_mark(case),
+        "relock",
     )
 
 
 def _when_unlocking(case):
-    hours = settings.UNLOCK_WINDOW.total_seconds() / 3600
-    then = f"The customer's {hours:g} hours start once they are unlocked."
+    then = "The customer's window starts once they are unlocked."
     text = _how_far(case, What.UNLOCK) + _relocking(case) + _blocked(case) + _refused(case)
     return _waiting_for_the_product("unlock", case.unlocking, f"{text} {then}")
 
 
 def _when_relocking(case):
     withdrawn = case.consent and not case.standing_consent
-    then = "The request closes by itself once all are relocked." if withdrawn else "Then the request can be closed."
+    then = "" if case.waiting else "The request closes by itself once nothing is unlocked anymore."
     why = "The consent is withdrawn. " if withdrawn else ""
-    text = f"{why}{_how_far(case, What.LOCK)}{_refused(case)} {then}"
+    text = f"{why}{_how_far(case, What.LOCK)}{_refused(case)} {then}".strip()
     return _waiting_for_the_product("relock", case.relocking, text)
 
 

@@ -14,7 +14,7 @@ from .. import operations
 from ..models import Contact, Import, Instruction, Outgoing, UnlockRequest
 from ..operations.handing_over import due
 from ..product import by_hand
-from ..texts.formats import in_hours, moment, span
+from ..texts.formats import in_hours, lasting, moment
 from ..working_time import worked
 from .lists import CappedPaginator
 from .tags import how_consented
@@ -173,7 +173,7 @@ def left(row: UnlockRequest, now: datetime) -> str:
     """Say how much time is left, or since when it is over; '' where nothing ends."""
     if row.due_at is None:
         return ""
-    return f"Overdue by {span(now - row.due_at)}" if row.due_at < now else f"{span(row.due_at - now)} left"
+    return f"Overdue by {lasting(now - row.due_at)}" if row.due_at < now else f"{lasting(row.due_at - now)} left"
 
 
 def in_stage(row: UnlockRequest, now: datetime) -> tuple[str, bool]:
@@ -181,7 +181,7 @@ def in_stage(row: UnlockRequest, now: datetime) -> tuple[str, bool]:
     if not row.stage_since:
         return "", False
     if not (target := settings.STAGE_TARGETS.get(row.stage)):
-        return span(now - row.stage_since), False
+        return lasting(now - row.stage_since), False
     hours, days, zone = settings.WORKING_HOURS, settings.WORKING_DAYS, timezone.get_default_timezone()
     taken = worked(row.stage_since, now, hours=hours, days=days, zone=zone)
     return f"{in_hours(taken)} of {in_hours(target)}", taken > target

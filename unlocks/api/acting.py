@@ -73,12 +73,13 @@ def close_request(request, case: Key, body: schemas.CloseIn):
 
 
 @_verb("/requests/{case}/unlock", schemas.ActOut, operations.unlock)
-def unlock(request, case: Key, body: schemas.BatchesIn):
+def unlock(request, case: Key, body: schemas.UnlockIn):
     """Unlock the batches of a request that may be unlocked, and say of each other why not.
 
-    The product is instructed: a batch is unlocked once it says so.
+    The product is instructed: a batch is unlocked once it says so, and its window begins. At the end of that it is
+    relocked.
     """
-    return _done(operations.unlock(_batches(case, body, Outcome.WAITING), **_by(request)))
+    return _done(operations.unlock(_batches(case, body, Outcome.WAITING), hours=body.hours, **_by(request)))
 
 
 @_verb("/requests/{case}/cancel-unlock", schemas.ActOut, operations.cancel_unlock)

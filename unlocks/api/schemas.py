@@ -9,6 +9,7 @@ from pydantic import BeforeValidator, ConfigDict, Field
 
 from ..models import (
     BYPASS_OTHER,
+    LONGEST_WINDOW,
     TICKET,
     Act,
     Batch,
@@ -85,6 +86,15 @@ class CloseIn(In):
 class BatchesIn(In):
     batches: list[Number] | None = Field(
         None, min_length=1, max_length=MOST, description="Numbers of its batches; null: all that it fits."
+    )
+
+
+class UnlockIn(BatchesIn):
+    hours: int | None = Field(
+        None,
+        ge=1,
+        le=LONGEST_WINDOW,
+        description="How long they stay unlocked, from the product's answer on; null: as the desk presets it.",
     )
 
 

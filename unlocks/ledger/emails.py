@@ -19,6 +19,7 @@ _CHANGING = {"mac", "state", "next_try_at", "tries", "answer", "done_at"}
 _WHAT_NEXT = {
     "consent_link": "Check the address and send it again.",
     "admin_entered": "That Admin was not told: check the address, and call.",
+    "not_relocked": "That manager was not told: check the address in their staff account.",
     "new_pin": "Check the address, then have a new PIN issued.",
     "unlocked": "The customer was not told: check the address, and call.",
     "ending": "The customer was not reminded: check the address, and call.",

@@ -41,7 +41,7 @@ from ..models import (
     Verdict,
 )
 from ..rules import short_name
-from ..texts.formats import counted, moment
+from ..texts.formats import counted, moment, span
 
 KINDS: dict[str, type["Event"]] = {}
 E = TypeVar("E", bound="Event")
@@ -385,6 +385,7 @@ EMAILS = {
     "ended": "the notice of the end of the unlock",
     "new_pin": "a new PIN",
     "admin_entered": "the notice of a new Admin address",
+    "not_relocked": "the notice of a relock that failed",
 }
 
 
@@ -687,6 +688,12 @@ class UnlockInstructed(Done):
 
     on_receipt = "Support asked for the unlock of {batches}"
 
+    hours: int = fact("hours", default=24)
+
+    @property
+    def rest(self) -> str:
+        return f"{super().rest}, for {span(self.hours)}"
+
 
 @event(
     "unlock_canceled", "Unlock canceled", tone="wait", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.CANCEL}
@@ -712,6 +719,21 @@ class Unlocked(Done):
 )
 class ProductRefused(Done):
     on_receipt = "Could not be unlocked: {batches}"
+
+
+@event(
+    "window_extended", "Window extended", tone="wait", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.EXTEND}
+)
+class WindowExtended(Done):
+    """They stay unlocked for so many hours, from the product's answer on."""
+
+    on_receipt = "Unlocked for longer: {batches}"
+
+    hours: int = fact("hours")
+
+    @property
+    def rest(self) -> str:
+        return f"{super().rest}, to {span(self.hours)} from the unlock"
 
 
 @event("relock_instructed", "Relock instructed", about=Act, columns=_OF_AN_ACT, holds={"kind": Act.Kind.RELOCK})

@@ -10,8 +10,9 @@ from typing import Any
 
 from django.apps import apps
 from django.db import connection
-from django.db.models import Count, Exists, F, Field, Max, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Count, Exists, F, Field, IntegerField, Max, OuterRef, Q, QuerySet, Subquery
 from django.db.models.expressions import RawSQL
+from django.db.models.functions import Coalesce
 
 from ..database import fingerprint
 from ..models import (
@@ -31,7 +32,7 @@ from ..models import (
     UnlockRequest,
     Verdict,
 )
-from ..rules import PIN_TYPED, entered_by
+from ..rules import PIN_TYPED, entered_by, window_end
 from . import events, rows
 
 Line = RequestedBatch.Outcome
@@ -189,6 +190,16 @@ def _instructions() -> Iterator[tuple[str, QuerySet]]:
         "unlocked, but the product did not say so",
         Batch.objects.filter(~Exists(to_unlock.filter(state=State.DONE)), status=Batch.Status.UNLOCKED),
     )
+    allowed = Coalesce(OuterRef("extension__hours"), F("act__hours"), output_field=IntegerField())
+    yield (
+        "unlocked for longer than an act allows",
+        Batch.objects.filter(status__in=Batch.GRANTED, unlocked_until__gt=window_end(allowed)),
+    )
+    extends = Verdict.objects.filter(refusal="", act__kind=Act.Kind.EXTEND, batch=OuterRef("pk"))
+    yield (
+        "its window was extended by no act",
+        Batch.objects.filter(~Exists(extends.filter(act=OuterRef("extension"))), extension__isnull=False),
+    )
     not_locked = (*Instruction.OPEN, State.REFUSED)
     yield (
         "relocking, but the product is not asked to lock it",
@@ -230,6 +241,7 @@ def _other_outcomes() -> QuerySet:
         Act.Kind.UNLOCK: Line.UNLOCKING,
         Act.Kind.UNLOCKED: Line.UNLOCKED,
         Act.Kind.REFUSED: Line.REFUSED,
+        Act.Kind.EXTEND: Line.UNLOCKED,
         Act.Kind.RELOCK: Line.RELOCKING,
         Act.Kind.RELOCKED: Line.RELOCKED,
         Act.Kind.RE_EXPORT: Line.RE_EXPORTED,

@@ -1,5 +1,5 @@
 from .accounts import CONFIRMED, Account, Contact
-from .acts import Act, OrderedAct, Selection, Verdict
+from .acts import LONGEST_WINDOW, Act, OrderedAct, Selection, Verdict
 from .batches import Batch, BatchItem
 from .certificates import Certificate, CheckAttempts
 from .consents import (
@@ -33,6 +33,7 @@ from .tokens import ApiCall, ApiToken
 __all__ = [
     "BYPASS_OTHER",
     "CONFIRMED",
+    "LONGEST_WINDOW",
     "TICKET",
     "Account",
     "Act",

@@ -7,6 +7,8 @@ from django.db.models import Q
 from .batches import Batch
 from .requests import RequestedBatch
 
+LONGEST_WINDOW = 30 * 24  # hours; a setting allows less
+
 
 class Selection(models.Model):
     """The batches that someone picked for a bulk action, frozen: the preview and the act judge the same set.
@@ -27,9 +29,10 @@ class Selection(models.Model):
 
 
 class Act(models.Model):
-    """One act on a set of batches: what someone on staff decided, or what the product answered, and when.
+    """One act on a set of batches: what staff or the desk decided, or what the product answered, and when.
 
-    Its id is also on every history row that the act wrote.
+    Its id is also on every history row that the act wrote. `hours` is how long the batches stay unlocked, counted from
+    the product's answer, as it was chosen at the unlock or when it was extended.
     """
 
     class Kind(models.TextChoices):
@@ -37,6 +40,7 @@ class Act(models.Model):
         CANCEL = "cancel", "Cancel the unlock"
         UNLOCKED = "unlocked", "Unlocked"
         REFUSED = "refused", "Refused by the product"
+        EXTEND = "extend", "Extend the window"
         RELOCK = "relock", "Relock"
         RELOCKED = "relocked", "Relocked"
         RE_EXPORT = "re_export", "Mark as re-exported"
@@ -47,12 +51,21 @@ class Act(models.Model):
     actor = models.CharField(max_length=200)
     at = models.DateTimeField()
     why = models.TextField(blank=True)
+    hours = models.IntegerField(null=True)
 
     # Set on what a verb returns: this call did nothing, for an earlier one with its key had done it.
     repeated = False
 
     class Meta:
         ordering = ["-at"]
+        constraints = [
+            models.CheckConstraint(
+                condition=Q(kind__in=["unlock", "extend"], hours__gte=1, hours__lte=LONGEST_WINDOW)
+                | ~Q(kind__in=["unlock", "extend"]) & Q(hours__isnull=True),
+                name="unlocks_act_window",
+                violation_error_message="An unlock and an extension have a window, of 30 days at most.",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.get_kind_display()} at {self.at:%Y-%m-%d %H:%M:%S}"

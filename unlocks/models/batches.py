@@ -15,8 +15,8 @@ class Batch(models.Model):
     """A batch of an account's transactions, as the vendor's product holds it.
 
     `grant` is the consent that it is unlocked under and `unlocked_by` who instructed it, from unlocking to relocking;
-    `unlocked_until` is set from the product's answer on. `fingerprint` is the SHA-256 (hex) of its content and items,
-    '' when they changed since it was last taken; the database blanks it.
+    `unlocked_until` is set from the product's answer on, and `extension` is the act that moved it, once. `fingerprint`
+    is the SHA-256 (hex) of its content and items, '' when they changed since it was last taken; the database blanks it.
 
     Of what the product says, `as_of` is when it said so, `reached_by` how the batch came to its state, and `differs`
     a status that no arrow of ours leads to, '' for none: exported there, say, and bypassed here.
@@ -60,6 +60,9 @@ class Batch(models.Model):
         settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, blank=True, related_name="+", editable=False
     )
     unlocked_until = models.DateTimeField(null=True, blank=True, editable=False)
+    extension = models.ForeignKey(
+        "Act", on_delete=models.PROTECT, null=True, blank=True, related_name="+", editable=False, db_index=False
+    )
     reached_by = models.CharField(max_length=20, choices=ReachedBy.choices, blank=True, editable=False)
     differs = models.CharField("in the product", max_length=10, choices=Status.choices, blank=True, editable=False)
     as_of = models.DateTimeField("data as of", null=True, blank=True, editable=False)
@@ -69,7 +72,7 @@ class Batch(models.Model):
 
     # Not `as_of`: that the product says the same again is no change.
     history = Tracked(
-        no_db_index=["account", "grant", "unlocked_by"],
+        no_db_index=["account", "grant", "unlocked_by", "extension"],
         excluded_fields=["fingerprint", "number_plain", "as_of", "items_sha256"],
     )
 
@@ -79,6 +82,7 @@ class Batch(models.Model):
         permissions = [
             ("unlock_batch", "Can unlock batches"),
             ("relock_batch", "Can relock unlocked batches"),
+            ("extend_window", "Can extend the window of unlocked batches"),
             ("mark_re_exported_batch", "Can mark unlocked batches as re-exported"),
         ]
         indexes = [
@@ -114,7 +118,7 @@ class Batch(models.Model):
             models.CheckConstraint(
                 condition=Q(status="unlocked", unlocked_until__isnull=False)
                 | Q(status="relocking")
-                | ~Q(status__in=["unlocked", "relocking"]) & Q(unlocked_until__isnull=True),
+                | ~Q(status__in=["unlocked", "relocking"]) & Q(unlocked_until__isnull=True, extension__isnull=True),
                 name="unlocks_batch_window_once_unlocked",
                 violation_error_message="An unlocked batch has an end, from the product's answer on.",
             ),

@@ -43,6 +43,7 @@ class OutgoingQuerySet(models.QuerySet["Outgoing"]):
                 Exists(same_account.filter(address=OuterRef("address"), entered__id=OuterRef("entered__id"))),
                 email="admin_entered",
             )
+            | Q(Exists(same_case.filter(email=OuterRef("email"), address=OuterRef("address"))), email="not_relocked")
         )
         waited_for = (
             ~Q(email__in=["consent_link", "ending"])
@@ -74,6 +75,7 @@ class Outgoing(models.Model):
         ENDED = "ended", "Notice of the end of the unlock"
         NEW_PIN = "new_pin", "New PIN"
         ADMIN_ENTERED = "admin_entered", "Notice of a new Admin address"
+        NOT_RELOCKED = "not_relocked", "Notice of a relock that failed"
 
     RECEIPTS = (Email.RECEIPT, Email.RECORDED_BY_PHONE, Email.DECLINED, Email.WITHDRAWN)
 

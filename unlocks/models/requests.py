@@ -203,6 +203,8 @@ class RequestedBatch(models.Model):
     # While its batch has a grant; the names are those of the batch's status.
     GRANTED = (Outcome.UNLOCKING, Outcome.UNLOCKED, Outcome.RELOCKING)
     OPEN = (Outcome.WAITING, *GRANTED)
+    # Once it was unlocked, and is not any more.
+    LOCKED_AGAIN = (Outcome.RE_EXPORTED, Outcome.RELOCKED)
 
     unlock_request = models.ForeignKey(UnlockRequest, on_delete=models.PROTECT, related_name="lines")
     batch = models.ForeignKey(Batch, on_delete=models.PROTECT, related_name="lines")

@@ -26,7 +26,7 @@ class SearchWord(models.Model):
             # What a word begins with is asked for by LIKE, which PostgreSQL has an order of its own for.
             models.UniqueConstraint(
                 fields=["word", "account"],
-                opclasses=["varchar_pattern_ops", "int8_ops"],
+                opclasses=["varchar_pattern_ops", ""],
                 name="unlocks_searchword_once",
             ),
         ]

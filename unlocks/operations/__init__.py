@@ -56,7 +56,7 @@ from .staff import (
 )
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
 from .tokens import make_api_token, revoke_api_token, system_of
-from .unlock import ACTIONS, cancel_unlock, mark_re_exported, relock, unlock
+from .unlock import ACTIONS, cancel_unlock, extend_window, mark_re_exported, relock, relock_due, unlock
 from .verbs import Refused, own_admins, own_contact
 from .withdrawal import withdraw_consent, withdraw_own_consent
 
@@ -81,6 +81,7 @@ __all__ = [
     "discard_import",
     "draft_terms",
     "edit_terms",
+    "extend_window",
     "finish_imports",
     "give_consent",
     "groups",
@@ -125,6 +126,7 @@ __all__ = [
     "record_staff",
     "refuse_staff",
     "relock",
+    "relock_due",
     "resend_receipt",
     "revoke_api_token",
     "revoke_consent_link",

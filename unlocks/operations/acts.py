@@ -26,7 +26,8 @@ Change = Callable[[Actor, datetime], dict[str, Any]]
 class BulkAct:
     """What can be done to a set of batches: how each is judged, and what becomes of it, its line and its request.
 
-    `instructs` is what the product is asked to do to each, and `then` what follows in the same transaction.
+    `instructs` is what the product is asked to do to each, `hours` the window that was chosen for them, and `then` what
+    follows in the same transaction.
     """
 
     kind: Act.Kind
@@ -36,6 +37,7 @@ class BulkAct:
     changes: Change
     instructs: Instruction.What | None = None
     cancels: bool = False
+    hours: int | None = None
     then: Callable[[Act, Actor], None] | None = None
 
 
@@ -63,7 +65,9 @@ def perform(doing: BulkAct, batches: QuerySet[Batch], *, by: Actor, why: str) ->
     history.lock(chosen)
 
     at = by.act.at
-    act = Act.objects.create(pk=by.act.id, kind=doing.kind, by=by.user, actor=by.name, at=at, why=why)
+    act = Act.objects.create(
+        pk=by.act.id, kind=doing.kind, by=by.user, actor=by.name, at=at, why=why, hours=doing.hours
+    )
     history.insert_select(
         Verdict,
         doing.judge(chosen, by=by.user, at=at).order_by("pk"),
@@ -148,11 +152,12 @@ def _entries(doing: BulkAct, act: Act, why: str) -> Iterator[chain.Entry]:
             "fingerprint",
         )
     )
+    window: dict[str, Any] = {"hours": doing.hours} if doing.hours else {}
     for about, rows in groupby(verdicts.iterator(chunk_size=2000), key=lambda row: row[:2]):
         refusals: Counter[str] = Counter()
         done = events.sum_up(row[3:] for row in rows if not _counted(row[2], refusals))
         if done["batches"]:
-            yield chain.Entry(doing.event(why=why, **done), *about)
+            yield chain.Entry(doing.event(why=why, **window, **done), *about)
         if refusals and doing.kind == Act.Kind.UNLOCK:
             yield chain.Entry(events.UnlockRefused(refusals=dict(refusals)), *about)
 

@@ -6,23 +6,24 @@ from datetime import datetime, timedelta
 from uuid import UUID
 
 from django.db import transaction
-from django.db.models import Case, CharField, Value, When
+from django.db.models import Case, CharField, Exists, OuterRef, Value, When
 from django.utils import timezone
 
-from .. import history, stages
+from .. import history, roles, stages
 from ..actors import Actor
 from ..ledger import chain, events
-from ..models import Act, Batch, Instruction, RequestedBatch, UnlockRequest
+from ..models import Act, Batch, Instruction, Outgoing, RequestedBatch, UnlockRequest
 from ..outbox import rows
 from ..product import port
 from ..rules import judged_granted
 from . import notices
 from .acts import BulkAct, perform
-from .unlock import end_cases_taken_back, now_bypassed, now_unlocked
+from .unlock import end_finished_cases, now_bypassed, now_unlocked
 
 State, What = Instruction.State, Instruction.What
 Outcome = RequestedBatch.Outcome
 ASK_AFTER = timedelta(minutes=15)  # what was accepted, and not answered since
+_NOT_LOCKED = (State.REFUSED, State.GIVEN_UP)
 GIVEN_UP_AFTER = 12  # tries, some three days
 
 
@@ -51,6 +52,7 @@ def record_answers(
     for (what, state), doing in _FOLLOWS.items():
         for answer, answered in _by_answer(changed, what, state).items():
             _follow(doing, answered, by=by, why=answer)
+    _tell_the_managers([one for one in changed if one.what == What.LOCK and one.state in _NOT_LOCKED], by=by)
     chain.append_all(_without_effect(changed), by=by)
     return {one.key: one.state for one in found} | dict.fromkeys(canceled, State.CANCELED)
 
@@ -118,6 +120,19 @@ def _follow(doing: BulkAct, lines: list[int], *, by: Actor, why: str) -> None:
         perform(doing, batches, by=by.begin(), why=why)
 
 
+def _tell_the_managers(not_locked: list[Instruction], *, by: Actor) -> None:
+    """Queue an email to each manager for each case of which batches were not relocked, unless one waits there."""
+    lines = RequestedBatch.objects.filter(pk__in=[one.line_id for one in not_locked], outcome=Outcome.RELOCKING)
+    told = Outgoing.objects.filter(
+        email=Outgoing.Email.NOT_RELOCKED, state=Outgoing.State.QUEUED, unlock_request=OuterRef("pk")
+    )
+    cases = UnlockRequest.objects.filter(~Exists(told), pk__in=lines.values("unlock_request")).order_by("pk")
+    managers = roles.staff_who_may("unlocks.put_back_instruction").exclude(email="")
+    keys = [{"unlock_request": case, "account": case.account} for case in cases.select_related("account")]
+    addresses = managers.values_list("email", flat=True).distinct() if keys else []
+    rows.queue_all(Outgoing.Email.NOT_RELOCKED, [(to, of) for of in keys for to in addresses], by=by)
+
+
 def _without_effect(changed: list[Instruction]) -> Iterator[chain.Entry]:
     """Yield an entry a request and answer for what the product did too late, or refused to lock."""
     for kind, what, state in (
@@ -141,11 +156,12 @@ def _unlocked(act: Act, by: Actor) -> None:
 
 def _refused(act: Act, by: Actor) -> None:
     notices.unlock_answered(act)
+    end_finished_cases(act, by)
 
 
 def _relocked(act: Act, by: Actor) -> None:
     notices.tell_relocked(act, by)
-    end_cases_taken_back(act, by)
+    end_finished_cases(act, by)
 
 
 _UNLOCKED = BulkAct(Act.Kind.UNLOCKED, judged_granted, Outcome.UNLOCKED, events.Unlocked, now_unlocked, then=_unlocked)

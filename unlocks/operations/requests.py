@@ -5,7 +5,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Count, Exists, OuterRef, QuerySet, Subquery, Sum, Value
+from django.db.models import Case, Count, Exists, OuterRef, QuerySet, Subquery, Sum, Value, When
 from django.db.models.functions import Coalesce
 
 from .. import history, stages
@@ -25,6 +25,7 @@ CLOSABLE_AS = [
     UnlockRequest.Resolution.EXPIRED,
     UnlockRequest.Resolution.NOT_ELIGIBLE,
 ]
+_CLOSED = UnlockRequest.Status.CLOSED.value
 _NEEDS_OUTCOME = {
     UnlockRequest.Resolution.RE_EXPORTED: RequestedBatch.Outcome.RE_EXPORTED,
     UnlockRequest.Resolution.RELOCKED_UNUSED: RequestedBatch.Outcome.RELOCKED,
@@ -199,9 +200,10 @@ def end(unlock_request: UnlockRequest, *, resolution: str, by: Actor, why: str) 
     unlocked = unlock_request.lines.filter(outcome__in=RequestedBatch.GRANTED)
     if names := list(unlocked.values_list("batch__number", flat=True)[:10]):
         raise Refused.because(Refusal.STILL_UNLOCKED, names=", ".join(names))
-    notices.tell_closed(UnlockRequest.objects.filter(pk=unlock_request.pk), by=by)
+    itself = UnlockRequest.objects.filter(pk=unlock_request.pk)
+    notices.tell_closed(itself, by=by)
     unlock_no_more(unlock_request, by=by, why=why)
-    stages.clear(unlock_request)
+    stages.clear(itself)
     unlock_request.status, unlock_request.resolution, unlock_request.closed_at = (
         UnlockRequest.Status.CLOSED,
         resolution,
@@ -225,17 +227,34 @@ def unlock_no_more(unlock_request: UnlockRequest, *, by: Actor, why: str) -> Non
     )
 
 
-def end_withdrawn(of: QuerySet[Any], *, by: Actor) -> None:
-    """Close those of some cases that were withdrawn and of which no batch is open any more, inside a verb.
+def end_finished(of: QuerySet[Any], *, by: Actor) -> None:
+    """Close those of some cases of which no batch is open any more, and some were unlocked, inside a verb.
 
     `of` is a queryset of their keys.
     """
-    still_open = RequestedBatch.objects.filter(unlock_request=OuterRef("pk"), outcome__in=RequestedBatch.OPEN)
-    withdrawn = Consent.objects.filter(unlock_request=OuterRef("pk"), withdrawal__isnull=False)
-    ended = UnlockRequest.objects.filter(Exists(withdrawn), ~Exists(still_open), pk__in=of)
-    for unlock_request in ended.exclude(status=UnlockRequest.Status.CLOSED).order_by("pk"):
-        why = "The last batch of the withdrawn case is locked"
-        end(unlock_request, resolution=UnlockRequest.Resolution.WITHDRAWN, by=by.begin(), why=why)
+    by, resolution = by.begin(), UnlockRequest.Resolution
+    lines = RequestedBatch.objects.filter(unlock_request=OuterRef("pk")).order_by()
+    withdrawn = Consent.objects.filter(unlock_request=OuterRef("pk"), withdrawal__isnull=False).order_by()
+    finished = UnlockRequest.objects.filter(
+        Exists(withdrawn) | Exists(lines.filter(outcome__in=RequestedBatch.LOCKED_AGAIN)),
+        ~Exists(lines.filter(outcome__in=RequestedBatch.OPEN)),
+        pk__in=of,
+    ).exclude(status=UnlockRequest.Status.CLOSED)
+    how = Case(
+        When(Exists(withdrawn), then=Value(resolution.WITHDRAWN.value)),
+        When(
+            Exists(lines.filter(outcome=RequestedBatch.Outcome.RE_EXPORTED)), then=Value(resolution.RE_EXPORTED.value)
+        ),
+        default=Value(resolution.RELOCKED_UNUSED.value),
+    )
+    why = "The last of its batches is locked or exported"
+    notices.tell_closed(finished, by=by)
+    stages.clear(finished)
+    history.update(finished, by=by, why=why, status=_CLOSED, resolution=how, closed_at=by.act.at)
+    closed = UnlockRequest.objects.filter(pk__in=of, status=_CLOSED, closed_at=by.act.at).order_by("pk")
+    entries = [chain.Entry(events.Closed.of(one, why=why), one.pk, one.account_id) for one in closed]
+    if entries:
+        chain.append_all(entries, by=by)
 
 
 def refuse_once_unlocking(unlock_request: UnlockRequest) -> None:

@@ -3,13 +3,14 @@
 import uuid
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.db import IntegrityError, transaction
-from django.db.models import OuterRef, QuerySet, Subquery
+from django.db.models import F, OuterRef, QuerySet, Subquery, Value
 from django.utils import timezone
 
 from .. import history
@@ -23,12 +24,17 @@ from ..rules import (
     judged,
     judged_granted,
     judged_to_cancel,
+    judged_to_extend,
     judged_to_mark,
     judged_to_relock,
+    longest_window,
+    whole_hours,
+    window_end,
 )
+from ..texts.formats import span
 from . import notices
 from .acts import BulkAct, perform, requests_of
-from .requests import end_withdrawn
+from .requests import end_finished
 from .verbs import Refused, StaffVerb, staff_verb
 
 _ATTEMPTS = 3
@@ -36,15 +42,27 @@ Status, Outcome = Batch.Status, RequestedBatch.Outcome
 
 
 @staff_verb("unlocks.unlock_batch")
-def unlock(batches: QuerySet[Batch], *, by: Actor, key: UUID | None = None) -> Act:
-    """Instruct the product to unlock each batch of a queryset that may be unlocked.
+def unlock(batches: QuerySet[Batch], *, hours: int | None = None, by: Actor, key: UUID | None = None) -> Act:
+    """Instruct the product to unlock each batch of a queryset that may be unlocked, for so many hours from its answer.
 
-    Return the Act, whose verdicts say what became of each. `key` (a UUID) names the act: a second call with it does
-    nothing and returns the first, marked `repeated`. Raises Refused (GUARDS_MISSING, BUSY) with nothing written.
+    None is UNLOCK_WINDOW. Return the Act, whose verdicts say what became of each. `key` (a UUID) names the act: a
+    second call with it does nothing and returns the first, marked `repeated`. Raises Refused (GUARDS_MISSING,
+    WINDOW_UNFIT, BUSY) with nothing written.
     """
+    hours = whole_hours(settings.UNLOCK_WINDOW) if hours is None else hours
+    _refuse_unless_fit(hours)
     if names := guards.missing():
         raise Refused.because(Refusal.GUARDS_MISSING, names=", ".join(names[:5]))
-    return _carry_out(_UNLOCK, batches, by=by, key=key)
+    return _carry_out(replace(_UNLOCK, hours=hours), batches, by=by, key=key)
+
+
+@staff_verb("unlocks.extend_window")
+def extend_window(batches: QuerySet[Batch], *, hours: int, why: str, by: Actor, key: UUID | None = None) -> Act:
+    """Let each unlocked batch of a queryset stay unlocked for so many hours from the product's answer on, once."""
+    if not why.strip():
+        raise Refused.because(Refusal.NO_REASON)
+    _refuse_unless_fit(hours)
+    return _carry_out(_extending(hours), batches, by=by, key=key, why=why)
 
 
 @staff_verb("unlocks.unlock_batch")
@@ -61,6 +79,22 @@ def relock(batches: QuerySet[Batch], *, why: str, by: Actor, key: UUID | None = 
     if not why.strip():
         raise Refused.because(Refusal.NO_REASON)
     return _carry_out(_RELOCK, batches, by=by, key=key, why=why)
+
+
+@transaction.atomic
+def relock_due(*, by: Actor) -> int:
+    """Instruct the product to relock, in one act, whatever is unlocked past its end; return how many there are.
+
+    Whoever comes second, another worker or the next round, waits for the cases and finds nothing due.
+    """
+    due = Batch.objects.filter(status=Status.UNLOCKED, unlocked_until__lte=timezone.now())
+    if not due.exists():
+        return 0
+    lines = RequestedBatch.objects.filter(batch__in=due, outcome=Outcome.UNLOCKED)
+    history.lock(UnlockRequest.objects.filter(pk__in=lines.values("unlock_request")))
+    if not due.exists():
+        return 0
+    return perform(_RELOCK, due, by=by.begin(), why="The window ended").verdicts.count()
 
 
 @staff_verb("unlocks.mark_re_exported_batch")
@@ -95,11 +129,32 @@ def _unlocking(by: Actor, at: datetime) -> dict[str, Any]:
 
 
 def now_unlocked(by: Actor, at: datetime) -> dict[str, Any]:
-    return {"status": Status.UNLOCKED.value, "unlocked_until": at + settings.UNLOCK_WINDOW}
+    return {"status": Status.UNLOCKED.value, "unlocked_until": window_end(F("act__hours"))}
 
 
 def now_bypassed(by: Actor, at: datetime) -> dict[str, Any]:
-    return {"status": Status.BYPASSED.value, "grant": None, "unlocked_by": None, "unlocked_until": None}
+    return {
+        "status": Status.BYPASSED.value,
+        "grant": None,
+        "unlocked_by": None,
+        "unlocked_until": None,
+        "extension": None,
+    }
+
+
+def _refuse_unless_fit(hours: int) -> None:
+    if not 1 <= hours <= longest_window():
+        raise Refused.because(Refusal.WINDOW_UNFIT, longest=span(longest_window()))
+
+
+def _extending(hours: int) -> BulkAct:
+    def changes(by: Actor, at: datetime) -> dict[str, Any]:
+        return {"unlocked_until": window_end(Value(hours)), "extension": by.act.id}
+
+    judge = partial(judged_to_extend, hours=hours)
+    return BulkAct(
+        Act.Kind.EXTEND, judge, Outcome.UNLOCKED, events.WindowExtended, changes, hours=hours, then=notices.remind
+    )
 
 
 def _relocking(by: Actor, at: datetime) -> dict[str, Any]:
@@ -110,9 +165,9 @@ def _re_exported(by: Actor, at: datetime) -> dict[str, Any]:
     return now_bypassed(by, at) | {"status": Status.EXPORTED.value, "exported_on": timezone.localdate(at)}
 
 
-def end_cases_taken_back(act: Act, by: Actor) -> None:
-    """Close the cases that were withdrawn and of which the last batch is locked or exported now."""
-    end_withdrawn(requests_of(act), by=by)
+def end_finished_cases(act: Act, by: Actor) -> None:
+    """Close the cases of which the last batch is locked or exported now."""
+    end_finished(requests_of(act), by=by)
 
 
 _UNLOCK = BulkAct(
@@ -141,7 +196,7 @@ _RE_EXPORT = BulkAct(
     events.ReExported,
     _re_exported,
     cancels=True,
-    then=end_cases_taken_back,
+    then=end_finished_cases,
 )
 
 

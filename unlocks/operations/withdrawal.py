@@ -42,7 +42,7 @@ def _withdraw(consent: Consent, *, why: str, said: str, by: Actor) -> None:
     if ConsentWithdrawal.objects.filter(consent=consent).exists():
         raise Refused.because(Refusal.CONSENT_OVER, names="it is already withdrawn")
     if not unlock_request.lines.filter(outcome__in=RequestedBatch.OPEN).exists():
-        raise Refused.because(Refusal.CONSENT_OVER, names="all its batches are already exported or relocked")
+        raise Refused.because(Refusal.CONSENT_OVER, names="nothing is unlocked under it, and nothing waits to be")
     agreed = unlock_request.consents.filter(decision=Consent.Decision.AGREED, withdrawal=None).order_by("pk")
     standing = list(agreed.select_related("contact", "terms"))
     take_back(unlock_request, by=by, why=said)

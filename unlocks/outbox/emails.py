@@ -14,7 +14,7 @@ from typing import Any
 from django.conf import settings
 from django.core.mail import EmailMessage
 from django.db import Error
-from django.db.models import Count, Max, Min
+from django.db.models import Count, Exists, Max, Min, OuterRef
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
@@ -22,7 +22,7 @@ from django.utils import timezone
 from ..actors import Actor
 from ..ledger import signing_keys
 from ..ledger.emails import is_queued_by_the_desk
-from ..models import CONFIRMED, Consent, Contact, Outgoing, RequestedBatch, UnlockRequest
+from ..models import CONFIRMED, Consent, Contact, Instruction, Outgoing, RequestedBatch, UnlockRequest
 from ..operations.certificate import issue_certificate
 from ..operations.links import link_state
 from ..operations.pin import is_new_pin
@@ -308,6 +308,26 @@ def _admin_entered(row: Outgoing) -> Context:
     }
 
 
+def _not_relocked(row: Outgoing) -> Context:
+    unlock_request = _the(row.unlock_request)
+    later = Instruction.objects.filter(line=OuterRef("line"), pk__gt=OuterRef("pk"))
+    failed = Instruction.objects.filter(
+        ~Exists(later),
+        line__unlock_request=unlock_request,
+        line__outcome=Outcome.RELOCKING,
+        state__in=[Instruction.State.REFUSED, Instruction.State.GIVEN_UP],
+    )
+    if not (count := failed.count()):
+        raise Outdated("Meanwhile it was relocked or exported, or the product was asked once more.")
+    return {
+        "unlock_request": unlock_request,
+        "account": unlock_request.account,
+        "count": count,
+        "failed": failed.select_related("batch").order_by("batch__number", "pk")[:50],
+        "url": settings.PUBLIC_URL + unlock_request.get_absolute_url(),
+    }
+
+
 _WRITERS: dict[str, Callable[[Outgoing], Context]] = {
     Email.CONSENT_LINK: _consent_link,
     Email.RECEIPT: _receipt,
@@ -319,6 +339,7 @@ _WRITERS: dict[str, Callable[[Outgoing], Context]] = {
     Email.ENDED: _ended,
     Email.NEW_PIN: _new_pin,
     Email.ADMIN_ENTERED: _admin_entered,
+    Email.NOT_RELOCKED: _not_relocked,
 }
 _REVOKED = "The link was revoked."
 _OTHER_ADDRESS = "Another address is on file for the contact now."

@@ -1,4 +1,4 @@
-"""Sending what the outbox holds, and asking the product. Any number of workers may run, on any number of machines.
+"""Ending windows, asking the product, and sending what the outbox holds. Any number of workers, on any machines.
 
 An email is sent at least once: twice only when the server took it and its answer was not recorded, because it came
 after two minutes, or because a worker or a line ended. What became of it is one entry in the ledger, at the end.
@@ -29,6 +29,7 @@ from ..operations.handing_over import due, hand_over, lease
 from ..operations.imports import finish_imports
 from ..operations.ordered import carry_out_ordered
 from ..operations.pin import end_pin_email, hold_pin
+from ..operations.unlock import relock_due
 from ..product import chosen, port
 from . import emails, heartbeat, rows
 
@@ -50,9 +51,10 @@ def work(stopping: Event) -> None:
         if time.monotonic() >= next_beat:
             _tried(partial(look_after, name))
             next_beat = time.monotonic() + heartbeat.BEAT.total_seconds()
+        relocked = _tried(end_windows)
         asked, sent = _tried(ask_product), _tried(partial(_send_for, TURN, stopping))
         imported, ordered = _tried(finish_imports), _tried(carry_out_ordered)
-        if not asked and not sent and not imported and not ordered:
+        if not relocked and not asked and not sent and not imported and not ordered:
             stopping.wait(PAUSE)
     with suppress(Error):
         heartbeat.stop(name)
@@ -88,16 +90,21 @@ def look_after(name: str) -> None:
 
 
 def send_due() -> Counter[str]:
-    """Do what was ordered, ask the product, write imports and send what is due.
+    """Relock, do what was ordered, ask the product, write imports and send what is due.
 
     Return how many emails are in which state now. Raises WrongKey.
     """
-    while carry_out_ordered() or ask_product() or finish_imports():
+    while end_windows() or carry_out_ordered() or ask_product() or finish_imports():
         pass
     done: Counter[str] = Counter()
     while state := send_next():
         done[state] += 1
     return done
+
+
+def end_windows() -> int:
+    """Have relocked what is unlocked past its end; return how many. Raises WrongKey."""
+    return relock_due(by=Actor.desk())
 
 
 def ask_product() -> int:

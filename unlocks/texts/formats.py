@@ -48,7 +48,7 @@ def counted(count: int, one: str, many: str) -> str:
     return f"{count:,} {one if count == 1 else many}"
 
 
-def span(length: timedelta) -> str:
+def lasting(length: timedelta) -> str:
     """Return a length of time in its two largest units, such as "3 d 4 h", "2 h 10 min" or "5 min"."""
     minutes = int(length.total_seconds() // 60)
     (days, hours), minutes = divmod(minutes // 60, 24), minutes % 60
@@ -61,6 +61,13 @@ def in_hours(length: timedelta) -> str:
     """Return a length of working time, such as "25 h 10 min": a day of work is not one of 24 hours."""
     hours, minutes = divmod(int(length.total_seconds() // 60), 60)
     return " ".join(f"{count:,} {unit}" for count, unit in ((hours, "h"), (minutes, "min")) if count) or "0 min"
+
+
+def span(hours: int) -> str:
+    """Return a number of hours, such as "1 hour" or "24 hours", or of whole days beyond the first, such as "3 days"."""
+    if hours > 24 and hours % 24 == 0:
+        return counted(hours // 24, "day", "days")
+    return counted(hours, "hour", "hours")
 
 
 def time_left(until: datetime) -> str:

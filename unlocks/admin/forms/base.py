@@ -4,12 +4,15 @@ import re
 import uuid
 
 from django import forms
+from django.conf import settings
 from django.utils.html import format_html
 from django.utils.text import capfirst
 
+from ... import rules
 from ...digest import sha256
 from ...templatetags.desk import confirmation, on_file
 from ...texts import normalize
+from ...texts.formats import span
 
 # Six digits standing alone, or digits after the word PIN. Never compared with a PIN: nobody would count that try.
 _MAY_BE_PIN = re.compile(r"(?<![\w.,/#-])[0-9]{6}(?![\w/-]|[.,][0-9])|\bPIN\b[^0-9\n]{0,20}[0-9]{2}", re.IGNORECASE)
@@ -69,6 +72,20 @@ def text(label, *, missing="", rows=3, help_text="", max_length=2000):
 def reason(label):
     """Return the field for a reason that has to be given."""
     return text(label, rows=2, missing="Give the reason. It stays with the record.")
+
+
+def window(label):
+    """Return the field for how long batches stay unlocked, in hours; None where nothing is chosen: as is preset."""
+    return forms.TypedChoiceField(
+        label=label,
+        choices=[(hours, span(hours)) for hours in rules.windows()],
+        coerce=int,
+        empty_value=None,
+        required=False,
+        initial=rules.whole_hours(settings.UNLOCK_WINDOW),
+        widget=forms.RadioSelect,
+        error_messages={"invalid_choice": "Choose one of these."},
+    )
 
 
 class ContactField(forms.ModelChoiceField):

@@ -9,7 +9,7 @@ from ...ledger import events
 from ...models import Act, Batch, Contact, UnlockRequest
 from ...rules import Refusal
 from ...templatetags.desk import on_file
-from ...texts.formats import counted
+from ...texts.formats import counted, moment, span
 from .asking import AddBatchesForm, TakeOutForm
 from .base import CaseForm, ContactField, reason, text
 from .consents import AttachEvidenceForm, RecordByPhoneForm, ResendReceiptForm
@@ -230,6 +230,41 @@ class RelockForm(ActForm):
 
     def carry_out(self, by):
         return operations.relock(self.case.relockable_batches(), why=self.cleaned_data["why"], by=by, key=self.act_key)
+
+
+class ExtendForm(ActForm):
+    verb = "extend"
+    title = "Extend the window"
+    permission = operations.extend_window.permission
+
+    hours = forms.TypedChoiceField(
+        label="How long from the unlock on?",
+        coerce=int,
+        widget=forms.RadioSelect,
+        error_messages={"required": "Choose how long they stay unlocked."},
+    )
+    why = reason("Why is it extended?")
+
+    def prepare(self):
+        self.button = f"Extend the window of {counted(self.case.unlocked, 'batch', 'batches')}"
+        ends = self.case.longer_windows
+        self.fields["hours"].choices = [(hours, f"{span(hours)}: until {moment(end)}") for hours, end in ends]
+        self.fields["hours"].initial = ends[0][0] if len(ends) == 1 else None
+        self.fields["why"].help_text = "A window can be extended once."
+
+    @classmethod
+    def fits(cls, case, user):
+        return bool(case.longer_windows)
+
+    def carry_out(self, by):
+        # All that are unlocked: of those that can't be extended any more, the report says so.
+        return operations.extend_window(
+            self.case.unlocked_batches(),
+            hours=self.cleaned_data["hours"],
+            why=self.cleaned_data["why"],
+            by=by,
+            key=self.act_key,
+        )
 
 
 class ReExportForm(ActForm):
@@ -478,6 +513,7 @@ CASE_FORMS = {
         TryAgainForm,
         CancelUnlockForm,
         ReExportForm,
+        ExtendForm,
         RelockForm,
         RevokeLinkForm,
         WithdrawForm,

@@ -1,9 +1,9 @@
 """The promise as the database keeps it: each guard is the condition under which a row is refused.
 
 In a condition `{new}` and `{old}` are the row after and before, `{now}` is the database's clock, `{half_an_hour_ago}`
-what it showed then, `{in_four_days}` what it will show, `{fingerprint}` the fingerprint of the batch `{new}`, and `<!>`
-means "differs, NULL counted as a value". `of` narrows a guard to the columns that an UPDATE names; never for a key,
-which SQLite knows by other names too (`SET rowid = ...`).
+what it showed then, `{in_four_days}` what it will show, `{seconds:...}` a time in whole seconds, `{fingerprint}` the
+fingerprint of the batch `{new}`, and `<!>` means "differs, NULL counted as a value". `of` narrows a guard to the
+columns that an UPDATE names; never for a key, which SQLite knows by other names too (`SET rowid = ...`).
 """
 
 from dataclasses import dataclass
@@ -114,6 +114,16 @@ def _instruction(what, *states):
     )
 
 
+def _ends_too_late_for(act):
+    """The batch ends after the window of this act, from the answer on that unlocked it."""
+    return (
+        "EXISTS (SELECT 1 FROM unlocks_instruction i JOIN unlocks_requestedbatch l ON l.id = i.line_id "
+        f"JOIN unlocks_act a ON a.id = {act} "
+        "WHERE i.batch_id = {new}.id AND i.what = 'unlock' AND i.state = 'done' AND l.consented_id = {old}.grant_id "
+        "AND {seconds:{new}.unlocked_until} > {seconds:i.done_at} + coalesce(a.hours, 0) * 3600)"
+    )
+
+
 # A contact's version `h`, which who imported it answers for until a second person confirmed the contact; who typed it
 # answers for it for good.
 _STILL_THEIRS = """(h.entered_in_id IS NULL OR NOT EXISTS (SELECT 1 FROM unlocks_historicalcontact s
@@ -215,10 +225,35 @@ GUARDS = [
         "unlocks_batch",
         "UPDATE",
         f"{{new}}.status IN {_GRANTED} AND {{old}}.status IN {_GRANTED} AND "
-        f"({_changes(['grant_id', 'unlocked_by_id'])} OR ({_changes(['unlocked_until'])} "
-        "AND NOT ({old}.status = 'unlocking' AND {new}.status = 'unlocked')))",
-        "A batch keeps its grant and who unlocked it until it is locked, and the end that it is unlocked with.",
-        of=("grant_id", "unlocked_until", "unlocked_by_id"),
+        f"({_changes(['grant_id', 'unlocked_by_id'])} OR (({_changes(['unlocked_until', 'extension_id'])}) "
+        "AND NOT ({old}.status = 'unlocking' AND {new}.status = 'unlocked' AND {new}.extension_id IS NULL) "
+        "AND NOT ({old}.status = 'unlocked' AND {new}.status = 'unlocked' AND {old}.extension_id IS NULL "
+        "AND {new}.extension_id IS NOT NULL)))",
+        "A batch keeps its grant and who unlocked it until it is locked, and the end that it is unlocked with, but for "
+        "one extension.",
+        of=("grant_id", "unlocked_until", "unlocked_by_id", "extension_id"),
+    ),
+    Guard(
+        "batch_unlocked_for_the_window_chosen",
+        "unlocks_batch",
+        "UPDATE",
+        "{old}.status = 'unlocking' AND {new}.status = 'unlocked' AND " + _ends_too_late_for("i.act_id"),
+        "A batch is unlocked no longer than was chosen, from the product's answer on.",
+        of=("status",),
+    ),
+    Guard(
+        "batch_window_extended_with_consent",
+        "unlocks_batch",
+        "UPDATE",
+        "{new}.extension_id IS NOT NULL AND {new}.extension_id <!> {old}.extension_id AND ("
+        + _ends_too_late_for("{new}.extension_id")
+        + " OR NOT EXISTS (SELECT 1 FROM unlocks_act e JOIN unlocks_verdict v ON v.act_id = e.id "
+        "WHERE e.id = {new}.extension_id AND e.kind = 'extend' AND v.batch_id = {new}.id AND v.refusal = '') "
+        "OR NOT EXISTS (SELECT 1 FROM unlocks_consentedbatch cb JOIN unlocks_consent c ON c.id = cb.consent_id "
+        "WHERE cb.id = {new}.grant_id AND c.valid_until > {now} "
+        "AND NOT EXISTS (SELECT 1 FROM unlocks_consentwithdrawal w WHERE w.consent_id = c.id)))",
+        "A window is extended by an act on record, within what that allows, while the consent holds.",
+        of=("extension_id",),
     ),
     Guard(
         "batch_unlocked_once_the_product_did_it",

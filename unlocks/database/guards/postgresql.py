@@ -11,7 +11,16 @@ from typing import NamedTuple
 from .. import fingerprint
 from . import constraints, declared
 
+
+class _Seconds:
+    """A time in whole seconds."""
+
+    def __format__(self, time):
+        return f"floor(extract(epoch FROM {time}))"
+
+
 _NAMES = {
+    "seconds": _Seconds(),
     "new": "n",
     "old": "o",
     "now": "clock_timestamp()",
@@ -100,7 +109,8 @@ SELECT c.relname, k.conname, pg_get_constraintdef(k.oid) FROM pg_constraint k JO
   WHERE c.relnamespace = {_HERE} AND k.contype IN ('c', 'u') AND k.convalidated AND NOT k.condeferrable
 UNION ALL SELECT c.relname, i.relname, pg_get_indexdef(x.indexrelid) FROM pg_index x
   JOIN pg_class c ON c.oid = x.indrelid JOIN pg_class i ON i.oid = x.indexrelid
-  WHERE c.relnamespace = {_HERE} AND x.indisunique AND x.indisvalid AND x.indpred IS NOT NULL
+  WHERE c.relnamespace = {_HERE} AND x.indisunique AND x.indisvalid AND x.indexrelid NOT IN (
+    SELECT conindid FROM pg_constraint)
 UNION ALL SELECT c.relname, format('unique %s.%s', c.relname, a.attname), 'unique ()' FROM pg_index x
   JOIN pg_class c ON c.oid = x.indrelid JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = x.indkey[0]
   WHERE c.relnamespace = {_HERE} AND x.indisunique AND x.indisvalid AND x.indpred IS NULL AND x.indexprs IS NULL

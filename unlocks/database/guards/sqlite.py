@@ -11,7 +11,16 @@ from django.db import models
 from .. import fingerprint
 from . import constraints, declared
 
+
+class _Seconds:
+    """A time, which is a text, in whole seconds."""
+
+    def __format__(self, time):
+        return f"CAST(strftime('%s', {time}) AS integer)"
+
+
 _NAMES = {
+    "seconds": _Seconds(),
     "new": "NEW",
     "old": "OLD",
     "now": "strftime('%Y-%m-%d %H:%M:%f', 'now')",

@@ -184,9 +184,6 @@ class Command(BaseCommand):
         self._agree(closed, self._ask(closed, agent), "604817", "Accounting manager")
         self._unlock(closed, manager)
         operations.mark_re_exported(Batch.objects.filter(lines__unlock_request=closed), by=agent)
-        operations.close_request(
-            closed, resolution=UnlockRequest.Resolution.RE_EXPORTED, why="The customer sees them in Intacct.", by=agent
-        )
         # An Admin whom the manager typed in: someone else has to confirm the address.
         typed = {"name": "Marco Silva", "email": "marco@summit-air.example", "phone": "(555) 010-0142"}
         operations.save_record(Contact(account=summit, **typed, is_admin=True), by=manager)
