@@ -426,12 +426,20 @@ def window_end(hours: Any) -> Subquery:
 
     `hours` is an expression over instructions.
     """
-    unlocked = Instruction.objects.filter(
-        batch=OuterRef("pk"), what=Instruction.What.UNLOCK, state=Instruction.State.DONE
-    )
     lasts = ExpressionWrapper(hours * Value(timedelta(hours=1)), output_field=DurationField())
     ends = ExpressionWrapper(F("done_at") + lasts, output_field=DateTimeField())
-    return Subquery(unlocked.order_by("-pk").annotate(ends=ends).values("ends")[:1])
+    return Subquery(_unlocks_done().annotate(ends=ends).values("ends")[:1])
+
+
+def unlocked_at() -> Subquery:
+    """Return an expression over batches: when the product said that it unlocked them."""
+    return Subquery(_unlocks_done().values("done_at")[:1])
+
+
+def _unlocks_done() -> QuerySet[Instruction]:
+    """Return the instructions by which a batch of an outer query was unlocked, the newest first."""
+    done = Instruction.objects.filter(batch=OuterRef("pk"), what=Instruction.What.UNLOCK, state=Instruction.State.DONE)
+    return done.order_by("-pk")
 
 
 def windows() -> list[int]:

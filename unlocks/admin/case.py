@@ -699,25 +699,22 @@ class Case:
     @property
     def longer_windows(self):
         """List the windows that its unlocked batches can be extended to, each as its hours and its first end."""
-        if not self._extendable["end"]:
+        if not self._extendable:
             return []
-        unlocked_at = self._extendable["longest"] - settings.UNLOCK_WINDOW_MAX
+        end, unlocked_at = self._extendable
         ends = [(hours, unlocked_at + timedelta(hours=hours)) for hours in rules.windows()]
-        return [(hours, end) for hours, end in ends if end > self._extendable["end"]]
+        return [(hours, later) for hours, later in ends if later > end]
 
     @cached_property
     def _extendable(self):
-        """The first end of its unlocked batches that can be extended, and the last to which that can be moved."""
+        """When the first to end of its batches that can be extended ends, and when it was unlocked; None for none."""
         if not self.unlocked:
-            return {"end": None}
-        hours = rules.longest_window()
-        judged = rules.judged_to_extend(self.unlocked_batches(), hours=hours, by=self.user, at=self.now)
-        longest = rules.window_end(Value(hours))
-        return (
-            judged.filter(refusal="")
-            .annotate(longest=longest)
-            .aggregate(end=Min("unlocked_until"), longest=Min("longest"))
+            return None
+        judged = rules.judged_to_extend(
+            self.unlocked_batches(), hours=rules.longest_window(), by=self.user, at=self.now
         )
+        ends = judged.filter(refusal="").order_by("unlocked_until")
+        return ends.values_list("unlocked_until", rules.unlocked_at()).first()
 
 
 def _newest(model, column, key="pk", **where):
