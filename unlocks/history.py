@@ -4,13 +4,15 @@ Sets, not loops: `update` changes a hundred thousand rows in the same few statem
 nobody calls `.update()`, `bulk_create` or `.save()` on a tracked model (a test reads the source and says so).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from functools import cache
 from typing import Any, TypeVar
 
 from django.core.exceptions import EmptyResultSet
 from django.db import connections, transaction
 from django.db.models import DateField, DateTimeField, DecimalField, F, Manager, Model, QuerySet, Value
-from django.db.models.expressions import Combinable
+from django.db.models.expressions import Combinable, RawSQL
 
 from .actors import Actor
 
@@ -151,8 +153,52 @@ def update_select(model: Any, rows: QuerySet, key: str, **changes: Any) -> int:
     return _update_select(model, rows.order_by(), {model._meta.pk.column: F(key)}, changes)
 
 
+class Prepared:
+    """An `update_select` by long expressions: its SQL is made once a database, which takes longer than running it.
+
+    `change` returns the changes, in columns without history, given the time at which they are made.
+    """
+
+    _WHICH, _AT = "/* which rows */", datetime(9999, 1, 1, tzinfo=UTC)
+
+    def __init__(self, model: Any, change: Callable[[datetime], dict[str, Any]]) -> None:
+        self.model, self.change = model, change
+        self._made = cache(self._make)
+
+    def run(self, rows: QuerySet, *, at: datetime) -> None:
+        """Change the rows of a queryset of the model, at a time."""
+        connection = connections[rows.db]
+        try:
+            which, of_rows = rows.order_by().values("pk").query.get_compiler(connection=connection).as_sql()
+        except EmptyResultSet:
+            return
+        sql, params = self._made(rows.db)
+        adapt, values = connection.ops.adapt_datetimefield_value, []
+        for value in params:
+            values += of_rows if value == self._WHICH else [adapt(at) if value == adapt(self._AT) else value]
+        with connection.cursor() as cursor:
+            cursor.execute(sql.replace(self._WHICH, which), values)
+
+    def _make(self, using: str) -> tuple[str, list[Any]]:
+        chosen = self.model._base_manager.using(using).filter(pk__in=RawSQL(self._WHICH, [self._WHICH]))
+        return _updating(self.model, chosen, {self.model._meta.pk.column: F("pk")}, self.change(self._AT))
+
+
 def _update_select(model: Any, rows: QuerySet, keys: dict[str, Any], changes: dict[str, Any]) -> int:
-    """UPDATE model SET ... FROM (SELECT ... FROM rows): expressions are selected, values are set."""
+    try:
+        sql, params = _updating(model, rows, keys, changes)
+    except EmptyResultSet:
+        return 0
+    with connections[rows.db].cursor() as cursor:
+        cursor.execute(sql, params)
+        return cursor.rowcount
+
+
+def _updating(model: Any, rows: QuerySet, keys: dict[str, Any], changes: dict[str, Any]) -> tuple[str, list[Any]]:
+    """UPDATE model SET ... FROM (SELECT ... FROM rows): expressions are selected, values are set.
+
+    Raises EmptyResultSet when there is nothing to change.
+    """
     connection = connections[rows.db]
     fields = {name: model._meta.get_field(name) for name in changes}
     selected = {
@@ -162,10 +208,7 @@ def _update_select(model: Any, rows: QuerySet, keys: dict[str, Any], changes: di
     }
     named = {f"key_{column}": value for column, value in keys.items()}
     query = rows.annotate(**named, **selected).values_list(*named, *selected).query
-    try:
-        sql, params = query.get_compiler(connection=connection).as_sql()
-    except EmptyResultSet:
-        return 0
+    sql, params = query.get_compiler(connection=connection).as_sql()
     quote, sets, values = connection.ops.quote_name, [], []
     for number, (name, value) in enumerate(changes.items()):
         is_selected = isinstance(value, Combinable)
@@ -174,9 +217,7 @@ def _update_select(model: Any, rows: QuerySet, keys: dict[str, Any], changes: di
             values.append(fields[name].get_db_prep_save(value, connection))
     table = quote(model._meta.db_table)
     same = " AND ".join(f"{table}.{quote(column)} = j.{quote(f'key_{column}')}" for column in keys)
-    with connection.cursor() as cursor:
-        cursor.execute(f"UPDATE {table} SET {', '.join(sets)} FROM ({sql}) AS j WHERE {same}", [*values, *params])
-        return cursor.rowcount
+    return f"UPDATE {table} SET {', '.join(sets)} FROM ({sql}) AS j WHERE {same}", [*values, *params]
 
 
 def insert_select(model: type[Model], rows: QuerySet, **columns: Any) -> int:

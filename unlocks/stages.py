@@ -49,9 +49,13 @@ def keep(requests: QuerySet[UnlockRequest], *, at: datetime) -> None:
 
     It writes the requests' rows, which come first in the order of locks.
     """
-    now: Any = derived()
+    _KEPT.run(open_ones(requests), at=at)
+
+
+def _kept(at: datetime) -> dict[str, Any]:
+    now = derived()
     since = Case(When(stage=now["stage"], then=F("stage_since")), default=Value(at), output_field=DateTimeField())
-    history.update_select(UnlockRequest, open_ones(requests), "pk", stage_since=since, **now)
+    return {"stage_since": since, **now}
 
 
 def repair(*, at: datetime) -> None:
@@ -143,3 +147,4 @@ _UNLOCKED = Batch.objects.filter(
     lines__unlock_request=OuterRef("pk"), lines__outcome=Outcome.UNLOCKED, status=Batch.Status.UNLOCKED
 ).order_by("unlocked_until")
 _AGREED = Consent.objects.filter(unlock_request=OuterRef("pk"), decision=Consent.Decision.AGREED).order_by("-pk")
+_KEPT = history.Prepared(UnlockRequest, _kept)
