@@ -70,6 +70,13 @@ def test_whoever_sees_a_list_gets_its_file(request, role, address, agent):
     assert client.post(f"{address}csv/").status_code == 405
 
 
+def test_there_is_no_file_of_a_filter_that_cannot_be_read(agent_client):
+    factories.make_batches(n=1)
+    unreadable = f"?account={'9' * 60}"
+    assert agent_client.get(f"{BATCHES}csv/{unreadable}").status_code == 400
+    assert "Download as CSV" not in agent_client.get(f"{BATCHES}{unreadable}").content.decode()
+
+
 def test_what_broke_off_does_not_look_whole(agent_client, monkeypatch):
     factories.make_batches(n=3)
     monkeypatch.setattr(as_csv, "ROWS_AT_ONCE", 2)

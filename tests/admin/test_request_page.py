@@ -209,7 +209,11 @@ def test_the_consent_link_is_not_shown(agent_client, advised):
 
 def test_the_consent_link_is_shown_once(agent_client, advised, settings):
     settings.SHOW_CONSENT_LINK = True
-    page = done(agent_client, advised, "send_link", contact=advised.admin.pk)
+    assert post(agent_client, advised, "send_link", contact=advised.admin.pk).status_code == 302
+    agent_client.get(
+        reverse("admin:live_case", args=[advised.unlock_request.pk])
+    )  # another tab, which does not show it
+    page = agent_client.get(page_of(advised)).content.decode()
     link = advised.refresh().link
     assert 'readonly value="http' in page
     url = page.split('readonly value="')[1].split('"')[0]

@@ -341,6 +341,22 @@ def test_an_answer_that_comes_for_an_earlier_request_changes_no_later_one(agent,
     assert offenders() == []
 
 
+def test_a_late_answer_for_an_earlier_request_moves_no_window_of_a_later_one(agent, manager):
+    case = case_unlocking(agent)
+    asked = factories.hand_over()
+    answer(asked, "stopped", "410 Gone")
+    factories.relock(case.rows, why="No answer", by=acting(manager))
+    later = case_consented(agent, batches=case.batches)
+    operations.unlock(later.rows, hours=1, by=acting(agent))
+    factories.carry_out()
+    ends = later.refresh().batch.unlocked_until + timedelta(hours=71)
+    with time_machine.travel(timezone.now() + timedelta(minutes=30)):
+        answer(asked, "done", "At last")
+        operations.extend_window(later.rows, hours=72, why="Needs the weekend", by=acting(agent))
+    assert [batch.unlocked_until for batch in later.refresh().batches] == [ends, ends]
+    assert offenders() == []
+
+
 def test_of_what_was_given_up_twice_the_newest_is_taken_up_again(agent, manager):
     case = case_unlocked(agent)
     by = acting(manager)

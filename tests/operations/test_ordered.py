@@ -1,8 +1,10 @@
 """Acts that the worker carries out: as whoever ordered them, judged then, whole or not at all, and once."""
 
 import uuid
+from datetime import timedelta
 
 import pytest
+import time_machine
 from django.core.exceptions import PermissionDenied
 from django.db import OperationalError, connection
 from django.utils import timezone
@@ -57,6 +59,16 @@ def test_the_rules_are_asked_when_it_is_done(agent, manager):
     carry_out_ordered()
     assert set(Act.objects.get().verdicts.values_list("refusal", flat=True)) == {"not_requested"}
     assert case.refresh().batch.status == "bypassed"
+
+
+def test_what_waited_for_long_is_not_done(agent):
+    """Its preview was of something else: here the customer agreed after it."""
+    case = factories.case_awaiting(agent)
+    order = ordered(case, agent)
+    factories.agree(case)
+    with time_machine.travel(timezone.now() + timedelta(hours=2)):
+        carry_out_ordered()
+    assert (case.refresh().batch.status, said(order)[0], Act.objects.count()) == ("bypassed", "refused", 0)
 
 
 def _deactivated(order):

@@ -659,3 +659,16 @@ def test_many_batches_are_summed_up_and_their_list_is_attached(agent):
         False,
     )
     assert "Attached are the text as it was shown to you, word for word, and the list of the batches." in receipt.body
+
+
+@pytest.mark.django_db
+def test_a_reminder_comes_before_the_first_end_also_when_another_waits_for_a_later_one(agent):
+    case = factories.case_consented(agent)
+    for batch, hours in zip(case.batches, (72, 4), strict=True):
+        operations.unlock(type(batch).objects.filter(pk=batch.pk), hours=hours, by=acting(agent))
+        factories.carry_out()
+    ends = case.refresh().batches[1].unlocked_until
+    with time_machine.travel(ends - timedelta(hours=1), tick=False):
+        deliver()
+    told = Outgoing.objects.filter(email="ending").values_list("state", flat=True)
+    assert list(told) == ["sent"]

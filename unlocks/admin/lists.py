@@ -347,8 +347,12 @@ class Listed(SavedViews, admin.ModelAdmin):
         """Send what the list shows, on all of its pages, as a CSV file."""
         if not self.has_view_permission(request):
             raise PermissionDenied
+        changelist = self.get_changelist_instance(on_first_page(request))
+        if changelist.problems:
+            # All rows would look like what the filter leaves.
+            raise BadRequest("A filter in the address can't be read, so there is no file of what it leaves.")
         response = StreamingHttpResponse(
-            as_csv.pieces(self, request, self.get_changelist_instance(on_first_page(request))),
+            as_csv.pieces(self, request, changelist),
             content_type="text/csv; charset=utf-8",
         )
         response["Content-Disposition"] = content_disposition_header(True, f"{slugify(self.title)}.csv")

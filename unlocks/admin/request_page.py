@@ -144,11 +144,11 @@ def _shown_once(unlock_request):
 
 
 def _link_shown_once(request, case):
-    return request.session.pop(_shown_once(case.unlock_request), "") if request.method == "GET" else ""
+    return request.session.pop(_shown_once(case.unlock_request), "")
 
 
 def _show(request, case, bound=None, template="change_form.html"):
-    step = next_step(case)
+    step, whole = next_step(case), template == "change_form.html"
     opened = (step.verb, request.GET.get("do"))
     forms = {
         verb: bound
@@ -174,5 +174,6 @@ def _show(request, case, bound=None, template="change_form.html"):
         batch_forms=[form for form in forms.values() if form.card == "batches"],
         bound=bound,
         opened=forms.get(request.GET.get("do")),
-        link_url=_link_shown_once(request, case),
+        # Not for a page that only follows the case: it does not show the link.
+        link_url=_link_shown_once(request, case) if whole and request.method == "GET" else "",
     )

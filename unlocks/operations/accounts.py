@@ -53,8 +53,9 @@ def save_record(record: R, *, by: Actor) -> R:
         event = _EVENTS[model](about_id=record.pk, fields=sorted(changed), name=record.name, changed=changed)
         account_id = record.pk if isinstance(record, Account) else record.account_id
         ended = isinstance(record, Contact) and changed.keys() & {"email", "is_admin"}
-        learn_words(Account.objects.filter(pk=account_id))
+        # Links before accounts, as a PIN that comes into force locks them.
         links: list[chain.Entry] = end_links(Contact.objects.filter(pk=record.pk), by=by) if ended else []
+        learn_words(Account.objects.filter(pk=account_id))
         chain.append_all([chain.Entry(event, account_id=account_id), *links], by=by)
     return record
 

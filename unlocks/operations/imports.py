@@ -393,8 +393,9 @@ def _write_contacts(imported: Import, places: judging.Places, by: Actor) -> list
         written = Contact.history.filter(history_act=by.act.id, entered_in=imported, confirmed_by=None)
         told = Contact.objects.filter(pk__in=written.filter(entered_at=by.act.at).values("id"))
         tell_admins(told, by=by)
+    entries += end_links(Contact.objects.filter(pk__in=ended), by=by)  # links before accounts
     learn_words(Account.objects.filter(number__in=rows.filter(judgment__in=WRITTEN).values("account_number")))
-    return [*entries, *end_links(Contact.objects.filter(pk__in=ended), by=by)]
+    return entries
 
 
 def _changes(

@@ -34,8 +34,12 @@ def remind(act: Act, by: Actor) -> None:
     lines = _lines_of(act).filter(batch__unlocked_until__gt=by.act.at + rows.REMINDED_BEFORE)
     ends = lines.order_by().values("consented__consent").annotate(until=Min("batch__unlocked_until"))
     until = dict(ends.values_list("consented__consent", "until"))
-    reminded = [consent for consent in _untold(Email.ENDING, act) if consent.pk in until]
-    _tell(Email.ENDING, ((consent, until[consent.pk] - rows.REMINDED_BEFORE) for consent in reminded), by=by)
+    due = {consent: end - rows.REMINDED_BEFORE for consent, end in until.items()}
+    _tell(
+        Email.ENDING, ((consent, due[consent.pk]) for consent in _untold(Email.ENDING, act) if consent.pk in due), by=by
+    )
+    # One that waits for a later end comes in time for this one; it is put off to the next when it is written.
+    rows.bring_forward(_waiting(Email.ENDING).filter(consent__in=due), min(due.values(), default=by.act.at))
 
 
 def tell_relocked(act: Act, by: Actor) -> None:

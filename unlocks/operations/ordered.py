@@ -3,6 +3,7 @@
 import hashlib
 import hmac
 import logging
+from datetime import timedelta
 from typing import Any
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from .unlock import ACTIONS
 from .verbs import Refused
 
 State = OrderedAct.State
+BEGUN_WITHIN = timedelta(hours=1)  # after that the preview was of something else
 
 log = logging.getLogger(__name__)
 
@@ -61,6 +63,8 @@ def _carried_out(ordered: OrderedAct) -> str:
     """Call the verb; return '' or why nothing was done."""
     if ordered.selection is None or not hmac.compare_digest(ordered.mac, _mac(ordered)):
         return "This is not what the desk was told to do, so nothing was done. Choose the batches again."
+    if timezone.now() - ordered.at > BEGUN_WITHIN:
+        return "It was ordered long ago, and no worker ran since. Nothing was done. Choose the batches again."
     by = Actor(name=ordered.by.get_username(), user=ordered.by, ip=ordered.ip, browser=ordered.browser)
     batches = Batch.objects.filter(selections=ordered.selection)
     try:

@@ -65,6 +65,11 @@ def answered(email: str, waited_for: str, unlock_requests: QuerySet[Any]) -> Non
     ).update(next_try_at=timezone.now())
 
 
+def bring_forward(waiting: QuerySet[Outgoing], at: datetime) -> None:
+    """Have those of some emails that would be written later written at that time."""
+    waiting.filter(next_try_at__gt=at).update(next_try_at=at)
+
+
 def _row(email: str, address: str, *, by: Actor, nonce: str = "", due: datetime | None = None, **keys: Any) -> Outgoing:
     at = by.act.at
     due = due or at

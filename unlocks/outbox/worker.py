@@ -19,7 +19,7 @@ from threading import Event
 from django.db import Error, InterfaceError, OperationalError, close_old_connections, connection, transaction
 from django.utils import timezone
 
-from .. import stages
+from .. import history, stages
 from ..actors import Actor
 from ..database import guards
 from ..ledger import chain, events, seals
@@ -200,6 +200,7 @@ def _again(row: Outgoing, answer: str) -> str:
 @transaction.atomic(durable=True)
 def _end(row: Outgoing, state: State, answer: str = "") -> str:
     by, is_pin = Actor.desk(), row.email == Outgoing.Email.NEW_PIN
+    history.lock(UnlockRequest.objects.filter(pk=row.unlock_request_id or 0))
     if is_pin:
         hold_pin(row.account)
     if rows.end(row, state, answer):
