@@ -146,7 +146,7 @@ class ColleagueForm(RecordForm, UserChangeForm):
             (self.NOBODY, "Nobody: anyone takes them from the queue"),
         ]
         field.show_hidden_initial = False
-        field.help_text = f"Needed only to deactivate them. They have {counted(count, 'open request', 'open requests')}."
+        field.help_text = f"For a deactivation only. They have {counted(count, 'open request', 'open requests')}."
 
     def clean(self):
         cleaned = super().clean()
