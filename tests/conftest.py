@@ -1,13 +1,11 @@
 import gc
 import os
-from importlib import import_module
 from inspect import signature
 from zlib import crc32
 
 import hypothesis
 import pytest
 from django.db import connection, transaction
-from django.db.migrations.operations import AddConstraint, AddField, AddIndex, CreateModel
 from django.test import Client, TransactionTestCase
 
 from tests import factories
@@ -49,38 +47,6 @@ def pytest_collection_finish():
     # What is imported by now stays to the end: looking through it again and again takes a twentieth of the run.
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
-
-
-@pytest.fixture(scope="session")
-def django_db_modify_db_settings(django_db_modify_db_settings):
-    """Have each table made in one step.
-
-    Django draws up all related models anew after each constraint and index that is added to a table, which is two
-    thirds of the time that the migrations take. The tables come out the same.
-    """
-    schema = import_module("unlocks.migrations.0001_schema").Migration
-    schema.operations = _in_one_step(schema.operations)
-
-
-def _in_one_step(operations):
-    """Put constraints and indexes into the operations that make their tables, unless a column comes later."""
-    tables = {made.name_lower: made for made in operations if isinstance(made, CreateModel)}
-    later = {(added.model_name_lower, added.name) for added in operations if isinstance(added, AddField)}
-    left = []
-    for operation in operations:
-        match operation:
-            case AddConstraint():
-                kind, added = "constraints", operation.constraint
-            case AddIndex():
-                kind, added = "indexes", operation.index
-            case _:
-                kind, added = "", None
-        written = repr(added)
-        if not kind or any(operation.model_name_lower == table and name in written for table, name in later):
-            left.append(operation)
-        else:
-            tables[operation.model_name_lower].options.setdefault(kind, []).append(added)
-    return left
 
 
 @pytest.fixture(scope="session")

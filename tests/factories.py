@@ -380,12 +380,12 @@ def case_recorded_by_phone(agent, **fields):
 
 def kept_stages():
     """Return where each request stands, as its columns say: the stage, its deadline, and what is wrong."""
-    return list(UnlockRequest.objects.order_by("pk").values_list("pk", *stages.derived()))
+    return list(UnlockRequest.objects.order_by("pk").values_list("pk", *stages.derived(timezone.now())))
 
 
 def derived_stages():
     """Return the same, derived anew."""
-    now = {f"{name}_now": value for name, value in stages.derived().items()}
+    now = {f"{name}_now": value for name, value in stages.derived(timezone.now()).items()}
     open_ones = {row[0]: row for row in UnlockRequest.objects.exclude(status="closed").values_list("pk", *now.values())}
     keys = UnlockRequest.objects.order_by("pk").values_list("pk", flat=True)
     return [open_ones.get(pk, (pk, "", None, "")) for pk in keys]

@@ -173,7 +173,8 @@ class Prepared:
         except EmptyResultSet:
             return
         sql, params = self._made(rows.db)
-        adapt, values = connection.ops.adapt_datetimefield_value, []
+        adapt = connection.ops.adapt_datetimefield_value
+        values: list[Any] = []
         for value in params:
             values += of_rows if value == self._WHICH else [adapt(at) if value == adapt(self._AT) else value]
         with connection.cursor() as cursor:

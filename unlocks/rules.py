@@ -439,7 +439,7 @@ def unlocked_at() -> Subquery:
 def _unlocks_done() -> QuerySet[Instruction]:
     """Return the instructions by which a batch of an outer query was unlocked, the newest first."""
     done = Instruction.objects.filter(batch=OuterRef("pk"), what=Instruction.What.UNLOCK, state=Instruction.State.DONE)
-    return done.order_by("-pk")
+    return done.order_by("-done_at")  # by its key, PostgreSQL would walk the keys of all there are
 
 
 def windows() -> list[int]:

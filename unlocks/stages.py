@@ -22,12 +22,11 @@ from django.db.models import (
     Value,
     When,
 )
-from django.db.models.functions import Least
+from django.db.models.functions import Concat, Least
 
 from . import history
 from .models import (
     ApiToken,
-    Batch,
     Consent,
     ConsentLink,
     Instruction,
@@ -53,7 +52,7 @@ def keep(requests: QuerySet[UnlockRequest], *, at: datetime) -> None:
 
 
 def _kept(at: datetime) -> dict[str, Any]:
-    now = derived()
+    now = derived(at)
     since = Case(When(stage=now["stage"], then=F("stage_since")), default=Value(at), output_field=DateTimeField())
     return {"stage_since": since, **now}
 
@@ -74,9 +73,9 @@ def open_ones(requests: QuerySet[UnlockRequest]) -> QuerySet[UnlockRequest]:
     return requests.exclude(status=Status.CLOSED)
 
 
-def derived() -> dict[str, Case]:
+def derived(at: datetime) -> dict[str, Case]:
     """Return what `keep` writes, as expressions over open requests."""
-    return {"stage": _stage(), "due_at": _due_at(), "trouble": _trouble()}
+    return {"stage": _stage(), "due_at": _due_at(at), "trouble": _trouble()}
 
 
 def _stage() -> Case:
@@ -92,14 +91,15 @@ def _stage() -> Case:
     )
 
 
-def _due_at() -> Case:
+def _due_at(at: datetime) -> Case:
     """Return when what the stage waits for ends: link, consent, the product's time to answer, or window."""
+    answered = ExpressionWrapper(Value(at) + ANSWERED_WITHIN, output_field=DateTimeField())
     return Case(
         When(status=Status.OPEN, then=None),
         When(_OPENED, status=Status.AWAITING_CONSENT, then=Subquery(_LINK.values("expires_at"))),
         When(status=Status.AWAITING_CONSENT, then=Subquery(_LINK.values(unopened=_UNOPENED))),
-        When(_has(*UNDER_WAY), then=Subquery(_ASKED.values(answered=_ANSWERED)[:1])),
-        When(_has(Outcome.UNLOCKED), then=Subquery(_UNLOCKED.values("unlocked_until")[:1])),
+        When(_has(*UNDER_WAY), then=Case(When(stage=Stage.PRODUCT, then=F("due_at")), default=answered)),
+        When(_has(Outcome.UNLOCKED), then=Subquery(_UNLOCKED)),
         When(_has(Outcome.WAITING), then=Subquery(_AGREED.values("valid_until")[:1])),
         default=None,
         output_field=DateTimeField(),
@@ -138,13 +138,9 @@ _OPENED = Exists(
     LinkOpening.objects.filter(link__unlock_request=OuterRef("pk"), link__used_at=None, link__revoked_at=None)
 )
 _UNOPENED = Least(_added("sent_at", UNOPENED_AFTER), F("expires_at"))
-_PENDING = Instruction.objects.filter(line=OuterRef("pk"), state__in=Instruction.PENDING)
-_ASKED = Instruction.objects.filter(
-    line__unlock_request=OuterRef("pk"), line__outcome__in=UNDER_WAY, state__in=Instruction.PENDING
-).order_by("queued_at")
-_ANSWERED = _added("queued_at", ANSWERED_WITHIN)
-_UNLOCKED = Batch.objects.filter(
-    lines__unlock_request=OuterRef("pk"), lines__outcome=Outcome.UNLOCKED, status=Batch.Status.UNLOCKED
-).order_by("unlocked_until")
+# By the line alone: PostgreSQL takes what is pending for little, and would read all of it for each line.
+_PENDING = Instruction.objects.filter(line=OuterRef("pk")).alias(is_in=Concat("state", Value("")))
+_PENDING = _PENDING.filter(is_in__in=Instruction.PENDING)
+_UNLOCKED = _lines(Outcome.UNLOCKED).order_by("batch__unlocked_until").values("batch__unlocked_until")[:1]
 _AGREED = Consent.objects.filter(unlock_request=OuterRef("pk"), decision=Consent.Decision.AGREED).order_by("-pk")
 _KEPT = history.Prepared(UnlockRequest, _kept)
