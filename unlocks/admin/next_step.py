@@ -168,7 +168,7 @@ def _emailed(case):
     """Say what is known of the email with the link."""
     email, to = case.link_email, f"{case.link.sent_to.name} ({case.link.email})"
     if email.sent:
-        return f"The link was emailed to {to} {moment(email.at)}"
+        return f"The link was emailed to {to} on {moment(email.at)}"
     if email.queued:
         return f"The link for {to} {email.waits}"
     if not email.state:

@@ -203,7 +203,7 @@ class UnlockRequestAdmin(DeskAdmin):
     @admin.display(description="In this stage", ordering="stage_since")
     def in_stage(self, obj):
         time, missed = queue.in_stage(obj, timezone.now())
-        return tag("bad", time) if missed else nowrap(time)
+        return tag("bad", time) if missed else time and nowrap(time)
 
     # The bulk actions
 

@@ -141,12 +141,12 @@ class ColleagueForm(RecordForm, UserChangeForm):
         field = self.fields["cases_to"]
         able = roles.staff_who_may(operations.assign.permission).exclude(pk=self.instance.pk)
         field.choices = [
-            ("", "Whom? Needed only to deactivate them"),
+            ("", "Choose a colleague, or nobody"),
             *((str(colleague.pk), str(colleague)) for colleague in able),
             (self.NOBODY, "Nobody: anyone takes them from the queue"),
         ]
         field.show_hidden_initial = False
-        field.help_text = f"They have {counted(count, 'open request', 'open requests')}."
+        field.help_text = f"For a deactivation only. They have {counted(count, 'open request', 'open requests')}."
 
     def clean(self):
         cleaned = super().clean()
