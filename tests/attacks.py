@@ -179,6 +179,7 @@ def make_scene():
     cases["phone_stranger"] = factories.make_contact(account=phone, is_admin=False)
     cases["stranger"] = factories.make_contact(account=home, is_admin=False)
     cases["emptyaccount"] = factories.make_account(admin=False, pin="")
+    cases["emptyaccount"].words.all().delete()  # they refer to it
     for name, user in (("imported", agent), ("second_import", scene.second)):
         cases[name] = Import.objects.create(
             number=Import.objects.count() + 1,

@@ -39,7 +39,7 @@ def test_the_columns_and_values_are_those_of_the_page(agent_client, agent):
     at = timezone.localtime(opened.opened_at).isoformat(" ", "seconds")
     (_, row, _) = rows(agent_client, REQUESTS)
     assert row[0] == opened.reference
-    assert row[4:] == ["By mistake", "1", "-1218.50", "agent", at]
+    assert row[4:] == ["By mistake", "1", "-1218.50", "agent", at, "0 min of 4 h"]
 
 
 def test_all_pages_are_in_it_in_the_order_of_the_list(agent_client, monkeypatch):

@@ -86,8 +86,8 @@ def test_a_version_is_shown_as_it_stood_and_holds_no_form(superuser_client, acco
     assert "Northwind Heeting" in shown
     assert "QuickBooks Online" in shown
     assert account.pin_hash not in shown
-    # The search and the sign-out of the frame are the only forms.
-    assert shown.count("<form") == 2
+    # The search, the sign-out and the list of keys of the frame are the only forms.
+    assert shown.count("<form") == 3
     assert 'type="submit" name="_save"' not in shown
 
 

@@ -18,6 +18,7 @@ from tests.factories import (
     make_contact,
     make_item,
     make_token,
+    open_case,
 )
 from tests.operations import kinds
 from unlocks import operations, rules
@@ -80,7 +81,8 @@ def test_a_case_from_the_first_look_to_the_closing(by):
     assert [(row["number"], row["done"]) for row in relocked["verdicts"]] == [(batches[0].number, True)]
     carry_out()
     by.post(f"{address}/re-exported")
-    assert by.post(f"{address}/close", {"resolution": "re_exported", "why": "Done"}).json()["status"] == "closed"
+    closed = by.get(address).json()
+    assert (closed["status"], closed["resolution"]) == ("closed", "re_exported")  # by itself
     listed = by.get(f"{address}/batches").json()["data"]
     assert [row["outcome"] for row in listed] == ["relocked", "re_exported"]
     assert {entry.actor for entry in case.entries.filter(user__username="portal")} == {"portal"}
@@ -247,16 +249,13 @@ def test_a_key_is_of_one_system(by, superuser):
 
 
 def test_what_was_refused_may_be_tried_again_with_its_key(by, agent):
-    case = case_consented(agent)
-    address = f"/requests/{case.unlock_request.pk}/close"
-    body = {"resolution": "re_exported", "why": "They did"}
-    assert by.post(address, body, key="close-1").json()["code"] == Refusal.WRONG_RESOLUTION
-    by.post(f"/requests/{case.unlock_request.pk}/unlock", key="unlock-1")
-    carry_out()
-    by.post(f"/requests/{case.unlock_request.pk}/re-exported", key="exported-1")
-    assert by.post(address, body, key="close-1").json()["status"] == "closed"
+    case = open_case(agent)
+    address, body = f"/requests/{case.unlock_request.pk}/consent-links", {"contact": case.admin.email}
+    assert by.post(address, body, key="link-1").json()["code"] == Refusal.ADVICE_FIRST
+    by.post(f"/requests/{case.unlock_request.pk}/advice", {"advice": "wants_export"}, key="advice-1")
+    assert by.post(address, body, key="link-1").json()["state"] == "live"
     assert by.post(address, body, key="x" * 101).json()["code"] == "unreadable"
-    assert kinds(case.unlock_request)[-1] == "closed"
+    assert kinds(case.unlock_request)[-1] == "link_sent"
 
 
 def test_a_closed_request_lets_no_link_work(by, agent):

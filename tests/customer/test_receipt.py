@@ -24,7 +24,7 @@ from unlocks.certificates import batch_list
 from unlocks.customer import access
 from unlocks.ledger import events
 from unlocks.models import Certificate, Consent, ConsentWithdrawal
-from unlocks.texts.formats import moment, moment_with_seconds
+from unlocks.texts.formats import day, moment, moment_with_seconds
 from unlocks.texts.shown import shown_text
 
 BOTH = ["/receipt/", "/consent/receipt/"]
@@ -680,8 +680,9 @@ def test_what_staff_have_relocked_is_relocked_once_it_is_done(client, agent, man
     assert (outcomes(page), next_steps(page)) == (
         ["Relocked", "Relocked"],
         [
-            "Nothing is unlocked with this consent. Support can tell you what happens next. Mention "
-            f"{case.unlock_request.reference}."
+            f"The request was closed on {day(timezone.localdate())}: the batches were relocked unused. Nothing more "
+            "can be unlocked with this consent.",
+            "For other batches, or the same ones again, contact Support. You will be asked again.",
         ],
     )
 
@@ -723,8 +724,7 @@ def test_once_the_time_is_over_nothing_is_said_to_be_unlocked_until_then(client,
         said = f"2 batches, whose time ended {moment(end)}. Please do not edit or export what is in there."
         assert now(client.get("/receipt/")) == {"Being relocked": said, "The request": "open"}
         factories.carry_out()
-        close = {"resolution": "relocked_unused", "why": "Done", "by": acting(agent)}
-        closed = operations.close_request(case.unlock_request, **close)
+        closed = case.refresh().unlock_request
         assert now(client.get("/receipt/")) == {
             "Relocked": "2 batches. Nothing in there can be edited or exported.",
             "The request": f"closed on {moment(closed.closed_at)}: the batches were relocked unused",

@@ -2617,7 +2617,10 @@ def constraint_lifted(model, name):
         finally:
             connection.connection.execute("PRAGMA ignore_check_constraints = OFF")
     else:
+        # No table is altered that waits for the check of a deferred foreign key.
+        sql("SET CONSTRAINTS ALL IMMEDIATE")
         sql(f"ALTER TABLE {model._meta.db_table} DROP CONSTRAINT {name}")
+        sql("SET CONSTRAINTS ALL DEFERRED")
         yield
 
 

@@ -190,7 +190,9 @@ def _instructions() -> Iterator[tuple[str, QuerySet]]:
         "unlocked, but the product did not say so",
         Batch.objects.filter(~Exists(to_unlock.filter(state=State.DONE)), status=Batch.Status.UNLOCKED),
     )
-    allowed = Coalesce(OuterRef("extension__hours"), F("act__hours"), output_field=IntegerField())
+    # Not `extension__hours`: that would leave out the batches without one.
+    extended = Act.objects.filter(pk=OuterRef(OuterRef("extension"))).values("hours")
+    allowed = Coalesce(Subquery(extended), F("act__hours"), output_field=IntegerField())
     yield (
         "unlocked for longer than an act allows",
         Batch.objects.filter(status__in=Batch.GRANTED, unlocked_until__gt=window_end(allowed)),
