@@ -67,7 +67,7 @@ def answered(email: str, waited_for: str, unlock_requests: QuerySet[Any]) -> Non
 
 def bring_forward(waiting: QuerySet[Outgoing], at: datetime) -> None:
     """Have those of some emails that would be written later written at that time."""
-    waiting.filter(next_try_at__gt=at).update(next_try_at=at)
+    Outgoing.objects.filter(pk__in=waiting.order_by().values("pk"), next_try_at__gt=at).update(next_try_at=at)
 
 
 def _row(email: str, address: str, *, by: Actor, nonce: str = "", due: datetime | None = None, **keys: Any) -> Outgoing:
