@@ -157,7 +157,7 @@ def test_a_request_opened_by_a_system_is_nobodys_until_someone_takes_it(agent, s
     case = factories.open_case(agent)
     token, _ = factories.make_token("ticket-system", "requests", by=superuser)
     UnlockRequest.objects.filter(pk=case.unlock_request.pk).update(assignee=token.system)
-    operations.add_note(case.unlock_request, text="Called.", by=acting(agent))
+    operations.record_advice(case.unlock_request, advice="wants_export", by=acting(agent))
     assert sections(agent_client) == {"act_now": [case.unlock_request.pk]}
     operations.assign(case.unlock_request, to=agent, by=acting(agent))
     assert sections(agent_client) == {"new": [case.unlock_request.pk]}
