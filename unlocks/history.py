@@ -130,10 +130,15 @@ def update_from(rows: QuerySet, target: str, *, by: Actor, why: str = "", **chan
 
 def update_untracked(rows: QuerySet, **changes: Any) -> int:
     """Change columns that the model keeps out of its history (PIN counters, fingerprints); return how many."""
-    tracked = {field.name for field in rows.model.history.model.tracked_fields}
-    if tracked & changes.keys():
-        raise ValueError(f"{', '.join(sorted(tracked & changes.keys()))}: tracked; use history.update.")
+    _refuse_tracked(rows.model, changes)
     return rows.update(**changes)
+
+
+def _refuse_tracked(model: Any, changes: dict[str, Any]) -> None:
+    """Raise ValueError when changes are of columns that history tracks."""
+    tracked = {field.name for field in model.history.model.tracked_fields} if hasattr(model, "history") else set()
+    if names := sorted(tracked & changes.keys()):
+        raise ValueError(f"{', '.join(names)}: tracked; use history.update or history.update_from.")
 
 
 def update_each(rows: QuerySet, **changes: Any) -> int:
@@ -147,9 +152,7 @@ def update_each(rows: QuerySet, **changes: Any) -> int:
 
 def update_select(model: Any, rows: QuerySet, key: str, **changes: Any) -> int:
     """Change the row that `key` of each row of a queryset names, in columns without history; return how many."""
-    tracked = {field.name for field in model.history.model.tracked_fields} if hasattr(model, "history") else set()
-    if tracked & changes.keys():
-        raise ValueError(f"{', '.join(sorted(tracked & changes.keys()))}: tracked; use history.update_from.")
+    _refuse_tracked(model, changes)
     return _update_select(model, rows.order_by(), {model._meta.pk.column: F(key)}, changes)
 
 
@@ -181,8 +184,10 @@ class Prepared:
             cursor.execute(sql.replace(self._WHICH, which), values)
 
     def _make(self, using: str) -> tuple[str, list[Any]]:
+        changes = self.change(self._AT)
+        _refuse_tracked(self.model, changes)
         chosen = self.model._base_manager.using(using).filter(pk__in=RawSQL(self._WHICH, [self._WHICH]))
-        return _updating(self.model, chosen, {self.model._meta.pk.column: F("pk")}, self.change(self._AT))
+        return _updating(self.model, chosen, {self.model._meta.pk.column: F("pk")}, changes)
 
 
 def _update_select(model: Any, rows: QuerySet, keys: dict[str, Any], changes: dict[str, Any]) -> int:

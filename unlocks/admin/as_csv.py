@@ -1,7 +1,5 @@
 """A list as a CSV file: the columns of the page, and its rows on all pages, in their order."""
 
-import csv
-import io
 import re
 from datetime import date, datetime
 from decimal import Decimal
@@ -13,7 +11,7 @@ from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
-from ..texts.cells import inert
+from ..texts.cells import csv_file, csv_lines
 from ..texts.formats import counted
 
 ROWS_AT_ONCE = 500
@@ -25,23 +23,15 @@ def pieces(model_admin, request, changelist):
     Keys come first, for all pages; what is annotated is asked for a few hundred rows at a time.
     """
     names = [name for name in changelist.list_display if name != "action_checkbox"]
-    yield "\ufeff".encode() + _lines(
-        [[capfirst(label_for_field(name, model_admin.model, model_admin)) for name in names]]
-    )
+    yield csv_file([capfirst(label_for_field(name, model_admin.model, model_admin)) for name in names], [])
     keys = changelist.queryset.prefetch_related(None).values_list("pk", flat=True).iterator()
     written = 0
     while some := list(islice(keys, ROWS_AT_ONCE)):
         rows = model_admin.told(request, changelist.queryset.filter(pk__in=some))
         lines = [[_cell(_value(model_admin, name, row)) for name in names] for row in rows]
         written += len(lines)
-        yield _lines(lines)
-    yield _lines([[f"Complete: {counted(written, 'row', 'rows')}"]])
-
-
-def _lines(rows):
-    text = io.StringIO()
-    csv.writer(text).writerows([inert(cell) for cell in row] for row in rows)
-    return text.getvalue().encode()
+        yield csv_lines(lines)
+    yield csv_lines([[f"Complete: {counted(written, 'row', 'rows')}"]])
 
 
 def _value(model_admin, name, row):

@@ -28,8 +28,8 @@ from django.utils.http import content_disposition_header
 from django.utils.text import capfirst, slugify
 from django.views.decorators.http import require_safe
 
-from .. import history
-from ..models import Account, Batch, OrderedAct, SavedView, SearchWord, Selection
+from .. import history, operations
+from ..models import Account, Batch, OrderedAct, SearchWord, Selection
 from ..texts import normalize
 from . import as_csv
 from .forms.records import RECORD_FIELDS
@@ -118,9 +118,10 @@ def contacts_found(term, contacts):
 
 def has_words(record, term):
     """Say whether an account or a contact has, by itself, a word for each one of a search, as `accounts_found` asks."""
-    texts = (record.number, record.name) if isinstance(record, Account) else (record.name, record.email)
-    phone = normalize.phone(getattr(record, "phone", ""))
-    words = set(phone).union(*(normalize.words(text, SearchWord.LONGEST) for text in texts))
+    if isinstance(record, Account):
+        words = operations.words_of(record.number, record.name)
+    else:
+        words = operations.words_of(record.name, record.email, phone=record.phone)
     return any(
         way and all(any(word.startswith(begun) for word in words) for begun in way[:MOST_WORDS]) for way in _ways(term)
     )
@@ -218,6 +219,7 @@ class DeskList(ChangeList):
     def __init__(self, request, *args):
         self.user = request.user
         super().__init__(request, *args)
+        self._saved = self.model_admin.views_of(request)
         self.asked, _ = self.model_admin.known(request, request.GET.urlencode())
         if request.method == "POST" and self.problems:
             # An action on all of the list would take what the filter was to leave out.
@@ -230,8 +232,7 @@ class DeskList(ChangeList):
     @cached_property
     def views(self):
         """The saved views that one may open here: one's own first, then those that colleagues share."""
-        views = SavedView.objects.visible_to(self.user).filter(list=self.opts.model_name).select_related("owner")
-        return sorted(views, key=lambda view: view.owner_id != self.user.pk)
+        return sorted(self._saved, key=lambda view: view.owner_id != self.user.pk)
 
     @property
     def own_views(self):

@@ -114,13 +114,12 @@ def team_of(user: User):
 
 def sections(user: User, whose: str):
     """Return the sections of the queue that hold a request of `user`, their team or anyone, with their first rows."""
-    requests = those_of(UnlockRequest.objects.all(), whose, user)
-    shown = [_section(key, requests, whose) for key in SECTIONS]
+    requests, now = those_of(UnlockRequest.objects.all(), whose, user), timezone.now()
+    shown = [_section(key, requests, whose, now) for key in SECTIONS]
     return [section for section in shown if section["rows"]]
 
 
-def _section(key: str, requests, whose: str):
-    now = timezone.now()
+def _section(key: str, requests, whose: str, now: datetime):
     rows = requests.filter(SECTIONS[key].holds(now)).order_by(F("due_at").asc(nulls_last=True), "pk")
     keys = list(rows.values_list("pk", flat=True)[:LISTED])
     listed = UnlockRequest.objects.filter(pk__in=keys).annotate(how=how_consented(OuterRef("pk")))
@@ -137,17 +136,15 @@ def _section(key: str, requests, whose: str):
 
 def _with_words(rows, now: datetime):
     """Give rows what the queue says of each: what it waits for, what ends when, and how long it is in its stage."""
-    failed = {row.pk: row for row in Outgoing.objects.that_failed().filter(unlock_request__in=_failing(rows))}
-    said = {email.unlock_request_id: email for email in failed.values()}
+    failing = [row.pk for row in rows if row.trouble == Trouble.EMAIL]
+    failed = {
+        email.unlock_request_id: email for email in Outgoing.objects.that_failed().filter(unlock_request__in=failing)
+    }
     for row in rows:
-        row.waits_for, row.failed = waits_for(row, now), said.get(row.pk)
+        row.waits_for, row.failed = waits_for(row, now), failed.get(row.pk)
         row.ends, row.left, row.overdue = ends(row, now), left(row, now), overdue(row, now)
         row.in_stage = in_stage(row, now)
     return rows
-
-
-def _failing(rows):
-    return [row.pk for row in rows if row.trouble == Trouble.EMAIL]
 
 
 def waits_for(row: UnlockRequest, now: datetime) -> str:

@@ -13,7 +13,6 @@ from django.views.decorators.http import require_http_methods
 from ..models import SavedView
 from .forms.saved_views import SaveViewForm
 
-SHARED_LISTED = 50
 PAGE = method_decorator(require_http_methods(["GET", "HEAD", "POST"]))
 
 

@@ -44,7 +44,7 @@ from .pin import issue_pin, link_seen, links_shown_to, set_pin, verify_customer_
 from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
 from .restore import record_restore
-from .search_words import learn_words
+from .search_words import learn_words, words_of
 from .staff import (
     change_own_password,
     change_staff,
@@ -147,4 +147,5 @@ __all__ = [
     "waiting_contacts",
     "withdraw_consent",
     "withdraw_own_consent",
+    "words_of",
 ]

@@ -3,14 +3,14 @@
 from typing import Any
 
 from django.db import transaction
-from django.db.models import F, QuerySet, Subquery, Sum, Value
+from django.db.models import QuerySet, Subquery, Sum, Value
 
 from .. import history
 from ..actors import Actor
 from ..ledger import chain, events
 from ..models import Batch, ConsentLink, LedgerEntry, RequestedBatch, UnlockRequest
 from ..rules import Refusal
-from .requests import refuse_unless_eligible, sum_up
+from .requests import ask_for, refuse_unless_eligible, sum_up
 from .verbs import Refused, locked, once, request_of, staff_verb
 
 _WAITING, _NOT_UNLOCKED = RequestedBatch.Outcome.WAITING, RequestedBatch.Outcome.NOT_UNLOCKED
@@ -32,17 +32,7 @@ def add_batches(unlock_request: UnlockRequest, *, batches: QuerySet[Batch], by: 
     if not added["batches"]:
         raise Refused.because(Refusal.NO_BATCHES)
     lines = RequestedBatch.objects.filter(unlock_request=unlock_request)
-    fresh = chosen.exclude(pk__in=lines.values("batch"))
-    history.insert(
-        RequestedBatch,
-        fresh,
-        by=by,
-        why="Added",
-        unlock_request_id=unlock_request.pk,
-        batch_id=F("pk"),
-        outcome=_WAITING.value,
-        consented_id=None,
-    )
+    ask_for(unlock_request, chosen.exclude(pk__in=lines.values("batch")), by=by, why="Added")
     history.update(
         lines.filter(outcome=_NOT_UNLOCKED, batch__in=chosen.values("pk")),
         by=by,

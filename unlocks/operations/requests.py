@@ -5,7 +5,7 @@ from typing import Any
 
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import Case, Count, Exists, OuterRef, QuerySet, Subquery, Sum, Value, When
+from django.db.models import Case, Count, Exists, F, OuterRef, QuerySet, Subquery, Sum, Value, When
 from django.db.models.functions import Coalesce
 
 from .. import history, stages
@@ -81,16 +81,7 @@ def open_request(
         by=by,
         why="Opened",
     )
-    count = history.insert(
-        RequestedBatch,
-        chosen,
-        by=by,
-        why="Opened",
-        unlock_request_id=unlock_request.pk,
-        batch_id=history.F("pk"),
-        outcome=RequestedBatch.Outcome.WAITING.value,
-        consented_id=None,
-    )
+    count = ask_for(unlock_request, chosen, by=by, why="Opened")
     if not count:
         raise Refused.because(Refusal.NO_BATCHES)
     sum_up(UnlockRequest.objects.filter(pk=unlock_request.pk))
@@ -109,6 +100,20 @@ def refuse_unless_eligible(chosen: QuerySet[Batch], account: Account) -> None:
     refusals = [(Refusal(batch.obstacle), f"{batch.number}: {sentence(batch.obstacle, batch)}") for batch in refused]
     if refusals:
         raise Refused(*refusals)
+
+
+def ask_for(unlock_request: UnlockRequest, batches: QuerySet[Batch], *, by: Actor, why: str) -> int:
+    """Put the batches of a queryset into a case, inside a verb that judged them; return how many."""
+    return history.insert(
+        RequestedBatch,
+        batches,
+        by=by,
+        why=why,
+        unlock_request_id=unlock_request.pk,
+        batch_id=F("pk"),
+        outcome=RequestedBatch.Outcome.WAITING.value,
+        consented_id=None,
+    )
 
 
 def sum_up(requests: QuerySet[UnlockRequest]) -> None:

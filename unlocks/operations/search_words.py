@@ -17,13 +17,14 @@ def learn_words(accounts: QuerySet[Account]) -> None:
     history.lock(accounts)
     keys, words = accounts.order_by().values("pk"), defaultdict[int, set[str]](set)
     for pk, *texts in accounts.order_by().values_list("pk", "number", "name"):
-        words[pk] |= _words(texts)
+        words[pk] |= words_of(*texts)
     contacts = Contact.objects.filter(account__in=keys).order_by()
     for pk, phone, *texts in contacts.values_list("account", "phone", "name", "email"):
-        words[pk] |= {*normalize.phone(phone)} | _words(texts)
+        words[pk] |= words_of(*texts, phone=phone)
     SearchWord.objects.filter(account__in=keys).delete()
     history.copy(SearchWord, ["account", "word"], [(pk, word) for pk, found in words.items() for word in sorted(found)])
 
 
-def _words(texts: list[str]) -> set[str]:
-    return {word for text in texts for word in normalize.words(text, SearchWord.LONGEST)}
+def words_of(*texts: str, phone: str = "") -> set[str]:
+    """Return the words of the number and name of an account, or of the name, email and phone of a contact."""
+    return {*normalize.phone(phone)}.union(*(normalize.words(text, SearchWord.LONGEST) for text in texts))

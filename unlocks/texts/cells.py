@@ -1,5 +1,6 @@
 """Values as cells of a CSV file that a spreadsheet opens."""
 
+import codecs
 import csv
 import io
 import re
@@ -17,8 +18,11 @@ def inert(value: object) -> str:
 
 def csv_file(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:
     """Return a CSV file in UTF-8 with the mark that Excel looks for, in which no cell is a formula."""
-    file = io.StringIO()
-    writer = csv.writer(file)
-    writer.writerow(columns)
-    writer.writerows([inert(value) for value in row] for row in rows)
-    return file.getvalue().encode("utf-8-sig")
+    return codecs.BOM_UTF8 + csv_lines([columns, *rows])
+
+
+def csv_lines(rows: Iterable[Iterable[object]]) -> bytes:
+    """Return rows of a CSV file in UTF-8, in which no cell is a formula."""
+    text = io.StringIO()
+    csv.writer(text).writerows([inert(value) for value in row] for row in rows)
+    return text.getvalue().encode()

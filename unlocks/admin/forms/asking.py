@@ -1,7 +1,6 @@
 """Changing which batches a request asks for: what is pasted and ticked."""
 
 from django import forms
-from django.core.validators import MaxLengthValidator
 from django.db.models import Q
 
 from ... import operations
@@ -9,7 +8,7 @@ from ...ledger import events
 from ...models import Batch
 from ...texts.formats import counted
 from .base import CaseForm
-from .pasted import NAMED, Pasted
+from .pasted import NAMED, Pasted, numbers_field
 
 
 class AskingForm(CaseForm):
@@ -17,13 +16,7 @@ class AskingForm(CaseForm):
 
     card = "batches"
 
-    numbers = forms.CharField(
-        label="Batch numbers",
-        required=False,
-        help_text="As many as you like, with commas, semicolons, spaces or lines between them.",
-        validators=[MaxLengthValidator(500_000)],  # with `max_length` the browser would cut the rest off silently
-        widget=forms.Textarea(attrs={"rows": 3, "spellcheck": "false", "autocomplete": "off"}),
-    )
+    numbers = numbers_field("As many as you like, with commas, semicolons, spaces or lines between them.", rows=3)
 
     @classmethod
     def fits(cls, case, user):

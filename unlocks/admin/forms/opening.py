@@ -5,7 +5,6 @@ import uuid
 
 from django import forms
 from django.conf import settings
-from django.core.validators import MaxLengthValidator
 from django.db.models import Q
 
 from ... import operations
@@ -14,7 +13,7 @@ from ...models import Batch, Contact, RequestedBatch, UnlockRequest
 from ...rules import has_possible_duplicates
 from ...texts import normalize
 from .base import ContactField, text
-from .pasted import NAMED, Pasted
+from .pasted import NAMED, Pasted, numbers_field
 
 LISTED_BATCHES = 50
 MOST_NUMBERS = 10_000
@@ -49,13 +48,10 @@ class OpenRequestForm(forms.Form):
         max_length=UnlockRequest._meta.get_field("ticket_number").max_length,
         widget=forms.TextInput(attrs={"autocomplete": "off", "spellcheck": "false"}),
     )
-    numbers = forms.CharField(
-        label="Batch numbers",
-        required=False,
-        help_text="Paste as many as you like, with commas, semicolons, spaces or lines between them. "
+    numbers = numbers_field(
+        "Paste as many as you like, with commas, semicolons, spaces or lines between them. "
         "A number that has spaces in it goes on a line of its own.",
-        validators=[MaxLengthValidator(500_000)],  # with `max_length` the browser would cut the rest off silently
-        widget=forms.Textarea(attrs={"rows": 4, "spellcheck": "false", "autocomplete": "off"}),
+        rows=4,
     )
     picked = forms.ModelMultipleChoiceField(
         label="Bypassed batches", queryset=Batch.objects.none(), required=False, widget=forms.CheckboxSelectMultiple

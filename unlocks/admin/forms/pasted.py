@@ -3,11 +3,25 @@
 import re
 from functools import cache
 
+from django import forms
+from django.core.validators import MaxLengthValidator
+
 from ...texts import normalize
 
 LONGEST = 40
 NAMED = 100
 AT_ONCE = 30_000  # SQLite takes 32,766 parameters
+
+
+def numbers_field(help_text, *, rows):
+    """Return the field that batch numbers are pasted into."""
+    return forms.CharField(
+        label="Batch numbers",
+        required=False,
+        help_text=help_text,
+        validators=[MaxLengthValidator(500_000)],  # with `max_length` the browser would cut the rest off silently
+        widget=forms.Textarea(attrs={"rows": rows, "spellcheck": "false", "autocomplete": "off"}),
+    )
 
 
 class Pasted:
