@@ -8,8 +8,8 @@ from django.utils import timezone
 
 from unlocks import operations
 from unlocks.ledger import chain, events
-from unlocks.models import Act, Batch, Consent, Instruction, RequestedBatch, Verdict
-from unlocks.outbox import rows
+from unlocks.models import Act, Batch, Instruction, RequestedBatch
+from unlocks.operations import notices
 
 _BATCH = (
     "number, name, total, item_count, posted_on, bypassed_on, exported_on, period_closed, account_id, reached_by, "
@@ -72,10 +72,7 @@ def sql(selection, by):
             cursor.execute(statement.replace("{new_key}", _NEW_KEY[connection.vendor]), values)
         cursor.execute(_DONE, values)
         chain.append_all(_entries(cursor), by=by)
-    told = Consent.objects.filter(
-        unlock_request__in=Verdict.objects.filter(act=by.act.id).values("line__unlock_request")
-    )
-    rows.queue_results(told.select_related("unlock_request__account", "contact"), by=by)
+    notices.tell_result(Act(pk=by.act.id), by)
 
 
 def _entries(rows):
