@@ -171,7 +171,7 @@ def _digest(
     """
     rows, digest, marks, ids = 0, hashlib.sha256(b"unlock-desk seal/2\n"), [], []
     written = _between(model, after, to).order_by("pk").values_list("pk", *columns)
-    for key, *row in written.iterator(chunk_size=200):
+    for key, *row in written.iterator(chunk_size=2000 if hasattr(model, "history_object") else 200):
         rows += 1
         line = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_exact)
         digest.update(line.encode() + b"\n")
