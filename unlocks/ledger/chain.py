@@ -190,22 +190,22 @@ class Part:
 
 
 def walk(after: int = 0) -> Iterator[Part]:
-    """Recompute the chain from its beginning, or from the entry `after` on, which is taken as it is.
+    """Recompute the chain from its beginning, or from what follows the entry `after`, which has to fit its hash.
 
     Yield some entries at a time, each with (kind of fault, a sentence) of what differs. After a fault the walk goes on
     from the entry as it is, so that one change is not reported for every entry after.
     """
-    first = LedgerEntry.objects.filter(sequence=after).first() if after else None
-    expected = after + 1
-    previous, appended_at = (first.hash, first.appended_at) if first else (GENESIS, None)
-    rows = LedgerEntry.objects.filter(sequence__gt=after) if after else LedgerEntry.objects.all()
+    expected, previous, appended_at = 1, GENESIS, None
+    rows = LedgerEntry.objects.filter(sequence__gte=after) if after else LedgerEntry.objects.all()
     entries = rows.order_by("sequence").iterator(chunk_size=WALKED_AT_ONCE)
     while some := list(islice(entries, WALKED_AT_ONCE)):
         part = Part()
         for entry in some:
             fitting = fits(entry)
             (part.fitting if fitting else part.altered).append(entry)
-            if entry.sequence < expected:
+            if entry.sequence == after:
+                expected, previous = after, entry.previous_hash
+            elif entry.sequence < expected:
                 stray = f"Ledger entry {entry.sequence} does not belong: entries are numbered from 1."
                 part.faults.append(("stray", stray))
                 continue

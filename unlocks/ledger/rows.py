@@ -18,7 +18,7 @@ from ..digest import parsed, sha256
 from ..models import Act, Batch, ConsentTerms, LedgerEntry
 from ..texts import first_terms
 from ..texts.formats import counted
-from . import chain, events
+from . import chain, events, seals
 
 _AT_ONCE = 500  # SQLite takes no more than 999 parameters in a statement
 
@@ -44,9 +44,12 @@ def differing(entries: Sequence[LedgerEntry]) -> Iterator[Fault]:
             yield from _differing(kind, kind.about, of_kind)
 
 
-def beside(altered: Collection[UUID]) -> Iterator[Fault]:
-    """Compare what is there with all entries, but for the acts of those that are altered."""
-    yield from _acts(altered)
+def beside(altered: Collection[UUID], after: int = 0) -> Iterator[Fault]:
+    """Compare what is there with all entries, but for the acts of those that are altered.
+
+    With `after`, the sequence of a seal, history that was written since then is compared with the acts since then.
+    """
+    yield from _acts(altered, after)
     yield from _unlocked()
     first = ConsentTerms.objects.filter(version=1).values_list("title", "text").first()
     if first != (first_terms.TITLE, first_terms.TEXT):
@@ -114,10 +117,12 @@ def _sum_that_differs(event: events.Event, recomputed: dict[str, Any]) -> str | 
     return next((name for name, value in recomputed.items() if value != getattr(event, name)), None)
 
 
-def _acts(altered: Collection[UUID]) -> Iterator[Fault]:
+def _acts(altered: Collection[UUID], after: int) -> Iterator[Fault]:
     """Compare the history with the acts in the ledger: who, from where, when, and how many rows."""
+    covered = seals.covered(after) if after else {}
     tables = [model for model in apps.get_app_config("unlocks").get_models() if hasattr(model, "history_object")]
-    streams = [_entries_of_acts(altered), *(_history_of_acts(model) for model in tables)]
+    histories = (_history_of_acts(model, covered.get(model._meta.db_table, 0), after) for model in tables)
+    streams = [_entries_of_acts(altered, after), *histories]
     # Acts come in no order that means anything: of each kind of fault the first row is named.
     found: dict[str, tuple[tuple[int, str], int]] = {}
     for act, of_act in groupby(merge(*streams, key=itemgetter(0)), key=itemgetter(0)):
@@ -135,19 +140,25 @@ _Row = tuple[UUID, str, int, Any, tuple[Any, ...]]
 _WHO = ("user_id", "actor", "ip", "at")
 
 
-def _entries_of_acts(altered: Collection[UUID]) -> Iterator[_Row]:
+def _entries_of_acts(altered: Collection[UUID], after: int) -> Iterator[_Row]:
     """Yield each entry, in the order of their acts; of altered ones nothing is read."""
-    columns = ("act", "sequence", "facts", *_WHO)
-    for act, sequence, facts, *who in (
-        LedgerEntry.objects.order_by("act", "sequence").values_list(*columns).iterator(chunk_size=2000)
-    ):
+    entries = LedgerEntry.objects.filter(sequence__gt=after).order_by("act", "sequence")
+    rows = entries.values_list("act", "sequence", "facts", *_WHO)
+    for act, sequence, facts, *who in rows.iterator(chunk_size=2000):
         yield act, "", sequence, {} if act in altered else parsed(facts)["rows"], tuple(who)
 
 
-def _history_of_acts(model: type[Model]) -> Iterator[_Row]:
-    """Yield the rows of a history by their acts, in the order of these."""
+def _history_of_acts(model: type[Model], covered: int, after: int) -> Iterator[_Row]:
+    """Yield the rows of a history by their acts, in the order of these.
+
+    Of those that no seal covers yet, some may be of acts up to the entry `after`.
+    """
     who = ("history_user_id", "history_actor", "history_ip", "history_date")
-    rows = model._base_manager.order_by("history_act").values_list("history_act", *who)
+    history = model._base_manager.all()
+    if after:
+        earlier = LedgerEntry.objects.filter(act=OuterRef("history_act"), sequence__lte=after)
+        history = history.filter(~Exists(earlier), history_id__gt=covered)
+    rows = history.order_by("history_act").values_list("history_act", *who)
     for act, *identity, first, count in rows.annotate(first=Min("history_id"), n=Count("pk")).iterator():
         yield act, model._meta.db_table, first, count, tuple(identity)
 

@@ -17,33 +17,37 @@ Fault = tuple[str, str]
 GUARDS = "Guards are missing or altered in the database"
 
 
-def findings(heads: Iterable[anchors.Anchor] = (), follow: Callable[[int], None] = lambda entries: None) -> list[str]:
+def findings(
+    heads: Iterable[anchors.Anchor] = (), *, after: int = 0, follow: Callable[[int], None] = lambda entries: None
+) -> list[str]:
     """Recompute everything and compare it with anchors (`heads`); return the findings, none being an empty list.
 
     Each is a sentence on the first offender of its kind, and how many more there are. Rows are streamed. `follow` is
-    called with how many entries more were recomputed.
+    called with how many entries more were recomputed. With `after`, the sequence of a seal, only what was written
+    since that seal is recomputed, and of the invariants those about what is unlocked now.
     """
     ledger, told_of, now = _Check("the ledger"), _Check("what the ledger tells of"), _Check("what is there now")
     told, altered, entries = present.Told(), set(), 0
-    for part in ledger.each(chain.walk()):
+    for part in ledger.each(chain.walk(after)):
         ledger.note(part.faults)
         told_of.note(rows.differing(part.fitting))
         now.note(told.add(part.fitting))
         altered |= {entry.act for entry in part.altered}
         entries += len(part.fitting) + len(part.altered)
         follow(len(part.fitting) + len(part.altered))
-    told_of.note(rows.beside(altered))
-    now.note(told.faults())
+    told_of.note(rows.beside(altered, after))
+    if not after:
+        now.note(told.faults())
     return [
         *_of_the_ledger(ledger, entries),
         *_found("the anchors", anchors.faults(heads)),
-        *_found("the seals", seals.faults()),
+        *_found("the seals", seals.faults(after)),
         *told_of.found(),
-        *_found("the certificate keys", signing_keys.faults()),
+        *_found("the certificate keys", signing_keys.faults(after)),
         *now.found(),
         *_found("the keys of related rows", _keys()),
-        *_invariants(),
-        *_found("the evidence files", evidence.faults()),
+        *_invariants(unlocked=bool(after)),
+        *(() if after else _found("the evidence files", evidence.faults())),
         *_guards(),
     ]
 
@@ -107,8 +111,8 @@ def _keys() -> Iterator[tuple[str, str]]:
             yield model._meta.db_table, "".join(filter(str.isprintable, str(error)))
 
 
-def _invariants() -> Iterator[str]:
-    for wrong, offenders in invariants.offenders():
+def _invariants(*, unlocked: bool) -> Iterator[str]:
+    for wrong, offenders in invariants.offenders(unlocked=unlocked):
         yield from _found(f"“{wrong}”", _offender(wrong, offenders))
 
 
