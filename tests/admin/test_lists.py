@@ -170,7 +170,11 @@ def loaded(page):
 def test_a_list_loads_only_the_scripts_and_styles_that_it_needs(superuser_client, agent, address):
     factories.case_unlocking(agent)
     page = superuser_client.get(address).content.decode()
-    assert set(re.findall(r'<script src="([^"]+)"', page)) <= {"/static/desk/keys.js", "/static/desk/list.js"}
+    assert set(re.findall(r'<script src="([^"]+)"', page)) <= {
+        "/static/desk/zone.js",
+        "/static/desk/keys.js",
+        "/static/desk/list.js",
+    }
     assert 30_000 < loaded(page) < 110_000
 
 
