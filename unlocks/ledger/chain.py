@@ -203,7 +203,7 @@ def walk(after: int = 0) -> Iterator[Part]:
         for entry in some:
             fitting = fits(entry)
             (part.fitting if fitting else part.altered).append(entry)
-            if entry.sequence == after:
+            if after and entry.sequence == after:
                 expected, previous = after, entry.previous_hash
             elif entry.sequence < expected:
                 stray = f"Ledger entry {entry.sequence} does not belong: entries are numbered from 1."

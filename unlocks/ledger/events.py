@@ -462,7 +462,8 @@ def _covered(consents: Iterable[int | None]) -> dict[int | None, str]:
     columns = ("consent_id", "batch_id", "number", "name", "total", "item_count", "fingerprint")
     rows = ConsentedBatch.objects.filter(consent__in=digests).order_by("consent_id", "requested_batch_id")
     for consent, *row in rows.values_list(*columns).iterator(chunk_size=2000):
-        digests[consent].update("\t".join(map(str, row)).encode() + b"\n")
+        digest = digests[consent]
+        digest.update("\t".join(map(str, row)).encode() + b"\n")
     return {consent: digest.hexdigest() for consent, digest in digests.items()}
 
 

@@ -30,7 +30,7 @@ def faults() -> Iterator[Fault]:
     altered: set[UUID] = set()
     for part in chain.walk():
         yield from differing(part.fitting)
-        altered.update(entry.act for entry in part.altered)
+        altered |= {entry.act for entry in part.altered}
     yield from beside(altered)
 
 
@@ -168,7 +168,7 @@ def _faults_of_act(rows: list[_Row]) -> Iterator[tuple[str, int, str]]:
     entries = [(sequence, counts, who) for _, table, sequence, counts, who in rows if not table]
     due: Counter[str] = Counter()
     for _, counts, _ in entries:
-        due.update(counts)
+        due += Counter(counts)
     found: Counter[str] = Counter()
     for _, table, first, count, who in rows:
         if not table:
