@@ -75,12 +75,12 @@ def by_day(batches: Iterable[Any]) -> list[Day]:
 
 def cut(days: Sequence[Day], most: int) -> None:
     """Cut days into parts, together at most `most`, of as few batches as that allows; what would be one is not cut."""
-    counts, size = [len(day.batches) for day in days], 2
+    counts, size = [len(one.batches) for one in days], 2
     while sum(-(-count // size) for count in counts if count > size) > most:
         size += 1
-    for day in days:
-        if len(day.batches) > size:
-            day.parts = [Part(day.batches[start : start + size]) for start in range(0, len(day.batches), size)]
+    for one in days:
+        if len(one.batches) > size:
+            one.parts = [Part(one.batches[start : start + size]) for start in range(0, len(one.batches), size)]
 
 
 def summary(batches: Sequence[Any]) -> str:
