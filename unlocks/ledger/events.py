@@ -1013,6 +1013,53 @@ class Restored(Event):
         return f": ledger entries {self.after + 1:,} to {self.upto:,} were lost"
 
 
+@event("anchored", "Anchor exported", tone="info")
+class Anchored(Event):
+    """The ledger's head was written down elsewhere: in `file`, emailed to `to`, or both."""
+
+    head: int
+    file: str
+    to: str = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f": entry {self.head:,}, to {' and '.join(filter(None, [self.file, self.to]))}"
+
+
+@event("verify_ordered", "Verification ordered")
+class VerificationOrdered(Event):
+    """The worker is to verify the whole record."""
+
+
+@facts_of
+class _Verification(Event):
+    """The whole record was recomputed, up to the ledger's entry `entries`."""
+
+    entries: int
+    seconds: int
+
+
+@event("verified", "Record verified", tone="good")
+class Verified(_Verification):
+    """Nothing was found."""
+
+    @property
+    def rest(self) -> str:
+        return f" up to entry {self.entries:,}: all of it holds"
+
+
+@event("not_verified", "Record does not hold", tone="bad")
+class NotVerified(_Verification):
+    """`first` are the first sentences of `verify_audit` of all that it found."""
+
+    findings: int
+    first: list[str] = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f": {counted(self.findings, 'finding', 'findings')}. {' '.join(self.first[:3])}"
+
+
 @event("sealed", "History sealed")
 class Sealed(Event):
     tables: dict[str, Any]

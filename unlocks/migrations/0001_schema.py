@@ -2862,6 +2862,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name_plural": "ledger entries",
                 "ordering": ["-sequence"],
+                "permissions": [("order_verification", "Can have the worker verify the record")],
                 "indexes": [
                     models.Index(fields=["about", "about_id"], name="unlocks_entry_about"),
                     models.Index(fields=["account", "kind"], name="unlocks_entry_account"),
