@@ -115,6 +115,13 @@ def test_the_preview_groups_by_reason_and_changes_nothing(agent, agent_client):
     assert (LedgerEntry.objects.count(), Act.objects.count()) == (before, 0)
 
 
+def test_the_preview_leads_back_to_the_one_request_that_it_is_about(agent, agent_client):
+    case, other = factories.case_consented(agent), factories.case_consented(agent)
+    back = f'/ <a href="{case.unlock_request.get_absolute_url()}">{case.unlock_request}</a>'
+    assert back in agent_client.get(address(select(agent, case.batches))).content.decode()
+    assert back not in agent_client.get(address(select(agent, case.batches + other.batches))).content.decode()
+
+
 def test_nothing_to_do_has_no_button(agent, agent_client):
     batch = factories.make_batch()
     page = agent_client.get(address(select(agent, [batch])))
