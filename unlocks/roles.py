@@ -30,6 +30,7 @@ MANAGER = AGENT | {
     "change_contact",
     "draft_terms",
     "publish_terms",
+    "order_verification",
 }
 # What a token of the API may. Those that name no permission of Django's are asked for by the API alone.
 SCOPES: dict[str, set[str]] = {

@@ -85,11 +85,15 @@ def test_fields_that_were_left_empty_are_not_in_the_address(agent_client, reques
 @pytest.mark.parametrize(
     ("address", "query", "said"),
     [
-        (REQUESTS, {"opened_since": "2026-13-45"}, "“Opened since” is left out: “2026-13-45”. This is no day."),
+        (
+            REQUESTS,
+            {"opened_since": "2026-13-45"},
+            "“Opened since (America/New York)” is left out: “2026-13-45”. This is no day.",
+        ),
         (
             REQUESTS,
             {"closed_until": "9999-12-31"},
-            "“Closed until” is left out: “9999-12-31”. It is too far off.",
+            "“Closed until (America/New York)” is left out: “9999-12-31”. It is too far off.",
         ),
         (REQUESTS, {"total_from": "lots"}, "“Total from” is left out: “lots”. This is no amount."),
         (REQUESTS, {"total_to": "NaN"}, "“Total to” is left out: “NaN”. This is no amount."),

@@ -133,7 +133,7 @@ def plan_of(sql):
     ("address", "index"),
     [
         (f"{BATCHES}?period_closed__exact=1", "unlocks_batch_period_closed"),
-        (f"{BATCHES}?bypassed_since=2026-01-01", "unlocks_batch_bypassed_on"),
+        (f"{BATCHES}?bypassed_since=2026-01-01", "unlocks_batch_bypassed"),
         (f"{LOG}?since=2026-01-01", "unlocks_entry_at"),
         (f"{LOG}?until=2026-01-01", "unlocks_entry_at"),
         (f"{LOG}?kind__exact=consented", "unlocks_entry_kind"),
@@ -144,6 +144,9 @@ def plan_of(sql):
         ("/desk/unlocks/unlockrequest/?show=act_now", "unlocks_request_trouble"),
         ("/desk/unlocks/unlockrequest/?show=ready", "unlocks_request_stage"),
         ("/desk/unlocks/unlockrequest/?o=10", "unlocks_request_since"),
+        ("/desk/unlocks/unlockrequest/?o=-10", "unlocks_request_since"),
+        (f"{BATCHES}?o=5", "unlocks_batch_bypassed"),
+        (f"{BATCHES}?o=-5", "unlocks_batch_bypassed"),
         (QUEUE, "unlocks_request_stage"),
         (QUEUE, "unlocks_request_due"),
     ],
@@ -170,7 +173,11 @@ def loaded(page):
 def test_a_list_loads_only_the_scripts_and_styles_that_it_needs(superuser_client, agent, address):
     factories.case_unlocking(agent)
     page = superuser_client.get(address).content.decode()
-    assert set(re.findall(r'<script src="([^"]+)"', page)) <= {"/static/desk/keys.js", "/static/desk/list.js"}
+    assert set(re.findall(r'<script src="([^"]+)"', page)) <= {
+        "/static/desk/zone.js",
+        "/static/desk/keys.js",
+        "/static/desk/list.js",
+    }
     assert 30_000 < loaded(page) < 110_000
 
 
@@ -208,6 +215,27 @@ def test_filters_narrow_the_list(agent_client):
     assert numbers(agent_client.get(BATCHES, {"period_closed__exact": 1})) == {"SHUT"}
     assert numbers(agent_client.get(BATCHES, {"bypassed_since": "2026-06-01"})) == {"NEW"}
     assert numbers(agent_client.get(BATCHES, {"bypassed_since": "2026-13-45"})) == {"OLD", "NEW", "SHUT", "POSTED"}
+
+
+def test_what_was_never_bypassed_is_sorted_last_either_way_round(agent_client):
+    days = {"OLD": date(2026, 1, 1), "NEW": date(2026, 6, 1)}
+    for number, on in days.items():
+        factories.make_batch(number=number, bypassed_on=on)
+    factories.make_batch(number="NEVER", status="posted")
+    for order, expected in (("5", ["OLD", "NEW", "NEVER"]), ("-5", ["NEW", "OLD", "NEVER"])):
+        page = agent_client.get(BATCHES, {"o": order})
+        assert [batch.number for batch in page.context["cl"].result_list] == expected
+        file = agent_client.get(f"{BATCHES}csv/", {"o": order}).getvalue().decode("utf-8-sig")
+        assert [line.partition(",")[0] for line in file.splitlines()[1:-1]] == expected
+
+
+def test_requests_that_are_in_no_stage_are_sorted_last_either_way_round(agent_client, agent):
+    first, second, closed = (factories.open_case(agent).unlock_request for _ in range(3))
+    operations.close_request(closed, resolution="canceled", why="Not needed", by=factories.acting(agent))
+    for order, expected in (("10", [first, second, closed]), ("-10", [second, first, closed])):
+        assert (
+            list(agent_client.get("/desk/unlocks/unlockrequest/", {"o": order}).context["cl"].result_list) == expected
+        )
 
 
 def test_the_list_says_what_the_product_is_at(agent_client, agent, manager):

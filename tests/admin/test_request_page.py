@@ -338,6 +338,27 @@ def test_batches_are_added_by_their_numbers_and_taken_out_by_a_tick(agent_client
     assert f"Not among the batches that {case.unlock_request} asks for: {first.number}." in again.content.decode()
 
 
+def test_unknown_numbers_are_left_out_and_the_rest_is_added(agent_client, case):
+    """As where a request is opened: both forms read what is pasted by the same code."""
+    new = factories.make_batch(account=case.account, number="00815")
+    pasted = {"numbers": f"0815, {new.number} NO-2"}
+    page = post(agent_client, case, "add_batches", **pasted)
+    (digest,) = re.findall(
+        r'name="without" value="(.{64})">Leave out the 2 unknown numbers and add the rest<', page.content.decode()
+    )
+    said = f"{case.account} has no batches with these 2 numbers: 0815 (did you mean 00815?), NO-2."
+    assert page.context["bound"].errors == {"numbers": [said]}
+    others = post(agent_client, case, "add_batches", numbers=f"NO-1 {new.number}", without=digest)
+    assert (others.status_code, kinds(case)) == (422, ["opened"])
+    assert "1 batch added." in done(agent_client, case, "add_batches", **pasted, without=digest)
+    assert new.lines.get().unlock_request == case.unlock_request
+    none = post(agent_client, case, "take_out_batches", numbers="NO-1")
+    digest = none.context["bound"].unknown["digest"]
+    nothing_left = post(agent_client, case, "take_out_batches", numbers="NO-1", without=digest)
+    assert nothing_left.context["bound"].errors == {"numbers": ["Tick a batch, or paste the number of one."]}
+    assert kinds(case) == ["opened", "batches_added"]
+
+
 @pytest.mark.parametrize(
     ("verb", "typed"),
     [

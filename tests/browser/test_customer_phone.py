@@ -114,6 +114,37 @@ def test_from_the_email_to_a_certificate_that_is_genuine(agent, phone, look, des
         assert page.get_by_role("status").get_by_text(issued.number).count() == 1
 
 
+@pytest.mark.parametrize(("count", "days"), [(1, 1), (10, 10), (100, 1), (100, 50), (501, 1)])
+def test_terms_and_decision_are_within_two_screens(agent, phone, look, count, days):
+    account = account_of("Dana Whitfield", name="Northwind Heating and Air Conditioning of Greater Boston")
+    for day in range(days):
+        on, name = f"2026-0{3 + day // 25}-{day % 25 + 1:02}", "Invoices, Service department, week 44"
+        factories.make_batches(account=account, n=count // days, items=0, bypassed_on=on, name=name, total="1234.50")
+    factories.case_awaiting(agent, batches=list(account.batches.all()))
+    page = phone()
+    page.goto(link_in_email("consent"))
+    tap(page.get_by_role("button", name="Open the form"))
+    top = page.get_by_role("heading", name="Your decision").bounding_box()["y"]
+    assert top < 2 * page.viewport_size["height"]
+    look(page, "Unlock bypassed batches")
+    if count == 10:
+        rows = page.get_by_role("row").filter(visible=True)  # with the one of the headings
+        assert rows.count() == 3
+        page.get_by_text("Show the other 8 batches").tap()
+        last = page.locator("input[name=leave_out]").nth(9)
+        last.tap()
+        page.get_by_text("Show the other 8 batches").tap()
+        assert (last.is_visible(), rows.count()) == (True, 4)
+        look(page, "Unlock bypassed batches")
+        page.set_viewport_size({"width": 1024, "height": 800})
+        assert rows.count() == 11
+        assert not page.get_by_text("Show the other 8 batches").is_visible()
+    elif count > 500:
+        page.locator("details.day > summary").tap()
+        assert page.get_by_role("checkbox", name="Leave out").count() == 251
+        look(page, "Unlock bypassed batches")
+
+
 def test_500_batches_are_two_screens_and_some_are_left_out_without_scripts(agent, phone, look):
     account = account_of("Dana Whitfield")
     days = [f"2026-0{month}-{day:02}" for month in (3, 4) for day in range(1, 26)]

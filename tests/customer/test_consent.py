@@ -547,6 +547,54 @@ def test_above_500_whole_days_are_left_out(client, agent, monkeypatch):
     assert list(Consent.objects.get().batches.values_list("batch", flat=True)) == [batches[2].pk]
 
 
+@pytest.fixture
+def long_days(agent, monkeypatch):
+    """A case of a day with five batches, which is cut into two parts, and one with three, which is not."""
+    monkeypatch.setattr("unlocks.customer.forms.MOST_BOXES", 4)
+    monkeypatch.setattr("unlocks.texts.batches.FEW", 1)
+    account = factories.make_account(admin=False)
+    factories.make_contact(account=account, name="Dana Whitfield")
+    numbers = ["B-5", "B-1", "B-4", "B-2", "B-3", "A-9", "C-1", "C-2"]
+    days = ["2026-05-02"] * 5 + ["2026-05-03"] * 3
+    pairs = zip(numbers, days, strict=True)
+    batches = [factories.make_batch(account=account, number=number, bypassed_on=day) for number, day in pairs]
+    return factories.case_awaiting(agent, batches=batches), {batch.number: batch.pk for batch in batches}
+
+
+def test_above_500_parts_of_a_day_are_left_out_by_their_numbers(client, long_days):
+    case, pk = long_days
+    first, second = f"{pk['B-1']}-{pk['B-3']}", f"{pk['B-4']}-{pk['B-5']}"
+    opened(client, case)
+    page = client.get("/consent/").content.decode()
+    assert re.findall(r'value="([\d-]+)"\s+form="decide"', page) == ["2026-05-02", first, second, "2026-05-03"]
+    assert "B-1 to B-3</b> <span>3 batches" in page
+    shown = left_out(client, case, second)
+    back = client.post("/consent/", {"action": "change", "answers": hidden(shown, "answers")}).content.decode()
+    assert re.findall(r'value="([\d-]+)"\s+form="decide"\s+checked', back) == [second]
+    assert re.findall(r'<details class="day"( open)?>', back) == [" open"]
+    client.post("/consent/", {"action": "agree", "answers": hidden(shown, "answers")})
+    agreed = Consent.objects.get().batches.values_list("number", flat=True)
+    assert sorted(agreed) == ["A-9", "B-1", "B-2", "B-3", "C-1", "C-2"]
+
+
+def test_days_and_parts_together_can_not_leave_out_every_batch(client, long_days):
+    case, pk = long_days
+    first, second = f"{pk['B-1']}-{pk['B-3']}", f"{pk['B-4']}-{pk['B-5']}"
+    for boxes in (("2026-05-02", "2026-05-03"), (first, second, "2026-05-03"), ("2026-05-02", second, "2026-05-03")):
+        assert list(left_out(client, case, *boxes).context["form"].errors) == ["leave_out"]
+    assert left_out(client, case, f"{pk['B-1']}-{pk['B-4']}").context["form"].errors.keys() == {"leave_out"}
+    assert Consent.objects.count() == 0
+
+
+def test_a_part_whose_end_was_taken_out_meanwhile_is_shown_again(client, agent, long_days):
+    case, pk = long_days
+    answers = hidden(left_out(client, case, f"{pk['B-4']}-{pk['B-5']}"), "answers")
+    end = case.rows.filter(number="B-5")
+    operations.take_out_batches(case.unlock_request, batches=end, by=factories.acting(agent))
+    page = client.post("/consent/", {"action": "agree", "answers": answers})
+    assert (page.context["notice"], Consent.objects.count()) == (consent.CHANGED, 0)
+
+
 def test_the_page_says_what_changed_since_the_link_was_issued(client, agent, case):
     answers = hidden(checked(client, case), "answers")
     new = factories.make_batch(account=case.account)

@@ -744,6 +744,21 @@ def test_times_are_in_the_zone_of_the_account(client, agent, zone, name):
     assert timezone.get_current_timezone_name() == settings.TIME_ZONE
 
 
+@pytest.mark.parametrize("place", BOTH)
+def test_the_list_of_batches_is_a_file_that_says_what_became_of_each(client, agent, place):
+    case = factories.case_unlocked(agent)
+    operations.mark_re_exported(case.rows.filter(pk=case.batch.pk), by=acting(agent))
+    assert client.get(f"{place}batches.csv").status_code == 404
+    file = hold(client, case, place).get(f"{place}batches.csv")
+    assert (file.status_code, file["Content-Type"]) == (200, "text/csv; charset=utf-8")
+    first, second = case.batches
+    assert file.content.decode("utf-8-sig").splitlines() == [
+        "Batch,Name,Posted on,Bypassed on,Items,Total,Now,Why it could not be unlocked",
+        f"{first.number},{first.name},2026-05-01,2026-05-02,1,100.00,Exported,",
+        f"{second.number},{second.name},2026-05-01,2026-05-02,1,100.00,Unlocked,",
+    ]
+
+
 @pytest.mark.parametrize("number_of_batches", [1, 40])
 def test_the_receipt_costs_the_same_for_many_batches(client, agent, number_of_batches, django_assert_num_queries):
     case = factories.case_unlocked(agent, batches=factories.make_batches(n=number_of_batches))

@@ -12,7 +12,7 @@ from tests.attacks import sql
 from tests.factories import acting, case_consented, open_case, record_certificate_key
 from unlocks import operations
 from unlocks.database import guards
-from unlocks.ledger import anchors, chain
+from unlocks.ledger import anchors, chain, events
 from unlocks.management.commands import verify_audit
 from unlocks.models import LedgerEntry
 
@@ -37,9 +37,16 @@ def first(case):
     return chain.head()[0]
 
 
-def export(file, day):
-    with time_machine.travel(datetime(2026, 5, day, 6, 30, tzinfo=UTC), tick=False):
-        call_command("export_anchor", to=file)
+@pytest.fixture
+def export():
+    """Export an anchor to a file on a day in May, which it is from then on."""
+    with time_machine.travel(datetime(2026, 5, 1, 6, tzinfo=UTC), tick=False) as clock:
+
+        def exported(file, day):
+            clock.move_to(datetime(2026, 5, day, 6, 30, tzinfo=UTC))
+            call_command("export_anchor", to=file)
+
+        yield exported
 
 
 def add_note(case, text="Meanwhile"):
@@ -63,14 +70,14 @@ def audit(*files):
     return found
 
 
-def test_each_export_adds_a_line(case, first, file, capsys):
+def test_each_export_adds_a_line(export, case, first, file, capsys):
     export(file, 4)
     add_note(case)
     export(file, 5)
     export(file, 5)
 
     hashes = dict(LedgerEntry.objects.values_list("sequence", "hash"))
-    told = [("04", first), ("05", first + 1), ("05", first + 1)]
+    told = [("04", first), ("05", first + 2), ("05", first + 3)]  # each export has an entry too
     assert [json.loads(line) for line in file.read_text().splitlines()] == [
         {"at": f"2026-05-{day}T06:30:00+00:00", "hash": hashes[sequence], "sequence": sequence}
         for day, sequence in told
@@ -79,14 +86,14 @@ def test_each_export_adds_a_line(case, first, file, capsys):
     call_command("verify_audit", anchor=[file])
 
 
-def test_a_file_with_an_anchor_over_several_lines_is_added_to_as_well(case, file):
+def test_a_file_with_an_anchor_over_several_lines_is_added_to_as_well(export, case, file):
     sequence, head = chain.head()
     file.write_text(json.dumps({"at": "2026-05-01T06:00:00+00:00", "hash": head, "sequence": sequence}, indent=1))
     export(file, 4)
     assert [anchor.sequence for anchor in anchors.read(file.read_text())] == [sequence, sequence]
 
 
-def test_a_newer_anchor_is_never_written_over(case, first, file):
+def test_a_newer_anchor_is_never_written_over(export, case, first, file):
     add_note(case)
     export(file, 4)
     cut(after=first)
@@ -162,7 +169,11 @@ def test_a_mailed_anchor_can_be_saved_in_any_way(case, first, file, mailoutbox, 
     assert (mail.to, mail.subject) == (["audit@vendor.example"], f"Unlock Desk anchor {first}")
     file.write_text(pasted(mail.body))
 
-    assert anchors.read(file.read_text())[0].hash == chain.head()[1]
+    (anchor,) = anchors.read(file.read_text())
+    assert LedgerEntry.objects.get(sequence=first).hash == anchor.hash
+    assert chain.event_of(LedgerEntry.objects.get(sequence=first + 1)) == events.Anchored(
+        head=first, file="", to="audit@vendor.example"
+    )
     call_command("verify_audit", anchor=[file])
 
 
@@ -178,29 +189,29 @@ def test_an_address_that_is_none_is_said(case):
     assert refusal("export_anchor", email="a\nb@vendor.example").startswith("The anchor could not be emailed to a\nb@")
 
 
-def test_an_anchor_of_the_empty_ledger_always_fits(file, agent):
+def test_an_anchor_of_the_empty_ledger_always_fits(export, file, agent):
     export(file, 4)
     open_case(agent)
     call_command("verify_audit", anchor=[file])
 
 
-def test_the_cut_is_found_between_the_last_anchor_that_fits_and_the_next(case, first, tmp_path, file):
+def test_the_cut_is_found_between_the_last_anchor_that_fits_and_the_next(export, case, first, tmp_path, file):
     """Several files in any order, and several anchors in a file."""
     other = tmp_path / "other.txt"
     for day in (4, 5, 6):
         add_note(case)
         export(file if day < 6 else other, day)
     add_note(case)
-    cut(after=first + 1)
+    cut(after=first + 2)  # each export has an entry too
     add_note(case, "After the cut")
 
     assert audit(other, file) == [
-        f"Ledger entry {first + 2} is not the one of the anchor of 2026-05-05 06:30 UTC: the ledger was rewritten "
+        f"Ledger entry {first + 3} is not the one of the anchor of 2026-05-05 06:30 UTC: the ledger was rewritten "
         f"after entry {first + 1}, where the anchor of 2026-05-04 06:30 UTC still fits. 1 more like it."
     ]
 
 
-def test_an_anchor_newer_than_the_database(case, first, file):
+def test_an_anchor_newer_than_the_database(export, case, first, file):
     add_note(case)
     export(file, 4)
     cut(after=first)
@@ -244,7 +255,7 @@ def test_an_anchor_of_another_desk(case, file):
     ]
 
 
-def test_an_anchored_entry_that_is_missing_in_the_middle(case, first, file):
+def test_an_anchored_entry_that_is_missing_in_the_middle(export, case, first, file):
     add_note(case)
     export(file, 4)
     add_note(case)

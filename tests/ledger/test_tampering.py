@@ -1275,6 +1275,7 @@ def test_the_scene_itself_holds(scene, capsys):
     assert capsys.readouterr().out == (
         f"The audit holds: ledger intact (head {scene.anchors[1].sequence} {scene.anchors[1].hash}), every seal and "
         f"invariant holds, every guard is in place.\n"
+        f"The newest seal is entry {scene.numbers['seal']}: --since {scene.numbers['seal']} goes on from it.\n"
         f"Not sealed yet: {seals.unsealed()} rows of history and evidence. “manage.py seal_history” does it.\n"
     )
 

@@ -12,26 +12,33 @@ from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
 from ..texts.cells import csv_file, csv_lines
-from ..texts.formats import counted
+from ..texts.formats import counted, current_zone
 
 ROWS_AT_ONCE = 500
 
 
 def pieces(model_admin, request, changelist):
-    """Yield the file in pieces. Its last line counts the rows: a file without it broke off.
+    """Return the pieces of the file. Its last line counts the rows, and names the zone: without it the file broke off.
 
     Keys come first, for all pages; what is annotated is asked for a few hundred rows at a time.
     """
+    # They are taken after the page is answered, when its zone is no longer the current one.
+    return _pieces(model_admin, request, changelist, timezone.get_current_timezone())
+
+
+def _pieces(model_admin, request, changelist, zone):
     names = [name for name in changelist.list_display if name != "action_checkbox"]
     yield csv_file([capfirst(label_for_field(name, model_admin.model, model_admin)) for name in names], [])
     keys = changelist.queryset.prefetch_related(None).values_list("pk", flat=True).iterator()
     written = 0
     while some := list(islice(keys, ROWS_AT_ONCE)):
         rows = model_admin.told(request, changelist.queryset.filter(pk__in=some))
-        lines = [[_cell(_value(model_admin, name, row)) for name in names] for row in rows]
+        with timezone.override(zone):
+            lines = [[_cell(_value(model_admin, name, row)) for name in names] for row in rows]
         written += len(lines)
         yield csv_lines(lines)
-    yield csv_lines([[f"Complete: {counted(written, 'row', 'rows')}"]])
+    with timezone.override(zone):
+        yield csv_lines([[f"Complete: {counted(written, 'row', 'rows')}", f"Times are in {current_zone()}"]])
 
 
 def _value(model_admin, name, row):

@@ -4,19 +4,24 @@ import json
 import re
 from operator import itemgetter
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.db.models import Q
+from django.shortcuts import redirect
+from django.urls import path
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 
+from .. import operations
+from ..actors import Actor
 from ..ledger import chain, events
 from ..models import LedgerEntry
 from ..templatetags.desk import nowrap, tag
 from ..texts.formats import moment_with_seconds
 from .filters import ChoiceFilter, Since, Until
 from .lists import ReadOnlyAdmin, column, keys, starts_with
+from .record import state_of_record
 from .site import desk
 
 
@@ -76,6 +81,23 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
             return Q(unlock_request=int(reference[1]))
         colleagues = keys(User.objects.filter(username__icontains=term))
         return starts_with("actor", term) | Q(user__in=colleagues)
+
+    def get_urls(self):
+        view = self.admin_site.admin_view(self.verify)
+        return [path("verify/", view, name="unlocks_ledgerentry_verify"), *super().get_urls()]
+
+    def changelist_view(self, request, extra_context=None):
+        record = state_of_record(request.user)
+        return super().changelist_view(request, {**(extra_context or {}), "record": record})
+
+    @method_decorator(require_POST)
+    def verify(self, request):
+        """Have the worker verify the record, and show the list again."""
+        if operations.order_verification(by=Actor.staff(request.user, request)):
+            messages.success(request, "The worker verifies the record. What it found is shown here.")
+        else:
+            messages.info(request, "That is ordered already. What the worker found is shown here.")
+        return redirect("admin:unlocks_ledgerentry_changelist")
 
     at_the_second = column("When", "at", lambda at: nowrap(moment_with_seconds(at)), ordering="at")
     from_where = column("From", "ip")

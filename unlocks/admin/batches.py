@@ -14,6 +14,7 @@ from django.views.decorators.http import require_safe
 
 from .. import operations, rules
 from ..models import Batch, BatchItem, RequestedBatch, UnlockRequest
+from ..models.ordering import UnknownLast
 from ..templatetags.desk import nowrap, recorded_by_phone, tag, thousands
 from ..texts.formats import day, moment, money
 from .bulk_actions import WORDS
@@ -146,7 +147,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
 
     numbered = column("Number", "number", ordering="number_plain")
     on_account = column("Account", "account", account_link)
-    bypassed = column("Bypassed on", "bypassed_on", lambda on: nowrap(day(on)), ordering="bypassed_on")
+    bypassed = column("Bypassed on", "bypassed_on", lambda on: nowrap(day(on)), ordering=UnknownLast("bypassed_on"))
     count_text = column("Items", "item_count", thousands)
     money_text = column("Total", "total", money)
 

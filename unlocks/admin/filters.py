@@ -11,7 +11,7 @@ from django.utils import timezone
 from django.utils.dateparse import parse_date
 
 from ..texts import normalize
-from ..texts.formats import day, money
+from ..texts.formats import current_zone, day, money
 from .lists import accounts_numbered, keys
 
 # So far off counts no clock.
@@ -148,19 +148,25 @@ class DayFilter(Filter):
         return day(self.chosen)
 
 
-class Since(DayFilter):
-    """A filter by the first day of the time in the column `path`."""
+class _DayOfTime(DayFilter):
+    """A filter by the day of the time in the column `path`, which begins when it does for whoever reads the page."""
 
     path = ""
+
+    def __init__(self, *args):
+        self.title = f"{self.title} ({current_zone()})"
+        super().__init__(*args)
+
+
+class Since(_DayOfTime):
+    """A filter by the first day."""
 
     def narrow(self, queryset, day):
         return queryset.filter(**{f"{self.path}__gte": _midnight(day)})
 
 
-class Until(DayFilter):
-    """A filter by the last day of the time in the column `path`."""
-
-    path = ""
+class Until(_DayOfTime):
+    """A filter by the last day."""
 
     def narrow(self, queryset, day):
         return queryset.filter(**{f"{self.path}__lt": _midnight(day + timedelta(days=1))})

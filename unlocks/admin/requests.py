@@ -17,6 +17,7 @@ from django.views.decorators.http import require_safe
 from .. import operations
 from ..actors import Actor
 from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest
+from ..models.ordering import UnknownLast
 from ..templatetags.desk import RECORDED_BY_PHONE, ago, nowrap, tag, thousands
 from ..texts import normalize
 from ..texts.formats import moment, money
@@ -200,7 +201,7 @@ class UnlockRequestAdmin(DeskAdmin):
     def assigned_to(self, obj):
         return obj.assignee and obj.assignee.get_username()
 
-    @admin.display(description="In this stage", ordering="stage_since")
+    @admin.display(description="In this stage", ordering=UnknownLast("stage_since"))
     def in_stage(self, obj):
         time, missed = queue.in_stage(obj, timezone.now())
         return tag("bad", time) if missed else time and nowrap(time)

@@ -13,13 +13,14 @@ from ..models import Batch
 from ..product.sandbox import SECONDS, How
 from ..rules import Refusal
 from ..texts import normalize, wording
-from ..texts.batches import MOST_BOXES, Day, by_day
+from ..texts.batches import MOST_BOXES, Day, by_day, cut
 
 CERTIFICATE_NUMBER = re.compile(r"CN-?([0-9]{1,12})-([0-9]{1,6})")
 # Certificate codes have no letters that look like digits, but a reader may type one for the other.
 LOOKALIKES = str.maketrans("OIL", "011")
 CODE_LENGTH = 12
 FIRST_DAYS = 3
+FIRST_BATCHES = 2  # as in customer.css
 
 
 class Line(forms.CharField):
@@ -106,7 +107,7 @@ class DecisionForm(SignedForm):
     """The customer's decision about a consent link. The view checks the PIN once everything else is valid.
 
     `batches` are those that the link asks about. The boxes of `leave_out` stand beside them on the page, one for each
-    batch, or for each day when there are very many.
+    batch, or for each day and each part of a long day when there are very many.
     """
 
     role = Line(
@@ -138,13 +139,19 @@ class DecisionForm(SignedForm):
         super().__init__(*args, link=link, **kwargs)
         self.fields["authorized"].label = wording.authorized(link.unlock_request.account)
         self.fields["agree"].label = wording.agree(link.terms)
-        self.days = by_day(batches)
+        self.batches, self.days = batches, by_day(batches)
         self.each = len(batches) <= MOST_BOXES
+        self.boxes = {str(batch.pk): [batch] for batch in batches} if self.each else self._boxes_of_days()
         # Of one, all would be left out.
-        self.can_leave_out = (len(batches) if self.each else len(self.days)) > 1
-        keys = [str(batch.pk) for batch in batches] if self.each else [day.key for day in self.days]
-        self.fields["leave_out"].choices = [(key, key) for key in keys]
+        self.can_leave_out = len(self.boxes) > 1
+        self.fields["leave_out"].choices = [(key, key) for key in self.boxes]
         self.helper.layout = Layout(*(name for name in self.fields if name != "leave_out"))
+
+    def _boxes_of_days(self):
+        """Return the batches that each box stands for, of a number of boxes that is at most MOST_BOXES or the days'."""
+        cut(self.days, max(MOST_BOXES - len(self.days), 0))
+        groups = [*(self.days if len(self.days) > 1 else ()), *(part for day in self.days for part in day.parts)]
+        return {group.key: group.batches for group in groups}
 
     @property
     def left_out(self):
@@ -157,6 +164,15 @@ class DecisionForm(SignedForm):
         return self._with_checked(self.days[:FIRST_DAYS])
 
     @property
+    def more_batches(self):
+        """The batches that a phone shows when they are asked for."""
+        return self.batches[FIRST_BATCHES:]
+
+    @property
+    def more_batches_checked(self):
+        return not self.left_out.isdisjoint(str(batch.pk) for batch in self.more_batches)
+
+    @property
     def more_days(self):
         return self._with_checked(self.days[FIRST_DAYS:])
 
@@ -166,21 +182,34 @@ class DecisionForm(SignedForm):
 
     def _with_checked(self, days):
         boxes = self.left_out
-        return [(day, not boxes.isdisjoint([day.key, *(str(batch.pk) for batch in day.batches)])) for day in days]
+        return [(day, not boxes.isdisjoint(_keys_of(day))) for day in days]
 
     def clean_leave_out(self):
         left_out = self.cleaned_data["leave_out"]
-        if len(set(left_out)) == len(self.fields["leave_out"].choices):
+        if len({batch.pk for key in left_out for batch in self.boxes[key]}) == len(self.batches):
             raise forms.ValidationError(Refusal.ALL_LEFT_OUT.label, code=Refusal.ALL_LEFT_OUT)
         return left_out
 
 
+def _keys_of(day):
+    """Return the boxes that a day may have."""
+    return [day.key, *(part.key for part in day.parts), *(str(batch.pk) for batch in day.batches)]
+
+
 def left_out_of(batches: QuerySet[Batch], boxes: list[str]) -> QuerySet[Batch]:
-    """Return those of some batches that the boxes checked stand for: a batch, or all that were bypassed on a day."""
+    """Return those of some batches that the boxes checked stand for: a batch, a day's, or a part of a day's."""
     keys = [box for box in boxes if box.isdecimal()]
-    days = [box for box in boxes if box not in keys and box != Day.UNKNOWN]
-    unknown = Q(bypassed_on=None) if Day.UNKNOWN in boxes else Q()
-    return batches.filter(Q(pk__in=keys) | Q(bypassed_on__in=days) | unknown)
+    ends = [tuple(map(int, box.split("-"))) for box in boxes if re.fullmatch("[0-9]+-[0-9]+", box)]
+    days = [box for box in boxes if re.fullmatch("[0-9]+(-[0-9]+){2}", box)]
+    wanted = Q(pk__in=keys) | Q(bypassed_on__in=days)
+    if Day.UNKNOWN in boxes:
+        wanted |= Q(bypassed_on=None)
+    found = batches.in_bulk([pk for pair in ends for pk in pair])
+    for first, last in ends:
+        if first in found and last in found:
+            numbers = (found[first].number, found[last].number)
+            wanted |= Q(bypassed_on=found[first].bypassed_on, number__gte=numbers[0], number__lte=numbers[1])
+    return batches.filter(wanted)
 
 
 def optional_reason(label):

@@ -73,7 +73,7 @@ def batch_list(request):
     consent = consent_of_receipt(request)
     if consent is None:
         return _receipt(request, None)
-    rows = [SimpleNamespace(**batch) for batch in _batches(consent)]
+    rows = [SimpleNamespace(**batch) for batch in _batches(consent, timezone.now())]
     content = batch_lists.as_csv(rows, outcome_label="Now", reason="Why it could not be unlocked")
     return certificates.attachment(f"{consent.reference}-{batch_lists.FILE_NAME}", content, "text/csv; charset=utf-8")
 

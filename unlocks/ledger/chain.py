@@ -8,10 +8,9 @@ chain still verifies. The key is LEDGER_KEY, outside the database: who can write
 
 import hashlib
 import hmac
-import json
 import secrets
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
@@ -23,7 +22,7 @@ from django.utils import timezone
 
 from .. import history, stages
 from ..actors import Actor
-from ..digest import canonical, sha256
+from ..digest import canonical, parsed, sha256
 from ..models import Account, LedgerEntry, UnlockRequest
 from . import events
 from .events import Event
@@ -36,6 +35,7 @@ WRONG_KEY = (
 )
 BACKWARDS = timedelta(seconds=5)  # how far the clocks of two machines may be apart
 _AT_ONCE = 10_000  # entries a statement: an act on any number of requests stays within some 15 MiB
+WALKED_AT_ONCE = 500  # SQLite takes no more than 999 parameters in a statement
 _LOCK = 7_014_401  # the advisory lock that orders appends on PostgreSQL; any number nobody else uses
 
 # What the columns repeat of the two texts.
@@ -177,31 +177,66 @@ def seal(previous: str, sequence: int, appended_at: datetime, facts_hash: str, p
     return hmac.new(settings.LEDGER_KEY.encode(), message, hashlib.sha256).hexdigest()
 
 
-def faults() -> Iterator[tuple[str, str]]:
-    """Recompute the chain from its beginning; yield (kind of fault, a sentence) for each entry that differs.
+Fault = tuple[str, str]
 
-    After a fault the walk goes on from the entry as it is, so that one change is not reported for every entry after.
+
+@dataclass
+class Part:
+    """Some entries of the chain as they are walked through: those that fit their hashes, others, and what is wrong."""
+
+    fitting: list[LedgerEntry] = field(default_factory=list)
+    altered: list[LedgerEntry] = field(default_factory=list)
+    faults: list[Fault] = field(default_factory=list)
+
+
+def walk(after: int = 0) -> Iterator[Part]:
+    """Recompute the chain from its beginning, or from what follows the entry `after`, which has to fit its hash.
+
+    Yield some entries at a time, each with (kind of fault, a sentence) of what differs. After a fault the walk goes on
+    from the entry as it is, so that one change is not reported for every entry after.
     """
     expected, previous, appended_at = 1, GENESIS, None
-    for entry in LedgerEntry.objects.order_by("sequence").iterator():
-        if entry.sequence < expected:
-            yield "stray", f"Ledger entry {entry.sequence} does not belong: entries are numbered from 1."
-            continue
-        if entry.sequence > expected:
-            yield "missing", _missing(expected, entry.sequence)
-            previous = entry.previous_hash
-        if entry.previous_hash != previous:
-            yield "order", f"Ledger entry {entry.sequence} does not follow entry {entry.sequence - 1}."
-        elif not fits(entry):
-            yield "hash", f"Ledger entry {entry.sequence} was altered or forged: its hash does not fit its content."
-        elif (differs := column_that_differs(entry)) is not None:
-            why = f"its column {differs} differs from what was sealed."
-            yield "column", f"Ledger entry {entry.sequence} was altered: {why}"
-        elif erased(entry):
-            yield "erased", f"Ledger entry {entry.sequence}: its personal text was erased."
-        elif appended_at and entry.appended_at < appended_at - BACKWARDS:
-            yield "time", f"Ledger entry {entry.sequence} was appended before entry {entry.sequence - 1}, by its time."
-        expected, previous, appended_at = entry.sequence + 1, entry.hash, entry.appended_at
+    rows = LedgerEntry.objects.filter(sequence__gte=after) if after else LedgerEntry.objects.all()
+    entries = rows.order_by("sequence").iterator(chunk_size=WALKED_AT_ONCE)
+    while some := list(islice(entries, WALKED_AT_ONCE)):
+        part = Part()
+        for entry in some:
+            fitting = fits(entry)
+            (part.fitting if fitting else part.altered).append(entry)
+            if after and entry.sequence == after:
+                expected, previous = after, entry.previous_hash
+            elif entry.sequence < expected:
+                stray = f"Ledger entry {entry.sequence} does not belong: entries are numbered from 1."
+                part.faults.append(("stray", stray))
+                continue
+            if entry.sequence > expected:
+                part.faults.append(("missing", _missing(expected, entry.sequence)))
+                previous = entry.previous_hash
+            if fault := _fault(entry, previous, appended_at, fitting):
+                part.faults.append(fault)
+            expected, previous, appended_at = entry.sequence + 1, entry.hash, entry.appended_at
+        yield part
+
+
+def faults() -> Iterator[Fault]:
+    """Recompute the chain from its beginning; yield (kind of fault, a sentence) for each entry that differs."""
+    for part in walk():
+        yield from part.faults
+
+
+def _fault(entry: LedgerEntry, previous: str, appended_at: datetime | None, fitting: bool) -> Fault | None:
+    named = f"Ledger entry {entry.sequence}"
+    if entry.previous_hash != previous:
+        return "order", f"{named} does not follow entry {entry.sequence - 1}."
+    if not fitting:
+        return "hash", f"{named} was altered or forged: its hash does not fit its content."
+    if (differs := column_that_differs(entry)) is not None:
+        return "column", f"{named} was altered: its column {differs} differs from what was sealed."
+    if erased(entry):
+        return "erased", f"{named}: its personal text was erased."
+    if appended_at and entry.appended_at < appended_at - BACKWARDS:
+        return "time", f"{named} was appended before entry {entry.sequence - 1}, by its time."
+    return None
 
 
 def fits(entry: LedgerEntry) -> bool:
@@ -226,12 +261,12 @@ def event_of(entry: LedgerEntry) -> Event:
 
 def actor_of(entry: LedgerEntry) -> str:
     """Return who acted, by the sealed text of an entry; '' where that was erased."""
-    return "" if erased(entry) else json.loads(entry.personal)["actor"]
+    return "" if erased(entry) else parsed(entry.personal)["actor"]
 
 
 def rows_of(entry: LedgerEntry) -> dict[str, int]:
     """Return how many history rows an entry records, by table."""
-    return json.loads(entry.facts)["rows"]
+    return parsed(entry.facts)["rows"]
 
 
 def _missing(first: int, found: int) -> str:
@@ -244,7 +279,7 @@ def column_that_differs(entry: LedgerEntry) -> str | None:
     """Return the first column that differs from what the texts repeat of it, or None."""
     texts = [(_IN_FACTS, entry.facts)] + ([] if erased(entry) else [(_IN_PERSONAL, entry.personal)])
     for names, text in texts:
-        sealed = json.loads(text)
+        sealed = parsed(text)
         columns = _repeated({name: getattr(entry, name) for name in names}, names)
         if differs := next((name for name, value in columns.items() if sealed[name] != value), None):
             return differs

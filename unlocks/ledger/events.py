@@ -7,20 +7,22 @@ that a fact repeats a column of the row that the event is about; the audit compa
 
 import dataclasses
 import hashlib
-import json
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from functools import cache
 from inspect import get_annotations
+from itertools import groupby
 from typing import Any, ClassVar, Self, TypeVar, dataclass_transform, get_type_hints
+from uuid import UUID
 
 from django.contrib.auth.models import User
 from django.db.models import Count, Model, Q, QuerySet, Sum
 
 from .. import pins
-from ..digest import sha256
+from ..digest import parsed, sha256
 from ..models import (
     Account,
     Act,
@@ -102,8 +104,12 @@ class Event:
             if declared.metadata["personal"] == personal
         }
 
-    def recomputed(self, entry: LedgerEntry) -> dict[str, Any]:
-        """Return those facts that sum up a set of rows, as the rows have it now."""
+    @classmethod
+    def recomputed(cls, entries: Sequence[LedgerEntry]) -> dict[int, dict[str, Any]]:
+        """Return those facts of entries of this kind that sum up a set of rows, as the rows have it now.
+
+        By the entries' sequences; one or two queries for all of them.
+        """
         return {}
 
     @property
@@ -160,10 +166,23 @@ def read(entry: LedgerEntry) -> Event:
         return Altered()
 
 
-def _moved(entry: LedgerEntry, outcome: str) -> QuerySet[Any]:
-    """Return the history rows by which an entry's act gave batches of its request this outcome."""
-    lines = RequestedBatch.objects.filter(unlock_request=entry.unlock_request_id)
-    return RequestedBatch.history.filter(id__in=lines.values("pk"), history_act=entry.act, outcome=outcome)
+_OfAct = tuple[UUID, int | None]
+
+
+def _of_acts(entries: Iterable[LedgerEntry]) -> dict[int, _OfAct]:
+    """Return {sequence: the act and the unlock request of the entry}."""
+    return {entry.sequence: (entry.act, entry.unlock_request_id) for entry in entries}
+
+
+def _moved(entries: Sequence[LedgerEntry], name: str, outcome: str) -> dict[int, dict[str, Any]]:
+    """Return, as `name`, to how many batches of its request the act of each entry gave this outcome."""
+    of_acts = _of_acts(entries)
+    acts, requests = {act for act, _ in of_acts.values()}, {request for _, request in of_acts.values()}
+    lines = RequestedBatch.objects.filter(unlock_request__in=requests)
+    moved = RequestedBatch.history.filter(id__in=lines.values("pk"), history_act__in=acts, outcome=outcome)
+    rows = moved.order_by().values_list("history_act", "unlock_request_id").annotate(n=Count("pk"))
+    counts = {(act, request): n for act, request, n in rows}
+    return {sequence: {name: counts.get(of_act, 0)} for sequence, of_act in of_acts.items()}
 
 
 # Unlock requests
@@ -206,8 +225,9 @@ class _Moved(Event):
     amount: Decimal
     numbers: list[str]
 
-    def recomputed(self, entry: LedgerEntry) -> dict[str, Any]:
-        return {"batches": _moved(entry, self.outcome).count()}
+    @classmethod
+    def recomputed(cls, entries: Sequence[LedgerEntry]) -> dict[int, dict[str, Any]]:
+        return _moved(entries, "batches", cls.outcome)
 
     @property
     def rest(self) -> str:
@@ -436,14 +456,15 @@ class EmailCanceled(_Email):
 # The consent
 
 
-def _covered(consent_id: int | None) -> str:
-    """Return the SHA-256 (hex) over the batches that a consent covers, a line each, in the order of their keys."""
-    digest = hashlib.sha256(b"unlock-desk consented batches/1\n")
-    columns = ("batch_id", "number", "name", "total", "item_count", "fingerprint")
-    rows = ConsentedBatch.objects.filter(consent=consent_id).order_by("requested_batch_id").values_list(*columns)
-    for row in rows.iterator(chunk_size=2000):
+def _covered(consents: Iterable[int | None]) -> dict[int | None, str]:
+    """Return {consent: the SHA-256 (hex) over the batches that it covers}, a line each, in the order of their keys."""
+    digests = {consent: hashlib.sha256(b"unlock-desk consented batches/1\n") for consent in consents}
+    columns = ("consent_id", "batch_id", "number", "name", "total", "item_count", "fingerprint")
+    rows = ConsentedBatch.objects.filter(consent__in=digests).order_by("consent_id", "requested_batch_id")
+    for consent, *row in rows.values_list(*columns).iterator(chunk_size=2000):
+        digest = digests[consent]
         digest.update("\t".join(map(str, row)).encode() + b"\n")
-    return digest.hexdigest()
+    return {consent: digest.hexdigest() for consent, digest in digests.items()}
 
 
 _BY_LINK = {"unlock_request_id": "unlock_request_id", "ip": "ip"}
@@ -487,10 +508,12 @@ class _Agreement(_Consent):
     @classmethod
     def of(cls, row: Model, **facts: Any) -> Self:
         amount = ConsentedBatch.objects.filter(consent=row.pk).aggregate(amount=Sum("total"))["amount"]
-        return super().of(row, amount=amount, covered=_covered(row.pk), **facts)
+        return super().of(row, amount=amount, covered=_covered([row.pk])[row.pk], **facts)
 
-    def recomputed(self, entry: LedgerEntry) -> dict[str, Any]:
-        return {"covered": _covered(entry.about_id)}
+    @classmethod
+    def recomputed(cls, entries: Sequence[LedgerEntry]) -> dict[int, dict[str, Any]]:
+        digests = _covered({entry.about_id for entry in entries})
+        return {entry.sequence: {"covered": digests[entry.about_id]} for entry in entries}
 
 
 @event(
@@ -508,9 +531,10 @@ class Consented(_Agreement):
     left_out: int = fact(default=0)
     left_out_amount: Decimal = fact(default=Decimal(0))
 
-    def recomputed(self, entry: LedgerEntry) -> dict[str, Any]:
-        left = _moved(entry, RequestedBatch.Outcome.NOT_UNLOCKED)
-        return super().recomputed(entry) | {"left_out": left.count()}
+    @classmethod
+    def recomputed(cls, entries: Sequence[LedgerEntry]) -> dict[int, dict[str, Any]]:
+        left = _moved(entries, "left_out", RequestedBatch.Outcome.NOT_UNLOCKED)
+        return {sequence: facts | left[sequence] for sequence, facts in super().recomputed(entries).items()}
 
     @property
     def rest(self) -> str:
@@ -639,10 +663,14 @@ class CertificateKey(Event):
 NUMBERS_LISTED = 50
 
 
-def verdicts(act: Any, unlock_request: Any, *, refused: bool = False) -> QuerySet[Verdict]:
-    """Return what an act made of the batches of one request, in the order of their keys."""
-    of_request = Verdict.objects.filter(act=act, line__unlock_request=unlock_request)
-    return (of_request.exclude(refusal="") if refused else of_request.filter(refusal="")).order_by("batch_id")
+def verdicts(of_acts: Collection[_OfAct], *, refused: bool = False) -> QuerySet[Verdict]:
+    """Return what acts made of the batches of unlock requests, given by their keys in pairs.
+
+    It is also returned of an act and a request that stand in two of the pairs.
+    """
+    acts, requests = {act for act, _ in of_acts}, {request for _, request in of_acts}
+    of_requests = Verdict.objects.filter(act__in=acts, line__unlock_request__in=requests)
+    return of_requests.exclude(refusal="") if refused else of_requests.filter(refusal="")
 
 
 def sum_up(verdicts: Iterable[tuple[int, str, Decimal, str]]) -> dict[str, Any]:
@@ -671,11 +699,18 @@ class Done(Event):
     sha256: str
     why: str = fact("why", personal=True, quoted=True)
 
-    def recomputed(self, entry: LedgerEntry) -> dict[str, Any]:
-        rows = verdicts(entry.act, entry.unlock_request_id)
-        columns = rows.values_list("batch_id", "batch__number", "batch__total", "fingerprint")
-        again = sum_up(columns.iterator(chunk_size=2000))
-        return {name: again[name] for name in ("batches", "numbers", "sha256")}
+    @classmethod
+    def recomputed(cls, entries: Sequence[LedgerEntry]) -> dict[int, dict[str, Any]]:
+        of_acts = _of_acts(entries)
+        columns = ("act_id", "line__unlock_request_id", "batch_id", "batch__number", "batch__total", "fingerprint")
+        rows = verdicts(of_acts.values()).order_by(*columns[:3]).values_list(*columns).iterator(chunk_size=2000)
+        sums = {key: sum_up(row[2:] for row in of_one) for key, of_one in groupby(rows, key=lambda row: row[:2])}
+        none = sum_up([])
+        again = {sequence: sums.get(of_act, none) for sequence, of_act in of_acts.items()}
+        return {
+            sequence: {name: facts[name] for name in ("batches", "numbers", "sha256")}
+            for sequence, facts in again.items()
+        }
 
     @property
     def rest(self) -> str:
@@ -762,9 +797,15 @@ class ReExported(Done):
 class UnlockRefused(Event):
     refusals: dict[str, int]
 
-    def recomputed(self, entry: LedgerEntry) -> dict[str, Any]:
-        rows = verdicts(entry.act, entry.unlock_request_id, refused=True).order_by()
-        return {"refusals": dict(rows.values_list("refusal").annotate(n=Count("pk")))}
+    @classmethod
+    def recomputed(cls, entries: Sequence[LedgerEntry]) -> dict[int, dict[str, Any]]:
+        of_acts = _of_acts(entries)
+        rows = verdicts(of_acts.values(), refused=True).order_by()
+        found: dict[_OfAct, dict[str, int]] = defaultdict(dict)
+        columns = ("act_id", "line__unlock_request_id", "refusal")
+        for act, request, refusal, n in rows.values_list(*columns).annotate(n=Count("pk")):
+            found[act, request][refusal] = n
+        return {sequence: {"refusals": found[of_act]} for sequence, of_act in of_acts.items()}
 
     @property
     def rest(self) -> str:
@@ -972,6 +1013,53 @@ class Restored(Event):
         return f": ledger entries {self.after + 1:,} to {self.upto:,} were lost"
 
 
+@event("anchored", "Anchor exported", tone="info")
+class Anchored(Event):
+    """The ledger's head was written down elsewhere: in `file`, emailed to `to`, or both."""
+
+    head: int
+    file: str
+    to: str = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f": entry {self.head:,}, to {' and '.join(filter(None, [self.file, self.to]))}"
+
+
+@event("verify_ordered", "Verification ordered")
+class VerificationOrdered(Event):
+    """The worker is to verify the whole record."""
+
+
+@facts_of
+class _Verification(Event):
+    """The whole record was recomputed, up to the ledger's entry `entries`."""
+
+    entries: int
+    seconds: int
+
+
+@event("verified", "Record verified", tone="good")
+class Verified(_Verification):
+    """Nothing was found."""
+
+    @property
+    def rest(self) -> str:
+        return f" up to entry {self.entries:,}: all of it holds"
+
+
+@event("not_verified", "Record does not hold", tone="bad")
+class NotVerified(_Verification):
+    """`first` are the first sentences of `verify_audit` of all that it found."""
+
+    findings: int
+    first: list[str] = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f": {counted(self.findings, 'finding', 'findings')}. {' '.join(self.first[:3])}"
+
+
 @event("sealed", "History sealed")
 class Sealed(Event):
     tables: dict[str, Any]
@@ -1042,7 +1130,7 @@ def _from_json(declared: Any, value: Any) -> Any:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    parsed = json.loads(text)
-    if not isinstance(parsed, dict):
+    found = parsed(text)
+    if not isinstance(found, dict):
         raise TypeError("The text of an entry is an object.")
-    return parsed
+    return found

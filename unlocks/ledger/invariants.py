@@ -46,18 +46,18 @@ _ANSWERS = {
 }
 
 
-def offenders() -> Iterator[tuple[str, QuerySet]]:
-    """Yield (what is wrong, queryset of the rows that offend), in a fixed order."""
-    for wrong, asked in _once():
+def offenders(*, unlocked: bool = False) -> Iterator[tuple[str, QuerySet]]:
+    """Yield (what is wrong, queryset of the rows that offend), in a fixed order; or only of what is unlocked now."""
+    for wrong, asked in _once(unlocked):
         yield wrong, asked.all()  # never the rows that someone else read
 
 
 @cache
-def _once() -> list[tuple[str, QuerySet]]:
-    return list(_queries())
+def _once(unlocked: bool) -> list[tuple[str, QuerySet]]:
+    return list(_of_unlocked() if unlocked else _queries())
 
 
-def _queries() -> Iterator[tuple[str, QuerySet]]:
+def _of_unlocked() -> Iterator[tuple[str, QuerySet]]:
     unlocked = Batch.objects.filter(status__in=Batch.GRANTED)
     yield (
         "unlocked without an agreed consent of its account for this batch",
@@ -88,8 +88,6 @@ def _queries() -> Iterator[tuple[str, QuerySet]]:
     obtained |= Q(Exists(entered_by(maker).filter(_by_then(OuterRef(given_at)), id=OuterRef(contact))))
     tokens = ApiToken.objects.filter(obtained, system=OuterRef("unlocked_by"), made_at__lte=given_at)
     yield "unlocked by a system with a token made by a person who obtained the consent", unlocked.filter(Exists(tokens))
-    by_themselves = entered_by(OuterRef("confirmed_by")).filter(id=OuterRef("pk"))
-    yield "its address was confirmed by a person who entered it", Contact.objects.filter(Exists(by_themselves))
     yield (
         "unlocked, but no open request shows it",
         unlocked.exclude(
@@ -104,6 +102,12 @@ def _queries() -> Iterator[tuple[str, QuerySet]]:
         "shown as unlocked, but its batch is not",
         RequestedBatch.objects.filter(outcome__in=RequestedBatch.GRANTED).exclude(batch__status=F("outcome")),
     )
+
+
+def _queries() -> Iterator[tuple[str, QuerySet]]:
+    yield from _of_unlocked()
+    by_themselves = entered_by(OuterRef("confirmed_by")).filter(id=OuterRef("pk"))
+    yield "its address was confirmed by a person who entered it", Contact.objects.filter(Exists(by_themselves))
     answered = Consent.objects.filter(unlock_request=OuterRef("unlock_request"), given_at__lt=OuterRef("history_date"))
     left = RequestedBatch.history.filter(
         id=OuterRef("id"), outcome=Line.NOT_UNLOCKED, history_id__lt=OuterRef("history_id")

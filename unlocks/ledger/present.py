@@ -1,8 +1,9 @@
 """The present: what may change in a row is what the entries, read in their order, made of it last."""
 
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 from uuid import UUID
 
@@ -44,34 +45,27 @@ _KINDS = (
     events.ApiTokenMade,
     events.ApiTokenRevoked,
 )
+_NAMES = frozenset(kind.kind for kind in _KINDS)
 
 Fault = tuple[str, str]
 
 
 def faults() -> Iterator[Fault]:
     """Compare rows with the newest entries about them; yield (kind of fault, a sentence) for each that differs."""
-    if found := list(_differences()):
-        # The desk goes on working meanwhile: what differs only between two reads is no fault.
-        again = set(_differences())
-        yield from (fault for fault in found if fault in again)
+    told = Told()
+    for entries in _entries():
+        yield from told.add(entries)
+    yield from told.faults()
 
 
-def _differences() -> Iterator[Fault]:
-    told = _Told()
-    for entry in LedgerEntry.objects.filter(kind__in=[kind.kind for kind in _KINDS]).order_by("sequence").iterator():
+def _entries() -> Iterator[list[LedgerEntry]]:
+    entries = LedgerEntry.objects.filter(kind__in=_NAMES).order_by("sequence").iterator(chunk_size=_AT_ONCE)
+    while some := list(islice(entries, _AT_ONCE)):
         # The chain reports an altered entry; nothing is compared with it.
-        if chain.fits(entry):
-            told.add(entry)
-    for model, rows in told.rows.items():
-        yield from _differing(model, rows)
-    yield from _pin_tries(told.wrong)
-    yield from _untold(told.rows[User])
-    yield from _untold_emails(told.rows[Outgoing])
-    yield from _usernames()
-    yield from _groups()
+        yield [entry for entry in some if chain.fits(entry)]
 
 
-class _Told:
+class Told:
     """What the entries tell so far: {model: {key: {column: (its value, the entry's sequence)}}}."""
 
     def __init__(self) -> None:
@@ -80,12 +74,48 @@ class _Told:
         self.unused: dict[int, set[int]] = defaultdict(set)  # the links of an account that were not used
         self.wrong: dict[int, tuple[int, datetime, int]] = {}  # wrong tries of an account in a row
         self.reset: dict[int, datetime] = {}
+        self.ended: dict[type[Model], set[Any]] = defaultdict(set)
+        self.emails: set[UUID] = set()  # that were sent, or that nobody sends any more
 
     def tell(self, entry: LedgerEntry, model: Any, pk: Any, **columns: Any) -> None:
         for column, value in columns.items():
             self.rows[model][pk][column] = value, entry.sequence
 
-    def add(self, entry: LedgerEntry) -> None:
+    def add(self, entries: Iterable[LedgerEntry]) -> Iterator[Fault]:
+        """Go on with some entries that fit their hashes, in the order of their sequences.
+
+        What comes to its end in them is compared with them at once, and not kept.
+        """
+        for entry in entries:
+            if entry.kind in _NAMES:
+                self._add(entry)
+        for model in (Outgoing, UnlockRequest):
+            ended = {pk: self.rows[model].pop(pk) for pk in self.ended[model] if pk in self.rows[model]}
+            yield from _differing(model, ended)
+        self.emails |= self.ended[Outgoing]
+        self.ended.clear()
+
+    def faults(self) -> Iterator[Fault]:
+        """Compare what else is there with what was told of it last."""
+        if found := list(self._differences()):
+            # The desk goes on working meanwhile: what differs only between two reads is no fault.
+            told = Told()
+            for entries in _entries():
+                for _ in told.add(entries):
+                    pass
+            again = set(told._differences())
+            yield from (fault for fault in found if fault in again)
+
+    def _differences(self) -> Iterator[Fault]:
+        for model, rows in self.rows.items():
+            yield from _differing(model, rows)
+        yield from _pin_tries(self.wrong)
+        yield from _untold(self.rows[User])
+        yield from _untold_emails(self.emails)
+        yield from _usernames()
+        yield from _groups()
+
+    def _add(self, entry: LedgerEntry) -> None:
         event: Any = events.read(entry)
         request: Any = entry.unlock_request_id
         match event:
@@ -126,8 +156,11 @@ class _Told:
             case events.EmailSent() | events.EmailFailed() | events.EmailCanceled() if event.outgoing:
                 ended = {"email": event.email, "address": event.to, "link_id": event.link, "consent_id": event.consent}
                 self.tell(entry, Outgoing, UUID(event.outgoing), state=_state(event), **ended)
+                self.ended[Outgoing].add(UUID(event.outgoing))
 
     def _link(self, entry: LedgerEntry, event: Any) -> None:
+        if isinstance(event, events.Closed):
+            self.ended[UnlockRequest].add(entry.unlock_request_id)
         ended, account = self.active.pop(entry.unlock_request_id or 0, None), entry.account_id or 0
         if isinstance(event, events.Consented | events.Declined):
             self.unused[account].discard(event.link or 0)
@@ -211,7 +244,7 @@ def _untold(told: dict[int, dict[str, tuple[Any, int]]]) -> Iterator[Fault]:
             yield "untold", f"User {username} (id {pk}): {finding}. {advice}"
 
 
-def _untold_emails(told: dict[Any, Any]) -> Iterator[Fault]:
+def _untold_emails(told: set[UUID]) -> Iterator[Fault]:
     there = set()
     for row in Outgoing.objects.order_by("queued_at", "pk").iterator():
         there.add(row.pk)
@@ -220,7 +253,7 @@ def _untold_emails(told: dict[Any, Any]) -> Iterator[Fault]:
         elif row.state != Outgoing.State.QUEUED and row.pk not in told:
             finding = f"no ledger entry tells that it is {row.get_state_display().lower()}"
             yield "email without entry", f"Outgoing {row.pk}: {finding}."
-    for pk in sorted(told.keys() - there):
+    for pk in sorted(told - there):
         yield "email gone", f"Outgoing {pk}: it is gone, and a ledger entry tells how it ended."
 
 

@@ -69,8 +69,7 @@ def seal_history(*, by: Actor) -> int:
 
 def seal_when_due(*, by: Actor) -> int:
     """Seal what no seal covers yet, unless the newest seal is younger than EVERY; return how many rows were sealed."""
-    newest = LedgerEntry.objects.filter(kind=events.Sealed.kind).order_by("-sequence").first()
-    if (newest and newest.appended_at > timezone.now() - EVERY) or not unsealed():
+    if ((seal := newest()) and seal.appended_at > timezone.now() - EVERY) or not unsealed():
         return 0
     return seal_history(by=by)
 
@@ -83,10 +82,10 @@ def unsealed() -> int:
     )
 
 
-def faults() -> Iterator[tuple[str, str]]:
-    """Recompute every seal; yield (the table, a sentence) for each that does not fit its rows."""
+def faults(after: int = 0) -> Iterator[tuple[str, str]]:
+    """Recompute every seal after the entry `after`; yield (the table, a sentence) for each that does not fit."""
     models = {model._meta.db_table: model for model in sealed_columns()}
-    for sequence, tables in _seals("sequence"):
+    for sequence, tables in _seals("sequence", after=after):
         for table, sealed in tables.items():
             if table not in models:
                 yield table, f"The table {table}, which ledger entry {sequence} sealed, is not there any more."
@@ -123,18 +122,36 @@ def _has(model: type[Model], column: str) -> bool:
     return column in attnames or (model is Verdict and column in _ACT)
 
 
-def _seals(order: str) -> Iterator[tuple[int, dict[str, Any]]]:
+def _seals(order: str, *, after: int = 0, upto: int | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
     """Yield (sequence, tables) of each seal; one that was altered is the chain's to report and seals nothing."""
-    for entry in LedgerEntry.objects.filter(kind=events.Sealed.kind).order_by(order).iterator(chunk_size=100):
+    entries = LedgerEntry.objects.filter(kind=events.Sealed.kind, sequence__gt=after)
+    entries = entries if upto is None else entries.filter(sequence__lte=upto)
+    for entry in entries.order_by(order).iterator(chunk_size=100):
         if isinstance(event := chain.event_of(entry), events.Sealed):
             yield entry.sequence, event.tables
 
 
-def _last_seals() -> dict[str, tuple[int, list[str]]]:
+def newest() -> LedgerEntry | None:
+    """Return the entry of the newest seal; None before the first."""
+    return LedgerEntry.objects.filter(kind=events.Sealed.kind).order_by("-sequence").first()
+
+
+def is_seal(sequence: int) -> bool:
+    """Say whether the entry of that number is a seal, and fits its hash."""
+    entry = LedgerEntry.objects.filter(sequence=sequence).first()
+    return entry is not None and isinstance(chain.event_of(entry), events.Sealed)
+
+
+def covered(upto: int) -> dict[str, int]:
+    """Return {table: the last id that a seal covers} by the seals up to that entry."""
+    return {table: to for table, (to, _) in _last_seals(upto).items()}
+
+
+def _last_seals(upto: int | None = None) -> dict[str, tuple[int, list[str]]]:
     """Return {table: (the last id that a seal covers, the columns it covers)}."""
     last: dict[str, tuple[int, list[str]]] = {}
     all_of_them = {model._meta.db_table for model in sealed_columns()}
-    for _, tables in _seals("-sequence"):
+    for _, tables in _seals("-sequence", upto=upto):
         for table, sealed in tables.items():
             last.setdefault(table, (sealed["to"], sealed["columns"]))
         if last.keys() >= all_of_them:
@@ -171,7 +188,7 @@ def _digest(
     """
     rows, digest, marks, ids = 0, hashlib.sha256(b"unlock-desk seal/2\n"), [], []
     written = _between(model, after, to).order_by("pk").values_list("pk", *columns)
-    for key, *row in written.iterator(chunk_size=200):
+    for key, *row in written.iterator(chunk_size=2000 if hasattr(model, "history_object") else 200):
         rows += 1
         line = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_exact)
         digest.update(line.encode() + b"\n")

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from django.db.models import Q
+
 from ..certificates.verify_certificate import key_id
 from ..models import LedgerEntry
 from . import chain, events
@@ -51,11 +53,14 @@ def published() -> dict[str, Any]:
     return {"format": FORMAT, "keys": [key.published() for key in recorded()]}
 
 
-def faults() -> Iterator[tuple[str, str]]:
-    """Yield (kind of fault, a sentence) for each certificate that was not signed with the key of its time."""
+def faults(after: int = 0) -> Iterator[tuple[str, str]]:
+    """Yield (kind of fault, a sentence) for each certificate that was not signed with the key of its time.
+
+    Of those that were issued after the entry `after`; keys are read from the first on.
+    """
     valid = ""
-    kinds = [events.CertificateKey.kind, events.Certified.kind]
-    for entry in LedgerEntry.objects.filter(kind__in=kinds).order_by("sequence").iterator():
+    keys, certificates = Q(kind=events.CertificateKey.kind), Q(kind=events.Certified.kind, sequence__gt=after)
+    for entry in LedgerEntry.objects.filter(keys | certificates).order_by("sequence").iterator():
         event = chain.event_of(entry)
         if isinstance(event, events.CertificateKey):
             valid = event.key_id

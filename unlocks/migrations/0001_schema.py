@@ -10,6 +10,7 @@ from django.conf import settings
 from django.db import migrations, models
 
 import unlocks.models.accounts
+import unlocks.models.ordering
 
 
 class Migration(migrations.Migration):
@@ -413,6 +414,9 @@ class Migration(migrations.Migration):
                     models.Index(fields=["account", "-id"], name="unlocks_batch_account"),
                     models.Index(fields=["status", "-id"], name="unlocks_batch_status"),
                     models.Index(fields=["bypassed_on"], name="unlocks_batch_bypassed_on"),
+                    models.Index(
+                        unlocks.models.ordering.LatestFirst("bypassed_on"), name="unlocks_batch_bypassed_last"
+                    ),
                     models.Index(
                         condition=models.Q(("period_closed", True)), fields=["-id"], name="unlocks_batch_period_closed"
                     ),
@@ -2581,6 +2585,7 @@ class Migration(migrations.Migration):
                         name="unlocks_request_trouble",
                     ),
                     models.Index(fields=["stage_since", "id"], name="unlocks_request_since"),
+                    models.Index(unlocks.models.ordering.LatestFirst("stage_since"), name="unlocks_request_since_last"),
                     models.Index(
                         condition=models.Q(("ticket_number", ""), _negated=True),
                         fields=["ticket_number"],
@@ -2857,6 +2862,7 @@ class Migration(migrations.Migration):
             options={
                 "verbose_name_plural": "ledger entries",
                 "ordering": ["-sequence"],
+                "permissions": [("order_verification", "Can have the worker verify the record")],
                 "indexes": [
                     models.Index(fields=["about", "about_id"], name="unlocks_entry_about"),
                     models.Index(fields=["account", "kind"], name="unlocks_entry_account"),

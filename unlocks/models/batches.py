@@ -5,6 +5,7 @@ from django.db import models
 from django.db.models import Q
 
 from .accounts import EXTERNAL_ID, Account
+from .ordering import LatestFirst
 from .searched import plain
 from .tracking import Tracked
 
@@ -89,6 +90,7 @@ class Batch(models.Model):
             models.Index(fields=["account", "-id"], name="unlocks_batch_account"),
             models.Index(fields=["status", "-id"], name="unlocks_batch_status"),
             models.Index(fields=["bypassed_on"], name="unlocks_batch_bypassed_on"),
+            models.Index(LatestFirst("bypassed_on"), name="unlocks_batch_bypassed_last"),
             models.Index(fields=["-id"], condition=Q(period_closed=True), name="unlocks_batch_period_closed"),
             models.Index(fields=["unlocked_until"], condition=Q(status="unlocked"), name="unlocks_batch_window"),
         ]

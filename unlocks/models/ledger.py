@@ -38,6 +38,7 @@ class LedgerEntry(models.Model):
     class Meta:
         ordering = ["-sequence"]
         verbose_name_plural = "ledger entries"
+        permissions = [("order_verification", "Can have the worker verify the record")]
         indexes = [
             models.Index(fields=["about", "about_id"], name="unlocks_entry_about"),
             models.Index(fields=["account", "kind"], name="unlocks_entry_account"),

@@ -7,6 +7,7 @@ from django.urls import reverse
 
 from .accounts import Account, Contact
 from .batches import Batch
+from .ordering import LatestFirst
 from .tracking import Tracked
 
 BYPASS_OTHER = 200  # letters
@@ -128,6 +129,7 @@ class UnlockRequest(models.Model):
             models.Index(fields=["stage", "due_at", "id"], condition=Q(trouble=""), name="unlocks_request_stage"),
             models.Index(fields=["due_at", "id"], condition=~Q(trouble=""), name="unlocks_request_trouble"),
             models.Index(fields=["stage_since", "id"], name="unlocks_request_since"),
+            models.Index(LatestFirst("stage_since"), name="unlocks_request_since_last"),
             models.Index(fields=["ticket_number"], condition=~Q(ticket_number=""), name="unlocks_request_ticket"),
             models.Index(fields=["bypass_reason", "-id"], name="unlocks_request_reason"),
             models.Index(fields=["channel", "-id"], name="unlocks_request_channel"),

@@ -58,6 +58,7 @@ from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_term
 from .tokens import make_api_token, revoke_api_token, system_of
 from .unlock import ACTIONS, cancel_unlock, extend_window, mark_re_exported, relock, relock_due, unlock
 from .verbs import Refused, own_admins, own_contact
+from .verification import last_verification, order_verification, verification_is_due, verify_record
 from .withdrawal import withdraw_consent, withdraw_own_consent
 
 __all__ = [
@@ -93,6 +94,7 @@ __all__ = [
     "issue_pin",
     "judge_import",
     "last_changed_by",
+    "last_verification",
     "learn_words",
     "link_for",
     "link_seen",
@@ -109,6 +111,7 @@ __all__ = [
     "open_consent_link",
     "open_request",
     "order",
+    "order_verification",
     "own_admins",
     "own_contact",
     "phone_entered_by",
@@ -142,8 +145,10 @@ __all__ = [
     "terms_seen",
     "try_again",
     "unlock",
+    "verification_is_due",
     "verify_customer_pin",
     "verify_pin",
+    "verify_record",
     "waiting_contacts",
     "withdraw_consent",
     "withdraw_own_consent",

@@ -162,7 +162,8 @@ def _relocking(by: Actor, at: datetime) -> dict[str, Any]:
 
 
 def _re_exported(by: Actor, at: datetime) -> dict[str, Any]:
-    return now_bypassed(by, at) | {"status": Status.EXPORTED.value, "exported_on": timezone.localdate(at)}
+    day = timezone.localdate(at, timezone.get_default_timezone())
+    return now_bypassed(by, at) | {"status": Status.EXPORTED.value, "exported_on": day}
 
 
 def end_finished_cases(act: Act, by: Actor) -> None:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from smtplib import SMTPDataError, SMTPException, SMTPRecipientsRefused, SMTPResponseException
-from threading import Event
+from threading import Event, Thread
 
 from django.db import Error, InterfaceError, OperationalError, close_old_connections, connection, transaction
 from django.utils import timezone
@@ -30,6 +30,7 @@ from ..operations.imports import finish_imports
 from ..operations.ordered import carry_out_ordered
 from ..operations.pin import end_pin_email, hold_pin
 from ..operations.unlock import relock_due
+from ..operations.verification import verification_is_due, verify_record
 from ..product import chosen, port
 from . import emails, heartbeat, rows
 
@@ -45,11 +46,15 @@ def work(stopping: Event) -> None:
 
     From time to time it says that it runs, and seals what no seal covers yet. Raises WrongKey.
     """
-    name, next_beat = heartbeat.name(), 0.0
+    name, next_beat, verifying = heartbeat.name(), 0.0, Thread()
     while not stopping.is_set():
         close_old_connections()
         if time.monotonic() >= next_beat:
             _tried(partial(look_after, name))
+            if not verifying.is_alive() and _tried(verification_is_due):
+                # It takes minutes, in which emails are sent. A worker that is stopped leaves it to the next one.
+                verifying = Thread(target=_verify_beside, daemon=True)
+                verifying.start()
             next_beat = time.monotonic() + heartbeat.BEAT.total_seconds()
         relocked = _tried(end_windows)
         asked, sent = _tried(ask_product), _tried(partial(_send_for, TURN, stopping))
@@ -87,6 +92,20 @@ def look_after(name: str) -> None:
     heartbeat.beat(name)
     stages.repair(at=timezone.now())
     seals.seal_when_due(by=Actor.desk())
+
+
+def verify_when_due() -> None:
+    """Verify the record if it is due, and tell the ledger what was found."""
+    try:
+        if verification_is_due():
+            _tried(partial(verify_record, by=Actor.desk()))
+    except chain.WrongKey as wrong:
+        log.error("The record was not verified. %s", wrong)
+
+
+def _verify_beside() -> None:
+    verify_when_due()
+    connection.close()  # that of this thread
 
 
 def send_due() -> Counter[str]:

@@ -37,6 +37,11 @@ def nowrap(text):
 
 
 @register.simple_tag
+def zone_of_reader():
+    return formats.current_zone()
+
+
+@register.simple_tag
 def recorded_by_phone():
     return tag(*RECORDED_BY_PHONE)
 

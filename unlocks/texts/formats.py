@@ -15,6 +15,11 @@ def zone_of(account: Account) -> ZoneInfo:
     return ZoneInfo(account.time_zone) if account.time_zone else timezone.get_default_timezone()
 
 
+def current_zone() -> str:
+    """Return the name of the time zone that times are written in, such as "America/New York"."""
+    return timezone.get_current_timezone_name().replace("_", " ")
+
+
 def money(amount: Decimal | None) -> str:
     """Return dollars and cents with thousands separators, such as "$11,920.00" or "-$12.50"; '' for None."""
     if amount is None:

@@ -8,13 +8,14 @@ from ...ledger import events
 from ...models import Batch
 from ...texts.formats import counted
 from .base import CaseForm
-from .pasted import NAMED, Pasted, numbers_field
+from .pasted import NumbersForm, numbers_field
 
 
-class AskingForm(CaseForm):
+class AskingForm(CaseForm, NumbersForm):
     """Batches named by their numbers, as long as the customer has not answered."""
 
     card = "batches"
+    missing = ""
 
     numbers = numbers_field("As many as you like, with commas, semicolons, spaces or lines between them.", rows=3)
 
@@ -22,21 +23,18 @@ class AskingForm(CaseForm):
     def fits(cls, case, user):
         return case.before_consent and case.consent is None
 
-    def clean_numbers(self):
-        """Return the numbers of the account's batches that were pasted."""
-        pasted = Pasted(self.cleaned_data["numbers"], self.unlock_request.account.batches)
-        if pasted.doubtful:
-            named = ", ".join(pasted.doubtful.values())
-            raise forms.ValidationError(f"Write each number on a line of its own: {named} may be one or several.")
-        if unknown := pasted.unknown:
-            more = f" and {len(unknown) - NAMED:,} more" if len(unknown) > NAMED else ""
-            raise forms.ValidationError(
-                f"{self.unlock_request.account} has no batch with this number: {', '.join(unknown[:NAMED])}{more}."
-            )
-        return pasted.found
+    @property
+    def account(self):
+        return self.unlock_request.account
+
+    def clean(self):
+        cleaned = super().clean()
+        if not self.errors and not cleaned["numbers"] and not cleaned.get("batches"):
+            self.add_error("numbers", self.missing)
+        return cleaned
 
     def named(self):
-        return self.unlock_request.account.batches.filter(number__in=self.cleaned_data["numbers"])
+        return self.account.batches.filter(number__in=self.cleaned_data["numbers"])
 
     def _what_now(self, what, count):
         asked = "The customer's page shows what is asked now. " if self.case.link_is_live else ""
@@ -46,12 +44,10 @@ class AskingForm(CaseForm):
 class AddBatchesForm(AskingForm):
     verb = "add_batches"
     title = button = "Add batches"
+    and_then = "add the rest"
+    missing = "Paste the number of a batch."
     permission = operations.add_batches.permission
     writes = (events.BatchesAdded,)
-
-    def prepare(self):
-        self.fields["numbers"].required = True
-        self.fields["numbers"].error_messages["required"] = "Paste the number of a batch."
 
     def same(self, event):
         return not set(event.numbers).isdisjoint(self.cleaned_data["numbers"])
@@ -66,6 +62,8 @@ class AddBatchesForm(AskingForm):
 class TakeOutForm(AskingForm):
     verb = "take_out_batches"
     title = button = "Take batches out"
+    and_then = "take out the rest"
+    missing = "Tick a batch, or paste the number of one."
     permission = operations.take_out_batches.permission
     writes = (events.BatchesTakenOut,)
 
@@ -88,12 +86,6 @@ class TakeOutForm(AskingForm):
         self.fields["numbers"].label = "Or their numbers"
         self.order_fields(["seen", "key", "batches", "numbers"])
 
-    def clean(self):
-        cleaned = super().clean()
-        if not self.errors and not cleaned["numbers"] and not cleaned.get("batches"):
-            self.add_error("numbers", "Tick a batch, or paste the number of one.")
-        return cleaned
-
     def same(self, event):
         return not set(event.numbers).isdisjoint(self._chosen().values_list("number", flat=True))
 
@@ -105,6 +97,4 @@ class TakeOutForm(AskingForm):
 
     def _chosen(self):
         ticked = self.cleaned_data.get("batches", Batch.objects.none())
-        return self.unlock_request.account.batches.filter(
-            Q(number__in=self.cleaned_data["numbers"]) | Q(pk__in=ticked.values("pk"))
-        )
+        return self.account.batches.filter(Q(number__in=self.cleaned_data["numbers"]) | Q(pk__in=ticked.values("pk")))

@@ -17,13 +17,18 @@ NAMED = 10
 _FIELD_OF = {Refusal.NO_REFERENCE: "reference", Refusal.NO_REASON: "why"}
 
 
+def _now():
+    """Return the time with its offset: the zone that pages are read in may be another when the form comes back."""
+    return timezone.now().isoformat()
+
+
 class WorkForm(forms.Form):
     """A deed, done to the instructions that were ticked, or to `all` that the list showed. A subclass names it."""
 
     verb = button = permission = ""
 
     all = forms.BooleanField(required=False)
-    shown_at = forms.DateTimeField(required=False, widget=forms.HiddenInput, initial=timezone.now)
+    shown_at = forms.DateTimeField(required=False, widget=forms.HiddenInput, initial=_now)
     reference = forms.CharField(max_length=500, required=False)
     why = forms.CharField(
         label="Why it was not done",

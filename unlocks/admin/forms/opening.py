@@ -8,24 +8,22 @@ from django.conf import settings
 from django.db.models import Q
 
 from ... import operations
-from ...digest import sha256
 from ...models import Batch, Contact, RequestedBatch, UnlockRequest
 from ...rules import has_possible_duplicates
 from ...texts import normalize
 from .base import ContactField, text
-from .pasted import NAMED, Pasted, numbers_field
+from .pasted import MOST_NUMBERS, NumbersForm, numbers_field
 
 LISTED_BATCHES = 50
-MOST_NUMBERS = 10_000
 Reason, Advice = UnlockRequest.BypassReason, UnlockRequest.Advice
 
 
-class OpenRequestForm(forms.Form):
+class OpenRequestForm(NumbersForm):
     """Who asks, why, for which batches of the account, and what they chose; in the order of the page.
 
     `key` makes a second submit the same act. `selection` holds what was ticked in a list. `only_batches` leaves
     everything but the batches unasked: that is what "Check the batches" needs. `send` says whether the link is to go
-    out at once. `without` names, by their digest, the unknown numbers that are to be left out.
+    out at once.
     """
 
     key = forms.UUIDField(required=False, widget=forms.HiddenInput, initial=uuid.uuid4)
@@ -85,7 +83,7 @@ class OpenRequestForm(forms.Form):
         super().__init__(data, *args, label_suffix="", **kwargs)
         self.account, self.only_batches, self.send = account, only_batches, send
         self.selected = account.batches.filter(selections=selection) if selection else Batch.objects.none()
-        self.chosen, self.unknown = self.selected, None
+        self.chosen = self.selected
         self.fields["requester"].queryset = account.contacts.select_related("entered_by", "confirmed_by")
         self.fields["picked"].queryset = self._pickable()
         self._offer_tickets()
@@ -122,30 +120,6 @@ class OpenRequestForm(forms.Form):
     def clean_ticket_number(self):
         return normalize.number(self.cleaned_data["ticket_number"])
 
-    def clean_numbers(self):
-        """Return the numbers of the account's batches that were pasted, in the order in which they came."""
-        pasted = Pasted(self.cleaned_data["numbers"], self.account.batches)
-        if (count := len(pasted.found) + len(pasted.unknown)) > MOST_NUMBERS:
-            raise forms.ValidationError(
-                f"{count:,} numbers are more than one request can take at once ({MOST_NUMBERS:,}).", code="too_many"
-            )
-        for run, whole in list(pasted.doubtful.items())[:NAMED]:
-            self.add_error("numbers", forms.ValidationError(_doubt(run, whole), code="doubtful"))
-        if pasted.unknown:
-            self._leave_out(pasted)
-        return pasted.found
-
-    def _leave_out(self, pasted):
-        """Leave out the unknown numbers if just these were meant, or say which they are."""
-        digest = sha256("\n".join(pasted.unknown))
-        if not pasted.doubtful and self.data.get("without") == digest:
-            self.data = self.data.copy()
-            self.data["numbers"] = "\n".join(pasted.found)
-            return
-        self.add_error("numbers", forms.ValidationError(self._unknown(pasted), code="unknown"))
-        if not pasted.doubtful:
-            self.unknown = {"count": len(pasted.unknown), "digest": digest}
-
     def clean(self):
         cleaned = super().clean()
         numbers = cleaned.get("numbers", [])
@@ -175,15 +149,6 @@ class OpenRequestForm(forms.Form):
                 "Then there is nothing to consent to. Open without emailing: the request is closed at once.",
             )
 
-    def _unknown(self, pasted):
-        count = len(pasted.unknown)
-        named = ", ".join(
-            word[:60] + (f" (did you mean {' or '.join(meant)}?)" if meant else "") for word, meant in pasted.meant()
-        )
-        more = f" and {count - NAMED:,} more" if count > NAMED else ""
-        finding = "no batch with this number" if count == 1 else f"no batches with these {count:,} numbers"
-        return f"{self.account} has {finding}: {named}{more}."
-
     def carry_out(self, by, batches):
         """Open the request for `batches`, which are among those chosen; return it, and the link or None."""
         typed = (
@@ -199,8 +164,3 @@ class OpenRequestForm(forms.Form):
         )
         answers = {name: self.cleaned_data[name] for name in typed if name in self.cleaned_data}
         return operations.open_and_send(account=self.account, batches=batches, send=self.send, by=by, **answers)
-
-
-def _doubt(run, whole):
-    parts = run.replace(",", ", ")
-    return f"“{run}” may be the batch {whole}, or several: {parts}. Write {whole}, or each on a line of its own."

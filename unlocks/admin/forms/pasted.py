@@ -6,10 +6,12 @@ from functools import cache
 from django import forms
 from django.core.validators import MaxLengthValidator
 
+from ...digest import sha256
 from ...texts import normalize
 
 LONGEST = 40
 NAMED = 100
+MOST_NUMBERS = 10_000
 AT_ONCE = 30_000  # SQLite takes 32,766 parameters
 
 
@@ -22,6 +24,40 @@ def numbers_field(help_text, *, rows):
         validators=[MaxLengthValidator(500_000)],  # with `max_length` the browser would cut the rest off silently
         widget=forms.Textarea(attrs={"rows": rows, "spellcheck": "false", "autocomplete": "off"}),
     )
+
+
+class NumbersForm(forms.Form):
+    """A form with `numbers` of batches of its `account`. Those that name none can be left out in one click.
+
+    `without` names, by their digest, the unknown numbers that are to be left out.
+    """
+
+    unknown = None
+    and_then = ""  # what the button that leaves them out does besides
+
+    def clean_numbers(self):
+        """Return the numbers of the account's batches that were pasted, in the order in which they came."""
+        pasted = Pasted(self.cleaned_data["numbers"], self.account.batches)
+        if (count := len(pasted.found) + len(pasted.unknown)) > MOST_NUMBERS:
+            raise forms.ValidationError(
+                f"{count:,} numbers are more than one request can take at once ({MOST_NUMBERS:,}).", code="too_many"
+            )
+        for run, whole in list(pasted.doubtful.items())[:NAMED]:
+            self.add_error("numbers", forms.ValidationError(_doubt(run, whole), code="doubtful"))
+        if pasted.unknown:
+            self._leave_out(pasted)
+        return pasted.found
+
+    def _leave_out(self, pasted):
+        """Leave out the unknown numbers if just these were meant, or say which they are."""
+        digest = sha256("\n".join(pasted.unknown))
+        if not pasted.doubtful and self.data.get("without") == digest:
+            self.data = self.data.copy()
+            self.data["numbers"] = "\n".join(pasted.found)
+            return
+        self.add_error("numbers", forms.ValidationError(_unknown(self.account, pasted), code="unknown"))
+        if not pasted.doubtful:
+            self.unknown = {"count": len(pasted.unknown), "digest": digest, "rest": bool(pasted.found)}
 
 
 class Pasted:
@@ -115,3 +151,18 @@ def _grouped(text):
 def _other_zeros(digits):
     bare = digits.lstrip("0")
     return [bare.zfill(length) for length in range(len(bare), LONGEST + 1) if length != len(digits)] if bare else []
+
+
+def _doubt(run, whole):
+    parts = run.replace(",", ", ")
+    return f"“{run}” may be the batch {whole}, or several: {parts}. Write {whole}, or each on a line of its own."
+
+
+def _unknown(account, pasted):
+    count = len(pasted.unknown)
+    named = ", ".join(
+        word[:60] + (f" (did you mean {' or '.join(meant)}?)" if meant else "") for word, meant in pasted.meant()
+    )
+    more = f" and {count - NAMED:,} more" if count > NAMED else ""
+    finding = "no batch with this number" if count == 1 else f"no batches with these {count:,} numbers"
+    return f"{account} has {finding}: {named}{more}."

@@ -3,9 +3,11 @@ from pathlib import Path
 
 from django.core.mail import send_mail
 from django.core.management.base import BaseCommand, CommandError
+from django.db import transaction
 from django.utils import timezone
 
-from ...ledger import anchors
+from ...actors import Actor
+from ...ledger import anchors, chain, events
 
 EMAIL = (
     "This is how far the ledger of Unlock Desk has come. Keep this email: if the end of the ledger is ever cut "
@@ -39,7 +41,15 @@ class Command(BaseCommand):
             self._add(anchor, to)
         if email:
             self._email(anchor, email, to)
+        self._tell(anchor, email, to)
         self.stdout.write(f"Anchor: entry {anchor.sequence}, {anchor.hash}")
+
+    def _tell(self, anchor, email, to):
+        try:
+            with transaction.atomic():
+                chain.append(events.Anchored(head=anchor.sequence, file=str(to or ""), to=email or ""), by=Actor.desk())
+        except chain.WrongKey as wrong:
+            raise CommandError(f"The anchor is written, but the ledger can't tell of it. {wrong}") from wrong
 
     def _add(self, anchor, path):
         try:

@@ -3,8 +3,11 @@ from pathlib import Path
 from django.core.management.base import BaseCommand, CommandError
 from django.db import DatabaseError, connection
 from django.db.migrations.executor import MigrationExecutor
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from ...ledger import anchors, chain, seals, verify
+from ...models import LedgerEntry
 from ...texts.formats import counted, moment
 from . import anchors_in
 
@@ -37,16 +40,31 @@ class Command(BaseCommand):
             "tail that was cut off, an older database put in place, a rewritten ledger. Can be given several times.",
         )
 
-    def handle(self, *args, anchor, **options):
+        parser.add_argument(
+            "--since",
+            type=int,
+            default=0,
+            metavar="SEAL",
+            help="the number of a seal's entry: recompute only what was written since then, and what is unlocked now. "
+            "For runs between two whole ones; each run names the newest seal.",
+        )
+
+    def handle(self, *args, anchor, since, **options):
         self._refuse_before_migrate()
-        if found := verify.findings([head for path in anchor for head in anchors_in(path)]):
+        if since and not seals.is_seal(since):
+            raise CommandError(f"Nothing was checked: ledger entry {since} is no seal that fits.", returncode=2)
+        heads, newest = [head for path in anchor for head in anchors_in(path)], seals.newest()
+        if found := self._findings(heads, since):
             only_guards = all(sentence.startswith(verify.GUARDS) for sentence in found)
             raise CommandError("\n".join([*found, NEXT_FOR_GUARDS if only_guards else NEXT]))
         sequence, head = chain.head()
-        self.stdout.write(
-            f"The audit holds: ledger intact (head {sequence} {head}), every seal and invariant holds, "
-            "every guard is in place."
-        )
+        whole = f"ledger intact (head {sequence} {head}), every seal and invariant holds"
+        part = f"ledger intact since entry {since} (head {sequence} {head}), and so is what is unlocked now"
+        self.stdout.write(f"The audit holds: {part if since else whole}, every guard is in place.")
+        if since:
+            self.stdout.write("What was written before that was not read: run “manage.py verify_audit” for all of it.")
+        if newest:
+            self.stdout.write(f"The newest seal is entry {newest.sequence}: --since {newest.sequence} goes on from it.")
         for entry, restored in anchors.restores():
             self.stdout.write(
                 f"A restore is recorded (entry {entry.sequence}, {moment(entry.at)}): entries {restored.after + 1} to "
@@ -55,6 +73,13 @@ class Command(BaseCommand):
         if rows := seals.unsealed():
             unsealed = counted(rows, "row", "rows")
             self.stdout.write(f"Not sealed yet: {unsealed} of history and evidence. “manage.py seal_history” does it.")
+
+    def _findings(self, heads, since):
+        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()]
+        console = Console(file=self.stdout)
+        with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+            entries = bar.add_task("Ledger entries", total=LedgerEntry.objects.filter(sequence__gte=since).count())
+            return verify.findings(heads, after=since, follow=lambda more: bar.advance(entries, more))
 
     def _refuse_before_migrate(self):
         try:
