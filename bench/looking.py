@@ -27,7 +27,16 @@ SEARCHES = {
     Consent: ["{number}", "CN-000017"],
     LedgerEntry: ["agent2", "UR-000017"],
 }
-SEARCHED = ["K0000500", "K0000500-17", "K00005", "bayside", "alex@k0000500.example", "alex k0000500", "UR-17", "nothing"]
+SEARCHED = [
+    "K0000500",
+    "K0000500-17",
+    "K00005",
+    "bayside",
+    "alex@k0000500.example",
+    "alex k0000500",
+    "UR-17",
+    "nothing",
+]
 
 
 def look(plans=None):
@@ -59,6 +68,7 @@ def _timed(client, path, plans):
             response = client.get(path)
             if response.streaming:
                 list(islice(response.streaming_content, 2))  # the titles and the first rows
+                response.close()
         took = (perf_counter() - start) * 1000
         visits.append((sum(float(query["time"]) for query in queries) * 1000, took, len(queries)))
     print(f"{response.status_code if response.status_code != 200 else '   '} {_line(*min(visits), path)}", flush=True)
