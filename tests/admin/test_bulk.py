@@ -6,6 +6,7 @@ from datetime import timedelta
 from html import unescape
 
 import pytest
+from django.contrib.auth.models import Group
 from django.db import connection
 from django.test import RequestFactory
 from django.test.utils import CaptureQueriesContext
@@ -67,6 +68,7 @@ def test_above_a_set_size_the_worker_does_it_and_the_page_follows(agent, agent_c
     page = confirm(agent_client, selection)
     waiting = agent_client.get(page.url)
     assert "No worker runs, so nothing is done now." in waiting.content.decode()
+    assert " · 3 batches</p>" in waiting.content.decode()
     assert (statuses(case.batches), Act.objects.count()) == (["bypassed"] * 3, 0)
     assert agent_client.get(page.url, {"stamp": "queued"}).status_code == 204
     assert agent_client.get(address(selection)).url == page.url
@@ -77,6 +79,20 @@ def test_above_a_set_size_the_worker_does_it_and_the_page_follows(agent, agent_c
     report = agent_client.get(page.url, {"stamp": "queued"})
     assert (report.status_code, report.context["done"]) == (200, 3)
     assert statuses(case.batches) == ["unlocking"] * 3
+
+
+def test_what_the_worker_was_refused_is_said_once_and_is_followed_no_longer(agent, agent_client, settings):
+    settings.BULK_IN_WORKER = 2
+    case = factories.case_consented(agent, batches=factories.make_batches(n=3))
+    page = confirm(agent_client, select(agent, case.batches)).url
+    agent.groups.clear()
+    assert carry_out_ordered() == 1
+    agent.groups.add(Group.objects.get(name="Agent"))
+    refused = agent_client.get(page).content.decode()
+    said = "agent may not do this any more. Someone who may has to choose the batches again."
+    assert f"<b>Nothing was done.</b> {said}" in refused
+    assert (" · 3 batches</p>" in refused, "Refresh" in refused, "live.js" in refused) == (True, False, False)
+    assert statuses(case.batches) == ["bypassed"] * 3
 
 
 # The preview
@@ -97,6 +113,13 @@ def test_the_preview_groups_by_reason_and_changes_nothing(agent, agent_client):
     assert "Exported on May 3, 2026. Support can&#x27;t unlock exported batches." in page
     assert statuses(case.batches) == ["bypassed"] * 3
     assert (LedgerEntry.objects.count(), Act.objects.count()) == (before, 0)
+
+
+def test_the_preview_leads_back_to_the_one_request_that_it_is_about(agent, agent_client):
+    case, other = factories.case_consented(agent), factories.case_consented(agent)
+    back = f'/ <a href="{case.unlock_request.get_absolute_url()}">{case.unlock_request}</a>'
+    assert back in agent_client.get(address(select(agent, case.batches))).content.decode()
+    assert back not in agent_client.get(address(select(agent, case.batches + other.batches))).content.decode()
 
 
 def test_nothing_to_do_has_no_button(agent, agent_client):

@@ -91,10 +91,10 @@ def _of_ones_own(order):
 @pytest.mark.parametrize(
     ("happened", "answer"),
     [
-        (_deactivated, "agent may not do this any more, so nothing was done."),
-        (_another_person, "This is not what the desk was told to do, so nothing was done. Choose the batches again."),
-        (_another_batch, "This is not what the desk was told to do, so nothing was done. Choose the batches again."),
-        (_of_ones_own, "This is not what the desk was told to do, so nothing was done. Choose the batches again."),
+        (_deactivated, "agent may not do this any more. Someone who may has to choose the batches again."),
+        (_another_person, "This is not what the desk was told to do. Choose the batches again."),
+        (_another_batch, "This is not what the desk was told to do. Choose the batches again."),
+        (_of_ones_own, "This is not what the desk was told to do. Choose the batches again."),
     ],
 )
 def test_what_the_desk_was_not_told_is_refused_and_said(agent, happened, answer):

@@ -219,6 +219,7 @@ class ActAdmin(ReadOnlyAdmin):
             words=words,
             form=form,
             selection=selection,
+            case=_only_case(selection),
             kind=kind,
             ready=ready,
             groups=groups.values(),
@@ -294,6 +295,13 @@ class ActAdmin(ReadOnlyAdmin):
             now=_by_now(act),
             requests=UnlockRequest.objects.filter(pk__in=lines.values("unlock_request")).select_related("account")[:20],
         )
+
+
+def _only_case(selection):
+    """Return the open request that the batches of a selection are of, if it is one."""
+    lines = RequestedBatch.objects.filter(batch__selections=selection, outcome__in=RequestedBatch.OPEN)
+    keys = list(lines.order_by().values_list("unlock_request", flat=True).distinct()[:2])
+    return UnlockRequest(pk=keys[0]) if len(keys) == 1 else None
 
 
 def _key(object_id):

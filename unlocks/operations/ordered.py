@@ -62,9 +62,9 @@ def carry_out_ordered() -> int:
 def _carried_out(ordered: OrderedAct) -> str:
     """Call the verb; return '' or why nothing was done."""
     if ordered.selection is None or not hmac.compare_digest(ordered.mac, _mac(ordered)):
-        return "This is not what the desk was told to do, so nothing was done. Choose the batches again."
+        return "This is not what the desk was told to do. Choose the batches again."
     if timezone.now() - ordered.at > BEGUN_WITHIN:
-        return "It was ordered long ago, and no worker ran since. Nothing was done. Choose the batches again."
+        return "It was ordered long ago, and no worker ran since. Choose the batches again."
     by = Actor(name=ordered.by.get_username(), user=ordered.by, ip=ordered.ip, browser=ordered.browser)
     batches = Batch.objects.filter(selections=ordered.selection)
     try:
@@ -73,12 +73,12 @@ def _carried_out(ordered: OrderedAct) -> str:
     except Refused as refused:
         return str(refused)
     except PermissionDenied:
-        return f"{by.name} may not do this any more, so nothing was done."
+        return f"{by.name} may not do this any more. Someone who may has to choose the batches again."
     except (InterfaceError, OperationalError):
         raise  # the database is away, or busy: another try finds it waiting
     except DatabaseError as error:
         log.error("An ordered act (%s) can't be carried out: %s", ordered.pk, type(error).__name__)
-        return f"The database refused it ({type(error).__name__}), so nothing was done."
+        return f"The database refused it ({type(error).__name__}). Tell whoever looks after the server."
     return ""
 
 
