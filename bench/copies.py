@@ -6,6 +6,7 @@ by their facts, which name their fields; digests are taken again by the database
 
 import json
 import re
+from contextlib import contextmanager
 from datetime import timedelta
 from uuid import UUID
 
@@ -37,50 +38,92 @@ _MARKED = re.compile('"?\ue000(\\d+)\ue001"?')
 _NL, _TAB = "chr(10)", "chr(9)"
 
 
-class Copying:
-    """The copies of one mould: `n` of them, numbered from `first`, spread evenly from `age` ago to `until` ago."""
+def copy_all(cursor, *copyings):
+    """Write the rows of all copies, and then the ledger that tells of them."""
+    # Fingerprints are taken of items, and repeated from batches.
+    first = [BatchItem, Batch]
+    models = dict.fromkeys(model for copying in copyings for model in copying.mould.keys if model is not LedgerEntry)
+    for copying in copyings:
+        copying.number(cursor)
+    for model in [*first, *(model for model in models if model not in first)]:
+        with _unindexed(cursor, model):
+            for copying in copyings:
+                if model in copying.mould.keys:
+                    copying.write(cursor, model)
+    cursor.execute("CREATE TEMP TABLE told ON COMMIT DROP AS SELECT * FROM unlocks_ledgerentry")
+    for copying in copyings:
+        copying.tell(cursor)
+    with _unindexed(cursor, LedgerEntry):
+        _seal_anew(cursor)
 
-    def __init__(self, mould, *, n, first, age, until=timedelta(0)):
-        self.mould, self.n = mould, n
+
+@contextmanager
+def _unindexed(cursor, model):
+    """Have a table filled without its indexes, but that of its key: made afterwards, they take a tenth of the time."""
+    table = model._meta.db_table
+    cursor.execute(
+        "SELECT indexrelid::regclass::text, pg_get_indexdef(indexrelid) FROM pg_index "
+        "WHERE indrelid = %s::regclass AND NOT EXISTS (SELECT FROM pg_constraint WHERE conindid = indexrelid)",
+        [table],
+    )
+    indexes = cursor.fetchall()
+    for name, _ in indexes:
+        cursor.execute(f"DROP INDEX {name}")
+    yield
+    for _, definition in indexes:
+        cursor.execute(definition)
+    cursor.execute(f"ANALYZE {table}")
+
+
+class Copying:
+    """The copies of one mould: `n` of them, numbered from `first`, spread evenly from `age` ago to `until` ago.
+
+    Keys go on where those of `after`, other copies, end.
+    """
+
+    def __init__(self, mould, *, n, first, age, until=timedelta(0), after=None):
+        self.mould, self.n, self.table = mould, n, f"copies_{mould.mark}"
         self.first, self.age, self.until = first, age, until
-        self.strides = {model: self._stride(model) for model in mould.keys if not _has_uuid(model)}
+        self.last = {model: after.last[model] if after else _last(model) for model in _numbered(mould.keys)}
+        self.strides = {model: self._stride(model) for model in self.last}
 
     def _stride(self, model):
         """Return (what is added to a key once, what is added for each copy)."""
         before, after = self.mould.keys[model]
-        last = model._base_manager.aggregate(last=Max("pk"))["last"]
-        return last - after, after - before
+        once, each = self.last[model] - after, after - before
+        self.last[model] += self.n * each
+        return once, each
 
-    def write(self, cursor):
-        """Write the copies' rows, and their ledger entries into the table `told`."""
+    def number(self, cursor):
+        """Write the table of the copies: the number, mark and age of each."""
         seconds, step = int(self.age.total_seconds()), (self.age - self.until).total_seconds() / max(self.n, 1)
-        cursor.execute("DROP TABLE IF EXISTS copies")
         cursor.execute(
-            "CREATE TEMP TABLE copies AS SELECT c, mark, lower(mark) AS small, back * interval '1 second' AS back, "
+            f"CREATE TEMP TABLE {self.table} ON COMMIT DROP AS "
+            "SELECT c, mark, lower(mark) AS small, back * interval '1 second' AS back, "
             "back / 86400 AS days FROM (SELECT c, 'K' || lpad((c + %s)::text, 7, '0') AS mark, "
             "(%s - (c - 1) * %s)::int AS back FROM generate_series(1, %s) c) numbered",
             [self.first - 1, seconds, step, self.n],
         )
-        cursor.execute("ANALYZE copies")
-        # Fingerprints are taken of items, and repeated from batches.
-        order = [BatchItem, Batch]
-        for model in [*order, *(model for model in self.mould.keys if model not in (*order, LedgerEntry))]:
-            self._rows(cursor, model)
-        for entry in LedgerEntry.objects.extra(where=[self.mould.rows(LedgerEntry)]).order_by("sequence"):
-            cursor.execute(self._told(entry))
+        cursor.execute(f"ANALYZE {self.table}")
 
-    def _rows(self, cursor, model):
+    def write(self, cursor, model):
+        """Write the copies' rows of a model."""
         fields = [field for field in model._meta.concrete_fields if not field.generated]
         columns = ", ".join(field.column for field in fields)
         selected = ", ".join(f"{self._copied(field, f't.{field.column}')} AS {field.column}" for field in fields)
-        rows = f"SELECT {selected} FROM {model._meta.db_table} t CROSS JOIN copies WHERE {self.mould.rows(model)}"
+        rows = f"SELECT {selected} FROM {model._meta.db_table} t CROSS JOIN {self.table} WHERE {self.mould.rows(model)}"
         if model is Outgoing:
             rows += " AND t.state <> 'queued'"
         final = ", ".join(_taken(model, field) for field in fields)
         cursor.execute(f"INSERT INTO {model._meta.db_table} ({columns}) SELECT {final} FROM ({rows}) j")
 
+    def tell(self, cursor):
+        """Write their ledger entries into the table `told`."""
+        for entry in LedgerEntry.objects.extra(where=[self.mould.rows(LedgerEntry)]).order_by("sequence"):
+            cursor.execute(self._told(entry))
+
     def _copied(self, field, sql):
-        """Return the SQL for the copy of a field's value, in `copies`."""
+        """Return the SQL for the copy of a field's value, beside the table of the copies."""
         target = field.target_field if field.is_relation else field
         of = field.related_model if field.is_relation else field.model if field.primary_key else None
         if field.name == "id" and not field.primary_key:
@@ -126,7 +169,7 @@ class Copying:
                 values[name] = str(entry.sequence)
             else:
                 values[name] = self._copied(field, _literal(getattr(entry, name)))
-        return f"INSERT INTO told ({', '.join(values)}) SELECT {', '.join(values.values())} FROM copies"
+        return f"INSERT INTO told ({', '.join(values)}) SELECT {', '.join(values.values())} FROM {self.table}"
 
     def _about(self, entry):
         model = events.KINDS[entry.kind].about
@@ -227,7 +270,7 @@ class _Template:
         return f"'{quoted}'"
 
 
-def seal_anew(cursor):
+def _seal_anew(cursor):
     """Seal all entries of `told` in the order of their times, as the desk seals, into an empty ledger."""
     columns = [field.column for field in LedgerEntry._meta.concrete_fields]
     sealed = {
@@ -312,8 +355,12 @@ def _taken(model, field):
     return column
 
 
-def _has_uuid(model):
-    return isinstance(model._meta.pk, models.UUIDField)
+def _numbered(listed):
+    return [model for model in listed if not isinstance(model._meta.pk, models.UUIDField)]
+
+
+def _last(model):
+    return model._base_manager.aggregate(last=Max("pk"))["last"]
 
 
 def _another_uuid(sql):

@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import django
 import psycopg
 
-NAME = "bench_desk_size"
+NAME = os.environ.get("BENCH_DATABASE", "bench_desk_size")
 SERVER = urlsplit(os.environ.get("DATABASE_URL_PG", "postgres://postgres@127.0.0.1:5432/"))
 os.environ["DATABASE_URL"] = SERVER._replace(path=f"/{NAME}").geturl()
 os.environ["UNLOCK_DESK_TRIAL"] = "1"
@@ -28,7 +28,7 @@ from django.core.management.color import no_style  # noqa: E402
 from django.db import connection, models, transaction  # noqa: E402
 
 from bench import looking  # noqa: E402
-from bench.copies import Copying, seal_anew  # noqa: E402
+from bench.copies import Copying, copy_all  # noqa: E402
 from bench.mould import moulds  # noqa: E402
 from unlocks.database import guards  # noqa: E402
 from unlocks.models import Account, Batch  # noqa: E402
@@ -71,10 +71,10 @@ def fill(batches):
     with guards.lifted(), transaction.atomic(), connection.cursor() as cursor:
         # No foreign keys are checked one by one, and no row of a ledger is looked at by a trigger.
         cursor.execute("SET LOCAL session_replication_role = replica")
-        cursor.execute("CREATE TEMP TABLE told ON COMMIT DROP AS SELECT * FROM unlocks_ledgerentry")
-        Copying(closed, n=accounts - now, first=3, age=3 * 365 * day, until=10 * day).write(cursor)
-        Copying(under_way, n=now, first=3 + accounts - now, age=day / 3).write(cursor)
-        seal_anew(cursor)
+        cursor.execute("SET LOCAL maintenance_work_mem = '1GB'")
+        past = Copying(closed, n=accounts - now, first=3, age=3 * 365 * day, until=10 * day)
+        present = Copying(under_way, n=now, first=3 + accounts - now, age=day / 3, after=past)
+        copy_all(cursor, past, present)
         for sql in connection.ops.sequence_reset_sql(no_style(), kinds):
             cursor.execute(sql)
     with connection.cursor() as cursor:

@@ -47,12 +47,15 @@ from unlocks.models import (
     CheckAttempts,
     Consent,
     ConsentedBatch,
+    ConsentLink,
     ConsentWithdrawal,
     Contact,
     Instruction,
     LedgerEntry,
+    Outgoing,
     UnlockRequest,
 )
+from unlocks.outbox import worker
 from unlocks.rules import PIN_TYPED, Refusal
 from unlocks.texts.shown import shown_text, text_to_read_out
 
@@ -376,6 +379,62 @@ def the_second_waits(writes, first):
         assert thread.is_alive()
     thread.join(timeout=20)
     return came
+
+
+def while_it_waits(hold, call, then):
+    """Hold rows, begin `call`, which waits for them, and do `then`; return what came of both.
+
+    Where they lock in different orders, each waits for what the other holds, and PostgreSQL stops one.
+    """
+    came = []
+
+    def run():
+        try:
+            came.append(call())
+        except DatabaseError as error:
+            came.append(error)
+        finally:
+            connections.close_all()
+
+    thread = threading.Thread(target=run)
+    with transaction.atomic():
+        history.lock(hold)
+        thread.start()
+        thread.join(timeout=0.3)
+        assert thread.is_alive()
+        done = then()
+    thread.join(timeout=20)
+    return [*came, done]
+
+
+@pytest.mark.postgresql
+def test_an_email_ends_while_the_product_answers_what_it_tells(agent):
+    case = case_unlocking(agent)
+    first, last = factories.hand_over()
+    factories.answer([first], "done", "P-1")
+    came = while_it_waits(
+        UnlockRequest.objects.filter(pk=case.unlock_request.pk),
+        partial(worker.send, Outgoing.objects.get(email="unlocked")),
+        partial(factories.answer, [last], "done", "P-2"),
+    )
+    assert came == ["sent", {last.key: "done"}]
+    assert {batch.status for batch in case.refresh().batches} == {"unlocked"}
+    holds()
+
+
+@pytest.mark.postgresql
+def test_an_address_is_changed_while_a_pin_comes_into_force(agent, manager):
+    case = case_awaiting(agent)
+    case.admin.email = "other@customer.example"
+    came = while_it_waits(
+        ConsentLink.objects.filter(unlock_request=case.unlock_request),
+        partial(operations.save_record, case.admin, by=acting(manager)),
+        partial(operations.set_pin, case.account, pin="739164", by=Actor.desk()),
+    )
+    assert came == [case.admin, True]
+    assert (operations.link_state(case.link), case.admin.is_confirmed) == ("revoked", False)
+    assert pins.matches("739164", Account.objects.get(pk=case.account.pk).pin_hash)
+    holds()
 
 
 @pytest.mark.postgresql

@@ -77,9 +77,9 @@ class DeskAdmin(Listed, SimpleHistoryAdmin):
 
     def _entries(self, page):
         """Pair each record of a page with what it changed in the one before it."""
-        records = list(page.object_list)
-        older = page.paginator.object_list[page.end_index() : page.end_index() + 1]
-        for record, before in zip(records, [*records[1:], *(older or [None])], strict=True):
+        first = max(page.start_index() - 1, 0)
+        records = list(page.paginator.object_list[first : page.end_index() + 1])
+        for record, before in zip(records[: page.end_index() - first], [*records[1:], None], strict=False):
             changes = before and [
                 (capfirst(field.verbose_name), shown(before, field), shown(record, field))
                 for field in self._fields()
