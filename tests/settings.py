@@ -35,4 +35,4 @@ if DATABASES["default"]["ENGINE"] == "unlocks.database.sqlite":
 else:
     DATABASES["default"]["CONN_MAX_AGE"] = 0
     # A test database does not have to outlive a power failure.
-    DATABASES["default"].setdefault("OPTIONS", {})["options"] = "-c synchronous_commit=off"
+    DATABASES["default"]["OPTIONS"]["options"] += " -c synchronous_commit=off"

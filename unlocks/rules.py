@@ -2,6 +2,7 @@
 
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from django.conf import settings
@@ -342,7 +343,7 @@ def judged(batches: QuerySet[Batch], *, by: User, at: datetime | None = None) ->
             When(line__unlock_request__status=asked, then=Value(Refusal.AWAITING_CUSTOMER)),
             When(line__consented__isnull=True, then=Value(Refusal.NOT_COVERED)),
             *_consent_is_over(at),
-            *_by_another_person(by, by),
+            *_by_another_person(by.pk),
         ),
         open_request=F("line__unlock_request_id"),
     )
@@ -353,13 +354,13 @@ def judged_again(batches: QuerySet[Batch], *, by: User | None, at: datetime) -> 
 
     Whoever instructed it is judged once more, and so is `by`, who carries it out by hand (None: the product does it).
     """
-    own = _by_another_person(by, by) if by else []
+    own = _by_another_person(by.pk) if by else []
     return with_open_line(batches).annotate(
         refusal=_why(
             When(~Q(status=Batch.Status.UNLOCKING), then=Value(Refusal.NOT_UNLOCKING)),
             *_CLOSED,
             *_consent_is_over(at),
-            *_by_another_person(F("unlocked_by"), OuterRef("unlocked_by")),
+            *_by_another_person(),
             *own,
         ),
         open_request=F("line__unlock_request_id"),
@@ -476,8 +477,11 @@ def _consent_is_over(at: datetime) -> list[When]:
     ]
 
 
-def _by_another_person(user: Any, in_subquery: Any) -> list[When]:
-    """Refuse whoever obtained the consent; the user is given as a subquery names it as well."""
+@lru_cache(maxsize=64)  # each page judges for its reader, and putting this together takes as long as a query
+def _by_another_person(key: int | None = None) -> list[When]:
+    """Refuse whoever obtained the consent: the user of this key, or else who instructed the unlock."""
+    user: Any = F("unlocked_by") if key is None else key
+    in_subquery: Any = OuterRef("unlocked_by") if key is None else key
     consent, unlock_request = "line__consented__consent", OuterRef("line__unlock_request")
     contact = entered_by(in_subquery).filter(id=OuterRef(f"{consent}__contact"))
     # Whoever made a token of a system can act as that system.

@@ -15,7 +15,7 @@ from uuid import UUID
 
 from django.apps import apps
 from django.db import OperationalError, connection, transaction
-from django.db.models import Model, QuerySet
+from django.db.models import Count, Model, QuerySet, Value
 from django.utils import timezone
 from psycopg.errors import LockNotAvailable
 
@@ -77,9 +77,12 @@ def seal_when_due(*, by: Actor) -> int:
 def unsealed() -> int:
     """Return how many rows of history and evidence no seal covers yet."""
     last = _last_seals()
-    return sum(
-        model._base_manager.filter(pk__gt=last.get(model._meta.db_table, (0,))[0]).count() for model in sealed_columns()
-    )
+    new = [
+        model._base_manager.filter(pk__gt=last.get(model._meta.db_table, (0,))[0]).order_by()
+        for model in sealed_columns()
+    ]
+    first, *others = (rows.values(one=Value(1)).annotate(n=Count("pk")).values_list("n", flat=True) for rows in new)
+    return sum(first.union(*others, all=True))
 
 
 def faults(after: int = 0) -> Iterator[tuple[str, str]]:
