@@ -59,7 +59,8 @@ class Case:
 
     def __init__(self, unlock_request, places):
         self.unlock_request, self.status, self.waiting = unlock_request, "open", set(places)
-        self.granted, self.covered, self.consent, self.recorded_by_phone_by = set(), {}, None, None
+        self.granted, self.covered, self.consent = set(), {}, None
+        self.typed = set()  # who typed a PIN for it: recorded the consent by phone, or tried to
         self.used = False  # whether any batch of it was unlocked, and is relocked or exported
         # Hours of the day: when its link was sent, if it was opened, when it was agreed to, since when it is under way.
         self.sent, self.opened, self.agreed, self.under_way = 0, False, 0, None
@@ -191,11 +192,11 @@ class Desk(RuleBasedStateMachine):
             assert changed
         else:
             assert not changed
-            self.agreed(case, recorded_by_phone_by=None)
+            self.agreed(case)
 
-    def agreed(self, case, recorded_by_phone_by):
+    def agreed(self, case):
         case.status, case.covered = "consented", {n: self.content[n] for n in case.waiting}
-        case.recorded_by_phone_by, case.agreed = recorded_by_phone_by, self.hour
+        case.agreed = self.hour
 
     @rule(n=place, who=on_the_phone, changed=st.booleans())
     def record_by_phone(self, n, who, changed):
@@ -204,6 +205,7 @@ class Desk(RuleBasedStateMachine):
             return
         by = self.people[who]
         operations.verify_pin(case.unlock_request, pin=PIN, by=by)
+        case.typed.add(who)
         case.unlock_request.refresh_from_db()
         shown = text_to_read_out(case.unlock_request)
         if changed:
@@ -216,7 +218,7 @@ class Desk(RuleBasedStateMachine):
             assert changed
         else:
             assert not changed
-            self.agreed(case, recorded_by_phone_by=who)
+            self.agreed(case)
 
     @rule(n=place)
     def decline(self, n):
@@ -270,7 +272,7 @@ class Desk(RuleBasedStateMachine):
             if (case := self.case_of(n))
             and n in case.waiting
             and self.consent_holds(n)
-            and case.recorded_by_phone_by != who
+            and who not in case.typed
         }
         assert self.done(operations.unlock(self.rows(places), hours=hours, by=self.people[who])) == may
         for n in may:
@@ -344,18 +346,16 @@ class Desk(RuleBasedStateMachine):
 
     @rule(places=places, who=who)
     def cancel(self, places, who):
-        may = {
-            n
-            for n in places
-            if self.status[n] == "unlocking"
-            and (asked := self.pending(n))
-            and asked.state == "queued"
-            and not asked.sent
-        }
+        may = {n for n in places if self.cancelable(n)}
         assert self.done(operations.cancel_unlock(self.rows(places), why="Wrong one", by=self.people[who])) == may
         for n in may:
             assert self.cancel_queued(n)
             self.wait_again(n)
+
+    def cancelable(self, n):
+        """Say whether the product was not asked yet to unlock a batch."""
+        asked = self.pending(n)
+        return bool(self.status[n] == "unlocking" and asked and asked.state == "queued" and not asked.sent)
 
     def cancel_queued(self, n):
         queued = [asked for asked in self.asked[n] if asked.state == "queued" and not asked.sent]
@@ -388,7 +388,7 @@ class Desk(RuleBasedStateMachine):
 
     @rule(places=places, who=who)
     def re_export(self, places, who):
-        may = {n for n in places if self.status[n] in GRANTED}
+        may = {n for n in places if self.status[n] in GRANTED and not self.cancelable(n)}
         assert self.done(operations.mark_re_exported(self.rows(places), by=self.people[who])) == may
         for n in may:
             self.cancel_queued(n)

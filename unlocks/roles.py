@@ -23,6 +23,7 @@ AGENT = {
 MANAGER = AGENT | {
     "import_records",
     "put_back_instruction",
+    "cancel_ordered_act",
     "issue_pin",
     "add_account",
     "change_account",
