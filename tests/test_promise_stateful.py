@@ -269,10 +269,7 @@ class Desk(RuleBasedStateMachine):
         may = {
             n
             for n in places
-            if (case := self.case_of(n))
-            and n in case.waiting
-            and self.consent_holds(n)
-            and who not in case.typed
+            if (case := self.case_of(n)) and n in case.waiting and self.consent_holds(n) and who not in case.typed
         }
         assert self.done(operations.unlock(self.rows(places), hours=hours, by=self.people[who])) == may
         for n in may:
