@@ -26,8 +26,8 @@ class OutgoingQuerySet(models.QuerySet["Outgoing"]):
     def that_failed(self) -> Self:
         """Leave what was refused or given up, and was followed by none of its kind that was sent, or failed as well.
 
-        A consent link matters while it is waited for, and what tells of the end while batches may be unlocked. A receipt and a PIN
-        that were canceled count too: nobody has them.
+        A consent link matters while it is waited for, and what tells of the end while batches may be unlocked. A
+        receipt and a PIN that were canceled count too: nobody has them.
         """
         tried = Outgoing.objects.filter(state__in=["sent", "refused", "given_up"]).order_by()
         later = tried.filter(queued_at__gt=OuterRef("queued_at"))
