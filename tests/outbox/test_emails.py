@@ -19,7 +19,7 @@ from unlocks.certificates import facts, verify_certificate
 from unlocks.database import guards
 from unlocks.ledger import signing_keys
 from unlocks.models import Certificate, Outgoing
-from unlocks.outbox import emails, rows, secrets
+from unlocks.outbox import emails, rows, secrets, worker
 from unlocks.texts import formats
 from unlocks.texts.shown import shown_text
 
@@ -408,7 +408,7 @@ def test_an_extension_is_told_at_once_and_moves_the_reminder(agent):
             f"They are unlocked with your consent ({case.consent.reference}).",
             f"Unlocked for longer:     2\nUnlocked until:          {ends}",
             "What to do next: finish your changes, and export before then. After that, what you have\nnot exported "
-            "may be relocked at any time. The time can't be extended again.",
+            "may be relocked at any time. The longer time can't be extended again.",
             RECEIPT,
         ],
     )
@@ -427,6 +427,33 @@ def test_an_extension_of_some_says_that_the_others_end_as_before(agent):
     until = formats.moment(case.batch.unlocked_until)
     others = "Others, as before:       1 (the receipt shows until when)"
     assert counts.replace(until, "") == f"Unlocked for longer:     1\nUnlocked until:          \n{others}"
+
+
+@pytest.mark.parametrize(("hours", "reminders"), [(25, 1), (26, 1), (27, 2)])
+def test_an_extension_of_some_has_a_reminder_of_its_own_unless_it_ends_soon_after(agent, hours, reminders):
+    case = factories.case_unlocked(agent)
+    first, to = case.batches[1].unlocked_until, [case.admin.email]
+    until = extend(case, agent, case.batch, hours=hours).batch.unlocked_until
+    deliver()
+    with time_machine.travel(first - timedelta(hours=2), tick=False):
+        assert subjects(case) == [(to, "2 hours left to export 2 unlocked batches")]
+        assert subjects(case) == []
+    with time_machine.travel(max(until - timedelta(hours=2), first + timedelta(minutes=1)), tick=False):
+        deliver()
+    sent = Outgoing.objects.filter(email="ending", state="sent").order_by("done_at")
+    assert [row.address for row in sent] == [case.admin.email] * reminders
+
+
+def test_an_extension_while_the_reminder_is_being_sent_has_a_reminder_of_its_own(agent):
+    case = factories.case_unlocked(agent)
+    deliver()
+    with time_machine.travel(case.batch.unlocked_until - timedelta(hours=1), tick=False):
+        reminder = rows.lease()
+        until = extend(case, agent).batch.unlocked_until
+        assert Outgoing.objects.filter(email="ending").count() == 1
+        worker._end(reminder, Outgoing.State.SENT)
+    (waits,) = Outgoing.objects.filter(email="ending", state="queued")
+    assert (waits.next_try_at, waits.address) == (until - timedelta(hours=2), case.admin.email)
 
 
 def test_two_extensions_at_once_are_one_email_which_is_outdated_once_nothing_is_unlocked(agent, manager):
@@ -720,5 +747,6 @@ def test_a_reminder_comes_before_the_first_end_also_when_another_waits_for_a_lat
     ends = case.refresh().batches[1].unlocked_until
     with time_machine.travel(ends - timedelta(hours=1), tick=False):
         deliver()
-    told = Outgoing.objects.filter(email="ending").values_list("state", flat=True)
-    assert list(told) == ["sent"]
+    told = Outgoing.objects.filter(email="ending").order_by("queued_at").values_list("state", "next_try_at")
+    assert [state for state, _ in told] == ["sent", "queued"]
+    assert told[1][1] == case.batch.unlocked_until - timedelta(hours=2)

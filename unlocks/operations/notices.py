@@ -48,6 +48,22 @@ def remind(act: Act, by: Actor) -> None:
     rows.bring_forward(_waiting(Email.ENDING).filter(consent__in=due), min(due.values(), default=by.act.at))
 
 
+def remind_of_later(reminder: Outgoing, by: Actor) -> None:
+    """Queue the reminder that follows one that was sent, where batches of its case are unlocked for longer.
+
+    None for those that end so soon after the others that two reminders would be one.
+    """
+    later = RequestedBatch.objects.filter(
+        unlock_request=reminder.unlock_request_id,
+        outcome=Outcome.UNLOCKED,
+        batch__unlocked_until__gt=by.act.at + 2 * rows.REMINDED_BEFORE,
+    )
+    if end := later.aggregate(end=Min("batch__unlocked_until"))["end"]:
+        names = ("account", "unlock_request", "contact", "consent")
+        keys = {name: getattr(reminder, name) for name in names}
+        rows.queue(Email.ENDING, reminder.address, by=by, due=end - rows.REMINDED_BEFORE, **keys)
+
+
 def tell_relocked(act: Act, by: Actor) -> None:
     """Queue an email that batches are relocked, written once no other is being relocked, or after a while."""
     due = by.act.at + rows.RESULT_AFTER

@@ -27,6 +27,7 @@ from ..models import Instruction, Outgoing, UnlockRequest
 from ..operations.answers import record_answers
 from ..operations.handing_over import due, hand_over, lease
 from ..operations.imports import finish_imports
+from ..operations.notices import remind_of_later
 from ..operations.ordered import carry_out_ordered
 from ..operations.pin import end_pin_email, hold_pin
 from ..operations.unlock import relock_due
@@ -224,6 +225,8 @@ def _end(row: Outgoing, state: State, answer: str = "") -> str:
         hold_pin(row.account)
     if rows.end(row, state, answer):
         stages.keep(UnlockRequest.objects.filter(pk=row.unlock_request_id or 0), at=by.act.at)
+        if row.email == Outgoing.Email.ENDING and state == State.SENT:
+            remind_of_later(row, by)
         entry = chain.Entry(_told(row, state, answer), row.unlock_request_id, row.account_id)
         chain.append_all([entry], by=by)
         if is_pin:
