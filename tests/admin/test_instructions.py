@@ -501,12 +501,13 @@ def test_whoever_has_no_role_sees_nothing(client, agent):
     assert [client.get(PAGE).status_code, press(client, "start", every()).status_code] == [403, 403]
 
 
-@pytest.mark.parametrize("key", ["9" * 19, "9" * 5000, "1e5", "-1", "x", "\0"])
-def test_a_tick_that_names_no_row_breaks_no_page(agent, agent_client, key):
+def test_a_tick_that_names_no_row_breaks_no_page(agent, agent_client):
     case_unlocking(agent)
     before = snapshot()
-    typed = {"_selected_action": [key], "verb": "start", "index": "0"}
-    assert agent_client.post(PAGE, typed).status_code == 400
+    keys = ["9" * 19, "9" * 5000, "1e5", "-1", "x", "\0"]
+    typed = {"verb": "start", "index": "0"}
+    answers = {key: agent_client.post(PAGE, typed | {"_selected_action": [key]}).status_code for key in keys}
+    assert answers == dict.fromkeys(keys, 400)
     no_list = typed | {"_selected_action": [], "all": "on"}
     assert agent_client.post(f"{PAGE}?what__exact=%00", no_list).status_code == 400
     assert difference(before, snapshot()) == []

@@ -64,6 +64,9 @@ def test_an_honest_desk_offends_nowhere(agent, manager):
     factories.relock(case.rows, why="Not used", by=acting(manager))
     withdrawn = case_unlocked(agent)
     operations.withdraw_consent(withdrawn.consent, why="Asked", by=acting(agent))
+    half = case_consented(agent)
+    factories.unlock(half.rows.filter(pk=half.batch.pk), by=acting(agent))
+    operations.withdraw_consent(half.consent, why="Asked", by=acting(agent))
     assert found() == {}
     factories.carry_out()
     assert found() == {}
@@ -255,6 +258,35 @@ def _closed_too_early(agent):
     UnlockRequest.objects.filter(pk=case.unlock_request.pk).update(
         status="closed", closed_at=timezone.now(), resolution="canceled"
     )
+
+
+def _another_number(agent):
+    UnlockRequest.objects.filter(pk=open_case(agent).unlock_request.pk).update(batch_count=1)
+
+
+def _more_than_it_ever_had(agent):
+    case = open_case(agent)
+    operations.close_request(case.unlock_request, resolution="canceled", why="", by=acting(agent))
+    UnlockRequest.objects.filter(pk=case.unlock_request.pk).update(batch_count=3)
+
+
+def _less_than_was_unlocked(agent):
+    case = case_unlocked(agent)
+    operations.withdraw_consent(case.consent, why="Asked", by=acting(agent))
+    UnlockRequest.objects.filter(pk=case.unlock_request.pk).update(batch_count=1)
+
+
+def _line_past_the_desk(agent):
+    case = open_case(agent)
+    write(RequestedBatch(unlock_request=case.unlock_request, batch=make_batch(account=case.account)))
+
+
+def _another_total(agent):
+    UnlockRequest.objects.filter(pk=case_unlocked(agent).unlock_request.pk).update(amount=1)
+
+
+def _total_past_the_desk(agent):
+    Batch.objects.filter(pk=open_case(agent).batch.pk).update(total=1)
 
 
 def _past_history(agent):
@@ -532,6 +564,13 @@ OFFENCES = {
     "no ledger entry “New PIN in force” is about it": [_pin_unrecorded],
     "no ledger entry “API token made” is about it": [_token_unrecorded],
     "closed with batches still open in it": [_closed_too_early],
+    "its number of batches is not that of its lines": [
+        _another_number,
+        _more_than_it_ever_had,
+        _less_than_was_unlocked,
+        _line_past_the_desk,
+    ],
+    "its total is not that of its batches": [_another_total, _total_past_the_desk],
     "batch: the newest history row tells something else": [_past_history, _made_past_history, _null_against_a_value],
     "requested batch: the newest history row tells something else": [_no_line],
     "unlock request: the newest history row tells something else": [_closed_too_early],

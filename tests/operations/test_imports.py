@@ -432,6 +432,16 @@ def test_an_unlocked_batch_takes_what_the_customer_changed(importer, agent):
     assert verify.findings() == []
 
 
+def test_what_changes_once_it_is_relocked_counts_while_its_request_is_open(importer, agent, manager):
+    case = case_unlocked(agent)
+    factories.relock(case.rows.filter(pk=case.batch.pk), why="Not used", by=acting(manager))
+    assert case.refresh().unlock_request.amount == Decimal("200.00")
+    bring(importer, batches=f"{case.account.number},{case.batch.number},,bypassed,,,5/2/2026,,,1,90.00,,")
+    unlock_request = case.refresh().unlock_request
+    assert (case.batch.total, unlock_request.batch_count, unlock_request.amount) == (90, 2, Decimal("190.00"))
+    assert verify.findings() == []
+
+
 @pytest.mark.parametrize(
     ("source", "ticked", "closes"), [("file", False, False), ("file", True, True), ("api", False, True)]
 )

@@ -4,13 +4,28 @@ Used alike by the tests, by `verify_audit` and after a restore.
 """
 
 from collections.abc import Iterator
+from decimal import Decimal
 from functools import cache, reduce
 from operator import or_
 from typing import Any
 
 from django.apps import apps
 from django.db import connection
-from django.db.models import Count, Exists, F, Field, IntegerField, Max, OuterRef, Q, QuerySet, Subquery
+from django.db.models import (
+    BooleanField,
+    Count,
+    Exists,
+    ExpressionWrapper,
+    F,
+    Field,
+    IntegerField,
+    Max,
+    OuterRef,
+    Q,
+    QuerySet,
+    Subquery,
+    Sum,
+)
 from django.db.models.expressions import RawSQL
 from django.db.models.functions import Coalesce
 
@@ -171,6 +186,7 @@ def _queries() -> Iterator[tuple[str, QuerySet]]:
     )
     own = took_part(OuterRef("by"), OuterRef("review__unlock_request"))
     yield "reviewed by a person who took part in the case", ReviewDecision.objects.filter(own)
+    yield from _sums()
     yield "its outcome is not what the newest act made of it", _other_outcomes()
     for model in apps.get_app_config("unlocks").get_models():
         if hasattr(model, "history"):
@@ -178,6 +194,28 @@ def _queries() -> Iterator[tuple[str, QuerySet]]:
                 f"{model._meta.verbose_name}: the newest history row tells something else",
                 _differs_from_history(model),
             )
+
+
+def _sums() -> Iterator[tuple[str, QuerySet]]:
+    """What requests say they are for, against their lines. What ends one leaves its sums as they were."""
+    lines = RequestedBatch.objects.filter(unlock_request=OuterRef("pk")).order_by().values("unlock_request")
+    there = lines.exclude(outcome=Line.NOT_UNLOCKED)
+    withdrawn = Consent.objects.filter(unlock_request=OuterRef("pk"), withdrawal__isnull=False)
+    ended = Q(status=UnlockRequest.Status.CLOSED) | Q(Exists(withdrawn))
+    counted = UnlockRequest.objects.alias(
+        ended=ExpressionWrapper(ended, output_field=BooleanField()),
+        least=Coalesce(Subquery(there.annotate(n=Count("pk")).values("n")), 0),
+        most=Coalesce(Subquery(lines.annotate(n=Count("pk")).values("n")), 0),
+    )
+    yield (
+        "its number of batches is not that of its lines",
+        counted.exclude(Q(batch_count=F("least")) | Q(ended=True, batch_count__range=(F("least"), F("most")))),
+    )
+    total = there.annotate(total=Sum("batch__total")).values("total")
+    yield (
+        "its total is not that of its batches",
+        counted.filter(ended=False).exclude(amount=Coalesce(Subquery(total), Decimal(0))),
+    )
 
 
 def _by_then(given_at: OuterRef) -> Q:

@@ -20,7 +20,7 @@ from django.db.models import Case, Count, DateTimeField, F, Max, OuterRef, Q, Qu
 from django.db.models.functions import Greatest
 from django.utils import timezone
 
-from .. import history
+from .. import history, stages
 from ..actors import Actor
 from ..imports import judging, staging
 from ..imports.problems import Problem
@@ -420,8 +420,9 @@ def _write_batches(imported: Import, places: judging.Places, by: Actor) -> list[
     """Write the batches of a part with their items. Locks requests, then batches, as an unlock does."""
     rows = judging.batches(places)
     on_file = judging.on_file(places)
-    lines = RequestedBatch.objects.filter(batch__in=on_file.values("pk"), outcome__in=RequestedBatch.OPEN)
-    history.lock(UnlockRequest.objects.filter(pk__in=lines.values("unlock_request")))
+    lines = RequestedBatch.objects.filter(batch__in=on_file.values("pk"))
+    asking = stages.open_ones(UnlockRequest.objects.filter(pk__in=lines.values("unlock_request")))
+    history.lock(asking)
     history.lock(on_file)
     judging.judge_batches(imported, places)
     recorded: dict[str, Any] = {"by": by, "why": str(imported)}
@@ -434,8 +435,7 @@ def _write_batches(imported: Import, places: judging.Places, by: Actor) -> list[
         # What differs is found before anything is written.
         differing = list(changed.filter(judging.ITEMS_DIFFER).values_list("pk", "batch"))
         _change_batches(changed, values, recorded)
-        asked = lines.filter(batch__in=changed.values("batch"))
-        sum_up(UnlockRequest.objects.filter(pk__in=asked.values("unlock_request")))
+        sum_up(asking.filter(pk__in=lines.filter(batch__in=changed.values("batch")).values("unlock_request")))
         _change_items(imported, dict(differing), recorded, by)
         _change_lines(judging.lines(places).filter(batch__judgment=CHANGED, item__isnull=False), recorded)
     if there & {CHANGED, Judgment.SAME}:

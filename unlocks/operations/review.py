@@ -71,7 +71,7 @@ def _decision_of(entry: LedgerEntry) -> ReviewDecision:
 @once(events.SignedOff, _decision_of)
 @transaction.atomic
 def sign_off(unlock_request: UnlockRequest, *, note: str = "", by: Actor) -> ReviewDecision:
-    """Say of a closed case that nothing is wrong. Raises Refused: NOT_TO_REVIEW, OWN_CASE, FLAGGED, ALREADY_RECORDED."""
+    """Say that nothing is wrong. Raises Refused: NOT_TO_REVIEW, OWN_CASE, FLAGGED, ALREADY_RECORDED."""
     review, newest = _to_decide(unlock_request, by)
     if newest:
         raise Refused.because(Refusal.ALREADY_RECORDED, names=newest.get_decision_display().lower())

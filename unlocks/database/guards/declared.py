@@ -223,7 +223,8 @@ GUARDS = [
         "review_decided_in_turn",
         "unlocks_reviewdecision",
         "INSERT",
-        "{new}.position <> 1 + (SELECT count(*) FROM unlocks_reviewdecision d WHERE d.review_id = {new}.review_id) "
+        "{new}.position <> 1 + (SELECT count(*) FROM unlocks_reviewdecision d WHERE d.review_id = {new}.review_id "
+        "AND d.position < {new}.position) "
         f"OR ({{new}}.decision = 'resolved' AND NOT {_LAST_FLAGGED}) "
         f"OR ({{new}}.decision <> 'resolved' AND {_LAST_FLAGGED}) "
         "OR ({new}.decision = 'signed_off' AND {new}.position > 1)",
