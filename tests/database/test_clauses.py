@@ -2248,7 +2248,9 @@ def _decided(name, listed, took_part=None, by="idle"):
 
 def _opener(scene, name):
     """Return who opened the case: another one than decides, but where it is about just that."""
-    return {"opened": scene.idle, "opened_by_a_system": scene.portal.system}.get(name, scene.auditor)
+    if name.startswith("opened_by_a_system"):
+        return scene.portal.system
+    return scene.idle if name == "opened" else scene.auditor
 
 
 def _instructed(**columns):
@@ -2275,9 +2277,18 @@ def _portal(scene):
     return scene.portal.system
 
 
+def _idle_in_other_cases(scene):
+    to_review(scene.ready)
+    change(UnlockRequest, scene.ready.unlock_request, opened_by=scene.idle)
+    change(Consent, scene.by_phone.consent, recorded_by=scene.idle)
+    change(Instruction, Instruction.objects.get(line=line(scene.unlocked), what="unlock"), started_by=scene.idle)
+
+
 _decided("who_took_no_part", allows)
+_decided("who_took_part_in_other_cases", allows, _idle_in_other_cases)
 _decided("opened", refuses)
 _decided("opened_by_a_system", refuses, by="maker")
+_decided("opened_by_a_system_of_another", allows)
 _decided("recorded_by_another", allows)
 _decided("recorded", refuses, _recorded_by(_idle))
 _decided("recorded_by_a_system", refuses, _recorded_by(_portal), by="maker")
@@ -2312,6 +2323,7 @@ _in_turn("flagged_first", allows, "used", "flagged", 1)
 _in_turn("resolved_first", refuses, "used", "resolved", 1)
 _in_turn("resolved_once_flagged", allows, "reviewed", "resolved", 2)
 _in_turn("resolved_out_of_turn", refuses, "reviewed", "resolved", 3)
+_in_turn("flagged_before_its_turn", refuses, "used", "flagged", 2)
 _in_turn("flagged_twice", refuses, "reviewed", "flagged", 2)
 _in_turn("signed_off_while_flagged", refuses, "reviewed", "signed_off", 2)
 
@@ -2327,6 +2339,20 @@ def _once_resolved(name, listed, decision):
 _once_resolved("flagged_again", allows, "flagged")
 _once_resolved("signed_off_after_a_flag", refuses, "signed_off")
 _once_resolved("resolved_twice", refuses, "resolved")
+
+
+@refuses("review_decided_in_turn")
+def resolved_after_it_was_signed_off(scene):
+    decide(scene.used, scene.idle)
+    yield
+    decide(scene.used, scene.idle, "resolved", 2)
+
+
+@allows("review_decided_in_turn")
+def what_stands_after_it_does_not_count(scene):
+    decide(scene.used, scene.idle, "flagged", 2)
+    yield
+    decide(scene.used, scene.idle, "flagged", 1)
 
 
 @allows("review_decided_in_turn")
