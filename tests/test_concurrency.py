@@ -52,7 +52,9 @@ from unlocks.models import (
     Contact,
     Instruction,
     LedgerEntry,
+    OrderedAct,
     Outgoing,
+    Selection,
     UnlockRequest,
 )
 from unlocks.outbox import worker
@@ -405,6 +407,29 @@ def while_it_waits(hold, call, then):
         done = then()
     thread.join(timeout=20)
     return [*came, done]
+
+
+@pytest.mark.postgresql
+def test_what_the_worker_has_begun_is_not_canceled(agent):
+    """Whoever tries is told at once, however long it takes."""
+    selection = Selection.objects.create(made_by=agent, made_at=timezone.now())
+    order = operations.order(Act.Kind.UNLOCK, selection, options={}, by=acting(agent), key=uuid.uuid4())
+    came = []
+
+    def cancel():
+        try:
+            operations.cancel_order(order, by=acting(agent))
+        except operations.Refused as refused:
+            came.append(refused.code)
+        finally:
+            connections.close_all()
+
+    with transaction.atomic():
+        OrderedAct.objects.select_for_update(no_key=True).get(pk=order.pk)
+        thread = threading.Thread(target=cancel)
+        thread.start()
+        thread.join(timeout=20)
+        assert came == [Refusal.BEGUN]
 
 
 @pytest.mark.postgresql

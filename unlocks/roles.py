@@ -23,6 +23,7 @@ AGENT = {
 MANAGER = AGENT | {
     "import_records",
     "put_back_instruction",
+    "cancel_ordered_act",
     "issue_pin",
     "add_account",
     "change_account",
@@ -43,7 +44,12 @@ SCOPES: dict[str, set[str]] = {
     ApiToken.Scope.READ: {"api.read"},
     ApiToken.Scope.RECORDS: {"api.put_records", "unlocks.import_records"},
     ApiToken.Scope.REQUESTS: {"unlocks.open_request", "unlocks.send_consent_link"},
-    ApiToken.Scope.UNLOCK: {"unlocks.unlock_batch", "unlocks.relock_batch", "unlocks.mark_re_exported_batch"},
+    ApiToken.Scope.UNLOCK: {
+        "unlocks.unlock_batch",
+        "unlocks.extend_window",
+        "unlocks.relock_batch",
+        "unlocks.mark_re_exported_batch",
+    },
 }
 AUDIT = {
     "view_ledgerentry",

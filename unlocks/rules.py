@@ -190,6 +190,7 @@ class Refusal(TextChoices):
     WRONG_RESOLUTION = "wrong_resolution", "None of its batches was {names}, so it can't be closed that way."
     CONSENT_OVER = "consent_over", "There is no consent to withdraw: {names}."
     ALREADY_RECORDED = "already_recorded", "Already recorded as {names}."
+    BEGUN = "begun", "The worker has begun with it, so it can't be canceled anymore. Its page says what comes of it."
     NO_REASON = "no_reason", "Give a reason. It stays with the record."
     NO_REFERENCE = "no_reference", "Give the reference of what you did in the product. It stays with the record."
     PHONE_CONSENT_OFF = (

@@ -17,8 +17,9 @@ from tests import factories
 from unlocks import history, operations
 from unlocks.actors import Actor
 from unlocks.admin.lists import freeze
-from unlocks.models import Act, Batch, LedgerEntry, Selection, UnlockRequest
+from unlocks.models import Act, Batch, LedgerEntry, OrderedAct, Selection, UnlockRequest
 from unlocks.operations.ordered import carry_out_ordered
+from unlocks.outbox import heartbeat
 from unlocks.texts.formats import moment
 
 KINDS = list(operations.ACTIONS)
@@ -70,13 +71,13 @@ def test_above_a_set_size_the_worker_does_it_and_the_page_follows(agent, agent_c
     assert "No worker runs, so nothing is done now." in waiting.content.decode()
     assert " · 3 batches</p>" in waiting.content.decode()
     assert (statuses(case.batches), Act.objects.count()) == (["bypassed"] * 3, 0)
-    assert agent_client.get(page.url, {"stamp": "queued"}).status_code == 204
+    assert agent_client.get(page.url, {"stamp": "queued-0"}).status_code == 204
     assert agent_client.get(address(selection)).url == page.url
     assert second_agent_client.get("/desk/unlocks/act/none/change/").status_code == 404
     Selection.objects.update(made_at=timezone.now() - timedelta(days=3))
     select(agent, [])
     assert carry_out_ordered() == 1
-    report = agent_client.get(page.url, {"stamp": "queued"})
+    report = agent_client.get(page.url, {"stamp": "queued-0"})
     assert (report.status_code, report.context["done"]) == (200, 3)
     assert statuses(case.batches) == ["unlocking"] * 3
 
@@ -93,6 +94,41 @@ def test_what_the_worker_was_refused_is_said_once_and_is_followed_no_longer(agen
     assert f"<b>Nothing was done.</b> {said}" in refused
     assert (" · 3 batches</p>" in refused, "Refresh" in refused, "live.js" in refused) == (True, False, False)
     assert statuses(case.batches) == ["bypassed"] * 3
+
+
+def test_what_waits_for_the_worker_is_shown_to_who_ordered_it_and_canceled(
+    agent, agent_client, second_agent_client, manager_client, settings
+):
+    settings.BULK_IN_WORKER = 1
+    case, other = factories.case_consented(agent), factories.case_consented(agent)
+    pages = [confirm(agent_client, select(agent, one.batches)).url for one in (case, other)]
+    for place in ("/desk/", "/desk/unlocks/batch/"):
+        shown = agent_client.get(place).content.decode()
+        assert "2 bulk actions of yours wait for the worker:" in shown
+        assert all(f'<a href="{page}">Unlock, ordered ' in shown for page in pages)
+        assert "for the worker" not in second_agent_client.get(place).content.decode()
+    cancel = [page.replace("change", "cancel") for page in pages]
+    assert f'action="{cancel[0]}"' in agent_client.get(pages[0]).content.decode()
+    assert f'action="{cancel[0]}"' not in second_agent_client.get(pages[0]).content.decode()
+    assert second_agent_client.post(cancel[0]).status_code == 403
+    assert agent_client.get(cancel[0]).status_code == 405
+    for client, way, page, who in zip((agent_client, manager_client), cancel, pages, ("agent", "manager"), strict=True):
+        assert client.post(way).url == page
+        said = client.get(page).content.decode()
+        assert f"<b>Nothing was done.</b> {who} canceled it. To do it after all, choose the batches again." in said
+    assert carry_out_ordered() == 0
+    assert (statuses(case.batches + other.batches), Act.objects.count()) == (["bypassed"] * 4, 0)
+    assert "for the worker" not in agent_client.get("/desk/").content.decode()
+
+
+def test_what_the_database_broke_off_says_so_and_that_it_is_tried_again(agent, agent_client, settings):
+    settings.BULK_IN_WORKER = 1
+    page = confirm(agent_client, select(agent, factories.case_consented(agent).batches)).url
+    heartbeat.beat("worker")
+    assert "The worker does it to all of them at once" in agent_client.get(page).content.decode()
+    OrderedAct.objects.update(tries=1)
+    shown = agent_client.get(page, {"stamp": "queued-0"}).content.decode()
+    assert "<b>Nothing was done yet: the database broke off the last try.</b> The worker tries again after " in shown
 
 
 # The preview

@@ -36,7 +36,7 @@ TAKES = {
     "/contacts": {"contacts"},
     "/accounts/{number}/pin": {"pins"},
 }
-ACTS = {"unlock", "cancel-unlock", "relock", "re-exported"}
+ACTS = {"unlock", "cancel-unlock", "extend-window", "relock", "re-exported"}
 
 
 def takes(method, address):
@@ -65,6 +65,9 @@ BODIES = {
     "notes": {"text": "Note"},
     "close": {"resolution": "canceled", "why": "None"},
     "cancel-unlock": {"why": "None"},
+    "add-batches": {"batches": ["none"]},
+    "take-out-batches": {"batches": ["none"]},
+    "extend-window": {"hours": 1, "why": "None"},
     "relock": {"why": "None"},
     "/instructions/answers": {"answers": [{"key": "0" * 8 + "-0000-4000-8000-" + "0" * 12, "state": "done"}]},
 }

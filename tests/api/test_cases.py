@@ -9,6 +9,7 @@ from tests.factories import (
     acting,
     agree,
     carry_out,
+    case_awaiting,
     case_consented,
     case_unlocked,
     enter_contact,
@@ -271,3 +272,56 @@ def test_a_closed_request_lets_no_link_work(by, agent):
     assert by.post(f"{address}/advice", {"advice": "wants_export"}).json()["code"] == Refusal.CLOSED
     assert operations.add_note.permission == "unlocks.open_request"
     assert acting(agent).may(operations.add_note.permission)
+
+
+def test_batches_are_added_and_taken_out_until_the_customer_agreed(by, agent):
+    case = case_awaiting(agent)
+    address, more = f"/requests/{case.unlock_request.pk}", make_batch(account=case.account)
+    numbers = {"batches": [more.number]}
+    for _ in range(2):
+        added = by.post(f"{address}/add-batches", numbers, key="add-1")
+        assert (added.status_code, added.json()["batches"], added.json()["link"]["state"]) == (
+            200,
+            {"waiting": 3},
+            "live",
+        )
+    assert by.post(f"{address}/add-batches", numbers).json()["code"] == Refusal.IN_ANOTHER_REQUEST
+    taken = {"batches": [case.batch.number]}
+    for _ in range(2):
+        out = by.post(f"{address}/take-out-batches", taken, key="out-1").json()
+        assert out["batches"] == {"waiting": 2, "not_unlocked": 1}
+    assert kinds(case.unlock_request)[-2:] == ["batches_added", "batches_taken_out"]
+    case.batches = [case.batches[1], more]
+    agree(case)
+    foreign, before = make_batch(), snapshot()
+    for verb, body, code in (
+        ("take-out-batches", numbers, Refusal.ANSWERED),
+        ("add-batches", taken, Refusal.ANSWERED),
+        ("add-batches", {"batches": [foreign.number]}, "no_such_batch"),
+        ("take-out-batches", {"batches": []}, "unreadable"),
+    ):
+        answer = by.post(f"{address}/{verb}", body)
+        assert (answer.json()["code"], answer["Content-Type"]) == (code, "application/problem+json")
+    assert snapshot()["unlocks_requestedbatch"] == before["unlocks_requestedbatch"]
+    assert snapshot()["unlocks_ledgerentry"] == before["unlocks_ledgerentry"]
+
+
+def test_a_window_is_extended_once(by, agent):
+    case = case_unlocked(agent)
+    address, until = f"/requests/{case.unlock_request.pk}/extend-window", case.batch.unlocked_until
+    body = {"hours": 72, "why": "Their bookkeeper is ill."}
+    for _ in range(2):
+        extended = by.post(address, body | {"batches": [case.batch.number]}, key="extend-1").json()
+        assert (extended["kind"], extended["done"], extended["refused"]) == ("extend", 1, 0)
+    assert case.refresh().batch.unlocked_until > until
+    again = by.post(address, body).json()
+    assert [(row["number"], row["code"]) for row in again["verdicts"]] == [
+        (case.batch.number, Refusal.EXTENDED),
+        (case.batches[1].number, ""),
+    ]
+    assert (by.post(address, body | {"hours": 0}).status_code, by.post(address, {"hours": 72}).status_code) == (
+        422,
+        422,
+    )
+    assert by.post(address, body | {"why": " "}).json()["code"] == "unreadable"
+    assert by.post(address, body | {"hours": 73}).json()["code"] == Refusal.WINDOW_UNFIT

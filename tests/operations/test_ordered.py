@@ -1,21 +1,24 @@
 """Acts that the worker carries out: as whoever ordered them, judged then, whole or not at all, and once."""
 
 import uuid
+from contextlib import contextmanager
 from datetime import timedelta
 
 import pytest
 import time_machine
 from django.core.exceptions import PermissionDenied
-from django.db import OperationalError, connection
+from django.db import InterfaceError, OperationalError, connection
 from django.utils import timezone
 
 from tests import factories
 from tests.attacks import snapshot
 from tests.factories import acting
+from tests.operations import refused
 from unlocks import operations
 from unlocks.actors import Actor
 from unlocks.models import Act, Batch, LedgerEntry, OrderedAct, Selection
 from unlocks.operations.ordered import carry_out_ordered
+from unlocks.rules import Refusal
 
 pytestmark = pytest.mark.django_db
 
@@ -30,6 +33,19 @@ def ordered(case, by, kind=Act.Kind.UNLOCK, key=None, **options):
     selection, key = selection_of(by, case.batches), key or uuid.uuid4()
     by = Actor(name=by.username, user=by, ip="203.0.113.7", browser="A browser")
     return operations.order(kind, selection, options=options, by=by, key=key)
+
+
+@contextmanager
+def broken_off(error=OperationalError, *, by=None):
+    """Have the database break off what tells the ledger of an act: of `by` alone, if given."""
+
+    def fail(execute, sql, params, many, context):
+        if "INSERT INTO" in sql and "unlocks_ledgerentry" in sql and (by is None or repr(by.username) in str(params)):
+            raise error("canceling statement due to lock timeout")
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(fail):
+        yield
 
 
 def said(order):
@@ -117,19 +133,75 @@ def test_a_worker_that_dies_leaves_all_as_it_was(agent):
     case = factories.case_consented(agent)
     ordered(case, agent)
 
-    def die(execute, sql, params, many, context):
-        if "INSERT INTO" in sql and "unlocks_ledgerentry" in sql:
-            raise OperationalError("The database is away.")
-        return execute(sql, params, many, context)
-
     before = snapshot()
-    with connection.execute_wrapper(die), pytest.raises(OperationalError):
+    with broken_off(InterfaceError), pytest.raises(InterfaceError):
         carry_out_ordered()
     assert snapshot() == before
     carry_out_ordered()
     assert set(Batch.objects.filter(pk__in=[b.pk for b in case.batches]).values_list("status", flat=True)) == {
         "unlocking"
     }
+
+
+def test_what_the_database_breaks_off_waits_and_holds_up_no_other(agent, second_agent, time_machine):
+    time_machine.move_to(timezone.now(), tick=False)
+    case, other = factories.case_consented(agent), factories.case_consented(agent)
+    order, later = ordered(case, agent), ordered(other, second_agent)
+    with broken_off(by=agent):
+        assert [carry_out_ordered() for _ in range(3)] == [1, 1, 0]
+        assert (said(order), said(later)) == (("queued", ""), ("done", ""))
+        assert (order.tries, order.next_try_at - order.at) == (1, timedelta(seconds=5))
+        for minutes, tries, wait in ((1, 2, timedelta(minutes=6)), (7, 3, timedelta(minutes=37)), (40, 4, None)):
+            time_machine.move_to(order.at + timedelta(minutes=minutes), tick=False)
+            assert [carry_out_ordered(), carry_out_ordered()] == [1, 0]
+            order.refresh_from_db()
+            assert (order.tries, order.next_try_at - order.at) == (tries, wait or timedelta(hours=1))
+    time_machine.move_to(order.at + timedelta(hours=1), tick=False)
+    assert carry_out_ordered() == 1
+    assert said(order) == (
+        "refused",
+        "The database broke off 4 tries within the hour. If that goes on, tell whoever looks after the server. "
+        "Choose the batches again.",
+    )
+    assert ({batch.status for batch in case.refresh().batches}, Act.objects.get().pk) == ({"bypassed"}, later.pk)
+
+
+def test_what_was_broken_off_is_done_once_the_database_lets_it(agent, time_machine):
+    case = factories.case_consented(agent)
+    order = ordered(case, agent)
+    with broken_off():
+        carry_out_ordered()
+    time_machine.move_to(timezone.now() + timedelta(minutes=1))
+    assert carry_out_ordered() == 1
+    assert (said(order), case.refresh().batch.status) == (("done", ""), "unlocking")
+
+
+def test_what_waits_is_canceled_by_who_ordered_it_or_a_manager(agent, second_agent, manager, auditor):
+    cases = [factories.case_consented(agent) for _ in range(2)]
+    orders = [ordered(case, agent) for case in cases]
+    before = snapshot()
+    for nobody in (second_agent, auditor):
+        with pytest.raises(PermissionDenied):
+            operations.cancel_order(orders[0], by=acting(nobody))
+    assert snapshot() == before
+    for order, by in zip(orders, (agent, manager), strict=True):
+        operations.cancel_order(order, by=acting(by))
+        assert said(order) == ("canceled", f"{by} canceled it.")
+    assert operations.cancel_order(orders[0], by=acting(manager)).answer == "agent canceled it."
+    assert (carry_out_ordered(), Act.objects.count(), LedgerEntry.objects.filter(kind="canceled").count()) == (0, 0, 0)
+    again = ordered(cases[0], agent)
+    assert (carry_out_ordered(), said(again)) == (1, ("done", ""))
+
+
+def test_what_is_done_or_refused_is_not_canceled(agent, manager):
+    done, refusal = ordered(factories.case_consented(agent), agent), ordered(factories.case_consented(agent), agent)
+    _of_ones_own(refusal)
+    OrderedAct.objects.filter(pk=done.pk).update(mac=done.mac)
+    while carry_out_ordered():
+        pass
+    for order, state in ((done, "done"), (refusal, "refused")):
+        with refused(Refusal.ALREADY_RECORDED, says=f"Already recorded as {state}."):
+            operations.cancel_order(order, by=acting(agent))
 
 
 def test_who_may_order_and_the_same_order_twice(agent, second_agent, auditor):

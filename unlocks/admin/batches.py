@@ -191,6 +191,10 @@ class BatchAdmin(ReadOnly, DeskAdmin):
     def get_queryset(self, request):
         return super().get_queryset(request).select_related("account")
 
+    def changelist_view(self, request, extra_context=None):
+        orders = operations.waiting_orders(request.user)
+        return super().changelist_view(request, {"orders": orders, **(extra_context or {})})
+
     @method_decorator(require_safe)
     def change_view(self, request, object_id, form_url="", extra_context=None):
         """Show the batch, the verdict on it, its items, its requests, and what the product was asked."""

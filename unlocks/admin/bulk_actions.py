@@ -13,6 +13,8 @@ from django.http import Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.urls import path
 from django.utils import timezone
+from django.utils.decorators import method_decorator
+from django.views.decorators.http import require_POST
 
 from .. import operations, rules
 from ..actors import Actor
@@ -174,6 +176,7 @@ class ActAdmin(ReadOnlyAdmin):
         admin_view = self.admin_site.admin_view
         return [
             path("selection/<uuid:pk>/<str:kind>/", admin_view(self.preview), name="selection_act"),
+            path("<uuid:pk>/cancel/", admin_view(self.cancel), name="unlocks_act_cancel"),
             *super().get_urls(),
         ]
 
@@ -235,6 +238,15 @@ class ActAdmin(ReadOnlyAdmin):
         operations.order(kind, selection, options=options, by=Actor.staff(request.user, request), key=key)
         return redirect("admin:unlocks_act_change", key)
 
+    @method_decorator(require_POST)
+    def cancel(self, request, pk):
+        """Have the worker not do what waits for it."""
+        try:
+            operations.cancel_order(get_object_or_404(OrderedAct, pk=pk), by=Actor.staff(request.user, request))
+        except operations.Refused as refused:
+            messages.error(request, str(refused))
+        return redirect("admin:unlocks_act_change", pk)
+
     def _ordered(self, request, object_id):
         """Show an act that waits for the worker, or was refused; a page that follows it is answered with 204."""
         ordered = OrderedAct.objects.select_related("by").filter(pk=object_id).first()
@@ -242,14 +254,18 @@ class ActAdmin(ReadOnlyAdmin):
             raise Http404("There is no such act.")
         if ordered.by_id != request.user.pk and not request.user.has_perm("unlocks.view_act"):
             raise PermissionDenied
-        if request.GET.get("stamp") == ordered.state:
+        stamp = f"{ordered.state}-{ordered.tries}"
+        if request.GET.get("stamp") == stamp:
             return HttpResponse(status=204)
         return desk.page(
             request,
             "admin/unlocks/act/ordered.html",
             title=f"{ordered.get_kind_display()}: {ordered.get_state_display().lower()}",
             ordered=ordered,
+            stamp=stamp,
             waits=ordered.state == OrderedAct.State.QUEUED,
+            canceled=ordered.state == OrderedAct.State.CANCELED,
+            may_cancel=ordered.by_id == request.user.pk or request.user.has_perm(operations.CANCELS_OTHERS),
             batches=counted(Batch.objects.filter(selections=ordered.selection_id).count(), "batch", "batches"),
             worker_runs=heartbeat.running().exists(),
             every=FOLLOWED_CLOSELY,

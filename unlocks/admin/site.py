@@ -194,6 +194,7 @@ class Desk(admin.AdminSite):
             late=queue.instructions_late() if shows else None,
             polling=polling(),
             to_do=queue.to_do() if shows and queue.works_by_hand(request.user) else None,
+            orders=operations.waiting_orders(request.user),
             to_confirm=queue.to_confirm(request.user) if shows else [],
             empty=shows and not Account.objects.exists(),
             importers=roles.staff_who_may(operations.stage_import.permission),

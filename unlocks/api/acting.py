@@ -42,6 +42,18 @@ def open_request(request, body: schemas.OpenIn):
     return reading.detail(opened, request.auth), f"/api/v1/requests/{opened.pk}"
 
 
+@_verb("/requests/{case}/add-batches", schemas.RequestDetailOut, operations.add_batches)
+def add_batches(request, case: Key, body: schemas.NumbersIn):
+    """Add batches of its account to a request, until the customer has agreed. The consent link stays as it is."""
+    return _changed(request, case, body, operations.add_batches)
+
+
+@_verb("/requests/{case}/take-out-batches", schemas.RequestDetailOut, operations.take_out_batches)
+def take_out_batches(request, case: Key, body: schemas.NumbersIn):
+    """Take batches out of a request, until the customer has agreed. They stay locked, and one at least is left."""
+    return _changed(request, case, body, operations.take_out_batches)
+
+
 @_verb("/requests/{case}/advice", schemas.RequestDetailOut, operations.record_advice)
 def record_advice(request, case: Key, body: schemas.AdviceIn):
     """Record what the customer chose when offered the safer route: first of all, before consent is asked for."""
@@ -88,6 +100,13 @@ def cancel_unlock(request, case: Key, body: schemas.ReasonIn):
     return _done(operations.cancel_unlock(_batches(case, body, Outcome.UNLOCKING), why=body.why, **_by(request)))
 
 
+@_verb("/requests/{case}/extend-window", schemas.ActOut, operations.extend_window)
+def extend_window(request, case: Key, body: schemas.ExtendIn):
+    """Let unlocked batches of a request stay unlocked for longer, once and while the consent holds."""
+    batches = _batches(case, body, Outcome.UNLOCKED)
+    return _done(operations.extend_window(batches, hours=body.hours, why=body.why, **_by(request)))
+
+
 @_verb("/requests/{case}/relock", schemas.ActOut, operations.relock)
 def relock(request, case: Key, body: schemas.ReasonIn):
     """Have unlocked batches of a request relocked."""
@@ -98,6 +117,12 @@ def relock(request, case: Key, body: schemas.ReasonIn):
 def mark_re_exported(request, case: Key, body: schemas.BatchesIn):
     """Say that the customer has really exported unlocked batches of a request."""
     return _done(operations.mark_re_exported(_batches(case, body, Outcome.UNLOCKED), **_by(request)))
+
+
+def _changed(request, case, body, verb):
+    found = _case(case)
+    changed = verb(found, batches=_numbered(found.account.batches, body.batches), **_by(request))
+    return reading.detail(changed, request.auth)
 
 
 def _by(request):

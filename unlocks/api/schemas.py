@@ -102,6 +102,18 @@ class ReasonIn(BatchesIn):
     why: Text
 
 
+class NumbersIn(In):
+    batches: list[Number] = Field(min_length=1, max_length=MOST, description="Numbers of the account’s batches.")
+
+
+class ExtendIn(ReasonIn):
+    hours: Annotated[int, BeforeValidator(_whole)] = Field(
+        ge=1,
+        le=LONGEST_WINDOW,
+        description="How long they stay unlocked in all, from the product's answer on.",
+    )
+
+
 class AnswerIn(In):
     key: Key
     state: Literal["done", "accepted", "refused", "not_known"]

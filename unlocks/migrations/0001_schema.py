@@ -2087,11 +2087,18 @@ class Migration(migrations.Migration):
                 (
                     "state",
                     models.CharField(
-                        choices=[("queued", "Waits for the worker"), ("done", "Done"), ("refused", "Refused")],
+                        choices=[
+                            ("queued", "Waits for the worker"),
+                            ("done", "Done"),
+                            ("refused", "Refused"),
+                            ("canceled", "Canceled"),
+                        ],
                         default="queued",
                         max_length=10,
                     ),
                 ),
+                ("tries", models.PositiveSmallIntegerField(default=0)),
+                ("next_try_at", models.DateTimeField()),
                 ("answer", models.TextField(blank=True)),
                 ("done_at", models.DateTimeField(null=True)),
                 (
@@ -2114,6 +2121,9 @@ class Migration(migrations.Migration):
                 ),
             ],
             options={
+                "permissions": [
+                    ("cancel_ordered_act", "Can cancel a bulk action that someone else left to the worker")
+                ],
                 "default_permissions": (),
                 "indexes": [
                     models.Index(condition=models.Q(("state", "queued")), fields=["at"], name="unlocks_ordered_waits")

@@ -82,6 +82,7 @@ class OrderedAct(models.Model):
         QUEUED = "queued", "Waits for the worker"
         DONE = "done", "Done"
         REFUSED = "refused", "Refused"
+        CANCELED = "canceled", "Canceled"
 
     id = models.UUIDField(primary_key=True, editable=False)
     kind = models.CharField(max_length=10, choices=Act.Kind.choices)
@@ -93,11 +94,14 @@ class OrderedAct(models.Model):
     at = models.DateTimeField()
     mac = models.CharField(max_length=64, editable=False)
     state = models.CharField(max_length=10, choices=State.choices, default=State.QUEUED)
+    tries = models.PositiveSmallIntegerField(default=0)
+    next_try_at = models.DateTimeField()
     answer = models.TextField(blank=True)
     done_at = models.DateTimeField(null=True)
 
     class Meta:
         default_permissions = ()
+        permissions = [("cancel_ordered_act", "Can cancel a bulk action that someone else left to the worker")]
         indexes = [models.Index(fields=["at"], condition=Q(state="queued"), name="unlocks_ordered_waits")]
 
     def __str__(self) -> str:

@@ -21,7 +21,7 @@ class ApiToken(models.Model):
         READ = "read", "Read accounts, batches, requests and consents"
         RECORDS = "records", "Put accounts and batches with their items"
         REQUESTS = "requests", "Open requests, ask for consent, close requests"
-        UNLOCK = "unlock", "Unlock, relock, and mark as re-exported"
+        UNLOCK = "unlock", "Unlock, extend, relock, and mark as re-exported"
 
     # Whoever holds one of each could make up a customer alone.
     MAKES_CUSTOMERS = (Scope.CONTACTS, Scope.PINS)

@@ -39,7 +39,7 @@ from .imports import (
 )
 from .links import link_state
 from .opening import open_and_send
-from .ordered import order
+from .ordered import CANCELS_OTHERS, cancel_order, order, waiting_orders
 from .pin import issue_pin, link_seen, links_shown_to, set_pin, verify_customer_pin, verify_pin
 from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
@@ -64,6 +64,7 @@ from .withdrawal import withdraw_consent, withdraw_own_consent
 
 __all__ = [
     "ACTIONS",
+    "CANCELS_OTHERS",
     "Refused",
     "add_batches",
     "add_note",
@@ -71,6 +72,7 @@ __all__ = [
     "assign",
     "attach_evidence",
     "became_of",
+    "cancel_order",
     "cancel_unlock",
     "change_own_password",
     "change_staff",
@@ -155,6 +157,7 @@ __all__ = [
     "verify_pin",
     "verify_record",
     "waiting_contacts",
+    "waiting_orders",
     "with_state",
     "withdraw_consent",
     "withdraw_own_consent",
