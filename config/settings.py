@@ -105,7 +105,7 @@ CSRF_TRUSTED_ORIGINS = env.list("CSRF_TRUSTED_ORIGINS", default=[])
 PUBLIC_URL = required("PUBLIC_URL", "http://127.0.0.1:8000").rstrip("/")
 VENDOR_NAME = env.str("VENDOR_NAME", default="ServiceTitan")
 # Help desks whose tickets requests name, as name=address pairs; {} in the address stands for the ticket's number.
-TICKET_SYSTEMS = dict(pair.split("=", 1) for pair in env.list("TICKET_SYSTEMS", default=[]))
+TICKET_SYSTEMS = {pair.partition("=")[0]: pair.partition("=")[2] for pair in env.list("TICKET_SYSTEMS", default=[])}
 
 # How long things last.
 CONSENT_LINK_LIFETIME = timedelta(hours=env.int("CONSENT_LINK_HOURS", default=72))

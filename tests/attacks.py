@@ -1998,7 +1998,7 @@ _WORDS = {
     "unlocks_ledgerentry": "actor",
     "unlocks_act": "why",
     "unlocks_verdict": "refusal",
-    "unlocks_review": "due_at",
+    "unlocks_review": "large",
     "unlocks_reviewdecision": "note",
     "unlocks_account": "name",
     "unlocks_contact": "name",
@@ -2051,7 +2051,8 @@ def _numbered(table):
 
 def update_row(table, scene):
     column = _WORDS.get(table, "history_change_reason")
-    sql(f"UPDATE {table} SET {column} = 'forged' WHERE {_key(table)} = %s", _victim(scene, table))
+    forged = "true" if table == "unlocks_review" else "'forged'"
+    sql(f"UPDATE {table} SET {column} = {forged} WHERE {_key(table)} = %s", _victim(scene, table))
 
 
 def delete_row(table, scene):
@@ -2070,7 +2071,14 @@ def replace_row(table, scene):
     word = _WORDS.get(table, "history_change_reason")
     columns = [column.column for column in _model(table)._meta.concrete_fields if not column.generated]
     values = [
-        "'not_unlocked'" if column == "outcome" else "'forged'" if column == word else column for column in columns
+        "'not_unlocked'"
+        if column == "outcome"
+        else "true"
+        if column == "large"
+        else "'forged'"
+        if column == word
+        else column
+        for column in columns
     ]
     names = ", ".join(f'"{column}"' for column in columns)
     values = ", ".join(value if value.startswith("'") else f'"{value}"' for value in values)

@@ -165,3 +165,33 @@ def test_the_certificate_key_of_the_trial_is_refused(settings):
     assert certificate_keys(settings, known, record=[known]) == [
         "CERTIFICATE_KEYS holds the trial run's key, which everybody knows."
     ]
+
+
+@pytest.mark.parametrize(
+    ("pair", "fits"),
+    [
+        ("zendesk=https://example.zendesk.com/agent/tickets/{}", True),
+        ("jira=http://jira.example:8080/browse?id={}&x=1", True),
+        ("zendesk", False),
+        ("zendesk=", False),
+        ("=https://desk.example/{}", False),
+        ("zendesk=https://desk.example/tickets/", False),
+        ("zendesk=desk.example/{}", False),
+        ("zendesk=javascript:alert({})", False),
+        ("zendesk=https:///{}", False),
+        ("zendesk=https://{}.example/", False),
+        ("zendesk=https://[desk.example/{}", False),
+        ("zendesk=https://desk.example/a b/{}", False),
+        (f"{'z' * 61}=https://desk.example/{{}}", False),
+    ],
+)
+def test_a_help_desk_has_a_name_and_an_address_for_tickets(settings, pair, fits):
+    name, _, address = pair.partition("=")
+    settings.TICKET_SYSTEMS = {name: address}
+    said = (
+        [] if fits else [f"TICKET_SYSTEMS: “{pair if '=' in pair else pair + '='}” is no name and address of tickets."]
+    )
+    assert [error.msg for error in checks.tickets_can_be_found(None)] == said
+    if not fits:
+        with pytest.raises(CommandError, match=r"with \{\} for the number"):
+            call_command("check")

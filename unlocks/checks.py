@@ -1,4 +1,6 @@
+import re
 from datetime import timedelta
+from urllib.parse import urlsplit
 
 from django.apps import apps
 from django.conf import settings
@@ -12,6 +14,7 @@ from .certificates import keys
 from .certificates.verify_certificate import key_id
 from .database import guards
 from .ledger import chain, signing_keys
+from .models import TICKET
 from .product import ADAPTERS, webhook
 
 HOUR, LONGEST = timedelta(hours=1), timedelta(days=30)
@@ -119,6 +122,29 @@ def settings_fit_production(app_configs, **kwargs):
         settings.UNLOCK_WINDOW_MAX < settings.UNLOCK_WINDOW <= LONGEST
     )
     return [Error(message, id="unlocks.E006") for message, wrong in flawed.items() if wrong]
+
+
+@register()
+def tickets_can_be_found(app_configs, **kwargs):
+    """Refuse a help desk without a name, or whose tickets have no address: its requests would link to nowhere."""
+    return [
+        Error(
+            f"TICKET_SYSTEMS: “{name}={address}” is no name and address of tickets.",
+            hint="Write zendesk=https://example.zendesk.com/agent/tickets/{}, with {} for the number.",
+            id="unlocks.E010",
+        )
+        for name, address in settings.TICKET_SYSTEMS.items()
+        if not (name.strip() and len(name) <= TICKET and _leads_to_a_ticket(address))
+    ]
+
+
+def _leads_to_a_ticket(address):
+    try:
+        parts = urlsplit(address)
+    except ValueError:
+        return False
+    host = bool(parts.hostname) and "{}" not in parts.netloc
+    return host and parts.scheme in ("http", "https") and "{}" in address and not re.search(r"\s", address)
 
 
 @register(deploy=True)

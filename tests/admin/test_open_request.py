@@ -285,6 +285,17 @@ def test_what_may_be_a_pin_is_asked_about_once(agent_client, account, admin):
     assert agent_client.post(form_of(account), data | {"_asked_reason": asked}).status_code == 302
 
 
+def test_another_reason_that_may_be_a_pin_is_asked_about_once_too(agent_client, account, admin):
+    numbers = factories.make_batch(account=account).number
+    data = typed(admin, numbers=numbers, bypass_reason="other", bypass_other="PIN 482915")
+    response = agent_client.post(form_of(account), data)
+    assert [*response.context["form"].errors] == ["bypass_other"]
+    assert nothing_written()
+    (asked,) = re.findall(r'name="_asked_bypass_other" value="([0-9a-f]{64})"', response.content.decode())
+    assert agent_client.post(form_of(account), data | {"_asked_bypass_other": asked}).status_code == 302
+    assert UnlockRequest.objects.get().bypass_other == "PIN 482915"
+
+
 @pytest.mark.parametrize(
     ("written", "asked"),
     [

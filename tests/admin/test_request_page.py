@@ -21,6 +21,7 @@ from unlocks.admin.forms.case import CASE_FORMS
 from unlocks.database import guards
 from unlocks.ledger import chain, events
 from unlocks.models import Instruction, UnlockRequest
+from unlocks.outbox import heartbeat
 from unlocks.templatetags.desk import ago, email
 from unlocks.texts.formats import moment, moment_with_seconds
 
@@ -585,6 +586,23 @@ def of_each(client, case):
 
 STARTS = "The customer's window starts once they are unlocked."
 NOTHING = "There is nothing to do now."
+
+
+def test_a_window_that_is_over_says_who_relocks(agent, agent_client, time_machine):
+    case = factories.case_unlocked(agent)
+    ended = moment(case.batch.unlocked_until)
+    time_machine.move_to(case.batch.unlocked_until + timedelta(minutes=1))
+    agent_client.force_login(agent)
+    for who in (
+        "No worker runs, so nothing relocks them: whoever looks after the server starts “manage.py work”.",
+        "The worker relocks them.",
+    ):
+        assert tell(agent_client, case) == (
+            "2 batches should be relocked by now.",
+            f"The window ended {ended}. {who} Mark what was exported, or relock the rest now.",
+            "relock",
+        )
+        heartbeat.beat("worker")
 
 
 def test_while_the_product_is_asked_the_page_says_how_far_it_is(agent, agent_client):

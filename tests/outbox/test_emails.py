@@ -386,6 +386,59 @@ def test_a_reminder_reads_the_batches_as_they_are(agent, manager):
         assert outdated(row) == gone
 
 
+def extend(case, agent, *batches, hours=72):
+    chosen = case.rows.filter(pk__in=[batch.pk for batch in batches or case.batches])
+    operations.extend_window(chosen, hours=hours, why="Their bookkeeper is ill", by=acting(agent))
+    return case.refresh()
+
+
+def test_an_extension_is_told_at_once_and_moves_the_reminder(agent):
+    account = factories.make_account(time_zone="America/Chicago")
+    case = factories.case_unlocked(agent, batches=factories.make_batches(account=account, n=2))
+    before, to = case.batch.unlocked_until, [case.admin.email]
+    deliver()
+    until = extend(case, agent).batch.unlocked_until
+    with timezone.override("America/Chicago"):
+        ends = formats.moment(until)
+    assert ends.endswith(" CST") or ends.endswith(" CDT")
+    assert paragraphs(row_of("extended")) == (
+        f"2 batches are unlocked until {ends} now",
+        [
+            f"You have more time to edit and export batches of {account.name} (account {account.number}).\n"
+            f"They are unlocked with your consent ({case.consent.reference}).",
+            f"Unlocked for longer:     2\nUnlocked until:          {ends}",
+            "What to do next: finish your changes, and export before then. After that, what you have\nnot exported "
+            "may be relocked at any time. The time can't be extended again.",
+            RECEIPT,
+        ],
+    )
+    assert subjects(case) == [(to, f"2 batches are unlocked until {ends} now")]
+    with time_machine.travel(before - timedelta(minutes=119)):
+        assert subjects(case) == []
+    with time_machine.travel(until - timedelta(minutes=119), tick=False):
+        assert subjects(case) == [(to, "119 minutes left to export 2 unlocked batches")]
+    assert Outgoing.objects.filter(email="ending").count() == 1
+
+
+def test_an_extension_of_some_says_that_the_others_end_as_before(agent):
+    case = factories.case_unlocked(agent)
+    extend(case, agent, case.batch)
+    _, (_, counts, *_) = paragraphs(row_of("extended"))
+    until = formats.moment(case.batch.unlocked_until)
+    others = "Others, as before:       1 (the receipt shows until when)"
+    assert counts.replace(until, "") == f"Unlocked for longer:     1\nUnlocked until:          \n{others}"
+
+
+def test_two_extensions_at_once_are_one_email_which_is_outdated_once_nothing_is_unlocked(agent, manager):
+    case = factories.case_unlocked(agent)
+    for batch, hours in zip(case.batches, (48, 72), strict=True):
+        extend(case, agent, batch, hours=hours)
+    row = Outgoing.objects.get(email="extended")
+    assert "(some of them longer, which the receipt shows)" in emails.written(row).body
+    factories.relock(case.rows, why="Asked for", by=acting(manager))
+    assert outdated(row) == "Nothing is unlocked for longer any more."
+
+
 def test_relocked_and_closed_at_once_is_one_email(agent, manager):
     case = factories.case_unlocked(agent, batches=factories.make_batches(n=3))
     deliver()

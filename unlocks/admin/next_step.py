@@ -7,6 +7,7 @@ from django.contrib.auth.models import User
 
 from .. import operations, roles, rules
 from ..models import Contact, Instruction, UnlockRequest
+from ..outbox import heartbeat
 from ..product import by_hand
 from ..templatetags.desk import how_agreed, on_file, times_opened
 from ..texts.formats import counted, moment
@@ -249,11 +250,14 @@ def _who_can_unlock(case):
 
 
 def _when_overdue(case):
+    relocks = "The worker relocks them."
+    if not heartbeat.running().exists():
+        relocks = "No worker runs, so nothing relocks them: whoever looks after the server starts “manage.py work”."
     return NextStep(
         "bad",
         f"{_batches(case.unlocked)} should be relocked by now.",
         f"The window ended {moment(case.window_end)}.{_under_way(case)}",
-        "The worker relocks them. Mark what was exported, or relock the rest now.",
+        f"{relocks} Mark what was exported, or relock the rest now.",
         "relock",
     )
 

@@ -22,6 +22,7 @@ _WHAT_NEXT = {
     "not_relocked": "That manager was not told: check the address in their staff account.",
     "new_pin": "Check the address, then have a new PIN issued.",
     "unlocked": "The customer was not told: check the address, and call.",
+    "extended": "The customer was not told of the longer time: check the address, and call.",
     "ending": "The customer was not reminded: check the address, and call.",
     "ended": "The customer was not told: check the address, and call.",
 }

@@ -457,6 +457,7 @@ EMAILS = {
     "declined": "the receipt of the refusal",
     "withdrawn": "the receipt of the withdrawal",
     "unlocked": "the result of the unlock",
+    "extended": "the notice of a longer unlock",
     "ending": "the reminder that the unlock ends",
     "ended": "the notice of the end of the unlock",
     "new_pin": "a new PIN",

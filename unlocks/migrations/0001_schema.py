@@ -2670,6 +2670,7 @@ class Migration(migrations.Migration):
                             ("declined", "Receipt of the refusal"),
                             ("withdrawn", "Receipt of the withdrawal"),
                             ("unlocked", "Result of the unlock"),
+                            ("extended", "Notice of a longer unlock"),
                             ("ending", "Reminder that the unlock ends"),
                             ("ended", "Notice of the end of the unlock"),
                             ("new_pin", "New PIN"),

@@ -26,8 +26,8 @@ class OutgoingQuerySet(models.QuerySet["Outgoing"]):
     def that_failed(self) -> Self:
         """Leave what was refused or given up, and was followed by none of its kind that was sent, or failed as well.
 
-        A consent link matters while it is waited for, and a reminder while batches may be unlocked. A receipt and a PIN
-        that were canceled count too: nobody has them.
+        A consent link matters while it is waited for, and what tells of the end while batches may be unlocked. A
+        receipt and a PIN that were canceled count too: nobody has them.
         """
         tried = Outgoing.objects.filter(state__in=["sent", "refused", "given_up"]).order_by()
         later = tried.filter(queued_at__gt=OuterRef("queued_at"))
@@ -37,7 +37,10 @@ class OutgoingQuerySet(models.QuerySet["Outgoing"]):
         followed = (
             Q(Exists(same_case.filter(email=OuterRef("email"))), email="consent_link")
             | Q(Exists(same_case.filter(consent=OuterRef("consent"), email__in=Outgoing.RECEIPTS)), receipt)
-            | Q(Exists(same_case.filter(email=OuterRef("email"))), email__in=["unlocked", "ending", "ended"])
+            | Q(
+                Exists(same_case.filter(email=OuterRef("email"))),
+                email__in=["unlocked", "extended", "ending", "ended"],
+            )
             | Q(Exists(same_account), email="new_pin")
             | Q(
                 Exists(same_account.filter(address=OuterRef("address"), entered__id=OuterRef("entered__id"))),
@@ -46,9 +49,9 @@ class OutgoingQuerySet(models.QuerySet["Outgoing"]):
             | Q(Exists(same_case.filter(email=OuterRef("email"), address=OuterRef("address"))), email="not_relocked")
         )
         waited_for = (
-            ~Q(email__in=["consent_link", "ending"])
+            ~Q(email__in=["consent_link", "extended", "ending"])
             | Q(email="consent_link", unlock_request__status=UnlockRequest.Status.AWAITING_CONSENT)
-            | Q(email="ending", unlock_request__status=UnlockRequest.Status.UNLOCKED)
+            | Q(email__in=["extended", "ending"], unlock_request__status=UnlockRequest.Status.UNLOCKED)
         )
         missed = Q(state="canceled", email__in=[*Outgoing.RECEIPTS, Outgoing.Email.NEW_PIN])
         unsent = Q(state__in=["refused", "given_up"]) | missed
@@ -71,6 +74,7 @@ class Outgoing(models.Model):
         DECLINED = "declined", "Receipt of the refusal"
         WITHDRAWN = "withdrawn", "Receipt of the withdrawal"
         UNLOCKED = "unlocked", "Result of the unlock"
+        EXTENDED = "extended", "Notice of a longer unlock"
         ENDING = "ending", "Reminder that the unlock ends"
         ENDED = "ended", "Notice of the end of the unlock"
         NEW_PIN = "new_pin", "New PIN"

@@ -29,6 +29,12 @@ def unlock_answered(act: Act) -> None:
     rows.answered(Email.UNLOCKED, Outcome.UNLOCKING, requests_of(act))
 
 
+def tell_extended(act: Act, by: Actor) -> None:
+    """Queue an email that batches are unlocked for longer, and the reminder before their new end."""
+    _tell(Email.EXTENDED, ((consent, by.act.at) for consent in _untold(Email.EXTENDED, act)), by=by)
+    remind(act, by)
+
+
 def remind(act: Act, by: Actor) -> None:
     """Queue a reminder before the end of what was unlocked; none where there is no more time than it comes before."""
     lines = _lines_of(act).filter(batch__unlocked_until__gt=by.act.at + rows.REMINDED_BEFORE)

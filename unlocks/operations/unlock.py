@@ -153,7 +153,13 @@ def _extending(hours: int) -> BulkAct:
 
     judge = partial(judged_to_extend, hours=hours)
     return BulkAct(
-        Act.Kind.EXTEND, judge, Outcome.UNLOCKED, events.WindowExtended, changes, hours=hours, then=notices.remind
+        Act.Kind.EXTEND,
+        judge,
+        Outcome.UNLOCKED,
+        events.WindowExtended,
+        changes,
+        hours=hours,
+        then=notices.tell_extended,
     )
 
 

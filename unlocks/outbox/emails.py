@@ -197,6 +197,18 @@ def _ended_tells_it(row: Outgoing) -> bool:
     return ended.filter(address=row.address).exists()
 
 
+def _extended(row: Outgoing) -> Context:
+    """Return until when batches are unlocked now that have more time. Raises Outdated when none is any more."""
+    consent = _of_consent(row)
+    unlock_request = consent.unlock_request
+    window = _window(unlock_request, batch__extension__isnull=False, batch__unlocked_until__gt=timezone.now())
+    if window["until"] is None:
+        raise Outdated("Nothing is unlocked for longer any more.")
+    others = _window(unlock_request, batch__extension=None)["unlocked"]
+    about = {"consent": consent, "unlock_request": unlock_request, "account": unlock_request.account, "others": others}
+    return about | window
+
+
 def _ending(row: Outgoing) -> Context:
     """Return until when batches are unlocked. Raises NotYet while that is longer than the reminder comes before it."""
     consent, now = _of_consent(row), timezone.now()
@@ -335,6 +347,7 @@ _WRITERS: dict[str, Callable[[Outgoing], Context]] = {
     Email.DECLINED: _receipt,
     Email.WITHDRAWN: _receipt,
     Email.UNLOCKED: _unlocked,
+    Email.EXTENDED: _extended,
     Email.ENDING: _ending,
     Email.ENDED: _ended,
     Email.NEW_PIN: _new_pin,

@@ -18,8 +18,8 @@ from ...texts.formats import span
 _MAY_BE_PIN = re.compile(r"(?<![\w.,/#-])[0-9]{6}(?![\w/-]|[.,][0-9])|\bPIN\b[^0-9\n]{0,20}[0-9]{2}", re.IGNORECASE)
 
 
-class TextInput(forms.Textarea):
-    """A text area that remembers which text it was asked about; only the same text is not asked about again."""
+class Remembers(forms.Widget):
+    """Remember which text was asked about; only the same text is not asked about again."""
 
     asked_about = asking_about = ""
 
@@ -28,21 +28,23 @@ class TextInput(forms.Textarea):
         return super().value_from_datadict(data, files, name)
 
     def render(self, name, value, attrs=None, renderer=None):
-        area = super().render(name, value, attrs, renderer)
+        typed = super().render(name, value, attrs, renderer)
         asked = format_html('<input type="hidden" name="_asked_{}" value="{}">', name, self.asking_about)
-        return area + asked if self.asking_about else area
+        return typed + asked if self.asking_about else typed
 
 
-class Text(forms.CharField):
-    """Text of several lines, in which a line break counts once, as for the browser that limits what is typed.
+class LineInput(Remembers, forms.TextInput):
+    pass
 
-    Text that may hold a PIN is asked about once.
-    """
 
-    widget = TextInput
+class TextInput(Remembers, forms.Textarea):
+    pass
 
-    def to_python(self, value):
-        return super().to_python(value).replace("\r\n", "\n")
+
+class Line(forms.CharField):
+    """What is typed freely, and kept. What may hold a PIN is asked about once."""
+
+    widget = LineInput
 
     def clean(self, value):
         typed = super().clean(value)
@@ -55,6 +57,15 @@ class Text(forms.CharField):
                     code="may_be_pin",
                 )
         return typed
+
+
+class Text(Line):
+    """Text of several lines, in which a line break counts once, as for the browser that limits what is typed."""
+
+    widget = TextInput
+
+    def to_python(self, value):
+        return super().to_python(value).replace("\r\n", "\n")
 
 
 def text(label, *, missing="", rows=3, help_text="", max_length=2000):

@@ -11,7 +11,7 @@ from ... import operations
 from ...models import Batch, Contact, RequestedBatch, UnlockRequest
 from ...rules import has_possible_duplicates
 from ...texts import normalize
-from .base import ContactField, text
+from .base import ContactField, Line, text
 from .pasted import MOST_NUMBERS, NumbersForm, numbers_field
 
 LISTED_BATCHES = 50
@@ -60,7 +60,7 @@ class OpenRequestForm(NumbersForm):
         widget=forms.RadioSelect,
         error_messages={"required": "Choose why the batches were bypassed."},
     )
-    bypass_other = forms.CharField(
+    bypass_other = Line(
         label="If for another reason: which?",
         required=False,
         max_length=UnlockRequest._meta.get_field("bypass_other").max_length,
