@@ -2049,10 +2049,14 @@ def _numbered(table):
     return not isinstance(_model(table)._meta.pk, models.UUIDField)
 
 
+def _forged(column):
+    """Return another value for a column, as SQL."""
+    return {"outcome": "'not_unlocked'", "large": "'1'"}.get(column, "'forged'")
+
+
 def update_row(table, scene):
     column = _WORDS.get(table, "history_change_reason")
-    forged = "true" if table == "unlocks_review" else "'forged'"
-    sql(f"UPDATE {table} SET {column} = {forged} WHERE {_key(table)} = %s", _victim(scene, table))
+    sql(f"UPDATE {table} SET {column} = {_forged(column)} WHERE {_key(table)} = %s", _victim(scene, table))
 
 
 def delete_row(table, scene):
@@ -2070,16 +2074,7 @@ def truncate(table, scene):
 def replace_row(table, scene):
     word = _WORDS.get(table, "history_change_reason")
     columns = [column.column for column in _model(table)._meta.concrete_fields if not column.generated]
-    values = [
-        "'not_unlocked'"
-        if column == "outcome"
-        else "true"
-        if column == "large"
-        else "'forged'"
-        if column == word
-        else column
-        for column in columns
-    ]
+    values = [_forged(column) if column in (word, "outcome") else column for column in columns]
     names = ", ".join(f'"{column}"' for column in columns)
     values = ", ".join(value if value.startswith("'") else f'"{value}"' for value in values)
     sql(
