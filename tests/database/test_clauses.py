@@ -931,9 +931,21 @@ _extended(
     hours=49,
     spoil=lambda scene, made: change(Instruction, instruction(scene.unlocked), batch=scene.bare),
 )
+_extended(
+    "beyond_it_under_another_grant",
+    allows,
+    hours=49,
+    spoil=lambda scene, made: _under_another_grant(scene, instruction(scene.unlocked)),
+)
 _extended("beyond_it_by_an_answer_to_lock", allows, hours=49, spoil=_asked_otherwise(what="lock"))
 _extended("beyond_it_by_a_refusal", allows, hours=49, spoil=_asked_otherwise(state="refused"))
 _extended("by_an_unlock", refuses, kind="unlock")
+_extended(
+    "by_an_unlock_beside_an_extension",
+    refuses,
+    kind="unlock",
+    spoil=lambda scene, made: an_extension(scene.unlocked),
+)
 _extended("though_it_was_refused", refuses, refusal="extended")
 _extended("by_an_act_on_another_batch", refuses, spoil=_on_another_batch)
 _extended("by_an_act_with_no_verdict", refuses, spoil=_by_another_act)
