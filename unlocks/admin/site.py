@@ -20,7 +20,6 @@ from ..models import (
     Contact,
     Instruction,
     LedgerEntry,
-    Review,
     UnlockRequest,
 )
 from ..product import polling
@@ -52,7 +51,6 @@ class Desk(admin.AdminSite):
         (Batch, "Batches"),
         (Account, "Accounts"),
         (Instruction, "To do"),
-        (Review, "Reviews"),
         (LedgerEntry, "Audit log"),
     ]
 
