@@ -36,6 +36,7 @@ from .imports import (
     stage_import,
     start_import,
     waiting_contacts,
+    what_was_lost,
 )
 from .links import link_state
 from .opening import open_and_send
@@ -153,6 +154,7 @@ __all__ = [
     "verify_record",
     "waiting_contacts",
     "waiting_orders",
+    "what_was_lost",
     "withdraw_consent",
     "withdraw_own_consent",
     "words_of",
