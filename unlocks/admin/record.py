@@ -29,7 +29,6 @@ def state_of_record(user):
         "head": head,
         "first": LedgerEntry.objects.order_by("sequence").first(),
         "seal": seal,
-        "unsealed": seals.unsealed(),
         "anchor": anchor,
         "anchored": anchor and chain.event_of(anchor),
         "ordered": order,
