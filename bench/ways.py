@@ -10,6 +10,7 @@ from unlocks import operations
 from unlocks.ledger import chain, events
 from unlocks.models import Act, Batch, Instruction, RequestedBatch
 from unlocks.operations import notices
+from unlocks.stages import ANSWERED_WITHIN
 
 _BATCH = (
     "number, name, total, item_count, posted_on, bypassed_on, exported_on, period_closed, account_id, reached_by, "
@@ -41,6 +42,9 @@ STATEMENTS = [
     "INSERT INTO unlocks_instruction (key, what, batch_id, line_id, act_id, state, queued_at, next_try_at, tries, "
     "answer) SELECT {new_key}, 'unlock', batch_id, line_id, act_id, 'queued', %(at)s, %(at)s, 0, '' "
     "FROM unlocks_verdict WHERE act_id = %(act)s",
+    "UPDATE unlocks_unlockrequest SET stage = 'product', stage_since = %(at)s, due_at = %(due)s WHERE id IN "
+    "(SELECT l.unlock_request_id FROM unlocks_verdict v JOIN unlocks_requestedbatch l ON l.id = v.line_id "
+    "WHERE v.act_id = %(act)s)",
 ]
 _NEW_KEY = {"sqlite": "lower(hex(randomblob(16)))", "postgresql": "gen_random_uuid()"}
 _DONE = (
@@ -64,6 +68,7 @@ def sql(selection, by):
         "act": by.act.id.hex,
         "selection": selection.pk.hex,
         "at": ops.adapt_datetimefield_value(at),
+        "due": ops.adapt_datetimefield_value(at + ANSWERED_WITHIN),
         "user": by.user.pk,
         "actor": by.name,
     }

@@ -132,6 +132,12 @@ PIN_VERIFICATION_LIFETIME = timedelta(minutes=30)
 # The vendor's policy: may staff record a consent by phone, and see the consent link that they send?
 PHONE_CONSENT = env.bool("PHONE_CONSENT", default=False)
 SHOW_CONSENT_LINK = env.bool("SHOW_CONSENT_LINK", default=False)
+# Which closed cases are reviewed: with a consent by phone, with a warning overridden, of so much money or more (none
+# where it is empty), and a share of all others, in percent. Only those of which something was unlocked.
+REVIEW_BY_PHONE = env.bool("REVIEW_BY_PHONE", default=True)
+REVIEW_WARNED = env.bool("REVIEW_WARNED", default=True)
+REVIEW_AMOUNT = env.int("REVIEW_AMOUNT", default=None)
+REVIEW_SHARE = env.int("REVIEW_PERCENT", default=5)
 EVIDENCE_MAX_BYTES = 10 * 1024 * 1024
 # The import page: how large its files may be, and how many rows they may hold together. The command takes any number.
 IMPORT_MAX_BYTES = 20 * 1024 * 1024

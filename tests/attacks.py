@@ -51,6 +51,8 @@ from unlocks.models import (
     OrderedAct,
     Outgoing,
     RequestedBatch,
+    Review,
+    ReviewDecision,
     Selection,
     UnlockRequest,
     Verdict,
@@ -140,7 +142,12 @@ def make_scene():
     cases["awaiting"] = factories.case_awaiting(agent, account=home)
     cases["unlocked"] = factories.case_unlocked(agent, account=home)
     cases["used"] = factories.case_unlocked(agent, account=home)
-    factories.relock(cases["used"].rows, why="Not used", by=factories.acting(scene.manager))
+    with override_settings(REVIEW_SHARE=100):
+        factories.relock(cases["used"].rows, why="Not used", by=factories.acting(scene.manager))
+        reviewed = cases["reviewed"] = factories.case_consented(agent)
+        factories.unlock(reviewed.rows, by=factories.acting(scene.second))
+        factories.relock(reviewed.rows, why="Not used", by=factories.acting(scene.manager))
+    operations.flag_case(reviewed.unlock_request, note="Who called?", by=factories.acting(scene.manager))
     cases["reasked"] = _agreed_again(factories.case_consented(agent, account=home))
     cases["declined"] = factories.case_awaiting(agent, account=home)
     link = cases["declined"].link
@@ -1941,6 +1948,44 @@ def pin_of_a_used_link_put_off(scene):
     rows(ConsentLink, scene.ready.consent.link).update(pin_verified_at=timezone.now() + timedelta(hours=1))
 
 
+def decide(case, by, decision="signed_off", position=1):
+    review = Review.objects.get(unlock_request=case.unlock_request)
+    given = {"review": review, "decision": decision, "position": position, "by": by, "note": "Said"}
+    write(ReviewDecision(at=timezone.now(), **given))
+
+
+@attack("review_by_another_person")
+def reviewed_by_whoever_opened_and_unlocked_it(scene):
+    decide(scene.used, scene.agent)
+
+
+@attack("review_by_another_person")
+def flag_resolved_by_whoever_unlocked_it(scene):
+    decide(scene.reviewed, scene.second, "resolved", position=2)
+
+
+@attack("review_decided_in_turn")
+def signed_off_while_it_is_flagged(scene):
+    decide(scene.reviewed, scene.superuser, position=2)
+
+
+@attack("review_decided_in_turn")
+def resolved_before_it_was_flagged(scene):
+    decide(scene.used, scene.manager, "resolved")
+
+
+def to_review(case):
+    """Have a case reviewed, by no verb."""
+    unlock_request = case.unlock_request
+    given = {"by_phone": False, "warned": False, "large": False, "drawn": True, "due_at": timezone.now()}
+    return write(Review(unlock_request=unlock_request, **given))
+
+
+@attack("review_of_a_closed_case")
+def reviewed_while_it_is_open(scene):
+    to_review(scene.ready)
+
+
 # To alter or lose what was recorded.
 
 _WORDS = {
@@ -1953,6 +1998,8 @@ _WORDS = {
     "unlocks_ledgerentry": "actor",
     "unlocks_act": "why",
     "unlocks_verdict": "refusal",
+    "unlocks_review": "large",
+    "unlocks_reviewdecision": "note",
     "unlocks_account": "name",
     "unlocks_contact": "name",
     "unlocks_batch": "name",
@@ -2002,9 +2049,14 @@ def _numbered(table):
     return not isinstance(_model(table)._meta.pk, models.UUIDField)
 
 
+def _forged(column):
+    """Return another value for a column, as SQL."""
+    return {"outcome": "'not_unlocked'", "large": "'1'"}.get(column, "'forged'")
+
+
 def update_row(table, scene):
     column = _WORDS.get(table, "history_change_reason")
-    sql(f"UPDATE {table} SET {column} = 'forged' WHERE {_key(table)} = %s", _victim(scene, table))
+    sql(f"UPDATE {table} SET {column} = {_forged(column)} WHERE {_key(table)} = %s", _victim(scene, table))
 
 
 def delete_row(table, scene):
@@ -2022,9 +2074,7 @@ def truncate(table, scene):
 def replace_row(table, scene):
     word = _WORDS.get(table, "history_change_reason")
     columns = [column.column for column in _model(table)._meta.concrete_fields if not column.generated]
-    values = [
-        "'not_unlocked'" if column == "outcome" else "'forged'" if column == word else column for column in columns
-    ]
+    values = [_forged(column) if column in (word, "outcome") else column for column in columns]
     names = ", ".join(f'"{column}"' for column in columns)
     values = ", ".join(value if value.startswith("'") else f'"{value}"' for value in values)
     sql(

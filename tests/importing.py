@@ -6,6 +6,7 @@ from tests.factories import acting
 from unlocks import operations
 from unlocks.actors import Actor
 from unlocks.imports.reading import open_file
+from unlocks.imports.staging import STAGED
 from unlocks.models import Account, ApiToken, Batch, BatchItem, Contact
 
 HEADS = {
@@ -27,6 +28,12 @@ def files(head=None, **rows):
         content = "\n".join([(head or {}).get(kind, HEADS[kind]), *lines]).encode()
         opened.append(open_file(f"{kind}.csv", io.BytesIO(content), kind=kind))
     return opened
+
+
+def lose_what_is_staged():
+    """Empty the tables of what is read, as PostgreSQL does when it recovers from a crash."""
+    for model in STAGED.values():
+        model.objects.all()._raw_delete("default")
 
 
 def bringing(by, source="file"):

@@ -23,6 +23,7 @@ from config.settings import DATABASES, STORAGES  # noqa: E402
 DEBUG = False
 STORAGES["evidence"]["OPTIONS"]["location"] = str(SCRATCH / "evidence")
 SANDBOX_FILE = str(SCRATCH / "product.sqlite3")
+REVIEW_SHARE = 0  # of what is drawn at random, each test says how much
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 # Hashing is slow on purpose, and a run types PINs a thousand times. The real cost has a test of its own.
 PASSWORD_HASHERS = ["tests.hashing.QuickHasher"]

@@ -89,6 +89,18 @@ def test_says_why_it_failed(folder):
     assert not Account.objects.exists()
 
 
+def test_says_that_what_was_read_was_lost(folder):
+    def crashing(execute, sql, *rest):
+        if 'COUNT(*) AS "__count" FROM "unlocks_stagedaccount"' in sql:
+            execute('DELETE FROM "unlocks_stagedaccount"', None, *rest[1:])
+        return execute(sql, *rest)
+
+    says = "^Import 1 failed. What was read was lost when the database restarted. Import it again. 0 of 1 parts"
+    with connection.execute_wrapper(crashing), pytest.raises(CommandError, match=says):
+        run(folder / "a.csv", "--as", "manager")
+    assert not Account.objects.exists()
+
+
 def test_what_can_not_be_read_is_not_imported(folder):
     (folder / "c.csv").write_bytes(b"\x00\x01")
     for arguments, says in (

@@ -50,6 +50,7 @@ NOT_TRACKED = {
     ("operations/certificate.py", "certificate.save"),
     ("operations/consent.py", "link.save"),
     ("operations/imports.py", "imported.save"),
+    ("operations/review.py", "decided.save"),
     ("operations/staff.py", "user.save"),
     ("operations/tokens.py", "token.save"),
     ("operations/tokens.py", "user.save"),

@@ -32,6 +32,7 @@ MANAGER = AGENT | {
     "draft_terms",
     "publish_terms",
     "order_verification",
+    "review_case",
 }
 # What a token of the API may. Those that name no permission of Django's are asked for by the API alone.
 SCOPES: dict[str, set[str]] = {
@@ -50,7 +51,14 @@ SCOPES: dict[str, set[str]] = {
         "unlocks.mark_re_exported_batch",
     },
 }
-AUDIT = {"view_ledgerentry", "view_act", "view_verdict", "view_worker"}
+AUDIT = {
+    "view_ledgerentry",
+    "view_act",
+    "view_verdict",
+    "view_worker",
+    "view_review",
+    "view_reviewdecision",
+}
 
 
 def _see(permission):

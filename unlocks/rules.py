@@ -39,6 +39,7 @@ from .models import (
     ApiToken,
     Batch,
     BatchItem,
+    Consent,
     ConsentLink,
     ConsentWithdrawal,
     Contact,
@@ -114,6 +115,15 @@ class Refusal(TextChoices):
         "The product may have got this already, so it can't be canceled. Relock it once it is unlocked or given up.",
     )
     NOT_UNLOCKING = "not_unlocking", "Not being unlocked, so there is nothing to cancel."
+
+    OWN_CASE = (
+        "own_case",
+        "You opened this case, recorded its consent, unlocked batches of it or carried that out, or made an API token "
+        "of a system that did, so another person has to review it.",
+    )
+    NOT_TO_REVIEW = "not_to_review", "This case is not to be reviewed."
+    NOT_FLAGGED = "not_flagged", "The case is not flagged, so there is nothing to resolve."
+    FLAGGED = "flagged", "The case is flagged. Resolve that first."
 
     # About a window, a request, a PIN, a link or terms, not about one batch.
     WINDOW_UNFIT = (
@@ -496,6 +506,25 @@ def _by_another_person(key: int | None = None) -> list[When]:
         When(Exists(contact), then=Value(Refusal.OWN_CUSTOMERS_ADDRESS)),
         When(Exists(ApiToken.objects.filter(obtained, system=in_subquery)), then=Value(Refusal.TOKENS_MAKER)),
     ]
+
+
+def took_part(person: Any, case: OuterRef) -> Q:
+    """Return the condition that a person took part in a case, by the keys that the two expressions name.
+
+    Whoever opened it, recorded its consent by phone, instructed an unlock of it or carried one out by hand; and, of a
+    system that did, whoever made a token of it.
+    """
+    made = ApiToken.objects.filter(_acted_in(OuterRef(case), OuterRef("system")), made_by=person)
+    return _acted_in(case, person) | Q(Exists(made))
+
+
+def _acted_in(case: OuterRef, person: Any) -> Q:
+    unlocks = Instruction.objects.filter(line__unlock_request=case, what=Instruction.What.UNLOCK)
+    return (
+        Q(Exists(UnlockRequest.objects.filter(pk=case, opened_by=person)))
+        | Q(Exists(Consent.objects.filter(unlock_request=case, recorded_by=person)))
+        | Q(Exists(unlocks.filter(Q(act__by=person) | Q(started_by=person))))
+    )
 
 
 def sentence(code: str, batch: Batch | None = None, **facts: Any) -> str:

@@ -14,7 +14,7 @@ from django.utils.html import strip_tags
 
 from tests import factories
 from tests.factories import acting
-from tests.importing import HEADS, staged
+from tests.importing import HEADS, lose_what_is_staged, staged
 from tests.imports.files import workbook
 from unlocks import operations
 from unlocks.admin.imports import HOLDS
@@ -200,6 +200,17 @@ def test_the_result_says_what_became_different_after_the_preview(manager, manage
     finish()
     said = "Something changed after the preview: 1 new instead of 2, 1 as on file instead of 0."
     assert said in text(manager_client.get(page_of(imported)))
+
+
+def test_what_the_database_lost_is_said_and_not_offered(manager, manager_client):
+    imported = staged(manager, accounts="A-1,Northwind,none,yes,,")
+    lose_what_is_staged()
+    page = manager_client.get(page_of(imported))
+    lost = "What was read was lost when the database restarted. Import it again."
+    assert f"Nothing of this can be imported. {lost}" in text(page)
+    assert re.findall(r'name="verb" value="(\w+)"', page.content.decode()) == ["discard"]
+    manager_client.post(page_of(imported), {"verb": "import"})
+    assert f"{lost} Nothing of it was written." in text(manager_client.get(page_of(imported)))
 
 
 def test_a_failed_import_says_why_and_what_to_do(manager, manager_client):

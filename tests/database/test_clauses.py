@@ -27,6 +27,7 @@ from tests.attacks import (
     an_extension,
     an_instruction,
     as_shown,
+    decide,
     ended,
     evidence,
     extend,
@@ -42,6 +43,7 @@ from tests.attacks import (
     rows,
     said_by,
     sql,
+    to_review,
     unlock,
     unlocked_now,
     unlocking_under,
@@ -68,6 +70,7 @@ from unlocks.models import (
     Outgoing,
     RequestedBatch,
     ResentReceipt,
+    Review,
     UnlockRequest,
     Verdict,
 )
@@ -2221,6 +2224,154 @@ def _attach(case):
 
 allows("evidence_is_of_a_consent_recorded_by_phone", "by_phone")(_attach("by_phone"))
 refuses("evidence_is_of_a_consent_recorded_by_phone", "by_link")(_attach("ready"))
+
+
+# --- Reviews ----------------------------------------------------------------------------------------------------------
+
+
+@allows("review_of_a_closed_case")
+def of_one_that_is_closed(scene):
+    Review.objects.filter(unlock_request=scene.used.unlock_request).delete()
+    yield
+    to_review(scene.used)
+
+
+@refuses("review_of_a_closed_case")
+def of_one_that_is_open(scene):
+    yield
+    to_review(scene.unlocked)
+
+
+def _decided(name, listed, took_part=None, by="idle"):
+    """List a row: a review is decided by somebody who took part in the case in one way alone."""
+
+    @listed("review_by_another_person", name)
+    def steps(scene):
+        case = scene.by_phone if name.startswith("recorded") else scene.used
+        if case is scene.by_phone:
+            to_review(case)
+        if took_part:
+            took_part(scene)
+        person = scene.portal.made_by if by == "maker" else scene.idle
+        change(UnlockRequest, case.unlock_request, opened_by=_opener(scene, name))
+        yield
+        decide(case, person)
+
+
+def _opener(scene, name):
+    """Return who opened the case: another one than decides, but where it is about just that."""
+    if name.startswith("opened_by_a_system"):
+        return scene.portal.system
+    return scene.idle if name == "opened" else scene.auditor
+
+
+def _instructed(**columns):
+    def step(scene):
+        asked = Instruction.objects.get(line=line(scene.used), what="unlock")
+        change(Instruction, asked, **{name: value(scene) for name, value in columns.items()})
+
+    return step
+
+
+def _lock_started_by_idle(scene):
+    change(Instruction, Instruction.objects.get(line=line(scene.used), what="lock"), started_by=scene.idle)
+
+
+def _recorded_by(person):
+    return lambda scene: change(Consent, scene.by_phone.consent, recorded_by=person(scene))
+
+
+def _idle(scene):
+    return scene.idle
+
+
+def _portal(scene):
+    return scene.portal.system
+
+
+def _idle_in_other_cases(scene):
+    to_review(scene.ready)
+    change(UnlockRequest, scene.ready.unlock_request, opened_by=scene.idle)
+    change(Consent, scene.by_phone.consent, recorded_by=scene.idle)
+    change(Instruction, Instruction.objects.get(line=line(scene.unlocked), what="unlock"), started_by=scene.idle)
+
+
+_decided("who_took_no_part", allows)
+_decided("who_took_part_in_other_cases", allows, _idle_in_other_cases)
+_decided("opened", refuses)
+_decided("opened_by_a_system", refuses, by="maker")
+_decided("opened_by_a_system_of_another", allows)
+_decided("recorded_by_another", allows)
+_decided("recorded", refuses, _recorded_by(_idle))
+_decided("recorded_by_a_system", refuses, _recorded_by(_portal), by="maker")
+_decided("carried_out", refuses, _instructed(started_by=_idle))
+_decided("carried_out_by_a_system", refuses, _instructed(started_by=_portal), by="maker")
+_decided("a_lock_carried_out", allows, _lock_started_by_idle)
+
+
+@refuses("review_by_another_person")
+def by_whoever_instructed_the_unlock(scene):
+    change(UnlockRequest, scene.used.unlock_request, opened_by=scene.superuser)
+    yield
+    decide(scene.used, scene.agent)
+
+
+@allows("review_by_another_person")
+def by_whoever_instructed_the_relock(scene):
+    yield
+    decide(scene.used, scene.manager)
+
+
+def _in_turn(name, listed, case, decision, position):
+    @listed("review_decided_in_turn", name)
+    def steps(scene):
+        yield
+        decide(scene.cases[case], scene.idle, decision, position)
+
+
+_in_turn("signed_off_first", allows, "used", "signed_off", 1)
+_in_turn("signed_off_second", refuses, "used", "signed_off", 2)
+_in_turn("flagged_first", allows, "used", "flagged", 1)
+_in_turn("resolved_first", refuses, "used", "resolved", 1)
+_in_turn("resolved_once_flagged", allows, "reviewed", "resolved", 2)
+_in_turn("resolved_out_of_turn", refuses, "reviewed", "resolved", 3)
+_in_turn("flagged_before_its_turn", refuses, "used", "flagged", 2)
+_in_turn("flagged_twice", refuses, "reviewed", "flagged", 2)
+_in_turn("signed_off_while_flagged", refuses, "reviewed", "signed_off", 2)
+
+
+def _once_resolved(name, listed, decision):
+    @listed("review_decided_in_turn", name)
+    def steps(scene):
+        decide(scene.reviewed, scene.idle, "resolved", 2)
+        yield
+        decide(scene.reviewed, scene.idle, decision, 3)
+
+
+_once_resolved("flagged_again", allows, "flagged")
+_once_resolved("signed_off_after_a_flag", refuses, "signed_off")
+_once_resolved("resolved_twice", refuses, "resolved")
+
+
+@refuses("review_decided_in_turn")
+def resolved_after_it_was_signed_off(scene):
+    decide(scene.used, scene.idle)
+    yield
+    decide(scene.used, scene.idle, "resolved", 2)
+
+
+@allows("review_decided_in_turn")
+def what_stands_after_it_does_not_count(scene):
+    decide(scene.used, scene.idle, "flagged", 2)
+    yield
+    decide(scene.used, scene.idle, "flagged", 1)
+
+
+@allows("review_decided_in_turn")
+def flagged_after_it_was_signed_off(scene):
+    decide(scene.used, scene.idle)
+    yield
+    decide(scene.used, scene.idle, "flagged", 2)
 
 
 # --- What a consent covers --------------------------------------------------------------------------------------------

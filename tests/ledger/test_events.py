@@ -126,6 +126,7 @@ def test_what_happened_reads_as_a_sentence(kind):
 def test_what_someone_wrote_is_quoted():
     quoting = {kind for kind, cls in events.KINDS.items() if sample(cls).quote}
     writing = {"opened", "note", "closed", "declined", "withdrawn", "contact_confirmed", "restored"}
+    writing |= {"signed_off", "flagged", "flag_resolved"}
     writing |= {
         "unlock_instructed",
         "unlock_canceled",

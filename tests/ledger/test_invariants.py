@@ -4,6 +4,7 @@ from datetime import timedelta
 
 import pytest
 from django.db import connection, transaction
+from django.test import override_settings
 from django.utils import timezone
 
 from tests import factories
@@ -47,6 +48,8 @@ from unlocks.models import (
     LinkOpening,
     RequestedBatch,
     ResentReceipt,
+    Review,
+    ReviewDecision,
     UnlockRequest,
 )
 from unlocks.texts.shown import shown_text
@@ -501,7 +504,39 @@ def _asked_for_again(agent):
         history.update(lines, by=Actor.desk(), outcome=outcome)
 
 
+def _reviewed(agent):
+    case = case_unlocked(agent)
+    with override_settings(REVIEW_SHARE=100):
+        operations.mark_re_exported(case.rows, by=acting(agent))
+    return Review.objects.get(unlock_request=case.unlock_request)
+
+
+def _reviewed_by_themselves(agent):
+    review = _reviewed(agent)
+    write(ReviewDecision(review=review, position=1, decision="signed_off", by=agent, at=timezone.now()))
+
+
+def _decided_by_nobody_who_was_told(decision):
+    def offend(agent):
+        review, by = _reviewed(agent), make_user("reviewer", group="Manager")
+        write(ReviewDecision(review=review, position=1, decision=decision, note="Why", by=by, at=timezone.now()))
+
+    return offend
+
+
+def _drawn_by_hand(agent):
+    case = case_unlocked(agent)
+    operations.mark_re_exported(case.rows, by=acting(agent))
+    reasons = {"by_phone": False, "warned": False, "large": False, "drawn": True}
+    write(Review(unlock_request=case.unlock_request, due_at=timezone.now(), **reasons))
+
+
 OFFENCES = {
+    "reviewed by a person who took part in the case": [_reviewed_by_themselves],
+    "no ledger entry “Review required” is about it": [_drawn_by_hand],
+    "no ledger entry “Signed off” is about it": [_decided_by_nobody_who_was_told("signed_off")],
+    "no ledger entry “Flagged” is about it": [_decided_by_nobody_who_was_told("flagged")],
+    "no ledger entry “Flag resolved” is about it": [_decided_by_nobody_who_was_told("resolved")],
     "asked for again after its customer had answered": [_asked_for_again],
     "unlocking, but the product is not asked to unlock it": [_canceled_behind_its_back, _lost],
     "unlocked, but the product did not say so": [_never_unlocked],

@@ -11,13 +11,13 @@ from django.db import connection
 from django.utils import timezone
 
 from tests.factories import acting
-from tests.importing import on_file, staged
+from tests.importing import lose_what_is_staged, on_file, staged
 from tests.operations import refused
 from tests.outbox.processes import DYING, gone, started
 from tests.test_concurrency import at_once
 from unlocks import operations
 from unlocks.imports.kinds import KINDS
-from unlocks.imports.staging import Records
+from unlocks.imports.staging import STAGED, Records
 from unlocks.ledger import verify
 from unlocks.models import Batch, BatchItem, Import, LedgerEntry, StagedAccount, StagedBatch
 from unlocks.operations import imports
@@ -162,6 +162,50 @@ def test_what_was_given_up_while_it_was_read_is_not_imported_by_halves(manager):
     imported = Import.objects.get()
     assert (imported.state, imported.leased_until) == ("failed", None)
     assert not StagedAccount.objects.exists()
+
+
+LOST = "What was read was lost when the database restarted. Import it again."
+
+
+def test_what_a_crash_of_the_database_lost_is_not_written_by_halves(manager):
+    imported = staged(manager, judge=False, **ROWS)
+    operations.start_import(imported, by=acting(manager))
+    for _ in range(5):  # accounts, contacts, and two batches of five
+        lease_is_over()
+        operations.finish_imports()
+    written = on_file()
+    assert len(written["batches"]) == 2
+    lose_what_is_staged()
+    counts = {"accounts": {"new": 3}, "contacts": {"new": 3}, "batches": {"new": 2}, "items": {"new": 4}}
+    assert finished(imported) == ("failed", counts, written)
+    assert (imported.why_failed, imported.done, imported.leased_until) == (LOST, 5, None)
+    assert verify.findings() == []
+    assert operations.import_records(staged(manager, judge=False, **ROWS), by=acting(manager)).counts["batches"] == {
+        "new": 3,
+        "same": 2,
+    }
+
+
+@pytest.mark.parametrize("verb", [operations.start_import, operations.import_records])
+def test_what_a_crash_of_the_database_lost_is_not_begun(manager, verb):
+    imported = staged(manager, **ROWS)
+    assert operations.what_was_lost(imported) == ""
+    StagedAccount.objects.order_by("place").first().delete()  # a pooler hid the crash from who read them
+    assert operations.what_was_lost(imported) == LOST
+    imported = verb(imported, by=acting(manager))
+    assert (imported.state, imported.why_failed, imported.done, imported.leased_until) == ("failed", LOST, 0, None)
+    assert on_file() == {"accounts": [], "contacts": [], "batches": [], "items": []}
+    assert not LedgerEntry.objects.filter(kind="imported").exists()
+    with refused(Refusal.IMPORT_OVER):
+        verb(imported, by=acting(manager))
+
+
+@pytest.mark.postgresql
+def test_what_is_staged_is_not_logged():
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT relname FROM pg_class WHERE relpersistence = 'u' AND relkind = 'r'")
+        unlogged = {name for (name,) in cursor.fetchall()}
+    assert unlogged == {model._meta.db_table for model in STAGED.values()}
 
 
 def test_what_nobody_imports_within_a_week_is_discarded(manager):

@@ -319,4 +319,7 @@ def test_the_customer_takes_back_what_staff_made_of_it(agent, second_agent):
     assert list(ConsentWithdrawal.objects.values_list("consent", "by", "actor", "why")) == [
         (case.consent.pk, None, f"Link for {case.admin.name}", "I never said that")
     ]
-    assert kinds(unlock_request)[-5:] == ["unlocked", "relock_instructed", "withdrawn", "relocked", "closed"]
+    assert kinds(unlock_request)[-6:] == [
+        *("unlocked", "relock_instructed", "withdrawn", "relocked", "closed", "review_due"),
+    ]
+    assert unlock_request.review.reasons == ["Consent recorded by phone"]

@@ -27,7 +27,18 @@ from django.utils import timezone
 from .. import operations, rules
 from ..digest import sha256
 from ..ledger import chain, emails, events
-from ..models import Batch, Certificate, Consent, ConsentLink, Instruction, LedgerEntry, RequestedBatch, UnlockRequest
+from ..models import (
+    Batch,
+    Certificate,
+    Consent,
+    ConsentLink,
+    Instruction,
+    LedgerEntry,
+    RequestedBatch,
+    Review,
+    ReviewDecision,
+    UnlockRequest,
+)
 from ..templatetags.desk import how_agreed
 from ..texts.formats import moment_with_seconds
 from . import doubts
@@ -42,6 +53,7 @@ FOLLOWED_CLOSELY, FOLLOWED = 4, 15  # seconds
 
 Status = UnlockRequest.Status
 Outcome = RequestedBatch.Outcome
+Decision = ReviewDecision.Decision
 What = Instruction.What
 # What someone should know beyond that it is under way.
 STUCK = (Instruction.State.UNKNOWN, Instruction.State.GIVEN_UP, Instruction.State.REFUSED)
@@ -517,6 +529,33 @@ class Case:
     def consent_over(self):
         """Why nothing can be unlocked under the consent any more; '' while it is in force."""
         return why_over(self.consent, self.unlock_request.status, self.now)
+
+    @cached_property
+    def review(self):
+        """The review that a closed case is to have; None without one."""
+        if self.is_open:
+            return None
+        return Review.objects.filter(unlock_request=self.unlock_request).first()
+
+    @cached_property
+    def decisions(self):
+        """What reviewers said, in its order."""
+        return list(self.review.decisions.select_related("by")) if self.review else []
+
+    @property
+    def flagged(self):
+        return bool(self.decisions) and self.decisions[-1].decision == Decision.FLAGGED
+
+    @property
+    def possible_reviews(self):
+        """What a reviewer can say now."""
+        if self.flagged:
+            return [Decision.RESOLVED]
+        return [Decision.FLAGGED] if self.decisions else [Decision.SIGNED_OFF, Decision.FLAGGED]
+
+    @cached_property
+    def obstacle_to_review(self):
+        return operations.obstacle_to_review(self.unlock_request, self.user)
 
     @cached_property
     def evidence(self):

@@ -11,8 +11,8 @@ from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_safe
 
-from ..ledger import events, seals
-from ..models import Instruction, LedgerEntry, Outgoing, Worker
+from ..ledger import seals
+from ..models import Instruction, Outgoing, Worker
 from ..outbox import heartbeat
 from ..product import by_hand, polling
 from ..product.port import AT_ONCE
@@ -35,7 +35,7 @@ class WorkerAdmin(ReadOnlyAdmin):
     def changelist_view(self, request, extra_context=None):
         if not self.has_view_permission(request):
             raise PermissionDenied
-        newest = LedgerEntry.objects.filter(kind=events.Sealed.kind).order_by("-sequence").first()
+        newest = seals.newest()
         workers = list(heartbeat.running())
         return desk.page(
             request,

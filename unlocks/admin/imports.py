@@ -188,11 +188,14 @@ class ImportAdmin(ReadOnlyAdmin):
         """Return what the page has beyond the counts."""
         match imported.state:
             case State.READY:
+                lost = operations.what_was_lost(imported)
                 return {
+                    "lost": lost,
                     "own": _is_own(imported, request.user),
-                    "groups": _groups(imported),
+                    "groups": () if lost else _groups(imported),
                     "re_exported": _re_exported(imported) if request.user.has_perm(RE_EXPORT) else None,
-                    "nothing": not any(_totals(imported.counts).get(name) for name in ("new", "changed", "same")),
+                    "nothing": lost
+                    or not any(_totals(imported.counts).get(name) for name in ("new", "changed", "same")),
                 }
             case State.STAGING | State.APPLYING:
                 return {"worker_runs": heartbeat.running().exists()}

@@ -18,7 +18,7 @@ def state_of_record(user):
     last, order, seal = operations.last_verification(), ordered(), seals.newest()
     event = last and chain.event_of(last)
     recent = last is not None and last.at > timezone.now() - FRESH
-    anchor = LedgerEntry.objects.filter(kind=events.Anchored.kind).order_by("-sequence").first()
+    anchor = chain.newest(events.Anchored)
     head, _ = chain.head()
     return {
         "verified": last,
@@ -29,7 +29,6 @@ def state_of_record(user):
         "head": head,
         "first": LedgerEntry.objects.order_by("sequence").first(),
         "seal": seal,
-        "unsealed": seals.unsealed(),
         "anchor": anchor,
         "anchored": anchor and chain.event_of(anchor),
         "ordered": order,

@@ -172,6 +172,7 @@ def _show(request, case, bound=None, template="change_form.html"):
         next_form=forms.pop(step.verb, None),
         forms=forms,
         batch_forms=[form for form in forms.values() if form.card == "batches"],
+        review_forms=[form for form in forms.values() if form.card == "review"],
         bound=bound,
         opened=forms.get(request.GET.get("do")),
         # Not for a page that only follows the case: it does not show the link.

@@ -20,6 +20,7 @@ from ..models import (
     Contact,
     Instruction,
     LedgerEntry,
+    Review,
     UnlockRequest,
 )
 from ..product import polling
@@ -51,6 +52,7 @@ class Desk(admin.AdminSite):
         (Batch, "Batches"),
         (Account, "Accounts"),
         (Instruction, "To do"),
+        (Review, "Reviews"),
         (LedgerEntry, "Audit log"),
     ]
 

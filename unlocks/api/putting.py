@@ -158,6 +158,8 @@ def _brought_in(kind, sources, digest, by, id):
         return answered((_followed(operations.start_import(imported, by=by)), _address(id)), 202)
     results = []
     imported = operations.import_records(imported, by=by, follow=lambda one: results.append(operations.became_of(one)))
+    if not results:  # what was read was lost
+        raise problems.unavailable(imported.why_failed)
     records = _records(kind, imported, results[-1], len(named[0].records))
     return answered((schemas.PutOut(id=id, counts=imported.counts, records=records), _address(id)))
 

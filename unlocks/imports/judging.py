@@ -339,10 +339,10 @@ def as_of(imported: Import, *, of: Any = F) -> Any:
 
 
 def on_file(places: Places) -> QuerySet[Batch]:
-    """Return the batches on file that staged ones are."""
+    """Return the batches on file that staged ones are, by their keys: often there are none."""
     theirs = Batch.objects.filter(account__number=OuterRef("account_number"), number=OuterRef("number"))
-    staged = batches(places).annotate(theirs=Subquery(theirs.values("pk"))).filter(theirs__isnull=False)
-    return Batch.objects.filter(pk__in=staged.values("theirs"))
+    found = batches(places).annotate(theirs=Subquery(theirs.values("pk"))).values_list("theirs", flat=True)
+    return Batch.objects.filter(pk__in=list(filter(None, found)))
 
 
 def _find_batches(places: Places) -> None:
@@ -452,7 +452,7 @@ def _unlocked_after(said_at: Any) -> QuerySet[Instruction]:
 def _refused_for_its_items(imported: Import, places: Places) -> Iterator[tuple[Any, Judgment, str]]:
     if "items" in imported.kinds:
         yield (
-            _ITEMS_DIFFER & Q(Exists(clashing_items().filter(batch=OuterRef("pk")))),
+            _ITEMS_DIFFER & Q(pk__in=clashing_items(places).values("batch")),
             Judgment.REFUSED,
             "An item of batch {number} has the external ID of another item.",
         )
@@ -463,7 +463,7 @@ def _refused_for_its_items(imported: Import, places: Places) -> Iterator[tuple[A
         )
     if "lines" in imported.kinds:
         yield (
-            Q(other_lines__gt=0) & Q(Exists(lines_of_no_item().filter(batch=OuterRef("pk")))),
+            Q(other_lines__gt=0) & Q(pk__in=lines_of_no_item(places).values("batch")),
             Judgment.REFUSED,
             "Lines of batch {number} name an item that it does not have.",
         )
@@ -538,12 +538,13 @@ def _find_items(differing: QuerySet[StagedBatch]) -> None:
     history.update_select(StagedBatch, known, "batch", items_known=Count("line"))
 
 
-def clashing_items() -> QuerySet[StagedItem]:
+def clashing_items(places: Places) -> QuerySet[StagedItem]:
     """Leave the staged items whose external ID and number name two different ones on file."""
     renamed = Q(Differs(F("item__number"), F("number"))) | Q(Differs(F("item__kind"), F("kind")))
     theirs = F("item__external_id")
     other = Q(external_id__isnull=False) & ~Q(item__external_id="") & Q(Differs(theirs, F("external_id")))
-    return StagedItem.objects.filter(Q(renamed & Q(Exists(_on_file("batch__batch_id")))) | other, item__isnull=False)
+    found = items(places).filter(item__isnull=False).order_by()
+    return found.filter(Q(renamed & Q(Exists(_on_file("batch__batch_id")))) | other)
 
 
 def _with_an_item_named_twice(places: Places) -> QuerySet[Any]:
@@ -552,10 +553,10 @@ def _with_an_item_named_twice(places: Places) -> QuerySet[Any]:
     return counted.filter(n__gt=F("different")).values("batch")
 
 
-def lines_of_no_item() -> QuerySet[StagedLines]:
+def lines_of_no_item(places: Places) -> QuerySet[StagedLines]:
     """Leave the staged lines whose item neither comes with them nor is on file."""
     coming = StagedItem.objects.filter(batch=OuterRef("batch_id"), kind=OuterRef("kind"), number=OuterRef("number"))
-    return StagedLines.objects.filter(~Exists(coming), item=None)
+    return lines(places).filter(~Exists(coming), item=None).order_by()
 
 
 # What is written, by the judgments.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Protocol
 
-from django.db import connection, models, transaction
+from django.db import models, transaction
 from django.db.models import Count, F, Min, OuterRef, Subquery, Sum, Value, Window
 from django.db.models.functions import Concat, Round
 
@@ -395,10 +395,6 @@ class Staging:
 
     @transaction.atomic
     def _write(self, model: type[models.Model], names: list[str], rows: list[Row]) -> None:
-        if connection.vendor == "postgresql":
-            with connection.cursor() as cursor:
-                # The last transaction of the reading is waited for, and with it all before.
-                cursor.execute("SET LOCAL synchronous_commit = off")
         ImportProblem.objects.bulk_create(self.problems, batch_size=1000)
         self.problems.clear()
         history.copy(model, names, rows)

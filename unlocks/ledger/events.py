@@ -39,6 +39,8 @@ from ..models import (
     LinkOpening,
     RequestedBatch,
     ResentReceipt,
+    Review,
+    ReviewDecision,
     UnlockRequest,
     Verdict,
 )
@@ -285,6 +287,60 @@ class Closed(Event):
     @property
     def rest(self) -> str:
         return f": {_label(UnlockRequest.Resolution, self.resolution)}"
+
+
+# Reviewing closed cases
+
+
+@event("review_due", "Review required", tone="wait", about=Review, columns={"due_at": "at"}, required=Q())
+class ReviewDue(Event):
+    by_phone: bool = fact("by_phone")
+    warned: bool = fact("warned")
+    large: bool = fact("large")
+    drawn: bool = fact("drawn")
+
+    @property
+    def rest(self) -> str:
+        facts = {name: getattr(self, name) for name in Review.REASONS}
+        return f": {', '.join(Review(**facts).reasons).lower()}"
+
+
+_REVIEWED = {"by_id": "user_id", "at": "at"}
+_SIGNED_OFF, _FLAGGED, _RESOLVED = ReviewDecision.Decision
+
+
+@facts_of
+class _Reviewed(Event):
+    position: int = fact("position")
+    note: str = fact("note", personal=True, quoted=True)
+
+
+def _reviewed(kind: str, decision: ReviewDecision.Decision, tone: str) -> Any:
+    holds = {"decision": decision}
+    return event(
+        kind,
+        decision.label,
+        tone=tone,
+        about=ReviewDecision,
+        columns=_REVIEWED,
+        holds=holds,
+        required=Q(decision=decision),
+    )
+
+
+@_reviewed("signed_off", _SIGNED_OFF, "good")
+class SignedOff(_Reviewed):
+    """A reviewer found nothing wrong."""
+
+
+@_reviewed("flagged", _FLAGGED, "bad")
+class Flagged(_Reviewed):
+    """A reviewer found something, which stays in sight until it is resolved."""
+
+
+@_reviewed("flag_resolved", _RESOLVED, "good")
+class FlagResolved(_Reviewed):
+    """What was flagged is settled."""
 
 
 # The PIN

@@ -44,10 +44,11 @@ from ..models import (
     LedgerEntry,
     LinkOpening,
     RequestedBatch,
+    ReviewDecision,
     UnlockRequest,
     Verdict,
 )
-from ..rules import PIN_TYPED, entered_by, window_end
+from ..rules import PIN_TYPED, entered_by, took_part, window_end
 from . import events, rows
 
 Line = RequestedBatch.Outcome
@@ -183,6 +184,8 @@ def _queries() -> Iterator[tuple[str, QuerySet]]:
         "closed with batches still open in it",
         UnlockRequest.objects.filter(status=UnlockRequest.Status.CLOSED, lines__outcome__in=RequestedBatch.OPEN),
     )
+    own = took_part(OuterRef("by"), OuterRef("review__unlock_request"))
+    yield "reviewed by a person who took part in the case", ReviewDecision.objects.filter(own)
     yield from _sums()
     yield "its outcome is not what the newest act made of it", _other_outcomes()
     for model in apps.get_app_config("unlocks").get_models():

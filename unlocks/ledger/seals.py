@@ -136,7 +136,7 @@ def _seals(order: str, *, after: int = 0, upto: int | None = None) -> Iterator[t
 
 def newest() -> LedgerEntry | None:
     """Return the entry of the newest seal; None before the first."""
-    return LedgerEntry.objects.filter(kind=events.Sealed.kind).order_by("-sequence").first()
+    return chain.newest(events.Sealed)
 
 
 def is_seal(sequence: int) -> bool:

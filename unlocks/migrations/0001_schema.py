@@ -13,6 +13,14 @@ import unlocks.models.accounts
 import unlocks.models.ordering
 
 
+def leave_out_of_the_log(apps, schema_editor):
+    """Have PostgreSQL not log what imports stage: after a crash these tables are empty, and the import fails."""
+    if schema_editor.connection.vendor == "postgresql":
+        for name in ("StagedAccount", "StagedContact", "StagedBatch", "StagedItem", "StagedLines"):
+            table = apps.get_model("unlocks", name)._meta.db_table
+            schema_editor.execute(f"ALTER TABLE {schema_editor.quote_name(table)} SET UNLOGGED")
+
+
 class Migration(migrations.Migration):
     initial = True
 
@@ -3052,6 +3060,92 @@ class Migration(migrations.Migration):
                 ],
             },
         ),
+        migrations.CreateModel(
+            name="Review",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("by_phone", models.BooleanField(verbose_name="Consent recorded by phone")),
+                ("warned", models.BooleanField(verbose_name="Warning overridden")),
+                ("large", models.BooleanField(verbose_name="Over the amount")),
+                ("drawn", models.BooleanField(verbose_name="Drawn at random")),
+                ("due_at", models.DateTimeField()),
+                (
+                    "unlock_request",
+                    models.OneToOneField(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="review", to="unlocks.unlockrequest"
+                    ),
+                ),
+            ],
+            options={
+                "ordering": ["-id"],
+                "permissions": [("review_case", "Can review closed cases")],
+                "default_permissions": ("view",),
+                "constraints": [
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("by_phone", True), ("warned", True), ("large", True), ("drawn", True), _connector="OR"
+                        ),
+                        name="unlocks_review_has_a_reason",
+                        violation_error_message="A case is reviewed for a reason.",
+                    ),
+                ],
+            },
+        ),
+        migrations.CreateModel(
+            name="ReviewDecision",
+            fields=[
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("position", models.PositiveSmallIntegerField()),
+                (
+                    "decision",
+                    models.CharField(
+                        choices=[
+                            ("signed_off", "Signed off"),
+                            ("flagged", "Flagged"),
+                            ("resolved", "Flag resolved"),
+                        ],
+                        max_length=10,
+                    ),
+                ),
+                ("note", models.TextField(blank=True)),
+                ("at", models.DateTimeField()),
+                (
+                    "by",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.PROTECT, related_name="+", to=settings.AUTH_USER_MODEL
+                    ),
+                ),
+                (
+                    "review",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="decisions",
+                        to="unlocks.review",
+                    ),
+                ),
+            ],
+            options={
+                "ordering": ["review", "position"],
+                "default_permissions": ("view",),
+                "constraints": [
+                    models.UniqueConstraint(
+                        fields=("review", "position"),
+                        name="unlocks_review_decision_once",
+                        violation_error_message="Someone else decided meanwhile.",
+                    ),
+                    models.CheckConstraint(
+                        condition=models.Q(
+                            ("decision", "signed_off"),
+                            models.Q(models.Q(("note", ""), _negated=True), ("decision__in", ["flagged", "resolved"])),
+                            _connector="OR",
+                        ),
+                        name="unlocks_review_decision_known",
+                        violation_error_message="A flag and its resolution have a note.",
+                    ),
+                ],
+            },
+        ),
         migrations.AddConstraint(
             model_name="batch",
             constraint=models.CheckConstraint(
@@ -3128,4 +3222,5 @@ class Migration(migrations.Migration):
                 violation_error_message="A consent comes through a link, or is recorded by a named member of staff.",
             ),
         ),
+        migrations.RunPython(leave_out_of_the_log, migrations.RunPython.noop),
     ]

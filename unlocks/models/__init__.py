@@ -26,6 +26,7 @@ from .instructions import Instruction
 from .ledger import LedgerEntry
 from .outbox import Outgoing, Worker
 from .requests import BYPASS_OTHER, TICKET, RequestedBatch, UnlockRequest
+from .reviews import Review, ReviewDecision
 from .saved_views import SavedView
 from .searched import SearchWord
 from .tokens import ApiCall, ApiToken
@@ -60,6 +61,8 @@ __all__ = [
     "Outgoing",
     "RequestedBatch",
     "ResentReceipt",
+    "Review",
+    "ReviewDecision",
     "SavedView",
     "SearchWord",
     "Selection",

@@ -139,6 +139,8 @@ def _target(model: Any) -> Any:
 class Staged(models.Model):
     """A record as it was read, waiting to be judged and written. Working data, dropped when the import ends.
 
+    PostgreSQL does not log these tables, and empties them when it recovers from a crash.
+
     `place` counts the records of a kind from `Import.first_place` on, so that a part of them is a range. `line` is
     where it stood: the number of its file times PLACES, plus the line. An empty value is None.
     """

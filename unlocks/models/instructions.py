@@ -3,7 +3,7 @@ from typing import Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Exists, OuterRef, Q
+from django.db.models import Exists, F, OuterRef, Q
 
 from .acts import Act
 from .batches import Batch
@@ -17,9 +17,11 @@ class InstructionQuerySet(models.QuerySet["Instruction"]):
 
     def in_turn(self) -> Self:
         """Leave those whose batch has no earlier instruction that is not ended."""
-        # Not by their states: PostgreSQL would take the index of those that are due, and read all of it for each.
+        # By the batch alone, not by their states or keys: PostgreSQL would take the index of those that are due, or of
+        # the keys, and read all of it for each.
         pending = Instruction.objects.filter(done_at=None).exclude(state=Instruction.State.GIVEN_UP)
-        return self.exclude(Exists(pending.filter(batch=OuterRef("batch"), pk__lt=OuterRef("pk"))))
+        earlier = pending.alias(number=F("pk") + 0).filter(batch=OuterRef("batch"), number__lt=OuterRef("pk"))
+        return self.exclude(Exists(earlier))
 
 
 class Instruction(models.Model):

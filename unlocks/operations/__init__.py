@@ -36,6 +36,7 @@ from .imports import (
     stage_import,
     start_import,
     waiting_contacts,
+    what_was_lost,
 )
 from .links import link_state
 from .opening import open_and_send
@@ -44,6 +45,7 @@ from .pin import issue_pin, link_seen, links_shown_to, set_pin, verify_customer_
 from .receipts import receipt_for, resend_receipt
 from .requests import add_note, assign, close_request, open_request, record_advice
 from .restore import record_restore
+from .review import flag_case, obstacle_to_review, resolve_flag, sign_off, with_state
 from .search_words import learn_words, words_of
 from .staff import (
     change_own_password,
@@ -86,6 +88,7 @@ __all__ = [
     "edit_terms",
     "extend_window",
     "finish_imports",
+    "flag_case",
     "give_consent",
     "groups",
     "hand_over",
@@ -108,6 +111,7 @@ __all__ = [
     "obstacle_to_confirming_import",
     "obstacle_to_phone_consent",
     "obstacle_to_publishing",
+    "obstacle_to_review",
     "open_and_send",
     "open_cases",
     "open_consent_link",
@@ -133,12 +137,14 @@ __all__ = [
     "relock",
     "relock_due",
     "resend_receipt",
+    "resolve_flag",
     "revoke_api_token",
     "revoke_consent_link",
     "save_record",
     "send_consent_link",
     "set_password",
     "set_pin",
+    "sign_off",
     "stage_import",
     "start_import",
     "start_instructions",
@@ -153,6 +159,8 @@ __all__ = [
     "verify_record",
     "waiting_contacts",
     "waiting_orders",
+    "what_was_lost",
+    "with_state",
     "withdraw_consent",
     "withdraw_own_consent",
     "words_of",

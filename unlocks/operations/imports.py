@@ -153,11 +153,25 @@ def _end_reading(imported: Import, reader: staging.Staging, sources: Sequence[So
 
 def parts_of(imported: Import) -> list[Part]:
     """Return the parts that an import is written in, in their order."""
+    ends = {kind: imported.first_place + imported.staged.get(kind, 0) for kind in ("accounts", "contacts", "batches")}
     return [
-        Part(kind, (first, first + PART - 1))
-        for kind in ("accounts", "contacts", "batches")
-        for first in range(imported.first_place, imported.first_place + imported.staged.get(kind, 0), PART)
+        Part(kind, (first, min(first + PART, end) - 1))
+        for kind, end in ends.items()
+        for first in range(imported.first_place, end, PART)
     ]
+
+
+def what_was_lost(imported: Import) -> str:
+    """Say that what was read for the next part is not there any more; '' if it is.
+
+    PostgreSQL does not log what is staged, and empties those tables when it recovers. What was read first is lost
+    first, and items are read after their batches.
+    """
+    for part in parts_of(imported)[imported.done : imported.done + 1]:
+        first, last = part.places
+        if staging.STAGED[part.kind].objects.filter(place__range=part.places).count() != last - first + 1:
+            return "What was read was lost when the database restarted. Import it again."
+    return ""
 
 
 def judge_import(imported: Import) -> None:
@@ -175,9 +189,10 @@ def judge_import(imported: Import) -> None:
 
 @staff_verb("unlocks.import_records")
 def start_import(imported: Import, *, re_exported: bool = False, by: Actor) -> Import:
-    """Have the worker write the records of an import. Raises Refused: IMPORT_OVER, OTHERS_IMPORT.
+    """Have the worker write the records of an import, and return it: failed, if what was read was lost.
 
-    `re_exported` lets a file close the lines of unlocked batches that it says are exported.
+    `re_exported` lets a file close the lines of unlocked batches that it says are exported. Raises Refused:
+    IMPORT_OVER, OTHERS_IMPORT.
     """
     return _start(imported, re_exported, by, timezone.now())
 
@@ -208,6 +223,9 @@ def _start(imported: Import, re_exported: bool, by: Actor, leased_until: Any) ->
     imported = _locked(imported, State.READY)
     if imported.user_id != by.member.pk:  # who wrote the contacts in it is barred from confirming them
         raise Refused.because(Refusal.OTHERS_IMPORT, name=imported.actor)
+    if lost := what_was_lost(imported):
+        _end(imported, State.FAILED, lost)
+        return imported
     imported.state, imported.re_exported, imported.leased_until = State.APPLYING, re_exported, leased_until
     imported.previewed = imported.counts
     imported.user, imported.actor, imported.ip = by.user, by.name, by.ip
@@ -310,6 +328,9 @@ def _next_part(imported: Import) -> Import:
 def _written(imported: Import) -> Import:
     imported = Import.objects.select_for_update(no_key=True).get(pk=imported.pk)
     if imported.state != State.APPLYING:
+        return imported
+    if lost := what_was_lost(imported):
+        _end(imported, State.FAILED, lost)
         return imported
     if connections["default"].vendor == "postgresql":
         with connections["default"].cursor() as cursor:

@@ -14,6 +14,7 @@ from ..ledger import chain, events
 from ..models import Account, Batch, Consent, ConsentLink, Contact, RequestedBatch, UnlockRequest
 from ..rules import Refusal, eligible, sentence
 from . import notices
+from .review import draw_reviews
 from .verbs import Refused, locked, once, refuse_unless_confirmed, request_of, staff_verb
 
 # How a member of staff may close a case; declined and withdrawn are the customer's to say.
@@ -216,8 +217,14 @@ def end(unlock_request: UnlockRequest, *, resolution: str, by: Actor, why: str) 
         by.act.at,
     )
     history.save(unlock_request, by=by, why=why)
-    chain.append(events.Closed.of(unlock_request, why=why), by=by, unlock_request=unlock_request)
+    chain.append_all(_entries_of_end(itself, by=by, why=why), by=by)
     return unlock_request
+
+
+def _entries_of_end(closed: QuerySet[UnlockRequest], *, by: Actor, why: str) -> list[chain.Entry]:
+    """Return what the ledger is told of cases that were just closed, and draw those that are to be reviewed."""
+    ended = [chain.Entry(events.Closed.of(one, why=why), one.pk, one.account_id) for one in closed.order_by("pk")]
+    return [*ended, *draw_reviews(closed, by=by)]
 
 
 def unlock_no_more(unlock_request: UnlockRequest, *, by: Actor, why: str) -> None:
@@ -257,9 +264,8 @@ def end_finished(of: QuerySet[Any], *, by: Actor) -> None:
     notices.tell_closed(finished, by=by)
     stages.clear(finished)
     history.update(finished, by=by, why=why, status=_CLOSED, resolution=how, closed_at=by.act.at)
-    closed = UnlockRequest.objects.filter(pk__in=of, status=_CLOSED, closed_at=by.act.at).order_by("pk")
-    entries = [chain.Entry(events.Closed.of(one, why=why), one.pk, one.account_id) for one in closed]
-    if entries:
+    closed = UnlockRequest.objects.filter(pk__in=of, status=_CLOSED, closed_at=by.act.at)
+    if entries := _entries_of_end(closed, by=by, why=why):
         chain.append_all(entries, by=by)
 
 

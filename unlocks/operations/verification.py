@@ -17,7 +17,6 @@ from .verbs import staff_verb
 EVERY = timedelta(days=1)
 TOLD = 20  # findings
 _LOCK = 7_014_403  # the advisory lock of who verifies on PostgreSQL
-_DONE = (events.Verified.kind, events.NotVerified.kind)
 log = logging.getLogger(__name__)
 
 
@@ -34,15 +33,14 @@ def order_verification(*, by: Actor) -> bool:
 
 def last_verification() -> LedgerEntry | None:
     """Return the entry of the newest verification, whatever it found; None before the first."""
-    return LedgerEntry.objects.filter(kind__in=_DONE).order_by("-sequence").first()
+    return chain.newest(events.Verified, events.NotVerified)
 
 
 def ordered() -> LedgerEntry | None:
     """Return the entry of an order that the worker has not carried out yet."""
-    last = last_verification()
-    orders = LedgerEntry.objects.filter(kind=events.VerificationOrdered.kind, sequence__gt=last.sequence if last else 0)
+    last, order = last_verification(), chain.newest(events.VerificationOrdered)
     # What is verified now began before the newer order, and does for it.
-    return orders.order_by("sequence").first()
+    return order if order and (last is None or order.sequence > last.sequence) else None
 
 
 def verification_is_due() -> bool:

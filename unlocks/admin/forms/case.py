@@ -13,6 +13,7 @@ from ...texts.formats import counted, moment, span
 from .asking import AddBatchesForm, TakeOutForm
 from .base import CaseForm, ContactField, reason, text
 from .consents import AttachEvidenceForm, RecordByPhoneForm, ResendReceiptForm
+from .reviews import FlagForm, ResolveFlagForm, SignOffForm
 
 LISTED_BATCHES = 50
 FEW_BATCHES = 3  # up to so many, each is ticked by itself
@@ -522,5 +523,8 @@ CASE_FORMS = {
         HandOverForm,
         CloseForm,
         CancelForm,
+        SignOffForm,
+        FlagForm,
+        ResolveFlagForm,
     )
 }

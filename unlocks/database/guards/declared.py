@@ -187,7 +187,49 @@ def _another_token(scopes):
     )
 
 
+# The person `p`, or a system of which `p` made a token, opened the case {request}, recorded a consent of it by phone,
+# instructed an unlock of it or carried one out by hand.
+_TOOK_PART = """EXISTS (SELECT 1 FROM (SELECT {new}.by_id AS id UNION ALL
+    SELECT t.system_id FROM unlocks_apitoken t WHERE t.made_by_id = {new}.by_id) p
+  JOIN unlocks_review v ON v.id = {new}.review_id
+  WHERE EXISTS (SELECT 1 FROM unlocks_unlockrequest r WHERE r.id = v.unlock_request_id AND r.opened_by_id = p.id)
+  OR EXISTS (SELECT 1 FROM unlocks_consent c WHERE c.unlock_request_id = v.unlock_request_id
+    AND c.recorded_by_id = p.id)
+  OR EXISTS (SELECT 1 FROM unlocks_requestedbatch l JOIN unlocks_instruction i ON i.line_id = l.id
+    JOIN unlocks_act a ON a.id = i.act_id WHERE l.unlock_request_id = v.unlock_request_id AND i.what = 'unlock'
+    AND (a.by_id = p.id OR i.started_by_id = p.id)))"""
+# The decision before it on the same case.
+_LAST_FLAGGED = """EXISTS (SELECT 1 FROM unlocks_reviewdecision d WHERE d.review_id = {new}.review_id
+  AND d.position = {new}.position - 1 AND d.decision = 'flagged')"""
+
+
 GUARDS = [
+    Guard(
+        "review_of_a_closed_case",
+        "unlocks_review",
+        "INSERT",
+        "NOT EXISTS (SELECT 1 FROM unlocks_unlockrequest r WHERE r.id = {new}.unlock_request_id "
+        "AND r.status = 'closed')",
+        "A case is reviewed once it is closed.",
+    ),
+    Guard(
+        "review_by_another_person",
+        "unlocks_reviewdecision",
+        "INSERT",
+        _TOOK_PART,
+        "Whoever opened a case, recorded its consent or unlocked batches of it does not review it.",
+    ),
+    Guard(
+        "review_decided_in_turn",
+        "unlocks_reviewdecision",
+        "INSERT",
+        "{new}.position <> 1 + (SELECT count(*) FROM unlocks_reviewdecision d WHERE d.review_id = {new}.review_id "
+        "AND d.position < {new}.position) "
+        f"OR ({{new}}.decision = 'resolved' AND NOT {_LAST_FLAGGED}) "
+        f"OR ({{new}}.decision <> 'resolved' AND {_LAST_FLAGGED}) "
+        "OR ({new}.decision = 'signed_off' AND {new}.position > 1)",
+        "A flag is resolved before anything else is said, and a case is signed off once.",
+    ),
     Guard(
         "batch_starts_locked",
         "unlocks_batch",
@@ -751,6 +793,8 @@ APPEND_ONLY = {
     "unlocks_consentwithdrawal": ("consent_id",),
     "unlocks_consentevidence": (("consent_id", "sha256"),),
     "unlocks_resentreceipt": ("token_hash",),
+    "unlocks_review": ("unlock_request_id",),
+    "unlocks_reviewdecision": (("review_id", "position"),),
     "unlocks_certificate": ("sha256", "pdf_sha256", ("consent_id", "ordinal")),
     "unlocks_ledgerentry": ("sequence", "previous_hash", "hash"),
     "unlocks_act": (),
