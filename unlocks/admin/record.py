@@ -5,9 +5,9 @@ from datetime import timedelta
 from django.utils import timezone
 
 from .. import operations
-from ..ledger import chain, events, seals
+from ..ledger import chain, events
 from ..models import LedgerEntry
-from ..operations.verification import EVERY, ordered
+from ..operations.verification import EVERY
 from ..outbox import heartbeat
 
 FRESH = EVERY + timedelta(hours=1)  # a run takes minutes
@@ -15,10 +15,11 @@ FRESH = EVERY + timedelta(hours=1)  # a run takes minutes
 
 def state_of_record(user):
     """Return what the panel shows to this member of staff."""
-    last, order, seal = operations.last_verification(), ordered(), seals.newest()
+    last, order = operations.verification_state()
+    newest = chain.newest_of_each(events.Sealed, events.Anchored)
+    seal, anchor = newest.get(events.Sealed), newest.get(events.Anchored)
     event = last and chain.event_of(last)
     recent = last is not None and last.at > timezone.now() - FRESH
-    anchor = chain.newest(events.Anchored)
     head, _ = chain.head()
     return {
         "verified": last,

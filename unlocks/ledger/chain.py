@@ -12,13 +12,15 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import reduce
 from itertools import islice
-from operator import attrgetter
+from operator import attrgetter, or_
 from typing import Any
 from uuid import UUID
 
 from django.conf import settings
 from django.db import connections, transaction
+from django.db.models import Q, Subquery
 from django.utils import timezone
 
 from .. import history, stages
@@ -107,11 +109,19 @@ def lock() -> None:
             cursor.execute("SELECT pg_advisory_xact_lock(%s)", [_LOCK])
 
 
-def newest(*kinds: type[Event]) -> LedgerEntry | None:
-    """Return the newest entry of these kinds; None when there is none. One query a kind, by its index."""
+def newest_of_each(*kinds: type[Event]) -> dict[type[Event], LedgerEntry]:
+    """Return the newest entry of each of these kinds that there is one of, in one query."""
     # Not by the sequence: of a kind that hardly ever comes, PostgreSQL would look through the whole ledger.
-    found = (LedgerEntry.objects.filter(kind=kind.kind).order_by("-at", "-sequence").first() for kind in kinds)
-    return max(filter(None, found), key=attrgetter("sequence"), default=None)
+    newest = (
+        LedgerEntry.objects.filter(kind=kind.kind).order_by("-at", "-sequence").values("pk")[:1] for kind in kinds
+    )
+    found = LedgerEntry.objects.filter(reduce(or_, (Q(pk=Subquery(one)) for one in newest)))
+    return {events.KINDS[entry.kind]: entry for entry in found}
+
+
+def newest(*kinds: type[Event]) -> LedgerEntry | None:
+    """Return the newest entry of these kinds; None when there is none."""
+    return max(newest_of_each(*kinds).values(), key=attrgetter("sequence"), default=None)
 
 
 def head() -> tuple[int, str]:

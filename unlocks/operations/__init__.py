@@ -60,7 +60,7 @@ from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_term
 from .tokens import make_api_token, revoke_api_token, system_of
 from .unlock import ACTIONS, cancel_unlock, extend_window, mark_re_exported, relock, relock_due, unlock
 from .verbs import Refused, own_admins, own_contact
-from .verification import last_verification, order_verification, verification_is_due, verify_record
+from .verification import order_verification, verification_is_due, verification_state, verify_record
 from .withdrawal import withdraw_consent, withdraw_own_consent
 
 __all__ = [
@@ -99,7 +99,6 @@ __all__ = [
     "issue_pin",
     "judge_import",
     "last_changed_by",
-    "last_verification",
     "learn_words",
     "link_for",
     "link_seen",
@@ -154,6 +153,7 @@ __all__ = [
     "try_again",
     "unlock",
     "verification_is_due",
+    "verification_state",
     "verify_customer_pin",
     "verify_pin",
     "verify_record",

@@ -5,6 +5,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from operator import attrgetter
 
 from django.db import connection, transaction
 from django.utils import timezone
@@ -25,28 +26,27 @@ log = logging.getLogger(__name__)
 def order_verification(*, by: Actor) -> bool:
     """Have the worker verify the whole record; return False, with nothing written, when that is ordered already."""
     chain.lock()
-    if ordered():
+    _, order = verification_state()
+    if order:
         return False
     chain.append(events.VerificationOrdered(), by=by)
     return True
 
 
-def last_verification() -> LedgerEntry | None:
-    """Return the entry of the newest verification, whatever it found; None before the first."""
-    return chain.newest(events.Verified, events.NotVerified)
-
-
-def ordered() -> LedgerEntry | None:
-    """Return the entry of an order that the worker has not carried out yet."""
-    last, order = last_verification(), chain.newest(events.VerificationOrdered)
+def verification_state() -> tuple[LedgerEntry | None, LedgerEntry | None]:
+    """Return the entry of the newest verification, whatever it found, and of an order that is not carried out yet."""
+    found = chain.newest_of_each(events.Verified, events.NotVerified, events.VerificationOrdered)
+    order = found.pop(events.VerificationOrdered, None)
+    last = max(found.values(), key=attrgetter("sequence"), default=None)
     # What is verified now began before the newer order, and does for it.
-    return order if order and (last is None or order.sequence > last.sequence) else None
+    return last, order if order and (last is None or order.sequence > last.sequence) else None
 
 
 def verification_is_due() -> bool:
     """Say whether the record was not verified for a day, or someone ordered it since. A new one is a day later."""
-    since = last_verification() or LedgerEntry.objects.order_by("sequence").first()
-    return (since is not None and since.at < timezone.now() - EVERY) or ordered() is not None
+    last, order = verification_state()
+    since = last or LedgerEntry.objects.order_by("sequence").first()
+    return order is not None or (since is not None and since.at < timezone.now() - EVERY)
 
 
 def verify_record(*, by: Actor) -> bool:
