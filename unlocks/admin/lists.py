@@ -24,6 +24,7 @@ from django.urls.converters import IntConverter
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.functional import cached_property
+from django.utils.html import format_html
 from django.utils.http import content_disposition_header
 from django.utils.text import capfirst, slugify
 from django.views.decorators.http import require_safe
@@ -290,6 +291,15 @@ class Listed(SavedViews, admin.ModelAdmin):
 
     def has_delete_permission(self, request, obj=None):
         return False
+
+    def action_checkbox(self, row):
+        """Return the box to tick a row. Django has a template read for each, which takes a tenth of a page's time."""
+        return format_html(
+            '<input type="checkbox" name="{}" value="{}" class="action-select" aria-label="Select {}">',
+            ACTION_CHECKBOX_NAME,
+            row.pk,
+            row,
+        )
 
     def lookup_allowed(self, lookup, value, request):
         """Narrow a list by its own filters alone: asked about any column, it would spell out a PIN's hash."""
