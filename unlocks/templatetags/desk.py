@@ -8,7 +8,7 @@ from django import template
 from django.contrib.admin.views.main import PAGE_VAR
 from django.db import models
 from django.utils import timezone
-from django.utils.html import escape, format_html
+from django.utils.html import conditional_escape, escape, format_html
 from django.utils.safestring import mark_safe
 from django.utils.text import capfirst
 from django.utils.timesince import timesince
@@ -137,13 +137,16 @@ def row_count(paginator):
 
 @register.filter
 def labeled(cells, headers):
-    """Label each cell of a list's row with its column, for the cards that rows become on a phone."""
-    for cell, header in zip(cells, headers, strict=False):
-        if cell.startswith('<td class="field-'):
-            cell = mark_safe(  # noqa: S308  both parts are escaped already
-                format_html('<td data-label="{}" ', capfirst(header["text"])) + cell.removeprefix("<td ")
-            )
-        yield cell
+    """Write the cells of a list's row, labeled with their columns for the cards that rows become on a phone."""
+    return mark_safe("".join(map(_labeled, cells, headers)))  # noqa: S308  each is escaped
+
+
+def _labeled(cell, header):
+    if not cell.startswith('<td class="field-'):
+        return conditional_escape(cell)
+    if "label" not in header:
+        header["label"] = format_html('<td data-label="{}" ', capfirst(header["text"]))
+    return header["label"] + mark_safe(conditional_escape(cell).removeprefix("<td "))  # noqa: S308  escaped before
 
 
 @register.filter
