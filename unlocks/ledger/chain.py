@@ -282,11 +282,6 @@ def actor_of(entry: LedgerEntry) -> str:
     return "" if erased(entry) else parsed(entry.personal)["actor"]
 
 
-def rows_of(entry: LedgerEntry) -> dict[str, int]:
-    """Return how many history rows an entry records, by table."""
-    return parsed(entry.facts)["rows"]
-
-
 def _missing(first: int, found: int) -> str:
     if found == first + 1:
         return f"Ledger entry {first} is missing: entry {found} comes next."

@@ -15,6 +15,7 @@ from ..digest import sha256
 from ..models import Account, ApiToken, ConsentLink, ConsentTerms, Contact, LedgerEntry, Outgoing, UnlockRequest
 from ..rules import to_be_confirmed
 from . import chain, emails, events
+from .chain import Fault
 
 _AT_ONCE = 500  # SQLite takes no more than 999 parameters in a statement
 # A wrong try that is judged beside a right one may be told after it, though its count is from before.
@@ -46,8 +47,6 @@ _KINDS = (
     events.ApiTokenRevoked,
 )
 _NAMES = frozenset(kind.kind for kind in _KINDS)
-
-Fault = tuple[str, str]
 
 
 def faults() -> Iterator[Fault]:

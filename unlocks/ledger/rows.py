@@ -19,10 +19,9 @@ from ..models import Act, Batch, ConsentTerms, LedgerEntry
 from ..texts import first_terms
 from ..texts.formats import counted
 from . import chain, events, seals
+from .chain import Fault
 
 _AT_ONCE = 500  # SQLite takes no more than 999 parameters in a statement
-
-Fault = tuple[str, str]
 
 
 def faults() -> Iterator[Fault]:

@@ -11,9 +11,9 @@ from django.db.models import Model, QuerySet
 from .. import evidence
 from ..database import guards
 from . import anchors, chain, invariants, present, rows, seals, signing_keys
+from .chain import Fault
 
 T = TypeVar("T")
-Fault = tuple[str, str]
 GUARDS = "Guards are missing or altered in the database"
 
 

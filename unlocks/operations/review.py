@@ -6,21 +6,25 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import BooleanField, Case, Exists, OuterRef, Q, QuerySet, Subquery, Value, When
+from django.db.models import BooleanField, Exists, ExpressionWrapper, OuterRef, Q, QuerySet, Subquery
 
 from .. import history
 from ..actors import Actor
 from ..ledger import chain, events
-from ..models import Act, Batch, Consent, LedgerEntry, RequestedBatch, Review, ReviewDecision, UnlockRequest, Verdict
+from ..models import (
+    Batch,
+    Consent,
+    Instruction,
+    LedgerEntry,
+    RequestedBatch,
+    Review,
+    ReviewDecision,
+    UnlockRequest,
+)
 from ..rules import Refusal, has_possible_duplicates, took_part
 from .verbs import Refused, obstacle, once, staff_verb
 
 Decision = ReviewDecision.Decision
-_EVENTS: dict[str, type[events.Event]] = {
-    Decision.SIGNED_OFF: events.SignedOff,
-    Decision.FLAGGED: events.Flagged,
-    Decision.RESOLVED: events.FlagResolved,
-}
 _PERCENT = 100
 
 
@@ -30,14 +34,19 @@ def draw_reviews(closed: QuerySet[UnlockRequest], *, by: Actor) -> list[chain.En
     Only a case of which something was unlocked is. The share that is drawn is drawn here, and kept: no one can tell
     from a case's number.
     """
-    lines = RequestedBatch.objects.filter(unlock_request=OuterRef("pk")).order_by()
-    unlocked = Verdict.objects.filter(line__unlock_request=OuterRef("pk"), refusal="", act__kind=Act.Kind.UNLOCKED)
-    by_phone = Consent.objects.filter(unlock_request=OuterRef("pk"), decision=Consent.Decision.AGREED)
-    doubtful = lines.filter(outcome__in=RequestedBatch.LOCKED_AGAIN, batch__in=_possible_duplicates())
+    unlocked = Instruction.objects.filter(
+        line__unlock_request=OuterRef("pk"), what=Instruction.What.UNLOCK, state=Instruction.State.DONE
+    )
+    by_phone = Consent.objects.filter(
+        unlock_request=OuterRef("pk"), decision=Consent.Decision.AGREED, how=Consent.How.PHONE
+    )
+    lines = RequestedBatch.objects.filter(
+        unlock_request=OuterRef(OuterRef("pk")), outcome__in=RequestedBatch.LOCKED_AGAIN
+    )
+    doubtful = Batch.objects.filter(has_possible_duplicates(), pk__in=lines.values("batch"))
     warned = Q(bypass_reason__in=UnlockRequest.DUPLICATE_LIKELY) | Q(Exists(doubtful))
     found = closed.filter(Exists(unlocked)).annotate(
-        phone=Exists(by_phone.filter(how=Consent.How.PHONE)),
-        doubt=Case(When(warned, then=True), default=Value(False), output_field=BooleanField()),
+        phone=Exists(by_phone), doubt=ExpressionWrapper(warned, output_field=BooleanField())
     )
     rows = [
         {
@@ -59,10 +68,6 @@ def draw_reviews(closed: QuerySet[UnlockRequest], *, by: Actor) -> list[chain.En
     ]
 
 
-def _possible_duplicates() -> QuerySet[Any]:
-    return Batch.objects.annotate(doubt=has_possible_duplicates()).filter(doubt=True).values("pk")
-
-
 def _decision_of(entry: LedgerEntry) -> ReviewDecision:
     return ReviewDecision.objects.get(pk=entry.about_id or 0)
 
@@ -75,7 +80,7 @@ def sign_off(unlock_request: UnlockRequest, *, note: str = "", by: Actor) -> Rev
     review, newest = _to_decide(unlock_request, by)
     if newest:
         raise Refused.because(Refusal.ALREADY_RECORDED, names=newest.get_decision_display().lower())
-    return _decide(review, newest, Decision.SIGNED_OFF, note, by)
+    return _decide(review, newest, events.SignedOff, note, by)
 
 
 @staff_verb("unlocks.review_case")
@@ -84,7 +89,7 @@ def sign_off(unlock_request: UnlockRequest, *, note: str = "", by: Actor) -> Rev
 def flag_case(unlock_request: UnlockRequest, *, note: str, by: Actor) -> ReviewDecision:
     """Say what is wrong with a closed case, signed off or not. Raises Refused: NOT_TO_REVIEW, OWN_CASE, FLAGGED."""
     review, newest = _to_decide(unlock_request, by)
-    return _decide(review, newest, Decision.FLAGGED, _needed(note), by)
+    return _decide(review, newest, events.Flagged, _needed(note), by)
 
 
 @staff_verb("unlocks.review_case")
@@ -93,7 +98,7 @@ def flag_case(unlock_request: UnlockRequest, *, note: str, by: Actor) -> ReviewD
 def resolve_flag(unlock_request: UnlockRequest, *, note: str, by: Actor) -> ReviewDecision:
     """Say how the flag of a case was resolved. Raises Refused: NOT_TO_REVIEW, OWN_CASE, NOT_FLAGGED, NO_REASON."""
     review, newest = _to_decide(unlock_request, by, flagged=True)
-    return _decide(review, newest, Decision.RESOLVED, _needed(note), by)
+    return _decide(review, newest, events.FlagResolved, _needed(note), by)
 
 
 def _to_decide(
@@ -117,13 +122,16 @@ def _needed(note: str) -> str:
     return note
 
 
-def _decide(review: Review, newest: ReviewDecision | None, decision: Decision, note: str, by: Actor) -> ReviewDecision:
+def _decide(
+    review: Review, newest: ReviewDecision | None, event: type[events.Event], note: str, by: Actor
+) -> ReviewDecision:
+    """Write the decision that an event tells of, and the event."""
     position = newest.position + 1 if newest else 1
     decided = ReviewDecision(
-        review=review, position=position, decision=decision, note=note.strip(), by=by.member, at=by.act.at
+        review=review, position=position, note=note.strip(), by=by.member, at=by.act.at, **event.holds
     )
     decided.save(force_insert=True)
-    chain.append(_EVENTS[decision].of(decided), by=by, unlock_request=review.unlock_request)
+    chain.append(event.of(decided), by=by, unlock_request=review.unlock_request)
     return decided
 
 
