@@ -88,6 +88,8 @@ def test_says_what_was_sealed_and_where_the_anchor_went(case, manager_client, tm
     rows = seals.seal_history(by=Actor.desk())
     assert rows > 0
     call_command("export_anchor", to=tmp_path / "anchors.txt")
+    assert "No worker runs, so nothing new is sealed" in page(manager_client)
+    heartbeat.beat("one")
     said = page(manager_client)
     assert "The worker seals what is new every 15 minutes." in said
     assert f": entry {chain.head()[0] - 1}, to {tmp_path / 'anchors.txt'}</dd>" in said
