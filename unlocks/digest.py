@@ -1,5 +1,6 @@
 import hashlib
 import json
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -9,12 +10,19 @@ def sha256(content: str | bytes) -> str:
     return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
 
 
-def canonical(content: Any) -> str:
-    """Return canonical JSON: keys sorted, no blanks, letters beyond ASCII as they are."""
-    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+def canonical_by(default: Callable[[Any], str] | None = None) -> Callable[[Any], str]:
+    """Return what writes canonical JSON: keys sorted, no blanks, letters beyond ASCII as they are.
+
+    `default` makes a text of what JSON has no value for. Raises TypeError for that without it.
+    """
+    # One encoder for all: `json.dumps` makes one for each call.
+    return json.JSONEncoder(sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=default).encode
 
 
-@lru_cache(maxsize=2048)  # an audit asks for the texts of some hundred entries several times
+canonical = canonical_by()
+
+
+@lru_cache(maxsize=8192)  # an audit asks for the texts of some thousand entries several times
 def parsed(text: str) -> Any:
     """Return what a JSON text says; nobody changes that. Raises ValueError."""
     return json.loads(text)

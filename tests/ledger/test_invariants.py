@@ -155,6 +155,14 @@ def _other_outcome(agent):
     case.unlock_request.lines.update(outcome="re_exported")
 
 
+def _outcome_taken_back(agent):
+    case_unlocked(agent).unlock_request.lines.update(outcome="waiting")
+
+
+def _outcome_of_no_act(agent):
+    case_consented(agent).unlock_request.lines.update(outcome="re_exported")
+
+
 def _fingerprint(agent):
     case = case_consented(agent)
     case.batch.items.update(memo="Changed")
@@ -572,7 +580,8 @@ OFFENCES = {
     ],
     "unlocked, but no open request shows it": [_no_line],
     "shown as unlocked, but its batch is not": [_line_alone],
-    "its outcome is not what the newest act made of it": [_other_outcome],
+    "its outcome is not what the newest act made of it": [_other_outcome, _outcome_taken_back],
+    "no act made its outcome": [_outcome_of_no_act],
     "fingerprint does not fit the content": [_fingerprint],
     "decided by a link, but no opening of it led there": [_without_opening, _with_an_opening_of_another_link],
     "text does not fit its hash": [_text],

@@ -14,8 +14,6 @@ from typing import Any
 from ..models import LedgerEntry
 from . import chain, events
 
-_AT_ONCE = 500  # SQLite takes no more than 999 parameters in a statement
-
 
 class NotAnchors(Exception):
     """The text holds no anchors, or a broken one; says which, in a sentence."""
@@ -112,8 +110,8 @@ def restores() -> Iterator[tuple[LedgerEntry, events.Restored]]:
 
 def _beside_the_ledger(anchors: list[Anchor]) -> Iterator[tuple[Anchor, str | None]]:
     """Yield each anchor with the hash that the ledger has in its place; None where there is no such entry."""
-    for start in range(0, len(anchors), _AT_ONCE):
-        some = anchors[start : start + _AT_ONCE]
+    for start in range(0, len(anchors), chain.WALKED_AT_ONCE):
+        some = anchors[start : start + chain.WALKED_AT_ONCE]
         hashes = {0: chain.GENESIS} | dict(
             LedgerEntry.objects.filter(sequence__in=[anchor.sequence for anchor in some]).values_list(
                 "sequence", "hash"

@@ -38,7 +38,7 @@ WRONG_KEY = (
 )
 BACKWARDS = timedelta(seconds=5)  # how far the clocks of two machines may be apart
 _AT_ONCE = 10_000  # entries a statement: an act on any number of requests stays within some 15 MiB
-WALKED_AT_ONCE = 500  # SQLite takes no more than 999 parameters in a statement
+WALKED_AT_ONCE = 2000  # each part costs some queries, and its texts are kept parsed
 _LOCK = 7_014_401  # the advisory lock that orders appends on PostgreSQL; any number nobody else uses
 
 # What the columns repeat of the two texts.

@@ -17,7 +17,6 @@ from ..rules import to_be_confirmed
 from . import chain, emails, events
 from .chain import Fault
 
-_AT_ONCE = 500  # SQLite takes no more than 999 parameters in a statement
 # A wrong try that is judged beside a right one may be told after it, though its count is from before.
 _BESIDE = timedelta(seconds=10)
 _RIGHTS = ("is_active", "is_staff", "is_superuser", "groups", "permissions")
@@ -58,8 +57,8 @@ def faults() -> Iterator[Fault]:
 
 
 def _entries() -> Iterator[list[LedgerEntry]]:
-    entries = LedgerEntry.objects.filter(kind__in=_NAMES).order_by("sequence").iterator(chunk_size=_AT_ONCE)
-    while some := list(islice(entries, _AT_ONCE)):
+    entries = LedgerEntry.objects.filter(kind__in=_NAMES).order_by("sequence").iterator(chunk_size=chain.WALKED_AT_ONCE)
+    while some := list(islice(entries, chain.WALKED_AT_ONCE)):
         # The chain reports an altered entry; nothing is compared with it.
         yield [entry for entry in some if chain.fits(entry)]
 
@@ -195,8 +194,8 @@ def _state(event: Any) -> str:
 
 def _differing(model: type[Model], rows: dict[Any, dict[str, tuple[Any, int]]]) -> Iterator[Fault]:
     named, keys = str(model._meta.verbose_name), sorted(rows)
-    for start in range(0, len(keys), _AT_ONCE):
-        some = keys[start : start + _AT_ONCE]
+    for start in range(0, len(keys), chain.WALKED_AT_ONCE):
+        some = keys[start : start + chain.WALKED_AT_ONCE]
         related = ("groups", "user_permissions__content_type") if model is User else ()
         found = {row.pk: row for row in model._base_manager.filter(pk__in=some).prefetch_related(*related)}
         # What is gone is named beside the entry that is about it.

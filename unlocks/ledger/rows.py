@@ -21,8 +21,6 @@ from ..texts.formats import counted
 from . import chain, events, seals
 from .chain import Fault
 
-_AT_ONCE = 500  # SQLite takes no more than 999 parameters in a statement
-
 
 def faults() -> Iterator[Fault]:
     """Compare all entries with the rows they are about; yield (kind of fault, a sentence) for each that differs."""
@@ -195,7 +193,7 @@ def _unlocked() -> Iterator[Fault]:
     )
     columns = ("case", "act", "unlocked_by", "pk", "number")
     rows = unlocked.order_by(*columns[:-1]).values_list(*columns).iterator(chunk_size=2000)
-    while some := list(islice(rows, _AT_ONCE)):
+    while some := list(islice(rows, chain.WALKED_AT_ONCE)):
         instructed = _instructed(some)
         for *_, pk, number in some:
             if pk not in instructed:

@@ -6,7 +6,6 @@ on. So seal often. A cut tail of the ledger itself shows only against an anchor 
 """
 
 import hashlib
-import json
 from collections.abc import Iterator
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -21,7 +20,7 @@ from psycopg.errors import LockNotAvailable
 
 from ..actors import Actor
 from ..database.guards import declared
-from ..digest import sha256
+from ..digest import canonical_by, sha256
 from ..models import Act, ConsentLink, LedgerEntry, Verdict
 from ..texts.formats import counted
 from . import chain, events
@@ -193,8 +192,7 @@ def _digest(
     written = _between(model, after, to).order_by("pk").values_list("pk", *columns)
     for key, *row in written.iterator(chunk_size=2000 if hasattr(model, "history_object") else 200):
         rows += 1
-        line = json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False, default=_exact)
-        digest.update(line.encode() + b"\n")
+        digest.update(_line(row).encode() + b"\n")
         if rows % every == 0:
             marks.append(digest.hexdigest()[:8])
             ids.append(key)
@@ -210,6 +208,9 @@ def _exact(value: Any) -> str:
         case bytes() | memoryview():
             return sha256(bytes(value))
     raise TypeError(f"{type(value).__name__} cannot be sealed.")
+
+
+_line = canonical_by(_exact)
 
 
 def _written_to(model: type[Model]) -> int | None:
