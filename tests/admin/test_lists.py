@@ -151,6 +151,7 @@ def plan_of(sql):
         (f"{BATCHES}?o=-5", "unlocks_batch_bypassed"),
         (QUEUE, "unlocks_request_stage"),
         (QUEUE, "unlocks_request_due"),
+        (QUEUE, "unlocks_outgoing_failed"),
     ],
 )
 def test_a_filter_reads_its_index(manager_client, address, index):

@@ -2806,7 +2806,14 @@ class Migration(migrations.Migration):
                         condition=models.Q(("state", "sent")), fields=["-done_at"], name="unlocks_outgoing_sent"
                     ),
                     models.Index(
-                        condition=models.Q(("state__in", ["refused", "given_up"])),
+                        condition=models.Q(
+                            ("state__in", ["refused", "given_up"]),
+                            models.Q(
+                                ("email__in", ["receipt", "recorded_by_phone", "declined", "withdrawn", "new_pin"]),
+                                ("state", "canceled"),
+                            ),
+                            _connector="OR",
+                        ),
                         fields=["-done_at"],
                         name="unlocks_outgoing_failed",
                     ),

@@ -22,12 +22,17 @@ def _key(to: Any, *, indexed: bool = False) -> models.ForeignKey:
     )
 
 
+# What nobody got; a receipt and a PIN that were canceled count too.
+_UNSENT = Q(state__in=["refused", "given_up"]) | Q(
+    state="canceled", email__in=["receipt", "recorded_by_phone", "declined", "withdrawn", "new_pin"]
+)
+
+
 class OutgoingQuerySet(models.QuerySet["Outgoing"]):
     def that_failed(self) -> Self:
         """Leave what was refused or given up, and was followed by none of its kind that was sent, or failed as well.
 
-        A consent link matters while it is waited for, and what tells of the end while batches may be unlocked. A
-        receipt and a PIN that were canceled count too: nobody has them.
+        A consent link matters while it is waited for, and what tells of the end while batches may be unlocked.
         """
         tried = Outgoing.objects.filter(state__in=["sent", "refused", "given_up"]).order_by()
         later = tried.filter(queued_at__gt=OuterRef("queued_at"))
@@ -53,9 +58,7 @@ class OutgoingQuerySet(models.QuerySet["Outgoing"]):
             | Q(email="consent_link", unlock_request__status=UnlockRequest.Status.AWAITING_CONSENT)
             | Q(email__in=["extended", "ending"], unlock_request__status=UnlockRequest.Status.UNLOCKED)
         )
-        missed = Q(state="canceled", email__in=[*Outgoing.RECEIPTS, Outgoing.Email.NEW_PIN])
-        unsent = Q(state__in=["refused", "given_up"]) | missed
-        return self.filter(waited_for, unsent).exclude(followed)
+        return self.filter(waited_for, _UNSENT).exclude(followed)
 
 
 class Outgoing(models.Model):
@@ -119,7 +122,9 @@ class Outgoing(models.Model):
             models.Index(fields=["next_try_at"], condition=Q(state="queued"), name="unlocks_outgoing_due"),
             models.Index(fields=["-done_at"], condition=Q(state="sent"), name="unlocks_outgoing_sent"),
             models.Index(
-                fields=["-done_at"], condition=Q(state__in=["refused", "given_up"]), name="unlocks_outgoing_failed"
+                fields=["-done_at"],
+                condition=_UNSENT,
+                name="unlocks_outgoing_failed",
             ),
         ]
         constraints = [
