@@ -13,6 +13,7 @@ from django.utils import timezone
 from tests import factories
 from tests.admin.test_lists import BATCHES, LOG, PAGES
 from unlocks.admin import as_csv
+from unlocks.models import LedgerEntry
 
 REQUESTS = "/desk/unlocks/unlockrequest/"
 LISTS = [address for address in PAGES if address.count("/") == 4 and "worker" not in address]
@@ -91,7 +92,17 @@ def test_what_broke_off_does_not_look_whole(agent_client, monkeypatch):
 
 def test_the_log_says_whose_entries_they_are(manager_client, agent):
     case = factories.open_case(agent)
-    _, *entries, _ = rows(manager_client, LOG)
-    assert [entry[2:] for entry in entries if entry[4] == "agent"] == [
-        ["Opened", case.unlock_request.reference, "agent", ""]
+    header, *entries, _ = rows(manager_client, LOG)
+    assert header == [
+        *("Sequence", "When", "Actor", "Ip", "Kind", "What", "Why"),
+        *("Account number", "Account", "Batches", "Amount", "Request"),
+    ]
+    account, entry = case.account, LedgerEntry.objects.get(kind="opened")
+    assert [[entry[0], *entry[2:]] for entry in entries if entry[2] == "agent"] == [
+        [
+            *(str(entry.sequence), "agent", "", "Opened"),
+            f"Opened with {len(case.batches)} batches. Channel: Phone. Why bypassed: By mistake",
+            "Bypassed by mistake; the customer wants to export them.",
+            *(account.number, account.name, str(len(case.batches)), str(entry.amount), "UR-000001"),
+        ]
     ]

@@ -102,7 +102,6 @@ def test_lists_cost_as_many_queries_at_a_dozen_rows_as_at_two(manager_client, ma
     fill(range(2))  # a search with a single hit would open it
     few = {address: queries_of(manager_client, address) for address in addresses}
     fill(range(2, 12))
-    few[LOG] += 1  # it has a second page now: the keys of a page are read first
     assert {address: queries_of(manager_client, address) for address in addresses} == few
 
 
@@ -138,9 +137,11 @@ def plan_of(sql):
         (f"{BATCHES}?bypassed_since=2026-01-01", "unlocks_batch_bypassed"),
         (f"{LOG}?since=2026-01-01", "unlocks_entry_at"),
         (f"{LOG}?until=2026-01-01", "unlocks_entry_at"),
-        (f"{LOG}?kind__exact=consented", "unlocks_entry_kind"),
-        (f"{LOG}?kind__exact=consented&since=2026-01-01", "unlocks_entry_kind"),
-        (f"{LOG}?q=ann", "unlocks_entry_actor"),
+        (f"{LOG}?kind=consented", "unlocks_entry_kind"),
+        (f"{LOG}?kind=consented&since=2026-01-01", "unlocks_entry_kind"),
+        (f"{LOG}?actor=1", "unlocks_entry_user"),
+        (f"{LOG}?ip=10.0.0.1", "unlocks_entry_ip"),
+        (f"{LOG}?amount_from=1000000", "unlocks_entry_amount"),
         ("/desk/unlocks/account/{account}/change/", "unlocks_batch_account"),
         ("/desk/unlocks/unlockrequest/?show=overdue", "unlocks_request_due"),
         ("/desk/unlocks/unlockrequest/?show=act_now", "unlocks_request_trouble"),
@@ -685,41 +686,6 @@ def test_others_have_no_pin_issued(request, role):
     assert address not in text(client, f"/desk/unlocks/account/{account.pk}/change/")
 
 
-# The audit log
-
-
-def test_the_log_is_found_by_request_actor_kind_and_day(manager_client, agent):
-    first, second = factories.open_case(agent), factories.case_awaiting(agent)
-
-    def found(**query):
-        return list(manager_client.get(LOG, query).context["cl"].result_list)
-
-    assert {event.unlock_request_id for event in found(q=first.unlock_request.reference)} == {first.unlock_request.pk}
-    assert {event.actor for event in found(q="AGEN")} == {"agent"}
-    assert {event.unlock_request_id for event in found(kind__exact="link_sent")} == {second.unlock_request.pk}
-    today = date.today()
-    assert len(found(since="2000-01-01")) == LedgerEntry.objects.count()
-    assert found(since=today.replace(year=today.year + 1, day=1)) == []
-    assert found(until="2000-01-01") == []
-
-
-def test_an_entry_shows_all_that_is_sealed(auditor_client, agent):
-    factories.open_case(agent)
-    event = LedgerEntry.objects.first()
-    shown = text(auditor_client, f"{LOG}{event.pk}/change/")
-    assert event.hash in shown
-    assert event.previous_hash in shown
-    assert "&quot;kind&quot;: &quot;opened&quot;" in shown
-
-
-def test_the_log_cannot_be_written(superuser_client, agent):
-    factories.open_case(agent)
-    event = LedgerEntry.objects.first()
-    assert superuser_client.post(f"{LOG}{event.pk}/change/", {"actor": "Nobody"}).status_code == 405
-    event.refresh_from_db()
-    assert event.actor == "agent"
-
-
 # The queue and the search
 
 
@@ -985,7 +951,7 @@ def test_no_record_is_copied(superuser_client, superuser, address):
 def test_an_address_that_nobody_types_breaks_no_list(manager_client):
     odd = [
         f"{BATCHES}?show=%00",
-        f"{LOG}?kind__exact=%00",
+        f"{LOG}?kind=%00",
         f"{ACCOUNTS}?accounting_software__exact=%00",
         f"{LOG}?until=9999-12-31",
         f"{LOG}?since=0001-01-01",

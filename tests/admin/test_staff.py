@@ -267,18 +267,16 @@ def test_the_audit_log_says_who_it_is_about_and_what_changed(superuser_client, a
     superuser_client.post(page(dana), form(dana, email="dana@vendor.example", is_superuser="on", groups=[]))
     superuser_client.post(f"{STAFF}{dana.pk}/password/", {"usable_password": "false", "unset-password": "Disable"})
     log = text(auditor_client, LOG)
-    assert log.count("Staff account dana") == 3
     assert log.count('<span class="tag wait">Staff account changed</span>') == 5
     second, first, *made = LedgerEntry.objects.all()
     assert [entry.actor for entry in made] == ["Unlock Desk"] * 3
     shown = text(auditor_client, f"{LOG}{first.pk}/change/")
-    assert "<dt>About</dt><dd>Staff account dana</dd>" in shown
     assert (
         "<dt>What</dt><dd>Staff account changed: dana (email: none became dana@vendor.example; "
         "groups: Agent became none; superuser: no became yes)</dd>"
     ) in shown
     assert "Staff account changed: dana (password disabled)" in text(auditor_client, f"{LOG}{second.pk}/change/")
-    assert {event.pk for event in auditor_client.get(f"{LOG}?kind__exact=staff_changed").context["cl"].result_list} == {
+    assert {event.pk for event in auditor_client.get(f"{LOG}?kind=staff_changed").context["cl"].result_list} == {
         first.pk,
         second.pk,
         *(entry.pk for entry in made),

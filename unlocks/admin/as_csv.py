@@ -1,4 +1,4 @@
-"""A list as a CSV file: the columns of the page, and its rows on all pages, in their order."""
+"""A list as a CSV file: the columns of the page, or more, and its rows on all pages, in their order."""
 
 import re
 from datetime import date, datetime
@@ -27,7 +27,7 @@ def pieces(model_admin, request, changelist):
 
 
 def _pieces(model_admin, request, changelist, zone):
-    names = [name for name in changelist.list_display if name != "action_checkbox"]
+    names = model_admin.in_file or [name for name in changelist.list_display if name != "action_checkbox"]
     yield csv_file([capfirst(label_for_field(name, model_admin.model, model_admin)) for name in names], [])
     keys = changelist.queryset.prefetch_related(None).values_list("pk", flat=True).iterator()
     written = 0

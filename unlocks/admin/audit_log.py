@@ -1,11 +1,15 @@
-"""The audit log: the ledger's entries, to be looked at."""
+"""The audit log: the ledger's entries, narrowed by who, what, where, when and how much."""
 
 import json
 import re
 from operator import itemgetter
 
+from django import forms
 from django.contrib import admin, messages
 from django.contrib.auth.models import User
+from django.core.exceptions import ValidationError
+from django.core.validators import RegexValidator, validate_ipv46_address
+from django.db import connection
 from django.db.models import Q
 from django.shortcuts import redirect
 from django.urls import path
@@ -16,24 +20,234 @@ from django.views.decorators.http import require_POST, require_safe
 from .. import operations
 from ..actors import Actor
 from ..ledger import chain, events
-from ..models import LedgerEntry
+from ..models import Batch, LedgerEntry, RequestedBatch, Verdict
 from ..templatetags.desk import nowrap, tag
-from ..texts.formats import moment_with_seconds
-from .filters import ChoiceFilter, Since, Until
-from .lists import ReadOnlyAdmin, column, keys, starts_with
+from ..texts import normalize
+from ..texts.formats import moment_with_seconds, money
+from .batches import account_link
+from .filters import AccountFilter, AmountFilter, ChoiceFilter, ChoicesFilter, Filter, Since, Until
+from .lists import KeysetList, ReadOnlyAdmin, accounts_numbered, column, keys
 from .record import state_of_record
 from .site import desk
 
+GROUPS = {
+    "unlocks": (
+        "Unlocks and relocks",
+        (
+            events.UnlockInstructed,
+            events.UnlockCanceled,
+            events.Unlocked,
+            events.UnlockedLate,
+            events.WindowExtended,
+            events.RelockInstructed,
+            events.Relocked,
+            events.ReExported,
+        ),
+    ),
+    "refusals": (
+        "Refusals",
+        (
+            events.UnlockRefused,
+            events.ProductRefused,
+            events.RelockRefused,
+            events.Declined,
+            events.StaffRefused,
+            events.PinLocked,
+        ),
+    ),
+    "consents": (
+        "Consents",
+        (
+            events.LinkSent,
+            events.LinkOpened,
+            events.LinkRevoked,
+            events.Consented,
+            events.RecordedByPhone,
+            events.Declined,
+            events.Withdrawn,
+            events.EvidenceAttached,
+            events.ReceiptResent,
+            events.Certified,
+            events.CertificateKey,
+            events.TermsDrafted,
+            events.TermsPublished,
+        ),
+    ),
+    "phone": ("By phone", (events.RecordedByPhone, events.PinTyped, events.EvidenceAttached)),
+    "pins": (
+        "PINs",
+        (
+            events.PinDrawn,
+            events.PinDropped,
+            events.PinIssued,
+            events.PinTyped,
+            events.PinVerified,
+            events.PinWrong,
+            events.PinLocked,
+        ),
+    ),
+    "requests": (
+        "Requests",
+        (
+            events.Opened,
+            events.BatchesAdded,
+            events.BatchesTakenOut,
+            events.Note,
+            events.Assigned,
+            events.Advised,
+            events.Closed,
+        ),
+    ),
+    "reviews": ("Reviews", (events.ReviewDue, events.SignedOff, events.Flagged, events.FlagResolved)),
+    "people": (
+        "Accounts, contacts and staff",
+        (
+            events.AccountChanged,
+            events.ContactChanged,
+            events.ContactConfirmed,
+            events.StaffChanged,
+            events.ApiTokenMade,
+            events.ApiTokenRevoked,
+        ),
+    ),
+    "emails": ("Emails", (events.EmailSent, events.EmailFailed, events.EmailCanceled)),
+    "product": (
+        "The product and imports",
+        (
+            events.Unlocked,
+            events.UnlockedLate,
+            events.ProductRefused,
+            events.Relocked,
+            events.RelockRefused,
+            events.Imported,
+        ),
+    ),
+    "record": (
+        "The record itself",
+        (
+            events.Sealed,
+            events.Anchored,
+            events.VerificationOrdered,
+            events.Verified,
+            events.NotVerified,
+            events.Restored,
+        ),
+    ),
+}
+# Who acts and is no user: as the address says it, in words, and which entries are theirs.
+_DESK = Actor.desk().name
+_LINKS = Q(actor__prefix="Link for ") | Q(actor__prefix="Receipt for ")
+OTHERS = {
+    "desk": ("The desk itself", lambda: Q(user=None, actor=_DESK)),
+    "product": ("The product", lambda: Q(user=None, actor=Actor.product().name)),
+    "customers": ("Customers", lambda: Q(_LINKS, user=None)),
+}
 
-class KindFilter(ChoiceFilter):
-    title = "kind"
-    parameter_name = "kind__exact"
+
+class GroupFilter(ChoiceFilter):
+    title, parameter_name = "what it is about", "group"
+
+    def options(self):
+        return [(key, label) for key, (label, _) in GROUPS.items()]
+
+    def narrow(self, queryset, key):
+        return queryset.filter(kind__in=[kind.kind for kind in GROUPS[key][1]])
+
+
+class KindFilter(ChoicesFilter):
+    title, parameter_name = "kind", "kind"
 
     def options(self):
         return sorted(((kind.kind, kind.label) for kind in events.KINDS.values()), key=itemgetter(1))
 
-    def narrow(self, queryset, kind):
-        return queryset.filter(kind=kind)
+    def narrow(self, queryset, kinds):
+        return queryset.filter(kind__in=kinds)
+
+
+class ActorFilter(ChoicesFilter):
+    """The entries of these users, and of nobody whose name begins alike."""
+
+    title, parameter_name = "who", "actor"
+
+    def options(self):
+        others = [(key, label) for key, (label, _) in OTHERS.items()]
+        return [*others, *((str(user.pk), str(user)) for user in User.objects.order_by("username"))]
+
+    def narrow(self, queryset, chosen):
+        condition = Q(user__in=[key for key in chosen if key not in OTHERS])
+        for key in OTHERS.keys() & set(chosen):
+            condition |= OTHERS[key][1]()
+        return queryset.filter(condition)
+
+
+class OwnFilter(ChoiceFilter):
+    title, parameter_name = "the desk’s own acts", "own"
+
+    def options(self):
+        return [("no", "Leave them out")]
+
+    def narrow(self, queryset, value):
+        return queryset.exclude(OTHERS["desk"][1]())
+
+
+class BatchFilter(Filter):
+    """The entries whose act wrote a row of the batch with a number, in the batch's own requests."""
+
+    title, parameter_name = "batch number", "batch"
+
+    def make_field(self):
+        return forms.CharField(max_length=40, required=False)
+
+    def narrow(self, queryset, number):
+        return queryset.filter(about_batches(number))
+
+
+class RequestFilter(Filter):
+    title, parameter_name = "request", "request"
+    shape = re.compile(r"\s*(?:UR-?)?0*([0-9]{1,15})\s*", re.IGNORECASE)
+
+    def make_field(self):
+        return forms.CharField(required=False, validators=[RegexValidator(self.shape, "Write it as UR-000123.")])
+
+    def narrow(self, queryset, reference):
+        return queryset.filter(unlock_request=int(self.shape.fullmatch(reference)[1]))
+
+
+class FieldFilter(ChoiceFilter):
+    """The entries that tell of a change of one field."""
+
+    title, parameter_name = "field changed", "field"
+
+    def options(self):
+        names = {name for fields in _sets_of_fields() for name in fields.split()}
+        return sorted(((name, events.field_label(name)) for name in names), key=itemgetter(1))
+
+    def narrow(self, queryset, name):
+        return queryset.filter(fields__in=[fields for fields in _sets_of_fields() if name in fields.split()])
+
+
+class AddressFilter(Filter):
+    title, parameter_name = "IP address", "ip"
+
+    def make_field(self):
+        return forms.GenericIPAddressField(required=False, unpack_ipv4=True)
+
+    def narrow(self, queryset, address):
+        return queryset.filter(ip=address)
+
+
+class AmountFrom(AmountFilter):
+    title, parameter_name = "amount from", "amount_from"
+
+    def narrow(self, queryset, amount):
+        return queryset.filter(amount__gte=amount)
+
+
+class AmountTo(AmountFilter):
+    title, parameter_name = "amount to", "amount_to"
+
+    def narrow(self, queryset, amount):
+        return queryset.filter(amount__lte=amount)
 
 
 class HappenedSince(Since):
@@ -46,6 +260,30 @@ class HappenedUntil(Until):
     path = "at"
 
 
+def about_batches(number):
+    """Return the condition that an entry is about a batch with this number, by the rows that its act wrote."""
+    batches = keys(Batch.objects.filter(number_plain__in=normalize.spellings(number)))
+    lines = RequestedBatch.objects.filter(batch__in=batches)
+    written = (
+        keys(Batch.history.filter(id__in=batches), "history_act"),
+        keys(RequestedBatch.history.filter(id__in=keys(lines)), "history_act"),
+        keys(Verdict.objects.filter(batch__in=batches), "act_id"),
+    )
+    in_its_requests = Q(unlock_request=None) | Q(unlock_request__in=keys(lines, "unlock_request"))
+    return Q(in_its_requests, act__in={act for acts in written for act in acts})
+
+
+def _sets_of_fields():
+    """Return each set of fields that was ever changed together, as the column has it: by its index, one step each."""
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "WITH RECURSIVE step(fields) AS (SELECT min(fields) FROM unlocks_ledgerentry WHERE fields <> '' UNION ALL "
+            "SELECT (SELECT min(e.fields) FROM unlocks_ledgerentry e WHERE e.fields <> '' AND e.fields > step.fields) "
+            "FROM step WHERE step.fields IS NOT NULL) SELECT fields FROM step WHERE fields IS NOT NULL"
+        )
+        return [fields for (fields,) in cursor.fetchall()]
+
+
 def _readable(text):
     """Set a text out for reading; one that was tampered with may be no JSON any more."""
     try:
@@ -54,33 +292,79 @@ def _readable(text):
         return text
 
 
-def _named(event):
-    """Name what an entry without request and account is about; '' when it is about nothing with a name."""
-    match event:
-        case events.TermsDrafted() | events.TermsPublished():
-            return f"Consent terms, version {event.version}"
-        case events.StaffChanged():
-            return f"Staff account {event.name}"
-    return ""
+def event_of(entry):
+    """Return the event of an entry, which is read and verified once."""
+    if not hasattr(entry, "event"):
+        entry.event = chain.event_of(entry)
+    return entry.event
+
+
+def sentence(entry):
+    return f"{event_of(entry).label}{event_of(entry).rest}"
+
+
+def _is_address(term):
+    try:
+        validate_ipv46_address(term)
+    except ValidationError:
+        return False
+    return True
 
 
 @admin.register(LedgerEntry, site=desk)
 class LedgerEntryAdmin(ReadOnlyAdmin):
-    list_display = ("sequence", "at_the_second", "what", "about_what", "actor", "from_where")
+    list_display = ("happened", "who", "what", "why", "in_account", "total", "case")
+    in_file = (
+        "sequence",
+        "happened",
+        "actor",
+        "ip",
+        "kind_label",
+        "what",
+        "why",
+        "account_number",
+        "account_name",
+        "batches",
+        "total",
+        "case",
+    )
     list_select_related = ("unlock_request", "account")
     row_is, rows_are = "entry", "entries"
     list_name = "Audit log"
-    list_filter = (KindFilter, HappenedSince, HappenedUntil)
-    sortable_by = ("sequence",)
+    list_filter = (
+        GroupFilter,
+        AccountFilter,
+        BatchFilter,
+        RequestFilter,
+        HappenedSince,
+        HappenedUntil,
+        AmountFrom,
+        AmountTo,
+        FieldFilter,
+        AddressFilter,
+        OwnFilter,
+        KindFilter,
+        ActorFilter,
+    )
+    sortable_by = ()
     ordering = ("-at", "-sequence")
     search_fields = ("actor",)
-    search_help_text = "Reference of a request (UR-000123), or who acted"
+    search_help_text = "Reference of a request (UR-000123), number of an account or batch, username or IP address"
+
+    def get_changelist(self, request, **kwargs):
+        return KeysetList
 
     def matching(self, term):
+        """Find the first that it can be: a request, who acted, an account or a batch, or where from."""
         if reference := re.fullmatch(r"UR-?0*([0-9]{1,15})", term, re.IGNORECASE):
             return Q(unlock_request=int(reference[1]))
-        colleagues = keys(User.objects.filter(username__icontains=term))
-        return starts_with("actor", term) | Q(user__in=colleagues)
+        if colleagues := keys(User.objects.filter(username__iexact=term)):
+            return Q(user__in=colleagues)
+        if accounts := keys(accounts_numbered(term)):
+            return Q(account__in=accounts)
+        if _is_address(term):
+            return Q(ip=term)
+        return about_batches(term)
 
     def get_urls(self):
         view = self.admin_site.admin_view(self.verify)
@@ -99,34 +383,61 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
             messages.info(request, "That is ordered already. What the worker found is shown here.")
         return redirect("admin:unlocks_ledgerentry_changelist")
 
-    at_the_second = column("When", "at", lambda at: nowrap(moment_with_seconds(at)), ordering="at")
-    from_where = column("From", "ip")
+    happened = column("When", "at", lambda at: nowrap(moment_with_seconds(at)))
+    in_account = column("Account", "account", account_link)
+    total = column("Amount", "amount", money)
+
+    @admin.display(description="Who")
+    def who(self, entry):
+        return format_html('{} <span class="small muted">{}</span>', entry.actor, entry.ip or "")
 
     @admin.display(description="What")
     def what(self, entry):
-        event = chain.event_of(entry)
-        return tag(event.tone, event.label)
+        event = event_of(entry)
+        return format_html("{} {}", tag(event.tone, event.label), event.rest.lstrip(":, "))
 
-    @admin.display(description="About")
-    def about_what(self, entry):
-        if entry.unlock_request:
-            return format_html(
-                '<a href="{}">{}</a>', entry.unlock_request.get_absolute_url(), entry.unlock_request.reference
-            )
-        return _named(chain.event_of(entry)) or entry.account
+    @admin.display(description="Why")
+    def why(self, entry):
+        return event_of(entry).quote
+
+    @admin.display(description="Request")
+    def case(self, entry):
+        request = entry.unlock_request
+        return request and format_html(
+            '<a class="nowrap" href="{}">{}</a>', request.get_absolute_url(), request.reference
+        )
+
+    what.plain = sentence
+
+    # What a file has besides.
+
+    @admin.display(description="Kind")
+    def kind_label(self, entry):
+        return event_of(entry).label
+
+    @admin.display(description="Account number")
+    def account_number(self, entry):
+        return entry.account and entry.account.number
+
+    @admin.display(description="Account")
+    def account_name(self, entry):
+        return entry.account and entry.account.name
+
+    @admin.display(description="Batches")
+    def batches(self, entry):
+        return getattr(event_of(entry), "batches", None)
 
     @method_decorator(require_safe)
     def change_view(self, request, object_id, form_url="", extra_context=None):
         """Show an entry with all that its hash covers."""
         entry = self.found(request, object_id)
-        event = chain.event_of(entry)
+        event = event_of(entry)
         return desk.page(
             request,
             "admin/unlocks/ledgerentry/change_form.html",
             title=f"{event.label}: entry {entry.sequence:,}",
             entry=entry,
             event=event,
-            named=_named(event),
             facts=_readable(entry.facts),
             personal=_readable(entry.personal),
             older=LedgerEntry.objects.filter(sequence=entry.sequence - 1).first(),

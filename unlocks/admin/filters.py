@@ -51,12 +51,16 @@ class Filter(admin.ListFilter):
     def __init__(self, request, params, model, model_admin):
         super().__init__(request, params, model, model_admin)
         self.user, self.model = request.user, model
-        self.typed = params.pop(self.parameter_name, [""])[-1]
+        self.typed = self.read(params.pop(self.parameter_name, [""]))
         self.field = self.make_field()
         try:
             self.chosen = self.field.clean(self.typed)
         except ValidationError as error:
             self.chosen, self.problem = None, " ".join(error.messages)
+
+    def read(self, values):
+        """Return what was chosen or typed, of all that the address says."""
+        return values[-1]
 
     def has_output(self):
         return True
@@ -105,6 +109,28 @@ class ChoiceFilter(Filter):
     @property
     def said(self):
         return dict(self.field.choices)[self.chosen]
+
+
+class ChoicesFilter(ChoiceFilter):
+    """A filter with `options`, of which any number is picked."""
+
+    ROWS = 6  # of options that are in sight
+
+    def make_field(self):
+        errors = {"invalid_choice": "There is no such choice."}
+        widget = forms.SelectMultiple({"size": self.ROWS})
+        return forms.MultipleChoiceField(choices=self.options(), required=False, error_messages=errors, widget=widget)
+
+    def read(self, values):
+        return [value for value in values if value]
+
+    @property
+    def said(self):
+        return ", ".join(words for value, words in self.field.choices if value in self.chosen)
+
+    @property
+    def told(self):
+        return ", ".join(self.typed)[:LETTERS_TOLD].replace("\0", "�")
 
 
 class ColumnFilter(ChoiceFilter):

@@ -34,9 +34,10 @@ from ..models import Account, Batch, OrderedAct, SearchWord, Selection
 from ..texts import normalize
 from . import as_csv
 from .forms.records import RECORD_FIELDS
-from .saved_views import SavedViews, written
+from .saved_views import SavedViews, pairs_of, written
 
 PHONE = r"[0-9 ()+./-]{7,40}"
+OLDER, NEWER = "before", "after"  # what a list by keys has in its address: the row that its page goes on from
 MOST_WORDS = 6  # of a search; each further one is left out
 
 
@@ -170,7 +171,8 @@ def on_first_page(request):
     """Return a request as if it asked for the first page of its list."""
     first = copy(request)
     first.GET = request.GET.copy()
-    first.GET.pop(PAGE_VAR, None)
+    for name in (PAGE_VAR, OLDER, NEWER):
+        first.GET.pop(name, None)
     return first
 
 
@@ -272,6 +274,55 @@ class DeskList(ChangeList):
         return [(name, value) for name, value in self.params.items() if name not in fields]
 
 
+class KeysetList(DeskList):
+    """A list of ledger entries whose pages go on from an entry: the last one costs what the first one does."""
+
+    def __init__(self, request, *args):
+        self.going_on = {name: request.GET[name] for name in (OLDER, NEWER) if name in request.GET}
+        super().__init__(on_first_page(request), *args)
+
+    def get_results(self, request):
+        self.result_list, more = self._page()
+        self.result_count, self.full_result_count = len(self.result_list), None
+        self.show_full_result_count = self.show_admin_actions = self.can_show_all = self.multi_page = False
+        self.has_newer, self.has_older = (more, True) if NEWER in self.going_on else (OLDER in self.going_on, more)
+
+    @property
+    def older(self):
+        """The address of the page with the entries before these; '' if there are none."""
+        return self._going_on(OLDER, -1) if self.has_older and self.result_list else ""
+
+    @property
+    def newer(self):
+        return self._going_on(NEWER, 0) if self.has_newer and self.result_list else ""
+
+    def _going_on(self, name, place):
+        return self.get_query_string({name: self.result_list[place].sequence})
+
+    def _page(self):
+        """Return the rows of the page, the newest first, and whether others follow in its direction."""
+        rows, key = self.queryset, self._key()
+        backwards = NEWER in self.going_on
+        if key and backwards:
+            at, sequence = key
+            rows = rows.filter(Q(at__gt=at) | Q(sequence__gt=sequence), at__gte=at).order_by("at", "sequence")
+        elif key:
+            at, sequence = key
+            rows = rows.filter(Q(at__lt=at) | Q(sequence__lt=sequence), at__lte=at)
+        found = list(rows[: self.list_per_page + 1])
+        page = found[: self.list_per_page]
+        return page[::-1] if backwards else page, len(found) > len(page)
+
+    def _key(self):
+        """Return the time and the sequence of the entry that the page goes on from."""
+        sequence = next(iter(self.going_on.values()), "")
+        found = self.root_queryset.filter(sequence=sequence) if is_key(sequence) else self.root_queryset.none()
+        key = found.values_list("at", "sequence").first()
+        self.is_lost = bool(self.going_on) and key is None
+        self.going_on = {} if self.is_lost else self.going_on
+        return key
+
+
 class Listed(SavedViews, admin.ModelAdmin):
     """Lists that cost the same at a thousand rows and at a hundred thousand, of rows that are never deleted."""
 
@@ -286,6 +337,7 @@ class Listed(SavedViews, admin.ModelAdmin):
     row_is = rows_are = ""  # what the foot of the list calls its rows, where that is not the model's name
     list_name = ""  # what the list is called, where that is not the model's plural
     empty_list = "Nothing here yet."
+    in_file = ()  # the columns of the list's file, where those of the page are not enough
     comes_by_import = False
     footer_name = ""  # the name of the link to the list in the foot of every page
 
@@ -349,8 +401,9 @@ class Listed(SavedViews, admin.ModelAdmin):
 
     def changelist_view(self, request, extra_context=None):
         """Show the list. Fields of the filters that were left empty are dropped from its address first."""
-        if request.method in ("GET", "HEAD") and "" in request.GET.dict().values():
-            return redirect(f"{request.path}?{written(request.GET.items())}")
+        pairs = pairs_of(request.GET)
+        if request.method in ("GET", "HEAD") and "" in (value for _, value in pairs):
+            return redirect(f"{request.path}?{written(pairs)}")
         return super().changelist_view(request, {"title": self.title, "subtitle": None, **(extra_context or {})})
 
     @method_decorator(require_safe)

@@ -21,6 +21,11 @@ def written(parameters):
     return urlencode(sorted((name, value) for name, value in parameters if value))
 
 
+def pairs_of(parameters):
+    """Return the pairs of a QueryDict; a name that comes several times is in several of them."""
+    return [(name, value) for name, values in parameters.lists() for value in values]
+
+
 class SavedViews:
     """The saved views of a list, for its admin class."""
 
@@ -39,7 +44,7 @@ class SavedViews:
     def known(self, request, query):
         """Return what this list knows of a query, written, and the names of what it doesn't know."""
         own = {SEARCH_VAR, ORDER_VAR, *(listed.parameter_name for listed in self.get_list_filter(request))}
-        pairs = list(QueryDict(query.replace("\0", "")).items())
+        pairs = pairs_of(QueryDict(query.replace("\0", "")))
         return written(pair for pair in pairs if pair[0] in own), sorted({name for name, _ in pairs} - own)
 
     def views_of(self, request):

@@ -12,6 +12,7 @@ import secrets
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from decimal import Decimal
 from functools import reduce
 from itertools import islice
 from operator import attrgetter, or_
@@ -161,8 +162,9 @@ def _sealed(entries: Iterable[Entry], by: Actor, sequence: int, previous: str) -
             "actor": by.name,
             "ip": ip,
         }
-        facts = {"facts": entry.event.facts(personal=False), "rows": by.act.take_rows()}
-        row |= _hashed("facts", _repeated(row, _IN_FACTS) | facts)
+        facts = entry.event.facts(personal=False)
+        row |= _of_event(facts)
+        row |= _hashed("facts", _repeated(row, _IN_FACTS) | {"facts": facts, "rows": by.act.take_rows()})
         row |= _hashed("personal", _repeated(row, _IN_PERSONAL) | {"personal": entry.event.facts(personal=True)})
         row["previous_hash"] = previous
         row["hash"] = previous = seal(previous, sequence, appended_at, row["facts_hash"], row["personal_hash"])
@@ -176,6 +178,12 @@ def _repeated(row: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
 
 def _as_json(value: Any) -> Any:
     return value.isoformat() if isinstance(value, datetime) else value if isinstance(value, int | None) else str(value)
+
+
+def _of_event(facts: dict[str, Any]) -> dict[str, Any]:
+    """Return the columns that repeat facts of the event, for those that look for entries."""
+    amount = facts.get("amount")
+    return {"amount": amount and Decimal(amount), "fields": " ".join(facts.get("fields", ()))}
 
 
 def _hashed(name: str, content: dict[str, Any]) -> dict[str, str]:
@@ -296,4 +304,5 @@ def column_that_differs(entry: LedgerEntry) -> str | None:
         columns = _repeated({name: getattr(entry, name) for name in names}, names)
         if differs := next((name for name, value in columns.items() if sealed[name] != value), None):
             return differs
-    return None
+    of_event = _of_event(parsed(entry.facts)["facts"])
+    return next((name for name, value in of_event.items() if getattr(entry, name) != value), None)

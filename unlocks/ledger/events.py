@@ -918,6 +918,12 @@ class _Changed(Event):
         changes = "; ".join(_change(*change) for change in self.changed.items())
         return f": {self.name} ({changes})"
 
+    @property
+    def changes(self) -> list[tuple[str, str, str]]:
+        """The label of each field that was changed, what it was and what it became."""
+        both = {name: change if isinstance(change, list) else (None, change) for name, change in self.changed.items()}
+        return [(field_label(name), _value(old), _value(new)) for name, (old, new) in both.items()]
+
 
 @event("account_changed", "Account changed", tone="wait", about=Account)
 class AccountChanged(_Changed):
@@ -1147,12 +1153,16 @@ def _label(choices: Any, value: str) -> str:
     return str(dict(choices.choices).get(value, value))
 
 
+def field_label(name: str) -> str:
+    """Return what people call a field of an account, a contact or a staff account."""
+    return STAFF_FIELDS.get(name, name.replace("_", " "))
+
+
 def _change(name: str, change: Any) -> str:
-    shown = STAFF_FIELDS.get(name, name.replace("_", " "))
     if name == "password":
-        return f"{shown} {change}"
+        return f"{field_label(name)} {change}"
     old, new = (_value(value) for value in change)
-    return f"{shown}: {old} became {new}"
+    return f"{field_label(name)}: {old} became {new}"
 
 
 def _value(value: Any) -> str:

@@ -2848,6 +2848,8 @@ class Migration(migrations.Migration):
                 ("at", models.DateTimeField()),
                 ("actor", models.CharField(max_length=200)),
                 ("ip", models.GenericIPAddressField(null=True)),
+                ("amount", models.DecimalField(decimal_places=2, max_digits=20, null=True)),
+                ("fields", models.CharField(blank=True, max_length=300)),
                 ("facts", models.TextField()),
                 ("facts_salt", models.CharField(max_length=32)),
                 ("facts_hash", models.CharField(max_length=64)),
@@ -2869,6 +2871,7 @@ class Migration(migrations.Migration):
                 (
                     "user",
                     models.ForeignKey(
+                        db_index=False,
                         null=True,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="+",
@@ -2894,6 +2897,20 @@ class Migration(migrations.Migration):
                     models.Index(fields=["account", "kind"], name="unlocks_entry_account"),
                     models.Index(fields=["at", "sequence"], name="unlocks_entry_at"),
                     models.Index(fields=["kind", "at", "sequence"], name="unlocks_entry_kind"),
+                    models.Index(fields=["user", "at", "sequence"], name="unlocks_entry_user"),
+                    models.Index(
+                        condition=models.Q(("ip__isnull", False)),
+                        fields=["ip", "at", "sequence"],
+                        name="unlocks_entry_ip",
+                    ),
+                    models.Index(
+                        condition=models.Q(("amount__isnull", False)), fields=["amount"], name="unlocks_entry_amount"
+                    ),
+                    models.Index(
+                        condition=models.Q(("fields", ""), _negated=True),
+                        fields=["fields", "at", "sequence"],
+                        name="unlocks_entry_fields",
+                    ),
                     models.Index(
                         condition=models.Q(("kind", "pin_typed")),
                         fields=["unlock_request", "user"],

@@ -11,7 +11,8 @@ class LedgerEntry(models.Model):
 
     `facts` and `personal` are canonical JSON, each hashed with a salt of its own, so that what is personal could be
     erased one day while the chain still verifies. The other columns repeat parts of them for queries: `about` and
-    `about_id` name the row that the entry is about (a model in lower case and its key), `act` is the act's id.
+    `about_id` name the row that the entry is about (a model in lower case and its key), `act` is the act's id;
+    `amount` and `fields`, the names of the fields that were changed, are facts of some kinds of event.
     """
 
     sequence = models.PositiveBigIntegerField(unique=True)
@@ -23,9 +24,13 @@ class LedgerEntry(models.Model):
     about_id = models.BigIntegerField(null=True)
     act = models.UUIDField(db_index=True)
     at = models.DateTimeField()
-    user = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+")
+    user = models.ForeignKey(
+        settings.AUTH_USER_MODEL, on_delete=models.PROTECT, null=True, related_name="+", db_index=False
+    )
     actor = models.CharField(max_length=200)
     ip = models.GenericIPAddressField(null=True)
+    amount = models.DecimalField(max_digits=20, decimal_places=2, null=True)
+    fields = models.CharField(max_length=300, blank=True)
     facts = models.TextField()
     facts_salt = models.CharField(max_length=32)
     facts_hash = models.CharField(max_length=64)
@@ -44,6 +49,10 @@ class LedgerEntry(models.Model):
             models.Index(fields=["account", "kind"], name="unlocks_entry_account"),
             models.Index(fields=["at", "sequence"], name="unlocks_entry_at"),
             models.Index(fields=["kind", "at", "sequence"], name="unlocks_entry_kind"),
+            models.Index(fields=["user", "at", "sequence"], name="unlocks_entry_user"),
+            models.Index(fields=["ip", "at", "sequence"], condition=Q(ip__isnull=False), name="unlocks_entry_ip"),
+            models.Index(fields=["amount"], condition=Q(amount__isnull=False), name="unlocks_entry_amount"),
+            models.Index(fields=["fields", "at", "sequence"], condition=~Q(fields=""), name="unlocks_entry_fields"),
             # Who typed a PIN for a request is asked for each batch, and must not cost all that they ever did.
             models.Index(
                 fields=["unlock_request", "user"],
