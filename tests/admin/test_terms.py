@@ -493,4 +493,4 @@ def test_every_control_of_the_preview_is_disabled(auditor_client, draft):
 
 
 def test_the_audit_log_names_the_version(manager_client, draft):
-    assert "Consent terms, version 2" in words(manager_client.get("/desk/unlocks/ledgerentry/"))
+    assert "Consent terms drafted version 2" in words(manager_client.get("/desk/unlocks/ledgerentry/"))

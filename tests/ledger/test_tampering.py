@@ -595,6 +595,8 @@ TAMPERINGS = [
         TOLD.format("Consent", "staff_consent", "link_id", "done_consented"),
         "Consent CN-{done_consent:06} (id {done_consent}): no ledger entry “Consent given” is about it.",
     ),
+    tampering("amount_of_an_entry", on_the_note("amount = 1"), COLUMN.format("amount")),
+    tampering("fields_of_an_entry", on_the_note("fields = 'name'"), COLUMN.format("fields")),
     tampering("act_of_an_entry", on_the_note("act = '00000000000000000000000000000000'"), COLUMN.format("act")),
     tampering("when_it_was_appended", on_the_note("appended_at = '2020-01-01 00:00:00'"), FORGED.format("fresh_note")),
     tampering(
