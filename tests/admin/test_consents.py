@@ -22,7 +22,8 @@ from unlocks.actors import Actor
 from unlocks.admin.site import desk
 from unlocks.certificates import batch_list
 from unlocks.database import guards
-from unlocks.models import Act, Certificate, Consent, ConsentedBatch, ConsentEvidence, ResentReceipt
+from unlocks.ledger import chain, events
+from unlocks.models import Act, Certificate, Consent, ConsentedBatch, ConsentEvidence, LedgerEntry, ResentReceipt
 from unlocks.templatetags.desk import email
 from unlocks.texts.shown import shown_text
 
@@ -343,6 +344,13 @@ def test_a_name_in_a_header_is_only_a_name(agent, agent_client, recorded_by_phon
     )
 
 
+def test_who_opened_a_paper_is_in_the_ledger(auditor_client, auditor, paper):
+    auditor_client.get(evidence_address(paper))
+    entry = LedgerEntry.objects.latest("sequence")
+    assert (entry.user, entry.unlock_request) == (auditor, paper.consent.unlock_request)
+    assert chain.event_of(entry) == events.EvidenceOpened.of(paper)
+
+
 @pytest.mark.parametrize("role", ["agent", "manager", "auditor", "superuser"])
 def test_every_role_reads_papers(request, role, paper):
     assert request.getfixturevalue(f"{role}_client").get(evidence_address(paper)).status_code == 200
@@ -377,6 +385,7 @@ def test_a_paper_that_is_damaged_is_not_handed_out(agent_client, paper, evidence
     ours = [record.getMessage() for record in caplog.records if record.name == "unlocks.admin.consents"]
     assert len(ours) == 1
     assert said in ours[0]
+    assert not LedgerEntry.objects.filter(kind="evidence_opened").exists()
 
 
 def test_a_paper_is_attached_on_the_consents_page(agent_client, recorded_by_phone, evidence_place):

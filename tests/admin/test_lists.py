@@ -228,7 +228,7 @@ def test_what_was_never_bypassed_is_sorted_last_either_way_round(agent_client):
     for order, expected in (("5", ["OLD", "NEW", "NEVER"]), ("-5", ["NEW", "OLD", "NEVER"])):
         page = agent_client.get(BATCHES, {"o": order})
         assert [batch.number for batch in page.context["cl"].result_list] == expected
-        file = agent_client.get(f"{BATCHES}csv/", {"o": order}).getvalue().decode("utf-8-sig")
+        file = agent_client.post(f"{BATCHES}file/?o={order}", {"form": "csv"}).getvalue().decode("utf-8-sig")
         assert [line.partition(",")[0] for line in file.splitlines()[1:-1]] == expected
 
 

@@ -1,8 +1,10 @@
 """A list with the keyboard, its saved views and its file, on a desk and on a phone."""
 
 import csv
+import io
 from pathlib import Path
 
+import openpyxl
 import pytest
 from playwright.sync_api import expect
 
@@ -34,10 +36,14 @@ def test_a_list_is_narrowed_kept_sent_and_walked_through(page, desk, sign_in, on
     tab = page.get_by_role("navigation", name="Saved views").get_by_role("link", name="Northwind")
     expect(tab).to_have_attribute("aria-current", "true")
     with page.expect_download() as download:
-        page.get_by_role("link", name="Download as CSV").click()
+        page.get_by_role("button", name="CSV").click()
     rows = list(csv.reader(Path(download.value.path()).read_text("utf-8-sig").splitlines()))
     references = [case.unlock_request.reference for case in reversed(cases)]
     assert [row[0] for row in rows[1:]] == [*references, "Complete: 3 rows"]
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Excel").click()
+    book = openpyxl.load_workbook(io.BytesIO(Path(download.value.path()).read_bytes()))
+    assert [row[0].value for row in book["List"].iter_rows(min_row=2)] == references
 
     page.locator("main").focus()
     page.keyboard.press("?")

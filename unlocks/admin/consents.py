@@ -14,7 +14,7 @@ from django.utils.decorators import method_decorator
 from django.utils.html import format_html
 from django.views.decorators.http import require_safe
 
-from .. import evidence
+from .. import evidence, operations
 from ..actors import Actor
 from ..customer import certificates
 from ..ledger import emails
@@ -164,7 +164,9 @@ class ConsentAdmin(ReadOnlyAdmin):
             raise PermissionDenied
         kept = get_object_or_404(ConsentEvidence.objects.select_related("consent__unlock_request"), pk=file, consent=pk)
         try:
-            return certificates.attachment(kept.file_name, evidence.read(kept.sha256))
+            return certificates.attachment(
+                kept.file_name, operations.open_evidence(kept, by=Actor.staff(request.user, request))
+            )
         except evidence.Damaged as damaged:
             log.error("Evidence %s of %s: %s", kept.pk, kept.consent, damaged)
             return desk.page(

@@ -37,6 +37,10 @@ class OneClickFilter(admin.SimpleListFilter):
         return self.value() is not None
 
     @property
+    def said(self):
+        return dict(self.lookup_choices)[self.value()]
+
+    @property
     def problem(self):
         return "" if self.is_on or not super().value() else "There is no such choice."
 

@@ -197,7 +197,7 @@ class InstructionAdmin(ReadOnlyAdmin):
     footer_name = list_name
 
     def get_urls(self):
-        pages = {self.name_of(page) for page in ("changelist", "csv", "views", "view")}
+        pages = {self.name_of(page) for page in ("changelist", "file", "views", "view")}
         return [address for address in super().get_urls() if address.name in pages]
 
     def told(self, request, rows):

@@ -4,9 +4,10 @@ import re
 from copy import copy
 from datetime import timedelta
 from functools import reduce
+from itertools import islice
 from operator import attrgetter, or_
 
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
@@ -27,12 +28,13 @@ from django.utils.functional import cached_property
 from django.utils.html import format_html
 from django.utils.http import content_disposition_header
 from django.utils.text import capfirst, slugify
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST
 
 from .. import history, operations
+from ..actors import Actor
 from ..models import Account, Batch, OrderedAct, SearchWord, Selection
 from ..texts import normalize
-from . import as_csv
+from . import files
 from .forms.records import RECORD_FIELDS
 from .saved_views import SavedViews, pairs_of, written
 
@@ -219,6 +221,8 @@ def column(description, path, write=None, **options):
 class DeskList(ChangeList):
     """A list with its saved views and its filters: some are a row of pills, the others are fields of one form."""
 
+    forms = files.NAMES.items()
+
     def __init__(self, request, *args):
         self.user = request.user
         super().__init__(request, *args)
@@ -259,9 +263,21 @@ class DeskList(ChangeList):
         """The filters of the form that narrow the list, each with the address of the list without it."""
         return [(spec, self.get_query_string(remove=[spec.parameter_name])) for spec in self.in_form if spec.is_on]
 
+    def in_parts(self, request, n):
+        """Yield the rows of all pages, `n` at a time: keys come first, what is annotated is asked for a part alone."""
+        keys = self.queryset.prefetch_related(None).values_list("pk", flat=True).iterator()
+        while some := list(islice(keys, n)):
+            yield self.model_admin.told(request, self.queryset.filter(pk__in=some))
+
     @property
     def problems(self):
         return [spec for spec in self.filter_specs if spec.problem]
+
+    @property
+    def narrowed(self):
+        """What the list is narrowed by, in words."""
+        searched = [f"Search: {self.query}"] if self.query else []
+        return [*searched, *(f"{capfirst(spec.title)}: {spec.said}" for spec in self.filter_specs if spec.is_on)]
 
     @property
     def opens_form(self):
@@ -301,17 +317,33 @@ class KeysetList(DeskList):
 
     def _page(self):
         """Return the rows of the page, the newest first, and whether others follow in its direction."""
-        rows, key = self.queryset, self._key()
-        backwards = NEWER in self.going_on
+        key, backwards = self._key(), NEWER in self.going_on
         if key and backwards:
             at, sequence = key
-            rows = rows.filter(Q(at__gt=at) | Q(sequence__gt=sequence), at__gte=at).order_by("at", "sequence")
-        elif key:
-            at, sequence = key
-            rows = rows.filter(Q(at__lt=at) | Q(sequence__lt=sequence), at__lte=at)
-        found = list(rows[: self.list_per_page + 1])
+            condition = (Q(at__gt=at) | Q(sequence__gt=sequence)) & Q(at__gte=at)
+            found = self.first(condition, ["at", "sequence"], self.list_per_page + 1)
+        else:
+            found = self._older_than(key, self.list_per_page + 1)
         page = found[: self.list_per_page]
         return page[::-1] if backwards else page, len(found) > len(page)
+
+    def in_parts(self, request, n):
+        """Yield the rows of all pages, `n` at a time. No cursor is held: the ledger only grows, at its other end."""
+        key = None
+        while rows := self._older_than(key, n):
+            yield rows
+            key = rows[-1].at, rows[-1].sequence
+
+    def _older_than(self, key, n):
+        condition = Q()
+        if key:
+            at, sequence = key
+            condition = (Q(at__lt=at) | Q(sequence__lt=sequence)) & Q(at__lte=at)
+        return self.first(condition, ["-at", "-sequence"], n)
+
+    def first(self, condition, order, n):
+        """Return the first rows of the list that meet a condition, in this order."""
+        return list(self.queryset.filter(condition).order_by(*order)[:n])
 
     def _key(self):
         """Return the time and the sequence of the entry that the page goes on from."""
@@ -396,8 +428,8 @@ class Listed(SavedViews, admin.ModelAdmin):
         return self.list_name or capfirst(self.opts.verbose_name_plural)
 
     def get_urls(self):
-        csv = self.admin_site.admin_view(self.csv_view)
-        return [path("csv/", csv, name=self.name_of("csv")), *super().get_urls()]
+        file = self.admin_site.admin_view(self.file_view)
+        return [path("file/", file, name=self.name_of("file")), *super().get_urls()]
 
     def changelist_view(self, request, extra_context=None):
         """Show the list. Fields of the filters that were left empty are dropped from its address first."""
@@ -406,20 +438,26 @@ class Listed(SavedViews, admin.ModelAdmin):
             return redirect(f"{request.path}?{written(pairs)}")
         return super().changelist_view(request, {"title": self.title, "subtitle": None, **(extra_context or {})})
 
-    @method_decorator(require_safe)
-    def csv_view(self, request):
-        """Send what the list shows, on all of its pages, as a CSV file."""
+    @method_decorator(require_POST)
+    def file_view(self, request):
+        """Send what the list shows, on all of its pages, as a file, and record that."""
         if not self.has_view_permission(request):
             raise PermissionDenied
+        form = request.POST.get("form")
+        if form not in files.MEDIA_TYPES:
+            raise BadRequest("There is no such form of a file.")
+        # With a filter that can't be read, all rows would look like what it leaves: the list refuses to be read.
         changelist = self.get_changelist_instance(on_first_page(request))
-        if changelist.problems:
-            # All rows would look like what the filter leaves.
-            raise BadRequest("A filter in the address can't be read, so there is no file of what it leaves.")
-        response = StreamingHttpResponse(
-            as_csv.pieces(self, request, changelist),
-            content_type="text/csv; charset=utf-8",
+        if (most := files.MOST.get(form)) and changelist.queryset.order_by().values("pk")[: most + 1].count() > most:
+            said = f"An Excel file holds {most:,} rows, and the list has more. Narrow it, or download it as CSV."
+            self.message_user(request, said, messages.ERROR)
+            return redirect(f"{self.list_address}?{request.GET.urlencode()}")
+        operations.record_export(
+            self.model, form=form, narrowed=changelist.narrowed, by=Actor.staff(request.user, request)
         )
-        response["Content-Disposition"] = content_disposition_header(True, f"{slugify(self.title)}.csv")
+        pieces = files.pieces(self, request, changelist, form)
+        response = StreamingHttpResponse(pieces, content_type=files.MEDIA_TYPES[form])
+        response["Content-Disposition"] = content_disposition_header(True, f"{slugify(self.title)}.{form}")
         return response
 
     def told(self, request, rows):

@@ -75,7 +75,7 @@ class SavedViews:
         if gone:
             said = f"“{view.name}” also filters by {', '.join(gone)}, which this list does not know. That is left out."
             self.message_user(request, said, messages.WARNING)
-        return redirect(f"{self._list()}?{query}")
+        return redirect(f"{self.list_address}?{query}")
 
     def _change(self, request, view):
         asked = request.POST.get("do")
@@ -89,7 +89,7 @@ class SavedViews:
         if asked == "delete":
             SavedView.objects.filter(pk=view.pk).delete()
             self.message_user(request, f"The view “{view.name}” is deleted.", messages.SUCCESS)
-            return redirect(self._list())
+            return redirect(self.list_address)
         SavedView.objects.filter(pk=view.pk).update(shared=asked == "share")
         said = "shared with colleagues now" if asked == "share" else "your own again"
         self.message_user(request, f"The view “{view.name}” is {said}.", messages.SUCCESS)
@@ -107,9 +107,10 @@ class SavedViews:
             title="Save this view",
             form=form,
             save_address=reverse(f"admin:{self.name_of('views')}"),
-            list_address=f"{self._list()}?{form['query'].value()}",
+            list_address=f"{self.list_address}?{form['query'].value()}",
             list_title=self.title,
         )
 
-    def _list(self):
+    @property
+    def list_address(self):
         return reverse(f"admin:{self.name_of('changelist')}")

@@ -664,6 +664,19 @@ class EvidenceAttached(Event):
         return f": {_label(ConsentEvidence.What, self.what)}, {self.file_name} ({self.size:,} bytes)"
 
 
+@event("evidence_opened", "Evidence opened", about=ConsentEvidence)
+class EvidenceOpened(Event):
+    """The file was handed out to someone, as it was attached."""
+
+    consent: int = fact("consent_id")
+    sha256: str = fact("sha256")
+    file_name: str = fact("file_name", personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f": {self.file_name}"
+
+
 @event(
     "receipt_resent",
     "Receipt issued again",
@@ -1057,6 +1070,19 @@ class Imported(Event):
         named = f" ({', '.join(self.names)})" if self.names else ""
         part = f", part {self.part:,} of {self.parts:,}" if self.parts > 1 else ""
         return f": import {self.number:,} by {self.source}{named}{part}"
+
+
+@event("exported", "List exported", tone="info")
+class Exported(Event):
+    """Someone began to download a list, as it was narrowed; `form` is csv or xlsx."""
+
+    what: str
+    form: str
+    narrowed: list[str] = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f": {self.what}, as {self.form.upper()}, {'; '.join(self.narrowed) or 'all of it'}"
 
 
 @event("restored", "Backup restored", tone="bad")

@@ -2899,6 +2899,22 @@ class Migration(migrations.Migration):
                     models.Index(fields=["kind", "at", "sequence"], name="unlocks_entry_kind"),
                     models.Index(fields=["user", "at", "sequence"], name="unlocks_entry_user"),
                     models.Index(
+                        condition=models.Q(("user__isnull", False)),
+                        fields=["user", "kind", "at", "sequence"],
+                        name="unlocks_entry_user_kind",
+                    ),
+                    models.Index(
+                        condition=models.Q(("user__isnull", True)),
+                        fields=["actor", "kind", "at", "sequence"],
+                        name="unlocks_entry_actor",
+                        opclasses=["varchar_pattern_ops", "varchar_ops", "timestamptz_ops", "int8_ops"],
+                    ),
+                    models.Index(
+                        condition=models.Q(("actor", "Unlock Desk"), ("user__isnull", True), _negated=True),
+                        fields=["kind", "at", "sequence"],
+                        name="unlocks_entry_not_own",
+                    ),
+                    models.Index(
                         condition=models.Q(("ip__isnull", False)),
                         fields=["ip", "at", "sequence"],
                         name="unlocks_entry_ip",
@@ -2916,7 +2932,6 @@ class Migration(migrations.Migration):
                         fields=["unlock_request", "user"],
                         name="unlocks_entry_pin_typed",
                     ),
-                    models.Index(fields=["actor"], name="unlocks_entry_actor", opclasses=["varchar_pattern_ops"]),
                 ],
                 "constraints": [
                     models.UniqueConstraint(

@@ -23,7 +23,7 @@ from .imports import (
     StagedLines,
 )
 from .instructions import Instruction
-from .ledger import LedgerEntry
+from .ledger import BY_THE_DESK, LedgerEntry
 from .outbox import Outgoing, Worker
 from .requests import BYPASS_OTHER, TICKET, RequestedBatch, UnlockRequest
 from .reviews import Review, ReviewDecision
@@ -33,6 +33,7 @@ from .tokens import ApiCall, ApiToken
 
 __all__ = [
     "BYPASS_OTHER",
+    "BY_THE_DESK",
     "CONFIRMED",
     "LONGEST_WINDOW",
     "TICKET",

@@ -5,6 +5,9 @@ from django.db.models import Q
 from .accounts import Account
 from .requests import UnlockRequest
 
+# What the desk does by itself, under the name of `Actor.desk()`.
+BY_THE_DESK = Q(user__isnull=True, actor="Unlock Desk")
+
 
 class LedgerEntry(models.Model):
     """An entry of the ledger, sealed to the one before it (see `unlocks.ledger.chain`).
@@ -50,6 +53,19 @@ class LedgerEntry(models.Model):
             models.Index(fields=["at", "sequence"], name="unlocks_entry_at"),
             models.Index(fields=["kind", "at", "sequence"], name="unlocks_entry_kind"),
             models.Index(fields=["user", "at", "sequence"], name="unlocks_entry_user"),
+            # What someone never did would be looked for among all that they did, or all that was ever done.
+            models.Index(
+                fields=["user", "kind", "at", "sequence"],
+                condition=Q(user__isnull=False),
+                name="unlocks_entry_user_kind",
+            ),
+            models.Index(
+                fields=["actor", "kind", "at", "sequence"],
+                condition=Q(user__isnull=True),
+                name="unlocks_entry_actor",
+                opclasses=["varchar_pattern_ops", "varchar_ops", "timestamptz_ops", "int8_ops"],
+            ),
+            models.Index(fields=["kind", "at", "sequence"], condition=~BY_THE_DESK, name="unlocks_entry_not_own"),
             models.Index(fields=["ip", "at", "sequence"], condition=Q(ip__isnull=False), name="unlocks_entry_ip"),
             models.Index(fields=["amount"], condition=Q(amount__isnull=False), name="unlocks_entry_amount"),
             models.Index(fields=["fields", "at", "sequence"], condition=~Q(fields=""), name="unlocks_entry_fields"),
@@ -59,7 +75,6 @@ class LedgerEntry(models.Model):
                 condition=Q(kind="pin_typed"),
                 name="unlocks_entry_pin_typed",
             ),
-            models.Index(fields=["actor"], name="unlocks_entry_actor", opclasses=["varchar_pattern_ops"]),
         ]
         constraints = [
             models.UniqueConstraint(

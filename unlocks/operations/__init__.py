@@ -21,7 +21,8 @@ from .consent import (
     revoke_consent_link,
     send_consent_link,
 )
-from .evidence import attach_evidence
+from .evidence import attach_evidence, open_evidence
+from .exports import record_export
 from .handing_over import answer_by_hand, hand_over, pull, put_back, put_back_for_others, start_instructions, try_again
 from .imports import (
     became_of,
@@ -114,6 +115,7 @@ __all__ = [
     "open_and_send",
     "open_cases",
     "open_consent_link",
+    "open_evidence",
     "open_request",
     "order",
     "order_verification",
@@ -129,6 +131,7 @@ __all__ = [
     "record_advice",
     "record_answers",
     "record_certificate_key",
+    "record_export",
     "record_phone_consent",
     "record_restore",
     "record_staff",

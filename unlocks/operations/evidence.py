@@ -1,4 +1,4 @@
-"""Attaching what shows that the customer agreed to a consent that staff took down."""
+"""Attaching what shows that the customer agreed to a consent that was recorded by phone, and handing it out."""
 
 from django.db import transaction
 
@@ -46,3 +46,12 @@ def attach_evidence(consent: Consent, *, what: str, file_name: str, content: byt
         )
         chain.append(events.EvidenceAttached.of(attached), by=by, unlock_request=consent.unlock_request)
     return attached
+
+
+@staff_verb("unlocks.view_consentevidence")
+def open_evidence(kept: ConsentEvidence, *, by: Actor) -> bytes:
+    """Return what a file holds, and record who opened it. Raises evidence.Damaged, and nothing was opened then."""
+    content = evidence.read(kept.sha256)
+    with transaction.atomic():
+        chain.append(events.EvidenceOpened.of(kept), by=by, unlock_request=kept.consent.unlock_request)
+    return content
