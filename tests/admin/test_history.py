@@ -1,5 +1,6 @@
 """Histories are read, never written: simple-history's own page would write an old version back on POST."""
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -9,7 +10,7 @@ from django.urls import reverse
 
 from tests import factories
 from unlocks import history
-from unlocks.models import Account, Batch
+from unlocks.models import Account, Batch, LedgerEntry
 
 ROLES = ["agent_client", "manager_client", "auditor_client", "superuser_client"]
 
@@ -97,6 +98,20 @@ def test_an_unlock_reads_in_words(manager_client, agent):
     assert "<del>Bypassed</del>" in shown
     assert "<ins>Unlocked</ins>" in shown
     assert case.consent.reference in shown
+
+
+def test_each_change_leads_to_its_entry_in_the_ledger(auditor_client, agent_client, agent):
+    first, second = factories.case_consented(agent), factories.case_consented(agent)
+    factories.unlock(Batch.objects.filter(pk__in=[first.batch.pk, second.batch.pk]), by=factories.acting(agent))
+    of_second = LedgerEntry.objects.filter(unlock_request=second.unlock_request)
+    came_in = LedgerEntry.objects.get(kind="imported", act=second.batch.history.earliest().history_act)
+    told = [of_second.get(kind="unlocked"), of_second.get(kind="unlock_instructed"), came_in]
+    entries = [f"/desk/unlocks/ledgerentry/{entry.pk}/change/" for entry in told]
+    shown = auditor_client.get(page("history", second.batch)).content.decode()
+    assert re.findall(r'href="(/desk/unlocks/ledgerentry/[0-9]+/change/)"', shown) == entries
+    assert "ledgerentry" not in agent_client.get(page("history", second.batch)).content.decode()
+    request = auditor_client.get(page("history", second.unlock_request)).content.decode()
+    assert entries[0] in request
 
 
 @pytest.mark.parametrize("address", ["history/999999/", "history/x/", "history/1%27/"])

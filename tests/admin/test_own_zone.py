@@ -96,10 +96,15 @@ def test_a_day_begins_and_ends_where_it_is_read(in_zone, agent, evening):
 
 def test_a_file_has_the_zone_of_the_page(in_zone, agent, evening):
     factories.open_case(agent)
-    response = in_zone("Europe/Paris").get(f"{REQUESTS}csv/?opened_since=2026-11-26")
+    response = in_zone("Europe/Paris").post(f"{REQUESTS}file/?opened_since=2026-11-26", {"form": "csv"})
     columns, row, last = csv.reader(StringIO(response.getvalue().decode("utf-8-sig")))
     assert dict(zip(columns, row, strict=True))["Opened"] == "2026-11-26 05:30:00+01:00"
-    assert last == ["Complete: 1 row", "Times are in Europe/Paris"]
+    assert last == [
+        "Complete: 1 row",
+        "Times are in Europe/Paris",
+        "Opened since (Europe/Paris): Nov 26, 2026",
+        "By superuser, 2026-11-26 05:30:00",
+    ]
     assert timezone.get_current_timezone_name() == "America/New_York"
 
 

@@ -133,3 +133,18 @@ def test_the_list_costs_the_same_for_one_and_for_four(closed, manager_client, dj
         closed()
     with django_assert_num_queries(len(counted)):
         manager_client.get(URL)
+
+
+def test_the_queue_shows_a_flag_until_it_is_resolved(closed, manager, manager_client, auditor_client, agent_client):
+    case, _ = closed(), closed()
+    flag, waiting = "1 flagged case</b>", "closed cases to review</b>"
+
+    def seen(words):
+        clients = {"manager": manager_client, "auditor": auditor_client, "agent": agent_client}
+        return {name for name, client in clients.items() if words in text(client.get("/desk/"))}
+
+    assert (seen(flag), seen(waiting)) == (set(), {"manager"})
+    operations.flag_case(case.unlock_request, note="Who called?", by=acting(manager))
+    assert (seen(flag), seen("1 closed case to review</b>")) == ({"manager", "auditor"}, {"manager"})
+    operations.resolve_flag(case.unlock_request, note="The owner.", by=acting(manager))
+    assert seen(flag) == set()

@@ -2,6 +2,7 @@
 
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
+from django.db.models import Q
 from django.http import Http404
 from django.shortcuts import get_object_or_404
 from django.utils.decorators import method_decorator
@@ -11,6 +12,7 @@ from simple_history.admin import SimpleHistoryAdmin
 
 from .. import operations
 from ..actors import Actor
+from ..models import Account, Batch, LedgerEntry, UnlockRequest
 from ..templatetags.desk import shown
 from .lists import Listed, is_key
 
@@ -43,7 +45,7 @@ class DeskAdmin(Listed, SimpleHistoryAdmin):
             list_name=self.list_name,
             object=obj,
             page=page,
-            entries=list(self._entries(page)),
+            entries=list(self._entries(page, obj, request.user)),
         )
 
     @method_decorator(require_safe)
@@ -75,14 +77,39 @@ class DeskAdmin(Listed, SimpleHistoryAdmin):
             .order_by("-history_date", "-history_id")
         )
 
-    def _entries(self, page):
-        """Pair each record of a page with what it changed in the one before it."""
+    def _entries(self, page, obj, user):
+        """Pair each record of a page with what it changed in the one before it, and with the ledger entry of its act.
+
+        The entry is for those who may see the ledger.
+        """
         first = max(page.start_index() - 1, 0)
         records = list(page.paginator.object_list[first : page.end_index() + 1])
+        acts = {record.history_act for record in records}
+        told = _told_by(acts, obj) if user.has_perm("unlocks.view_ledgerentry") else {}
         for record, before in zip(records[: page.end_index() - first], [*records[1:], None], strict=False):
             changes = before and [
                 (capfirst(field.verbose_name), shown(before, field), shown(record, field))
                 for field in self._fields()
                 if getattr(before, field.attname) != getattr(record, field.attname)
             ]
-            yield {"record": record, "first": before is None, "changes": changes or []}
+            told_by = told.get(record.history_act)
+            yield {"record": record, "first": before is None, "changes": changes or [], "told_by": told_by}
+
+
+def _told_by(acts, obj):
+    """Return {act: the ledger entry that tells of it}: of an act on several requests, that of a request with `obj`."""
+    account = obj if isinstance(obj, Account) else getattr(obj, "batch", obj).account
+    entries = LedgerEntry.objects.filter(Q(account=account) | Q(account=None), act__in=acts)
+    entries = list(entries.order_by("sequence").only("act", "sequence", "unlock_request"))
+    told = {entry.act: entry for entry in reversed(entries)}
+    requests = _requests_of(obj)
+    return told | {entry.act: entry for entry in entries if entry.unlock_request_id in requests}
+
+
+def _requests_of(obj):
+    match obj:
+        case UnlockRequest():
+            return {obj.pk}
+        case Batch():
+            return set(obj.lines.values_list("unlock_request_id", flat=True))
+    return set()

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from .. import operations
-from ..models import Contact, Import, Instruction, Outgoing, UnlockRequest
+from ..models import Contact, Import, Instruction, Outgoing, Review, UnlockRequest
 from ..operations.handing_over import due
 from ..product import by_hand
 from ..texts.formats import in_hours, lasting, moment
@@ -215,6 +215,16 @@ def works_by_hand(user: User) -> bool:
 def to_do():
     """Count the batches that someone may start to do by hand."""
     return CappedPaginator(Instruction.objects.in_turn().filter(state=Instruction.State.QUEUED), LISTED)
+
+
+def reviews(user: User):
+    """Count the flags that are not resolved, and the cases that wait to be reviewed, for those who see reviews."""
+    if not user.has_perm("unlocks.view_review"):
+        return None
+    return {
+        "flagged": CappedPaginator(Review.objects.flagged(), LISTED),
+        "waiting": CappedPaginator(Review.objects.waiting(), LISTED),
+    }
 
 
 def to_confirm(user: User):

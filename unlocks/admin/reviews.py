@@ -31,9 +31,9 @@ class StateFilter(OneClickFilter):
         decided = Exists(ReviewDecision.objects.filter(review=OuterRef("pk")))
         match self.value():
             case "waiting":
-                return queryset.filter(~decided)
+                return queryset.waiting()
             case "flagged":
-                return queryset.filter(state=Decision.FLAGGED)
+                return queryset.flagged()
             case "reviewed":
                 return queryset.filter(decided).exclude(state=Decision.FLAGGED)
         return queryset

@@ -196,6 +196,7 @@ class Desk(admin.AdminSite):
             to_do=queue.to_do() if shows and queue.works_by_hand(request.user) else None,
             orders=operations.waiting_orders(request.user),
             to_confirm=queue.to_confirm(request.user) if shows else [],
+            reviews=queue.reviews(request.user),
             empty=shows and not Account.objects.exists(),
             importers=roles.staff_who_may(operations.stage_import.permission),
             may_open=request.user.has_perm(operations.open_request.permission),

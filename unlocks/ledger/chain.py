@@ -42,9 +42,18 @@ _AT_ONCE = 10_000  # entries a statement: an act on any number of requests stays
 WALKED_AT_ONCE = 2000  # each part costs some queries, and its texts are kept parsed
 _LOCK = 7_014_401  # the advisory lock that orders appends on PostgreSQL; any number nobody else uses
 
-# What the columns repeat of the two texts.
-_IN_FACTS = ("about", "about_id", "account_id", "act", "at", "kind", "unlock_request_id", "user_id")
-_IN_PERSONAL = ("actor", "ip")
+# What the columns repeat of the two texts, as {name in a text: column}.
+_IN_FACTS = {
+    "about": "about",
+    "about_id": "about_id",
+    "account": "account_id",
+    "act": "act",
+    "at": "at",
+    "kind": "kind",
+    "unlock_request": "unlock_request_id",
+    "user": "user_id",
+}
+_IN_PERSONAL = {"actor": "actor", "ip": "ip"}
 
 
 class WrongKey(Exception):
@@ -171,9 +180,9 @@ def _sealed(entries: Iterable[Entry], by: Actor, sequence: int, previous: str) -
         yield row
 
 
-def _repeated(row: dict[str, Any], names: Iterable[str]) -> dict[str, Any]:
+def _repeated(row: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
     """Return columns as JSON values, under the names that they have in a text."""
-    return {name.removesuffix("_id") if name != "about_id" else name: _as_json(row[name]) for name in names}
+    return {name: _as_json(row[column]) for name, column in names.items()}
 
 
 def _as_json(value: Any) -> Any:
@@ -301,8 +310,8 @@ def column_that_differs(entry: LedgerEntry) -> str | None:
     texts = [(_IN_FACTS, entry.facts)] + ([] if erased(entry) else [(_IN_PERSONAL, entry.personal)])
     for names, text in texts:
         sealed = parsed(text)
-        columns = _repeated({name: getattr(entry, name) for name in names}, names)
-        if differs := next((name for name, value in columns.items() if sealed[name] != value), None):
-            return differs
+        for name, column in names.items():
+            if sealed[name] != _as_json(getattr(entry, column)):
+                return name
     of_event = _of_event(parsed(entry.facts)["facts"])
     return next((name for name, value in of_event.items() if getattr(entry, name) != value), None)

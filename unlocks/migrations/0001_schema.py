@@ -3167,6 +3167,13 @@ class Migration(migrations.Migration):
             options={
                 "ordering": ["review", "position"],
                 "default_permissions": ("view",),
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("decision", "flagged")),
+                        fields=["review", "position"],
+                        name="unlocks_review_flagged",
+                    )
+                ],
                 "constraints": [
                     models.UniqueConstraint(
                         fields=("review", "position"),

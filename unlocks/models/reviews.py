@@ -1,10 +1,22 @@
-from typing import Any
+from typing import Any, Self
 
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import Exists, OuterRef, Q
 
 from .requests import UnlockRequest
+
+
+class ReviewQuerySet(models.QuerySet["Review"]):
+    def waiting(self) -> Self:
+        """Leave those of which nobody has decided anything yet."""
+        return self.filter(~Exists(ReviewDecision.objects.filter(review=OuterRef("pk"))))
+
+    def flagged(self) -> Self:
+        """Leave those whose flag is not resolved."""
+        later = ReviewDecision.objects.filter(review=OuterRef("review"), position__gt=OuterRef("position"))
+        flags = ReviewDecision.objects.filter(~Exists(later), decision=ReviewDecision.Decision.FLAGGED)
+        return self.filter(pk__in=flags.order_by().values("review"))
 
 
 class Review(models.Model):
@@ -18,6 +30,8 @@ class Review(models.Model):
     large = models.BooleanField("Over the amount")
     drawn = models.BooleanField("Drawn at random")
     due_at = models.DateTimeField()
+
+    objects = ReviewQuerySet.as_manager()
 
     class Meta:
         ordering = ["-id"]
@@ -59,6 +73,9 @@ class ReviewDecision(models.Model):
     class Meta:
         ordering = ["review", "position"]
         default_permissions = ("view",)
+        indexes = [
+            models.Index(fields=["review", "position"], condition=Q(decision="flagged"), name="unlocks_review_flagged"),
+        ]
         constraints = [
             models.UniqueConstraint(
                 fields=["review", "position"],
