@@ -17,7 +17,7 @@ production = env -u UNLOCK_DESK_TRIAL -u DEBUG DATABASE_URL=sqlite:///var/check.
 # A database of its own beside this one, test_unlock_desk, is made and dropped.
 test-postgres long: DATABASE_URL ?= postgres://postgres@127.0.0.1:5432/unlock_desk
 
-.PHONY: help run test units browser test-postgres lint mutants long bench format clean
+.PHONY: help run test units browser test-postgres lint mutants long bench permissions format clean
 
 help: ## List these commands.
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/make \1|\2/p' Makefile | awk -F'|' '{ printf "%-20s %s\n", $$1, $$2 }'
@@ -85,6 +85,9 @@ long: mutants ## Run what takes too long for every change: the mutants, more ran
 	@env -u DATABASE_URL UNLOCK_DESK_TRIAL=1 HYPOTHESIS_PROFILE=long $(bin)/pytest -n 2 -m "not browser" -k "stateful or fingerprint or hypothesis or words or word_diff or probing or faults or schemathesis" --ignore tests/browser
 	@$(call on_postgres,env DATABASE_URL="$(DATABASE_URL)" UNLOCK_DESK_TRIAL=1 HYPOTHESIS_PROFILE=long $(bin)/pytest -n 2 -k faults --ignore tests/browser && \
 		DATABASE_URL_PG="$(DATABASE_URL)" $(bin)/python -m bench.size 10_000 --audit)
+
+permissions: $(VENV)/run.stamp ## Print who may do, see and send what; fails for what nobody listed.
+	@UNLOCK_DESK_TRIAL=1 $(bin)/python manage.py show_permissions
 
 bench: $(VENV)/run.stamp ## Measure unlocking and the pages with N batches (N=100000 for more).
 	@UNLOCK_DESK_TRIAL=1 $(bin)/python -m bench --batches $(N)

@@ -15,10 +15,10 @@ import pytest
 from django.core.files.uploadedfile import SimpleUploadedFile
 from django.db import transaction
 from django.test import Client
-from django.urls import get_resolver
 
 from tests import factories
 from tests.attacks import difference, snapshot
+from unlocks.admin.permissions import addresses
 from unlocks.models import Account, Batch, Consent, ConsentTerms, LedgerEntry, UnlockRequest
 
 pytestmark = pytest.mark.django_db
@@ -83,15 +83,6 @@ FIELDS = re.findall(
     code groups is_active period_closed__exact account__id__exact username password picked numbers requester reason
 """,
 )
-
-
-def addresses(resolver=None, before=""):
-    """List the pattern of every address of the project, with its parameters as `<...>` or as a regular expression."""
-    for pattern in (resolver or get_resolver()).url_patterns:
-        if hasattr(pattern, "url_patterns"):
-            yield from addresses(pattern, f"{before}{pattern.pattern}")
-        else:
-            yield f"{before}{pattern.pattern}"
 
 
 def filled(address, values, pick):

@@ -45,6 +45,10 @@ def test_the_audit_log_is_narrowed_kept_and_read(page, desk, sign_in, on_each_sc
     page.get_by_text("What is sealed").click()
     expect(page.get_by_text('"kind": "unlock_instructed"')).to_be_visible()
     on_each_screen(page)
+    page.set_viewport_size({"width": width, "height": 800})
+    press(page.get_by_role("link", name="Permissions"))
+    expect(page.get_by_role("heading", name="Calls of the API")).to_be_visible()
+    on_each_screen(page)
 
 
 @pytest.mark.parametrize("width", [1440, 390])

@@ -27,7 +27,7 @@ from ..templatetags.desk import nowrap, tag
 from ..texts import normalize
 from ..texts.formats import moment_with_seconds, money
 from .batches import account_link
-from .filters import AccountFilter, AmountFilter, ChoiceFilter, ChoicesFilter, Filter, Since, Until
+from .filters import AccountFilter, AtLeast, AtMost, ChoiceFilter, ChoicesFilter, Filter, Since, Until
 from .lists import KeysetList, ReadOnlyAdmin, accounts_numbered, column, keys
 from .record import state_of_record
 from .site import desk
@@ -251,18 +251,12 @@ class AddressFilter(Filter):
         return queryset.filter(ip=address)
 
 
-class AmountFrom(AmountFilter):
+class AmountFrom(AtLeast):
     title, parameter_name = "amount from", "amount_from"
 
-    def narrow(self, queryset, amount):
-        return queryset.filter(amount__gte=amount)
 
-
-class AmountTo(AmountFilter):
+class AmountTo(AtMost):
     title, parameter_name = "amount to", "amount_to"
-
-    def narrow(self, queryset, amount):
-        return queryset.filter(amount__lte=amount)
 
 
 class HappenedSince(Since):

@@ -227,6 +227,16 @@ class AmountFilter(Filter):
         return money(self.chosen)
 
 
+class AtLeast(AmountFilter):
+    def narrow(self, queryset, amount):
+        return queryset.filter(amount__gte=amount)
+
+
+class AtMost(AmountFilter):
+    def narrow(self, queryset, amount):
+        return queryset.filter(amount__lte=amount)
+
+
 class AccountFilter(Filter):
     """A filter by the account with a number, however that is typed."""
 

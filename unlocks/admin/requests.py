@@ -23,7 +23,7 @@ from ..texts import normalize
 from ..texts.formats import moment, money
 from . import queue
 from .changes import changes_page
-from .filters import AccountFilter, AmountFilter, ChoiceFilter, OneClickFilter, Since, Until, by_column
+from .filters import AccountFilter, AtLeast, AtMost, ChoiceFilter, OneClickFilter, Since, Until, by_column
 from .histories import DeskAdmin
 from .lists import account_is, column, freeze, keys
 from .opening import find_accounts, open_request
@@ -103,18 +103,12 @@ class ClosedUntil(Until):
     title, parameter_name, path = "closed until", "closed_until", "closed_at"
 
 
-class AmountFrom(AmountFilter):
+class AmountFrom(AtLeast):
     title, parameter_name = "total from", "total_from"
 
-    def narrow(self, queryset, amount):
-        return queryset.filter(amount__gte=amount)
 
-
-class AmountTo(AmountFilter):
+class AmountTo(AtMost):
     title, parameter_name = "total to", "total_to"
-
-    def narrow(self, queryset, amount):
-        return queryset.filter(amount__lte=amount)
 
 
 def _ago_and_when(at):

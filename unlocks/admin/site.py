@@ -27,6 +27,7 @@ from ..product import polling
 from ..texts import normalize
 from . import queue, typed
 from .lists import accounts_found, best_first, contacts_found, has_words, starts_with
+from .permissions import permissions_page
 from .tags import with_recorded_by_phone
 
 HITS = 20  # of a kind, in the search
@@ -64,6 +65,7 @@ class Desk(admin.AdminSite):
         return [
             path("search/", self.admin_view(self.search), name="search"),
             path("keys/", self.admin_view(self.keys), name="keys"),
+            path("permissions/", self.admin_view(self.permissions), name="permissions"),
             *super().get_urls(),
         ]
 
@@ -208,6 +210,9 @@ class Desk(admin.AdminSite):
     def keys(self, request):
         """Say which keys do what: what `?` shows, for whoever can't press it."""
         return self.page(request, "admin/keys.html", title="Keys")
+
+    def permissions(self, request):
+        return permissions_page(self, request)
 
     # The search
 
