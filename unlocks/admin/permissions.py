@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from django.core.exceptions import PermissionDenied
 from django.urls import get_resolver
 from django.utils.decorators import method_decorator
+from django.utils.text import capfirst
 from django.views.decorators.http import require_safe
 
 from .. import operations
@@ -35,8 +36,8 @@ PAGES: dict[str, tuple[str, str]] = {
     "desk/keys/": ("NAMUS", "NAMUS"),
     "desk/permissions/": ("MUS", ""),
     "desk/": ("NAMUS", "NAMUS"),
-    "desk/login/": ("OCRNAMUS", "OCRNAMUS"),
-    "desk/logout/": ("OCR", "OCRNAMUS"),
+    "desk/login/": ("ONAMUS", "ONAMUS"),
+    "desk/logout/": ("O", "ONAMUS"),
     "desk/password_change/": ("NAMUS", "NAMUS"),
     "desk/password_change/done/": ("NAMUS", ""),
     "desk/autocomplete/": ("AMUS", ""),
@@ -228,8 +229,8 @@ PAGES: dict[str, tuple[str, str]] = {
 }
 # Of each call of the API, the scope that it takes.
 CALLS: dict[str, str] = {
-    "GET api/v1/openapi.json": "every scope",
-    "GET api/v1/me": "every scope",
+    "GET api/v1/openapi.json": EVERY,
+    "GET api/v1/me": EVERY,
     "GET api/v1/accounts": "read",
     "POST api/v1/accounts": "records",
     "GET api/v1/accounts/<account>": "read",
@@ -256,7 +257,7 @@ CALLS: dict[str, str] = {
     "POST api/v1/instructions/pull": "product",
     "POST api/v1/instructions/answers": "product",
     "POST api/v1/contacts": "contacts",
-    "GET api/v1/imports/<imported>": "its own alone",
+    "GET api/v1/imports/<imported>": OWN,
     "PUT api/v1/accounts/<path:number>/pin": "pins",
 }
 
@@ -298,6 +299,10 @@ def words(letters):
     return ", ".join(ROLES[letter] for letter in letters) or "nobody"
 
 
+def _named(verb):
+    return capfirst(verb.replace("_", " ").replace("pin", "PIN").replace("api", "API"))
+
+
 def shown(pattern):
     """Write the pattern of an address for people."""
     pattern = re.sub(r"<[^>]*?:?(\w+)>", r"<\1>", pattern)
@@ -313,9 +318,7 @@ def permissions_page(site, request):
         request,
         "admin/permissions.html",
         title="Permissions",
-        verbs=[
-            (name.replace("_", " "), permission, words(roles), scopes) for name, permission, roles, scopes in verbs()
-        ],
+        verbs=[(_named(name), permission, words(roles), scopes) for name, permission, roles, scopes in verbs()],
         pages=[(shown(pattern), words(see), words(send)) for pattern, (see, send) in PAGES.items()],
-        calls=[(shown(f"x{call}")[2:], scope) for call, scope in CALLS.items()],
+        calls=[(shown(call)[1:], scope) for call, scope in CALLS.items()],
     )
