@@ -110,17 +110,6 @@ class Scene:
             "case": self.case.unlock_request.pk,
             "imported": self.imported.pk,
         }
-        if special is None and "/views/" in pattern:
-            special = (self.views.get(model),)
-        values = {
-            "ordinal": 1,
-            "name": f"{self.certificate.number}.json",
-            "kind": "accounts",
-            "app_label": "unlocks",
-            "url": "nowhere",
-        }
-        values |= {"account": self.case.account.pk, "batch": self.case.batch.pk, "number": self.case.account.number}
-        values |= {"case": self.case.unlock_request.pk, "imported": self.imported.pk}
         given = iter(special or ())
 
         def value(found):
