@@ -30,6 +30,7 @@ from tests.factories import (
     record_certificate_key,
 )
 from tests.operations import facts_of, kinds, recorded, refused
+from tests.papers import PDF
 from unlocks import operations
 from unlocks.certificates import facts as certified
 from unlocks.certificates import keys, pdf, verify_certificate
@@ -326,6 +327,16 @@ def test_what_happens_since_asks_for_a_new_one(agent):
     assert kinds(case.unlock_request)[-3:] == ["certified", "unlock_instructed", "certified"]
     carry_out()
     assert issue(case).number == f"{case.consent.reference}-3"
+
+
+def test_that_staff_opened_a_file_asks_for_none(agent, evidence_place):
+    case = case_recorded_by_phone(agent)
+    attached = {"what": "signed_paper", "file_name": "signed.pdf", "content": PDF}
+    paper = operations.attach_evidence(case.consent, **attached, by=acting(agent))
+    issued = issue(case)
+    operations.open_evidence(paper, by=acting(agent))
+    assert issue(case) == issued
+    assert not certified.entries_of(case.unlock_request).filter(sequence__gt=issued.upto).exists()
 
 
 def test_what_was_only_instructed_is_not_unlocked(agent):
