@@ -43,7 +43,7 @@ def test_answers_by_any_address_and_without_tls(settings, asked):
     answer = Client().get("/health/", **asked)
 
     assert (answer.status_code, answer.json()) == (200, {"well": True, "worker": False})
-    elsewhere = Client().get("/desk/login/", **asked)
+    elsewhere = Client().get("/staff/sign-in/", **asked)
     assert elsewhere.status_code == (400 if "secure" in asked else 301)
 
 

@@ -5,7 +5,7 @@ from functools import partial, update_wrapper
 from urllib.parse import urlsplit
 
 from django.contrib import admin
-from django.contrib.admin.forms import AdminAuthenticationForm
+from django.contrib.auth.views import redirect_to_login
 from django.db.models import Q
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -24,6 +24,7 @@ from ..models import (
     UnlockRequest,
 )
 from ..product import polling
+from ..signin.forms import SignInForm
 from ..texts import normalize
 from . import queue, typed
 from .lists import accounts_found, best_first, contacts_found, has_words, starts_with
@@ -92,24 +93,26 @@ class Desk(admin.AdminSite):
         if request.user.is_authenticated:
             return self._send_again(request, typed.posted(request), "This form was opened before you signed in.")
         context = {
-            "form": AdminAuthenticationForm(request),
-            "app_path": reverse("admin:login"),
-            "next": request.get_full_path(),
+            "form": SignInForm(request=request),
+            "redirect_field_value": request.get_full_path(),
             "signed_out": True,
             "typed": "" if expired else typed.keep(request),
             "expired": expired,
         }
-        return self.page(request, "admin/login.html", status=403, **context)
+        return self.page(request, "account/login.html", status=403, **context)
 
     def login(self, request, extra_context=None):
-        """Sign in, and go on to the page that was asked for, or to the queue when there is no such page.
+        """Lead to where staff sign in (`unlocks.signin`): there is one way in, and one out."""
+        return redirect_to_login(request.GET.get("next") or reverse("admin:index"))
 
-        Whoever was signed out while they typed is asked whether to send it now.
+    def logout(self, request, extra_context=None):
+        return redirect("account_logout")
+
+    def signed_in(self, request, response, text):
+        """Go on from signing in to the page that was asked for, or to the queue when there is no such page.
+
+        Whoever was signed out while they typed (`text`) is asked whether to send it now.
         """
-        text = request.POST.get("typed", "")
-        response = super().login(request, {"typed": text, **(extra_context or {})})
-        if response.status_code != 302:
-            return response
         if kept := typed.kept(text, request.user):
             response = self._send_again(request, kept, "You were signed out when you sent this form.")
         elif not self.has_page(response["Location"]):

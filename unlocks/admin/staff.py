@@ -41,12 +41,12 @@ class StaffAdmin(Listed, UserAdmin):
     readonly_fields = ("signed_in", "joined")
     fieldsets = (
         (None, {"fields": ("username", "password", "first_name", "last_name", "email")}),
-        ("May sign in, and do what", {"fields": ("is_active", "is_staff", "is_superuser", "groups")}),
+        ("May sign in, and do what", {"fields": ("is_active", "is_superuser", "groups")}),
         ("Dates", {"fields": ("signed_in", "joined")}),
     )
     add_fieldsets = (
         (None, {"fields": ("username", "usable_password", "password1", "password2")}),
-        ("May sign in, and do what", {"fields": ("is_staff", "groups")}),
+        ("May do what", {"fields": ("groups",)}),
     )
     filter_horizontal = ()
 
@@ -68,9 +68,12 @@ class StaffAdmin(Listed, UserAdmin):
         if obj and operations.is_system(obj):
             named = "A system, which acts by its API tokens and cannot sign in"
             return ((named, {"fields": ("username", "is_active", *hands_over)}), self.fieldsets[-1])
-        if hands_over:
+        # Colleagues are staff as soon as they are added. One who was made otherwise may be made staff here.
+        made_otherwise = ["is_staff"] if obj and not obj.is_staff else []
+        if hands_over or made_otherwise:
             who, (may, shown), dates = self.fieldsets
-            return (who, (may, {"fields": (shown["fields"][0], *hands_over, *shown["fields"][1:])}), dates)
+            active, *rest = shown["fields"]
+            return (who, (may, {"fields": (active, *hands_over, *made_otherwise, *rest)}), dates)
         return super().get_fieldsets(request, obj)
 
     def get_form(self, request, obj=None, **kwargs):

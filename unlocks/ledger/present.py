@@ -19,7 +19,7 @@ from .chain import Fault
 
 # A wrong try that is judged beside a right one may be told after it, though its count is from before.
 _BESIDE = timedelta(seconds=10)
-_RIGHTS = ("is_active", "is_staff", "is_superuser", "groups", "permissions")
+_RIGHTS = ("is_active", "is_staff", "is_superuser", "groups", "permissions", "password")
 _KINDS = (
     events.StaffChanged,
     events.AccountChanged,
@@ -119,6 +119,8 @@ class Told:
         match event:
             case events.StaffChanged() | events.AccountChanged() | events.ContactChanged():
                 changed = {name: change[1] for name, change in event.changed.items() if name != "password"}
+                if isinstance(event, events.StaffChanged) and event.password_mac:
+                    changed["password"] = event.password_mac
                 self.tell(entry, event.about, event.about_id, **changed)
                 if isinstance(event, events.ContactChanged) and to_be_confirmed(event.changed):
                     user = None if event.by_product else entry.user_id
@@ -213,6 +215,8 @@ def _now(row: Any, column: str) -> Any:
             return sorted(group.name for group in row.groups.all())
         case User(), "permissions":
             return sorted(f"{held.content_type.app_label}.{held.codename}" for held in row.user_permissions.all())
+        case User(), "password":
+            return pins.password_mac(row.pk, row.password)
         case Account(), "pin_hash" | "pending_pin_hash":
             return pins.mac(row.pk, getattr(row, column))
         case ConsentTerms(), "text":
@@ -237,7 +241,7 @@ def _untold(told: dict[int, dict[str, tuple[Any, int]]]) -> Iterator[Fault]:
     """Name whoever may do anything by rights that no entry tells of: some by one entry, the others by another."""
     for pk, username in roles.who_may_do_anything().values_list("pk", "username").iterator():
         if untold := [column for column in _RIGHTS if column not in told.get(pk, {})]:
-            finding = f"no ledger entry tells of {', '.join(untold)}, which say what this user may do"
+            finding = f"no ledger entry tells of {', '.join(untold)}, which say who signs in and what they may do"
             advice = f"If you know who made it so, record it with “manage.py record_staff {username}”."
             yield "untold", f"User {username} (id {pk}): {finding}. {advice}"
 

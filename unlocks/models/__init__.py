@@ -29,6 +29,7 @@ from .requests import BYPASS_OTHER, TICKET, RequestedBatch, UnlockRequest
 from .reviews import Review, ReviewDecision
 from .saved_views import SavedView
 from .searched import SearchWord
+from .sessions import CacheRow, DeskSession
 from .tokens import ApiCall, ApiToken
 
 __all__ = [
@@ -43,6 +44,7 @@ __all__ = [
     "ApiToken",
     "Batch",
     "BatchItem",
+    "CacheRow",
     "Certificate",
     "CheckAttempts",
     "Consent",
@@ -52,6 +54,7 @@ __all__ = [
     "ConsentWithdrawal",
     "ConsentedBatch",
     "Contact",
+    "DeskSession",
     "Import",
     "ImportProblem",
     "Instruction",

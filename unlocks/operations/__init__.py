@@ -48,14 +48,23 @@ from .requests import add_note, assign, close_request, open_request, record_advi
 from .restore import record_restore
 from .review import flag_case, obstacle_to_review, resolve_flag, sign_off, with_state
 from .search_words import learn_words, words_of
+from .signing_in import (
+    password_is_recorded,
+    record_failed_sign_in,
+    record_session_end,
+    record_sign_in,
+    renew_hash,
+)
 from .staff import (
     change_own_password,
     change_staff,
     deactivate,
+    is_last_superuser,
     is_system,
     open_cases,
     record_staff,
     set_password,
+    who_reads_like,
 )
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
 from .tokens import make_api_token, revoke_api_token, system_of
@@ -95,6 +104,7 @@ __all__ = [
     "hand_over",
     "hold",
     "import_records",
+    "is_last_superuser",
     "is_system",
     "issue_certificate",
     "issue_pin",
@@ -121,6 +131,7 @@ __all__ = [
     "order_verification",
     "own_admins",
     "own_contact",
+    "password_is_recorded",
     "phone_entered_by",
     "problems_of",
     "publish_terms",
@@ -132,12 +143,16 @@ __all__ = [
     "record_answers",
     "record_certificate_key",
     "record_export",
+    "record_failed_sign_in",
     "record_phone_consent",
     "record_restore",
+    "record_session_end",
+    "record_sign_in",
     "record_staff",
     "refuse_staff",
     "relock",
     "relock_due",
+    "renew_hash",
     "resend_receipt",
     "resolve_flag",
     "revoke_api_token",
@@ -163,6 +178,7 @@ __all__ = [
     "waiting_contacts",
     "waiting_orders",
     "what_was_lost",
+    "who_reads_like",
     "with_state",
     "withdraw_consent",
     "withdraw_own_consent",

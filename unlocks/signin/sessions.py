@@ -1,0 +1,77 @@
+"""Where sessions are kept, and when they end. Who reads the database can be nobody: keys are hashed, data encrypted."""
+
+import time
+from hashlib import sha256
+
+from cryptography.fernet import InvalidToken
+from django.conf import settings
+from django.contrib.auth import SESSION_KEY, logout
+from django.contrib.sessions.backends import db
+
+from .. import operations
+from ..actors import Actor
+from ..keys import box
+from ..models import DeskSession
+
+BEGAN, SEEN = "began", "seen"  # in the session: seconds since 1970
+SEEN_EVERY = 60  # a busy session is not written down at each click
+
+
+def hashed(session_key):
+    """Return what is kept of a key: 160 bits of its SHA-256. It holds more than 160 random ones itself."""
+    return sha256(session_key.encode()).hexdigest()[:40]
+
+
+class SessionStore(db.SessionStore):
+    """Django's own sessions in the database, under a hash of their key."""
+
+    @classmethod
+    def get_model_class(cls):
+        return DeskSession
+
+    def _get_session_from_db(self):
+        key = self.session_key
+        self._session_key = key and hashed(key)
+        found = super()._get_session_from_db()
+        self._session_key = key if found else None
+        return found
+
+    def exists(self, session_key):
+        return super().exists(hashed(session_key))
+
+    def create_model_instance(self, data):
+        row = super().create_model_instance(data)
+        row.session_key, row.user_id = hashed(row.session_key), data.get(SESSION_KEY)
+        return row
+
+    def delete(self, session_key=None):
+        if key := session_key or self.session_key:
+            super().delete(hashed(key))
+
+    def encode(self, session_dict):
+        return box("sessions").encrypt(super().encode(session_dict).encode()).decode()
+
+    def decode(self, session_data):
+        try:
+            return super().decode(box("sessions").decrypt(session_data.encode()).decode())
+        except InvalidToken:
+            return {}
+
+
+def end_in_time(get_response):
+    """End a session that has lasted SESSION_HOURS. One that nobody used for SESSION_IDLE_MINUTES has expired.
+
+    What a page asks for by itself, to stay up to date, is no use of it.
+    """
+
+    def answer(request):
+        if request.user.is_authenticated:
+            now, session = int(time.time()), request.session
+            if now - session.setdefault(BEGAN, now) >= settings.SESSION_LIFETIME.total_seconds():
+                operations.record_session_end(request.user, how="time", by=Actor.staff(request.user, request))
+                logout(request)
+            elif now - session.get(SEEN, 0) >= SEEN_EVERY and request.headers.get("Sec-Fetch-Dest") != "empty":
+                session[SEEN] = now
+        return get_response(request)
+
+    return answer
