@@ -14,6 +14,7 @@ FLOORS = [
     {
         "keys",
         "pins",
+        "factors",
         "certificates.verify_certificate",
         "texts.word_diff",
         "texts.first_terms",

@@ -24,6 +24,7 @@ from ..models import (
     UnlockRequest,
 )
 from ..product import polling
+from ..signin import showed
 from ..signin.forms import SignInForm
 from ..texts import normalize
 from . import queue, typed
@@ -81,6 +82,8 @@ class Desk(admin.AdminSite):
         def desk_view(request, *args, **kwargs):
             if request.method == "POST" and request.user.is_anonymous and self.has_page(request.path):
                 return self.keep_typed(request)
+            if address := showed.what_is_missing(request):
+                return redirect(address)
             return inner(request, *args, **kwargs)
 
         return update_wrapper(desk_view, inner)

@@ -14,6 +14,7 @@ from .. import operations
 from ..actors import Actor
 from ..models import ApiToken
 from ..rules import Refusal, sentence
+from ..signin import showed
 from ..texts.formats import moment
 from .filters import by_column
 from .forms.records import ColleagueForm, NewColleagueForm
@@ -80,6 +81,11 @@ class StaffAdmin(Listed, UserAdmin):
         help_texts = {"username": NAME_STAYS} if obj else {}
         return super().get_form(request, obj, **{"help_texts": help_texts, **kwargs})
 
+    def changeform_view(self, request, object_id=None, form_url="", extra_context=None):
+        if request.method == "POST" and self.has_change_permission(request):
+            showed.confirm(request)
+        return super().changeform_view(request, object_id, form_url, extra_context)
+
     def save_model(self, request, obj, form, change):
         """Leave it to `save_related`, which Django calls next: an account and its groups are one change."""
 
@@ -101,6 +107,7 @@ class StaffAdmin(Listed, UserAdmin):
         write = partial(super().user_change_password, request, id, form_url)
         if request.method != "POST" or user is None:
             return write()
+        showed.confirm(request)
         return operations.change_staff(user, write, by=Actor.staff(request.user, request))
 
     def formfield_for_manytomany(self, db_field, request, **kwargs):

@@ -915,6 +915,7 @@ STAFF_FIELDS = {
     "is_active": "can sign in",
     "is_staff": "staff",
     "is_superuser": "superuser",
+    "factors": "second factors",
 }
 
 
@@ -1042,6 +1043,8 @@ class SignInFailed(Event):
 
     WHY: ClassVar[dict[str, str]] = {
         "password": "wrong password",
+        "code": "wrong code",
+        "factors": "their second factors are not those that the record tells of",
         "unknown": "no such username",
         "not_allowed": "this account may not sign in",
         "too_many": "too many tries",

@@ -49,6 +49,7 @@ from .restore import record_restore
 from .review import flag_case, obstacle_to_review, resolve_flag, sign_off, with_state
 from .search_words import learn_words, words_of
 from .signing_in import (
+    factors_are_recorded,
     password_is_recorded,
     record_failed_sign_in,
     record_session_end,
@@ -56,6 +57,7 @@ from .signing_in import (
     renew_hash,
 )
 from .staff import (
+    change_own_factors,
     change_own_password,
     change_staff,
     deactivate,
@@ -85,6 +87,7 @@ __all__ = [
     "became_of",
     "cancel_order",
     "cancel_unlock",
+    "change_own_factors",
     "change_own_password",
     "change_staff",
     "changed_since",
@@ -97,6 +100,7 @@ __all__ = [
     "draft_terms",
     "edit_terms",
     "extend_window",
+    "factors_are_recorded",
     "finish_imports",
     "flag_case",
     "give_consent",

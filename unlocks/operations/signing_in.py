@@ -7,6 +7,7 @@ from django.db import transaction
 
 from .. import pins
 from ..actors import Actor
+from ..factors import factors_mac
 from ..ledger import chain, events
 from ..models import LedgerEntry
 from .staff import noted
@@ -41,6 +42,13 @@ def password_is_recorded(user: User) -> bool:
         if isinstance(event, events.StaffChanged) and event.password_mac:
             return event.password_mac == pins.password_mac(user.pk, user.password)
     return False
+
+
+def factors_are_recorded(user: User) -> bool:
+    """Say whether the newest entry that tells of this user's second factors tells of these, and none if none does."""
+    entries = LedgerEntry.objects.filter(kind=events.StaffChanged.kind, about_id=user.pk).order_by("-sequence")
+    told = (event for entry in entries.iterator() if isinstance(event := chain.event_of(entry), events.StaffChanged))
+    return next((event.factors_mac for event in told if "factors" in event.changed), "") == factors_mac(user.pk)
 
 
 def renew_hash(user: User, password: str, *, by: Actor) -> None:

@@ -17,6 +17,7 @@ from django.db.models import QuerySet
 
 from .. import history, pins, stages
 from ..actors import Actor
+from ..factors import factors_mac, factors_of
 from ..ledger import chain, events
 from ..models import ApiToken, DeskSession, LedgerEntry, UnlockRequest
 from ..rules import Refusal
@@ -25,6 +26,7 @@ from .requests import assign
 from .verbs import Refused, staff_verb
 
 W = TypeVar("W")
+_SECRETS = ("password", "password_mac", "factors", "factors_mac")
 _SUPERUSER = ("is_superuser", "is_staff", "is_active")
 FIELDS = ("username", "first_name", "last_name", "email", "is_active", "is_staff", "is_superuser")
 
@@ -78,6 +80,11 @@ def change_own_password(write: Callable[[], W], *, by: Actor) -> W:
     if by.user is None:
         raise PermissionDenied("Only staff have a password here.")
     return noted(by.user, write, by)
+
+
+def change_own_factors(write: Callable[[], W], *, by: Actor) -> W:
+    """Have `write()` add or take away second factors of whoever acts; return what that returns. All of staff may."""
+    return change_own_password(write, by=by.begin())
 
 
 def is_system(user: User) -> bool:
@@ -153,13 +160,14 @@ def _append(user: User, changed: dict[str, Any], by: Actor, *handed_over: chain.
         stages.keep(open_cases(user), at=by.act.at)
     entries = list(handed_over)
     if changed:
-        mac = pins.password_mac(user.pk, User.objects.values_list("password", flat=True).get(pk=user.pk))
+        kept = User.objects.values_list("password", flat=True).get(pk=user.pk)
         event = events.StaffChanged(
             about_id=user.pk,
             fields=sorted(changed),
             name=user.get_username(),
             changed=changed,
-            password_mac=mac if "password" in changed else "",
+            password_mac=pins.password_mac(user.pk, kept) if "password" in changed else "",
+            factors_mac=factors_mac(user.pk) if "factors" in changed else "",
         )
         entries.insert(0, chain.Entry(event))
     if entries:
@@ -179,6 +187,8 @@ def _account(pk: Any) -> dict[str, Any]:
         "permissions": sorted(f"{app}.{codename}" for app, codename in permissions),
         "password": user.password,
         "password_mac": pins.password_mac(user.pk, user.password),
+        "factors": factors_of(user.pk),
+        "factors_mac": factors_mac(user.pk),
     }
 
 
@@ -189,17 +199,20 @@ def _told(pk: Any) -> dict[str, Any]:
         event = chain.event_of(entry)
         if isinstance(event, events.StaffChanged):
             told |= {name: change[1] for name, change in event.changed.items() if name != "password"}
-            told |= {"password_mac": event.password_mac} if event.password_mac else {}
+            told |= {"password_mac": event.password_mac} if "password" in event.changed else {}
+            told |= {"factors_mac": event.factors_mac} if "factors" in event.changed else {}
     return told
 
 
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """Return {field: [old, new]}, old being None where there was no account; of a password only that it was set."""
-    changed = {
+    changed: dict[str, Any] = {
         name: [before.get(name), value]
         for name, value in after.items()
-        if name not in ("password", "password_mac") and value != before.get(name)
+        if name not in _SECRETS and value != before.get(name)
     }
-    if after["password_mac"] == before.get("password_mac"):
-        return changed
-    return changed | {"password": "set" if is_password_usable(after["password"]) else "disabled"}
+    if after["password_mac"] != before.get("password_mac"):
+        changed["password"] = "set" if is_password_usable(after["password"]) else "disabled"
+    if after["factors_mac"] != before.get("factors_mac", ""):
+        changed["factors"] = [before.get("factors", []), after["factors"]]
+    return changed

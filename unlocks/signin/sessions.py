@@ -1,19 +1,22 @@
 """Where sessions are kept, and when they end. Who reads the database can be nobody: keys are hashed, data encrypted."""
 
 import time
+from datetime import UTC, datetime
 from hashlib import sha256
 
 from cryptography.fernet import InvalidToken
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY, logout
 from django.contrib.sessions.backends import db
+from django.utils import timezone
 
 from .. import operations
 from ..actors import Actor
 from ..keys import box
 from ..models import DeskSession
+from .showed import BEGAN
 
-BEGAN, SEEN = "began", "seen"  # in the session: seconds since 1970
+SEEN = "seen"  # in the session: when someone last clicked, in seconds since 1970
 SEEN_EVERY = 60  # a busy session is not written down at each click
 
 
@@ -56,6 +59,27 @@ class SessionStore(db.SessionStore):
             return super().decode(box("sessions").decrypt(session_data.encode()).decode())
         except InvalidToken:
             return {}
+
+
+def of_user(request):
+    """List where whoever asks is signed in, this browser first: since when, last when, from where, by which browser."""
+    rows = DeskSession.objects.filter(user=request.user, expire_date__gt=timezone.now())
+    this, found = hashed(request.session.session_key), []
+    for row in rows:
+        data = row.get_decoded()
+        began = data.get(BEGAN, 0)
+        ip, browser = data.get("from", ["", ""])
+        found.append(
+            {
+                "key": row.session_key,
+                "this": row.session_key == this,
+                "began": datetime.fromtimestamp(began, UTC),
+                "seen": datetime.fromtimestamp(data.get(SEEN, began), UTC),
+                "ip": ip,
+                "browser": browser,
+            }
+        )
+    return sorted(found, key=lambda one: (not one["this"], -one["seen"].timestamp()))
 
 
 def end_in_time(get_response):
