@@ -14,7 +14,7 @@ TYPED = "Dana called at 4 PM.\nShe will export them & call back."
 def sign_in_by_form(page):
     page.get_by_label("Username").fill("dana")
     page.get_by_label("Password").fill(factories.PIN)
-    press(page.get_by_role("button", name="Sign in"))
+    press(page.get_by_role("button", name="Sign in", exact=True))
 
 
 def test_a_note_survives_signing_in_again(new_context, desk, on_each_screen):

@@ -15,6 +15,7 @@ from unlocks import operations, pins
 from unlocks.actors import Actor
 from unlocks.ledger import chain, verify
 from unlocks.models import DeskSession, LedgerEntry
+from unlocks.signin import sessions
 
 PASSWORD, PAGE = "correct-horse-battery", "/staff/sign-in/"
 WRONG = "That username and password are not those of an account that may sign in. Check both, capitals too."
@@ -209,6 +210,20 @@ def test_a_session_cannot_be_taken_over_from_the_database(dana):
     assert row.get_decoded()["_auth_user_id"] == str(dana.pk)
     DeskSession.objects.update(session_data="made up")
     assert client.get("/desk/").status_code == 302
+
+
+@pytest.mark.parametrize(
+    ("browser", "said"),
+    [
+        ("Mozilla/5.0 (X11; Linux x86_64) AppleWebKit/537.36 Chrome/140.0 Safari/537.36", "Chrome on Linux"),
+        ("Mozilla/5.0 (Windows NT 10.0) AppleWebKit/537.36 Chrome/140.0 Safari/537.36 Edg/140.0", "Edge on Windows"),
+        ("Mozilla/5.0 (iPhone; CPU iPhone OS 18_0 like Mac OS X) Version/18.0 Safari/604.1", "Safari on iPhone"),
+        ("Mozilla/5.0 (Macintosh; Intel Mac OS X 14.0; rv:140.0) Firefox/140.0", "Firefox on Mac"),
+        ("curl/8", "A browser"),
+    ],
+)
+def test_a_browser_is_called_by_its_name(browser, said):
+    assert sessions.named(browser) == said
 
 
 def test_signing_out_ends_the_session_and_is_recorded(dana):

@@ -17,6 +17,16 @@ from ..models import DeskSession
 from .showed import BEGAN
 
 SEEN = "seen"  # in the session: when someone last clicked, in seconds since 1970
+# What a User-Agent holds, the most telling first: most call themselves Safari, and Edge calls itself Chrome.
+_BROWSERS = {"Edg": "Edge", "Firefox/": "Firefox", "Chrome/": "Chrome", "Safari/": "Safari"}
+_SYSTEMS = {
+    "iPhone": "iPhone",
+    "iPad": "iPad",
+    "Android": "Android",
+    "Windows": "Windows",
+    "Mac OS": "Mac",
+    "Linux": "Linux",
+}
 SEEN_EVERY = 60  # a busy session is not written down at each click
 
 
@@ -77,9 +87,17 @@ def of_user(request):
                 "seen": datetime.fromtimestamp(data.get(SEEN, began), UTC),
                 "ip": ip,
                 "browser": browser,
+                "named": named(browser),
             }
         )
     return sorted(found, key=lambda one: (not one["this"], -one["seen"].timestamp()))
+
+
+def named(browser):
+    """Say which browser on which system a User-Agent names, as far as it does."""
+    what = next((name for part, name in _BROWSERS.items() if part in browser), "A browser")
+    system = next((name for part, name in _SYSTEMS.items() if part in browser), "")
+    return f"{what} on {system}" if system else what
 
 
 def end_in_time(get_response):
