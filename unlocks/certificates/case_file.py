@@ -53,7 +53,7 @@ class Changed(Exception):
 
 @dataclass(frozen=True)
 class Piece:
-    """A file of a case file: its path, what it is in words, and what reads it, a piece at a time, as often as it is asked to."""
+    """A file of a case file: its path, what it is in words, and what reads it, in pieces and as often as asked to."""
 
     path: str
     about: str
