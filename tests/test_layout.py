@@ -58,6 +58,7 @@ NOT_TRACKED = {
     ("operations/tokens.py", "user.save"),
     ("outbox/rows.py", "row.save"),
     ("signin/sessions.py", "super().delete"),
+    ("signin/views.py", "session.delete"),
 }
 
 

@@ -52,7 +52,7 @@ def factors_are_recorded(user: User) -> bool:
 
 
 def renew_hash(user: User, password: str, *, by: Actor) -> None:
-    """Store the same password anew if it is stored in an outdated way. The entry says that it was set."""
+    """Store the same password once more if it is stored in an outdated way. The entry says that it was set."""
     if not pins.password_matches(password, user.password)[1]:
         return
 

@@ -75,7 +75,7 @@ class SetUpAppForm(Code, totp.ActivateTOTPForm):
 
 
 class Passkey:
-    """What a browser says of a passkey, or somebody makes up: fido2 raises on what has another shape."""
+    """What a browser says of a passkey, or someone makes up: fido2 raises on what has another shape."""
 
     def clean_credential(self):
         inner = getattr(super(), "clean_credential", lambda: self.cleaned_data["credential"])
