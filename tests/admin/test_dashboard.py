@@ -186,7 +186,7 @@ def test_days_that_can_not_be_shown_are_said_beside_their_field(manager_client, 
     assert page.status_code == 200
     assert [error for errors in page.context["form"].errors.values() for error in errors] == said
     assert page.context["figures"].period == Period(today - timedelta(days=29), today)
-    assert "so the last 30 are" in page.content.decode()
+    assert "These days can’t be shown" in page.content.decode()
 
 
 def test_many_cases_are_counted_when_that_is_asked_for(manager_client, agent, monkeypatch):

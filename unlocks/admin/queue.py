@@ -201,9 +201,11 @@ def callouts(user: User):
 
 
 def failed():
-    """Return the emails that failed lately, still matter and are of no open request, the newest first."""
+    """Return the emails about an account that failed lately, still matter and are of no open request, newest first."""
     rows = Outgoing.objects.that_failed().filter(
-        Q(unlock_request=None) | Q(unlock_request__status=Status.CLOSED), done_at__gte=timezone.now() - FAILED_LATELY
+        Q(unlock_request=None) | Q(unlock_request__status=Status.CLOSED),
+        account__isnull=False,
+        done_at__gte=timezone.now() - FAILED_LATELY,
     )
     rows = rows.select_related("account", "unlock_request__account").order_by("-done_at")
     return {"rows": rows[:LISTED], "counted": CappedPaginator(rows, LISTED)}

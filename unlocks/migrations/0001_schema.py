@@ -2743,6 +2743,7 @@ class Migration(migrations.Migration):
                             ("new_pin", "New PIN"),
                             ("admin_entered", "Notice of a new Admin address"),
                             ("not_relocked", "Notice of a relock that failed"),
+                            ("weekly", "Weekly figures"),
                         ],
                         max_length=20,
                     ),
@@ -2863,6 +2864,9 @@ class Migration(migrations.Migration):
                     ),
                     models.Index(
                         condition=models.Q(("state", "sent")), fields=["-done_at"], name="unlocks_outgoing_sent"
+                    ),
+                    models.Index(
+                        condition=models.Q(("email", "weekly")), fields=["queued_at"], name="unlocks_outgoing_weekly"
                     ),
                     models.Index(
                         condition=models.Q(
