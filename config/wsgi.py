@@ -14,6 +14,6 @@ try:
 except chain.WrongKey as wrong:
     raise ImproperlyConfigured(str(wrong)) from None
 except DatabaseError:
-    pass  # out of reach, or not migrated yet: the health page says so
+    pass  # out of reach, or not migrated yet: /health/ready says so
 finally:
     connection.close()  # each worker opens its own

@@ -138,6 +138,13 @@ def test_commands_exist(path):
     assert set(re.findall(r"\bmanage\.py ([a-z_]+)", typed)) - get_commands().keys() == set()
 
 
+def test_the_example_of_health_has_what_is_answered(db, client):
+    example = json.loads(re.search(r"^```json\n(.*?)^```$", (ROOT / "docs/production.md").read_text(), re.M | re.S)[1])
+    answered = client.get("/health/ready").json()
+    assert (example.keys(), example["checks"].keys()) == (answered.keys(), answered["checks"].keys())
+    assert example["oldest_seconds"].keys() == answered["oldest_seconds"].keys()
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=of_document)
 def test_lines_are_short(path):
     assert [line for line in path.read_text().splitlines() if len(line) > 120] == []

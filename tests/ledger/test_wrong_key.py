@@ -132,9 +132,10 @@ def test_load_sample_says_it_and_fails(settings):
     assert difference(before, snapshot()) == []
 
 
-def test_the_health_page_is_not_well(client, case):
-    answer = client.get("/health/")
-    assert (answer.status_code, answer.json()) == (503, {"well": False})
+def test_the_desk_is_not_ready(client, case):
+    answer = client.get("/health/ready")
+    checks = answer.json()["checks"]
+    assert (answer.status_code, checks["ledger_key"], checks["guards"]) == (503, False, True)
 
 
 def test_the_deployment_check_names_it(case):
