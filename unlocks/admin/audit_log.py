@@ -125,7 +125,7 @@ GROUPS = {
             events.Imported,
         ),
     ),
-    "exports": ("Exports and opened evidence", (events.Exported, events.EvidenceOpened)),
+    "exports": ("Exports and opened evidence", (events.Exported, events.CaseFileMade, events.EvidenceOpened)),
     "record": (
         "The record itself",
         (

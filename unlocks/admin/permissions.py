@@ -140,6 +140,7 @@ PAGES: dict[str, tuple[str, str]] = {
     "desk/unlocks/instruction/": ("AMUS", "AMS"),
     "desk/unlocks/unlockrequest/accounts/": ("AMS", "AMS"),
     "desk/unlocks/unlockrequest/<path:object_id>/record-by-phone/": ("AMS", "AMS"),
+    "desk/unlocks/unlockrequest/<path:object_id>/case-file/": ("", "MUS"),
     "desk/unlocks/unlockrequest/<path:object_id>/changes/": ("AMUS", ""),
     "desk/unlocks/unlockrequest/<path:object_id>/live/": ("AMUS", ""),
     "desk/unlocks/unlockrequest/file/": ("", "AMUS"),

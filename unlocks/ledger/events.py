@@ -717,6 +717,23 @@ class Certified(Event):
         return f": {self.certificate}{' (interim)' if self.interim else ''}"
 
 
+@event("case_file_made", "Case file made", tone="info")
+class CaseFileMade(Event):
+    """Someone was handed all that is on record of a case; `faults` of it were missing or damaged.
+
+    `sha256` is that of the signed list of its files, its manifest.json.
+    """
+
+    files: int
+    faults: int
+    sha256: str
+
+    @property
+    def rest(self) -> str:
+        faults = f", {self.faults:,} missing or damaged" if self.faults else ""
+        return f": {counted(self.files, 'file', 'files')}{faults}"
+
+
 @event("certificate_key", "Certificate key recorded", tone="info")
 class CertificateKey(Event):
     """From here on certificates are signed with this key (public, hex), and with no earlier one."""

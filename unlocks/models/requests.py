@@ -151,6 +151,7 @@ class UnlockRequest(models.Model):
             ("verify_pin", "Can verify an account's PIN"),
             ("send_consent_link", "Can send and revoke consent links"),
             ("withdraw_consent", "Can record that a customer withdraws a consent"),
+            ("make_case_file", "Can make the case file of a request"),
         ]
         indexes = [
             models.Index(fields=["status", "-id"], name="unlocks_request_status"),
