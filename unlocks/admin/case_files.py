@@ -46,7 +46,7 @@ class CaseFilesAdmin(ReadOnlyAdmin):
 
     @admin.display(description="Requests")
     def which(self, ordered):
-        return "; ".join(ordered.narrowed)
+        return "; ".join(ordered.narrowed) or "All of them"
 
     @admin.display(description="How many")
     def how_many(self, ordered):
