@@ -4,6 +4,7 @@ Without `SECRET_KEY` and `LEDGER_KEY` only the trial run (`UNLOCK_DESK_TRIAL=1`,
 """
 
 import base64
+import logging
 import re
 from datetime import timedelta
 from functools import partial
@@ -170,6 +171,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "config.bodies.read_to_the_end",
     "unlocks.health.answer_health",
+    "config.request_log.RequestLog",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -290,7 +292,14 @@ if TRUSTED_PROXIES:
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"without_tokens": {"()": "config.logs.WithoutTokens"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "filters": ["without_tokens"]}},
+    "filters": {"one_line_a_request": {"()": "config.logs.OneLineARequest"}},
+    "formatters": {"lines": {"()": "config.logs.Lines", "json": not TRIAL}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "lines", "filters": ["one_line_a_request"]}
+    },
     "root": {"handlers": ["console"], "level": "INFO" if not TRIAL else "WARNING"},
+    # Django's own handlers mask nothing.
+    "loggers": {"django": {}, "django.server": {"propagate": True}},
 }
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG
+DJANGO_STRUCTLOG_USER_ID_FIELD = None  # config.request_log names who asks

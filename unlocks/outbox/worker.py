@@ -18,6 +18,7 @@ from threading import Event, Thread
 
 from django.db import Error, InterfaceError, OperationalError, close_old_connections, connection, transaction
 from django.utils import timezone
+from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from .. import history, stages
 from ..actors import Actor
@@ -68,6 +69,7 @@ def work(stopping: Event) -> None:
 
 def _tried(step: Callable[[], int | None]) -> int:
     """Take a step of the work; return how much there was to do. What fails in one holds up no other."""
+    clear_contextvars()  # what is logged is about this step
     try:
         return step() or 0
     except (Error, TypeError, ValueError) as error:  # the latter of a row that SQLite holds and nobody can read
@@ -184,6 +186,9 @@ def send_next() -> str | None:
 
 def send(row: Outgoing) -> str:
     """Send the email of a leased row, or find out that it can't be; return its state."""
+    clear_contextvars()
+    if row.unlock_request_id:
+        bind_contextvars(case=UnlockRequest(pk=row.unlock_request_id).reference)
     try:
         message = emails.written(row)
     except emails.Outdated as outdated:
