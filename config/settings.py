@@ -81,6 +81,17 @@ def working_days(text):
     raise ImproperlyConfigured(f"WORKING_DAYS is not a day, or from one to another, such as mon-fri: {text}.")
 
 
+def weekday_and_hour(text):
+    """Return the weekday (Monday being 0) and hour of a text such as "mon 7"; None of none. Raises as above."""
+    day, _, hour = text.lower().partition(" ")
+    days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    if not text:
+        return None
+    if day in days and hour.isdecimal() and int(hour) < 24:
+        return days.index(day), int(hour)
+    raise ImproperlyConfigured(f"WEEKLY_EMAIL is not a day and an hour, such as mon 7, nor empty: {text}.")
+
+
 def target_hours(texts):
     """Return the hours that a request may be in each stage, of texts such as new=4. Raises as above."""
     named = dict(text.split("=", 1) for text in texts if "=" in text)
@@ -118,6 +129,8 @@ UNLOCK_WINDOW_MAX = timedelta(hours=env.int("UNLOCK_WINDOW_MAX_HOURS", default=7
 STAGES_WITH_TARGET = {"new", "ready", "product", "to_close"}
 STAGE_TARGETS = target_hours(env.list("STAGE_TARGET_HOURS", default=["new=4", "ready=2"]))
 WORKING_HOURS = working_hours(env.str("WORKING_HOURS", default="9-17"))
+# When managers are emailed the figures of the seven days before; empty: never.
+WEEKLY_EMAIL = weekday_and_hour(env.str("WEEKLY_EMAIL", default="mon 7"))
 WORKING_DAYS = working_days(env.str("WORKING_DAYS", default="mon-fri"))
 # From when on staff are told that what the product said of a batch is old.
 DATA_AGE_WARNING = timedelta(hours=env.int("DATA_AGE_WARNING_HOURS", default=24))

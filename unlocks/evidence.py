@@ -4,6 +4,7 @@ They are in `storages["evidence"]`, outside what a web server serves, and are ch
 """
 
 import codecs
+import hashlib
 import os
 import re
 import secrets
@@ -35,6 +36,7 @@ NAMES = {
 # What programs put before an email's first line: a byte order mark, blank lines, an mbox's "From " line.
 _BEFORE_THE_HEAD = rb"\A(?:\xef\xbb\xbf)?[ \t\r\n]*(?:>?From [^\r\n]*[\r\n]+)*"
 _MAIL_HEAD = 1024 * 1024
+_AT_ONCE = 1024 * 1024
 TAKEN = "PDF, PNG, JPEG and saved emails (.eml) are accepted"
 
 
@@ -124,17 +126,28 @@ def _write(place, content):
 
 def read(digest):
     """Return the content stored under this SHA-256. Raises Damaged when it is missing or altered."""
-    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+    return b"".join(pieces(digest))
+
+
+def pieces(named):
+    """Yield the content stored under this SHA-256 a piece at a time, so that a large file costs no memory.
+
+    Raises Damaged when it is missing, or, after the last piece, when it was altered.
+    """
+    if not re.fullmatch(r"[0-9a-f]{64}", named):
         raise Damaged("What the database holds of it is no hash.")
+    digest = hashlib.sha256()
     try:
-        content = _place(digest).read_bytes()
+        with _place(named).open("rb") as file:
+            while piece := file.read(_AT_ONCE):
+                digest.update(piece)
+                yield piece
     except FileNotFoundError:
         raise Damaged("The file is missing.") from None
     except OSError as error:
         raise Damaged(f"The file can't be read ({type(error).__name__}).") from None
-    if sha256(content) != digest:
+    if digest.hexdigest() != named:
         raise Damaged("The file was altered: it does not fit the hash under which it was attached.")
-    return content
 
 
 def faults():

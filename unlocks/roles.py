@@ -33,7 +33,9 @@ MANAGER = AGENT | {
     "publish_terms",
     "order_verification",
     "review_case",
+    "make_case_file",
 }
+AUDITOR = {"make_case_file"}
 # What a token of the API may. Those that name no permission of Django's are asked for by the API alone.
 SCOPES: dict[str, set[str]] = {
     ApiToken.Scope.CONTACTS: {"api.put_contacts", "unlocks.import_records"},
@@ -74,7 +76,7 @@ GROUPS = {
         _see_the_work(permission) or permission.codename in AGENT | {"view_act", "view_verdict"}
     ),
     "Manager": lambda permission: _see(permission) or permission.codename in MANAGER,
-    "Auditor": _see,
+    "Auditor": lambda permission: _see(permission) or permission.codename in AUDITOR,
 }
 
 

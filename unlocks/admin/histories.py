@@ -13,7 +13,7 @@ from simple_history.admin import SimpleHistoryAdmin
 from .. import operations
 from ..actors import Actor
 from ..models import Account, Batch, LedgerEntry, UnlockRequest
-from ..templatetags.desk import shown
+from ..texts.fields import shown
 from .lists import Listed, is_key
 
 

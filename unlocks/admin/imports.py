@@ -21,7 +21,8 @@ from ..imports.problems import errors_csv
 from ..ledger import chain, events
 from ..models import Account, Batch, Contact, Import, ImportProblem, Judgment, LedgerEntry
 from ..outbox import heartbeat
-from ..templatetags.desk import nowrap, shown, tag
+from ..templatetags.desk import nowrap, tag
+from ..texts.fields import shown
 from ..texts.formats import counted, moment, money
 from .filters import by_column
 from .forms.imports import ConfirmImportForm, UploadForm

@@ -33,6 +33,7 @@ OWN = "its own alone"  # whatever the scope
 PAGES: dict[str, tuple[str, str]] = {
     "": ("OCRNAMUS", "OCRNAMUS"),
     "desk/search/": ("NAMUS", "NAMUS"),
+    "desk/queue/": ("NAMUS", "NAMUS"),
     "desk/keys/": ("NAMUS", "NAMUS"),
     "desk/permissions/": ("MUS", ""),
     "desk/": ("NAMUS", "NAMUS"),
@@ -139,6 +140,7 @@ PAGES: dict[str, tuple[str, str]] = {
     "desk/unlocks/instruction/": ("AMUS", "AMS"),
     "desk/unlocks/unlockrequest/accounts/": ("AMS", "AMS"),
     "desk/unlocks/unlockrequest/<path:object_id>/record-by-phone/": ("AMS", "AMS"),
+    "desk/unlocks/unlockrequest/<path:object_id>/case-file/": ("", "MUS"),
     "desk/unlocks/unlockrequest/<path:object_id>/changes/": ("AMUS", ""),
     "desk/unlocks/unlockrequest/<path:object_id>/live/": ("AMUS", ""),
     "desk/unlocks/unlockrequest/file/": ("", "AMUS"),

@@ -6,13 +6,15 @@ from django.contrib import admin, messages
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db.models import OuterRef, Q
+from django.http import StreamingHttpResponse
 from django.shortcuts import redirect
 from django.urls import path
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html, format_html_join
+from django.utils.http import content_disposition_header
 from django.views.decorators.debug import sensitive_post_parameters
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_POST, require_safe
 
 from .. import operations
 from ..actors import Actor
@@ -28,9 +30,11 @@ from .histories import DeskAdmin
 from .lists import account_is, column, freeze, keys
 from .opening import find_accounts, open_request
 from .phone_consent import record_by_phone_page
-from .request_page import live_parts, request_page
+from .request_page import find_request, live_parts, request_page
 from .site import desk
 from .tags import how_consented, standing, with_what_became_of_it
+
+Step = UnlockRequest.Step
 
 
 class StatusFilter(OneClickFilter):
@@ -87,20 +91,45 @@ class HowFilter(ChoiceFilter):
         return queryset.filter(how=how)
 
 
-class OpenedSince(Since):
-    title, parameter_name, path = "opened since", "opened_since", "opened_at"
+class OpenedByFilter(ChoiceFilter):
+    title, parameter_name = "opened by", "opened_by"
+
+    def options(self):
+        # A system opens requests too, and is no staff.
+        return [(str(one.pk), str(one)) for one in User.objects.order_by("username")]
+
+    def narrow(self, queryset, key):
+        return queryset.filter(opened_by=key)
 
 
-class OpenedUntil(Until):
-    title, parameter_name, path = "opened until", "opened_until", "opened_at"
+class StepFilter(ChoiceFilter):
+    """The requests that came to a step; the days of the filters beside it are those on which they first did."""
+
+    title, parameter_name = "step reached", "step"
+
+    def options(self):
+        return Step.choices
+
+    def narrow(self, queryset, step):
+        return queryset.filter(**{f"{step}_at__isnull": False})
 
 
-class ClosedSince(Since):
-    title, parameter_name, path = "closed since", "closed_since", "closed_at"
+class _OfStep:
+    """A day on which requests first came to the step that is chosen, or were opened."""
+
+    def __init__(self, request, *args):
+        step = request.GET.get(StepFilter.parameter_name)
+        step = Step(step) if step in Step else Step.OPENED
+        self.path, self.title = f"{step}_at", f"{step.label.lower()} {self.parameter_name}"
+        super().__init__(request, *args)
 
 
-class ClosedUntil(Until):
-    title, parameter_name, path = "closed until", "closed_until", "closed_at"
+class StepSince(_OfStep, Since):
+    parameter_name = "since"
+
+
+class StepUntil(_OfStep, Until):
+    parameter_name = "until"
 
 
 class AmountFrom(AtLeast):
@@ -143,12 +172,16 @@ class UnlockRequestAdmin(DeskAdmin):
         by_column("channel"),
         by_column("resolution"),
         HowFilter,
-        OpenedSince,
-        OpenedUntil,
-        ClosedSince,
-        ClosedUntil,
+        StepFilter,
+        StepSince,
+        StepUntil,
         AmountFrom,
         AmountTo,
+        by_column("stage"),
+        by_column("advice"),
+        OpenedByFilter,
+        by_column("rework"),
+        by_column("warned"),
     )
     search_fields = ("account__number",)
     search_help_text = "Reference (UR-000123), account number or batch number"
@@ -236,6 +269,7 @@ class UnlockRequestAdmin(DeskAdmin):
             path("accounts/", find, name="find_accounts"),
             path("<path:object_id>/record-by-phone/", by_phone, name="record_by_phone"),
             path("<path:object_id>/changes/", changed, name="changes_while_unlocked"),
+            path("<path:object_id>/case-file/", self.admin_site.admin_view(self.case_file_view), name="case_file"),
             path("<path:object_id>/live/", self.admin_site.admin_view(self.live_view), name="live_case"),
             *super().get_urls(),
         ]
@@ -246,6 +280,20 @@ class UnlockRequestAdmin(DeskAdmin):
         if not self.has_view_permission(request):
             raise PermissionDenied
         return live_parts(request, object_id)
+
+    @method_decorator(require_POST)
+    def case_file_view(self, request, object_id):
+        """Send the case file of a request, once it is on record who got it."""
+        if not request.user.has_perm(operations.make_case_file.permission):
+            raise PermissionDenied
+        case = find_request(object_id, request.user)
+        try:
+            made = operations.make_case_file(case, by=Actor.staff(request.user, request))
+        except operations.Refused as refused:
+            messages.error(request, f"No case file was made. {refused}")
+            return redirect(case)
+        headers = {"Content-Disposition": content_disposition_header(True, made.name)}
+        return StreamingHttpResponse(made.zip(), content_type="application/zip", headers=headers)
 
     def add_view(self, request, form_url="", extra_context=None):
         if not self.has_add_permission(request):

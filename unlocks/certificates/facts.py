@@ -89,10 +89,10 @@ def _named(value, staff):
 def entries_of(unlock_request):
     """Return the ledger entries that ask for a new certificate of their case.
 
-    Not those of certificates, nor that staff opened a file of evidence, which changes nothing in the case; nor of
-    emails, of which a certificate tells only the one with the link.
+    Not those of certificates, nor that staff opened a file of evidence or took a case file, which changes nothing in
+    the case; nor of emails, of which a certificate tells only the one with the link.
     """
-    beside = [events.Certified.kind, events.EvidenceOpened.kind]
+    beside = [events.Certified.kind, events.EvidenceOpened.kind, events.CaseFileMade.kind]
     emailed = Q(kind__in=emails.ENDED, facts__contains='"link":null')
     return LedgerEntry.objects.filter(unlock_request=unlock_request).exclude(Q(kind__in=beside) | emailed)
 

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from django.conf import settings
 
 from ..keys import derived
-from .verify_certificate import key_id, message
+from .verify_certificate import MANIFEST_FOR, SIGNED_FOR, key_id, message
 
 ALGORITHM = "Ed25519"
 _BASE32 = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"
@@ -27,12 +27,12 @@ def configured():
     return list(_secrets())
 
 
-def sign(facts):
+def sign(facts, signed_for=SIGNED_FOR):
     """Return the Ed25519 signature (hex) under `facts`, with the key that they name. The same facts give the same.
 
     Raises KeyError when the secret of that key is not in CERTIFICATE_KEYS.
     """
-    return _secrets()[facts["public_key"]].sign(message(facts)).hex()
+    return _secrets()[facts["public_key"]].sign(message(facts, signed_for)).hex()
 
 
 def code(number, issued_at):
@@ -52,9 +52,18 @@ def key_id_of(content):
 
 def document(facts):
     """Return the JSON file of a certificate: its facts and the signature under them."""
+    return _signed("certificate", facts, SIGNED_FOR)
+
+
+def manifest(facts):
+    """Return the JSON file that lists the files of a case file: its facts and the signature under them."""
+    return _signed("manifest", facts, MANIFEST_FOR)
+
+
+def _signed(holds, facts, signed_for):
     key = facts["public_key"]
-    signature = {"algorithm": ALGORITHM, "key": key, "key_id": key_id(key), "value": sign(facts)}
-    content = {"certificate": facts, "signature": signature}
+    signature = {"algorithm": ALGORITHM, "key": key, "key_id": key_id(key), "value": sign(facts, signed_for)}
+    content = {holds: facts, "signature": signature}
     return json.dumps(content, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
 
 

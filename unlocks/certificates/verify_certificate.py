@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Check the certificate of a consent (its JSON file) without a network, a database or anything to install.
+"""Check the certificate of a consent, or the case file of a request, without a network or anything to install.
 
     python3 verify_certificate.py CN-000012-1.json --keys keys.json
     python3 verify_certificate.py CN-000012-1.json --key 9f2c...
+    python3 verify_certificate.py UR-000007 --keys keys.json
 
 Needs Python 3.9 or newer. keys.json is the list of the public keys of whoever issued the certificate, with the time in
 which each was valid: take it from their check page. Or give one key, from the check page or from an older certificate,
@@ -13,6 +14,10 @@ What is checked: the file has the shape of a certificate and nothing besides; th
 the facts; the SHA-256 of the text that was shown fits the text; the facts agree with each other. Blanks, line ends
 and the order of the keys in the file mean nothing, so a file that an email program rewrapped is still genuine.
 
+A case file is a folder, as it was unpacked. The signature of its manifest.json is checked, then the SHA-256 of each
+file that it lists, that nothing is missing and nothing was added, and each certificate in it. What is not checked is
+the chain of the ledger's entries in it: it is sealed with a key that only the desk has, so only the desk can.
+
 Exit status: 0 if all of it holds, 1 if not ("NOT GENUINE" and why), 2 if the file can't be read or is no JSON file,
 such as the PDF of the certificate, or its format is not known here ("NOT CHECKED").
 """
@@ -20,12 +25,14 @@ such as the PDF of the certificate, or its format is not known here ("NOT CHECKE
 import argparse
 import hashlib
 import json
+import os
 import re
 import sys
 from datetime import datetime
 
 # Stands before the facts in what is signed: what the key may have signed for any other purpose is no certificate.
 SIGNED_FOR = b"unlock-desk certificate/1\n"
+MANIFEST_FOR = b"unlock-desk case file/1\n"
 MAX_BYTES = 20 * 1024 * 1024
 MAX_VALUES = 1_000_000  # more than fit into the biggest certificate
 MAX_DEPTH = 6  # a certificate has 5
@@ -43,8 +50,12 @@ class UnknownFormat(NotGenuine):
     """The file names a format that is not known here, so nothing in it was checked."""
 
 
+class NotKeys(NotGenuine):
+    """What was given as the list of keys is none."""
+
+
 class KeyNotValid(NotGenuine):
-    """The signature fits, but the key was not valid when the certificate was issued."""
+    """The signature fits, but the key was not valid when the certificate was issued, or the case file made."""
 
 
 def verify(data, key=None, keys=None):
@@ -63,11 +74,20 @@ def key_id(key):
 
 def _verified(data, key, keys):
     """Return the facts, and the key (hex) that they are signed with."""
+    facts, signed_with = _signed(data, "certificate", FORMATS, SIGNED_FOR, key, keys)
+    _check_facts(facts)
+    if keys is not None:
+        _check_validity(facts["issued_at"], signed_with, keys)
+    return facts, signed_with
+
+
+def _signed(data, holds, formats, signed_for, key, keys):
+    """Return what a signed file `holds`, of a known shape, and the key (hex) that it is signed with."""
     content = _parsed(data)
-    _check_shape(content, {"certificate": _shape_of(content), "signature": SIGNATURE}, "The file")
-    facts, signature = content["certificate"], content["signature"]
+    _check_shape(content, {holds: _shape_of(content, holds, formats), "signature": SIGNATURE}, "The file")
+    facts, signature = content[holds], content["signature"]
     try:
-        signed = message(facts)
+        signed = message(facts, signed_for)
     except UnicodeEncodeError:
         raise NotGenuine("It holds half a character (a lone surrogate), which no certificate does.") from None
     if key is not None and signature["key"] != key.lower():
@@ -78,24 +98,20 @@ def _verified(data, key, keys):
         raise NotGenuine("The signature does not match: something was changed after it was signed, or it was made up.")
     if facts["public_key"] != signature["key"] or signature["key_id"] != key_id(signature["key"]):
         raise NotGenuine("It names another key than the one that it was signed with.")
-    _check_facts(facts)
-    if keys is not None:
-        _check_validity(facts, signature["key"], keys)
     return facts, signature["key"]
 
 
-def _check_validity(facts, key, keys):
+def _check_validity(signed_at, key, keys):
     listed = next(listed for listed in keys["keys"] if listed["key"] == key)
     since, until, at = listed["valid_from"], listed["valid_until"], datetime.fromisoformat
-    issued_at = at(facts["issued_at"])
-    if issued_at < at(since) or (until is not None and issued_at >= at(until)):
+    if at(signed_at) < at(since) or (until is not None and at(signed_at) >= at(until)):
         valid = f"from {_utc(since)} to {_utc(until)}" if until else f"from {_utc(since)} on"
         raise KeyNotValid(f"It was signed with key {key_id(key)}, outside of the time in which it was valid: {valid}.")
 
 
-def message(facts):
+def message(facts, signed_for=SIGNED_FOR):
     """Return what the signature covers: what it is for, then the facts as JSON in UTF-8, keys sorted and no blanks."""
-    return SIGNED_FOR + json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return signed_for + json.dumps(facts, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 # --- Reading the file: JSON, but stricter than Python reads it -------------------------------------------------------
@@ -299,19 +315,37 @@ KEYS = {
         }
     ],
 }
+# What a case file lists: all of its files but the list itself, and what is on record and is not in it, or damaged.
+MANIFEST_1 = {
+    "format": _only("unlock-desk-case-file/1"),
+    "request": _or_null(_matching("the reference of a request", r"UR-[0-9]{6,18}")),
+    "made_at": TIME,
+    "public_key": DIGEST,
+    **_all(TEXT, "made_by vendor check_at"),
+    "files": [
+        {
+            "path": _matching("the path of a file", r"[A-Za-z0-9][A-Za-z0-9._-]*(?:/[A-Za-z0-9][A-Za-z0-9._-]*)*"),
+            "size": WHOLE,
+            "sha256": DIGEST,
+        }
+    ],
+    "faults": [_all(TEXT, "path why")],
+    "head": {"sequence": WHOLE, "hash": DIGEST},
+}
 # A format never changes: one more fact in a certificate is a new format beside these, so that each stays genuine.
 FORMATS = {"unlock-desk-certificate/1": FACTS_1}
+MANIFESTS = {"unlock-desk-case-file/1": MANIFEST_1}
 
 
-def _shape_of(content):
-    """Return the shape of the format that a file names. Raises UnknownFormat."""
-    facts = content.get("certificate") if type(content) is dict else None
+def _shape_of(content, holds, formats):
+    """Return the shape of the format that a file names for what it `holds`. Raises UnknownFormat."""
+    facts = content.get(holds) if type(content) is dict else None
     name = facts.get("format") if type(facts) is dict else None
     if type(name) is not str:
-        return FACTS_1  # it does not have this one either: what is wrong is said soon
-    if name not in FORMATS:
+        return next(iter(formats.values()))  # it does not have this one either: what is wrong is said soon
+    if name not in formats:
         raise UnknownFormat("Its format is not one that is known here. Get the newest script from the check page.")
-    return FORMATS[name]
+    return formats[name]
 
 
 def _check_shape(value, shape, where):
@@ -381,6 +415,111 @@ def _claims_of_ledger(entries, head):
     yield last["sequence"] <= head["sequence"], "A ledger entry is newer than the newest one there was."
     same = last["sequence"] < head["sequence"] or last["hash"] == head["hash"]
     yield same, "The newest ledger entry has two different hashes."
+
+
+# --- A case file: a folder, and the signed list of what is in it ------------------------------------------------------
+
+MANIFEST = "manifest.json"
+LEFT_BY_SYSTEMS = {".DS_Store", "Thumbs.db", "desktop.ini"}  # by looking into a folder
+MOST_SAID = 20
+
+
+def verify_folder(folder, key=None, keys=None, beside=None):
+    """Return the manifest of a case file and the key that it is signed with, if each of its files is as it was made.
+
+    `key` and `keys` as in `verify`; a file `beside` may lie in the folder. Raises NotGenuine, whose message names the
+    files that are not.
+    """
+    data = _start_of(os.path.join(folder, MANIFEST))  # noqa: PTH118
+    if data is None:
+        raise NotGenuine(f"It has no {MANIFEST}, so it is no case file, or not the whole of one.")
+    manifest, signed_with = _signed(data, "manifest", MANIFESTS, MANIFEST_FOR, key, keys)
+    if keys is not None:
+        _check_validity(manifest["made_at"], signed_with, keys)
+    if wrong := list(_wrong(folder, manifest, keys, beside)):
+        more = [f"and {len(wrong) - MOST_SAID} more."] if len(wrong) > MOST_SAID else []
+        raise NotGenuine("\n".join(wrong[:MOST_SAID] + more))
+    return manifest, signed_with
+
+
+def _wrong(folder, manifest, keys, beside):
+    """Yield a sentence for each file of a case file that is not as its manifest says."""
+    listed = {file["path"]: file for file in manifest["files"]}
+    if len(listed) != len(manifest["files"]) or MANIFEST in listed:
+        yield "Its list names a file twice, or itself."
+    inside = {path.partition("/")[0] for path in listed if path.endswith("/" + MANIFEST)}
+    for path, file in listed.items():
+        yield from _wrong_with(folder, path, file, manifest, keys)
+    for path in sorted(_paths_in(folder, beside)):
+        top, below, _ = path.partition("/")
+        if path != MANIFEST and path not in listed and not (below and top in inside):
+            yield f"{_shown(path)} was added: the list does not name it."
+    for name in sorted(inside):
+        yield from _wrong_inside(os.path.join(folder, name), name, manifest, keys)  # noqa: PTH118
+
+
+def _wrong_with(folder, path, file, manifest, keys):
+    """Yield what is wrong with a file that is listed; a certificate is checked as such."""
+    place = os.path.join(folder, *path.split("/"))  # noqa: PTH118
+    found = _measured(place)
+    if found is None:
+        yield f"{path} is missing."
+    elif found != (file["size"], file["sha256"]):
+        yield f"{path} was changed."
+    elif re.fullmatch(r"certificates/[^/]+\.json", path):
+        # The list vouches for the key that it is signed with, which may be an older one.
+        try:
+            facts, _ = _verified(_start_of(place), None, keys)
+        except NotGenuine as reason:
+            yield f"{path}: {reason}"
+        else:
+            if facts["case"]["reference"] != manifest["request"]:
+                yield f"{path} belongs to another request."
+
+
+def _wrong_inside(folder, name, manifest, keys):
+    """Yield what is wrong with a case file inside a folder of several, which holds no others."""
+    try:
+        inner, _ = verify_folder(folder, keys=keys)
+    except NotGenuine as reason:
+        yield f"{name}: {reason}"
+    else:
+        if manifest["request"] is not None or inner["request"] != name:
+            yield f"{name} is not the case file of {name}."
+
+
+def _paths_in(folder, beside):
+    """Yield the paths of the files in a folder, with / between their parts; not what systems leave there."""
+    for place, folders, names in os.walk(folder):
+        links = [name for name in folders if os.path.islink(os.path.join(place, name))]  # noqa: PTH114, PTH118
+        for name in names + links:
+            path = os.path.join(place, name)  # noqa: PTH118
+            if name not in LEFT_BY_SYSTEMS and not (beside and os.path.realpath(path) == os.path.realpath(beside)):
+                yield os.path.relpath(path, folder).replace(os.sep, "/")
+
+
+def _measured(place):
+    """Return the size of a file and its SHA-256 (hex); None if it can't be read."""
+    size, digest = 0, hashlib.sha256()
+    try:
+        with open(place, "rb") as file:  # noqa: PTH123
+            while True:
+                piece = file.read(1024 * 1024)
+                if not piece:
+                    return size, digest.hexdigest()
+                size += len(piece)
+                digest.update(piece)
+    except OSError:
+        return None
+
+
+def _start_of(place):
+    """Return what a file holds, up to more than what is read of one; None if it can't be read."""
+    try:
+        with open(place, "rb") as file:  # noqa: PTH123
+            return file.read(MAX_BYTES + 1)
+    except OSError:
+        return None
 
 
 # --- Ed25519: the verification of RFC 8032, section 5.1.7 ------------------------------------------------------------
@@ -485,14 +624,42 @@ def summary(facts, key, key_given, keys_given):
         rows["Withdrawn"] = _utc(withdrawal["at"]) if withdrawal["at"] else "yes, when is not recorded"
     rows["Signed with"] = key
     rows["Key"] = key_id(key)
-    first, last = "GENUINE: signed with the key given, and nothing has been changed since.", []
+    first, last = _verdict(facts["check_at"], key_given, keys_given)
+    return _lines([first, "", *(f"{label:<13}{value}" for label, value in rows.items()), *last])
+
+
+def summary_of_folder(manifest, key, key_given, keys_given):
+    """Return what a case file says of itself, in a few lines for people."""
+    certificates = sum(1 for file in manifest["files"] if re.fullmatch(r"certificates/.*\.json", file["path"]))
+    rows = {
+        "Case file": manifest["request"] or "of several requests",
+        "Made": f"{_utc(manifest['made_at'])} by {manifest['made_by']}, {manifest['vendor']} Support",
+        "Files": f"{len(manifest['files'])}, {certificates} of them certificates",
+        "Newest entry": f"{manifest['head']['sequence']}, {manifest['head']['hash']}",
+        "Signed with": key,
+        "Key": key_id(key),
+    }
+    first, last = _verdict(manifest["check_at"], key_given, keys_given)
+    faults = [f"MISSING OR DAMAGED when it was made: {fault['path']}: {fault['why']}" for fault in manifest["faults"]]
+    chain = (
+        "Not checked here: the chain of the ledger's entries. It is sealed with a key that only the desk has; ask "
+        f"{manifest['vendor']} Support to check it."
+    )
+    lines = [first, "", *(f"{label:<13}{value}" for label, value in rows.items())]
+    return _lines([*lines, *([""] if faults else []), *faults, "", chain, *last])
+
+
+def _verdict(page, key_given, keys_given):
+    """Return the line that says what holds, and what is left to do."""
     if keys_given:
-        first = "GENUINE: signed with a key of the list while it was valid, and nothing has been changed since."
-    elif not key_given:
-        first = "UNALTERED: nothing has been changed since it was signed with the key below."
-        page = facts["check_at"]
-        last = ["", f"Now compare this key with the one on {page} : anyone can sign with a key of their own."]
-    lines = [first, "", *(f"{label:<13}{value}" for label, value in rows.items()), *last]
+        return "GENUINE: signed with a key of the list while it was valid, and nothing has been changed since.", []
+    if key_given:
+        return "GENUINE: signed with the key given, and nothing has been changed since.", []
+    compare = f"Now compare this key with the one on {page} : anyone can sign with a key of their own."
+    return "UNALTERED: nothing has been changed since it was signed with the key below.", ["", compare]
+
+
+def _lines(lines):
     return "".join(f"{_shown(line)}\n" for line in lines)
 
 
@@ -506,15 +673,15 @@ def _shown(line):
 
 
 def _list_of_keys(path):
-    """Return the published list of keys in a file. Raises NotGenuine when it is none."""
+    """Return the published list of keys in a file. Raises NotKeys when it is none."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123
             keys = _parsed(file.read(MAX_BYTES + 1))
         _check_shape(keys, KEYS, "The list of keys")
     except OSError as error:
-        raise NotGenuine(f"Can't read {path}: {error.strerror}.") from None
+        raise NotKeys(f"Can't read {path}: {error.strerror}.") from None
     except NotGenuine:
-        raise NotGenuine(f"{path} is not the list of keys from the check page.") from None
+        raise NotKeys(f"{path} is not the list of keys from the check page.") from None
     return keys
 
 
@@ -525,9 +692,9 @@ def _key(text):
 
 
 def main():
-    """Check the file that the command line names; return the exit status."""
-    commands = argparse.ArgumentParser(description="Check the JSON file of a certificate of consent, offline.")
-    commands.add_argument("file", metavar="FILE", help="the certificate's JSON file, as it was downloaded")
+    """Check the file or folder that the command line names; return the exit status."""
+    commands = argparse.ArgumentParser(description="Check a certificate of consent, or a case file, offline.")
+    commands.add_argument("file", metavar="FILE", help="the certificate's JSON file, or the folder of a case file")
     one = commands.add_mutually_exclusive_group()
     one.add_argument("--keys", metavar="FILE", help="keys.json from the issuer's check page: all of their public keys")
     one.add_argument("--key", metavar="HEX", type=_key, help="one public key of the issuer, 64 hexadecimal digits")
@@ -535,29 +702,37 @@ def main():
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")  # whatever the terminal can't show is still said
     try:
-        with open(given.file, "rb") as file:  # noqa: PTH123
-            data = file.read(MAX_BYTES + 1)
+        keys = _list_of_keys(given.keys) if given.keys else None
+        status, said = (_of_folder if os.path.isdir(given.file) else _of_file)(given, keys)  # noqa: PTH112
     except OSError as error:
         sys.stderr.write(f"Can't read {_shown(given.file)}: {error.strerror}.\n")
         return 2
-    try:
-        keys = _list_of_keys(given.keys) if given.keys else None
-    except NotGenuine as reason:
-        sys.stdout.write(f"NOT CHECKED: {_shown(str(reason))}\n")
-        return 2
-    try:
-        facts, key = _verified(data, given.key, keys)
-    except NotJson:
-        said = "this script checks the JSON file; check the PDF on the page that is named at its foot."
-        status, said = 2, f"NOT CHECKED: {said}\n"
+    except NotKeys as reason:
+        status, said = 2, f"NOT CHECKED: {_shown(str(reason))}\n"
     except UnknownFormat as reason:
         status, said = 2, f"NOT CHECKED: {reason}\n"
     except NotGenuine as reason:
         status, said = 1, f"NOT GENUINE: {reason}\n"
-    else:
-        status, said = 0, summary(facts, key, given.key is not None, keys is not None)
     sys.stdout.write(said)
     return status
+
+
+def _of_file(given, keys):
+    """Return the exit status and what to say of a certificate. Raises OSError, UnknownFormat, NotGenuine."""
+    with open(given.file, "rb") as file:  # noqa: PTH123
+        data = file.read(MAX_BYTES + 1)
+    try:
+        facts, key = _verified(data, given.key, keys)
+    except NotJson:
+        said = "this script checks the JSON file; check the PDF on the page that is named at its foot."
+        return 2, f"NOT CHECKED: {said}\n"
+    return 0, summary(facts, key, given.key is not None, keys is not None)
+
+
+def _of_folder(given, keys):
+    """Return the exit status and what to say of a case file. Raises UnknownFormat, NotGenuine."""
+    manifest, key = verify_folder(given.file, given.key, keys, given.keys)
+    return 0, summary_of_folder(manifest, key, given.key is not None, keys is not None)
 
 
 if __name__ == "__main__":

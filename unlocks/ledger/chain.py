@@ -194,7 +194,11 @@ def _as_json(value: Any) -> Any:
 def _of_event(facts: dict[str, Any]) -> dict[str, Any]:
     """Return the columns that repeat facts of the event, for those that look for entries."""
     amount = facts.get("amount")
-    return {"amount": amount and Decimal(amount), "fields": " ".join(facts.get("fields", ()))}
+    return {
+        "amount": amount and Decimal(amount),
+        "fields": " ".join(facts.get("fields", ())),
+        "refusals": " ".join(sorted(facts.get("refusals", ()))),
+    }
 
 
 def _hashed(name: str, content: dict[str, Any]) -> dict[str, str]:

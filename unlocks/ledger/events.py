@@ -463,6 +463,7 @@ EMAILS = {
     "new_pin": "a new PIN",
     "admin_entered": "the notice of a new Admin address",
     "not_relocked": "the notice of a relock that failed",
+    "weekly": "the weekly figures",
 }
 
 
@@ -714,6 +715,23 @@ class Certified(Event):
     @property
     def rest(self) -> str:
         return f": {self.certificate}{' (interim)' if self.interim else ''}"
+
+
+@event("case_file_made", "Case file made", tone="info")
+class CaseFileMade(Event):
+    """Someone was handed all that is on record of a case; `faults` of it were missing or damaged.
+
+    `sha256` is that of the signed list of its files, its manifest.json.
+    """
+
+    files: int
+    faults: int
+    sha256: str
+
+    @property
+    def rest(self) -> str:
+        faults = f", {self.faults:,} missing or damaged" if self.faults else ""
+        return f": {counted(self.files, 'file', 'files')}{faults}"
 
 
 @event("certificate_key", "Certificate key recorded", tone="info")

@@ -9,6 +9,7 @@ submit twice take a `key` (a UUID), which names the act: the same key again does
 from .accounts import confirm_contact, hold, last_changed_by, obstacle_to_confirming, phone_entered_by, save_record
 from .answers import record_answers
 from .asking import add_batches, changed_since, take_out_batches
+from .case_files import make_case_file
 from .certificate import issue_certificate, record_certificate_key
 from .consent import (
     decline_consent,
@@ -106,6 +107,7 @@ __all__ = [
     "link_state",
     "links_shown_to",
     "make_api_token",
+    "make_case_file",
     "mark_re_exported",
     "obstacle_to_confirming",
     "obstacle_to_confirming_import",

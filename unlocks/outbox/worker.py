@@ -33,6 +33,7 @@ from ..operations.ordered import carry_out_ordered
 from ..operations.pin import end_pin_email, hold_pin
 from ..operations.unlock import relock_due
 from ..operations.verification import verification_is_due, verify_record
+from ..operations.weekly import queue_weekly
 from ..product import chosen, port
 from . import emails, heartbeat, rows
 
@@ -88,13 +89,14 @@ def _send_for(seconds: float, stopping: Event) -> int:
 
 
 def look_after(name: str) -> None:
-    """Say that the worker of this name runs, look after the queue, and seal the history if it is time.
+    """Say that the worker of this name runs, look after the queue; seal, and email the week's figures, if it is time.
 
     Raises WrongKey.
     """
     heartbeat.beat(name)
     stages.repair(at=timezone.now())
     seals.seal_when_due(by=Actor.desk())
+    queue_weekly(by=Actor.desk())
 
 
 def verify_when_due() -> None:

@@ -1,27 +1,24 @@
-"""How the desk writes amounts, dates, counts, tags and the values of a record."""
+"""How the desk writes amounts, dates, counts and tags."""
 
 import datetime
-import json
 import re
 
 from django import template
 from django.contrib.admin.views.main import PAGE_VAR
-from django.db import models
 from django.utils import timezone
 from django.utils.html import conditional_escape, escape, format_html
 from django.utils.safestring import mark_safe
 from django.utils.text import capfirst
 from django.utils.timesince import timesince
 
-from ..models import Consent, ConsentedBatch, LinkOpening
+from ..models import LinkOpening
 from ..texts import formats
-from ..texts.formats import day, moment, moment_with_seconds, money
+from ..texts.formats import day, lasting, moment, moment_with_seconds, money
 
 register = template.Library()
-for function in (money, day, moment, moment_with_seconds):
+for function in (money, day, lasting, moment, moment_with_seconds):
     register.filter(function)
 
-NOTHING = "nothing"
 # The tag beside every consent that staff recorded by phone: it is lower-assurance.
 RECORDED_BY_PHONE = ("wait", "Recorded by phone")
 
@@ -159,32 +156,3 @@ def chosen(choices):
 def page_address(changelist, number):
     """Return the address of another page of a list, with its search and filters."""
     return changelist.get_query_string({PAGE_VAR: number})
-
-
-def shown(record, field):
-    """Write the value of `field` for staff: labels for choices, names for keys."""
-    value = getattr(record, field.attname)
-    if value in (None, "", "[]"):  # the last: an item without lines
-        return NOTHING
-    if field.is_relation:
-        return _named(getattr(record, field.name, None)) or f"no. {value}"
-    if field.flatchoices:
-        return str(dict(field.flatchoices).get(value, value))
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, datetime.datetime):
-        return moment(value)
-    if isinstance(value, datetime.date):
-        return day(value)
-    if isinstance(field, models.DecimalField):
-        return money(value)
-    if isinstance(field, models.JSONField):
-        return json.dumps(value, ensure_ascii=False) if value else NOTHING
-    return str(value)
-
-
-def _named(thing):
-    # Its own name would ask the database for the batch and the consent, on every row.
-    if isinstance(thing, ConsentedBatch):
-        return Consent(pk=thing.consent_id).reference
-    return str(thing) if thing is not None else ""

@@ -8,6 +8,8 @@ from html import escape
 from itertools import islice
 from zipfile import ZIP_DEFLATED, ZipFile
 
+from .zips import Stream
+
 MOST_ROWS = 1_048_576  # of a sheet, its titles included
 MOST_LETTERS = 32_767  # of a cell; Excel calls a file with more of them damaged
 CUT = " … (cut: the CSV file has all of it)"
@@ -42,31 +44,13 @@ _STYLES = (
 )
 
 
-class _Stream:
-    """What a workbook is written to, which nobody can seek in; `taken` hands out what is there."""
-
-    def __init__(self) -> None:
-        self._pieces: list[bytes] = []
-
-    def write(self, piece: bytes) -> int:
-        self._pieces.append(bytes(piece))
-        return len(piece)
-
-    def flush(self) -> None:
-        pass
-
-    def taken(self) -> bytes:
-        pieces, self._pieces = self._pieces, []
-        return b"".join(pieces)
-
-
 def xlsx(sheets: Iterable[tuple[str, Iterable[Iterable[object]]]]) -> Iterator[bytes]:
     """Yield the pieces of a workbook with these sheets, (title, rows) each; the first row of each are its titles.
 
     Numbers, days and times stay what they are, times without their zone; everything else is text, and none of it a
     formula. The table of contents comes last: a file that breaks off is none.
     """
-    stream, titles = _Stream(), []
+    stream, titles = Stream(), []
     with ZipFile(stream, "w", ZIP_DEFLATED, compresslevel=3) as book:  # type: ignore[call-overload]
         for number, (title, rows) in enumerate(sheets, 1):
             titles.append(title)

@@ -7,8 +7,8 @@ from django.db import models
 
 from ... import operations, roles
 from ...customer.forms import Line
-from ...templatetags.desk import NOTHING, shown
 from ...texts import normalize
+from ...texts.fields import NOTHING, shown
 from ...texts.formats import counted
 
 
