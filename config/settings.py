@@ -4,6 +4,7 @@ Without `SECRET_KEY` and `LEDGER_KEY` only the trial run (`UNLOCK_DESK_TRIAL=1`,
 """
 
 import base64
+import logging
 import re
 from datetime import timedelta
 from functools import partial
@@ -80,6 +81,17 @@ def working_days(text):
     raise ImproperlyConfigured(f"WORKING_DAYS is not a day, or from one to another, such as mon-fri: {text}.")
 
 
+def weekday_and_hour(text):
+    """Return the weekday (Monday being 0) and hour of a text such as "mon 7"; None of none. Raises as above."""
+    day, _, hour = text.lower().partition(" ")
+    days = ["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+    if not text:
+        return None
+    if day in days and hour.isdecimal() and int(hour) < 24:
+        return days.index(day), int(hour)
+    raise ImproperlyConfigured(f"WEEKLY_EMAIL is not a day and an hour, such as mon 7, nor empty: {text}.")
+
+
 def target_hours(texts):
     """Return the hours that a request may be in each stage, of texts such as new=4. Raises as above."""
     named = dict(text.split("=", 1) for text in texts if "=" in text)
@@ -117,6 +129,8 @@ UNLOCK_WINDOW_MAX = timedelta(hours=env.int("UNLOCK_WINDOW_MAX_HOURS", default=7
 STAGES_WITH_TARGET = {"new", "ready", "product", "to_close"}
 STAGE_TARGETS = target_hours(env.list("STAGE_TARGET_HOURS", default=["new=4", "ready=2"]))
 WORKING_HOURS = working_hours(env.str("WORKING_HOURS", default="9-17"))
+# When managers are emailed the figures of the seven days before; empty: never.
+WEEKLY_EMAIL = weekday_and_hour(env.str("WEEKLY_EMAIL", default="mon 7"))
 WORKING_DAYS = working_days(env.str("WORKING_DAYS", default="mon-fri"))
 # From when on staff are told that what the product said of a batch is old.
 DATA_AGE_WARNING = timedelta(hours=env.int("DATA_AGE_WARNING_HOURS", default=24))
@@ -172,6 +186,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "config.bodies.read_to_the_end",
     "unlocks.health.answer_health",
+    "config.request_log.RequestLog",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -297,7 +312,14 @@ if TRUSTED_PROXIES:
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"without_tokens": {"()": "config.logs.WithoutTokens"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "filters": ["without_tokens"]}},
+    "filters": {"one_line_a_request": {"()": "config.logs.OneLineARequest"}},
+    "formatters": {"lines": {"()": "config.logs.Lines", "json": not TRIAL}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "lines", "filters": ["one_line_a_request"]}
+    },
     "root": {"handlers": ["console"], "level": "INFO" if not TRIAL else "WARNING"},
+    # Django's own handlers mask nothing.
+    "loggers": {"django": {}, "django.server": {"propagate": True}},
 }
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG
+DJANGO_STRUCTLOG_USER_ID_FIELD = None  # config.request_log names who asks

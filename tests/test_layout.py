@@ -29,7 +29,7 @@ FLOORS = [
     {"history"},
     {"rules", "stages", "database", "texts"},
     {"ledger", "evidence", "changes"},
-    {"outbox", "product"},
+    {"outbox", "product", "figures"},
     {"certificates", "imports.staging", "imports.judging"},
     {"operations"},
     {"outbox.emails", "outbox.worker"},

@@ -603,6 +603,16 @@ def has_possible_duplicates() -> ExpressionWrapper:
     return ExpressionWrapper(taken | Q(Exists(with_export_id)), output_field=BooleanField())
 
 
+def went_past_a_warning() -> ExpressionWrapper:
+    """Return an expression: whether something of the request was unlocked that the desk warned of as in the books."""
+    lines = RequestedBatch.objects.filter(
+        unlock_request=OuterRef(OuterRef("pk")), outcome__in=RequestedBatch.LOCKED_AGAIN
+    )
+    doubtful = Batch.objects.filter(has_possible_duplicates(), pk__in=lines.values("batch"))
+    reason = Q(bypass_reason__in=UnlockRequest.DUPLICATE_LIKELY, unlocked_at__isnull=False)
+    return ExpressionWrapper(reason | Q(Exists(doubtful)), output_field=BooleanField())
+
+
 def has_other_totals() -> ExpressionWrapper:
     """Return an expression: whether the items listed are not as many as the batch says, or not of its total.
 

@@ -1,8 +1,9 @@
-"""Where each open case stands and since when, what ends next, and what is wrong with it: the columns of the queue.
+"""Where each open case stands and since when, what ends next, what is wrong with it, and when it first came how far.
 
-They are derived from the case and no evidence of anything, so that history does not hold them. Each act that tells the
-ledger of a case keeps them (`ledger.chain`), and so does what changes an instruction, an email or a colleague without
-it. Nothing in them changes by time alone: whether a case is overdue is its deadline compared with the clock.
+These columns of the queue and of the managers' figures are derived from the case and no evidence of anything, so that
+history does not hold them. Each act that tells the ledger of a case keeps them (`ledger.chain`), and so does what
+changes an instruction, an email or a colleague without it. Nothing in them changes by time alone: whether a case is
+overdue is its deadline compared with the clock.
 """
 
 from datetime import datetime, timedelta
@@ -24,7 +25,7 @@ from django.db.models import (
 )
 from django.db.models.functions import Concat, Least
 
-from . import history
+from . import history, rules
 from .models import (
     ApiToken,
     Consent,
@@ -40,6 +41,7 @@ Status, Stage, Trouble = UnlockRequest.Status, UnlockRequest.Stage, UnlockReques
 Outcome = RequestedBatch.Outcome
 UNOPENED_AFTER = timedelta(days=2)  # from then on a link that nobody opened wants a call
 ANSWERED_WITHIN = timedelta(minutes=15)  # what the product is asked
+REWORK_WITHIN = timedelta(days=90)  # of its last unlock, a batch that is unlocked once more is work done twice
 UNDER_WAY = (Outcome.UNLOCKING, Outcome.RELOCKING)  # the names are those of the batch's status
 
 
@@ -54,7 +56,27 @@ def keep(requests: QuerySet[UnlockRequest], *, at: datetime) -> None:
 def _kept(at: datetime) -> dict[str, Any]:
     now = derived(at)
     since = Case(When(stage=now["stage"], then=F("stage_since")), default=Value(at), output_field=DateTimeField())
-    return {"stage_since": since, **now}
+    return {"stage_since": since, **now, **_steps(at)}
+
+
+def _steps(at: datetime) -> dict[str, Any]:
+    """Return when a case first came how far, and whether a batch of it was unlocked a short while before."""
+
+    def first(column: str, *reached: Any, **state: Any) -> Case:
+        return Case(When(*reached, **{column: None}, **state, then=Value(at)), default=F(column))
+
+    lately = ExpressionWrapper(Value(at) - REWORK_WITHIN, output_field=DateTimeField())
+    before = RequestedBatch.objects.filter(
+        batch=OuterRef("batch"), outcome__in=RequestedBatch.LOCKED_AGAIN, unlock_request__unlocked_at__gte=lately
+    )
+    again = Exists(_lines(*RequestedBatch.OPEN).filter(Exists(before.order_by())))
+    return {
+        "asked_at": first("asked_at", status=Status.AWAITING_CONSENT),
+        "consented_at": first("consented_at", status__in=[Status.CONSENTED, Status.UNLOCKED]),
+        "unlocked_at": first("unlocked_at", status=Status.UNLOCKED),
+        "re_exported_at": first("re_exported_at", _has(Outcome.RE_EXPORTED)),
+        "rework": Case(When(again, status=Status.UNLOCKED, unlocked_at=None, then=True), default=F("rework")),
+    }
 
 
 def repair(*, at: datetime) -> None:
@@ -64,13 +86,28 @@ def repair(*, at: datetime) -> None:
 
 
 def clear(requests: QuerySet[UnlockRequest]) -> None:
-    """Leave nothing in the columns of requests that are about to be closed: after that their rows do not change."""
-    history.update_untracked(requests, stage="", stage_since=None, due_at=None, trouble="")
+    """Leave nothing in the queue's columns of requests that are about to be closed: then their rows do not change.
+
+    Whether a warning was overridden is known by then, and kept.
+    """
+    history.update_untracked(
+        requests, stage="", stage_since=None, due_at=None, trouble="", warned=rules.went_past_a_warning()
+    )
 
 
 def open_ones(requests: QuerySet[UnlockRequest]) -> QuerySet[UnlockRequest]:
     """Return those of some requests that are not closed."""
     return requests.exclude(status=Status.CLOSED)
+
+
+def overdue(at: datetime) -> Q:
+    """Return the condition that something of an open request has ended by then."""
+    return Q(due_at__lt=at)
+
+
+def in_trouble(at: datetime) -> Q:
+    """Return the condition that something is wrong with an open request that is not overdue."""
+    return ~Q(trouble="") & (Q(due_at=None) | Q(due_at__gte=at))
 
 
 def derived(at: datetime) -> dict[str, Case]:

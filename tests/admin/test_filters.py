@@ -55,15 +55,34 @@ def test_each_filter_leaves_its_requests(agent_client, agent, second_agent, requ
         ("resolution__exact", "canceled"): {third},
         ("how", "phone"): {second},
         ("how", "link"): {first},
-        ("opened_since", today): {first, second, third},
-        ("opened_since", tomorrow): set(),
-        ("opened_until", today): {first, second, third},
-        ("closed_since", today): {third},
-        ("closed_until", "2020-01-01"): set(),
+        ("since", today): {first, second, third},
+        ("since", tomorrow): set(),
+        ("until", today): {first, second, third},
+        ("step", "closed"): {third},
+        ("step", "consented"): {first, second},
+        ("stage__exact", "ready"): {first, second},
+        ("advice__exact", "manual_entry"): set(),
+        ("opened_by", str(second_agent.pk)): {second},
+        ("rework__exact", "1"): set(),
+        ("warned__exact", "1"): set(),
         ("total_from", "300"): {second, third},
         ("total_to", "$1,000.00"): {first, third},
     }
     assert {one: found(agent_client, **dict([one])) for one in expected} == expected
+
+
+def test_days_are_those_of_the_step(agent_client, requests):
+    _, _, third = requests
+    today = f"{timezone.localdate():%Y-%m-%d}"
+    page = agent_client.get(REQUESTS, {"step": "closed", "since": today, "until": today})
+    assert numbers(page) == {third}
+    assert next(spec.said for spec, _ in page.context["cl"].on) == "Closed"
+    assert [spec.title for spec, _ in page.context["cl"].on] == [
+        "step reached",
+        "closed since (America/New York)",
+        "closed until (America/New York)",
+    ]
+    assert found(agent_client, step="closed", until="2020-01-01") == set()
 
 
 def test_filters_combine_and_each_is_taken_off_with_one_click(agent_client, requests):
@@ -87,12 +106,12 @@ def test_fields_that_were_left_empty_are_not_in_the_address(agent_client, reques
     [
         (
             REQUESTS,
-            {"opened_since": "2026-13-45"},
+            {"since": "2026-13-45"},
             "“Opened since (America/New York)” is left out: “2026-13-45”. This is no day.",
         ),
         (
             REQUESTS,
-            {"closed_until": "9999-12-31"},
+            {"step": "closed", "until": "9999-12-31"},
             "“Closed until (America/New York)” is left out: “9999-12-31”. It is too far off.",
         ),
         (REQUESTS, {"total_from": "lots"}, "“Total from” is left out: “lots”. This is no amount."),
@@ -134,8 +153,8 @@ def test_nothing_is_done_to_a_list_whose_filter_can_not_be_read(manager_client):
         ("channel__exact=phone", "unlocks_request_channel"),
         ("resolution__exact=canceled", "unlocks_request_resolution"),
         ("how=phone", "unlocks_consent_by_phone"),
-        ("opened_since=2026-01-01", "unlocks_request_opened"),
-        ("closed_since=2026-01-01", "unlocks_request_closed"),
+        ("since=2026-01-01", "unlocks_request_opened"),
+        ("step=closed&since=2026-01-01", "unlocks_request_closed"),
         ("total_from=100", "unlocks_request_amount"),
     ],
 )

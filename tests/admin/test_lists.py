@@ -27,7 +27,7 @@ from unlocks.texts.formats import moment
 BATCHES = "/desk/unlocks/batch/"
 ACCOUNTS = "/desk/unlocks/account/"
 LOG = "/desk/unlocks/ledgerentry/"
-QUEUE = "/desk/"
+QUEUE = "/desk/queue/"
 SEARCH = "/desk/search/"
 
 PAGES = {
@@ -54,6 +54,7 @@ PAGES = {
     "/desk/auth/user/": {"superuser"},
     "/desk/auth/group/": {"superuser"},
     "/desk/": {"agent", "manager", "auditor", "superuser"},
+    "/desk/queue/": {"agent", "manager", "auditor", "superuser"},
     "/desk/keys/": {"agent", "manager", "auditor", "superuser"},
     "/desk/unlocks/batch/views/": {"agent", "manager", "auditor", "superuser"},
 }
@@ -87,7 +88,7 @@ def test_lists_cost_as_many_queries_at_a_dozen_rows_as_at_two(manager_client, ma
         "/desk/unlocks/contact/",
         "/desk/unlocks/batchitem/",
         "/desk/unlocks/unlockrequest/",
-        "/desk/unlocks/unlockrequest/?how=link&total_from=1&account=B-A0&opened_since=2020-01-01",
+        "/desk/unlocks/unlockrequest/?how=link&total_from=1&account=B-A0&since=2020-01-01",
         "/desk/unlocks/consent/",
         LOG,
         QUEUE,
@@ -858,11 +859,12 @@ def test_a_batch_page_shows_what_the_product_was_asked(agent_client, agent, mana
     assert said() == ("wait", waits, [f"Unlock Waits to be handed over {at} – {unlock}"])
     sent = factories.hand_over()
     factories.answer(sent, "unknown", "Timeout")
+    then = moment(batch.instructions.get().sent_at)
     silent = "The product did not say whether it was done. It is asked again. Last answer: Timeout."
     assert said() == (
         "wait",
         f"Nobody knows yet whether it is unlocked. {asked} {silent}",
-        [f"Unlock Being asked about handed over {at} {at} Timeout {unlock}"],
+        [f"Unlock Being asked about handed over {then} {at} Timeout {unlock}"],
     )
     factories.answer(sent, "done", "P-77")
     operations.relock(case.rows, why="Asked.", by=acting(manager))

@@ -84,7 +84,7 @@ def test_a_forged_zone_is_none(in_zone):
 
 def test_a_day_begins_and_ends_where_it_is_read(in_zone, agent, evening):
     reference = factories.open_case(agent).unlock_request.reference
-    on_the_25th = {"opened_since": "2026-11-25", "opened_until": "2026-11-25"}
+    on_the_25th = {"since": "2026-11-25", "until": "2026-11-25"}
     assert numbers(in_zone("America/Chicago").get(REQUESTS, on_the_25th)) == {reference}
     paris = in_zone("Europe/Paris").get(REQUESTS, on_the_25th)
     assert numbers(paris) == set()
@@ -96,7 +96,7 @@ def test_a_day_begins_and_ends_where_it_is_read(in_zone, agent, evening):
 
 def test_a_file_has_the_zone_of_the_page(in_zone, agent, evening):
     factories.open_case(agent)
-    response = in_zone("Europe/Paris").post(f"{REQUESTS}file/?opened_since=2026-11-26", {"form": "csv"})
+    response = in_zone("Europe/Paris").post(f"{REQUESTS}file/?since=2026-11-26", {"form": "csv"})
     columns, row, last = csv.reader(StringIO(response.getvalue().decode("utf-8-sig")))
     assert dict(zip(columns, row, strict=True))["Opened"] == "2026-11-26 05:30:00+01:00"
     assert last == [

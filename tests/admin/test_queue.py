@@ -11,7 +11,7 @@ from unlocks import operations
 from unlocks.admin import queue
 from unlocks.models import Instruction, UnlockRequest
 
-QUEUE = "/desk/"
+QUEUE = "/desk/queue/"
 REQUESTS = "/desk/unlocks/unlockrequest/"
 
 

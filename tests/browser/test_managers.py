@@ -79,3 +79,28 @@ def test_a_case_is_reviewed_by_a_second_person(page, desk, sign_in, on_each_scre
     on_each_screen(page)
     press(flagged)
     expect(page.locator("#result_list tbody tr")).to_have_count(1)
+
+
+def test_the_dashboard_leads_to_what_it_counts(page, desk, sign_in, on_each_screen, transactional_db):
+    agent = make_user("agent", group="Agent")
+    case = case_unlocked(agent)
+    operations.mark_re_exported(case.rows, by=acting(agent))
+    open_case(agent)
+    sign_in(page, make_user("manager", group="Manager"))
+    page.goto(f"{desk}/desk/")
+    expect(page.get_by_role("heading", name="Dashboard")).to_be_visible()
+    page.get_by_text("By day, as a table").click()
+    on_each_screen(page)
+
+    opened = page.locator(".flow > div", has_text="Opened").locator(".number")
+    expect(opened).to_have_text("2")
+    press(opened)
+    expect(page.locator("#result_list tbody tr")).to_have_count(2)
+    page.go_back()
+    press(page.locator("section[aria-labelledby=agents] tbody tr").get_by_role("link").nth(1))
+    expect(page.locator("#result_list tbody tr")).to_have_count(1)
+    expect(page.locator("#result_list")).to_contain_text("Unlock instructed")
+
+    page.goto(f"{desk}/desk/?since=2026-11-02&until=2026-11-01")
+    expect(page.get_by_text("The last day is before the first one.")).to_be_visible()
+    on_each_screen(page)

@@ -23,6 +23,7 @@ from .. import operations
 from ..actors import Actor
 from ..ledger import chain, events
 from ..models import BY_THE_DESK, Batch, LedgerEntry, RequestedBatch, Verdict
+from ..rules import short_name
 from ..templatetags.desk import nowrap, tag
 from ..texts import normalize
 from ..texts.formats import moment_with_seconds, money
@@ -244,11 +245,22 @@ class FieldFilter(ChoiceFilter):
     title, parameter_name = "field changed", "field"
 
     def options(self):
-        names = {name for fields in _sets_of_fields() for name in fields.split()}
-        return sorted(((name, events.field_label(name)) for name in names), key=itemgetter(1))
+        return _labeled("fields", events.field_label)
 
     def narrow(self, queryset, name):
-        return queryset.filter(fields__in=[fields for fields in _sets_of_fields() if name in fields.split()])
+        return queryset.filter(fields__in=_sets_with("fields", name))
+
+
+class RefusalFilter(ChoiceFilter):
+    """The entries that tell of batches that were not unlocked for one reason."""
+
+    title, parameter_name = "why refused", "refusal"
+
+    def options(self):
+        return _labeled("refusals", short_name)
+
+    def narrow(self, queryset, code):
+        return queryset.filter(refusals__in=_sets_with("refusals", code))
 
 
 class AddressFilter(Filter):
@@ -279,6 +291,16 @@ class HappenedUntil(Until):
     path = "at"
 
 
+_SETS = """
+WITH RECURSIVE step(names) AS (
+    SELECT min({column}) FROM unlocks_ledgerentry WHERE {column} <> ''
+    UNION ALL
+    SELECT (SELECT min(e.{column}) FROM unlocks_ledgerentry e WHERE e.{column} <> '' AND e.{column} > step.names)
+    FROM step WHERE step.names IS NOT NULL
+) SELECT names FROM step WHERE names IS NOT NULL
+"""
+
+
 def about_batches(number):
     """Return the condition that an entry is about a batch with this number, by the rows that its act wrote."""
     batches = keys(Batch.objects.filter(number_plain__in=normalize.spellings(number)))
@@ -292,15 +314,21 @@ def about_batches(number):
     return Q(in_its_requests, act__in={act for acts in written for act in acts})
 
 
-def _sets_of_fields():
-    """Return each set of fields that was ever changed together, as the column has it: by its index, one step each."""
+def _labeled(column, label):
+    """Return the choices of what stands in a column of names, by their labels."""
+    names = {name for together in _sets_of(column) for name in together.split()}
+    return sorted(((name, label(name)) for name in names), key=itemgetter(1))
+
+
+def _sets_with(column, name):
+    return [together for together in _sets_of(column) if name in together.split()]
+
+
+def _sets_of(column):
+    """Return each set of names that ever stood together in a column, as that has it: by its index, one step each."""
     with connection.cursor() as cursor:
-        cursor.execute(
-            "WITH RECURSIVE step(fields) AS (SELECT min(fields) FROM unlocks_ledgerentry WHERE fields <> '' UNION ALL "
-            "SELECT (SELECT min(e.fields) FROM unlocks_ledgerentry e WHERE e.fields <> '' AND e.fields > step.fields) "
-            "FROM step WHERE step.fields IS NOT NULL) SELECT fields FROM step WHERE fields IS NOT NULL"
-        )
-        return [fields for (fields,) in cursor.fetchall()]
+        cursor.execute(_SETS.format(column=connection.ops.quote_name(column)))
+        return [together for (together,) in cursor.fetchall()]
 
 
 def _readable(text):
@@ -390,6 +418,7 @@ class LedgerEntryAdmin(ReadOnlyAdmin):
         AmountFrom,
         AmountTo,
         FieldFilter,
+        RefusalFilter,
         AddressFilter,
         OwnFilter,
         KindFilter,

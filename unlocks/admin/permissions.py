@@ -33,6 +33,7 @@ OWN = "its own alone"  # whatever the scope
 PAGES: dict[str, tuple[str, str]] = {
     "": ("OCRNAMUS", "OCRNAMUS"),
     "desk/search/": ("NAMUS", "NAMUS"),
+    "desk/queue/": ("NAMUS", "NAMUS"),
     "desk/keys/": ("NAMUS", "NAMUS"),
     "desk/permissions/": ("MUS", ""),
     "desk/": ("NAMUS", "NAMUS"),

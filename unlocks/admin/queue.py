@@ -10,10 +10,10 @@ from django.db.models import Count, F, Min, OuterRef, Q
 from django.urls import reverse
 from django.utils import timezone
 
-from .. import operations
+from .. import operations, stages
 from ..models import Contact, Import, Instruction, Outgoing, Review, UnlockRequest
 from ..operations.handing_over import due
-from ..product import by_hand
+from ..product import by_hand, polling
 from ..texts.formats import in_hours, lasting, moment
 from ..working_time import worked
 from .lists import CappedPaginator
@@ -47,8 +47,8 @@ def _without_deadline(stage: Stage) -> Callable[[datetime], Q]:
 
 # Each open request stands in exactly one: what is overdue nowhere else, nor what something is wrong with.
 SECTIONS = {
-    "overdue": Section("Overdue", "bad", lambda now: Q(due_at__lt=now)),
-    "act_now": Section("Act now", "bad", lambda now: ~Q(trouble="") & (Q(due_at=None) | Q(due_at__gte=now))),
+    "overdue": Section("Overdue", "bad", stages.overdue),
+    "act_now": Section("Act now", "bad", stages.in_trouble),
     "ready": Section("Ready to unlock", "good", _at(Stage.READY)),
     "unlocked": Section("Unlocked, to be re-exported", "wait", _at(Stage.UNLOCKED)),
     "under_way": Section("With {vendor}", "info", _at(Stage.PRODUCT)),
@@ -184,13 +184,28 @@ def in_stage(row: UnlockRequest, now: datetime) -> tuple[str, bool]:
     return f"{in_hours(taken)} of {in_hours(target)}", taken > target
 
 
-# What the queue says beside the requests
+# What the first pages say beside the requests
+
+
+def callouts(user: User):
+    """Return what someone is to be told at once."""
+    return {
+        "waiting": waiting_long(),
+        "late": instructions_late(),
+        "polling": polling(),
+        "to_do": to_do() if works_by_hand(user) else None,
+        "orders": operations.waiting_orders(user),
+        "to_confirm": to_confirm(user),
+        "reviews": reviews(user),
+    }
 
 
 def failed():
-    """Return the emails that failed lately, still matter and are of no open request, the newest first."""
+    """Return the emails about an account that failed lately, still matter and are of no open request, newest first."""
     rows = Outgoing.objects.that_failed().filter(
-        Q(unlock_request=None) | Q(unlock_request__status=Status.CLOSED), done_at__gte=timezone.now() - FAILED_LATELY
+        Q(unlock_request=None) | Q(unlock_request__status=Status.CLOSED),
+        account__isnull=False,
+        done_at__gte=timezone.now() - FAILED_LATELY,
     )
     rows = rows.select_related("account", "unlock_request__account").order_by("-done_at")
     return {"rows": rows[:LISTED], "counted": CappedPaginator(rows, LISTED)}

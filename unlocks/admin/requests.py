@@ -34,6 +34,8 @@ from .request_page import find_request, live_parts, request_page
 from .site import desk
 from .tags import how_consented, standing, with_what_became_of_it
 
+Step = UnlockRequest.Step
+
 
 class StatusFilter(OneClickFilter):
     """The requests by what they wait for, in one click."""
@@ -89,20 +91,45 @@ class HowFilter(ChoiceFilter):
         return queryset.filter(how=how)
 
 
-class OpenedSince(Since):
-    title, parameter_name, path = "opened since", "opened_since", "opened_at"
+class OpenedByFilter(ChoiceFilter):
+    title, parameter_name = "opened by", "opened_by"
+
+    def options(self):
+        # A system opens requests too, and is no staff.
+        return [(str(one.pk), str(one)) for one in User.objects.order_by("username")]
+
+    def narrow(self, queryset, key):
+        return queryset.filter(opened_by=key)
 
 
-class OpenedUntil(Until):
-    title, parameter_name, path = "opened until", "opened_until", "opened_at"
+class StepFilter(ChoiceFilter):
+    """The requests that came to a step; the days of the filters beside it are those on which they first did."""
+
+    title, parameter_name = "step reached", "step"
+
+    def options(self):
+        return Step.choices
+
+    def narrow(self, queryset, step):
+        return queryset.filter(**{f"{step}_at__isnull": False})
 
 
-class ClosedSince(Since):
-    title, parameter_name, path = "closed since", "closed_since", "closed_at"
+class _OfStep:
+    """A day on which requests first came to the step that is chosen, or were opened."""
+
+    def __init__(self, request, *args):
+        step = request.GET.get(StepFilter.parameter_name)
+        step = Step(step) if step in Step else Step.OPENED
+        self.path, self.title = f"{step}_at", f"{step.label.lower()} {self.parameter_name}"
+        super().__init__(request, *args)
 
 
-class ClosedUntil(Until):
-    title, parameter_name, path = "closed until", "closed_until", "closed_at"
+class StepSince(_OfStep, Since):
+    parameter_name = "since"
+
+
+class StepUntil(_OfStep, Until):
+    parameter_name = "until"
 
 
 class AmountFrom(AtLeast):
@@ -145,12 +172,16 @@ class UnlockRequestAdmin(DeskAdmin):
         by_column("channel"),
         by_column("resolution"),
         HowFilter,
-        OpenedSince,
-        OpenedUntil,
-        ClosedSince,
-        ClosedUntil,
+        StepFilter,
+        StepSince,
+        StepUntil,
         AmountFrom,
         AmountTo,
+        by_column("stage"),
+        by_column("advice"),
+        OpenedByFilter,
+        by_column("rework"),
+        by_column("warned"),
     )
     search_fields = ("account__number",)
     search_help_text = "Reference (UR-000123), account number or batch number"

@@ -1,4 +1,4 @@
-"""The desk itself: its navigation, its first page (`queue`) and its search."""
+"""The desk itself: its navigation, its first pages (`queue`, `dashboard`) and its search."""
 
 import re
 from functools import partial, update_wrapper
@@ -23,9 +23,9 @@ from ..models import (
     Review,
     UnlockRequest,
 )
-from ..product import polling
 from ..texts import normalize
 from . import queue, typed
+from .dashboard import dashboard_page
 from .lists import accounts_found, best_first, contacts_found, has_words, starts_with
 from .permissions import permissions_page
 from .tags import with_recorded_by_phone
@@ -64,6 +64,7 @@ class Desk(admin.AdminSite):
     def get_urls(self):
         return [
             path("search/", self.admin_view(self.search), name="search"),
+            path("queue/", self.admin_view(self.queue), name="queue"),
             path("keys/", self.admin_view(self.keys), name="keys"),
             path("permissions/", self.admin_view(self.permissions), name="permissions"),
             *super().get_urls(),
@@ -147,8 +148,9 @@ class Desk(admin.AdminSite):
     def _navigation(self, request):
         if not self.has_permission(request):
             return []
-        first = reverse("admin:index")
-        entries = [{"name": "Queue", "url": first, "current": request.path == first}]
+        first = [("Dashboard", "admin:index")] if _has_dashboard(request.user) else []
+        pages = [(name, reverse(page)) for name, page in [*first, ("Queue", "admin:queue")]]
+        entries = [{"name": name, "url": url, "current": request.path == url} for name, url in pages]
         for model, name in self.NAV:
             if self._leads_to(request, model):
                 url = self._list(model)
@@ -177,9 +179,15 @@ class Desk(admin.AdminSite):
     def _list(self, model):
         return reverse(f"admin:{model._meta.app_label}_{model._meta.model_name}_changelist")
 
-    # The queue
+    # The first pages
 
     def index(self, request, extra_context=None):
+        """Show managers and auditors the dashboard, once there is anything on the desk; agents the queue."""
+        if _has_dashboard(request.user) and Account.objects.exists():
+            return dashboard_page(self, request, **queue.callouts(request.user))
+        return self.queue(request)
+
+    def queue(self, request):
         """Show the open requests by what ends first: everyone's, or those of a team or of whoever looks."""
         shows, whose = self._shows(request, UnlockRequest), request.GET.get("whose")
         whose = whose if whose in queue.WHOSE else "all"
@@ -192,16 +200,10 @@ class Desk(admin.AdminSite):
             pills=queue.WHOSE.items(),
             sections=queue.sections(request.user, whose) if shows else [],
             failed=queue.failed() if shows else None,
-            waiting=queue.waiting_long() if shows else None,
-            late=queue.instructions_late() if shows else None,
-            polling=polling(),
-            to_do=queue.to_do() if shows and queue.works_by_hand(request.user) else None,
-            orders=operations.waiting_orders(request.user),
-            to_confirm=queue.to_confirm(request.user) if shows else [],
-            reviews=queue.reviews(request.user),
             empty=shows and not Account.objects.exists(),
             importers=roles.staff_who_may(operations.stage_import.permission),
             may_open=request.user.has_perm(operations.open_request.permission),
+            **(queue.callouts(request.user) if shows else {}),
         )
 
     def app_index(self, request, app_label, extra_context=None):
@@ -277,6 +279,10 @@ class Desk(admin.AdminSite):
         if not match or not self._shows(request, model):
             return None
         return model.objects.filter(pk=int(match[3])).first()
+
+
+def _has_dashboard(user):
+    return user.has_perm("unlocks.view_ledgerentry")
 
 
 def role(user):

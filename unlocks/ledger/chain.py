@@ -23,6 +23,7 @@ from django.conf import settings
 from django.db import connections, transaction
 from django.db.models import Q, Subquery
 from django.utils import timezone
+from structlog.contextvars import bind_contextvars
 
 from .. import history, stages
 from ..actors import Actor
@@ -81,6 +82,7 @@ def append(
     Where the request stands after the act is kept for the queue.
     """
     if unlock_request:
+        bind_contextvars(case=unlock_request.reference)
         stages.keep(UnlockRequest.objects.filter(pk=unlock_request.pk), at=by.act.at)
     account_id = unlock_request.account_id if unlock_request else account.pk if account else None
     append_all([Entry(event, unlock_request.pk if unlock_request else None, account_id)], by=by)
@@ -192,7 +194,11 @@ def _as_json(value: Any) -> Any:
 def _of_event(facts: dict[str, Any]) -> dict[str, Any]:
     """Return the columns that repeat facts of the event, for those that look for entries."""
     amount = facts.get("amount")
-    return {"amount": amount and Decimal(amount), "fields": " ".join(facts.get("fields", ()))}
+    return {
+        "amount": amount and Decimal(amount),
+        "fields": " ".join(facts.get("fields", ())),
+        "refusals": " ".join(sorted(facts.get("refusals", ()))),
+    }
 
 
 def _hashed(name: str, content: dict[str, Any]) -> dict[str, str]:

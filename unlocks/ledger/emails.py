@@ -20,6 +20,7 @@ _WHAT_NEXT = {
     "consent_link": "Check the address and send it again.",
     "admin_entered": "That Admin was not told: check the address, and call.",
     "not_relocked": "That manager was not told: check the address in their staff account.",
+    "weekly": "That manager did not get the week's figures: check the address in their staff account.",
     "new_pin": "Check the address, then have a new PIN issued.",
     "unlocked": "The customer was not told: check the address, and call.",
     "extended": "The customer was not told of the longer time: check the address, and call.",

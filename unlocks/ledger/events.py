@@ -463,6 +463,7 @@ EMAILS = {
     "new_pin": "a new PIN",
     "admin_entered": "the notice of a new Admin address",
     "not_relocked": "the notice of a relock that failed",
+    "weekly": "the weekly figures",
 }
 
 

@@ -2585,6 +2585,34 @@ class Migration(migrations.Migration):
                     ),
                 ),
                 (
+                    "asked_at",
+                    models.DateTimeField(blank=True, editable=False, null=True, verbose_name="consent asked for"),
+                ),
+                (
+                    "consented_at",
+                    models.DateTimeField(blank=True, editable=False, null=True, verbose_name="customer agreed"),
+                ),
+                (
+                    "unlocked_at",
+                    models.DateTimeField(blank=True, editable=False, null=True, verbose_name="unlocked"),
+                ),
+                (
+                    "re_exported_at",
+                    models.DateTimeField(blank=True, editable=False, null=True, verbose_name="re-exported"),
+                ),
+                (
+                    "rework",
+                    models.BooleanField(
+                        db_default=False, default=False, editable=False, verbose_name="unlocked again within 90 days"
+                    ),
+                ),
+                (
+                    "warned",
+                    models.BooleanField(
+                        db_default=False, default=False, editable=False, verbose_name="warning overridden"
+                    ),
+                ),
+                (
                     "account",
                     models.ForeignKey(
                         on_delete=django.db.models.deletion.PROTECT, related_name="requests", to="unlocks.account"
@@ -2663,11 +2691,42 @@ class Migration(migrations.Migration):
                     models.Index(fields=["bypass_reason", "-id"], name="unlocks_request_reason"),
                     models.Index(fields=["channel", "-id"], name="unlocks_request_channel"),
                     models.Index(fields=["resolution", "-id"], name="unlocks_request_resolution"),
-                    models.Index(fields=["opened_at"], name="unlocks_request_opened"),
+                    models.Index(fields=["opened_at", "advice", "account"], name="unlocks_request_opened"),
+                    models.Index(
+                        condition=models.Q(("asked_at__isnull", False)),
+                        fields=["asked_at"],
+                        name="unlocks_request_asked",
+                    ),
+                    models.Index(
+                        condition=models.Q(("consented_at__isnull", False)),
+                        fields=["consented_at"],
+                        name="unlocks_request_agreed",
+                    ),
+                    models.Index(
+                        condition=models.Q(("unlocked_at__isnull", False)),
+                        fields=["unlocked_at"],
+                        name="unlocks_request_unlocked",
+                    ),
+                    models.Index(
+                        condition=models.Q(("re_exported_at__isnull", False)),
+                        fields=["re_exported_at"],
+                        name="unlocks_request_exported",
+                    ),
                     models.Index(
                         condition=models.Q(("closed_at__isnull", False)),
                         fields=["closed_at"],
                         name="unlocks_request_closed",
+                    ),
+                    models.Index(
+                        condition=models.Q(("stage", ""), _negated=True),
+                        fields=["stage", "opened_at"],
+                        name="unlocks_request_backlog",
+                    ),
+                    models.Index(
+                        condition=models.Q(("rework", True)), fields=["unlocked_at"], name="unlocks_request_rework"
+                    ),
+                    models.Index(
+                        condition=models.Q(("warned", True)), fields=["closed_at"], name="unlocks_request_warned"
                     ),
                     models.Index(fields=["amount"], name="unlocks_request_amount"),
                 ],
@@ -2735,6 +2794,7 @@ class Migration(migrations.Migration):
                             ("new_pin", "New PIN"),
                             ("admin_entered", "Notice of a new Admin address"),
                             ("not_relocked", "Notice of a relock that failed"),
+                            ("weekly", "Weekly figures"),
                         ],
                         max_length=20,
                     ),
@@ -2857,6 +2917,9 @@ class Migration(migrations.Migration):
                         condition=models.Q(("state", "sent")), fields=["-done_at"], name="unlocks_outgoing_sent"
                     ),
                     models.Index(
+                        condition=models.Q(("email", "weekly")), fields=["queued_at"], name="unlocks_outgoing_weekly"
+                    ),
+                    models.Index(
                         condition=models.Q(
                             ("state__in", ["refused", "given_up"]),
                             models.Q(
@@ -2901,6 +2964,7 @@ class Migration(migrations.Migration):
                 ("ip", models.GenericIPAddressField(null=True)),
                 ("amount", models.DecimalField(decimal_places=2, max_digits=20, null=True)),
                 ("fields", models.CharField(blank=True, max_length=300)),
+                ("refusals", models.CharField(blank=True, max_length=1000)),
                 ("facts", models.TextField()),
                 ("facts_salt", models.CharField(max_length=32)),
                 ("facts_hash", models.CharField(max_length=64)),
@@ -2977,6 +3041,11 @@ class Migration(migrations.Migration):
                         condition=models.Q(("fields", ""), _negated=True),
                         fields=["fields", "at", "sequence"],
                         name="unlocks_entry_fields",
+                    ),
+                    models.Index(
+                        condition=models.Q(("refusals", ""), _negated=True),
+                        fields=["refusals", "at", "sequence"],
+                        name="unlocks_entry_refusals",
                     ),
                     models.Index(
                         condition=models.Q(("kind", "pin_typed")),

@@ -15,7 +15,7 @@ class LedgerEntry(models.Model):
     `facts` and `personal` are canonical JSON, each hashed with a salt of its own, so that what is personal could be
     erased one day while the chain still verifies. The other columns repeat parts of them for queries: `about` and
     `about_id` name the row that the entry is about (a model in lower case and its key), `act` is the act's id;
-    `amount` and `fields`, the names of the fields that were changed, are facts of some kinds of event.
+    `amount`, `fields` (the names of those that were changed) and `refusals` (their reasons) are facts of some kinds.
     """
 
     sequence = models.PositiveBigIntegerField(unique=True)
@@ -34,6 +34,7 @@ class LedgerEntry(models.Model):
     ip = models.GenericIPAddressField(null=True)
     amount = models.DecimalField(max_digits=20, decimal_places=2, null=True)
     fields = models.CharField(max_length=300, blank=True)
+    refusals = models.CharField(max_length=1000, blank=True)
     facts = models.TextField()
     facts_salt = models.CharField(max_length=32)
     facts_hash = models.CharField(max_length=64)
@@ -69,6 +70,9 @@ class LedgerEntry(models.Model):
             models.Index(fields=["ip", "at", "sequence"], condition=Q(ip__isnull=False), name="unlocks_entry_ip"),
             models.Index(fields=["amount"], condition=Q(amount__isnull=False), name="unlocks_entry_amount"),
             models.Index(fields=["fields", "at", "sequence"], condition=~Q(fields=""), name="unlocks_entry_fields"),
+            models.Index(
+                fields=["refusals", "at", "sequence"], condition=~Q(refusals=""), name="unlocks_entry_refusals"
+            ),
             # Who typed a PIN for a request is asked for each batch, and must not cost all that they ever did.
             models.Index(
                 fields=["unlock_request", "user"],

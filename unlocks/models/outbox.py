@@ -83,6 +83,7 @@ class Outgoing(models.Model):
         NEW_PIN = "new_pin", "New PIN"
         ADMIN_ENTERED = "admin_entered", "Notice of a new Admin address"
         NOT_RELOCKED = "not_relocked", "Notice of a relock that failed"
+        WEEKLY = "weekly", "Weekly figures"
 
     RECEIPTS = (Email.RECEIPT, Email.RECORDED_BY_PHONE, Email.DECLINED, Email.WITHDRAWN)
 
@@ -121,6 +122,7 @@ class Outgoing(models.Model):
         indexes = [
             models.Index(fields=["next_try_at"], condition=Q(state="queued"), name="unlocks_outgoing_due"),
             models.Index(fields=["-done_at"], condition=Q(state="sent"), name="unlocks_outgoing_sent"),
+            models.Index(fields=["queued_at"], condition=Q(email="weekly"), name="unlocks_outgoing_weekly"),
             models.Index(
                 fields=["-done_at"],
                 condition=_UNSENT,

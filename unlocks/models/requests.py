@@ -67,6 +67,16 @@ class UnlockRequest(models.Model):
         UNLOCKED = "unlocked", "Unlocked"
         TO_CLOSE = "to_close", "To be closed"
 
+    class Step(models.TextChoices):
+        """How far a case came; when it first did is in the column `<step>_at`."""
+
+        OPENED = "opened", "Opened"
+        ASKED = "asked", "Consent asked for"
+        CONSENTED = "consented", "Customer agreed"
+        UNLOCKED = "unlocked", "Unlocked"
+        RE_EXPORTED = "re_exported", "Re-exported"
+        CLOSED = "closed", "Closed"
+
     class Trouble(models.TextChoices):
         PRODUCT = "product", "The product did not do it"
         EMAIL = "email", "An email failed"
@@ -108,10 +118,30 @@ class UnlockRequest(models.Model):
     # What its lines sum up to: a list finds no request by a sum that it has to make first. Of a closed one, as it was.
     batch_count = models.PositiveIntegerField("batches", db_default=0, default=0, editable=False)
     amount = models.DecimalField("total", max_digits=18, decimal_places=2, db_default=0, default=0, editable=False)
+    # When it first came so far, for the managers' figures.
+    asked_at = models.DateTimeField("consent asked for", null=True, blank=True, editable=False)
+    consented_at = models.DateTimeField("customer agreed", null=True, blank=True, editable=False)
+    unlocked_at = models.DateTimeField("unlocked", null=True, blank=True, editable=False)
+    re_exported_at = models.DateTimeField("re-exported", null=True, blank=True, editable=False)
+    rework = models.BooleanField("unlocked again within 90 days", db_default=False, default=False, editable=False)
+    warned = models.BooleanField("warning overridden", db_default=False, default=False, editable=False)
 
     history = Tracked(
         no_db_index=["account", "requester", "assignee", "opened_by", "pin_verified_by"],
-        excluded_fields=["stage", "stage_since", "due_at", "trouble", "batch_count", "amount"],
+        excluded_fields=[
+            "stage",
+            "stage_since",
+            "due_at",
+            "trouble",
+            "batch_count",
+            "amount",
+            "asked_at",
+            "consented_at",
+            "unlocked_at",
+            "re_exported_at",
+            "rework",
+            "warned",
+        ],
     )
 
     class Meta:
@@ -135,8 +165,21 @@ class UnlockRequest(models.Model):
             models.Index(fields=["bypass_reason", "-id"], name="unlocks_request_reason"),
             models.Index(fields=["channel", "-id"], name="unlocks_request_channel"),
             models.Index(fields=["resolution", "-id"], name="unlocks_request_resolution"),
-            models.Index(fields=["opened_at"], name="unlocks_request_opened"),
+            models.Index(fields=["opened_at", "advice", "account"], name="unlocks_request_opened"),
+            models.Index(fields=["asked_at"], condition=Q(asked_at__isnull=False), name="unlocks_request_asked"),
+            models.Index(
+                fields=["consented_at"], condition=Q(consented_at__isnull=False), name="unlocks_request_agreed"
+            ),
+            models.Index(
+                fields=["unlocked_at"], condition=Q(unlocked_at__isnull=False), name="unlocks_request_unlocked"
+            ),
+            models.Index(
+                fields=["re_exported_at"], condition=Q(re_exported_at__isnull=False), name="unlocks_request_exported"
+            ),
             models.Index(fields=["closed_at"], condition=Q(closed_at__isnull=False), name="unlocks_request_closed"),
+            models.Index(fields=["stage", "opened_at"], condition=~Q(stage=""), name="unlocks_request_backlog"),
+            models.Index(fields=["unlocked_at"], condition=Q(rework=True), name="unlocks_request_rework"),
+            models.Index(fields=["closed_at"], condition=Q(warned=True), name="unlocks_request_warned"),
             models.Index(fields=["amount"], name="unlocks_request_amount"),
         ]
         constraints = [

@@ -6,22 +6,20 @@ from typing import Any
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
-from django.db.models import BooleanField, Exists, ExpressionWrapper, OuterRef, Q, QuerySet, Subquery
+from django.db.models import Exists, OuterRef, QuerySet, Subquery
 
 from .. import history
 from ..actors import Actor
 from ..ledger import chain, events
 from ..models import (
-    Batch,
     Consent,
     Instruction,
     LedgerEntry,
-    RequestedBatch,
     Review,
     ReviewDecision,
     UnlockRequest,
 )
-from ..rules import Refusal, has_possible_duplicates, took_part
+from ..rules import Refusal, took_part, went_past_a_warning
 from .verbs import Refused, obstacle, once, staff_verb
 
 Decision = ReviewDecision.Decision
@@ -40,14 +38,7 @@ def draw_reviews(closed: QuerySet[UnlockRequest], *, by: Actor) -> list[chain.En
     by_phone = Consent.objects.filter(
         unlock_request=OuterRef("pk"), decision=Consent.Decision.AGREED, how=Consent.How.PHONE
     )
-    lines = RequestedBatch.objects.filter(
-        unlock_request=OuterRef(OuterRef("pk")), outcome__in=RequestedBatch.LOCKED_AGAIN
-    )
-    doubtful = Batch.objects.filter(has_possible_duplicates(), pk__in=lines.values("batch"))
-    warned = Q(bypass_reason__in=UnlockRequest.DUPLICATE_LIKELY) | Q(Exists(doubtful))
-    found = closed.filter(Exists(unlocked)).annotate(
-        phone=Exists(by_phone), doubt=ExpressionWrapper(warned, output_field=BooleanField())
-    )
+    found = closed.filter(Exists(unlocked)).annotate(phone=Exists(by_phone), doubt=went_past_a_warning())
     rows = [
         {
             "unlock_request_id": pk,

@@ -8,7 +8,7 @@ import json
 import logging
 from collections import Counter
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -18,8 +18,11 @@ from django.db.models import Count, Exists, Max, Min, OuterRef
 from django.template.loader import render_to_string
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.http import urlencode
 
+from .. import figures, roles
 from ..actors import Actor
+from ..figures import Figures, Period
 from ..ledger import signing_keys
 from ..ledger.emails import is_queued_by_the_desk
 from ..models import CONFIRMED, Consent, Contact, Instruction, Outgoing, RequestedBatch, UnlockRequest
@@ -55,11 +58,11 @@ class NotYet(Exception):
 def written(row: Outgoing) -> EmailMessage:
     """Return the email of `templates/unlocks/email/<email>.txt`, whose first line is the subject.
 
-    Times are in the zone of the account. Raises Outdated, NotYet.
+    Times are in the zone of the account, or the desk's where it is about none. Raises Outdated, NotYet.
     """
     if not is_queued_by_the_desk(row):
         raise Outdated("It is not what the desk queued.")
-    with timezone.override(zone_of(_the(row.account))):
+    with timezone.override(zone_of(row.account) if row.account else timezone.get_default_timezone()):
         context = _WRITERS[row.email](row)
         subject, _, body = render_to_string(f"unlocks/email/{row.email}.txt", context).partition("\n")
     message = EmailMessage(
@@ -340,6 +343,21 @@ def _not_relocked(row: Outgoing) -> Context:
     }
 
 
+def _weekly(row: Outgoing) -> Context:
+    """Return the figures of the seven days before the email was due, those that want someone first."""
+    if not roles.staff_who_may("unlocks.review_case").filter(email=row.address).exists():
+        raise Outdated("This is not the address of a manager any more.")
+    last = timezone.localdate(row.queued_at) - timedelta(1)
+    counted = Figures(Period(last - timedelta(6), last))
+    return {
+        "figures": counted,
+        "wrong": [figure for figure in (*figures.open_now(), *counted.wrong, *counted.risky) if figure.count],
+        "backlog": [(stage, sum(age.count for age in ages)) for stage, ages in counted.backlog],
+        "desk": settings.PUBLIC_URL,
+        "dashboard": f"{reverse('admin:index')}?{urlencode(counted.period.in_address)}",
+    }
+
+
 _WRITERS: dict[str, Callable[[Outgoing], Context]] = {
     Email.CONSENT_LINK: _consent_link,
     Email.RECEIPT: _receipt,
@@ -353,6 +371,7 @@ _WRITERS: dict[str, Callable[[Outgoing], Context]] = {
     Email.NEW_PIN: _new_pin,
     Email.ADMIN_ENTERED: _admin_entered,
     Email.NOT_RELOCKED: _not_relocked,
+    Email.WEEKLY: _weekly,
 }
 _REVOKED = "The link was revoked."
 _OTHER_ADDRESS = "Another address is on file for the contact now."

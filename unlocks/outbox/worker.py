@@ -18,6 +18,7 @@ from threading import Event, Thread
 
 from django.db import Error, InterfaceError, OperationalError, close_old_connections, connection, transaction
 from django.utils import timezone
+from structlog.contextvars import bind_contextvars, clear_contextvars
 
 from .. import history, stages
 from ..actors import Actor
@@ -33,6 +34,7 @@ from ..operations.pin import end_pin_email, hold_pin
 from ..operations.several_case_files import case_files_wait, delete_old_case_files, make_ordered_case_files
 from ..operations.unlock import relock_due
 from ..operations.verification import verification_is_due, verify_record
+from ..operations.weekly import queue_weekly
 from ..product import chosen, port
 from . import emails, heartbeat, rows
 
@@ -67,6 +69,7 @@ def work(stopping: Event) -> None:
 
 def _tried(step: Callable[[], int | None]) -> int:
     """Take a step of the work; return how much there was to do. What fails in one holds up no other."""
+    clear_contextvars()  # what is logged is about this step
     try:
         return step() or 0
     except (Error, TypeError, ValueError) as error:  # the latter of a row that SQLite holds and nobody can read
@@ -85,7 +88,7 @@ def _send_for(seconds: float, stopping: Event) -> int:
 
 
 def look_after(name: str) -> None:
-    """Say that the worker of this name runs, look after the queue, and seal the history if it is time.
+    """Say that the worker of this name runs, look after the queue; seal, and email the week's figures, if it is time.
 
     Raises WrongKey.
     """
@@ -93,6 +96,7 @@ def look_after(name: str) -> None:
     stages.repair(at=timezone.now())
     delete_old_case_files()
     seals.seal_when_due(by=Actor.desk())
+    queue_weekly(by=Actor.desk())
 
 
 def verify_when_due() -> None:
@@ -205,6 +209,9 @@ def send_next() -> str | None:
 
 def send(row: Outgoing) -> str:
     """Send the email of a leased row, or find out that it can't be; return its state."""
+    clear_contextvars()
+    if row.unlock_request_id:
+        bind_contextvars(case=UnlockRequest(pk=row.unlock_request_id).reference)
     try:
         message = emails.written(row)
     except emails.Outdated as outdated:

@@ -13,10 +13,10 @@ from django.utils.timesince import timesince
 
 from ..models import LinkOpening
 from ..texts import formats
-from ..texts.formats import day, moment, moment_with_seconds, money
+from ..texts.formats import day, lasting, moment, moment_with_seconds, money
 
 register = template.Library()
-for function in (money, day, moment, moment_with_seconds):
+for function in (money, day, lasting, moment, moment_with_seconds):
     register.filter(function)
 
 # The tag beside every consent that staff recorded by phone: it is lower-assurance.
