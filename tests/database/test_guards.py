@@ -297,6 +297,7 @@ def test_every_table_is_guarded_or_named_here_as_free():
         "unlocks_savedview",
         "unlocks_apicall",
         "unlocks_cache",
+        "unlocks_casefiles",
         "unlocks_checkattempts",
         "unlocks_desksession",
         "unlocks_importproblem",
