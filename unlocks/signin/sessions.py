@@ -1,18 +1,19 @@
 """Where sessions are kept, and when they end. Who reads the database can be nobody: keys are hashed, data encrypted."""
 
 import time
+from base64 import urlsafe_b64encode
 from datetime import UTC, datetime
 from hashlib import sha256
 
-from cryptography.fernet import InvalidToken
+from cryptography.fernet import Fernet, InvalidToken
 from django.conf import settings
 from django.contrib.auth import SESSION_KEY, logout
 from django.contrib.sessions.backends import db
 from django.utils import timezone
+from django.utils.crypto import salted_hmac
 
 from .. import operations
 from ..actors import Actor
-from ..keys import box
 from ..models import DeskSession
 from .showed import BEGAN
 
@@ -28,6 +29,11 @@ _SYSTEMS = {
     "Linux": "Linux",
 }
 SEEN_EVERY = 60  # a busy session is not written down at each click
+
+
+def _box():
+    """Return what encrypts sessions: under SECRET_KEY, so that a wrong LEDGER_KEY signs nobody out."""
+    return Fernet(urlsafe_b64encode(salted_hmac("unlocks.signin.sessions", "", algorithm="sha256").digest()))
 
 
 def hashed(session_key):
@@ -62,11 +68,11 @@ class SessionStore(db.SessionStore):
             super().delete(hashed(key))
 
     def encode(self, session_dict):
-        return box("sessions").encrypt(super().encode(session_dict).encode()).decode()
+        return _box().encrypt(super().encode(session_dict).encode()).decode()
 
     def decode(self, session_data):
         try:
-            return super().decode(box("sessions").decrypt(session_data.encode()).decode())
+            return super().decode(_box().decrypt(session_data.encode()).decode())
         except InvalidToken:
             return {}
 
