@@ -9,6 +9,8 @@ from unlocks.admin.typed import may_be_of_another
 from unlocks.api import problems
 from unlocks.ledger.chain import WrongKey
 
+_AWAY = (OperationalError, InternalError, InterfaceError)
+
 
 def form_expired(request, reason=""):
     """Answer a form whose token fits no more; a page of the desk from before signing in again can be sent again."""
@@ -19,17 +21,22 @@ def form_expired(request, reason=""):
     return csrf.csrf_failure(request, reason=reason)
 
 
-def server_error(request):
-    """Answer 503 when the database was locked, full or out of reach, which passes, or the ledger's key is wrong.
+def status_of(error):
+    """Return 503 when the database was locked, full or out of reach, which passes, or the ledger's key is wrong.
 
     Otherwise 500.
     """
+    return 503 if isinstance(error, (WrongKey, *_AWAY)) else 500
+
+
+def server_error(request):
+    """Answer what nothing else answered, with `status_of` it."""
     error = sys.exc_info()[1]
     if request.path_info.startswith("/api/"):
         return problems.of_a_bug(error).response
     if isinstance(error, WrongKey):
         return render(None, "wrong_key.html", status=503)
-    if isinstance(error, (OperationalError, InternalError, InterfaceError)):
+    if isinstance(error, _AWAY):
         response = render(None, "503.html", status=503)
         response["Retry-After"] = 30
         return response

@@ -4,6 +4,7 @@ Without `SECRET_KEY` and `LEDGER_KEY` only the trial run (`UNLOCK_DESK_TRIAL=1`,
 """
 
 import base64
+import logging
 import re
 from datetime import timedelta
 from functools import partial
@@ -155,6 +156,8 @@ EVIDENCE_MAX_BYTES = 10 * 1024 * 1024
 # The import page: how large its files may be, and how many rows they may hold together. The command takes any number.
 IMPORT_MAX_BYTES = 20 * 1024 * 1024
 IMPORT_MAX_ROWS = 100_000
+# How long the ZIP with the case files of several requests is kept.
+CASE_FILE_LIFETIME = timedelta(days=env.int("CASE_FILE_DAYS", default=7))
 # The public check page: the largest file, and how many checks one network may make in how long.
 CHECK_MAX_BYTES = 20 * 1024 * 1024
 CHECK_LIMIT = 30
@@ -183,6 +186,7 @@ INSTALLED_APPS = [
 MIDDLEWARE = [
     "config.bodies.read_to_the_end",
     "unlocks.health.answer_health",
+    "config.request_log.RequestLog",
     "django.middleware.security.SecurityMiddleware",
     "whitenoise.middleware.WhiteNoiseMiddleware",
     "csp.middleware.CSPMiddleware",
@@ -260,6 +264,11 @@ STORAGES = {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
         "OPTIONS": {"location": env.str("EVIDENCE_ROOT", default=str(BASE_DIR / "var" / "evidence"))},
     },
+    # There, too: what the worker made for someone to download.
+    "case_files": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": env.str("CASE_FILE_ROOT", default=str(BASE_DIR / "var" / "case-files"))},
+    },
 }
 WHITENOISE_USE_FINDERS = TRIAL
 
@@ -303,7 +312,14 @@ if TRUSTED_PROXIES:
 LOGGING = {
     "version": 1,
     "disable_existing_loggers": False,
-    "filters": {"without_tokens": {"()": "config.logs.WithoutTokens"}},
-    "handlers": {"console": {"class": "logging.StreamHandler", "filters": ["without_tokens"]}},
+    "filters": {"one_line_a_request": {"()": "config.logs.OneLineARequest"}},
+    "formatters": {"lines": {"()": "config.logs.Lines", "json": not TRIAL}},
+    "handlers": {
+        "console": {"class": "logging.StreamHandler", "formatter": "lines", "filters": ["one_line_a_request"]}
+    },
     "root": {"handlers": ["console"], "level": "INFO" if not TRIAL else "WARNING"},
+    # Django's own handlers mask nothing.
+    "loggers": {"django": {}, "django.server": {"propagate": True}},
 }
+DJANGO_STRUCTLOG_STATUS_START_LOG_LEVEL = logging.DEBUG
+DJANGO_STRUCTLOG_USER_ID_FIELD = None  # config.request_log names who asks

@@ -14,6 +14,7 @@ from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest
 from django.utils import timezone
+from structlog.contextvars import bind_contextvars
 
 from .models import ApiToken, Contact
 from .roles import SCOPES
@@ -81,8 +82,10 @@ class Actor:
         return cls(name=settings.VENDOR_NAME)
 
     def begin(self, id: UUID | None = None) -> Self:
-        """Return the same actor at the beginning of another act."""
-        return replace(self, act=CurrentAct(id))
+        """Return the same actor at the beginning of another act. What is logged from now on names it, and staff."""
+        begun = replace(self, act=CurrentAct(id))
+        bind_contextvars(act=str(begun.act.id), **({"user": self.name} if self.user else {}))
+        return begun
 
     @property
     def member(self) -> User:

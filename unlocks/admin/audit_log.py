@@ -125,7 +125,17 @@ GROUPS = {
             events.Imported,
         ),
     ),
-    "exports": ("Exports and opened evidence", (events.Exported, events.CaseFileMade, events.EvidenceOpened)),
+    "exports": (
+        "Exports and opened evidence",
+        (
+            events.Exported,
+            events.EvidenceOpened,
+            events.CaseFileMade,
+            events.CaseFilesOrdered,
+            events.CaseFilesMade,
+            events.CaseFilesTaken,
+        ),
+    ),
     "record": (
         "The record itself",
         (

@@ -6,6 +6,7 @@ from django.conf import settings
 from django.core.exceptions import PermissionDenied
 from django.utils import timezone
 from ninja.security import HttpBearer
+from structlog.contextvars import bind_contextvars
 
 from .. import operations
 from ..customer import rate_limit
@@ -31,6 +32,7 @@ class Token(HttpBearer):
         by = operations.system_of(token.strip(), request)
         if by is None:
             return None
+        bind_contextvars(user=by.name)
         if again := rate_limit.counted(f"API token {by.token.pk}", settings.API_LIMIT, WINDOW):
             seconds = max(1, round((again - timezone.now()).total_seconds()))
             detail = f"More than {settings.API_LIMIT:,} calls in a minute. Try again in {seconds} seconds."

@@ -94,7 +94,11 @@ def of_a_bug(error):
     """Return the answer to what no endpoint expected: 503 if it passes by itself, otherwise 500."""
     if found := next((_PROBLEMS[kind] for kind in type(error).__mro__ if kind in _PROBLEMS), None):
         return found(error)
-    return Problem(500, "bug", "Something went wrong here. Tell the people who run this desk, and when it was.")
+    return Problem(
+        500,
+        "bug",
+        "Something went wrong here. Tell the people who run this desk, with the X-Request-ID of this answer.",
+    )
 
 
 def not_found(detail="There is nothing at this address."):

@@ -8,6 +8,7 @@ from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils import timezone
 from django.views.decorators.csrf import csrf_exempt, csrf_protect
+from structlog.contextvars import bind_contextvars
 
 from .. import operations
 from ..actors import Actor
@@ -63,13 +64,14 @@ def consent_of_receipt(request, token=None):
     """
     consent = _consent_of_receipt(request, token)
     if consent:
-        write_times_for(consent.unlock_request.account)
+        turn_to(consent.unlock_request)
     return consent
 
 
-def write_times_for(account):
-    """Write times in the zone of an account from now on, to the end of the page."""
-    timezone.activate(zone_of(account))
+def turn_to(unlock_request):
+    """To the end of the page, write times in the zone of its account, and name it on what is logged."""
+    timezone.activate(zone_of(unlock_request.account))
+    bind_contextvars(case=unlock_request.reference)
 
 
 def _consent_of_receipt(request, token):

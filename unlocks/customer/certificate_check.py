@@ -27,7 +27,7 @@ from ..ledger import chain, events, signing_keys
 from ..models import Certificate, ConsentWithdrawal, LedgerEntry, RequestedBatch
 from ..texts.formats import moment
 from . import rate_limit
-from .access import write_times_for
+from .access import turn_to
 from .certificates import attachment
 from .forms import FileForm, NumberForm
 
@@ -149,7 +149,7 @@ def find_by_number(consent, ordinal, code):
 def _since(certificate):
     """Return what the page says has become of a genuine certificate: in a word (`but`), and in sentences (`since`)."""
     consent, now = certificate.consent, timezone.now()
-    write_times_for(consent.unlock_request.account)
+    turn_to(consent.unlock_request)
     said, but = [], "no longer current"
     if withdrawal := ConsentWithdrawal.objects.filter(consent=consent).first():
         but = "the consent was withdrawn"

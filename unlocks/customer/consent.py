@@ -24,7 +24,7 @@ from .access import (
     get_cookie,
     redirect_with_token,
     set_cookie,
-    write_times_for,
+    turn_to,
 )
 from .certificates import attachment
 from .forms import DecisionForm, DeclineForm, left_out_of, read_answers, sign_answers
@@ -55,7 +55,7 @@ def consent(request):
     link = operations.link_for(token) if token else None
     if link is None:
         return _link_not_found(request)
-    write_times_for(link.unlock_request.account)
+    turn_to(link.unlock_request)
     if operations.link_state(link) != "live":
         return _link_ended(request, link)
     opened_here = _opening(request, link) is not None

@@ -23,6 +23,7 @@ from django.conf import settings
 from django.db import connections, transaction
 from django.db.models import Q, Subquery
 from django.utils import timezone
+from structlog.contextvars import bind_contextvars
 
 from .. import history, stages
 from ..actors import Actor
@@ -81,6 +82,7 @@ def append(
     Where the request stands after the act is kept for the queue.
     """
     if unlock_request:
+        bind_contextvars(case=unlock_request.reference)
         stages.keep(UnlockRequest.objects.filter(pk=unlock_request.pk), at=by.act.at)
     account_id = unlock_request.account_id if unlock_request else account.pk if account else None
     append_all([Entry(event, unlock_request.pk if unlock_request else None, account_id)], by=by)

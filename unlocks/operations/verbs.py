@@ -1,4 +1,5 @@
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from typing import Any, ParamSpec, Protocol, Self, TypeVar, cast
 from uuid import UUID
@@ -6,6 +7,7 @@ from uuid import UUID
 from django.contrib.auth.models import User
 from django.core.exceptions import PermissionDenied
 from django.db.models import Exists, OuterRef, QuerySet
+from structlog.contextvars import bind_contextvars
 
 from .. import history
 from ..actors import Actor
@@ -42,6 +44,16 @@ class StaffVerb(Protocol[P, T_co]):
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T_co: ...
 
 
+@contextmanager
+def _logged() -> Iterator[None]:
+    """Have what is logged from now on say why a verb was refused, by its code: sentences name people."""
+    try:
+        yield
+    except Refused as refused:
+        bind_contextvars(refused=refused.code.value)
+        raise
+
+
 def staff_verb(permission: str) -> Callable[[Callable[P, T]], StaffVerb[P, T]]:
     """Let only an active member of staff with `permission` call the verb. Superusers pass no rule by this."""
 
@@ -50,7 +62,8 @@ def staff_verb(permission: str) -> Callable[[Callable[P, T]], StaffVerb[P, T]]:
         def called(*args: Any, by: Actor, **kwargs: Any) -> T:
             if not by.may(permission):
                 raise PermissionDenied(f"{by.name} may not do this: it needs the permission {permission}.")
-            return cast(Any, verb)(*args, by=by.begin(), **kwargs)
+            with _logged():
+                return cast(Any, verb)(*args, by=by.begin(), **kwargs)
 
         staff_only = cast("StaffVerb[P, T]", called)
         staff_only.permission = permission
@@ -112,7 +125,8 @@ def customer_verb(verb: Callable[P, T]) -> Callable[P, T]:
     def called(*args: Any, by: Actor, **kwargs: Any) -> T:
         if by.user is not None:
             raise PermissionDenied("Staff cannot act for the customer here.")
-        return cast(Any, verb)(*args, by=by.begin(), **kwargs)
+        with _logged():
+            return cast(Any, verb)(*args, by=by.begin(), **kwargs)
 
     return cast("Callable[P, T]", called)
 

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from django import template
 from django.conf import settings
+from structlog.contextvars import get_contextvars
 
 from ..texts import formats
 
@@ -30,6 +31,12 @@ def numbers(listed: Sequence[str]) -> str:
 @register.simple_tag
 def vendor():
     return settings.VENDOR_NAME
+
+
+@register.simple_tag
+def request_id():
+    """Return the id under which what is answered now is in the logs; '' outside a request."""
+    return get_contextvars().get("request_id", "")
 
 
 @register.simple_tag
