@@ -156,6 +156,8 @@ EVIDENCE_MAX_BYTES = 10 * 1024 * 1024
 # The import page: how large its files may be, and how many rows they may hold together. The command takes any number.
 IMPORT_MAX_BYTES = 20 * 1024 * 1024
 IMPORT_MAX_ROWS = 100_000
+# How long the ZIP with the case files of several requests is kept.
+CASE_FILE_LIFETIME = timedelta(days=env.int("CASE_FILE_DAYS", default=7))
 # The public check page: the largest file, and how many checks one network may make in how long.
 CHECK_MAX_BYTES = 20 * 1024 * 1024
 CHECK_LIMIT = 30
@@ -261,6 +263,11 @@ STORAGES = {
     "evidence": {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
         "OPTIONS": {"location": env.str("EVIDENCE_ROOT", default=str(BASE_DIR / "var" / "evidence"))},
+    },
+    # There, too: what the worker made for someone to download.
+    "case_files": {
+        "BACKEND": "django.core.files.storage.FileSystemStorage",
+        "OPTIONS": {"location": env.str("CASE_FILE_ROOT", default=str(BASE_DIR / "var" / "case-files"))},
     },
 }
 WHITENOISE_USE_FINDERS = TRIAL

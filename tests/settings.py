@@ -22,6 +22,7 @@ from config.settings import DATABASES, STORAGES  # noqa: E402
 
 DEBUG = False
 STORAGES["evidence"]["OPTIONS"]["location"] = str(SCRATCH / "evidence")
+STORAGES["case_files"]["OPTIONS"]["location"] = str(SCRATCH / "case-files")
 SANDBOX_FILE = str(SCRATCH / "product.sqlite3")
 REVIEW_SHARE = 0  # of what is drawn at random, each test says how much
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"

@@ -12,7 +12,7 @@ from tests.factories import acting, make_user
 from tests.importing import bring
 from tests.papers import PDF
 from unlocks import operations
-from unlocks.models import Act, LedgerEntry, SavedView, Selection
+from unlocks.models import Act, LedgerEntry, SavedView, Selection, UnlockRequest
 
 
 class Scene:
@@ -45,6 +45,9 @@ class Scene:
         now = timezone.now()
         self.selection = Selection.objects.create(made_by=superuser, made_at=now)
         self.order = operations.order(Act.Kind.UNLOCK, self.selection, options={}, by=acting(superuser), key=uuid4())
+        self.case_files = operations.order_case_files(
+            UnlockRequest.objects.filter(pk=self.waiting.unlock_request.pk), narrowed=[], by=acting(manager)
+        )
         self.models = {
             "account": self.case.account.pk,
             "contact": self.case.account.contacts.get().pk,
@@ -54,6 +57,7 @@ class Scene:
             "consent": self.case.consent.pk,
             "consentterms": self.terms.pk,
             "ledgerentry": LedgerEntry.objects.latest("sequence").pk,
+            "casefiles": self.case_files.pk,
             "review": self.case.unlock_request.review.pk,
             "import": self.imported.pk,
             "apitoken": self.token.pk,

@@ -55,6 +55,7 @@ SCOPES: dict[str, set[str]] = {
 }
 AUDIT = {
     "view_ledgerentry",
+    "view_casefiles",
     "view_act",
     "view_verdict",
     "view_worker",

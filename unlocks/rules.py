@@ -257,6 +257,19 @@ class Refusal(TextChoices):
         "no_certificate_key",
         "No certificate can be signed: the desk's key for it is not in place. Tell the people who run this desk.",
     )
+    NO_REQUESTS = "no_requests", "Nothing was ordered: choose at least one request."
+    TOO_MANY_REQUESTS = (
+        "too_many_requests",
+        "Nothing was ordered: {most} requests are the most for one ZIP, and these are more. Narrow the list, by dates "
+        "for example.",
+    )
+    NO_ZIP = "no_zip", "There is nothing to download: {state}."
+    ZIP_DAMAGED = (
+        "zip_damaged",
+        "The ZIP is missing, or it is not the one that was made, so it is not handed out. Order the case files again, "
+        "and tell the people who run this desk.",
+    )
+    NOT_ORDERED = "not_ordered", "This is not what the desk was told to make. Order the case files again."
     IMPORT_OVER = "import_over", "Nothing was done: {name} is {state} already."
     OTHERS_IMPORT = "others_import", "Nothing was done: {name} read these files, so only {name} can import them."
     NOTHING_TO_IMPORT = "nothing_to_import", "There is nothing to import: no row was found."

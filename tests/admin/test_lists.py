@@ -39,6 +39,7 @@ PAGES = {
     "/desk/unlocks/contact/": {"agent", "manager", "auditor", "superuser"},
     "/desk/unlocks/batchitem/": {"agent", "manager", "auditor", "superuser"},
     "/desk/unlocks/ledgerentry/": {"manager", "auditor", "superuser"},
+    "/desk/unlocks/casefiles/": {"manager", "auditor", "superuser"},
     "/desk/unlocks/review/": {"manager", "auditor", "superuser"},
     "/desk/unlocks/review/add/": set(),
     "/desk/unlocks/consent/": {"agent", "manager", "auditor", "superuser"},

@@ -296,6 +296,7 @@ def test_every_table_is_guarded_or_named_here_as_free():
         "unlocks_selection_batches",
         "unlocks_savedview",
         "unlocks_apicall",
+        "unlocks_casefiles",
         "unlocks_checkattempts",
         "unlocks_importproblem",
         "unlocks_stagedaccount",

@@ -185,7 +185,7 @@ class UnlockRequestAdmin(DeskAdmin):
     )
     search_fields = ("account__number",)
     search_help_text = "Reference (UR-000123), account number or batch number"
-    actions = ("unlock_their_batches", "take")
+    actions = ("unlock_their_batches", "take", "case_files")
 
     # Permissions. Requests are changed by verbs, never in a form.
 
@@ -200,6 +200,9 @@ class UnlockRequestAdmin(DeskAdmin):
 
     def has_take_permission(self, request):
         return request.user.has_perm(operations.open_request.permission)
+
+    def has_case_files_permission(self, request):
+        return request.user.has_perm(operations.order_case_files.permission)
 
     # The list
 
@@ -258,6 +261,17 @@ class UnlockRequestAdmin(DeskAdmin):
             self.message_user(request, f"Yours now: {', '.join(taken)}.", messages.SUCCESS)
         if refused:
             self.message_user(request, "\n".join(["Not taken:", *refused]), messages.WARNING)
+
+    @admin.action(description="Case files of selected requests (ZIP)", permissions=["case_files"])
+    def case_files(self, request, queryset):
+        picked = UnlockRequest.objects.filter(pk__in=queryset.order_by().values("pk"))
+        all_shown = request.POST.get("select_across") == "1"
+        narrowed = self.get_changelist_instance(request).narrowed if all_shown else ["Chosen one by one"]
+        try:
+            ordered = operations.order_case_files(picked, narrowed=narrowed, by=Actor.staff(request.user, request))
+        except operations.Refused as refused:
+            return self.message_user(request, str(refused), messages.ERROR)
+        return redirect("admin:unlocks_casefiles_change", ordered.pk)
 
     # The pages
 

@@ -21,7 +21,7 @@ from django.utils import timezone
 
 from .. import changes, evidence
 from ..digest import canonical, sha256
-from ..ledger import chain, events
+from ..ledger import chain, events, signing_keys
 from ..models import Certificate, ConsentEvidence, LedgerEntry
 from ..texts import changed
 from ..texts.cells import csv_file
@@ -123,19 +123,54 @@ def case_file(unlock_request, *, made_at, made_by, public_key, faults=()):
         faults = [*faults, *certificate_faults, *paper_faults, *_altered(entries)]
         readme = _readme(unlock_request, pieces, faults, made_at, made_by, sequence, head)
     pieces.insert(0, Piece("README.txt", "", lambda: [readme]))
-    manifest = {
+    manifest = _manifest(
+        request=unlock_request.reference,
+        made_at=made_at.isoformat(),
+        made_by=made_by,
+        public_key=public_key,
+        files=[piece.listed for piece in pieces],
+        faults=faults,
+        head={"sequence": sequence, "hash": head},
+    )
+    return CaseFile(manifest, keys.manifest(manifest).encode(), pieces, papers)
+
+
+def together(folder, cases, faults, *, narrowed, made_by):
+    """Yield (path, pieces) of each file of a folder with several case files, which are asked for one after the other.
+
+    Its list has the lists of them. `faults` are what is known to be missing by the end; those of the case files are
+    added. Raises Changed.
+    """
+    listed = []
+    for made in cases:
+        yield from ((f"{folder}/{path}", pieces) for path, pieces in made.files())
+        request = made.manifest["request"]
+        path = f"{request}/{verify_certificate.MANIFEST}"
+        listed.append({"path": path, "size": len(made.content), "sha256": made.sha256})
+        faults += [fault(f"{request}/{one['path']}", one["why"]) for one in made.manifest["faults"]]
+    key, made_at, (sequence, head) = signing_keys.newest(), timezone.now(), chain.head()
+    about = {"folder": folder, "count": len(listed), "narrowed": narrowed, "faults": faults, "made_at": made_at}
+    context = about | {"made_by": made_by, "check_at": settings.PUBLIC_URL + reverse("check")}
+    readme = render_to_string("unlocks/case_files.txt", context).encode()
+    manifest = _manifest(
+        request=None,
+        made_at=made_at.isoformat(),
+        made_by=made_by,
+        public_key=key.key,
+        files=[{"path": "README.txt", "size": len(readme), "sha256": sha256(readme)}, *listed],
+        faults=faults,
+        head={"sequence": sequence, "hash": head},
+    )
+    yield f"{folder}/README.txt", [readme]
+    yield f"{folder}/{verify_certificate.MANIFEST}", [keys.manifest(manifest).encode()]
+
+
+def _manifest(**facts):
+    return {
         "format": FORMAT,
-        "request": unlock_request.reference,
-        "made_at": made_at.isoformat(),
-        "made_by": made_by,
         "vendor": settings.VENDOR_NAME,
         "check_at": settings.PUBLIC_URL + reverse("check"),
-        "public_key": public_key,
-        "files": [piece.listed for piece in pieces],
-        "faults": faults,
-        "head": {"sequence": sequence, "hash": head},
-    }
-    return CaseFile(manifest, keys.manifest(manifest).encode(), pieces, papers)
+    } | facts
 
 
 def fault(path, why):

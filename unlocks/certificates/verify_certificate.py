@@ -630,11 +630,13 @@ def summary(facts, key, key_given, keys_given):
 
 def summary_of_folder(manifest, key, key_given, keys_given):
     """Return what a case file says of itself, in a few lines for people."""
-    certificates = sum(1 for file in manifest["files"] if re.fullmatch(r"certificates/.*\.json", file["path"]))
+    paths = [file["path"] for file in manifest["files"]]
+    certificates = sum(1 for path in paths if re.fullmatch(r"certificates/.*\.json", path))
+    requests = sum(1 for path in paths if path.endswith("/" + MANIFEST))
     rows = {
-        "Case file": manifest["request"] or "of several requests",
+        "Case file": manifest["request"] or f"{requests} in one",
         "Made": f"{_utc(manifest['made_at'])} by {manifest['made_by']}, {manifest['vendor']} Support",
-        "Files": f"{len(manifest['files'])}, {certificates} of them certificates",
+        "Files": f"{len(paths)}, {certificates} of them certificates" if manifest["request"] else "in each of them",
         "Newest entry": f"{manifest['head']['sequence']}, {manifest['head']['hash']}",
         "Signed with": key,
         "Key": key_id(key),

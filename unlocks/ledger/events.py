@@ -734,6 +734,48 @@ class CaseFileMade(Event):
         return f": {counted(self.files, 'file', 'files')}{faults}"
 
 
+@facts_of
+class _CaseFiles(Event):
+    """The case files of several requests in one ZIP; `order` is the act in which they were ordered."""
+
+    order: str
+    requests: int
+
+    @property
+    def rest(self) -> str:
+        return f": {counted(self.requests, 'request', 'requests')}"
+
+
+@event("case_files_ordered", "Case files ordered", tone="info")
+class CaseFilesOrdered(_CaseFiles):
+    """`sha256` is that of the keys of the requests, as canonical JSON."""
+
+    sha256: str
+    narrowed: list[str] = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f"{super().rest}, {'; '.join(self.narrowed) or 'all of them'}"
+
+
+@event("case_files_made", "Case files ready", tone="info")
+class CaseFilesMade(_CaseFiles):
+    """`sha256` is that of the ZIP file."""
+
+    faults: int
+    sha256: str
+
+    @property
+    def rest(self) -> str:
+        faults = f", {self.faults:,} missing or damaged" if self.faults else ""
+        return f"{super().rest}{faults}"
+
+
+@event("case_files_taken", "Case files downloaded", tone="info")
+class CaseFilesTaken(_CaseFiles):
+    sha256: str
+
+
 @event("certificate_key", "Certificate key recorded", tone="info")
 class CertificateKey(Event):
     """From here on certificates are signed with this key (public, hex), and with no earlier one."""

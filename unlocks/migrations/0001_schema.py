@@ -2068,6 +2068,56 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name="CaseFiles",
+            fields=[
+                ("id", models.UUIDField(editable=False, primary_key=True, serialize=False)),
+                ("at", models.DateTimeField()),
+                ("requests", models.JSONField(default=list)),
+                ("narrowed", models.JSONField(default=list)),
+                (
+                    "state",
+                    models.CharField(
+                        choices=[
+                            ("queued", "Being made"),
+                            ("made", "Ready"),
+                            ("failed", "Not made"),
+                            ("deleted", "Deleted"),
+                        ],
+                        default="queued",
+                        max_length=10,
+                    ),
+                ),
+                ("tries", models.PositiveSmallIntegerField(default=0)),
+                ("next_try_at", models.DateTimeField()),
+                ("done", models.PositiveIntegerField(default=0)),
+                ("faults", models.PositiveIntegerField(default=0)),
+                ("size", models.PositiveBigIntegerField(null=True)),
+                ("sha256", models.CharField(blank=True, max_length=64)),
+                ("answer", models.TextField(blank=True)),
+                ("done_at", models.DateTimeField(null=True)),
+                (
+                    "by",
+                    models.ForeignKey(
+                        db_index=False,
+                        on_delete=django.db.models.deletion.PROTECT,
+                        related_name="+",
+                        to=settings.AUTH_USER_MODEL,
+                    ),
+                ),
+            ],
+            options={
+                "verbose_name": "case files",
+                "verbose_name_plural": "case files",
+                "default_permissions": ("view",),
+                "ordering": ["-at"],
+                "indexes": [
+                    models.Index(
+                        condition=models.Q(("state", "queued")), fields=["next_try_at"], name="unlocks_case_files_wait"
+                    )
+                ],
+            },
+        ),
+        migrations.CreateModel(
             name="OrderedAct",
             fields=[
                 ("id", models.UUIDField(editable=False, primary_key=True, serialize=False)),

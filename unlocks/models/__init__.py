@@ -1,6 +1,7 @@
 from .accounts import CONFIRMED, Account, Contact
 from .acts import LONGEST_WINDOW, Act, OrderedAct, Selection, Verdict
 from .batches import Batch, BatchItem
+from .case_files import CaseFiles
 from .certificates import Certificate, CheckAttempts
 from .consents import (
     Consent,
@@ -43,6 +44,7 @@ __all__ = [
     "ApiToken",
     "Batch",
     "BatchItem",
+    "CaseFiles",
     "Certificate",
     "CheckAttempts",
     "Consent",

@@ -49,6 +49,7 @@ from .requests import add_note, assign, close_request, open_request, record_advi
 from .restore import record_restore
 from .review import flag_case, obstacle_to_review, resolve_flag, sign_off, with_state
 from .search_words import learn_words, words_of
+from .several_case_files import order_case_files, take_case_files
 from .staff import (
     change_own_password,
     change_staff,
@@ -120,6 +121,7 @@ __all__ = [
     "open_evidence",
     "open_request",
     "order",
+    "order_case_files",
     "order_verification",
     "own_admins",
     "own_contact",
@@ -153,6 +155,7 @@ __all__ = [
     "start_import",
     "start_instructions",
     "system_of",
+    "take_case_files",
     "take_out_batches",
     "terms_seen",
     "try_again",

@@ -31,6 +31,7 @@ from ..operations.imports import finish_imports
 from ..operations.notices import remind_of_later
 from ..operations.ordered import carry_out_ordered
 from ..operations.pin import end_pin_email, hold_pin
+from ..operations.several_case_files import case_files_wait, delete_old_case_files, make_ordered_case_files
 from ..operations.unlock import relock_due
 from ..operations.verification import verification_is_due, verify_record
 from ..operations.weekly import queue_weekly
@@ -49,16 +50,14 @@ def work(stopping: Event) -> None:
 
     From time to time it says that it runs, and seals what no seal covers yet. Raises WrongKey.
     """
-    name, next_beat, verifying = heartbeat.name(), 0.0, Thread()
+    name, next_beat, verifying, making = heartbeat.name(), 0.0, Thread(), Thread()
     while not stopping.is_set():
         close_old_connections()
         if time.monotonic() >= next_beat:
             _tried(partial(look_after, name))
-            if not verifying.is_alive() and _tried(verification_is_due):
-                # It takes minutes, in which emails are sent. A worker that is stopped leaves it to the next one.
-                verifying = Thread(target=_verify_beside, daemon=True)
-                verifying.start()
+            verifying = _beside(verifying, verification_is_due, verify_when_due)
             next_beat = time.monotonic() + heartbeat.BEAT.total_seconds()
+        making = _beside(making, case_files_wait, make_case_files)
         relocked = _tried(end_windows)
         asked, sent = _tried(ask_product), _tried(partial(_send_for, TURN, stopping))
         imported, ordered = _tried(finish_imports), _tried(carry_out_ordered)
@@ -95,6 +94,7 @@ def look_after(name: str) -> None:
     """
     heartbeat.beat(name)
     stages.repair(at=timezone.now())
+    delete_old_case_files()
     seals.seal_when_due(by=Actor.desk())
     queue_weekly(by=Actor.desk())
 
@@ -108,8 +108,29 @@ def verify_when_due() -> None:
         log.error("The record was not verified. %s", wrong)
 
 
-def _verify_beside() -> None:
-    verify_when_due()
+def make_case_files() -> None:
+    """Make all case files that were ordered."""
+    try:
+        while _tried(make_ordered_case_files):
+            pass
+    except chain.WrongKey as wrong:
+        log.error("No case files were made. %s", wrong)
+
+
+def _beside(running: Thread, is_due: Callable[[], bool], do: Callable[[], None]) -> Thread:
+    """Do what takes minutes, if it is due, while emails are sent; return its thread.
+
+    A worker that is stopped leaves it to the next one.
+    """
+    if running.is_alive() or not _tried(is_due):
+        return running
+    begun = Thread(target=_in_thread, args=[do], daemon=True)
+    begun.start()
+    return begun
+
+
+def _in_thread(do: Callable[[], None]) -> None:
+    do()
     connection.close()  # that of this thread
 
 

@@ -11,8 +11,8 @@ from ...outbox import heartbeat, worker
 class Command(BaseCommand):
     help = (
         "Send the emails that wait in the outbox, hand the product what it is asked to do, try again what could not be "
-        "sent or handed over, seal the history every 15 minutes, and verify the record once a day, until stopped. Any "
-        "number of workers may run at once."
+        "sent or handed over, make the case files that were ordered, seal the history every 15 minutes, and verify the "
+        "record once a day, until stopped. Any number of workers may run at once."
     )
 
     def add_arguments(self, parser):
@@ -23,6 +23,7 @@ class Command(BaseCommand):
             if once:
                 worker.look_after(heartbeat.name("now and then"))
                 self._say(worker.send_due())
+                worker.make_case_files()
                 worker.verify_when_due()
             else:
                 worker.work(self._until_stopped())
