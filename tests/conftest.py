@@ -54,7 +54,6 @@ def _not_in_sample(item):
 def pytest_collection_finish():
     # What is imported by now stays to the end: looking through it again and again takes a twentieth of the run.
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session")

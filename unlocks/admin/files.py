@@ -94,6 +94,8 @@ def _reader(model_admin, name):
 
 def _cell(value):
     """Return a value as a cell: a number, a day, a time in the current zone, or a text."""
+    if type(value) is str:  # most are
+        return value
     match value:
         case None | bool() | int() | Decimal():
             return value
@@ -108,6 +110,8 @@ def _cell(value):
 
 def _written(cell):
     """Return a cell as a CSV file has it."""
+    if isinstance(cell, str):
+        return cell
     match cell:
         case None:
             return ""
