@@ -393,11 +393,11 @@ def test_so_does_the_page_of_a_form_that_expired(db, lines):
 
 
 def test_so_does_the_page_of_a_wrong_key(broken, agent, settings, lines):
-    case = factories.open_case(agent)
-    broken.force_login(agent)
+    case = factories.case_awaiting(agent)
     settings.LEDGER_KEY = "not-the-key-of-this-ledger"
-    address = f"/desk/unlocks/unlockrequest/{case.unlock_request.pk}/change/"
-    answer = broken.post(address, {"verb": "note", "text": "Hi"})
+    broken.get(f"/consent/{case.token}/", follow=True)
+    lines()
+    answer = broken.post("/consent/", {"action": "open"})
     (line,) = lines()
     assert (answer.status_code, line["code"], line["event"]) == (503, 503, "request_failed")
     assert f"<code>{line['request_id']}</code>" in answer.content.decode()

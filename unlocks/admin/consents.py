@@ -12,7 +12,7 @@ from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_GET, require_safe
 
 from .. import evidence, operations
 from ..actors import Actor
@@ -158,7 +158,7 @@ class ConsentAdmin(ReadOnlyAdmin):
             bound=bound,
         )
 
-    @method_decorator(require_safe)
+    @method_decorator(require_GET)  # HEAD would be told as an opening, and hands nothing out
     def evidence_view(self, request, pk, file):
         """Hand out a file as it was attached, to be saved and never to be shown in the browser."""
         if not request.user.has_perm("unlocks.view_consentevidence"):
