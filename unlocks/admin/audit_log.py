@@ -113,7 +113,17 @@ GROUPS = {
             events.ApiTokenRevoked,
         ),
     ),
-    "sign_ins": ("Signing in", (events.SignedIn, events.SignInFailed, events.SessionEnded)),
+    "sign_ins": (
+        "Signing in",
+        (
+            events.SignedIn,
+            events.SignInFailed,
+            events.SessionEnded,
+            events.BreakGlassUsed,
+            events.StaffLinkSent,
+            events.FactorResetAsked,
+        ),
+    ),
     "emails": ("Emails", (events.EmailSent, events.EmailFailed, events.EmailCanceled)),
     "product": (
         "The product and imports",
@@ -349,7 +359,7 @@ class LogList(KeysetList):
     MOST_PARTS = 100
 
     def get_queryset(self, request, **kwargs):
-        # Asked for once a page, or once a part of a file: a joined one is made anew for each row.
+        # Asked for once a page, or once a part of a file: a joined one is made again for each row.
         accounts = Prefetch("account", Account.objects.only("number", "name"))
         self.whole = super().get_queryset(request, **kwargs).prefetch_related(accounts)
         chosen = [spec.parts() for spec in self.filter_specs if isinstance(spec, Parts) and spec.is_on]

@@ -220,6 +220,8 @@ PAGES: dict[str, tuple[str, str]] = {
     "staff/sign-in/code/": ("NAMUS", "NAMUS"),
     "staff/sign-in/passkey/": ("ONAMUS", "NAMUS"),
     "staff/sign-out/": ("ONAMUS", "ONAMUS"),
+    "staff/link/<str:token>/": ("ONAMUS", "ONAMUS"),
+    "staff/password/": ("ONAMUS", "ONAMUS"),
     "staff/confirm/": ("", ""),
     "staff/confirm/code/": ("", ""),
     "staff/confirm/passkey/": ("", ""),
