@@ -8,6 +8,7 @@ import json
 import re
 from contextlib import contextmanager
 from datetime import timedelta
+from decimal import Decimal
 from uuid import UUID
 
 from django.conf import settings
@@ -378,7 +379,7 @@ def _literal(value):
     """Return a value as an SQL literal."""
     if value is None:
         return "NULL"
-    if isinstance(value, int):
+    if isinstance(value, int | Decimal):
         return str(value)
     text = str(value).replace("'", "''")
     kind = "::uuid" if isinstance(value, UUID) else "::timestamptz" if hasattr(value, "isoformat") else "::text"

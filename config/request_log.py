@@ -19,11 +19,6 @@ from .errors import status_of
 
 
 class RequestLog(RequestMiddleware):
-    @staticmethod
-    def format_request(request):
-        """Return how a request was asked, without its query: a search holds names."""
-        return f"{request.method} {request.path}"
-
     @classmethod
     def bind_ip(cls, request):
         bind_contextvars(ip=client_ip(request))

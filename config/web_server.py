@@ -21,7 +21,7 @@ class MaskingLogger(Logger):
             atoms = self.atoms(resp, req, environ, request_time)
             said = {
                 "ip": atoms["h"],
-                "request": f"{atoms['m']} {atoms['U'] or environ['RAW_URI']}",
+                "request": f"{atoms['m']} {environ['RAW_URI']}",
                 "code": int(atoms["s"]),
                 "bytes": atoms["B"],
                 "milliseconds": atoms["M"],

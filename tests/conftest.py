@@ -1,5 +1,6 @@
 import gc
 import os
+import time
 from inspect import signature
 from pathlib import Path
 from zlib import crc32
@@ -53,7 +54,6 @@ def _not_in_sample(item):
 def pytest_collection_finish():
     # What is imported by now stays to the end: looking through it again and again takes a twentieth of the run.
     gc.freeze()
-    gc.set_threshold(50_000, 20, 20)
 
 
 @pytest.fixture(scope="session")
@@ -142,6 +142,10 @@ def superuser(db):
 def _signed_in(user):
     client = Client()
     client.force_login(user)
+    # As signing in leaves it: no page has to note that somebody is there.
+    session = client.session
+    session["began"] = session["seen"] = int(time.time())
+    session.save()
     return client
 
 

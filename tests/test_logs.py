@@ -31,8 +31,9 @@ from tests import factories
 from tests.factories import PIN
 from tests.test_settings import SET
 from tests.walk import Scene
+from unlocks import operations
 from unlocks.admin import permissions
-from unlocks.models import LedgerEntry
+from unlocks.models import LedgerEntry, UnlockRequest
 from unlocks.outbox import secrets, worker
 
 ROOT = Path(__file__).parent.parent
@@ -129,7 +130,10 @@ def test_a_token_is_as_long_as_the_mask_takes_it_for():
         (f"/receipt//{TOKEN}/", "/receipt//…/"),
         (f"//receipt/{TOKEN}/", "//receipt/…/"),
         (f"/Receipt/{TOKEN}/", "/Receipt/…/"),
-        (f"/receipt/%20{TOKEN}/", "/receipt/%…/"),
+        (f"/receipt/%20{TOKEN}/", "/receipt/…/"),
+        (f"/consent/%41{TOKEN[1:]}/", "/consent/…/"),
+        (f"/consent/%41{TOKEN[1:22]}/", "/consent/…/"),
+        (f"/receipt//%41{TOKEN[1:]}/", "/receipt//…/"),
         (f"/receipt/<{TOKEN}>/", "/receipt/<…>/"),
         (f"/receipt/={TOKEN}/", "/receipt/=…/"),
         (f"/check/{TOKEN}", "/check/…"),
@@ -163,7 +167,9 @@ def test_what_is_said_of_a_thing_that_is_no_text_is_masked_too():
 
 
 def test_a_line_says_when_in_which_zone():
-    at = datetime.fromisoformat(logged("Now")["time"])
+    said = logged("Now")["time"]
+    at = datetime.fromisoformat(said)
+    assert said.endswith("Z")
     assert (at.utcoffset(), abs(datetime.now(UTC) - at) < timedelta(seconds=5)) == (timedelta(0), True)
 
 
@@ -283,7 +289,7 @@ def test_what_the_customer_does_is_of_the_case_and_of_nobody(agent, lines):
 
 def test_a_system_is_named_and_its_refusal_is_one_line(agent, superuser, lines):
     case = factories.open_case(agent)
-    _, token = factories.make_token("portal", "requests", by=superuser)
+    _, token = factories.make_token("portal", "requests", "read", by=superuser)
     lines()
     address = f"/api/v1/requests/{case.unlock_request.pk}/consent-links"
     headers = {"Authorization": f"Bearer {token}", "Idempotency-Key": "k"}
@@ -293,6 +299,21 @@ def test_a_system_is_named_and_its_refusal_is_one_line(agent, superuser, lines):
     assert (line["user"], line["case"]) == ("portal", case.unlock_request.reference)
     Client().get(f"/api/v1/requests/{case.unlock_request.pk}/nothing", headers=headers)
     assert [(line["code"], "exception" in line) for line in lines()] == [(404, False)]
+    Client().get("/api/v1/requests", headers=headers)
+    assert [(line["code"], line["user"]) for line in lines()] == [(200, "portal")]
+
+
+def test_an_act_names_the_case_that_it_opens(superuser, lines):
+    account = factories.make_account()
+    batch = factories.make_batch(account=account)
+    _, token = factories.make_token("portal", "requests", by=superuser)
+    sent = {"account": account.number, "requester": account.contacts.get().email, "batches": [batch.number]}
+    sent |= {"channel": "phone", "bypass_reason": "by_mistake", "reason": "Bypassed in the wrong list."}
+    headers = {"Authorization": f"Bearer {token}"}
+    lines()
+    answer = Client().post("/api/v1/requests", sent, content_type="application/json", headers=headers)
+    (line,) = lines()
+    assert (answer.status_code, line["case"]) == (201, UnlockRequest.objects.get().reference), answer.content
 
 
 @pytest.mark.parametrize(
@@ -372,11 +393,11 @@ def test_so_does_the_page_of_a_form_that_expired(db, lines):
 
 
 def test_so_does_the_page_of_a_wrong_key(broken, agent, settings, lines):
-    case = factories.open_case(agent)
-    broken.force_login(agent)
+    case = factories.case_awaiting(agent)
     settings.LEDGER_KEY = "not-the-key-of-this-ledger"
-    address = f"/desk/unlocks/unlockrequest/{case.unlock_request.pk}/change/"
-    answer = broken.post(address, {"verb": "note", "text": "Hi"})
+    broken.get(f"/consent/{case.token}/", follow=True)
+    lines()
+    answer = broken.post("/consent/", {"action": "open"})
     (line,) = lines()
     assert (answer.status_code, line["code"], line["event"]) == (503, 503, "request_failed")
     assert f"<code>{line['request_id']}</code>" in answer.content.decode()
@@ -390,12 +411,14 @@ def test_what_django_says_outside_a_request_is_logged(lines):
 # The worker
 
 
-def test_the_worker_names_the_case_of_an_email_and_of_no_other(agent, lines, settings):
+def test_the_worker_names_the_case_of_an_email_and_of_no_other(agent, manager, lines, settings):
     settings.EMAIL_BACKEND, settings.EMAIL_HOST, settings.EMAIL_PORT = SMTP, "127.0.0.1", 1
     first, second = factories.case_awaiting(agent), factories.case_awaiting(agent)
     lines()
-    assert sum(worker.send_due().values()) == 2
-    assert {line["case"] for line in lines()} == {first.unlock_request.reference, second.unlock_request.reference}
+    operations.issue_pin(first.account, by=factories.acting(manager))
+    assert sum(worker.send_due().values()) == 3
+    cases = [line.get("case") for line in lines()]
+    assert cases == [first.unlock_request.reference, second.unlock_request.reference, None]
     worker._tried(lambda: int("none"))
     assert not {"case", "act", "user"} & lines()[0].keys()
 
@@ -426,6 +449,7 @@ def nginx_map():
         ("/consent/", "/consent/"),
         ("/receipt/?page=2", "/receipt/"),
         (f"/check/{TOKEN}", "…"),
+        (f"/check/%41{TOKEN[1:]}", "…"),
         (f"/%63onsent/{TOKEN}/", "…"),
         (f"/desk/login/?next=/consent/{TOKEN}/", "/desk/login/"),
         ("/desk/search/?q=Dana", "/desk/search/"),

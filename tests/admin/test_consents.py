@@ -388,6 +388,11 @@ def test_a_paper_that_is_damaged_is_not_handed_out(agent_client, paper, evidence
     assert not LedgerEntry.objects.filter(kind="evidence_opened").exists()
 
 
+def test_a_paper_is_not_opened_by_asking_for_its_head(agent_client, paper):
+    assert agent_client.head(evidence_address(paper)).status_code == 405
+    assert not LedgerEntry.objects.filter(kind="evidence_opened").exists()
+
+
 def test_a_paper_is_attached_on_the_consents_page(agent_client, recorded_by_phone, evidence_place):
     response = post(agent_client, recorded_by_phone, "attach", what="email", file=SimpleUploadedFile("a.pdf", PDF))
     assert (response.status_code, response.url) == (302, consent_page(recorded_by_phone))

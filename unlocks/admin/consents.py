@@ -12,13 +12,14 @@ from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.html import format_html
-from django.views.decorators.http import require_safe
+from django.views.decorators.http import require_GET, require_safe
 
 from .. import evidence, operations
 from ..actors import Actor
 from ..customer import certificates
 from ..ledger import emails
 from ..models import Certificate, Consent, ConsentEvidence, UnlockRequest
+from ..signin import showed
 from ..templatetags.desk import nowrap, recorded_by_phone, tag
 from ..texts.formats import moment
 from .batches import account_link
@@ -157,12 +158,13 @@ class ConsentAdmin(ReadOnlyAdmin):
             bound=bound,
         )
 
-    @method_decorator(require_safe)
+    @method_decorator(require_GET)  # HEAD would be told as an opening, and hands nothing out
     def evidence_view(self, request, pk, file):
         """Hand out a file as it was attached, to be saved and never to be shown in the browser."""
         if not request.user.has_perm("unlocks.view_consentevidence"):
             raise PermissionDenied
         kept = get_object_or_404(ConsentEvidence.objects.select_related("consent__unlock_request"), pk=file, consent=pk)
+        showed.confirm(request)
         try:
             return certificates.attachment(
                 kept.file_name, operations.open_evidence(kept, by=Actor.staff(request.user, request))

@@ -33,7 +33,7 @@ def pieces(model_admin, request, changelist, form):
         about = [
             f"Times are in {current_zone()}",
             "; ".join(changelist.narrowed) or "Not filtered",
-            f"By {request.user}, {_cell(timezone.now()):%Y-%m-%d %H:%M:%S}",
+            f"By {request.user}, {_cell(timezone.now(), zone):%Y-%m-%d %H:%M:%S}",
         ]
     return (_csv if form == "csv" else _xlsx)(_Rows(model_admin, request, changelist, zone), about)
 
@@ -55,7 +55,7 @@ class _Rows:
         """Yield lists of rows, each of them the values of its cells."""
         for rows in self.changelist.in_parts(self.request, ROWS_AT_ONCE):
             with timezone.override(self.zone):
-                read = [[_cell(reader(row)) for reader in self.readers] for row in rows]
+                read = [[_cell(reader(row), self.zone) for reader in self.readers] for row in rows]
             self.count += len(read)
             yield read
 
@@ -92,13 +92,15 @@ def _reader(model_admin, name):
     return attrgetter(name)
 
 
-def _cell(value):
-    """Return a value as a cell: a number, a day, a time in the current zone, or a text."""
+def _cell(value, zone):
+    """Return a value as a cell: a number, a day, a time in a zone, or a text."""
+    if type(value) is str:  # most are
+        return value
     match value:
         case None | bool() | int() | Decimal():
             return value
         case datetime():
-            return timezone.localtime(value).replace(microsecond=0)
+            return value.astimezone(zone).replace(microsecond=0)
         case date():
             return value
         case SafeString():
@@ -108,6 +110,8 @@ def _cell(value):
 
 def _written(cell):
     """Return a cell as a CSV file has it."""
+    if isinstance(cell, str):
+        return cell
     match cell:
         case None:
             return ""

@@ -6,7 +6,6 @@ chain still verifies. The key is LEDGER_KEY, outside the database: who can write
 `docs/evidence.md` has the format with test vectors.
 """
 
-import hashlib
 import hmac
 import secrets
 from collections.abc import Iterable, Iterator
@@ -215,7 +214,7 @@ def seal(previous: str, sequence: int, appended_at: datetime, facts_hash: str, p
     """Return the hash (hex) of an entry: the HMAC-SHA256 of what it is made of, a line each."""
     lines = ("unlock-desk ledger entry/2", previous, sequence, appended_at.isoformat(), facts_hash, personal_hash)
     message = "\n".join(map(str, lines)).encode()
-    return hmac.new(settings.LEDGER_KEY.encode(), message, hashlib.sha256).hexdigest()
+    return hmac.digest(settings.LEDGER_KEY.encode(), message, "sha256").hex()
 
 
 Fault = tuple[str, str]

@@ -207,7 +207,11 @@ class UnlockRequest(models.Model):
 
     @property
     def reference(self) -> str:
-        return f"UR-{self.pk:06d}"
+        return self.reference_of(self.pk)
+
+    @staticmethod
+    def reference_of(pk: int) -> str:
+        return f"UR-{pk:06d}"
 
     @property
     def why_bypassed(self) -> str:

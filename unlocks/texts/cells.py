@@ -6,14 +6,14 @@ import io
 import re
 from collections.abc import Iterable
 
-_FORMULA = re.compile(r"[=+\-@\t\r\n＝＋－＠]")
+_FORMULA = frozenset("=+-@\t\r\n＝＋－＠")  # how one begins
 _NEGATIVE = re.compile(r"-[0-9]+(?:\.[0-9]+)?")
 
 
 def inert(value: object) -> str:
     """Write a value so that no spreadsheet takes it for a formula; one that was not recorded stays empty."""
     text = "" if value is None else str(value)
-    return f"'{text}" if _FORMULA.match(text) and not _NEGATIVE.fullmatch(text) else text
+    return f"'{text}" if text[:1] in _FORMULA and not _NEGATIVE.fullmatch(text) else text
 
 
 def csv_file(columns: Iterable[str], rows: Iterable[Iterable[object]]) -> bytes:
