@@ -175,6 +175,9 @@ INSTALLED_APPS = [
     "django.contrib.auth",
     "django.contrib.contenttypes",
     "django.contrib.sessions",
+    "allauth",
+    "allauth.account",
+    "allauth.mfa",
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
@@ -196,6 +199,8 @@ MIDDLEWARE = [
     "django.middleware.common.CommonMiddleware",
     "django.middleware.csrf.CsrfViewMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
+    "unlocks.signin.sessions.end_in_time",
+    "allauth.account.middleware.AccountMiddleware",
     "django.contrib.messages.middleware.MessageMiddleware",
     "django.middleware.clickjacking.XFrameOptionsMiddleware",
 ]
@@ -241,7 +246,40 @@ AUTH_PASSWORD_VALIDATORS = [
     {"NAME": "django.contrib.auth.password_validation.CommonPasswordValidator"},
     {"NAME": "django.contrib.auth.password_validation.NumericPasswordValidator"},
 ]
-LOGIN_URL = "admin:login"
+LOGIN_URL, LOGIN_REDIRECT_URL = "account_login", "admin:index"
+# What every process has to know: which codes were used, and how many were tried.
+CACHES = {
+    "default": {
+        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
+        "LOCATION": "unlocks_cache",
+        "OPTIONS": {"MAX_ENTRIES": 100_000},
+    }
+}
+
+# django-allauth. Nobody signs up, and no stranger has a password reset (unlocks.signin).
+ACCOUNT_ADAPTER = "unlocks.signin.adapters.SignInAdapter"
+ACCOUNT_FORMS = {"login": "unlocks.signin.forms.SignInForm"}
+ACCOUNT_LOGIN_METHODS = {"username"}
+ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
+ACCOUNT_EMAIL_VERIFICATION = "none"
+ACCOUNT_SESSION_REMEMBER = True
+ACCOUNT_REAUTHENTICATION_METHODS = {"password", "mfa"}
+MFA_ADAPTER = "unlocks.signin.adapters.FactorAdapter"
+MFA_FORMS = {
+    "authenticate": "unlocks.signin.forms.CodeForm",
+    "reauthenticate": "unlocks.signin.forms.CodeAgainForm",
+    "activate_totp": "unlocks.signin.forms.SetUpAppForm",
+    "add_webauthn": "unlocks.signin.forms.AddPasskeyForm",
+    "login_webauthn": "unlocks.signin.forms.PasskeySignInForm",
+    "authenticate_webauthn": "unlocks.signin.forms.PasskeyForm",
+    "reauthenticate_webauthn": "unlocks.signin.forms.PasskeyAgainForm",
+}
+MFA_SUPPORTED_TYPES = ["totp", "webauthn", "recovery_codes"]
+MFA_TOTP_ISSUER = "Unlock Desk"
+MFA_TOTP_TOLERANCE = 1  # a clock may be half a minute off
+MFA_RECOVERY_CODES_SHOW_ONCE = True
+MFA_PASSKEY_LOGIN_ENABLED = True
+ACCOUNT_RATE_LIMITS = {"login": None, "login_failed": "10/10m/key"}  # of passwords, unlocks.signin.tries
 
 LANGUAGE_CODE = "en-us"
 TIME_ZONE = env.str("TIME_ZONE", default="America/New_York")
@@ -302,7 +340,17 @@ CONTENT_SECURITY_POLICY = {
 # "no-referrer" would make browsers send `Origin: null`, which the CSRF check refuses.
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "DENY"
-SESSION_COOKIE_AGE = 12 * 60 * 60
+SESSION_ENGINE = "unlocks.signin.sessions"
+# A session ends when nobody used it for so long, and however it is used after so long.
+SESSION_COOKIE_AGE = 60 * env.int("SESSION_IDLE_MINUTES", default=60)
+SESSION_LIFETIME = timedelta(hours=env.int("SESSION_HOURS", default=12))
+# Whether whoever may unlock, record consents, issue PINs or manage staff has to show a second factor to do anything.
+SECOND_FACTOR_REQUIRED = env.bool("SECOND_FACTOR_REQUIRED", default=not TRIAL)
+# Before what counts most, staff confirm who they are if they did not in so many minutes; and before an unlock of more
+# batches, or a file of more rows, than that.
+CONFIRMED_FOR = timedelta(minutes=env.int("CONFIRM_MINUTES", default=10))
+CONFIRM_BATCHES = env.int("CONFIRM_BATCHES", default=100)
+CONFIRM_ROWS = env.int("CONFIRM_ROWS", default=1_000)
 SESSION_COOKIE_SECURE = CSRF_COOKIE_SECURE = SECURE_SSL_REDIRECT = not TRIAL
 SECURE_HSTS_SECONDS = 0 if TRIAL else env.int("SECURE_HSTS_SECONDS", default=31536000)
 SECURE_HSTS_INCLUDE_SUBDOMAINS = SECURE_HSTS_PRELOAD = not TRIAL

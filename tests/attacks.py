@@ -2666,7 +2666,13 @@ _MAY_GROW = {"unlocks_act", "unlocks_orderedact", "unlocks_verdict", "unlocks_le
 def snapshot():
     """Return every row of every table that the promise is about."""
     kept = [*apps.get_app_config("unlocks").get_models(include_auto_created=True), User]
-    working = ("unlocks_selection", "unlocks_staged", "unlocks_searchword")
+    working = (
+        "unlocks_selection",
+        "unlocks_staged",
+        "unlocks_searchword",
+        "unlocks_cache",
+        "unlocks_desksession",
+    )
     return {table: _rows_of(model) for model in kept if not (table := model._meta.db_table).startswith(working)}
 
 

@@ -2,6 +2,7 @@
 
 import os
 import re
+from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,6 +26,8 @@ STORAGES["evidence"]["OPTIONS"]["location"] = str(SCRATCH / "evidence")
 STORAGES["case_files"]["OPTIONS"]["location"] = str(SCRATCH / "case-files")
 SANDBOX_FILE = str(SCRATCH / "product.sqlite3")
 REVIEW_SHARE = 0  # of what is drawn at random, each test says how much
+# A test may look days ahead without signing in again; those of sessions say how long one lasts.
+SESSION_COOKIE_AGE, SESSION_LIFETIME = 30 * 24 * 60 * 60, timedelta(days=30)
 EMAIL_BACKEND = "django.core.mail.backends.locmem.EmailBackend"
 # Hashing is slow on purpose, and a run types PINs a thousand times. The real cost has a test of its own.
 PASSWORD_HASHERS = ["tests.hashing.QuickHasher"]

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.django_db
 
 application = get_wsgi_application()  # that of config.wsgi reads the ledger first
 
-PAGES = ["/check/", "/consent/", "/receipt/withdraw/", "/desk/login/"]
+PAGES = ["/check/", "/consent/", "/receipt/withdraw/", "/staff/sign-in/"]
 BODY = (
     b'--x\r\nContent-Disposition: form-data; name="number"\r\n\r\nCN-000001-1\r\n'
     b'--x\r\nContent-Disposition: form-data; name="action"\r\n\r\nn\xff\\ud800umber\r\n--x--\r\n'

@@ -24,7 +24,7 @@ def client(client):
     return client
 
 
-@pytest.mark.parametrize("address", ["/desk/login/", "/consent/", "/receipt/withdraw/", "/desk/nowhere/"])
+@pytest.mark.parametrize("address", ["/staff/sign-in/", "/consent/", "/receipt/withdraw/", "/desk/nowhere/"])
 def test_a_form_that_is_too_big_is_read_to_its_end(client, address):
     body = BytesIO(b"why=" + b"x" * 4 * MIB)
     asked = {"CONTENT_LENGTH": str(4 * MIB + 4), "CONTENT_TYPE": "application/x-www-form-urlencoded"}

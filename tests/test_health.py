@@ -119,7 +119,7 @@ def test_answers_by_any_address_and_without_tls(settings, address, asked):
     settings.ALLOWED_HOSTS, settings.SECURE_SSL_REDIRECT = ["desk.example"], True
 
     assert Client().get(address, **asked).status_code == 200
-    elsewhere = Client().get("/desk/login/", **asked)
+    elsewhere = Client().get("/staff/sign-in/", **asked)
     assert elsewhere.status_code == (400 if "secure" in asked else 301)
 
 

@@ -50,7 +50,7 @@ def sent(browser, address, method, **headers):
 def lets_in(browser, address, method):
     """Say whether a page lets someone in. What leads to the form to sign in does not, nor a file that is no file."""
     answer = sent(browser, address, method)
-    elsewhere = ["/desk/login/", *(["/consent/"] if address.endswith(".csv") else [])]
+    elsewhere = ["/desk/login/", "/staff/sign-in/", *(["/consent/"] if address.endswith(".csv") else [])]
     led_away = answer.status_code == 302 and answer["Location"].partition("?")[0] in elsewhere
     return not led_away and answer.status_code not in (401, 403, 404, 405)
 
@@ -70,7 +70,7 @@ def test_each_page_lets_in_those_who_are_listed(scene):
     found = {}
     for pattern in permissions.PAGES:
         address, letters = scene.address(pattern), ROLES
-        if pattern.startswith("desk/"):  # to which a customer is anyone
+        if pattern.startswith(("desk/", "staff/")):  # to which a customer is anyone
             letters = "ONAMUS"
         see, send = (
             "".join(letter for letter in letters if lets_in(browsers[letter], address, method))

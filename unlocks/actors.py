@@ -73,6 +73,11 @@ class Actor:
         return cls(name=f"{through} for {contact.name}"[:200], **_from_where(request))
 
     @classmethod
+    def nobody(cls, request: HttpRequest | None = None) -> Self:
+        """Whoever is not signed in, and of whom nothing is known but where they are."""
+        return cls(name="Not signed in", **_from_where(request))
+
+    @classmethod
     def desk(cls) -> Self:
         return cls(name="Unlock Desk")
 

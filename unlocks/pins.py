@@ -11,7 +11,13 @@ import secrets
 from datetime import timedelta
 from functools import cache
 
-from django.contrib.auth.hashers import Argon2PasswordHasher, check_password, make_password
+from django.contrib.auth.hashers import (
+    Argon2PasswordHasher,
+    check_password,
+    is_password_usable,
+    make_password,
+    verify_password,
+)
 
 from .keys import derived
 from .texts import normalize
@@ -38,6 +44,22 @@ def hashed(pin: str) -> str:
 @cache
 def _nobodys_hash() -> str:
     return make_password(secrets.token_hex(16))
+
+
+def password_matches(password: str, password_hash: str) -> tuple[bool, bool]:
+    """Say whether this is the password, in the same time when there is none (''), and whether its hash is outdated."""
+    right, outdated = verify_password(password, password_hash or _nobodys_hash())
+    return right and bool(password_hash), outdated
+
+
+def password_mac(user_id: int, password_hash: str) -> str:
+    """Return what the entry that sets a password says of its hash (hex), so that no other hash passes for it.
+
+    One that can't be used is another one each time, and all are the same here.
+    """
+    usable = password_hash if is_password_usable(password_hash) else ""
+    message = f"unlock-desk password/1\n{user_id}\n{usable}"
+    return hmac.new(derived("staff password"), message.encode(), hashlib.sha256).hexdigest()
 
 
 def matches(pin: str, pin_hash: str) -> bool:

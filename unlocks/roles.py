@@ -5,6 +5,7 @@ from django.contrib.auth.backends import ModelBackend
 from django.contrib.auth.models import Group, Permission, User
 from django.db.models import Exists, OuterRef, Q, Value
 
+from . import pins
 from .models import ApiToken
 
 AGENT = {
@@ -82,7 +83,20 @@ GROUPS = {
 
 
 class Rights(ModelBackend):
-    """Django's own backend, which reads what a user may and the names of their groups in one query."""
+    """Who may sign in, and what they may; that and the names of their groups are read in one query.
+
+    Only active members of staff sign in, and whoever is none any more is signed out by it. A password that is stored in
+    an outdated way stays so: whoever changes it tells the ledger.
+    """
+
+    def authenticate(self, request, username=None, password=None, **kwargs):
+        """Return whose username and password these are, or None, in the same time whether the name is known or not."""
+        user = user_named(username or "")
+        right, _ = pins.password_matches(password or "", user.password if user else "")
+        return user if right and self.user_can_authenticate(user) else None
+
+    def user_can_authenticate(self, user):
+        return user.is_active and user.is_staff
 
     def get_all_permissions(self, user_obj, obj=None):
         if user_obj.is_superuser or not user_obj.is_active or obj is not None:
@@ -97,6 +111,11 @@ class Rights(ModelBackend):
             user_obj.group_names = sorted({group for group, _, _ in held if group})
             user_obj._perm_cache = {f"{app}.{codename}" for _, app, codename in held if codename}
         return user_obj._perm_cache
+
+
+def user_named(username):
+    """Return the user with this name, without regard to capitals, or None."""
+    return User.objects.filter(username__iexact=username).first()
 
 
 def names_of_groups(user):

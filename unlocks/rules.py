@@ -212,6 +212,11 @@ class Refusal(TextChoices):
         "{name} has, or had, a token for the one. Make a token for the other under another system.",
     )
     NOT_A_SYSTEM = "not_a_system", "{name} is not a system but a member of staff. Name the system otherwise."
+    NAME_TAKEN = "name_taken", "This username is taken, or reads like {name}, which is."
+    LAST_SUPERUSER = (
+        "last_superuser",
+        "{name} is the last superuser who can sign in. Make another colleague a superuser first.",
+    )
     SYSTEM_SIGNS_IN = (
         "system_signs_in",
         "{name} is a system, which acts by its API tokens. It has no password and no rights on these pages.",

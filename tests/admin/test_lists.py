@@ -818,7 +818,7 @@ def test_what_does_not_exist_is_not_found(superuser_client, model, pk):
     assert superuser_client.get(f"/desk/unlocks/{model}/{pk}/change/").status_code == 404
 
 
-@pytest.mark.parametrize("address", [BATCHES, ACCOUNTS, LOG, QUEUE, "/desk/login/", "/nowhere"])
+@pytest.mark.parametrize("address", [BATCHES, ACCOUNTS, LOG, QUEUE, "/staff/sign-in/", "/nowhere"])
 def test_pages_hold_nothing_inline(manager_client, client, address):
     factories.make_batch()
     shown = (client if "login" in address else manager_client).get(address).content.decode()

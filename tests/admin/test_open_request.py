@@ -15,6 +15,7 @@ from django.utils.http import urlencode
 
 from tests import factories
 from unlocks import operations
+from unlocks.actors import Actor
 from unlocks.admin.forms import base
 from unlocks.admin.forms.opening import OpenRequestForm
 from unlocks.admin.lists import freeze
@@ -322,18 +323,17 @@ def test_what_is_asked_about(written, asked):
 
 
 def test_a_draft_survives_signing_in_again(agent, agent_client, account, admin):
-    agent.set_password("a-long-trial-password")
-    agent.save()
+    operations.set_password(agent, "a-long-trial-password", by=Actor.desk())
     agent_client.logout()
-    login = {"username": "agent", "password": "a-long-trial-password"}
-    agent_client.post("/desk/login/", login)
+    login = {"login": "agent", "password": "a-long-trial-password"}
+    agent_client.post("/staff/sign-in/", login)
     agent_client.get("/desk/")
     del agent_client.cookies["sessionid"]
     batch = factories.make_batch(account=account)
     data = typed(admin, picked=[batch.pk], advice="wants_export", send="1", key=uuid.uuid4())
     page = agent_client.post(form_of(account), data).content.decode()
     kept = re.search(r'name="typed" value="([^"]+)"', page)[1]
-    page = agent_client.post("/desk/login/", login | {"typed": kept}).content.decode()
+    page = agent_client.post("/staff/sign-in/", login | {"typed": kept}).content.decode()
     form = re.search(r'<form method="post" action="([^"]+)"[^>]*>(.*?)</form>', page.split("<main")[1], re.DOTALL)
     fields = dict(re.findall(r'<input type="hidden" name="([^"]+)" value="([^"]*)"', form[2]))
     assert form[1] == form_of(account)

@@ -1,7 +1,5 @@
 """Staff accounts on the desk: what superusers change, what stands of it in the audit log, and who may."""
 
-import re
-
 import pytest
 from django.contrib.auth import get_user_model
 from django.contrib.auth.models import Group, Permission
@@ -140,7 +138,7 @@ def test_saving_without_a_change_leaves_no_entry(superuser_client, dana):
 
 
 def test_signing_in_is_no_change(dana):
-    assert Client().post("/desk/login/", {"username": "dana", "password": FIRST, "next": "/desk/"}).status_code == 302
+    assert Client().post("/staff/sign-in/", {"login": "dana", "password": FIRST, "next": "/desk/"}).status_code == 302
     dana.refresh_from_db()
     assert dana.last_login
     assert entries() == []
@@ -152,11 +150,10 @@ def test_a_new_account_is_one_entry(superuser_client):
         "usable_password": "true",
         "password1": FIRST,
         "password2": FIRST,
-        "is_staff": "on",
         "groups": [group("Agent")],
     }
     page = superuser_client.get(f"{STAFF}add/").content.decode()
-    assert re.findall(r'<input type="checkbox" name="(is_staff|groups)"[^>]* checked', page) == ["is_staff"]
+    assert 'name="is_staff"' not in page  # whoever is added here is a colleague
     assert superuser_client.post(f"{STAFF}add/", typed).status_code == 302
     user = get_user_model().objects.get(username="newcomer")
     assert user.check_password(FIRST)
@@ -301,3 +298,38 @@ def test_entries_that_were_tampered_with_break_no_page(superuser_client, manager
             LedgerEntry.objects.update(kind=kind, facts=facts)
         assert text(superuser_client, LOG)
         assert text(superuser_client, f"{LOG}{event.pk}/change/")
+
+
+@pytest.mark.parametrize(
+    ("username", "says"),
+    [
+        ("DANA", "This username is taken, or reads like dana, which is."),
+        ("billing1", "This username is taken, or reads like billingl, which is."),
+        ("d\u0430na", "Use letters from a to z, digits and @ . + - _ only: others can look like these."),
+    ],
+)
+def test_no_username_reads_like_another(superuser_client, dana, username, says):
+    factories.make_user("billingl")
+    response = superuser_client.post(f"{STAFF}add/", {"username": username, "usable_password": "false"})
+    assert response.context["adminform"].form.errors == {"username": [says]}
+
+
+@pytest.mark.parametrize("taken", ["is_active", "is_superuser"])
+def test_the_last_superuser_stays_one(superuser, superuser_client, dana, taken):
+    says = "superuser is the last superuser who can sign in. Make another colleague a superuser first."
+    response = superuser_client.post(page(superuser), form(superuser, **{taken: ""}))
+    assert response.context["adminform"].form.errors == {taken: [says]}
+    assert entries() == []
+    superuser_client.post(page(dana), form(dana, is_superuser="on"))
+    superuser_client.post(page(superuser), form(superuser, **{taken: ""}))
+    superuser.refresh_from_db()
+    assert not getattr(superuser, taken)
+
+
+def test_one_who_was_made_otherwise_can_be_made_a_colleague(superuser_client, dana):
+    assert 'name="is_staff"' not in text(superuser_client, page(dana))
+    get_user_model().objects.filter(pk=dana.pk).update(is_staff=False)
+    assert 'name="is_staff"' in text(superuser_client, page(dana))
+    superuser_client.post(page(dana), form(dana) | {"is_staff": "on"})
+    dana.refresh_from_db()
+    assert dana.is_staff

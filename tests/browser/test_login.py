@@ -14,14 +14,14 @@ TYPED = "Dana called at 4 PM.\nShe will export them & call back."
 def sign_in_by_form(page):
     page.get_by_label("Username").fill("dana")
     page.get_by_label("Password").fill(factories.PIN)
-    press(page.get_by_role("button", name="Sign in"))
+    press(page.get_by_role("button", name="Sign in", exact=True))
 
 
 def test_a_note_survives_signing_in_again(new_context, desk, on_each_screen):
     dana = factories.make_user("dana", group="Agent", password=factories.PIN)
     case = factories.open_case(dana)
     page = new_context().new_page()
-    page.goto(f"{desk}/desk/login/?next={case.unlock_request.get_absolute_url()}")
+    page.goto(f"{desk}/staff/sign-in/?next={case.unlock_request.get_absolute_url()}")
     sign_in_by_form(page)
     note = page.locator("form:has(textarea[name=text])")
     page.get_by_text("Add a note").first.click()

@@ -5,7 +5,7 @@ import pytest
 
 @pytest.fixture
 def sign_in_page(page, desk):
-    page.goto(f"{desk}/desk/login/")
+    page.goto(f"{desk}/staff/sign-in/")
     return page
 
 

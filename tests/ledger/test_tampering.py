@@ -57,8 +57,9 @@ BY_NOBODY = "The unlock of batch {{{0}_number}} (id {{{0}_batch}}) was asked for
 UNLOCKED_BY_NOBODY = BY_NOBODY.format("half") + " 2 more like it."
 USERNAME = "User {agent}: its username differs from what ledger entry {agent_first} tells."
 UNTOLD_STAFF = (
-    "User {0} (id {{{1}}}): no ledger entry tells of is_active, is_staff, is_superuser, groups, permissions, which say "
-    "what this user may do. If you know who made it so, record it with “manage.py record_staff {0}”."
+    "User {0} (id {{{1}}}): no ledger entry tells of is_active, is_staff, is_superuser, groups, permissions, password, "
+    "which say who signs in and what they may do. If you know who made it so, record it with "
+    "“manage.py record_staff {0}”."
 )
 NO_EMAIL_TOLD = "Outgoing {emailed}: no ledger entry tells that it is sent."
 NO_STAFF_TOLD = UNTOLD_STAFF.format("agent", "agent") + " 4 more like it."

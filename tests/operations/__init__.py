@@ -53,8 +53,9 @@ def recorded(unlock_request=None, **where):
 
 
 def facts_of(entry):
-    """Return all facts of an entry as JSON values, those that are personal too."""
-    return json.loads(entry.facts)["facts"] | json.loads(entry.personal)["personal"]
+    """Return all facts of an entry as JSON values, those that are personal too; but for HMACs of secrets."""
+    facts = json.loads(entry.facts)["facts"] | json.loads(entry.personal)["personal"]
+    return {name: value for name, value in facts.items() if name not in ("password_mac", "factors_mac")}
 
 
 def kinds(unlock_request):

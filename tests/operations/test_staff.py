@@ -155,7 +155,7 @@ def test_everybody_of_staff_sets_their_own_password(agent):
 
 # What was done past the desk
 
-ALL = ["is_active", "is_staff", "is_superuser", "groups", "permissions"]
+ALL = ["is_active", "is_staff", "is_superuser", "groups", "permissions", "password"]
 
 
 def made_in_a_shell(username="shell", **fields):
@@ -166,8 +166,8 @@ def untold(username="shell"):
     """Return what the audit says that no entry tells of a user; it says nothing else."""
     said = f"User {username} (id {User.objects.get(username=username).pk}): no ledger entry tells of "
     rest = (
-        ", which say what this user may do. If you know who made it so, record it with “manage.py record_staff "
-        f"{username}”."
+        ", which say who signs in and what they may do. If you know who made it so, record it with "
+        f"“manage.py record_staff {username}”."
     )
     found = verify.findings()
     assert [(one.startswith(said), one.endswith(rest)) for one in found] == [(True, True)] * len(found)
@@ -201,14 +201,15 @@ def test_an_entry_that_tells_of_something_else_does_not_tell_of_rights(superuser
     user.refresh_from_db()
     assert untold() == ALL
     operations.change_staff(user, changing(user, is_active=False), by=by)
-    assert untold() == ["is_staff", "is_superuser", "groups", "permissions"]
+    assert untold() == ["is_staff", "is_superuser", "groups", "permissions", "password"]
     operations.change_staff(user, lambda: user.groups.add(Group.objects.get(name="Agent")), by=by)
-    assert untold() == ["is_staff", "is_superuser", "permissions"]
+    assert untold() == ["is_staff", "is_superuser", "permissions", "password"]
     assert operations.record_staff(user, by=Actor.desk()) == [
         "first_name",
         "is_staff",
         "is_superuser",
         "last_name",
+        "password",
         "permissions",
         "username",
     ]

@@ -113,6 +113,7 @@ GROUPS = {
             events.ApiTokenRevoked,
         ),
     ),
+    "sign_ins": ("Signing in", (events.SignedIn, events.SignInFailed, events.SessionEnded)),
     "emails": ("Emails", (events.EmailSent, events.EmailFailed, events.EmailCanceled)),
     "product": (
         "The product and imports",

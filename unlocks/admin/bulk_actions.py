@@ -21,6 +21,7 @@ from ..actors import Actor
 from ..models import Act, Batch, Consent, ConsentedBatch, OrderedAct, RequestedBatch, Selection, UnlockRequest
 from ..outbox import heartbeat
 from ..product import by_hand
+from ..signin import showed
 from ..texts.formats import counted, moment_with_seconds, money
 from . import doubts
 from .case import FOLLOWED_CLOSELY
@@ -198,6 +199,8 @@ class ActAdmin(ReadOnlyAdmin):
         form = BulkActionForm(request.POST if request.method == "POST" else None, words=words, key=key)
         if form.is_bound and form.is_valid():
             batches = Batch.objects.filter(selections=selection)
+            if kind == Act.Kind.UNLOCK and batches.count() > settings.CONFIRM_BATCHES:
+                showed.confirm(request)
             if batches.count() > settings.BULK_IN_WORKER:
                 return self._order(request, kind, selection, **form.cleaned_data)
             try:

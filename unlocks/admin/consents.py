@@ -19,6 +19,7 @@ from ..actors import Actor
 from ..customer import certificates
 from ..ledger import emails
 from ..models import Certificate, Consent, ConsentEvidence, UnlockRequest
+from ..signin import showed
 from ..templatetags.desk import nowrap, recorded_by_phone, tag
 from ..texts.formats import moment
 from .batches import account_link
@@ -163,6 +164,7 @@ class ConsentAdmin(ReadOnlyAdmin):
         if not request.user.has_perm("unlocks.view_consentevidence"):
             raise PermissionDenied
         kept = get_object_or_404(ConsentEvidence.objects.select_related("consent__unlock_request"), pk=file, consent=pk)
+        showed.confirm(request)
         try:
             return certificates.attachment(
                 kept.file_name, operations.open_evidence(kept, by=Actor.staff(request.user, request))

@@ -7,6 +7,7 @@ from functools import reduce
 from itertools import islice
 from operator import attrgetter, or_
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
@@ -20,19 +21,20 @@ from django.db.models.lookups import In, StartsWith
 from django.forms import Media
 from django.http import Http404, StreamingHttpResponse
 from django.shortcuts import redirect
-from django.urls import path, register_converter
+from django.urls import path, register_converter, reverse
 from django.urls.converters import IntConverter
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.functional import cached_property
 from django.utils.html import format_html
-from django.utils.http import content_disposition_header
+from django.utils.http import content_disposition_header, urlencode
 from django.utils.text import capfirst, slugify
 from django.views.decorators.http import require_POST
 
 from .. import history, operations
 from ..actors import Actor
 from ..models import Account, Batch, OrderedAct, SearchWord, Selection
+from ..signin import showed
 from ..texts import normalize
 from . import files
 from .forms.records import RECORD_FIELDS
@@ -55,6 +57,11 @@ register_converter(KeyConverter, "key")
 def is_key(text):
     """Say whether a piece of an address can be the key of a row."""
     return re.fullmatch(KeyConverter.regex, text) is not None
+
+
+def _counts_more(queryset, most):
+    """Say whether there are more rows than `most`, without counting them all."""
+    return queryset.order_by().values("pk")[: most + 1].count() > most
 
 
 @CharField.register_lookup
@@ -448,10 +455,15 @@ class Listed(SavedViews, admin.ModelAdmin):
             raise BadRequest("There is no such form of a file.")
         # With a filter that can't be read, all rows would look like what it leaves: the list refuses to be read.
         changelist = self.get_changelist_instance(on_first_page(request))
-        if (most := files.MOST.get(form)) and changelist.queryset.order_by().values("pk")[: most + 1].count() > most:
+        if (most := files.MOST.get(form)) and _counts_more(changelist.queryset, most):
             said = f"An Excel file holds {most:,} rows, and the list has more. Narrow it, or download it as CSV."
             self.message_user(request, said, messages.ERROR)
             return redirect(f"{self.list_address}?{request.GET.urlencode()}")
+        if not showed.recently(request) and _counts_more(changelist.queryset, settings.CONFIRM_ROWS):
+            # The filters are in the address: allauth would not send the form there again.
+            self.message_user(request, "Confirm that it is you, then download the file.", messages.INFO)
+            query = urlencode({"next": f"{self.list_address}?{request.GET.urlencode()}"})
+            return redirect(f"{reverse('account_reauthenticate')}?{query}")
         operations.record_export(
             self.model, form=form, narrowed=changelist.narrowed, by=Actor.staff(request.user, request)
         )

@@ -5,7 +5,7 @@ from functools import partial, update_wrapper
 from urllib.parse import urlsplit
 
 from django.contrib import admin
-from django.contrib.admin.forms import AdminAuthenticationForm
+from django.contrib.auth.views import redirect_to_login
 from django.db.models import Q
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -23,6 +23,8 @@ from ..models import (
     Review,
     UnlockRequest,
 )
+from ..signin import showed
+from ..signin.forms import SignInForm
 from ..texts import normalize
 from . import queue, typed
 from .dashboard import dashboard_page
@@ -81,6 +83,8 @@ class Desk(admin.AdminSite):
         def desk_view(request, *args, **kwargs):
             if request.method == "POST" and request.user.is_anonymous and self.has_page(request.path):
                 return self.keep_typed(request)
+            if address := showed.what_is_missing(request):
+                return redirect(address)
             return inner(request, *args, **kwargs)
 
         return update_wrapper(desk_view, inner)
@@ -93,24 +97,26 @@ class Desk(admin.AdminSite):
         if request.user.is_authenticated:
             return self._send_again(request, typed.posted(request), "This form was opened before you signed in.")
         context = {
-            "form": AdminAuthenticationForm(request),
-            "app_path": reverse("admin:login"),
-            "next": request.get_full_path(),
+            "form": SignInForm(request=request),
+            "redirect_field_value": request.get_full_path(),
             "signed_out": True,
             "typed": "" if expired else typed.keep(request),
             "expired": expired,
         }
-        return self.page(request, "admin/login.html", status=403, **context)
+        return self.page(request, "account/login.html", status=403, **context)
 
     def login(self, request, extra_context=None):
-        """Sign in, and go on to the page that was asked for, or to the queue when there is no such page.
+        """Lead to where staff sign in (`unlocks.signin`): there is one way in, and one out."""
+        return redirect_to_login(request.GET.get("next") or reverse("admin:index"))
 
-        Whoever was signed out while they typed is asked whether to send it now.
+    def logout(self, request, extra_context=None):
+        return redirect("account_logout")
+
+    def signed_in(self, request, response, text):
+        """Go on from signing in to the page that was asked for, or to the queue when there is no such page.
+
+        Whoever was signed out while they typed (`text`) is asked whether to send it now.
         """
-        text = request.POST.get("typed", "")
-        response = super().login(request, {"typed": text, **(extra_context or {})})
-        if response.status_code != 302:
-            return response
         if kept := typed.kept(text, request.user):
             response = self._send_again(request, kept, "You were signed out when you sent this form.")
         elif not self.has_page(response["Location"]):

@@ -14,6 +14,7 @@ from .. import operations
 from ..actors import Actor
 from ..models import ApiToken
 from ..rules import Refusal, sentence
+from ..signin import showed
 from ..texts.formats import moment
 from .filters import by_column
 from .forms.records import ColleagueForm, NewColleagueForm
@@ -41,12 +42,12 @@ class StaffAdmin(Listed, UserAdmin):
     readonly_fields = ("signed_in", "joined")
     fieldsets = (
         (None, {"fields": ("username", "password", "first_name", "last_name", "email")}),
-        ("May sign in, and do what", {"fields": ("is_active", "is_staff", "is_superuser", "groups")}),
+        ("May sign in, and do what", {"fields": ("is_active", "is_superuser", "groups")}),
         ("Dates", {"fields": ("signed_in", "joined")}),
     )
     add_fieldsets = (
         (None, {"fields": ("username", "usable_password", "password1", "password2")}),
-        ("May sign in, and do what", {"fields": ("is_staff", "groups")}),
+        ("May do what", {"fields": ("groups",)}),
     )
     filter_horizontal = ()
 
@@ -68,14 +69,22 @@ class StaffAdmin(Listed, UserAdmin):
         if obj and operations.is_system(obj):
             named = "A system, which acts by its API tokens and cannot sign in"
             return ((named, {"fields": ("username", "is_active", *hands_over)}), self.fieldsets[-1])
-        if hands_over:
+        # Colleagues are staff as soon as they are added. One who was made otherwise may be made staff here.
+        made_otherwise = ["is_staff"] if obj and not obj.is_staff else []
+        if hands_over or made_otherwise:
             who, (may, shown), dates = self.fieldsets
-            return (who, (may, {"fields": (shown["fields"][0], *hands_over, *shown["fields"][1:])}), dates)
+            active, *rest = shown["fields"]
+            return (who, (may, {"fields": (active, *hands_over, *made_otherwise, *rest)}), dates)
         return super().get_fieldsets(request, obj)
 
     def get_form(self, request, obj=None, **kwargs):
         help_texts = {"username": NAME_STAYS} if obj else {}
         return super().get_form(request, obj, **{"help_texts": help_texts, **kwargs})
+
+    def changeform_view(self, request, object_id=None, form_url="", extra_context=None):
+        if request.method == "POST" and self.has_change_permission(request):
+            showed.confirm(request)
+        return super().changeform_view(request, object_id, form_url, extra_context)
 
     def save_model(self, request, obj, form, change):
         """Leave it to `save_related`, which Django calls next: an account and its groups are one change."""
@@ -98,6 +107,7 @@ class StaffAdmin(Listed, UserAdmin):
         write = partial(super().user_change_password, request, id, form_url)
         if request.method != "POST" or user is None:
             return write()
+        showed.confirm(request)
         return operations.change_staff(user, write, by=Actor.staff(request.user, request))
 
     def formfield_for_manytomany(self, db_field, request, **kwargs):

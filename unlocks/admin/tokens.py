@@ -11,6 +11,7 @@ from django.views.decorators.http import require_http_methods, require_safe
 from .. import operations
 from ..actors import Actor
 from ..models import ApiToken
+from ..signin import showed
 from ..templatetags.desk import tag
 from ..texts.formats import moment
 from .filters import by_column
@@ -50,6 +51,7 @@ class ApiTokenAdmin(ReadOnlyAdmin):
         """Make a token. The page that answers shows it, once: it is kept nowhere, and no address leads there again."""
         if not self.has_add_permission(request):
             raise PermissionDenied
+        showed.confirm(request)
         form = MakeTokenForm(request.POST if request.method == "POST" else None)
         if form.is_bound and form.is_valid():
             try:
@@ -73,6 +75,7 @@ class ApiTokenAdmin(ReadOnlyAdmin):
     @method_decorator(require_http_methods(["POST"]))
     def revoke(self, request, pk):
         token = self.found(request, pk)
+        showed.confirm(request)
         try:
             operations.revoke_api_token(token, by=Actor.staff(request.user, request))
         except operations.Refused as refused:

@@ -975,6 +975,7 @@ STAFF_FIELDS = {
     "is_active": "can sign in",
     "is_staff": "staff",
     "is_superuser": "superuser",
+    "factors": "second factors",
 }
 
 
@@ -1030,6 +1031,14 @@ class ContactConfirmed(Event):
 
 @event("staff_changed", "Staff account changed", tone="wait", about=User)
 class StaffChanged(_Changed):
+    """`password_mac` is the HMAC of the password's hash where one was set, so that no other passes for it.
+
+    `factors_mac` is that of all second factors where one of them changed.
+    """
+
+    password_mac: str = fact(default="")
+    factors_mac: str = fact(default="")
+
     @property
     def rest(self) -> str:
         if self.changed.get("username", [""])[0] is not None:
@@ -1071,6 +1080,60 @@ class ApiTokenRevoked(Event):
     @property
     def rest(self) -> str:
         return f": {self.name}, of {self.system_name}"
+
+
+# Signing in
+
+
+@event("signed_in", "Signed in", about=User)
+class SignedIn(Event):
+    """`how` is what they showed for it, in its order, such as password and code."""
+
+    how: list[str]
+    browser: str = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f" by {' and '.join(self.how)}"
+
+
+@event("sign_in_failed", "Sign-in failed", tone="wait", about=User)
+class SignInFailed(Event):
+    """Without a user where none has the name that was typed, which is not kept: passwords are typed there, too."""
+
+    WHY: ClassVar[dict[str, str]] = {
+        "password": "wrong password",
+        "code": "wrong code",
+        "factors": "their second factors are not those that the record tells of",
+        "unknown": "no such username",
+        "not_allowed": "this account may not sign in",
+        "too_many": "too many tries",
+        "not_recorded": "the password is not the one that the record tells of",
+    }
+
+    why: str
+    name: str = fact(personal=True, default="")
+    browser: str = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f"{f' as {self.name}' if self.name else ''}: {self.WHY.get(self.why, self.why)}"
+
+
+@event("session_ended", "Session ended", about=User)
+class SessionEnded(Event):
+    HOW: ClassVar[dict[str, str]] = {
+        "signed_out": "signed out",
+        "time": "it had lasted as long as one may",
+        "ended": "ended from another browser",
+    }
+
+    how: str
+    name: str = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f" of {self.name}: {self.HOW.get(self.how, self.how)}"
 
 
 # Consent terms, and the ledger itself

@@ -12,6 +12,7 @@ from django.db.models import F, Model
 
 from .. import pins, roles
 from ..digest import sha256
+from ..factors import factors_mac
 from ..models import Account, ApiToken, ConsentLink, ConsentTerms, Contact, LedgerEntry, Outgoing, UnlockRequest
 from ..rules import to_be_confirmed
 from . import chain, emails, events
@@ -19,7 +20,7 @@ from .chain import Fault
 
 # A wrong try that is judged beside a right one may be told after it, though its count is from before.
 _BESIDE = timedelta(seconds=10)
-_RIGHTS = ("is_active", "is_staff", "is_superuser", "groups", "permissions")
+_RIGHTS = ("is_active", "is_staff", "is_superuser", "groups", "permissions", "password")
 _KINDS = (
     events.StaffChanged,
     events.AccountChanged,
@@ -109,6 +110,7 @@ class Told:
             yield from _differing(model, rows)
         yield from _pin_tries(self.wrong)
         yield from _untold(self.rows[User])
+        yield from _untold_factors(self.rows[User])
         yield from _untold_emails(self.emails)
         yield from _usernames()
         yield from _groups()
@@ -119,6 +121,9 @@ class Told:
         match event:
             case events.StaffChanged() | events.AccountChanged() | events.ContactChanged():
                 changed = {name: change[1] for name, change in event.changed.items() if name != "password"}
+                if isinstance(event, events.StaffChanged):
+                    macs = {"password": event.password_mac, "factors": event.factors_mac}
+                    changed |= {name: mac for name, mac in macs.items() if name in event.changed}
                 self.tell(entry, event.about, event.about_id, **changed)
                 if isinstance(event, events.ContactChanged) and to_be_confirmed(event.changed):
                     user = None if event.by_product else entry.user_id
@@ -213,6 +218,10 @@ def _now(row: Any, column: str) -> Any:
             return sorted(group.name for group in row.groups.all())
         case User(), "permissions":
             return sorted(f"{held.content_type.app_label}.{held.codename}" for held in row.user_permissions.all())
+        case User(), "password":
+            return pins.password_mac(row.pk, row.password)
+        case User(), "factors":
+            return factors_mac(row.pk)
         case Account(), "pin_hash" | "pending_pin_hash":
             return pins.mac(row.pk, getattr(row, column))
         case ConsentTerms(), "text":
@@ -237,9 +246,15 @@ def _untold(told: dict[int, dict[str, tuple[Any, int]]]) -> Iterator[Fault]:
     """Name whoever may do anything by rights that no entry tells of: some by one entry, the others by another."""
     for pk, username in roles.who_may_do_anything().values_list("pk", "username").iterator():
         if untold := [column for column in _RIGHTS if column not in told.get(pk, {})]:
-            finding = f"no ledger entry tells of {', '.join(untold)}, which say what this user may do"
+            finding = f"no ledger entry tells of {', '.join(untold)}, which say who signs in and what they may do"
             advice = f"If you know who made it so, record it with “manage.py record_staff {username}”."
             yield "untold", f"User {username} (id {pk}): {finding}. {advice}"
+
+
+def _untold_factors(told: dict[int, dict[str, tuple[Any, int]]]) -> Iterator[Fault]:
+    for user in User.objects.filter(authenticator__isnull=False).distinct().order_by("pk").iterator():
+        if "factors" not in told.get(user.pk, {}):
+            yield "untold", f"User {user} (id {user.pk}): no ledger entry tells of their second factors."
 
 
 def _untold_emails(told: set[UUID]) -> Iterator[Fault]:

@@ -30,6 +30,7 @@ from .requests import BYPASS_OTHER, TICKET, RequestedBatch, UnlockRequest
 from .reviews import Review, ReviewDecision
 from .saved_views import SavedView
 from .searched import SearchWord
+from .sessions import CacheRow, DeskSession
 from .tokens import ApiCall, ApiToken
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "ApiToken",
     "Batch",
     "BatchItem",
+    "CacheRow",
     "CaseFiles",
     "Certificate",
     "CheckAttempts",
@@ -54,6 +56,7 @@ __all__ = [
     "ConsentWithdrawal",
     "ConsentedBatch",
     "Contact",
+    "DeskSession",
     "Import",
     "ImportProblem",
     "Instruction",

@@ -50,14 +50,25 @@ from .restore import record_restore
 from .review import flag_case, obstacle_to_review, resolve_flag, sign_off, with_state
 from .search_words import learn_words, words_of
 from .several_case_files import order_case_files, take_case_files
+from .signing_in import (
+    factors_are_recorded,
+    password_is_recorded,
+    record_failed_sign_in,
+    record_session_end,
+    record_sign_in,
+    renew_hash,
+)
 from .staff import (
+    change_own_factors,
     change_own_password,
     change_staff,
     deactivate,
+    is_last_superuser,
     is_system,
     open_cases,
     record_staff,
     set_password,
+    who_reads_like,
 )
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
 from .tokens import make_api_token, revoke_api_token, system_of
@@ -78,6 +89,7 @@ __all__ = [
     "became_of",
     "cancel_order",
     "cancel_unlock",
+    "change_own_factors",
     "change_own_password",
     "change_staff",
     "changed_since",
@@ -90,6 +102,7 @@ __all__ = [
     "draft_terms",
     "edit_terms",
     "extend_window",
+    "factors_are_recorded",
     "finish_imports",
     "flag_case",
     "give_consent",
@@ -97,6 +110,7 @@ __all__ = [
     "hand_over",
     "hold",
     "import_records",
+    "is_last_superuser",
     "is_system",
     "issue_certificate",
     "issue_pin",
@@ -125,6 +139,7 @@ __all__ = [
     "order_verification",
     "own_admins",
     "own_contact",
+    "password_is_recorded",
     "phone_entered_by",
     "problems_of",
     "publish_terms",
@@ -136,12 +151,16 @@ __all__ = [
     "record_answers",
     "record_certificate_key",
     "record_export",
+    "record_failed_sign_in",
     "record_phone_consent",
     "record_restore",
+    "record_session_end",
+    "record_sign_in",
     "record_staff",
     "refuse_staff",
     "relock",
     "relock_due",
+    "renew_hash",
     "resend_receipt",
     "resolve_flag",
     "revoke_api_token",
@@ -168,6 +187,7 @@ __all__ = [
     "waiting_contacts",
     "waiting_orders",
     "what_was_lost",
+    "who_reads_like",
     "with_state",
     "withdraw_consent",
     "withdraw_own_consent",

@@ -15,15 +15,19 @@ from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
 
-from .. import history, stages
+from .. import history, pins, stages
 from ..actors import Actor
+from ..factors import factors_mac, factors_of
 from ..ledger import chain, events
-from ..models import ApiToken, LedgerEntry, UnlockRequest
+from ..models import ApiToken, DeskSession, LedgerEntry, UnlockRequest
 from ..rules import Refusal
+from ..texts import normalize
 from .requests import assign
 from .verbs import Refused, staff_verb
 
 W = TypeVar("W")
+_SECRETS = ("password", "password_mac", "factors", "factors_mac")
+_SUPERUSER = ("is_superuser", "is_staff", "is_active")
 FIELDS = ("username", "first_name", "last_name", "email", "is_active", "is_staff", "is_superuser")
 
 
@@ -41,7 +45,7 @@ def change_staff(user: User, write: Callable[[], W], *, by: Actor) -> W:
 def deactivate(user: User, write: Callable[[], W], *, cases_to: User | None, by: Actor) -> W:
     """Have `write()` deactivate a colleague, whose open cases go to another, or to nobody; return what that returns.
 
-    Raises Refused: NOT_AN_AGENT.
+    Raises Refused: NOT_AN_AGENT, LAST_SUPERUSER.
     """
     cases = open_cases(user)
     history.lock(cases)
@@ -50,7 +54,9 @@ def deactivate(user: User, write: Callable[[], W], *, cases_to: User | None, by:
         raise Refused.because(Refusal.NOT_AN_AGENT, name=cases_to)
     handed_over = _hand_over(cases, cases_to, by)
     written = write()
-    _append(user, _changes(before, _account(user.pk)), by, *handed_over)
+    after = _account(user.pk)
+    _check(user, before, after)
+    _append(user, _changes(before, after), by, *handed_over)
     return written
 
 
@@ -74,6 +80,11 @@ def change_own_password(write: Callable[[], W], *, by: Actor) -> W:
     if by.user is None:
         raise PermissionDenied("Only staff have a password here.")
     return noted(by.user, write, by)
+
+
+def change_own_factors(write: Callable[[], W], *, by: Actor) -> W:
+    """Have `write()` add or take away second factors of whoever acts; return what that returns. All of staff may."""
+    return change_own_password(write, by=by.begin())
 
 
 def is_system(user: User) -> bool:
@@ -100,27 +111,64 @@ def record_staff(user: User, *, by: Actor) -> list[str]:
     For whoever runs the machine: it makes no one's rights right, and says that they stood so then.
     """
     now, told = _account(user.pk), _told(user.pk)
-    changed = _changes(told and told | {"password": now["password"]}, now)
+    changed = _changes(told, now)
     _append(user, changed, by.begin())
     return sorted(changed)
 
 
 @transaction.atomic
 def noted(user: User, write: Callable[[], W], by: Actor) -> W:
-    """Have `write()` change an account, and tell what is different afterwards; return what that returns."""
+    """Have `write()` change an account, and tell what is different afterwards; return what that returns.
+
+    Raises Refused: NAME_TAKEN, LAST_SUPERUSER.
+    """
     before = _account(user.pk)
     written = write()
     after = _account(user.pk)
+    _check(user, before, after)
     _append(user, _changes(before, after), by)
     return written
 
 
+def who_reads_like(username: str, *, but: int | None = None) -> str:
+    """Return the username that reads like this one, or is it; '' if none does. `but` is the key of its own user."""
+    name = normalize.look_alike(username)
+    names = User.objects.exclude(pk=but or 0).order_by("pk").values_list("username", flat=True)
+    return next((taken for taken in names.iterator() if normalize.look_alike(taken) == name), "")
+
+
+def is_last_superuser(user: User) -> bool:
+    """Say whether nobody else who can sign in is a superuser."""
+    others = User.objects.filter(is_superuser=True, is_staff=True, is_active=True).exclude(pk=user.pk)
+    return user.is_superuser and user.is_staff and user.is_active and not others.exists()
+
+
+def _check(user: User, before: dict[str, Any], after: dict[str, Any]) -> None:
+    if not before:
+        chain.lock()  # two who add a colleague at once
+        if taken := who_reads_like(after["username"], but=user.pk):
+            raise Refused.because(Refusal.NAME_TAKEN, name=taken)
+    elif all(before[name] for name in _SUPERUSER) and not all(after[name] for name in _SUPERUSER):
+        history.lock(User.objects.filter(is_superuser=True))
+        if not User.objects.filter(**dict.fromkeys(_SUPERUSER, True)).exists():
+            raise Refused.because(Refusal.LAST_SUPERUSER, name=user)
+
+
 def _append(user: User, changed: dict[str, Any], by: Actor, *handed_over: chain.Entry) -> None:
     if changed.keys() & {"is_active", "is_staff"}:
+        DeskSession.objects.filter(user=user.pk).delete()
         stages.keep(open_cases(user), at=by.act.at)
     entries = list(handed_over)
     if changed:
-        event = events.StaffChanged(about_id=user.pk, fields=sorted(changed), name=user.get_username(), changed=changed)
+        kept = User.objects.values_list("password", flat=True).get(pk=user.pk)
+        event = events.StaffChanged(
+            about_id=user.pk,
+            fields=sorted(changed),
+            name=user.get_username(),
+            changed=changed,
+            password_mac=pins.password_mac(user.pk, kept) if "password" in changed else "",
+            factors_mac=factors_mac(user.pk) if "factors" in changed else "",
+        )
         entries.insert(0, chain.Entry(event))
     if entries:
         chain.append_all(entries, by=by)
@@ -138,28 +186,33 @@ def _account(pk: Any) -> dict[str, Any]:
         "groups": sorted(user.groups.values_list("name", flat=True)),
         "permissions": sorted(f"{app}.{codename}" for app, codename in permissions),
         "password": user.password,
+        "password_mac": pins.password_mac(user.pk, user.password),
+        "factors": factors_of(user.pk),
+        "factors_mac": factors_mac(user.pk),
     }
 
 
 def _told(pk: Any) -> dict[str, Any]:
-    """Return what the entries, read in their order, tell of an account, its password apart."""
+    """Return what the entries, read in their order, tell of an account; of its password the HMAC."""
     told: dict[str, Any] = {}
     for entry in LedgerEntry.objects.filter(kind=events.StaffChanged.kind, about_id=pk).order_by("sequence"):
         event = chain.event_of(entry)
         if isinstance(event, events.StaffChanged):
             told |= {name: change[1] for name, change in event.changed.items() if name != "password"}
+            told |= {"password_mac": event.password_mac} if "password" in event.changed else {}
+            told |= {"factors_mac": event.factors_mac} if "factors" in event.changed else {}
     return told
 
 
 def _changes(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     """Return {field: [old, new]}, old being None where there was no account; of a password only that it was set."""
-    changed = {
+    changed: dict[str, Any] = {
         name: [before.get(name), value]
         for name, value in after.items()
-        if name != "password" and value != before.get(name)
+        if name not in _SECRETS and value != before.get(name)
     }
-    old, new = before.get("password"), after["password"]
-    if is_password_usable(new):
-        return changed | ({"password": "set"} if new != old else {})
-    # One that can't be used is another one each time.
-    return changed | ({"password": "disabled"} if old is None or is_password_usable(old) else {})
+    if after["password_mac"] != before.get("password_mac"):
+        changed["password"] = "set" if is_password_usable(after["password"]) else "disabled"
+    if after["factors_mac"] != before.get("factors_mac", ""):
+        changed["factors"] = [before.get("factors", []), after["factors"]]
+    return changed

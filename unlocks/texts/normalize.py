@@ -32,6 +32,9 @@ _PLAIN = str.maketrans(
 )
 
 
+_LOOK_ALIKE = str.maketrans("01i|", "olll")
+
+
 def is_invisible(character: str) -> bool:
     """Return whether a character shows nothing, line breaks included; spaces are visible."""
     return unicodedata.category(character) in _CATEGORIES or bool(_BLANK.match(character))
@@ -97,6 +100,12 @@ def pin(text: str) -> str:
 def email(text: str) -> str:
     """Return an address as it is stored, in small letters: nobody has two mailboxes that differ by capitals."""
     return plain(text).replace(" ", "").lower()
+
+
+def look_alike(username: str) -> str:
+    """Return a username as it looks at a glance: two that give the same are taken for each other."""
+    letters = composed(composed(plain(username), "NFKD").casefold(), "NFKD").translate(_LOOK_ALIKE)
+    return letters.replace("rn", "m").replace("vv", "w").replace(" ", "")
 
 
 def person(text: str) -> str:

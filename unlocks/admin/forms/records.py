@@ -7,6 +7,7 @@ from django.db import models
 
 from ... import operations, roles
 from ...customer.forms import Line
+from ...rules import Refusal, sentence
 from ...texts import normalize
 from ...texts.fields import NOTHING, shown
 from ...texts.formats import counted
@@ -134,6 +135,7 @@ class ColleagueForm(RecordForm, UserChangeForm):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
+        self.was_last_superuser = operations.is_last_superuser(self.instance)
         count = operations.open_cases(self.instance).count()
         if not count:
             del self.fields["cases_to"]
@@ -153,6 +155,9 @@ class ColleagueForm(RecordForm, UserChangeForm):
         deactivates = "is_active" in self.changed_data and not cleaned.get("is_active")
         if "cases_to" in self.fields and deactivates and not cleaned.get("cases_to"):
             self.add_error("cases_to", "Choose who goes on with their open requests, or nobody.")
+        for name in ("is_active", "is_superuser"):
+            if name in self.changed_data and not cleaned.get(name) and self.was_last_superuser:
+                self.add_error(name, sentence(Refusal.LAST_SUPERUSER, name=self.instance))
         return cleaned
 
     @property
@@ -172,4 +177,15 @@ class NewColleagueForm(AdminUserCreationForm):
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
-        self.initial.setdefault("is_staff", True)
+        self.instance.is_staff = True
+
+    def clean_username(self):
+        """Refuse a name that is taken for another one: the record names people by it."""
+        username = self.cleaned_data["username"]
+        if not username.isascii():
+            raise forms.ValidationError(
+                "Use letters from a to z, digits and @ . + - _ only: others can look like these."
+            )
+        if taken := operations.who_reads_like(username):
+            raise forms.ValidationError(sentence(Refusal.NAME_TAKEN, name=taken))
+        return username

@@ -8,6 +8,7 @@ from django.db import transaction
 from ... import operations
 from ...actors import Actor
 from ...ledger import chain
+from ...rules import Refusal
 
 
 class Superusers(UserManager):
@@ -19,6 +20,8 @@ class Superusers(UserManager):
 
     @transaction.atomic
     def create_superuser(self, *args: Any, **fields: Any) -> User:
+        if taken := operations.who_reads_like(fields.get("username", "")):
+            raise operations.Refused.because(Refusal.NAME_TAKEN, name=taken)
         user = super().create_superuser(*args, **fields)
         operations.record_staff(user, by=Actor.desk())
         return user
@@ -50,5 +53,5 @@ class Command(createsuperuser.Command):
     def handle(self, *args: Any, **options: Any) -> None:
         try:
             super().handle(*args, **options)
-        except chain.WrongKey as wrong:
-            raise CommandError(f"No superuser was created. {wrong}") from wrong
+        except (chain.WrongKey, operations.Refused) as why:
+            raise CommandError(f"No superuser was created. {why}") from why

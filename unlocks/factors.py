@@ -1,0 +1,34 @@
+"""The second factors of staff, as the record tells of them: an authenticator app, passkeys, and codes for emergencies.
+
+allauth keeps them. What is secret of them is encrypted (`unlocks.signin.adapters`) before it is.
+"""
+
+import hashlib
+import hmac
+from typing import Any
+
+from allauth.mfa.models import Authenticator
+
+from .digest import canonical
+from .keys import derived
+
+# What of each kind would let someone in who knew it, or had put it there.
+_SECRET = {"totp": "secret", "recovery_codes": "seed", "webauthn": "credential"}
+NAMES = {"totp": "authenticator app", "recovery_codes": "recovery codes", "webauthn": "passkey"}
+
+
+def factors_of(user_id: int) -> list[str]:
+    """Return the factors of a user as staff call them."""
+    found = Authenticator.objects.filter(user=user_id).order_by("pk")
+    return sorted(" ".join(filter(None, [NAMES[one.type], one.data.get("name", "")])) for one in found)
+
+
+def factors_mac(user_id: int) -> str:
+    """Return what an entry says of all factors of a user (hex), so that no others pass for them; "" if there is none.
+
+    It changes with each that is added, taken away or altered, and not when one is used or named otherwise.
+    """
+    found = Authenticator.objects.filter(user=user_id).order_by("pk")
+    kept: list[Any] = [[one.pk, one.type, one.data.get(_SECRET[one.type])] for one in found]
+    message = f"unlock-desk factors/1\n{user_id}\n{canonical(kept)}"
+    return hmac.new(derived("staff factors"), message.encode(), hashlib.sha256).hexdigest() if kept else ""

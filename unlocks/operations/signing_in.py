@@ -1,0 +1,63 @@
+"""What the record tells of signing in: who did, who tried, and how a session ended. None of it changes an account."""
+
+from collections.abc import Sequence
+
+from django.contrib.auth.models import User
+from django.db import transaction
+
+from .. import pins
+from ..actors import Actor
+from ..factors import factors_mac
+from ..ledger import chain, events
+from ..models import LedgerEntry
+from .staff import noted
+
+
+@transaction.atomic
+def record_sign_in(user: User, *, how: Sequence[str], by: Actor) -> None:
+    """Tell that someone signed in, and by what they showed for it."""
+    chain.append(events.SignedIn(about_id=user.pk, how=list(how), browser=by.browser), by=by.begin())
+
+
+@transaction.atomic
+def record_failed_sign_in(user: User | None, *, why: str, by: Actor) -> None:
+    """Tell that someone failed to sign in, as `user` if there is one of the name. `why` is a key of its WHY."""
+    name = user.get_username() if user else ""
+    event = events.SignInFailed(about_id=user.pk if user else None, why=why, name=name, browser=by.browser)
+    chain.append(event, by=by.begin())
+
+
+@transaction.atomic
+def record_session_end(user: User, *, how: str, by: Actor) -> None:
+    """Tell that a session ended. `how` is a key of SessionEnded.HOW."""
+    event = events.SessionEnded(about_id=user.pk, how=how, name=user.get_username())
+    chain.append(event, by=by.begin())
+
+
+def password_is_recorded(user: User) -> bool:
+    """Say whether the newest entry that tells of this user's password tells of this one."""
+    entries = LedgerEntry.objects.filter(kind=events.StaffChanged.kind, about_id=user.pk).order_by("-sequence")
+    for entry in entries.iterator():
+        event = chain.event_of(entry)
+        if isinstance(event, events.StaffChanged) and event.password_mac:
+            return event.password_mac == pins.password_mac(user.pk, user.password)
+    return False
+
+
+def factors_are_recorded(user: User) -> bool:
+    """Say whether the newest entry that tells of this user's second factors tells of these, and none if none does."""
+    entries = LedgerEntry.objects.filter(kind=events.StaffChanged.kind, about_id=user.pk).order_by("-sequence")
+    told = (event for entry in entries.iterator() if isinstance(event := chain.event_of(entry), events.StaffChanged))
+    return next((event.factors_mac for event in told if "factors" in event.changed), "") == factors_mac(user.pk)
+
+
+def renew_hash(user: User, password: str, *, by: Actor) -> None:
+    """Store the same password once more if it is stored in an outdated way. The entry says that it was set."""
+    if not pins.password_matches(password, user.password)[1]:
+        return
+
+    def write() -> None:
+        user.set_password(password)
+        user.save(update_fields=["password"])
+
+    noted(user, write, by.begin())

@@ -1,0 +1,119 @@
+"""What is typed to sign in, and to set up a second factor."""
+
+from allauth.account import forms as account
+from allauth.core import context
+from allauth.mfa.adapter import get_adapter
+from allauth.mfa.base import forms as codes
+from allauth.mfa.totp import forms as totp
+from allauth.mfa.webauthn import forms as webauthn
+from cryptography.exceptions import InvalidSignature
+from django.forms import CharField, HiddenInput
+
+from .. import operations
+from ..actors import Actor
+
+
+class Plain:
+    """A form of allauth's with labels instead of placeholders."""
+
+    required = {}
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, label_suffix="", **kwargs)
+        for name, field in self.fields.items():
+            field.widget.attrs.pop("placeholder", None)
+            if name in self.required:
+                field.error_messages["required"] = self.required[name]
+
+
+class SignInForm(Plain, account.LoginForm):
+    """`typed` is a form that was sent while signed out (`unlocks.admin.typed`)."""
+
+    required = {"login": "Type your username.", "password": "Type your password."}
+    typed = CharField(required=False, widget=HiddenInput)
+    field_order = ["login", "password"]
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["password"].help_text = ""
+        self.fields["login"].widget.attrs |= {"autofocus": True, "autocapitalize": "none", "maxlength": 150}
+
+
+class ConfirmForm(Plain, account.ReauthenticateForm):
+    required = {"password": "Type your password."}
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["password"].help_text = ""
+        self.fields["password"].widget.attrs["autofocus"] = True
+
+
+class Code(Plain):
+    required = {"code": "Type the code."}
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["code"].widget.attrs |= {"autofocus": True, "autocapitalize": "none", "maxlength": 20}
+
+
+class CodeForm(Code, codes.AuthenticateForm):
+    def _emit_authentication_failed(self, authenticator):
+        super()._emit_authentication_failed(authenticator)
+        operations.record_failed_sign_in(self.user, why="code", by=Actor.nobody(context.request))
+
+
+class CodeAgainForm(Code, codes.ReauthenticateForm):
+    def _emit_authentication_failed(self, authenticator):
+        super()._emit_authentication_failed(authenticator)
+        operations.record_failed_sign_in(self.user, why="code", by=Actor.staff(self.user, context.request))
+
+
+class SetUpAppForm(Code, totp.ActivateTOTPForm):
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["code"].label = "Code that the app shows"
+
+
+class Passkey:
+    """What a browser says of a passkey, or someone makes up: fido2 raises on what has another shape."""
+
+    def clean_credential(self):
+        inner = getattr(super(), "clean_credential", lambda: self.cleaned_data["credential"])
+        return self._tried(inner)
+
+    def _tried(self, step):
+        try:
+            return step()
+        except (InvalidSignature, LookupError, AttributeError, TypeError, ValueError):
+            raise get_adapter().validation_error("incorrect_code") from None
+
+
+class PasskeySignInForm(Passkey, webauthn.LoginWebAuthnForm):
+    pass
+
+
+class PasskeyForm(Passkey, webauthn.AuthenticateWebAuthnForm):
+    pass
+
+
+class PasskeyAgainForm(Passkey, webauthn.ReauthenticateWebAuthnForm):
+    pass
+
+
+class AddPasskeyForm(Plain, Passkey, webauthn.AddWebAuthnForm):
+    required = {"name": "Name it.", "credential": "Your browser gave no passkey. Try again."}
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["name"].label = "Name"
+        self.fields["name"].max_length = 40
+        self.fields["name"].help_text = "Such as: work laptop. To tell your passkeys apart."
+        self.fields["passwordless"].label = "Sign in with it alone, without the password"
+        self.fields["passwordless"].initial = True
+        self.fields["passwordless"].help_text = "It then asks for your finger, your face or its own PIN."
+
+    def clean(self):
+        return self._tried(super().clean)
+
+    def clean_name(self):
+        return self.cleaned_data["name"][:40] or "without a name"

@@ -1,0 +1,59 @@
+"""What this session has shown of who it is. That an account could show more is no proof."""
+
+import time
+
+from allauth.account.authentication import get_authentication_records
+from allauth.core.exceptions import ReauthenticationRequired
+from allauth.mfa.utils import is_mfa_enabled
+from django.conf import settings
+from django.urls import reverse
+from django.utils.http import urlencode
+
+BEGAN = "began"  # in the session: when someone signed in, in seconds since 1970
+# Whoever may do one of these needs a second factor.
+NEEDS_SECOND_FACTOR = (
+    "unlocks.unlock_batch",
+    "unlocks.record_phone_consent",
+    "unlocks.issue_pin",
+    "unlocks.withdraw_consent",
+    "auth.change_user",
+)
+
+
+def needs_second_factor(user):
+    return settings.SECOND_FACTOR_REQUIRED and any(map(user.has_perm, NEEDS_SECOND_FACTOR))
+
+
+def second_factor(request):
+    """Say whether this session has shown a second factor, or a passkey, which is two."""
+    records = get_authentication_records(request, request.user)
+    return any(one["method"] == "mfa" or one.get("second_factor") for one in records)
+
+
+def what_is_missing(request):
+    """Return the address at which whoever is signed in shows the second factor that they need, or sets one up; or None.
+
+    Without one, no page of the desk opens to them.
+    """
+    if not request.user.is_authenticated or not needs_second_factor(request.user) or second_factor(request):
+        return None
+    if not is_mfa_enabled(request.user):
+        return reverse("mfa_index")
+    asked = request.get_full_path() if request.method in ("GET", "HEAD") else reverse("admin:index")
+    return f"{reverse('mfa_reauthenticate')}?{urlencode({'next': asked})}"
+
+
+def recently(request):
+    """Say whether this session signed in, or confirmed who it is, in the last CONFIRM_MINUTES."""
+    records = get_authentication_records(request, request.user)
+    last = max([request.session.get(BEGAN, 0), *(one["at"] for one in records)])
+    return time.time() - last < settings.CONFIRMED_FOR.total_seconds()
+
+
+def confirm(request):
+    """Go on if this session showed recently who it is.
+
+    Raises ReauthenticationRequired, upon which allauth asks for it, and then sends the same form again.
+    """
+    if not recently(request):
+        raise ReauthenticationRequired

@@ -1,0 +1,144 @@
+"""The pages of signing in. They are allauth's, in the desk's look; whatever changes an account goes through a verb."""
+
+from functools import partial
+
+from allauth.account.internal.flows.login import record_authentication
+from allauth.account.models import Login
+from allauth.account.views import LoginView, LogoutView, ReauthenticateView
+from allauth.mfa.base import views as mfa
+from allauth.mfa.models import Authenticator
+from allauth.mfa.recovery_codes import views as recovery_codes
+from allauth.mfa.totp import views as totp
+from allauth.mfa.webauthn import views as webauthn
+from allauth.mfa.webauthn.internal.flows import perform_passwordless_login
+from django.conf import settings
+from django.contrib import messages
+from django.contrib.auth.decorators import login_required
+from django.shortcuts import get_object_or_404, redirect, render
+from django.urls import reverse, reverse_lazy
+from django.views.decorators.http import require_POST
+
+from .. import operations
+from ..actors import Actor
+from ..admin.site import desk
+from ..models import DeskSession
+from . import sessions, showed
+from .forms import ConfirmForm
+
+
+class SignInView(LoginView):
+    """Sign in by password. What was typed while signed out waits in the session until it is known who it was."""
+
+    extra_context = {"second_factor_required": lambda: settings.SECOND_FACTOR_REQUIRED}
+
+    def form_valid(self, form):
+        self.request.session["typed"] = form.cleaned_data["typed"]
+        return super().form_valid(form)
+
+    def get_authenticated_redirect_url(self):
+        return reverse("admin:index")
+
+
+class SignInByPasskeyView(webauthn.LoginWebAuthnView):
+    def form_valid(self, form):
+        self.request.session["typed"] = self.request.POST.get("typed", "")
+        authenticator = form.cleaned_data["credential"]
+        login = Login(user=authenticator.user, redirect_url=self.request.POST.get("next") or None)
+        return perform_passwordless_login(self.request, authenticator, login)
+
+    def get_authenticated_redirect_url(self):
+        return reverse("admin:index")
+
+
+class SignOutView(LogoutView):
+    def post(self, request, *args, **kwargs):
+        if request.user.is_authenticated:
+            operations.record_session_end(request.user, how="signed_out", by=Actor.staff(request.user, request))
+        self.logout()
+        return render(request, "account/signed_out.html")
+
+
+class ConfirmView(ReauthenticateView):
+    """Confirm by password who it is, before what counts most."""
+
+    form_class = ConfirmForm
+
+
+class ConfirmByPasskeyView(webauthn.ReauthenticateWebAuthnView):
+    def form_invalid(self, form):
+        for said in form.errors.get("credential", []):
+            messages.error(self.request, said)
+        return redirect(self.passthrough_next_url(self.request.path))
+
+
+class OnTheDesk:
+    """A page with the desk's navigation."""
+
+    title = ""
+
+    def get_context_data(self, **kwargs):
+        return {**desk.each_context(self.request), "title": self.title, **super().get_context_data(**kwargs)}
+
+
+class Told:
+    """A form that changes the second factors of whoever sends it: the ledger tells what became different."""
+
+    shown = ""  # the kind that was shown to work just now
+
+    def form_valid(self, form):
+        by = Actor.staff(self.request.user, self.request)
+        answer = operations.change_own_factors(partial(super().form_valid, form), by=by)
+        if self.shown:
+            newest = Authenticator.objects.filter(user=self.request.user, type=self.shown).latest("pk")
+            record_authentication(self.request, self.request.user, "mfa", id=newest.pk, type=newest.type)
+        return answer
+
+
+class YourSignInView(OnTheDesk, mfa.IndexView):
+    """How whoever looks signs in, and where they are signed in."""
+
+    title = "Your sign-in"
+
+    def get_context_data(self, **kwargs):
+        return {
+            **super().get_context_data(**kwargs),
+            "required": showed.needs_second_factor(self.request.user),
+            "asked_of_nobody": not settings.SECOND_FACTOR_REQUIRED,
+            "missing": showed.what_is_missing(self.request),
+            "sessions": sessions.of_user(self.request),
+        }
+
+
+class SetUpAppView(OnTheDesk, Told, totp.ActivateTOTPView):
+    title, shown = "Set up an authenticator app", Authenticator.Type.TOTP
+
+
+class RemoveAppView(OnTheDesk, Told, totp.DeactivateTOTPView):
+    title = "Remove the authenticator app?"
+
+
+class NewCodesView(OnTheDesk, Told, recovery_codes.GenerateRecoveryCodesView):
+    title = "Make new recovery codes?"
+
+
+class CodesView(OnTheDesk, recovery_codes.ViewRecoveryCodesView):
+    title = "Recovery codes"
+
+
+class AddPasskeyView(OnTheDesk, Told, webauthn.AddWebAuthnView):
+    title, shown = "Add a passkey", Authenticator.Type.WEBAUTHN
+
+
+class RemovePasskeyView(OnTheDesk, Told, webauthn.RemoveWebAuthnView):
+    title, success_url = "Remove a passkey?", reverse_lazy("mfa_index")
+
+
+@require_POST
+@login_required
+def end_session(request, key):
+    """End another session of whoever asks for it."""
+    session = get_object_or_404(DeskSession, session_key=key, user=request.user)
+    session.delete()
+    operations.record_session_end(request.user, how="ended", by=Actor.staff(request.user, request))
+    messages.success(request, "That session has ended.")
+    return redirect("mfa_index")
