@@ -349,7 +349,7 @@ class LogList(KeysetList):
     MOST_PARTS = 100
 
     def get_queryset(self, request, **kwargs):
-        # Asked for once a page, or once a part of a file: a joined one is made anew for each row.
+        # Asked for once a page, or once a part of a file: a joined one is made again for each row.
         accounts = Prefetch("account", Account.objects.only("number", "name"))
         self.whole = super().get_queryset(request, **kwargs).prefetch_related(accounts)
         chosen = [spec.parts() for spec in self.filter_specs if isinstance(spec, Parts) and spec.is_on]
