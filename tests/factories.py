@@ -89,9 +89,9 @@ def imported(*records, by=None):
     return records[0]
 
 
-def make_user(username, *, group=None, password=None, **fields):
+def make_user(username, *, group=None, password=None, is_staff=True, **fields):
     """Make a member of staff, told in the ledger, who signs in with `force_login` unless a password is given."""
-    user = get_user_model().objects.create_user(username, password=password, is_staff=True, **fields)
+    user = get_user_model().objects.create_user(username, password=password, is_staff=is_staff, **fields)
     if group:
         user.groups.add(Group.objects.get(name=group))
     operations.record_staff(user, by=Actor.desk())

@@ -27,6 +27,7 @@ class Scene:
             "auditor": make_user("auditor", group="Auditor"),
             "superuser": make_user("superuser", is_superuser=True),
             "newcomer": make_user("newcomer"),
+            "outsider": make_user("outsider", is_staff=False),
         }
         agent, manager, superuser = (self.users[name] for name in ("agent", "manager", "superuser"))
         other = make_user("another-agent", group="Agent")

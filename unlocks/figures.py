@@ -12,7 +12,7 @@ from functools import cached_property
 from typing import Any
 
 from django.contrib.auth.models import User
-from django.db.models import Aggregate, Count, F, FloatField, Func, Model, OuterRef, Q, QuerySet, Subquery, Value
+from django.db.models import Aggregate, Count, F, FloatField, Func, Model, OuterRef, Q, QuerySet, Subquery
 from django.db.models.functions import Coalesce, TruncDate
 from django.urls import reverse
 from django.utils import timezone
@@ -168,7 +168,7 @@ class Figures:
         return [self._flow(step) for step in FLOW]
 
     def _flow(self, step: Step) -> Flow:
-        by_day = self._came(step).annotate(day=TruncDate(f"{step}_at")).values_list("day").annotate(n=Count("pk"))
+        by_day = self._came(step).annotate(day=TruncDate(f"{step}_at")).values_list("day").annotate(n=Count("*"))
         counts, before = dict(by_day), self.period.before
 
         def figure(part: Period) -> Figure:
@@ -189,7 +189,7 @@ class Figures:
             Period(_FIRST if oldest is None else today - timedelta(oldest), today - timedelta(youngest))
             for youngest, oldest, _ in AGES
         ]
-        opened = {f"age_{n}": Count("pk", filter=age.within("opened_at")) for n, age in enumerate(ages)}
+        opened = {f"age_{n}": Count("opened_at", filter=age.within("opened_at")) for n, age in enumerate(ages)}
         rows: Iterable[dict[str, Any]] = _CASES.exclude(stage="").values("stage").annotate(**opened)
         found = {row["stage"]: row for row in rows}
 
@@ -216,7 +216,7 @@ class Figures:
     @cached_property
     def advice(self) -> list[Figure]:
         """What came of offering the safer route, in the cases that were opened."""
-        offered = self._came(Step.OPENED).exclude(advice="").values_list("advice").annotate(n=Count("pk"))
+        offered = self._came(Step.OPENED).exclude(advice="").values_list("advice").annotate(n=Count("*"))
         counts: dict[str, int] = dict(offered)
         return [
             Figure(advice.label, counts.get(advice, 0), _cases(Step.OPENED, self.period, advice__exact=advice.value))
@@ -249,7 +249,7 @@ class Figures:
     def wrong(self) -> list[Figure]:
         """What went wrong, by kind of entry."""
         entries = self._entries().filter(kind__in=[kind.kind for kind in WENT_WRONG])
-        counts: dict[str, int] = dict(entries.values_list("kind").annotate(n=Count("pk")))
+        counts: dict[str, int] = dict(entries.values_list("kind").annotate(n=Count("*")))
         return [
             Figure(kind.label, counts.get(kind.kind, 0), self._log(kind=kind.kind), kind.tone) for kind in WENT_WRONG
         ]
@@ -258,34 +258,29 @@ class Figures:
     def refusals(self) -> list[Figure]:
         """Why the desk refused to unlock batches, the most frequent reason first; an entry can have several."""
         entries, found = self._entries().exclude(refusals=""), Counter[str]()
-        for codes, n in entries.values_list("refusals").annotate(n=Count("pk")):
+        for codes, n in entries.values_list("refusals").annotate(n=Count("*")):
             found += Counter(dict.fromkeys(codes.split(), n))
         return [Figure(short_name(code), n, self._log(refusal=code)) for code, n in found.most_common()]
 
     @cached_property
     def agents(self) -> list[tuple[str, list[Figure]]]:
         """What staff did, whoever did the most first."""
-        own = self._entries().filter(user=OuterRef("pk")).values("user").annotate(n=Count("pk")).values("n")
+        own = self._entries().filter(user=OuterRef("pk")).values("user").annotate(n=Count("*")).values("n")
         done = {kind.kind: Coalesce(Subquery(own.filter(kind=kind.kind)), 0) for kind in BY_STAFF}
-        in_all = sum((F(name) for name in done), Value(0))
-        busiest = (
-            User.objects.annotate(**done).annotate(in_all=in_all).filter(in_all__gt=0).order_by("-in_all", "username")
-        )
+        rows = User.objects.order_by("username").values_list("pk", "username", *done.values())
+        busy = [(pk, name, counts) for pk, name, *counts in rows if any(counts)]
         return [
-            (
-                str(user),
-                [
-                    Figure(kind.label, getattr(user, kind.kind), self._log(kind=kind.kind, actor=user.pk))
-                    for kind in BY_STAFF
-                ],
-            )
-            for user in busiest[:LISTED]
+            (name, [self._done(kind, pk, n) for kind, n in zip(BY_STAFF, counts, strict=True)])
+            for pk, name, counts in sorted(busy, key=lambda row: -sum(row[2]))[:LISTED]
         ]
+
+    def _done(self, kind: type[events.Event], user: int, count: int) -> Figure:
+        return Figure(kind.label, count, self._log(kind=kind.kind, actor=user))
 
     @cached_property
     def accounts(self) -> list[Figure]:
         """The accounts for which the most cases were opened."""
-        by_account = self._came(Step.OPENED).values_list("account").annotate(n=Count("pk"))
+        by_account = self._came(Step.OPENED).values_list("account").annotate(n=Count("*"))
         counts: dict[int, int] = dict(by_account.order_by("-n", "account")[:LISTED])
         found = Account.objects.in_bulk(counts)
         return [

@@ -210,6 +210,21 @@ def test_a_consent_that_expired_before_all_was_unlocked_is_not_current(client, a
         assert answer(upload(client, bytes(used.pdf))) == genuine(used)
 
 
+def test_the_list_of_a_case_file_is_not_called_a_forged_certificate(client, case):
+    made = operations.make_case_file(
+        case.unlock_request, by=factories.acting(factories.make_user("auditor", group="Auditor"))
+    )
+    said = [
+        "Signed by us: the list of a case file",
+        f"It lists the files in the case file of {case.unlock_request}, and reads as it was signed.",
+        "The files themselves can't be checked here. Run the script below with the whole folder.",
+    ]
+    page = upload(client, made.content, "manifest.json")
+    assert answer(page) == (200, said)
+    assert "<title>Signed by us: Check a certificate" in page.content.decode()
+    assert answer(upload(client, made.content.replace(b"auditor", b"nobody"), "manifest.json")) == NOT_THIS_FILE
+
+
 def test_what_we_signed_and_lost_in_a_restore_is_not_called_a_forgery(client, case, issued):
     assert answer(upload(client, never_issued(issued))) == not_in_our_records(issued)
     before = anchors.Anchor(*chain.head())

@@ -433,12 +433,18 @@ def verify_folder(folder, key=None, keys=None, beside=None):
     data = _start_of(os.path.join(folder, MANIFEST))  # noqa: PTH118
     if data is None:
         raise NotGenuine(f"It has no {MANIFEST}, so it is no case file, or not the whole of one.")
-    manifest, signed_with = _signed(data, "manifest", MANIFESTS, MANIFEST_FOR, key, keys)
-    if keys is not None:
-        _check_validity(manifest["made_at"], signed_with, keys)
+    manifest, signed_with = verify_manifest(data, key, keys)
     if wrong := list(_wrong(folder, manifest, keys, beside)):
         more = [f"and {len(wrong) - MOST_SAID} more."] if len(wrong) > MOST_SAID else []
         raise NotGenuine("\n".join(wrong[:MOST_SAID] + more))
+    return manifest, signed_with
+
+
+def verify_manifest(data, key=None, keys=None):
+    """Return what the list of a case file (its bytes) says and the key that it is signed with. Raises NotGenuine."""
+    manifest, signed_with = _signed(data, "manifest", MANIFESTS, MANIFEST_FOR, key, keys)
+    if keys is not None:
+        _check_validity(manifest["made_at"], signed_with, keys)
     return manifest, signed_with
 
 

@@ -181,8 +181,17 @@ def _unknown(content):
     except verify_certificate.KeyNotValid as why:
         return {"why": str(why)}
     except verify_certificate.NotGenuine:
-        return {}
+        return _list_of_case_file(content)
     return {"signed": signed["number"], "restored": LedgerEntry.objects.filter(kind=events.Restored.kind).first()}
+
+
+def _list_of_case_file(content):
+    """Return what the page says of the list of a case file, {} when it is none of ours: it is no forged certificate."""
+    try:
+        manifest, _ = verify_certificate.verify_manifest(content, keys=signing_keys.published())
+    except verify_certificate.NotGenuine:
+        return {}
+    return {"listed": manifest["request"] or "several requests"}
 
 
 def _find_signed(content):
