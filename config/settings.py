@@ -103,6 +103,14 @@ def target_hours(texts):
     )
 
 
+def company_provider():
+    """Return the company's provider as allauth takes it, if there is one."""
+    if not OIDC_URL:
+        return []
+    at = {"provider_id": "company", "name": OIDC_NAME, "settings": {"server_url": OIDC_URL}}
+    return [{**at, "client_id": env.str("OIDC_CLIENT_ID"), "secret": env.str("OIDC_SECRET")}]
+
+
 SECRET_KEY = required("SECRET_KEY", "trial-only-key-that-signs-nothing-of-worth-0123456789-abcdefghij")
 # The key that seals the ledger. Not SECRET_KEY: that one is rotated, this one has to outlive every record.
 LEDGER_KEY = required("LEDGER_KEY", "trial-only-ledger-key")
@@ -178,6 +186,8 @@ INSTALLED_APPS = [
     "allauth",
     "allauth.account",
     "allauth.mfa",
+    "allauth.socialaccount",
+    "allauth.socialaccount.providers.openid_connect",
     "django.contrib.messages",
     "whitenoise.runserver_nostatic",
     "django.contrib.staticfiles",
@@ -256,6 +266,13 @@ CACHES = {
     }
 }
 
+# The company's provider of identities (OpenID Connect), and which of its groups are which of the desk's.
+OIDC_URL = env.str("OIDC_URL", default="")
+OIDC_NAME = env.str("OIDC_NAME", default="Company account")
+OIDC_GROUPS_CLAIM = env.str("OIDC_GROUPS_CLAIM", default="groups")
+OIDC_GROUPS = {pair.partition("=")[0]: pair.partition("=")[2] for pair in env.list("OIDC_GROUPS", default=[])}
+OIDC_ACR = env.list("OIDC_ACR", default=[])
+
 # django-allauth. Nobody signs up, and no stranger has a password reset (unlocks.signin).
 ACCOUNT_ADAPTER = "unlocks.signin.adapters.SignInAdapter"
 ACCOUNT_FORMS = {"login": "unlocks.signin.forms.SignInForm"}
@@ -264,6 +281,8 @@ ACCOUNT_SIGNUP_FIELDS = ["username*", "password1*"]
 ACCOUNT_EMAIL_VERIFICATION = "none"
 ACCOUNT_SESSION_REMEMBER = True
 ACCOUNT_REAUTHENTICATION_METHODS = {"password", "mfa"}
+SOCIALACCOUNT_ADAPTER = "unlocks.signin.company.CompanyAdapter"
+SOCIALACCOUNT_PROVIDERS = {"openid_connect": {"OAUTH_PKCE_ENABLED": True, "APPS": company_provider()}}
 MFA_ADAPTER = "unlocks.signin.adapters.FactorAdapter"
 MFA_FORMS = {
     "authenticate": "unlocks.signin.forms.CodeForm",

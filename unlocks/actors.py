@@ -78,6 +78,11 @@ class Actor:
         return cls(name="Not signed in", **_from_where(request))
 
     @classmethod
+    def provider(cls, request: HttpRequest | None = None) -> Self:
+        """The company's provider, which says who someone is and which roles they have."""
+        return cls(name=settings.OIDC_NAME, **_from_where(request))
+
+    @classmethod
     def desk(cls) -> Self:
         return cls(name="Unlock Desk")
 

@@ -1,5 +1,7 @@
 """The second factors of staff, as the record tells of them: an authenticator app, passkeys, and codes for emergencies.
 
+So does the account at the company's provider that signs them in, though it is none.
+
 allauth keeps them. What is secret of them is encrypted (`unlocks.signin.adapters`) before it is.
 """
 
@@ -8,6 +10,7 @@ import hmac
 from typing import Any
 
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
 
 from .digest import canonical
 from .keys import derived
@@ -20,7 +23,8 @@ NAMES = {"totp": "authenticator app", "recovery_codes": "recovery codes", "webau
 def factors_of(user_id: int) -> list[str]:
     """Return the factors of a user as staff call them."""
     found = Authenticator.objects.filter(user=user_id).order_by("pk")
-    return sorted(" ".join(filter(None, [NAMES[one.type], one.data.get("name", "")])) for one in found)
+    own = [" ".join(filter(None, [NAMES[one.type], one.data.get("name", "")])) for one in found]
+    return sorted(own + ["company account"] * SocialAccount.objects.filter(user=user_id).count())
 
 
 def factors_mac(user_id: int) -> str:
@@ -30,5 +34,7 @@ def factors_mac(user_id: int) -> str:
     """
     found = Authenticator.objects.filter(user=user_id).order_by("pk")
     kept: list[Any] = [[one.pk, one.type, one.data.get(_SECRET[one.type])] for one in found]
+    companies = SocialAccount.objects.filter(user=user_id).order_by("pk")
+    kept += [[one.pk, one.provider, one.uid] for one in companies]
     message = f"unlock-desk factors/1\n{user_id}\n{canonical(kept)}"
     return hmac.new(derived("staff factors"), message.encode(), hashlib.sha256).hexdigest() if kept else ""

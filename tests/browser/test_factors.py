@@ -5,6 +5,7 @@ import pytest
 from tests import factories
 from tests.browser.conftest import press
 from tests.signin.factors import PASSWORD, code
+from tests.signin.provider import Provider, use
 from unlocks.models import LedgerEntry
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -48,6 +49,29 @@ def test_an_app_is_set_up_before_the_desk_opens(new_context, localhost, on_each_
     page.get_by_label("Code").fill(first)
     press(page.get_by_role("button", name="Sign in"))
     assert page.url == f"{localhost}/desk/"
+
+
+def test_the_companys_provider_signs_in_across_origins(new_context, localhost, on_each_screen, settings):
+    provider = Provider()
+    try:
+        use(settings, provider)
+        provider.names(amr=["mfa"])
+        factories.make_user("dana", group="Agent", email="dana@vendor.example")
+        page = new_context().new_page()
+        page.goto(f"{localhost}/desk/keys/")
+        press(page.get_by_role("link", name="Sign in with Vendor ID"))
+        on_each_screen(page)
+        press(page.get_by_role("button", name="Go on"))
+        assert page.url == f"{localhost}/desk/keys/"
+        provider.names(sub="u-2", email="stranger@vendor.example")
+        stranger = new_context().new_page()
+        stranger.goto(f"{localhost}/staff/with/company/")
+        press(stranger.get_by_role("button", name="Go on"))
+        assert stranger.get_by_text("nobody has added you").is_visible()
+        on_each_screen(stranger)
+        assert "/authorize" in provider.answered
+    finally:
+        provider.close()
 
 
 def test_a_passkey_signs_in_alone(new_context, localhost, on_each_screen):

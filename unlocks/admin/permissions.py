@@ -220,6 +220,8 @@ PAGES: dict[str, tuple[str, str]] = {
     "staff/sign-in/": ("OPNAMUS", "OPNAMUS"),
     "staff/sign-in/code/": ("NAMUS", "NAMUS"),
     "staff/sign-in/passkey/": ("OPNAMUS", "NAMUS"),
+    "staff/with/<str:provider_id>/": ("", ""),
+    "staff/with/<str:provider_id>/callback/": ("", ""),
     "staff/sign-out/": ("OPNAMUS", "OPNAMUS"),
     "staff/link/<str:token>/": ("OPNAMUS", "OPNAMUS"),
     "staff/password/": ("OPNAMUS", "OPNAMUS"),

@@ -1109,6 +1109,8 @@ class SignInFailed(Event):
         "factors": "their second factors are not those that the record tells of",
         "unknown": "no such username",
         "not_allowed": "this account may not sign in",
+        "stranger": "the company’s provider named someone who is not on the desk",
+        "no_role": "the company’s provider named no role",
         "too_many": "too many tries",
         "not_recorded": "the password is not the one that the record tells of",
     }

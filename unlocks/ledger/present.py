@@ -8,7 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from django.contrib.auth.models import Group, Permission, User
-from django.db.models import F, Model
+from django.db.models import F, Model, Q
 
 from .. import pins, roles
 from ..digest import sha256
@@ -252,7 +252,8 @@ def _untold(told: dict[int, dict[str, tuple[Any, int]]]) -> Iterator[Fault]:
 
 
 def _untold_factors(told: dict[int, dict[str, tuple[Any, int]]]) -> Iterator[Fault]:
-    for user in User.objects.filter(authenticator__isnull=False).distinct().order_by("pk").iterator():
+    has_any = Q(authenticator__isnull=False) | Q(socialaccount__isnull=False)
+    for user in User.objects.filter(has_any).distinct().order_by("pk").iterator():
         if "factors" not in told.get(user.pk, {}):
             yield "untold", f"User {user} (id {user.pk}): no ledger entry tells of their second factors."
 

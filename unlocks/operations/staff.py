@@ -5,12 +5,12 @@ act as the desk: who runs the machine is not known. What is done otherwise, in a
 the audit names the user until `record_staff` tells of it. Signing in is no change of the account.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from django.contrib.auth import get_user_model
 from django.contrib.auth.hashers import is_password_usable
-from django.contrib.auth.models import User
+from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
 from django.db.models import QuerySet
@@ -85,6 +85,21 @@ def change_own_password(write: Callable[[], W], *, by: Actor) -> W:
 def change_own_factors(write: Callable[[], W], *, by: Actor) -> W:
     """Have `write()` add or take away second factors of whoever acts; return what that returns. All of staff may."""
     return change_own_password(write, by=by.begin())
+
+
+def link_company_account(user: User, write: Callable[[], W], *, by: Actor) -> W:
+    """Have `write()` note which account at the company's provider is a colleague's, for that provider."""
+    return noted(user, write, by.begin())
+
+
+def give_roles(user: User, groups: Sequence[str], *, by: Actor) -> None:
+    """Have a colleague be in these groups and no others, for the company's provider."""
+
+    def write() -> None:
+        user.groups.set(Group.objects.filter(name__in=groups))
+
+    if sorted(user.groups.values_list("name", flat=True)) != sorted(groups):
+        noted(user, write, by.begin())
 
 
 def is_system(user: User) -> bool:

@@ -7,6 +7,7 @@ from allauth.account.authentication import get_authentication_records
 from allauth.core import context
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.adapter import DefaultMFAAdapter
+from django.conf import settings
 from django.contrib.auth import authenticate
 from django.core.exceptions import ValidationError
 from django.shortcuts import render
@@ -20,6 +21,7 @@ from ..factors import NAMES
 from ..keys import box
 from ..texts.formats import counted
 from . import showed, tries
+from .company import PROVIDER
 
 WRONG = "That username and password are not those of an account that may sign in. Check both, capitals too."
 NOT_RECORDED = (
@@ -93,15 +95,32 @@ class SignInAdapter(DefaultAccountAdapter):
     def post_login(self, request, user, **kwargs):
         response = super().post_login(request, user, **kwargs)
         by = Actor.staff(user, request)
-        how = [NAMES.get(one.get("type"), one["method"]) for one in get_authentication_records(request, user)]
+        how = [_shown(one) for one in get_authentication_records(request, user)]
         operations.record_sign_in(user, how=how, by=by)
         request.session[showed.BEGAN] = int(time.time())
+        request.session[showed.BY_PROVIDER] = getattr(request, "second_factor_by_provider", False)
         request.session["from"] = [by.ip or "", by.browser]
         tries.remember(response, user)
         return desk.signed_in(request, response, request.session.pop("typed", ""))
 
+    def get_login_stages(self):
+        return ["unlocks.signin.company.SecondStep"]
+
+    def get_reauthentication_methods(self, user):
+        """Let whoever signs in by the company alone sign in there again."""
+        methods = super().get_reauthentication_methods(user)
+        if not methods and settings.OIDC_URL and user.is_authenticated:
+            again = reverse("openid_connect_login", args=[PROVIDER])
+            methods = [{"id": "company", "description": settings.OIDC_NAME, "url": again}]
+        return methods
+
     def is_reauthentication_required(self, *, app, **kwargs):
         return not showed.recently(context.request)
+
+
+def _shown(record):
+    """Say in a word what someone showed for who they are."""
+    return "company account" if record["method"] == "socialaccount" else NAMES.get(record.get("type"), record["method"])
 
 
 class FactorAdapter(DefaultMFAAdapter):

@@ -10,6 +10,7 @@ from django.urls import reverse
 from django.utils.http import urlencode
 
 BEGAN = "began"  # in the session: when someone signed in, in seconds since 1970
+BY_PROVIDER = "second_factor_by_provider"  # in the session: whether the company's provider asked for one
 # Whoever may do one of these needs a second factor.
 NEEDS_SECOND_FACTOR = (
     "unlocks.unlock_batch",
@@ -27,7 +28,7 @@ def needs_second_factor(user):
 def second_factor(request):
     """Say whether this session has shown a second factor, or a passkey, which is two."""
     records = get_authentication_records(request, request.user)
-    return any(one["method"] == "mfa" or one.get("second_factor") for one in records)
+    return any(one["method"] == "mfa" for one in records) or bool(records and request.session.get(BY_PROVIDER))
 
 
 def what_is_missing(request):

@@ -11,27 +11,34 @@ from allauth.mfa.recovery_codes import views as recovery_codes
 from allauth.mfa.totp import views as totp
 from allauth.mfa.webauthn import views as webauthn
 from allauth.mfa.webauthn.internal.flows import perform_passwordless_login
+from allauth.socialaccount.providers.openid_connect import views as openid_connect
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_required
+from django.http import Http404
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse, reverse_lazy
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
+from requests import RequestException
 
 from .. import operations
 from ..actors import Actor
 from ..admin.site import desk
 from ..models import DeskSession
 from . import sessions, showed
+from .company import PROVIDER, origin
 from .forms import ConfirmForm, OwnPasswordForm
 
 
 class SignInView(LoginView):
     """Sign in by password. What was typed while signed out waits in the session until it is known who it was."""
 
-    extra_context = {"second_factor_required": lambda: settings.SECOND_FACTOR_REQUIRED}
+    extra_context = {
+        "second_factor_required": lambda: settings.SECOND_FACTOR_REQUIRED,
+        "company": lambda: settings.OIDC_NAME if settings.OIDC_URL else "",
+    }
 
     def form_valid(self, form):
         self.request.session["typed"] = form.cleaned_data["typed"]
@@ -50,6 +57,22 @@ class SignInByPasskeyView(webauthn.LoginWebAuthnView):
 
     def get_authenticated_redirect_url(self):
         return reverse("admin:index")
+
+
+@never_cache
+def sign_in_with_company(request, provider_id):
+    """Lead to the company's provider. This page alone may send a form on to its origin: Chromium asks for that."""
+    if provider_id != PROVIDER or not settings.OIDC_URL:
+        raise Http404("There is no such provider.")
+    try:
+        answer = openid_connect.login(request, provider_id)
+        config = openid_connect.OpenIDConnectOAuth2Adapter(request, provider_id).openid_config
+        origins = [origin(config["authorization_endpoint"])]
+    except (RequestException, ValueError, LookupError):
+        context = {"why": "away", "provider": settings.OIDC_NAME}
+        return render(request, "account/company_refused.html", context, status=503)
+    answer._csp_update = {"form-action": origins}
+    return answer
 
 
 class SignOutView(LogoutView):

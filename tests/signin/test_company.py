@@ -1,0 +1,226 @@
+"""Signing in with the company's provider: for whom, with which roles, and what does not pass for it."""
+
+import time
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+import requests
+from allauth.socialaccount.models import SocialAccount
+from django.contrib.auth.models import User
+from django.test import Client
+
+from tests import factories
+from tests.operations import facts_of
+from tests.signin.factors import PASSWORD, set_up_app, sign_in
+from tests.signin.provider import Provider, use
+from unlocks.ledger import verify
+from unlocks.models import LedgerEntry
+
+pytestmark = pytest.mark.django_db
+
+START = "/staff/with/company/"
+GROUPS = {"support": "Agent", "support-leads": "Manager"}
+
+
+@pytest.fixture(scope="module")
+def running():
+    provider = Provider()
+    yield provider
+    provider.close()
+
+
+@pytest.fixture
+def provider(running, settings):
+    use(settings, running)
+    running.names()
+    return running
+
+
+@pytest.fixture
+def dana():
+    return factories.make_user("dana", group="Agent", email="dana@vendor.example")
+
+
+def there(client, **options):
+    """Start signing in, and return the address at the provider to which that leads."""
+    return client.post(START, **options).url
+
+
+def back(client, address):
+    """Go to the provider as the browser would, and bring back what it answers."""
+    answer = requests.get(address, allow_redirects=False, timeout=5)
+    came = urlsplit(answer.headers["Location"])
+    return client.get(f"{came.path}?{came.query}")
+
+
+def through(client):
+    return back(client, there(client))
+
+
+def told(kind):
+    return [
+        facts_of(entry)
+        for entry in LedgerEntry.objects.filter(kind=kind).exclude(actor="Unlock Desk").order_by("sequence")
+    ]
+
+
+def test_a_colleague_signs_in(provider, dana):
+    client = Client()
+    assert "Sign in with Vendor ID" in client.get("/staff/sign-in/").content.decode()
+    assert through(client).url == "/desk/"
+    assert client.get("/desk/").status_code == 200
+    assert told("signed_in") == [{"how": ["company account"], "browser": ""}]
+    assert [facts["changed"] for facts in told("staff_changed")] == [{"factors": [[], ["company account"]]}]
+    provider.names(email="dana@other.example")  # by the key from then on
+    assert through(Client()).url == "/desk/"
+    assert verify.findings() == []
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"email": "stranger@vendor.example"},
+        {"email_verified": False},
+        {"email": ""},
+        {"email": "gone@vendor.example"},
+        {"email": "two@vendor.example"},
+    ],
+)
+def test_a_stranger_gets_a_plain_page_and_no_account(provider, dana, claims):
+    factories.make_user("gone", email="gone@vendor.example", is_active=False)
+    for name in ("first", "second"):
+        factories.make_user(name, email="two@vendor.example")
+    provider.names(**claims)
+    users = User.objects.count()
+    answer = through(Client())
+    assert (answer.status_code, "nobody has added you" in answer.content.decode()) == (403, True)
+    assert (User.objects.count(), SocialAccount.objects.count()) == (users, 0)
+    assert told("sign_in_failed") == [{"why": "stranger", "name": "", "browser": ""}]
+
+
+def test_one_who_is_deactivated_later_is_refused(provider, dana):
+    through(Client())
+    User.objects.filter(pk=dana.pk).update(is_active=False)
+    assert through(Client()).status_code == 403
+    assert told("sign_in_failed") == [{"why": "not_allowed", "name": "dana", "browser": ""}]
+
+
+@pytest.mark.parametrize(
+    ("claim", "groups"),
+    [
+        (["support-leads"], ["Manager"]),
+        (["support", "support-leads", "somebody-elses"], ["Agent", "Manager"]),
+        ("support", ["Agent"]),
+    ],
+)
+def test_a_claim_gives_the_roles(provider, dana, settings, claim, groups):
+    settings.OIDC_GROUPS = GROUPS
+    dana.groups.clear()
+    provider.names(groups=claim)
+    assert through(Client()).url == "/desk/"
+    assert sorted(dana.groups.values_list("name", flat=True)) == groups
+    through(Client())
+    changed = [facts["changed"].get("groups") for facts in told("staff_changed")]
+    assert changed == [None, [[], groups]]
+
+
+@pytest.mark.parametrize("claim", [[], ["somebody-elses"], None, {"support": 1}, 7])
+def test_no_role_is_no_access(provider, dana, settings, claim):
+    settings.OIDC_GROUPS = GROUPS
+    provider.names(groups=claim)
+    client = Client()
+    answer = through(client)
+    assert (answer.status_code, "names no group for you" in answer.content.decode()) == (403, True)
+    assert client.get("/desk/").status_code == 302
+    assert list(dana.groups.values_list("name", flat=True)) == ["Agent"]
+    assert told("sign_in_failed") == [{"why": "no_role", "name": "dana", "browser": ""}]
+
+
+@pytest.mark.parametrize(
+    ("claims", "acr", "opens"),
+    [
+        ({}, [], False),
+        ({"amr": ["pwd"]}, [], False),
+        ({"amr": ["pwd", "mfa"]}, [], True),
+        ({"acr": "two"}, ["two"], True),
+    ],
+)
+def test_the_providers_second_factor_counts_when_it_says_so(provider, dana, settings, claims, acr, opens):
+    settings.SECOND_FACTOR_REQUIRED, settings.OIDC_ACR = True, acr
+    provider.names(**claims)
+    client = Client()
+    through(client)
+    assert client.get("/desk/").status_code == (200 if opens else 302)
+
+
+def test_the_desks_own_second_step_is_asked_unless_the_provider_asked(provider, settings):
+    factories.make_user("dana", group="Agent", email="dana@vendor.example", password=PASSWORD)
+    client = Client()
+    sign_in(client)
+    set_up_app(client)
+    assert through(Client()).url == "/staff/sign-in/code/"
+    provider.names(amr=["mfa"])
+    assert through(Client()).url == "/desk/"
+
+
+# What does not pass for it
+
+
+@pytest.mark.parametrize("forged", ["no state", "another state", "another browser", "replayed", "no code", "an error"])
+def test_a_callback_that_does_not_fit_signs_nobody_in(provider, dana, forged):
+    client = Client()
+    answer = requests.get(there(client), allow_redirects=False, timeout=5)
+    query = {name: values[0] for name, values in parse_qs(urlsplit(answer.headers["Location"]).query).items()}
+    match forged:
+        case "no state":
+            del query["state"]
+        case "another state":
+            query["state"] = "made-up"
+        case "another browser":
+            client = Client()
+        case "replayed":
+            client.get(f"{START}callback/", query)
+            client.post("/staff/sign-out/")
+        case "no code":
+            del query["code"]
+        case "an error":
+            query = {"error": "access_denied", "state": query["state"]}
+    answer = client.get(f"{START}callback/", query)
+    assert (answer.status_code, "did not fit this browser" in answer.content.decode()) == (403, True)
+    assert client.get("/desk/").status_code == 302
+
+
+def test_a_company_account_that_no_entry_tells_of_signs_nobody_in(provider, dana):
+    SocialAccount.objects.create(user=dana, provider="company", uid="u-1")
+    assert through(Client()).status_code == 403
+    assert told("sign_in_failed") == [{"why": "factors", "name": "dana", "browser": ""}]
+    assert verify.findings() == [f"User dana (id {dana.pk}): no ledger entry tells of their second factors."]
+
+
+def test_only_the_start_page_may_send_a_form_to_the_provider(provider):
+    policies = [Client().get(page)["Content-Security-Policy"] for page in (START, "/staff/sign-in/")]
+    assert [provider.url in policy for policy in policies] == [True, False]
+    assert f"form-action 'self' {provider.url};" in policies[0] + ";"
+
+
+def test_a_provider_that_is_away_says_so(settings, provider):
+    settings.OIDC_URL = "http://127.0.0.1:9"
+    settings.SOCIALACCOUNT_PROVIDERS["openid_connect"]["APPS"][0]["settings"]["server_url"] = "http://127.0.0.1:9"
+    answer = Client().get(START)
+    assert (answer.status_code, "can’t be reached now" in answer.content.decode()) == (503, True)
+
+
+def test_without_a_provider_there_is_no_such_page(client):
+    assert client.get(START).status_code == 404
+    assert client.get(f"{START}callback/").status_code == 404
+    assert "/staff/with/" not in client.get("/staff/sign-in/").content.decode()
+
+
+def test_whoever_has_no_password_confirms_with_the_provider(provider, dana):
+    client = Client()
+    through(client)
+    session = client.session
+    session["began"] = int(time.time()) - 700
+    session["account_authentication_methods"] = [session["account_authentication_methods"][0] | {"at": 0}]
+    session.save()
+    assert client.get("/staff/yours/app/").url == f"{START}?next=%2Fstaff%2Fyours%2Fapp%2F"
