@@ -36,7 +36,9 @@ run: $(VENV)/run.stamp ## Start the desk and its worker with sample data on 127.
 	while kill -0 $$desk 2>/dev/null; do wait $$desk; ended=$$?; done; \
 	kill $$worker 2>/dev/null; wait $$worker; exit $$ended
 
-test: lint units browser ## Run the linters, the checks and all tests on SQLite.
+test: ## Run the linters, the checks and all tests on SQLite.
+	@$(MAKE) --no-print-directory -j 2 lint browser
+	@$(MAKE) --no-print-directory units
 
 units: $(VENV)/dev.stamp
 	@$(call units,env -u DATABASE_URL)

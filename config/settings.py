@@ -346,6 +346,10 @@ SESSION_COOKIE_AGE = 60 * env.int("SESSION_IDLE_MINUTES", default=60)
 SESSION_LIFETIME = timedelta(hours=env.int("SESSION_HOURS", default=12))
 # Whether whoever may unlock, record consents, issue PINs or manage staff has to show a second factor to do anything.
 SECOND_FACTOR_REQUIRED = env.bool("SECOND_FACTOR_REQUIRED", default=not TRIAL)
+# How long a link works by which a colleague sets their password.
+STAFF_LINK_LIFETIME = timedelta(hours=env.int("STAFF_LINK_HOURS", default=72))
+# The account for when nothing else lets anyone in: managers are told of each sign-in.
+BREAK_GLASS_USERNAME = env.str("BREAK_GLASS_USERNAME", default="")
 # Before what counts most, staff confirm who they are if they did not in so many minutes; and before an unlock of more
 # batches, or a file of more rows, than that.
 CONFIRMED_FOR = timedelta(minutes=env.int("CONFIRM_MINUTES", default=10))

@@ -100,6 +100,7 @@ class Scene:
             ),
             "consent/<str:token>/": (self.waiting.token,),
             "receipt/<str:token>/": (self.case.receipt,),
+            "staff/link/<str:token>/": ("made-up",),
         }.get(pattern)
         if special is None and "/views/" in pattern:
             special = (self.views.get(model),)

@@ -217,6 +217,17 @@ class Refusal(TextChoices):
         "last_superuser",
         "{name} is the last superuser who can sign in. Make another colleague a superuser first.",
     )
+    NOT_A_COLLEAGUE = "not_a_colleague", "{name} may not sign in, so no link is sent."
+    NO_ADDRESS = "no_address", "{name} has no email address here. Save one first."
+    ADDRESS_TYPED = (
+        "address_typed",
+        "You typed the address of {name}, who has signed in before, so another superuser has to send the link.",
+    )
+    STAFF_LINK_DEAD = "staff_link_dead", "This link was used, has ended or was replaced. Ask a superuser for a new one."
+    OWN_FACTORS = "own_factors", "You can't do this for your own account. “Your sign-in” is where you change it."
+    NO_FACTORS = "no_factors", "{name} has no second factor that could be taken away."
+    RESET_NOT_ASKED = "reset_not_asked", "Nobody has asked for this in the last 24 hours."
+    ASKED_YOURSELF = "asked_yourself", "You asked for this, so another superuser has to do it."
     SYSTEM_SIGNS_IN = (
         "system_signs_in",
         "{name} is a system, which acts by its API tokens. It has no password and no rights on these pages.",

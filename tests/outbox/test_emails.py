@@ -599,7 +599,9 @@ def test_a_changed_row_sends_no_notice_of_an_unlock_elsewhere(agent, manager, ki
     assert outdated(forged(row_of(kind), address="mine@example.com")) == NOT_OURS
 
 
-@pytest.mark.parametrize("kind", sorted(set(Outgoing.Email.values) - {"not_relocked", "weekly"}))  # to managers
+@pytest.mark.parametrize(
+    "kind", sorted(set(Outgoing.Email.values) - {"not_relocked", "weekly", "staff_link", "break_glass"})
+)  # to staff
 def test_every_email_says_how_to_reach_support(kind):
     written = render_to_string(f"unlocks/email/{kind}.txt", {})
     assert "ServiceTitan Support\nsupport@unlock-desk.example or +1 555 0100\n" in written

@@ -113,7 +113,17 @@ GROUPS = {
             events.ApiTokenRevoked,
         ),
     ),
-    "sign_ins": ("Signing in", (events.SignedIn, events.SignInFailed, events.SessionEnded)),
+    "sign_ins": (
+        "Signing in",
+        (
+            events.SignedIn,
+            events.SignInFailed,
+            events.SessionEnded,
+            events.BreakGlassUsed,
+            events.StaffLinkSent,
+            events.FactorResetAsked,
+        ),
+    ),
     "emails": ("Emails", (events.EmailSent, events.EmailFailed, events.EmailCanceled)),
     "product": (
         "The product and imports",

@@ -221,6 +221,8 @@ PAGES: dict[str, tuple[str, str]] = {
     "staff/sign-in/code/": ("NAMUS", "NAMUS"),
     "staff/sign-in/passkey/": ("OPNAMUS", "NAMUS"),
     "staff/sign-out/": ("OPNAMUS", "OPNAMUS"),
+    "staff/link/<str:token>/": ("OPNAMUS", "OPNAMUS"),
+    "staff/password/": ("OPNAMUS", "OPNAMUS"),
     "staff/confirm/": ("", ""),
     "staff/confirm/code/": ("", ""),
     "staff/confirm/passkey/": ("", ""),

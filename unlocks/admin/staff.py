@@ -1,18 +1,21 @@
 """Staff and groups. Staff accounts are deactivated, never deleted: their acts would lose their name."""
 
-from functools import partial
-
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.admin.utils import flatten_fieldsets, unquote
 from django.contrib.auth.admin import UserAdmin
 from django.contrib.auth.models import Group, User
-from django.core.exceptions import PermissionDenied
+from django.core.exceptions import BadRequest, PermissionDenied
 from django.db.models import Exists, OuterRef, Q
 from django.forms import CheckboxSelectMultiple
+from django.shortcuts import redirect
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.html import format_html
 
 from .. import operations
 from ..actors import Actor
-from ..models import ApiToken
+from ..factors import factors_of
+from ..models import ApiToken, Outgoing
 from ..rules import Refusal, sentence
 from ..signin import showed
 from ..texts.formats import moment
@@ -27,6 +30,16 @@ NAME_STAYS = (
 )
 
 
+_SIGN_IN_VERBS = {
+    "link": (operations.send_staff_link, "A link to {} waits to be sent."),
+    "ask": (
+        operations.ask_factor_reset,
+        "You asked to reset the second factors of {}. Another superuser has to do it.",
+    ),
+    "reset": (operations.reset_factors, "The second factors of {} are taken away. They set up new ones."),
+}
+
+
 @admin.register(User, site=desk)
 class StaffAdmin(Listed, UserAdmin):
     """Staff accounts. Permissions come from groups alone, so that three lists show them all."""
@@ -39,14 +52,14 @@ class StaffAdmin(Listed, UserAdmin):
     list_filter = (by_column("is_active"), by_column("groups"))
     search_fields = ("username", "last_name")
     search_help_text = "Username or last name, or the start of one"
-    readonly_fields = ("signed_in", "joined")
+    readonly_fields = ("signs_in_by", "signed_in", "joined")
     fieldsets = (
-        (None, {"fields": ("username", "password", "first_name", "last_name", "email")}),
+        (None, {"fields": ("username", "first_name", "last_name", "email", "signs_in_by")}),
         ("May sign in, and do what", {"fields": ("is_active", "is_superuser", "groups")}),
         ("Dates", {"fields": ("signed_in", "joined")}),
     )
     add_fieldsets = (
-        (None, {"fields": ("username", "usable_password", "password1", "password2")}),
+        (None, {"fields": ("username", "first_name", "last_name", "email")}),
         ("May do what", {"fields": ("groups",)}),
     )
     filter_horizontal = ()
@@ -100,15 +113,60 @@ class StaffAdmin(Listed, UserAdmin):
         else:
             operations.change_staff(form.instance, write, by=by)
 
+    def response_add(self, request, obj, post_url_continue=None):
+        """Send the invitation: nobody chooses a password for a colleague."""
+        try:
+            link = operations.send_staff_link(obj, by=Actor.staff(request.user, request))
+        except operations.Refused as refused:
+            self.message_user(request, f"{obj} was added, and got no invitation. {refused}", messages.WARNING)
+        else:
+            said = f"{obj} was added. An invitation to {obj.email} waits to be sent; it works until "
+            self.message_user(request, f"{said}{moment(link.expires_at)}.", messages.SUCCESS)
+        return redirect(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", obj.pk)
+
     def user_change_password(self, request, id, form_url=""):
+        """Show how a colleague signs in, and send them a link, or have lost second factors taken away by two."""
         user = self.get_object(request, unquote(id))
-        if user and operations.is_system(user):
+        if user is None or not self.has_change_permission(request, user):
+            raise PermissionDenied
+        if operations.is_system(user):
             raise PermissionDenied(sentence(Refusal.SYSTEM_SIGNS_IN, name=user))
-        write = partial(super().user_change_password, request, id, form_url)
-        if request.method != "POST" or user is None:
-            return write()
+        if request.method == "POST":
+            return self._act_on(request, user)
+        reset = operations.factor_reset_of(user)
+        return desk.page(
+            request,
+            "admin/auth/user/sign_in.html",
+            title=f"How {user} signs in",
+            colleague=user,
+            factors=factors_of(user.pk),
+            reset=reset,
+            asked_yourself=reset is not None and reset.asked_by_id == request.user.pk,
+            emailed=Outgoing.objects.filter(email=Outgoing.Email.STAFF_LINK, address=user.email).last(),
+            link=user.staff_links.order_by("pk").last(),
+            now=timezone.now(),
+        )
+
+    def _act_on(self, request, user):
+        verb, said = _SIGN_IN_VERBS.get(request.POST.get("verb"), (None, ""))
+        if verb is None:
+            raise BadRequest("There is no such button.")
         showed.confirm(request)
-        return operations.change_staff(user, write, by=Actor.staff(request.user, request))
+        try:
+            verb(user, by=Actor.staff(request.user, request))
+        except operations.Refused as refused:
+            self.message_user(request, str(refused), messages.WARNING)
+        else:
+            self.message_user(request, said.format(user), messages.SUCCESS)
+        return redirect("admin:auth_user_password_change", user.pk)
+
+    @admin.display(description="Signs in by")
+    def signs_in_by(self, user):
+        if user.pk is None:
+            return ""
+        ways = ["password"] * user.has_usable_password() + factors_of(user.pk)
+        page = reverse("admin:auth_user_password_change", args=[user.pk])
+        return format_html('{} <a href="{}">Send a link, or reset</a>', ", ".join(ways) or "nothing yet", page)
 
     def formfield_for_manytomany(self, db_field, request, **kwargs):
         return super().formfield_for_manytomany(db_field, request, widget=CheckboxSelectMultiple, **kwargs)

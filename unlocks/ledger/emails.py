@@ -20,6 +20,8 @@ _WHAT_NEXT = {
     "consent_link": "Check the address and send it again.",
     "admin_entered": "That Admin was not told: check the address, and call.",
     "not_relocked": "That manager was not told: check the address in their staff account.",
+    "staff_link": "That colleague got no link: check the address in their staff account, and send another one.",
+    "break_glass": "That manager was not told: check the address in their staff account.",
     "weekly": "That manager did not get the week's figures: check the address in their staff account.",
     "new_pin": "Check the address, then have a new PIN issued.",
     "unlocked": "The customer was not told: check the address, and call.",

@@ -464,6 +464,8 @@ EMAILS = {
     "admin_entered": "the notice of a new Admin address",
     "not_relocked": "the notice of a relock that failed",
     "weekly": "the weekly figures",
+    "staff_link": "a link to set a password",
+    "break_glass": "the notice of an emergency sign-in",
 }
 
 
@@ -1134,6 +1136,36 @@ class SessionEnded(Event):
     @property
     def rest(self) -> str:
         return f" of {self.name}: {self.HOW.get(self.how, self.how)}"
+
+
+@event("break_glass", "Emergency account used", tone="bad", about=User)
+class BreakGlassUsed(Event):
+    """The account that BREAK_GLASS_USERNAME names signed in."""
+
+    name: str = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f": {self.name} signed in"
+
+
+@event("staff_link_sent", "Link to set a password sent", tone="wait", about=User)
+class StaffLinkSent(Event):
+    name: str = fact(personal=True)
+    to: str = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f" to {self.name} <{self.to}>"
+
+
+@event("factor_reset_asked", "Reset of second factors asked for", tone="wait", about=User)
+class FactorResetAsked(Event):
+    name: str = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f" of {self.name}"
 
 
 # Consent terms, and the ledger itself

@@ -31,6 +31,7 @@ from .reviews import Review, ReviewDecision
 from .saved_views import SavedView
 from .searched import SearchWord
 from .sessions import CacheRow, DeskSession
+from .staff_links import FactorReset, StaffLink
 from .tokens import ApiCall, ApiToken
 
 __all__ = [
@@ -57,6 +58,7 @@ __all__ = [
     "ConsentedBatch",
     "Contact",
     "DeskSession",
+    "FactorReset",
     "Import",
     "ImportProblem",
     "Instruction",
@@ -72,6 +74,7 @@ __all__ = [
     "SavedView",
     "SearchWord",
     "Selection",
+    "StaffLink",
     "StagedAccount",
     "StagedBatch",
     "StagedContact",

@@ -84,6 +84,8 @@ class Outgoing(models.Model):
         ADMIN_ENTERED = "admin_entered", "Notice of a new Admin address"
         NOT_RELOCKED = "not_relocked", "Notice of a relock that failed"
         WEEKLY = "weekly", "Weekly figures"
+        STAFF_LINK = "staff_link", "Link to set a password"
+        BREAK_GLASS = "break_glass", "Notice of an emergency sign-in"
 
     RECEIPTS = (Email.RECEIPT, Email.RECORDED_BY_PHONE, Email.DECLINED, Email.WITHDRAWN)
 

@@ -70,6 +70,14 @@ from .staff import (
     set_password,
     who_reads_like,
 )
+from .staff_links import (
+    ask_factor_reset,
+    factor_reset_of,
+    reset_factors,
+    send_staff_link,
+    set_password_by_link,
+    staff_link_for,
+)
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
 from .tokens import make_api_token, revoke_api_token, system_of
 from .unlock import ACTIONS, cancel_unlock, extend_window, mark_re_exported, relock, relock_due, unlock
@@ -84,6 +92,7 @@ __all__ = [
     "add_batches",
     "add_note",
     "answer_by_hand",
+    "ask_factor_reset",
     "assign",
     "attach_evidence",
     "became_of",
@@ -102,6 +111,7 @@ __all__ = [
     "draft_terms",
     "edit_terms",
     "extend_window",
+    "factor_reset_of",
     "factors_are_recorded",
     "finish_imports",
     "flag_case",
@@ -162,14 +172,18 @@ __all__ = [
     "relock_due",
     "renew_hash",
     "resend_receipt",
+    "reset_factors",
     "resolve_flag",
     "revoke_api_token",
     "revoke_consent_link",
     "save_record",
     "send_consent_link",
+    "send_staff_link",
     "set_password",
+    "set_password_by_link",
     "set_pin",
     "sign_off",
+    "staff_link_for",
     "stage_import",
     "start_import",
     "start_instructions",

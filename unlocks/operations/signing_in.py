@@ -2,21 +2,30 @@
 
 from collections.abc import Sequence
 
+from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
 
-from .. import pins
+from .. import pins, roles
 from ..actors import Actor
 from ..factors import factors_mac
 from ..ledger import chain, events
-from ..models import LedgerEntry
+from ..models import LedgerEntry, Outgoing
+from ..outbox import rows
 from .staff import noted
 
 
 @transaction.atomic
 def record_sign_in(user: User, *, how: Sequence[str], by: Actor) -> None:
-    """Tell that someone signed in, and by what they showed for it."""
-    chain.append(events.SignedIn(about_id=user.pk, how=list(how), browser=by.browser), by=by.begin())
+    """Tell that someone signed in, and by what they showed for it. Of the emergency account, managers are told, too."""
+    by = by.begin()
+    told = [chain.Entry(events.SignedIn(about_id=user.pk, how=list(how), browser=by.browser))]
+    if user.get_username() == settings.BREAK_GLASS_USERNAME:
+        managers = roles.staff_who_may("unlocks.review_case").exclude(email="")
+        addresses = sorted(set(managers.values_list("email", flat=True)))
+        rows.queue_all(Outgoing.Email.BREAK_GLASS, [(to, {}) for to in addresses], by=by)
+        told.append(chain.Entry(events.BreakGlassUsed(about_id=user.pk, name=user.get_username())))
+    chain.append_all(told, by=by)
 
 
 @transaction.atomic

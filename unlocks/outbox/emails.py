@@ -30,6 +30,7 @@ from ..operations.certificate import issue_certificate
 from ..operations.links import link_state
 from ..operations.pin import is_new_pin
 from ..operations.receipts import withdrawal_context
+from ..operations.staff_links import staff_link_for
 from ..texts import batches, wording
 from ..texts.formats import moment, time_left, zone_of
 from ..texts.shown import with_content
@@ -358,6 +359,25 @@ def _weekly(row: Outgoing) -> Context:
     }
 
 
+def _staff_link(row: Outgoing) -> Context:
+    link = staff_link_for(token := secret(row))
+    if link is None or link.user.email != row.address:
+        raise Outdated("The link was replaced, used or has ended, or another address is on file.")
+    return {
+        "user": link.user,
+        "by": row.actor,
+        "url": settings.PUBLIC_URL + reverse("staff_link", args=[token]),
+        "expires": link.expires_at,
+    }
+
+
+def _break_glass(row: Outgoing) -> Context:
+    if not roles.staff_who_may("unlocks.review_case").filter(email=row.address).exists():
+        raise Outdated("This is not the address of a manager any more.")
+    return {"username": row.actor, "at": row.queued_at, "log": settings.PUBLIC_URL + reverse(_LOG)}
+
+
+_LOG = "admin:unlocks_ledgerentry_changelist"
 _WRITERS: dict[str, Callable[[Outgoing], Context]] = {
     Email.CONSENT_LINK: _consent_link,
     Email.RECEIPT: _receipt,
@@ -372,6 +392,8 @@ _WRITERS: dict[str, Callable[[Outgoing], Context]] = {
     Email.ADMIN_ENTERED: _admin_entered,
     Email.NOT_RELOCKED: _not_relocked,
     Email.WEEKLY: _weekly,
+    Email.STAFF_LINK: _staff_link,
+    Email.BREAK_GLASS: _break_glass,
 }
 _REVOKED = "The link was revoked."
 _OTHER_ADDRESS = "Another address is on file for the contact now."

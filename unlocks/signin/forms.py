@@ -7,6 +7,7 @@ from allauth.mfa.base import forms as codes
 from allauth.mfa.totp import forms as totp
 from allauth.mfa.webauthn import forms as webauthn
 from cryptography.exceptions import InvalidSignature
+from django.contrib.auth.forms import SetPasswordForm
 from django.forms import CharField, HiddenInput
 
 from .. import operations
@@ -46,6 +47,14 @@ class ConfirmForm(Plain, account.ReauthenticateForm):
         super().__init__(*args, **kwargs)
         self.fields["password"].help_text = ""
         self.fields["password"].widget.attrs["autofocus"] = True
+
+
+class OwnPasswordForm(Plain, SetPasswordForm):
+    required = {"new_password1": "Type a password.", "new_password2": "Type it once more."}
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["new_password1"].label, self.fields["new_password2"].label = "Password", "The same once more"
 
 
 class Code(Plain):

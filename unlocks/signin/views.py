@@ -13,17 +13,19 @@ from allauth.mfa.webauthn import views as webauthn
 from allauth.mfa.webauthn.internal.flows import perform_passwordless_login
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_required
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse, reverse_lazy
-from django.views.decorators.http import require_POST
+from django.views.decorators.cache import never_cache
+from django.views.decorators.http import require_http_methods, require_POST
 
 from .. import operations
 from ..actors import Actor
 from ..admin.site import desk
 from ..models import DeskSession
 from . import sessions, showed
-from .forms import ConfirmForm
+from .forms import ConfirmForm, OwnPasswordForm
 
 
 class SignInView(LoginView):
@@ -56,6 +58,33 @@ class SignOutView(LogoutView):
             operations.record_session_end(request.user, how="signed_out", by=Actor.staff(request.user, request))
         self.logout()
         return render(request, "account/signed_out.html")
+
+
+@never_cache
+def staff_link(request, token):
+    """Keep the token of an emailed link in the session, and lead to an address that holds none."""
+    request.session["staff_link"] = token
+    return redirect("set_password")
+
+
+@never_cache
+@require_http_methods(["GET", "HEAD", "POST"])
+def set_password(request):
+    """Have whoever opened an emailed link choose a password of their own."""
+    link = operations.staff_link_for(request.session.get("staff_link", ""))
+    if link is None:
+        return render(request, "account/link_dead.html", status=410)
+    form = OwnPasswordForm(link.user, request.POST if request.method == "POST" else None)
+    if form.is_bound and form.is_valid():
+        by = Actor.staff(link.user, request)
+        try:
+            operations.set_password_by_link(link, form.cleaned_data["new_password1"], by=by)
+        except operations.Refused:
+            return render(request, "account/link_dead.html", status=410)
+        logout(request)
+        messages.success(request, "Your password is set. Sign in with it.")
+        return redirect("account_login")
+    return render(request, "account/set_password.html", {"form": form, "colleague": link.user})
 
 
 class ConfirmView(ReauthenticateView):

@@ -1,7 +1,7 @@
 """What staff type into a record: an account, a contact, a colleague."""
 
 from django import forms
-from django.contrib.auth.forms import AdminUserCreationForm, UserChangeForm, UsernameField
+from django.contrib.auth.forms import UserChangeForm, UsernameField
 from django.contrib.auth.models import User
 from django.db import models
 
@@ -131,6 +131,7 @@ class ColleagueForm(RecordForm, UserChangeForm):
     """A colleague's account, on the same terms. Whoever deactivates it says whom the open requests go to."""
 
     NOBODY = "nobody"
+    password = None  # of which nobody is shown anything
     cases_to = forms.ChoiceField(label="Their open requests go to", required=False)
 
     def __init__(self, *args, **kwargs):
@@ -171,13 +172,21 @@ class ColleagueForm(RecordForm, UserChangeForm):
         return None if chosen == self.NOBODY else User.objects.get(pk=chosen)
 
 
-class NewColleagueForm(AdminUserCreationForm):
-    class Meta(AdminUserCreationForm.Meta):
-        field_classes = {"username": VisibleUsernameField}
+class NewColleagueForm(forms.ModelForm):
+    """A colleague, who gets a link by email and chooses a password of their own."""
+
+    class Meta:
+        model = User
+        fields = ("username", "first_name", "last_name", "email")
+        field_classes = {"username": VisibleUsernameField, "email": AddressField}
 
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.instance.is_staff = True
+        self.instance.set_unusable_password()
+        self.fields["email"].required = True
+        self.fields["email"].help_text = "The invitation goes there."
+        self.fields["username"].help_text = "They sign in with it, and the record names them by it forever."
 
     def clean_username(self):
         """Refuse a name that is taken for another one: the record names people by it."""

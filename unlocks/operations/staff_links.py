@@ -1,0 +1,142 @@
+"""How a colleague comes to a password of their own, and to the desk again without a second factor that is lost.
+
+Nobody sets a colleague's password. A superuser has a link emailed to them, and two take away lost factors.
+"""
+
+from datetime import timedelta
+
+from allauth.mfa.models import Authenticator
+from django.conf import settings
+from django.contrib.auth.models import User
+from django.db import transaction
+from django.utils import timezone
+
+from .. import history
+from ..actors import Actor
+from ..ledger import chain, events
+from ..models import DeskSession, FactorReset, LedgerEntry, Outgoing, StaffLink
+from ..outbox import rows, secrets
+from ..rules import Refusal
+from .staff import is_system, noted
+from .verbs import Refused, staff_verb
+
+ASKED_FOR = timedelta(hours=24)  # how long what one superuser asked for waits for another
+
+
+@staff_verb("auth.change_user")
+@transaction.atomic
+def send_staff_link(user: User, *, by: Actor) -> StaffLink:
+    """Email a colleague a link to set their own password. Earlier ones no longer work.
+
+    Raises Refused: SYSTEM_SIGNS_IN, NOT_A_COLLEAGUE, NO_ADDRESS, ADDRESS_TYPED. Who had it sent to an address of their
+    own would become that colleague.
+    """
+    history.lock(User.objects.filter(pk=user.pk))
+    user.refresh_from_db()
+    if is_system(user):
+        raise Refused.because(Refusal.SYSTEM_SIGNS_IN, name=user)
+    if not user.is_active or not user.is_staff:
+        raise Refused.because(Refusal.NOT_A_COLLEAGUE, name=user)
+    if not user.email:
+        raise Refused.because(Refusal.NO_ADDRESS, name=user)
+    if user.last_login and _typed_address(user, by):
+        raise Refused.because(Refusal.ADDRESS_TYPED, name=user)
+    nonce = secrets.new_nonce()
+    link = StaffLink.objects.create(
+        user=user,
+        sent_by=by.member,
+        sent_at=by.act.at,
+        expires_at=by.act.at + settings.STAFF_LINK_LIFETIME,
+        token_hash=secrets.hashed(secrets.token(nonce)),
+    )
+    rows.queue(Outgoing.Email.STAFF_LINK, user.email, by=by, nonce=nonce)
+    event = events.StaffLinkSent(about_id=user.pk, name=user.get_username(), to=user.email)
+    chain.append(event, by=by)
+    return link
+
+
+def _typed_address(user: User, by: Actor) -> bool:
+    entries = LedgerEntry.objects.filter(kind=events.StaffChanged.kind, about_id=user.pk).order_by("-sequence")
+    told = ((entry, chain.event_of(entry)) for entry in entries.iterator())
+    typed = (entry for entry, one in told if isinstance(one, events.StaffChanged) and "email" in one.changed)
+    newest = next(typed, None)
+    return newest is not None and newest.user_id == by.member.pk
+
+
+def staff_link_for(token: str) -> StaffLink | None:
+    """Return the link with this token if it works: the newest one of an active colleague, unused and in time."""
+    link = StaffLink.objects.select_related("user").filter(token_hash=secrets.hashed(token)).first()
+    return link if link and _is_live(link) else None
+
+
+def is_newest(link: StaffLink) -> bool:
+    return not StaffLink.objects.filter(user=link.user_id, pk__gt=link.pk).exists()
+
+
+def _is_live(link: StaffLink) -> bool:
+    user = link.user
+    in_time = link.used_at is None and link.expires_at > timezone.now()
+    return in_time and user.is_active and user.is_staff and is_newest(link)
+
+
+@transaction.atomic
+def set_password_by_link(link: StaffLink, password: str, *, by: Actor) -> User:
+    """Set the password of whoever a link was emailed to, once, and end their sessions.
+
+    Raises Refused: STAFF_LINK_DEAD.
+    """
+    history.lock(User.objects.filter(pk=link.user_id))
+    link = StaffLink.objects.select_related("user").get(pk=link.pk)
+    if not _is_live(link):
+        raise Refused.because(Refusal.STAFF_LINK_DEAD)
+    user, by = link.user, by.begin()
+
+    def write() -> None:
+        user.set_password(password)
+        user.save(update_fields=["password"])
+
+    link.used_at = by.act.at
+    link.save(update_fields=["used_at"])
+    DeskSession.objects.filter(user=user).delete()
+    noted(user, write, by)
+    return user
+
+
+def factor_reset_of(user: User) -> FactorReset | None:
+    """Return what was asked for to take away a colleague's second factors, if it still waits."""
+    return FactorReset.objects.filter(user=user, asked_at__gt=timezone.now() - ASKED_FOR).first()
+
+
+@staff_verb("auth.change_user")
+@transaction.atomic
+def ask_factor_reset(user: User, *, by: Actor) -> FactorReset:
+    """Ask another superuser to take away a colleague's lost second factors. Raises Refused: NO_FACTORS, OWN_FACTORS."""
+    _check(user, by)
+    reset, _ = FactorReset.objects.update_or_create(user=user, defaults={"asked_by": by.member, "asked_at": by.act.at})
+    chain.append(events.FactorResetAsked(about_id=user.pk, name=user.get_username()), by=by)
+    return reset
+
+
+@staff_verb("auth.change_user")
+@transaction.atomic
+def reset_factors(user: User, *, by: Actor) -> None:
+    """Take away a colleague's second factors, which another superuser asked for, and end their sessions.
+
+    Raises Refused: NO_FACTORS, OWN_FACTORS, RESET_NOT_ASKED, ASKED_YOURSELF.
+    """
+    _check(user, by)
+    if (reset := factor_reset_of(user)) is None:
+        raise Refused.because(Refusal.RESET_NOT_ASKED)
+    if reset.asked_by == by.member:
+        raise Refused.because(Refusal.ASKED_YOURSELF)
+    reset.delete()
+    DeskSession.objects.filter(user=user).delete()
+    noted(user, Authenticator.objects.filter(user=user).delete, by)
+
+
+def _check(user: User, by: Actor) -> None:
+    history.lock(User.objects.filter(pk=user.pk))
+    if user == by.member:
+        raise Refused.because(Refusal.OWN_FACTORS)
+    if not Authenticator.objects.filter(user=user).exists():
+        raise Refused.because(Refusal.NO_FACTORS, name=user)
