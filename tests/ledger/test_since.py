@@ -4,7 +4,7 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from tests.attacks import sql
-from tests.factories import acting, case_consented, case_unlocked
+from tests.factories import acting, case_consented, case_unlocked, make_user
 from unlocks import operations
 from unlocks.actors import Actor
 from unlocks.database import guards
@@ -49,9 +49,10 @@ SINCE = {
 }
 
 
-@pytest.fixture
-def record(agent):
+@pytest.fixture(scope="module")
+def record(shared):
     """A seal, with an unlocked case before it and a closed one after it."""
+    agent = make_user("agent", group="Agent")
     earlier, case = case_unlocked(agent), case_consented(agent)
     seals.seal_history(by=Actor.desk())
     sealed = seals.newest().sequence

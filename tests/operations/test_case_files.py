@@ -26,7 +26,7 @@ from unlocks.actors import Actor
 from unlocks.certificates import case_file, facts, verify_certificate
 from unlocks.database import guards
 from unlocks.ledger import chain, signing_keys
-from unlocks.models import Certificate, Consent, LedgerEntry
+from unlocks.models import Certificate, Consent, ConsentEvidence, LedgerEntry
 from unlocks.rules import Refusal
 
 pytestmark = pytest.mark.django_db
@@ -307,6 +307,28 @@ def test_a_certificate_that_is_not_what_was_issued_is_said_to_be(case, manager):
     assert [path for path, _ in faults(taken(case, manager))] == [
         f"certificates/{number}.{end}" for end in ("pdf", "json")
     ]
+
+
+def test_what_the_ledger_tells_of_and_nothing_else_does_is_said_to_be_missing(case, manager, tmp_path):
+    number = operations.issue_certificate(case.consent, by=acting(manager)).number
+    first, second = case.consent.evidence.all()
+    with guards.lifted():
+        Certificate.objects.all().delete()
+        first.delete()
+        ConsentEvidence.objects.filter(pk=second.pk).update(sha256=hashlib.sha256(PDF).hexdigest())
+    made = taken(case, manager)
+    gone = "The ledger tells of it, and it is not on record any more."
+    digest = hashlib.sha256(PDF).hexdigest()
+    assert faults(made) == [
+        (f"certificates/{number}", gone),
+        (
+            f"evidence/{case.consent}-1.eml",
+            f"“Dana?.eml” (SHA-256 {digest}): It is not what the ledger says was attached.",
+        ),
+        ("evidence", f"“Signed by Dana.pdf” (SHA-256 {digest}): {gone}"),
+    ]
+    assert not any(path.startswith("evidence") for path in paths(made))
+    assert check(unpacked(made, tmp_path)) == ""
 
 
 def test_a_consent_that_was_altered_gets_no_certificate_and_that_is_said(case, manager):

@@ -31,6 +31,7 @@ from . import batch_list, keys, verify_certificate
 
 FORMAT = "unlock-desk-case-file/1"
 _AT_ONCE = 500  # entries
+_GONE = "The ledger tells of it, and it is not on record any more."
 _ENDINGS = {media_type: ending for ending, media_type in reversed(evidence.EXTENSIONS.items())}
 _SEALED = ("sequence", "appended_at", "previous_hash", "hash")
 _TEXTS = ("facts", "facts_salt", "facts_hash", "personal", "personal_salt", "personal_hash")
@@ -106,7 +107,7 @@ def case_file(unlock_request, *, made_at, made_by, public_key, faults=()):
     entries = LedgerEntry.objects.filter(unlock_request=unlock_request, sequence__lte=sequence).order_by("sequence")
     zone = zone_of(unlock_request.account)
     with timezone.override(zone):
-        papers, paper_pieces, paper_faults = _papers(unlock_request)
+        papers, paper_pieces, paper_faults = _papers(unlock_request, entries)
         certificates, certificate_faults = _certificates(unlock_request, entries)
         pieces = [
             *certificates,
@@ -190,25 +191,31 @@ def _same(piece, expected):
 
 def _certificates(unlock_request, entries):
     """Return the pieces of all certificates, and the faults: those that are not what the ledger says was issued."""
-    told = entries.filter(kind=events.Certified.kind)
-    issued = {entry.about_id: chain.event_of(entry) for entry in told.iterator(chunk_size=_AT_ONCE)}
+    issued = _told_of(entries, events.Certified)
     found, faults = [], []
     of_request = Certificate.objects.filter(consent__unlock_request=unlock_request).select_related("consent")
     for certificate in of_request.defer("content", "pdf").order_by("consent_id", "ordinal"):
-        event = issued.get(certificate.pk)
+        event = issued.pop(certificate.pk, None)
         state = "interim" if certificate.interim else "final"
         about = f"certificate of {certificate.consent}, {state}, issued {moment_with_seconds(certificate.issued_at)}"
-        for ending, digest, name in (("pdf", certificate.pdf_sha256, "pdf"), ("json", certificate.sha256, "content")):
+        for ending, name, told_as in (("pdf", "pdf", "pdf_sha256"), ("json", "content", "sha256")):
             path = f"certificates/{certificate.number}.{ending}"
             piece = Piece(path, about, partial(_column, certificate.pk, name))
-            if not piece.listed["sha256"] == digest == getattr(event, "pdf_sha256" if name == "pdf" else "sha256", ""):
+            if piece.listed["sha256"] != getattr(event, told_as, ""):
                 faults.append(fault(path, "It is not what the ledger says was issued, so it is not in this folder."))
                 continue
             found.append(piece)
             if name == "content" and certificate.consent.batch_count:
                 csv = f"certificates/{certificate.number}-batches.csv"
                 found.append(Piece(csv, "its batches, for a spreadsheet", partial(_batches, certificate.pk)))
+    faults += [fault(f"certificates/{event.certificate}", _GONE) for event in issued.values()]
     return found, faults
+
+
+def _told_of(entries, kind):
+    """Return what the entries of a kind tell, by the key of the row that each is about; not those that were altered."""
+    told = entries.filter(kind=kind.kind).iterator(chunk_size=_AT_ONCE)
+    return {entry.about_id: event for entry in told if isinstance(event := chain.event_of(entry), kind)}
 
 
 def _column(pk, name):
@@ -221,8 +228,9 @@ def _batches(pk):
     return [batch_list.content(json.loads(content)["certificate"])]
 
 
-def _papers(unlock_request):
+def _papers(unlock_request, entries):
     """Return the files of evidence that are whole, as rows and as pieces, and the faults: those that are not."""
+    attached = _told_of(entries, events.EvidenceAttached)
     whole, pieces, faults = [], [], []
     of_request = ConsentEvidence.objects.filter(consent__unlock_request=unlock_request)
     numbers = {}
@@ -233,14 +241,19 @@ def _papers(unlock_request):
             f"“{kept.file_name}”: {kept.get_what_display().lower()}, attached by {kept.attached_by} "
             f"{moment_with_seconds(kept.attached_at)}"
         )
-        piece = Piece(path, about, partial(evidence.pieces, kept.sha256))
+        piece, event = Piece(path, about, partial(evidence.pieces, kept.sha256)), attached.pop(kept.pk, None)
         try:
+            if event is None or event.sha256 != kept.sha256:
+                raise evidence.Damaged("It is not what the ledger says was attached.")
             piece.listed  # noqa: B018  reads it
         except evidence.Damaged as damaged:
             faults.append(fault(path, f"“{kept.file_name}” (SHA-256 {kept.sha256}): {damaged}"))
         else:
             whole.append(kept)
             pieces.append(piece)
+    faults += [
+        fault("evidence", f"“{event.file_name}” (SHA-256 {event.sha256}): {_GONE}") for event in attached.values()
+    ]
     return whole, pieces, faults
 
 
