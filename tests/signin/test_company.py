@@ -190,6 +190,20 @@ def test_a_callback_that_does_not_fit_signs_nobody_in(provider, dana, forged):
     assert client.get("/desk/").status_code == 302
 
 
+@pytest.mark.parametrize("process", ["connect", "redirect", "login"])
+def test_nothing_but_signing_in_is_started(provider, dana, process):
+    client = Client()
+    client.force_login(dana)
+    for answer in (client.get(START, {"process": process}), client.post(START, {"process": process})):
+        assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("to", ["https://elsewhere.example/desk/", "//elsewhere.example/desk/", "javascript:alert(1)"])
+def test_it_leads_to_no_other_site(provider, dana, to):
+    client = Client()
+    assert back(client, client.post(START, {"next": to}).url).url == "/desk/"
+
+
 def test_a_company_account_that_no_entry_tells_of_signs_nobody_in(provider, dana):
     SocialAccount.objects.create(user=dana, provider="company", uid="u-1")
     assert through(Client()).status_code == 403

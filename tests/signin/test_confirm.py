@@ -83,7 +83,8 @@ def test_an_opened_file_of_evidence(agent, agent_client, evidence_place, setting
     )
     page = reverse("admin:consent_evidence", args=[case.consent.pk, paper.pk])
     clock, to = asked(agent_client, lambda: agent_client.get(page))
-    assert (to, confirm(agent_client, to).url) == (page, page)
+    back = reverse("admin:unlocks_consent_change", args=[case.consent.pk])
+    assert (to, confirm(agent_client, to).url) == (back, back)
     assert agent_client.get(page).status_code == 200
     clock.stop()
 

@@ -8,6 +8,7 @@ import pytest
 import time_machine
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.contrib.auth.models import User
+from django.core.management import CommandError, call_command
 from django.test import Client
 
 from tests import factories
@@ -313,3 +314,12 @@ def test_the_pages_of_the_admin_lead_there(dana, address, leads_to, method):
 def test_nobody_signs_up_or_has_a_password_reset(path):
     assert {Client().get(f"/{at}/{path}").status_code for at in ("staff", "accounts", "desk")} == {404, 302}
     assert Client().post(f"/staff/{path}", {"email": "dana@vendor.example"}).status_code == 404
+
+
+def test_the_first_superuser_of_the_docs_signs_in(monkeypatch):
+    monkeypatch.setenv("DJANGO_SUPERUSER_PASSWORD", PASSWORD)
+    call_command("createsuperuser", interactive=False, username="first", email="first@vendor.example", verbosity=0)
+    assert try_it(Client(), PASSWORD, username="first").url == "/desk/"
+    assert verify.findings() == []
+    with pytest.raises(CommandError, match="reads like first"):
+        call_command("createsuperuser", interactive=False, username="F1rst", email="", verbosity=0)

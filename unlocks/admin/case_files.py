@@ -6,7 +6,7 @@ from django.core.paginator import Paginator
 from django.http import FileResponse, Http404, HttpResponse
 from django.shortcuts import get_object_or_404, redirect
 from django.template.defaultfilters import filesizeformat
-from django.urls import path
+from django.urls import path, reverse
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.views.decorators.http import require_POST, require_safe
@@ -15,6 +15,7 @@ from .. import operations
 from ..actors import Actor
 from ..models import CaseFiles, UnlockRequest
 from ..outbox import heartbeat
+from ..signin import showed
 from ..templatetags.desk import nowrap, tag
 from ..texts.formats import counted, moment, moment_with_seconds
 from .bulk_actions import FOLLOWED_CLOSELY
@@ -89,6 +90,8 @@ class CaseFilesAdmin(ReadOnlyAdmin):
         """Send the ZIP, once it is on record who downloads it."""
         if not request.user.has_perm(operations.take_case_files.permission):
             raise PermissionDenied
+        if asked := showed.before_file(request, reverse("admin:unlocks_casefiles_change", args=[pk])):
+            return asked
         ordered = get_object_or_404(CaseFiles, pk=pk)
         try:
             file = operations.take_case_files(ordered, by=Actor.staff(request.user, request))

@@ -164,7 +164,8 @@ class ConsentAdmin(ReadOnlyAdmin):
         if not request.user.has_perm("unlocks.view_consentevidence"):
             raise PermissionDenied
         kept = get_object_or_404(ConsentEvidence.objects.select_related("consent__unlock_request"), pk=file, consent=pk)
-        showed.confirm(request)
+        if asked := showed.before_file(request, reverse("admin:unlocks_consent_change", args=[pk])):
+            return asked
         try:
             return certificates.attachment(
                 kept.file_name, operations.open_evidence(kept, by=Actor.staff(request.user, request))

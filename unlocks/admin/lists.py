@@ -21,13 +21,13 @@ from django.db.models.lookups import In, StartsWith
 from django.forms import Media
 from django.http import Http404, StreamingHttpResponse
 from django.shortcuts import redirect
-from django.urls import path, register_converter, reverse
+from django.urls import path, register_converter
 from django.urls.converters import IntConverter
 from django.utils import timezone
 from django.utils.decorators import method_decorator
 from django.utils.functional import cached_property
 from django.utils.html import format_html
-from django.utils.http import content_disposition_header, urlencode
+from django.utils.http import content_disposition_header
 from django.utils.text import capfirst, slugify
 from django.views.decorators.http import require_POST
 
@@ -459,11 +459,10 @@ class Listed(SavedViews, admin.ModelAdmin):
             said = f"An Excel file holds {most:,} rows, and the list has more. Narrow it, or download it as CSV."
             self.message_user(request, said, messages.ERROR)
             return redirect(f"{self.list_address}?{request.GET.urlencode()}")
-        if not showed.recently(request) and _counts_more(changelist.queryset, settings.CONFIRM_ROWS):
-            # The filters are in the address: allauth would not send the form there again.
-            self.message_user(request, "Confirm that it is you, then download the file.", messages.INFO)
-            query = urlencode({"next": f"{self.list_address}?{request.GET.urlencode()}"})
-            return redirect(f"{reverse('account_reauthenticate')}?{query}")
+        if _counts_more(changelist.queryset, settings.CONFIRM_ROWS) and (
+            asked := showed.before_file(request, f"{self.list_address}?{request.GET.urlencode()}")
+        ):
+            return asked
         operations.record_export(
             self.model, form=form, narrowed=changelist.narrowed, by=Actor.staff(request.user, request)
         )

@@ -20,6 +20,7 @@ from .. import operations
 from ..actors import Actor
 from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest
 from ..models.ordering import UnknownLast
+from ..signin import showed
 from ..templatetags.desk import RECORDED_BY_PHONE, ago, nowrap, tag, thousands
 from ..texts import normalize
 from ..texts.formats import moment, money
@@ -301,6 +302,8 @@ class UnlockRequestAdmin(DeskAdmin):
         if not request.user.has_perm(operations.make_case_file.permission):
             raise PermissionDenied
         case = find_request(object_id, request.user)
+        if asked := showed.before_file(request, case.get_absolute_url()):
+            return asked
         try:
             made = operations.make_case_file(case, by=Actor.staff(request.user, request))
         except operations.Refused as refused:

@@ -125,6 +125,8 @@ class Desk(admin.AdminSite):
 
     def has_page(self, address):
         """Say whether an address leads to a page of the desk; no row is ever deleted, so those of rows stay good."""
+        if urlsplit(address).netloc:
+            return False
         try:
             match = resolve(urlsplit(address).path.removeprefix(get_script_prefix().rstrip("/")))
         except Resolver404:

@@ -6,6 +6,8 @@ from allauth.account.authentication import get_authentication_records
 from allauth.core.exceptions import ReauthenticationRequired
 from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
+from django.contrib import messages
+from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils.http import urlencode
 
@@ -49,6 +51,17 @@ def recently(request):
     records = get_authentication_records(request, request.user)
     last = max([request.session.get(BEGAN, 0), *(one["at"] for one in records)])
     return time.time() - last < settings.CONFIRMED_FOR.total_seconds()
+
+
+def before_file(request, back):
+    """Return what asks who it is before a file is sent, and leads back to the page of its button; or None.
+
+    The form is not sent again by itself: the page that asks would stay while the file comes.
+    """
+    if recently(request):
+        return None
+    messages.info(request, "Confirm that it is you, then download the file.")
+    return redirect(f"{reverse('account_reauthenticate')}?{urlencode({'next': back})}")
 
 
 def confirm(request):

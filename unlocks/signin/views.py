@@ -4,6 +4,7 @@ from functools import partial
 
 from allauth.account.internal.flows.login import record_authentication
 from allauth.account.models import Login
+from allauth.account.utils import get_next_redirect_url
 from allauth.account.views import LoginView, LogoutView, ReauthenticateView
 from allauth.mfa.base import views as mfa
 from allauth.mfa.models import Authenticator
@@ -16,6 +17,7 @@ from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
 from django.contrib.auth.decorators import login_required
+from django.core.exceptions import BadRequest
 from django.http import Http404
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse, reverse_lazy
@@ -52,7 +54,7 @@ class SignInByPasskeyView(webauthn.LoginWebAuthnView):
     def form_valid(self, form):
         self.request.session["typed"] = self.request.POST.get("typed", "")
         authenticator = form.cleaned_data["credential"]
-        login = Login(user=authenticator.user, redirect_url=self.request.POST.get("next") or None)
+        login = Login(user=authenticator.user, redirect_url=get_next_redirect_url(self.request))
         return perform_passwordless_login(self.request, authenticator, login)
 
     def get_authenticated_redirect_url(self):
@@ -64,6 +66,8 @@ def sign_in_with_company(request, provider_id):
     """Lead to the company's provider. This page alone may send a form on to its origin: Chromium asks for that."""
     if provider_id != PROVIDER or not settings.OIDC_URL:
         raise Http404("There is no such provider.")
+    if "process" in request.GET or "process" in request.POST:
+        raise BadRequest("Nothing but signing in is done here.")  # allauth would connect accounts, too
     try:
         answer = openid_connect.login(request, provider_id)
         config = openid_connect.OpenIDConnectOAuth2Adapter(request, provider_id).openid_config
