@@ -67,10 +67,10 @@ ROWS = {
         10,
         "id, account_id, requester_id, channel, bypass_reason, reason, status, assignee_id, opened_by_id, opened_at, "
         "advice, advised_at, pin_verified_at, pin_typed_by, resolution, batch_count, amount, bypass_other, "
-        "ticket_system, ticket_number, stage, stage_since, due_at, trouble",
+        "ticket_system, ticket_number, stage, stage_since, due_at, trouble, asked_at, consented_at, rework, warned",
         "id, (id + 9) / 10, (id + 9) / 10, 'phone', 'by_mistake', 'Wrong filter.', 'consented', %(user)s, %(user)s, "
         "%(at)s, 'wants_export', %(at)s, %(at)s, 'customer', '', 10, 3007.5, '', '', '', "
-        "'ready', %(at)s, %(until)s, ''",
+        "'ready', %(at)s, %(until)s, '', %(at)s, %(at)s, false, false",
     ),
     ConsentLink: (
         10,

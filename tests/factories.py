@@ -298,7 +298,8 @@ def case_unlocked(agent, **fields):
 
 def hand_over():
     """Hand over what the product is due to be asked, as the worker does; return the instructions."""
-    return operations.hand_over(handing_over.lease(), by=Actor.desk()).sent
+    leased = handing_over.lease()
+    return operations.hand_over(leased, by=Actor.desk()).sent if leased else []
 
 
 def carry_out(*, refuse=""):

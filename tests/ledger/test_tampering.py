@@ -1432,7 +1432,10 @@ def test_an_evidence_file_that_is_gone_is_named(scene, taken_back, settings, tmp
 @pytest.mark.sqlite
 def test_what_cannot_even_be_read_is_told_and_the_rest_checked(scene, taken_back):
     with owning_the_database():
-        sql("UPDATE unlocks_historicalbatch SET history_date = '2026-99-99 00:00' WHERE history_id = 1")
+        sql(
+            "UPDATE unlocks_historicalbatch SET history_date = '2026-99-99 00:00' WHERE history_id = "
+            "(SELECT min(history_id) FROM unlocks_historicalbatch)"
+        )
         sql("UPDATE unlocks_contact SET phone = '1' WHERE id = {contact}".format(**scene.numbers))
     broke_off, rows_broke_off, contact = audit()
     assert broke_off.startswith("The check of the seals broke off: ValueError: ")

@@ -135,9 +135,10 @@ def refuse_own_contacts(account: Account, by: Actor) -> None:
     """Raise Refused when one of the account's Admins is of `by`'s own making: PINs and links go to all of them."""
     if admin := own_admins(by.member).filter(account=account).first():
         raise Refused.because(Refusal.OWN_CONTACT, name=admin.name)
-    of_its_makers = Exists(entered_by(OuterRef("made_by")).filter(id__in=account.contacts.filter(is_admin=True)))
-    if by.token and by.member.api_tokens.filter(of_its_makers).exists():
-        raise Refused.because(Refusal.TOKENS_MAKER)
+    if by.token:
+        of_its_makers = Exists(entered_by(OuterRef("made_by")).filter(id__in=account.contacts.filter(is_admin=True)))
+        if by.member.api_tokens.filter(of_its_makers).exists():
+            raise Refused.because(Refusal.TOKENS_MAKER)
 
 
 def own_admins(user: User) -> QuerySet[Contact]:
