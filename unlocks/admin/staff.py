@@ -8,6 +8,7 @@ from django.contrib.auth.models import Group, User
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.db.models import Exists, OuterRef, Q
 from django.forms import CheckboxSelectMultiple
+from django.http import Http404
 from django.shortcuts import redirect
 from django.urls import reverse
 from django.utils import timezone
@@ -128,8 +129,10 @@ class StaffAdmin(Listed, UserAdmin):
     def user_change_password(self, request, id, form_url=""):
         """Show how a colleague signs in, and send them a link, or have lost second factors taken away by two."""
         user = self.get_object(request, unquote(id))
-        if user is None or not self.has_change_permission(request, user):
+        if not self.has_change_permission(request, user):
             raise PermissionDenied
+        if user is None:
+            raise Http404("There is no such member of staff.")
         if operations.is_system(user):
             raise PermissionDenied(sentence(Refusal.SYSTEM_SIGNS_IN, name=user))
         if request.method == "POST":
