@@ -47,7 +47,7 @@ def test_an_app_is_set_up_before_the_desk_opens(new_context, localhost, on_each_
     sign_in(page)
     on_each_screen(page)
     page.get_by_label("Code").fill(first)
-    press(page.get_by_role("button", name="Sign in"))
+    press(page.get_by_role("button", name="Sign in", exact=True))
     assert page.url == f"{localhost}/desk/"
 
 

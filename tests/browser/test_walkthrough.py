@@ -45,7 +45,7 @@ def sign_in(page, desk, username):
     page.goto(desk)
     page.get_by_label("Username").fill(username)
     page.get_by_label("Password").fill(PASSWORD)
-    press(page.get_by_role("button", name=re.compile("(Log|Sign) in")))
+    press(page.get_by_role("button", name="Sign in", exact=True))
 
 
 def test_from_a_call_to_an_unlocked_batch_back_to_a_locked_one_and_its_history(
