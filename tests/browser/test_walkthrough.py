@@ -172,6 +172,7 @@ def test_from_a_call_to_an_unlocked_batch_back_to_a_locked_one_and_its_history(
         .order_by("sequence")
         .values_list("kind", flat=True)
     ] == [
+        "signed_in",
         "opened",
         "advised",
         "link_sent",
@@ -188,5 +189,6 @@ def test_from_a_call_to_an_unlocked_batch_back_to_a_locked_one_and_its_history(
         "withdrawn",
         "relocked",
         "closed",
+        "signed_in",
     ]
     call_command("verify_audit")
