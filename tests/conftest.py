@@ -15,8 +15,11 @@ from unlocks.database import guards
 from unlocks.product.sandbox import Sandbox
 
 HERE = Path(__file__).parent
-SAMPLED = {"admin", "api", "customer", "imports", "ledger", "operations", "outbox", "product"}
-SHARE = 4
+SAMPLED = {
+    *("admin", "api", "customer", "imports", "ledger", "operations", "outbox", "product", "signin"),
+    *("test_docs.py", "test_failed_emails.py", "test_load_sample.py", "test_probing.py", "test_product_attacks.py"),
+}
+SHARE = 6
 
 # A usual run tries the same few examples each time; `HYPOTHESIS_PROFILE=long` looks for new ones.
 hypothesis.settings.register_profile("usual", max_examples=20, deadline=None, derandomize=True)

@@ -1,6 +1,5 @@
 """A call: how many clicks and pages lie between the queue and the unlock, on the real server in a real browser."""
 
-
 import pytest
 
 from tests.browser.conftest import account_of, press
