@@ -3,7 +3,7 @@
 import json
 import re
 from copy import deepcopy
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 from html import unescape
 from zoneinfo import ZoneInfo
 
@@ -731,14 +731,18 @@ def test_once_the_time_is_over_nothing_is_said_to_be_unlocked_until_then(client,
         }
 
 
-@pytest.mark.parametrize(("zone", "name"), [("", "EST"), ("America/Chicago", "CST"), ("America/Sao_Paulo", "UTC-03")])
-def test_times_are_in_the_zone_of_the_account(client, agent, zone, name):
-    with time_machine.travel(datetime(2026, 11, 25, 1, 30, tzinfo=UTC), tick=False):
+@pytest.mark.parametrize(
+    ("zone", "names"),
+    [("", {"EST", "EDT"}), ("America/Chicago", {"CST", "CDT"}), ("America/Sao_Paulo", {"UTC-03"})],
+)
+def test_times_are_in_the_zone_of_the_account(client, agent, zone, names):
+    # Half past one in the night of UTC is the day before there. The guards go by the clock of the database.
+    with time_machine.travel(timezone.now().astimezone(UTC).replace(hour=1, minute=30), tick=False):
         batches = factories.make_batches(account=factories.make_account(time_zone=zone))
         case = factories.case_unlocked(agent, batches=batches)
         hold(client, case)
         page = words(client.get("/receipt/"))
-    assert set(re.findall(r"[AP]M (\S+?)[,.;:)]*(?= |$)", page)) == {name}
+    assert set(re.findall(r"[AP]M (\S+?)[,.;:)]*(?= |$)", page)) <= names
     with timezone.override(ZoneInfo(zone or settings.TIME_ZONE)):
         assert moment(case.batch.unlocked_until) in page
     assert timezone.get_current_timezone_name() == settings.TIME_ZONE
