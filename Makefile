@@ -40,8 +40,7 @@ run: $(VENV)/run.stamp ## Start the desk and its worker with sample data on 127.
 	kill $$worker 2>/dev/null; wait $$worker; exit $$ended
 
 test: ## Run the linters, the checks and all tests on SQLite.
-	@$(MAKE) --no-print-directory -j 2 lint browser
-	@$(MAKE) --no-print-directory units
+	@$(MAKE) --no-print-directory -j 3 lint browser units
 
 units: $(VENV)/dev.stamp
 	@$(call units,env -u DATABASE_URL)
@@ -69,7 +68,7 @@ endef
 walks = $(patsubst %,tests/browser/test_%.py,walkthrough imports)
 
 units = $(1) UNLOCK_DESK_TRIAL=1 $(bin)/pytest -n 2 --ignore tests/browser
-# The browser tests run by themselves: two browsers and two test servers on two cores time out.
+# One browser at a time: two browsers and two test servers on two cores time out.
 walked = $(1) UNLOCK_DESK_TRIAL=1 $(bin)/pytest -rs --no-fold-skipped $(2)
 
 lint: $(VENV)/dev.stamp ## Check style, settings and migrations.
