@@ -1,6 +1,7 @@
 """The queue: each open request stands in exactly one section, by what ends first, and says what it waits for."""
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
+from zoneinfo import ZoneInfo
 
 import pytest
 from django.utils import timezone
@@ -10,6 +11,7 @@ from tests.factories import acting, deliver
 from unlocks import operations
 from unlocks.admin import queue
 from unlocks.models import Instruction, UnlockRequest
+from unlocks.texts.formats import lasting, moment
 
 QUEUE = "/desk/queue/"
 REQUESTS = "/desk/unlocks/unlockrequest/"
@@ -105,21 +107,31 @@ def test_each_open_request_stands_in_exactly_one_section(scene, agent, agent_cli
     assert shown["overdue"] == sorted(shown["overdue"], key=lambda pk: (deadlines[pk], pk))
 
 
+def _a_friday():
+    """Return 4 PM of the Friday in New York that the guards, which go by their own clock, take for not far from now."""
+    soon = timezone.now().astimezone(ZoneInfo("America/New_York")) + timedelta(days=4, minutes=-1)
+    friday = (soon - timedelta(days=(soon.weekday() - 4) % 7)).replace(hour=16, minute=0, second=0, microsecond=0)
+    return friday if friday <= soon else friday - timedelta(days=7)
+
+
 def test_a_row_says_what_ends_when_and_how_long_it_took(agent, agent_client, time_machine, settings):
     settings.STAGE_TARGETS = {"ready": timedelta(hours=2)}
-    time_machine.move_to(datetime(2026, 11, 27, 21, tzinfo=UTC), tick=False)  # Friday, 4 PM
+    friday = _a_friday()
+    time_machine.move_to(friday, tick=False)  # 4 PM
     case = factories.case_consented(agent)
+    ends = case.consent.valid_until
     # Monday, 9:30 AM: the desk was closed meanwhile.
-    time_machine.move_to(datetime(2026, 11, 30, 14, 30, tzinfo=UTC), tick=False)
+    monday = (friday + timedelta(days=3)).replace(hour=9, minute=30)
+    time_machine.move_to(monday, tick=False)
     agent_client.force_login(agent)
     row = rows(agent_client)[case.unlock_request.pk]
-    assert (row.left, row.ends) == ("6 h 30 min left", "Consent ends Nov 30, 2026, 4:00 PM EST")
+    assert (row.left, row.ends) == (f"{lasting(ends - monday)} left", f"Consent ends {moment(ends)}")
     assert row.in_stage == ("1 h 30 min of 2 h", False)
     assert (row.batch_count, row.amount) == (2, 200)
-    time_machine.move_to(datetime(2026, 12, 1, 0, 10, tzinfo=UTC), tick=False)
+    time_machine.move_to(ends + timedelta(hours=3, minutes=10), tick=False)
     agent_client.force_login(agent)
     row = rows(agent_client)[case.unlock_request.pk]
-    assert (row.left, row.ends) == ("Overdue by 3 h 10 min", "Consent ended Nov 30, 2026, 4:00 PM EST")
+    assert (row.left, row.ends) == ("Overdue by 3 h 10 min", f"Consent ended {moment(ends)}")
     assert (row.waits_for, row.in_stage) == ("A new consent", ("9 h of 2 h", True))
     assert '<span class="tag bad">Overdue by 3 h 10 min</span>' in text(agent_client)
     assert '<span class="tag bad">9 h of 2 h</span>' in text(agent_client, REQUESTS)
