@@ -2803,7 +2803,7 @@ class Migration(migrations.Migration):
                     ),
                     models.Index(
                         condition=models.Q(("closed_at__isnull", False)),
-                        fields=["closed_at"],
+                        fields=["closed_at", "opened_at", "asked_at", "consented_at", "unlocked_at"],
                         name="unlocks_request_closed",
                     ),
                     models.Index(

@@ -176,7 +176,12 @@ class UnlockRequest(models.Model):
             models.Index(
                 fields=["re_exported_at"], condition=Q(re_exported_at__isnull=False), name="unlocks_request_exported"
             ),
-            models.Index(fields=["closed_at"], condition=Q(closed_at__isnull=False), name="unlocks_request_closed"),
+            # With all that how long its steps took is counted by: no row has to be read for that.
+            models.Index(
+                fields=["closed_at", "opened_at", "asked_at", "consented_at", "unlocked_at"],
+                condition=Q(closed_at__isnull=False),
+                name="unlocks_request_closed",
+            ),
             models.Index(fields=["stage", "opened_at"], condition=~Q(stage=""), name="unlocks_request_backlog"),
             models.Index(fields=["unlocked_at"], condition=Q(rework=True), name="unlocks_request_rework"),
             models.Index(fields=["closed_at"], condition=Q(warned=True), name="unlocks_request_warned"),
