@@ -16,6 +16,7 @@ from unlocks.actors import Actor
 from unlocks.models import LedgerEntry, Outgoing
 from unlocks.operations.weekly import latest_due, queue_weekly
 from unlocks.outbox import emails, worker
+from unlocks.texts import formats
 
 A_MONDAY = datetime(2026, 11, 23, 12, tzinfo=UTC)  # 7 in New York
 MONDAY = latest_due(timezone.now()) - timedelta(days=14)  # the guards let no email wait for long
@@ -95,6 +96,14 @@ def test_it_says_what_wants_someone_first_and_leads_there(managers, agent, setti
     assert "1  Opened (before: 0)" in lines
     assert "Open now: 1 new" in lines
     assert "From opening to the close: no case" in lines
+
+
+def test_one_that_is_queued_a_day_late_tells_of_the_same_week(managers, agent):
+    factories.open_case(agent)
+    queued(MONDAY + timedelta(days=1))
+    written = emails.written(Outgoing.objects.get(email=WEEKLY))
+    first, last = (formats.day((MONDAY - timedelta(days=days)).date()) for days in (7, 1))
+    assert written.subject == f"Unlock Desk: {first} to {last}"
 
 
 def test_a_quiet_week_is_said(managers, agent):

@@ -25,7 +25,7 @@ def queue_weekly(*, by: Actor) -> int:
         if not _is_due(due_at):
             return 0
         managers = roles.staff_who_may("unlocks.review_case").exclude(email="")
-        addresses = sorted(set(managers.values_list("email", flat=True)))
+        addresses = {address.lower(): address for address in managers.values_list("email", flat=True)}.values()
         rows.queue_all(Outgoing.Email.WEEKLY, [(to, {}) for to in addresses], by=by.begin())
     return len(addresses)
 

@@ -31,6 +31,7 @@ from ..operations.links import link_state
 from ..operations.pin import is_new_pin
 from ..operations.receipts import withdrawal_context
 from ..operations.staff_links import staff_link_for
+from ..operations.weekly import latest_due
 from ..texts import batches, wording
 from ..texts.formats import moment, time_left, zone_of
 from ..texts.shown import with_content
@@ -348,7 +349,7 @@ def _weekly(row: Outgoing) -> Context:
     """Return the figures of the seven days before the email was due, those that want someone first."""
     if not roles.staff_who_may("unlocks.review_case").filter(email=row.address).exists():
         raise Outdated("This is not the address of a manager any more.")
-    last = timezone.localdate(row.queued_at) - timedelta(1)
+    last = timezone.localdate(latest_due(row.queued_at) or row.queued_at) - timedelta(1)
     counted = Figures(Period(last - timedelta(6), last))
     return {
         "figures": counted,
