@@ -88,6 +88,17 @@ def test_a_folder_that_was_linked_in_is_named(folder, tmp_path):
     assert wrong(folder) == "evidence was added: the list does not name it."
 
 
+def test_a_link_is_named_though_it_is_called_as_systems_call_theirs(folder, tmp_path):
+    (folder / "Thumbs.db").symlink_to(tmp_path)
+    assert wrong(folder) == "Thumbs.db was added: the list does not name it."
+
+
+def test_a_listed_file_that_is_a_link_is_named(folder, tmp_path):
+    (folder / "README.txt").rename(tmp_path / "elsewhere.txt")
+    (folder / "README.txt").symlink_to(tmp_path / "elsewhere.txt")
+    assert wrong(folder) == "README.txt is a link to a file elsewhere."
+
+
 def test_what_systems_leave_in_a_folder_and_the_list_of_keys_are_nothing_added(folder):
     for name in (".DS_Store", "certificates/Thumbs.db", "desktop.ini", "keys.json"):
         (folder / name).write_text("")

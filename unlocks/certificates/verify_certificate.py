@@ -468,7 +468,9 @@ def _wrong_with(folder, path, file, manifest, keys):
     """Yield what is wrong with a file that is listed; a certificate is checked as such."""
     place = os.path.join(folder, *path.split("/"))  # noqa: PTH118
     found = _measured(place)
-    if found is None:
+    if os.path.islink(place):  # noqa: PTH114
+        yield f"{path} is a link to a file elsewhere."
+    elif found is None:
         yield f"{path} is missing."
     elif found != (file["size"], file["sha256"]):
         yield f"{path} was changed."
@@ -500,7 +502,8 @@ def _paths_in(folder, beside):
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]  # noqa: PTH114, PTH118
         for name in names + links:
             path = os.path.join(place, name)  # noqa: PTH118
-            if name not in LEFT_BY_SYSTEMS and not (beside and os.path.realpath(path) == os.path.realpath(beside)):
+            left = name in LEFT_BY_SYSTEMS and not os.path.islink(path)  # noqa: PTH114
+            if not left and not (beside and os.path.realpath(path) == os.path.realpath(beside)):
                 yield os.path.relpath(path, folder).replace(os.sep, "/")
 
 
