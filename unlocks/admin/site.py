@@ -113,7 +113,7 @@ class Desk(admin.AdminSite):
         return redirect("account_logout")
 
     def signed_in(self, request, response, text):
-        """Go on from signing in to the page that was asked for, or to the queue when there is no such page.
+        """Go on from signing in to the page that was asked for, or to the first one when there is no such page.
 
         Whoever was signed out while they typed (`text`) is asked whether to send it now.
         """
