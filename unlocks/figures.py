@@ -7,7 +7,7 @@ keeps; what staff did and what went wrong is counted by the ledger's entries.
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from datetime import date, datetime, time, timedelta
+from datetime import date, timedelta
 from functools import cached_property
 from typing import Any
 
@@ -21,7 +21,9 @@ from django.utils.http import urlencode
 from . import stages
 from .ledger import events
 from .models import Account, Consent, LedgerEntry, Review, UnlockRequest
+from .models.consents import consented
 from .rules import short_name
+from .texts.formats import midnight
 
 Step = UnlockRequest.Step
 FLOW = (Step.OPENED, Step.CONSENTED, Step.UNLOCKED, Step.RE_EXPORTED, Step.CLOSED)
@@ -56,7 +58,7 @@ WENT_WRONG = (
 BY_STAFF = (events.Opened, events.UnlockInstructed, events.RecordedByPhone, events.Closed)
 LISTED = 10  # agents, and accounts
 MANY = 100_000  # cases; the figures of more take longer
-_FIRST = date(2000, 1, 1)  # no case is older
+FIRST = date(2000, 1, 1)  # no case is older
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,7 @@ class Period:
 
     def within(self, column: str) -> Q:
         """Return the condition that the time in a column is in the period."""
-        start, end = (datetime.combine(day, time.min) for day in (self.since, self.until + timedelta(1)))
-        return Q(**{f"{column}__gte": timezone.make_aware(start), f"{column}__lt": timezone.make_aware(end)})
+        return Q(**{f"{column}__gte": midnight(self.since), f"{column}__lt": midnight(self.until + timedelta(1))})
 
     def parts(self, by: str) -> Iterator["Period"]:
         """Yield each day, or each week from Monday to Sunday, of which the first and the last can be shorter."""
@@ -159,7 +160,7 @@ class Figures:
     @property
     def takes_longer(self) -> bool:
         """Whether more cases were opened or closed than are counted in a moment."""
-        found = (self._came(step).values("pk")[: MANY + 1].count() for step in (Step.OPENED, Step.CLOSED))
+        found = (self._came(step).values(f"{step}_at")[: MANY + 1].count() for step in (Step.OPENED, Step.CLOSED))
         return any(count > MANY for count in found)
 
     @cached_property
@@ -186,7 +187,7 @@ class Figures:
         """The cases that are open now, whatever the period, by stage and by age."""
         today = timezone.localdate()
         ages = [
-            Period(_FIRST if oldest is None else today - timedelta(oldest), today - timedelta(youngest))
+            Period(FIRST if oldest is None else today - timedelta(oldest), today - timedelta(youngest))
             for youngest, oldest, _ in AGES
         ]
         opened = {f"age_{n}": Count("opened_at", filter=age.within("opened_at")) for n, age in enumerate(ages)}
@@ -232,14 +233,12 @@ class Figures:
     @cached_property
     def risky(self) -> list[Figure]:
         """What is allowed, and not to become a habit."""
-        by_phone = Consent.objects.filter(how=Consent.How.PHONE).values("unlock_request")
-        latest = Consent.objects.filter(unlock_request=OuterRef("pk")).order_by("-pk").values("how")[:1]
-        phone = self._came(Step.CONSENTED).filter(pk__in=by_phone).annotate(how=Subquery(latest))
+        by_phone, phone = Consent.How.PHONE.value, self._came(Step.CONSENTED)
         warned, again = self._came(Step.CLOSED).filter(warned=True), self._came(Step.UNLOCKED).filter(rework=True)
         return [
             Figure(label, cases.count(), _cases(step, self.period, **narrowed))
             for label, step, cases, narrowed in (
-                ("Consent recorded by phone", Step.CONSENTED, phone.filter(how=Consent.How.PHONE), {"how": "phone"}),
+                ("Consent recorded by phone", Step.CONSENTED, consented(phone, by_phone), {"how": by_phone}),
                 ("Warning of duplicates overridden", Step.CLOSED, warned, {"warned__exact": 1}),
                 ("Unlocked again within 90 days", Step.UNLOCKED, again, {"rework__exact": 1}),
             )

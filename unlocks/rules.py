@@ -666,4 +666,4 @@ def _until(moment: datetime | None) -> str:
 
 
 def _reference(pk: int | None) -> str:
-    return f"UR-{pk:06d}" if pk else "another request"
+    return UnlockRequest.reference_of(pk) if pk else "another request"

@@ -211,7 +211,7 @@ class BatchAdmin(ReadOnly, DeskAdmin):
             title=f"Batch {batch.number}",
             original=batch,
             sentence=rules.sentence(batch.refusal, batch),
-            reference=batch.open_request and UnlockRequest(pk=batch.open_request).reference,
+            reference=batch.open_request and UnlockRequest.reference_of(batch.open_request),
             tone=BATCH_TONES[batch.status],
             outdated=is_outdated(batch.as_of),
             # What is not listed any more comes last.

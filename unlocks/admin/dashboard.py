@@ -7,7 +7,7 @@ from ..figures import Figures
 from .forms.period import PeriodForm, initial, latest
 
 PERIODS = {7: "7 days", 30: "30 days", 90: "90 days", 365: "12 months"}
-HEIGHT, STEP, BAR = 48, 12, 9  # of a chart, and of what it is made of, in its own units
+HEIGHT, STEP, BAR = 48, 12, 9  # of a chart, of a part in it, and of its bar, in its own units
 WIDTH = 100  # of a bar that lies
 
 
@@ -25,17 +25,13 @@ def dashboard_page(desk, request, **context):
         "admin/dashboard.html",
         title="Dashboard",
         form=form,
-        pills=[(words, period, urlencode(initial(period))) for words, period in _periods()],
+        pills=[(words, latest(days), urlencode(initial(latest(days)))) for days, words in PERIODS.items()],
         figures=counted,
         many=figures.MANY,
         anyway=f"?{urlencode({**address, 'anyway': 1})}",
         **(_counted(counted) if shown else {}),
         **context,
     )
-
-
-def _periods():
-    return [(words, latest(days)) for days, words in PERIODS.items()]
 
 
 def _counted(counted):
@@ -46,7 +42,7 @@ def _counted(counted):
     return {
         "open_now": figures.open_now(),
         "flow": [(flow, _bars(flow.parts, parts)) for flow in counted.flow],
-        "wide": STEP * len(parts),
+        "chart": {"width": STEP * len(parts), "height": HEIGHT, "bar": BAR},
         "table": [(part, [flow.parts[n] for flow in counted.flow]) for n, part in enumerate(parts)],
         "ages": [words for _, _, words in figures.AGES],
         "backlog": [(stage, ages, _side_by_side(ages, most_open)) for stage, ages in counted.backlog],

@@ -1,17 +1,16 @@
 """The filters of the lists. Each reads one value of the address; the list says which ones it can't read."""
 
-from datetime import datetime, time, timedelta
+from datetime import timedelta
 
 from django import forms
 from django.contrib import admin
 from django.core.exceptions import ValidationError
 from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
-from django.utils import timezone
 from django.utils.dateparse import parse_date
 
 from ..texts import normalize
-from ..texts.formats import current_zone, day, money
+from ..texts.formats import current_zone, day, midnight, money
 from .lists import accounts_numbered, keys
 
 # So far off counts no clock.
@@ -192,18 +191,14 @@ class Since(_DayOfTime):
     """A filter by the first day."""
 
     def narrow(self, queryset, day):
-        return queryset.filter(**{f"{self.path}__gte": _midnight(day)})
+        return queryset.filter(**{f"{self.path}__gte": midnight(day)})
 
 
 class Until(_DayOfTime):
     """A filter by the last day."""
 
     def narrow(self, queryset, day):
-        return queryset.filter(**{f"{self.path}__lt": _midnight(day + timedelta(days=1))})
-
-
-def _midnight(day):
-    return timezone.make_aware(datetime.combine(day, time.min))
+        return queryset.filter(**{f"{self.path}__lt": midnight(day + timedelta(days=1))})
 
 
 class _AmountField(forms.DecimalField):

@@ -12,12 +12,12 @@ from django.utils import timezone
 
 from .. import operations, stages
 from ..models import Contact, Import, Instruction, Outgoing, Review, UnlockRequest
+from ..models.consents import how_consented
 from ..operations.handing_over import due
 from ..product import by_hand, polling
 from ..texts.formats import in_hours, lasting, moment
 from ..working_time import worked
 from .lists import CappedPaginator
-from .tags import how_consented
 
 Status, Stage, Trouble = UnlockRequest.Status, UnlockRequest.Stage, UnlockRequest.Trouble
 

@@ -19,6 +19,7 @@ from django.views.decorators.http import require_POST, require_safe
 from .. import operations
 from ..actors import Actor
 from ..models import Act, Batch, Consent, RequestedBatch, UnlockRequest
+from ..models.consents import consented, how_consented
 from ..models.ordering import UnknownLast
 from ..signin import showed
 from ..templatetags.desk import RECORDED_BY_PHONE, ago, nowrap, tag, thousands
@@ -33,7 +34,7 @@ from .opening import find_accounts, open_request
 from .phone_consent import record_by_phone_page
 from .request_page import find_request, live_parts, request_page
 from .site import desk
-from .tags import how_consented, standing, with_what_became_of_it
+from .tags import standing, with_what_became_of_it
 
 Step = UnlockRequest.Step
 
@@ -87,9 +88,7 @@ class HowFilter(ChoiceFilter):
         return Consent.How.choices
 
     def narrow(self, queryset, how):
-        if how == Consent.How.PHONE:  # few, and an index has them; of the other kind most requests are
-            queryset = queryset.filter(pk__in=Consent.objects.filter(how=how).values("unlock_request"))
-        return queryset.filter(how=how)
+        return consented(queryset, how)
 
 
 class OpenedByFilter(ChoiceFilter):

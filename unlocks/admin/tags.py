@@ -106,11 +106,6 @@ def in_words(row):
     return ", ".join(words for _, words in standing(row)).capitalize()
 
 
-def how_consented(unlock_request):
-    """Return, as an expression, how the latest answer in the request with this key was given: a `Consent.How`."""
-    return Subquery(Consent.objects.filter(unlock_request=unlock_request).order_by("-pk").values("how")[:1])
-
-
 def with_recorded_by_phone(batches):
     """Annotate a Batch queryset with `recorded_by_phone`: is its line in an open request under such a consent?"""
     lines = RequestedBatch.objects.filter(batch=OuterRef("pk"), outcome__in=RequestedBatch.OPEN)

@@ -56,6 +56,6 @@ def _instruction(ask, one):
         what=one.what,
         account=one.batch.account.number,
         batch=one.batch.number,
-        request=UnlockRequest(pk=one.line.unlock_request_id).reference,
+        request=UnlockRequest.reference_of(one.line.unlock_request_id),
         instructed_at=one.queued_at,
     )

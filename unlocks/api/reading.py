@@ -161,7 +161,7 @@ def _batch(row):
         exported_on=row.exported_on,
         period_closed=row.period_closed,
         unlocked_until=row.unlocked_until,
-        request=UnlockRequest(pk=row.open_request).reference if row.open_request else None,
+        request=UnlockRequest.reference_of(row.open_request) if row.open_request else None,
         possible_duplicate=row.possible_duplicate,
         can_be_unlocked=verdict(row),
     )
@@ -281,7 +281,7 @@ def _event(entry, by):
         label=event.label,
         at=entry.at,
         act=entry.act,
-        request=UnlockRequest(pk=entry.unlock_request_id).reference if entry.unlock_request_id else None,
+        request=UnlockRequest.reference_of(entry.unlock_request_id) if entry.unlock_request_id else None,
         account=entry.account_id,
         user=entry.user_id,
         facts=event.facts(personal=False),

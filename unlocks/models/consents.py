@@ -1,6 +1,8 @@
+from typing import Any
+
 from django.conf import settings
 from django.db import models
-from django.db.models import Q
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 
 from ..texts import normalize
 from .accounts import Contact
@@ -204,6 +206,18 @@ class Consent(models.Model):
     @property
     def recorded_by_phone(self) -> bool:
         return self.how == self.How.PHONE
+
+
+def how_consented(unlock_request: Any) -> Subquery:
+    """Return, as an expression, how the latest answer in the request with this key was given: a `Consent.How`."""
+    return Subquery(Consent.objects.filter(unlock_request=unlock_request).order_by("-pk").values("how")[:1])
+
+
+def consented(requests: QuerySet[UnlockRequest], how: str) -> QuerySet[UnlockRequest]:
+    """Return those of some requests whose latest answer came this way, a `Consent.How`."""
+    if how == Consent.How.PHONE:  # few, and an index has them; of the other kind most requests are
+        requests = requests.filter(pk__in=Consent.objects.filter(how=how).values("unlock_request"))
+    return requests.alias(latest=how_consented(OuterRef("pk"))).filter(latest=how)
 
 
 class ConsentedBatch(models.Model):

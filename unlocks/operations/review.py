@@ -19,7 +19,7 @@ from ..models import (
     ReviewDecision,
     UnlockRequest,
 )
-from ..rules import Refusal, took_part, went_past_a_warning
+from ..rules import Refusal, took_part
 from .verbs import Refused, obstacle, once, staff_verb
 
 Decision = ReviewDecision.Decision
@@ -38,17 +38,17 @@ def draw_reviews(closed: QuerySet[UnlockRequest], *, by: Actor) -> list[chain.En
     by_phone = Consent.objects.filter(
         unlock_request=OuterRef("pk"), decision=Consent.Decision.AGREED, how=Consent.How.PHONE
     )
-    found = closed.filter(Exists(unlocked)).annotate(phone=Exists(by_phone), doubt=went_past_a_warning())
+    found = closed.filter(Exists(unlocked)).annotate(phone=Exists(by_phone))
     rows = [
         {
             "unlock_request_id": pk,
             "by_phone": phone and settings.REVIEW_BY_PHONE,
-            "warned": doubt and settings.REVIEW_WARNED,
+            "warned": warned and settings.REVIEW_WARNED,
             "large": settings.REVIEW_AMOUNT is not None and amount >= settings.REVIEW_AMOUNT,
             "drawn": secrets.randbelow(_PERCENT) < settings.REVIEW_SHARE,
             "due_at": by.act.at,
         }
-        for pk, phone, doubt, amount in found.order_by("pk").values_list("pk", "phone", "doubt", "amount")
+        for pk, phone, warned, amount in found.order_by("pk").values_list("pk", "phone", "warned", "amount")
     ]
     due = [row for row in rows if any(row[name] for name in Review.REASONS)]
     history.insert_rows(Review, due)

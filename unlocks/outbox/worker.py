@@ -211,7 +211,7 @@ def send(row: Outgoing) -> str:
     """Send the email of a leased row, or find out that it can't be; return its state."""
     clear_contextvars()
     if row.unlock_request_id:
-        bind_contextvars(case=UnlockRequest(pk=row.unlock_request_id).reference)
+        bind_contextvars(case=UnlockRequest.reference_of(row.unlock_request_id))
     try:
         message = emails.written(row)
     except emails.Outdated as outdated:

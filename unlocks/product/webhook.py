@@ -67,7 +67,7 @@ def _facts(instruction: Instruction) -> dict[str, str]:
         "account": instruction.batch.account.number,
         "batch": instruction.batch.number,
         # Its number says it all: the request itself is not selected.
-        "request": UnlockRequest(pk=instruction.line.unlock_request_id).reference,
+        "request": UnlockRequest.reference_of(instruction.line.unlock_request_id),
         "instructed_at": instruction.queued_at.isoformat(),
     }
 

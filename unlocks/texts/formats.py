@@ -1,7 +1,7 @@
 """How amounts, days and times are written, on screens, in emails and on paper alike."""
 
 import re
-from datetime import date, datetime, timedelta
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -31,6 +31,11 @@ def day(value: date | None) -> str:
     """Return a day such as "Nov 25, 2026", of a time the day in the current time zone; '' for None."""
     value = timezone.localtime(value) if isinstance(value, datetime) else value
     return f"{value:%b} {value.day}, {value.year}" if value else ""
+
+
+def midnight(value: date) -> datetime:
+    """Return when a day begins in the current time zone."""
+    return timezone.make_aware(datetime.combine(value, time.min))
 
 
 def moment(value: datetime | None) -> str:

@@ -5,13 +5,12 @@ from datetime import timedelta
 from django import forms
 from django.core.validators import MinValueValidator
 from django.utils import timezone
-from django.utils.dateparse import parse_date
 
-from ...figures import Period
+from ...figures import FIRST, Period
 
 USUAL = 30  # days
 BY_DAY, MOST = 92, 1830  # days
-_NOT_BEFORE = MinValueValidator(parse_date("2000-01-01"), "There is nothing from before 2000.")
+_NOT_BEFORE = MinValueValidator(FIRST, f"There is nothing from before {FIRST.year}.")
 
 
 class _Day(forms.DateField):
