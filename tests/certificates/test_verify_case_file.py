@@ -282,6 +282,26 @@ def test_the_command_without_a_key_says_what_is_left_to_compare(folder):
     assert last.startswith("Now compare this key with the one on https://desk.example/check/ :")
 
 
+def test_the_command_names_what_it_ignores(folder):
+    for name in (".DS_Store", "certificates/Thumbs.db"):
+        (folder / name).write_text("")
+    code, said, _ = run(folder, "--key", samples.PUBLIC_KEY)
+    assert (code, said.splitlines()[0].partition(":")[0]) == (0, "GENUINE")
+    assert [line for line in said.splitlines() if line.startswith("Ignored")] == [
+        "Ignored, as it is not of the case file: .DS_Store",
+        "Ignored, as it is not of the case file: certificates/Thumbs.db",
+    ]
+
+
+def test_what_is_listed_is_checked_whatever_it_is_called(folder):
+    (folder / "Thumbs.db").write_text("")
+    sign_again(folder, files=as_listed(folder, *PATHS, "Thumbs.db"))
+    code, said, _ = run(folder)
+    assert (code, "Ignored" in said) == (0, False)
+    (folder / "Thumbs.db").write_text("changed")
+    assert wrong(folder) == "Thumbs.db was changed."
+
+
 def test_the_command_names_all_that_is_wrong(folder):
     (folder / "ledger.jsonl").unlink()
     (folder / "more.txt").write_text("")

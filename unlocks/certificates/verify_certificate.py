@@ -15,8 +15,9 @@ the facts; the SHA-256 of the text that was shown fits the text; the facts agree
 and the order of the keys in the file mean nothing, so a file that an email program rewrapped is still genuine.
 
 A case file is a folder, as it was unpacked. The signature of its manifest.json is checked, then the SHA-256 of each
-file that it lists, that nothing is missing and nothing was added, and each certificate in it. What is not checked is
-the chain of the ledger's entries in it: it is sealed with a key that only the desk has, so only the desk can.
+file that it lists, that nothing is missing and nothing was added, and each certificate in it. Files that systems leave
+in folders, such as .DS_Store, are ignored, and named. What is not checked is the chain of the ledger's entries in it:
+it is sealed with a key that only the desk has, so only the desk can.
 
 Exit status: 0 if all of it holds, 1 if not ("NOT GENUINE" and why), 2 if the file can't be read or is no JSON file,
 such as the PDF of the certificate, or its format is not known here ("NOT CHECKED").
@@ -458,7 +459,8 @@ def _wrong(folder, manifest, keys, beside):
         yield from _wrong_with(folder, path, file, manifest, keys)
     for path in sorted(_paths_in(folder, beside)):
         top, below, _ = path.partition("/")
-        if path != MANIFEST and path not in listed and not (below and top in inside):
+        known = path == MANIFEST or path in listed or (below and top in inside)
+        if not known and not _left_by_system(folder, path):
             yield f"{_shown(path)} was added: the list does not name it."
     for name in sorted(inside):
         yield from _wrong_inside(os.path.join(folder, name), name, manifest, keys)  # noqa: PTH118
@@ -497,14 +499,24 @@ def _wrong_inside(folder, name, manifest, keys):
 
 
 def _paths_in(folder, beside):
-    """Yield the paths of the files in a folder, with / between their parts; not what systems leave there."""
+    """Yield the paths of the files in a folder, with / between their parts."""
     for place, folders, names in os.walk(folder):
         links = [name for name in folders if os.path.islink(os.path.join(place, name))]  # noqa: PTH114, PTH118
         for name in names + links:
             path = os.path.join(place, name)  # noqa: PTH118
-            left = name in LEFT_BY_SYSTEMS and not os.path.islink(path)  # noqa: PTH114
-            if not left and not (beside and os.path.realpath(path) == os.path.realpath(beside)):
+            if not (beside and os.path.realpath(path) == os.path.realpath(beside)):
                 yield os.path.relpath(path, folder).replace(os.sep, "/")
+
+
+def _left_by_system(folder, path):
+    place = os.path.join(folder, *path.split("/"))  # noqa: PTH118
+    return path.rpartition("/")[2] in LEFT_BY_SYSTEMS and not os.path.islink(place)  # noqa: PTH114
+
+
+def _ignored(folder, manifest):
+    """Return the paths of the files that were left by systems, which nobody signed."""
+    listed = {file["path"] for file in manifest["files"]}
+    return sorted(path for path in _paths_in(folder, None) if path not in listed and _left_by_system(folder, path))
 
 
 def _measured(place):
@@ -637,7 +649,7 @@ def summary(facts, key, key_given, keys_given):
     return _lines([first, "", *(f"{label:<13}{value}" for label, value in rows.items()), *last])
 
 
-def summary_of_folder(manifest, key, key_given, keys_given):
+def summary_of_folder(manifest, key, key_given, keys_given, ignored):
     """Return what a case file says of itself, in a few lines for people."""
     paths = [file["path"] for file in manifest["files"]]
     certificates = sum(1 for path in paths if re.fullmatch(r"certificates/.*\.json", path))
@@ -652,12 +664,13 @@ def summary_of_folder(manifest, key, key_given, keys_given):
     }
     first, last = _verdict(manifest["check_at"], key_given, keys_given)
     faults = [f"MISSING OR DAMAGED when it was made: {fault['path']}: {fault['why']}" for fault in manifest["faults"]]
+    notes = faults + [f"Ignored, as it is not of the case file: {path}" for path in ignored]
     chain = (
         "Not checked here: the chain of the ledger's entries. It is sealed with a key that only the desk has; ask "
         f"{manifest['vendor']} Support to check it."
     )
     lines = [first, "", *(f"{label:<13}{value}" for label, value in rows.items())]
-    return _lines([*lines, *([""] if faults else []), *faults, "", chain, *last])
+    return _lines([*lines, *([""] if notes else []), *notes, "", chain, *last])
 
 
 def _verdict(page, key_given, keys_given):
@@ -743,7 +756,8 @@ def _of_file(given, keys):
 def _of_folder(given, keys):
     """Return the exit status and what to say of a case file. Raises UnknownFormat, NotGenuine."""
     manifest, key = verify_folder(given.file, given.key, keys, given.keys)
-    return 0, summary_of_folder(manifest, key, given.key is not None, keys is not None)
+    ignored = _ignored(given.file, manifest)
+    return 0, summary_of_folder(manifest, key, given.key is not None, keys is not None, ignored)
 
 
 if __name__ == "__main__":
