@@ -108,6 +108,17 @@ def test_the_work_of_staff_and_the_accounts(manager_client, worked, agent, secon
     assert [figure.count for figure in counted.accounts] == [1] * 6
 
 
+def test_an_account_whose_number_another_one_has_in_small_letters(manager_client, agent):
+    """Each is counted and listed by itself; a number typed as neither has it finds both."""
+    for number, cases in (("Acme-7a", 1), ("ACME-7A", 2)):
+        account = factories.make_account(number=number)
+        for _ in range(cases):
+            factories.open_case(agent, account=account)
+    counted = manager_client.get("/desk/").context["figures"].accounts
+    assert [(figure.count, in_list(manager_client, figure.address)) for figure in counted] == [(2, 2), (1, 1)]
+    assert in_list(manager_client, "/desk/unlocks/unlockrequest/?account=acme-7a") == 3
+
+
 def test_how_long_steps_took(manager_client, agent):
     """Of ten cases that were opened 1 to 10 days before they were closed; one of them was never unlocked."""
     closed = timezone.now()

@@ -9,6 +9,7 @@ from django.core.validators import MaxValueValidator, MinValueValidator
 from django.db import models
 from django.utils.dateparse import parse_date
 
+from ..models import Account
 from ..texts import normalize
 from ..texts.formats import current_zone, day, midnight, money
 from .lists import accounts_numbered, keys
@@ -233,7 +234,7 @@ class AtMost(AmountFilter):
 
 
 class AccountFilter(Filter):
-    """A filter by the account with a number, however that is typed."""
+    """A filter by the account with a number, however that is typed; by it alone where it is typed just so."""
 
     title = "account number"
     parameter_name = "account"
@@ -242,4 +243,6 @@ class AccountFilter(Filter):
         return forms.CharField(max_length=40, required=False)
 
     def narrow(self, queryset, number):
-        return queryset.filter(account__in=keys(accounts_numbered(normalize.plain(number))))
+        number = normalize.plain(number)
+        found = keys(Account.objects.filter(number=number)) or keys(accounts_numbered(number))
+        return queryset.filter(account__in=found)
