@@ -126,9 +126,10 @@ def names_of_groups(user):
     return user.group_names
 
 
-def staff_who_may(permission):
-    """Return the active staff who hold a permission, superusers among them, by username."""
-    able = get_user_model().objects.with_perm(permission, backend="django.contrib.auth.backends.ModelBackend")
+def staff_who_may(permission, *, superusers=True):
+    """Return the active staff who hold a permission, by username; without `superusers`, by a role of theirs alone."""
+    backend = "django.contrib.auth.backends.ModelBackend"
+    able = get_user_model().objects.with_perm(permission, include_superusers=superusers, backend=backend)
     return able.filter(is_staff=True).order_by("username")
 
 

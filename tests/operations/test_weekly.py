@@ -60,6 +60,31 @@ def test_each_manager_with_an_address_gets_it_once(managers, agent):
     assert queued(MONDAY + timedelta(days=7)) == 1
 
 
+def test_a_superuser_gets_it_as_a_manager_alone(managers, agent):
+    make_user("root", email="root@example.com", is_superuser=True)
+    make_user("both", group="Manager", email="both@example.com", is_superuser=True)
+    factories.open_case(agent)
+    assert queued(MONDAY) == 2
+    assert set(Outgoing.objects.values_list("address", flat=True)) == {"mona@example.com", "both@example.com"}
+
+
+@pytest.mark.parametrize(("first", "then", "sent"), [("mon", "wed", 0), ("mon", "sat", 0), ("wed", "mon", 1)])
+def test_one_comes_in_a_week_whichever_day_is_set(managers, agent, settings, first, then, sent):
+    factories.open_case(agent)
+    settings.WEEKLY_EMAIL = weekday_and_hour(f"{first} 7")
+    due_at = latest_due(MONDAY + timedelta(days=6))
+    assert queued(due_at) == 1
+    settings.WEEKLY_EMAIL = weekday_and_hour(f"{then} 7")
+    assert queued(latest_due(due_at + timedelta(days=6))) == sent
+
+
+def test_one_that_is_late_is_not_that_of_the_week_in_which_it_comes(managers, agent, settings):
+    factories.open_case(agent)
+    settings.WEEKLY_EMAIL = weekday_and_hour("sun 20")
+    sunday = latest_due(MONDAY)
+    assert [queued(sunday + timedelta(days=days)) for days in (1.5, 7)] == [1, 1]
+
+
 def test_a_worker_that_was_down_for_days_sends_none_late(managers, agent):
     factories.open_case(agent)
     assert queued(MONDAY + timedelta(days=2)) == 0
@@ -96,6 +121,7 @@ def test_it_says_what_wants_someone_first_and_leads_there(managers, agent, setti
     assert "1  Opened (before: 0)" in lines
     assert "Open now: 1 new" in lines
     assert "From opening to the close: no case" in lines
+    assert lines[-3].startswith("Days are those of the desk (America/New York). ")
 
 
 def test_one_that_is_queued_a_day_late_tells_of_the_same_week(managers, agent):

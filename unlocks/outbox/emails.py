@@ -26,12 +26,12 @@ from ..figures import Figures, Period
 from ..ledger import signing_keys
 from ..ledger.emails import is_queued_by_the_desk
 from ..models import CONFIRMED, Consent, Contact, Instruction, Outgoing, RequestedBatch, UnlockRequest
+from ..operations import weekly
 from ..operations.certificate import issue_certificate
 from ..operations.links import link_state
 from ..operations.pin import is_new_pin
 from ..operations.receipts import withdrawal_context
 from ..operations.staff_links import staff_link_for
-from ..operations.weekly import latest_due
 from ..texts import batches, wording
 from ..texts.formats import moment, time_left, zone_of
 from ..texts.shown import with_content
@@ -347,9 +347,9 @@ def _not_relocked(row: Outgoing) -> Context:
 
 def _weekly(row: Outgoing) -> Context:
     """Return the figures of the seven days before the email was due, those that want someone first."""
-    if not roles.staff_who_may("unlocks.review_case").filter(email=row.address).exists():
+    if not weekly.managers().filter(email=row.address).exists():
         raise Outdated("This is not the address of a manager any more.")
-    last = timezone.localdate(latest_due(row.queued_at) or row.queued_at) - timedelta(1)
+    last = timezone.localdate(weekly.latest_due(row.queued_at) or row.queued_at) - timedelta(1)
     counted = Figures(Period(last - timedelta(6), last))
     return {
         "figures": counted,
