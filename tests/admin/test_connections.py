@@ -17,6 +17,7 @@ from unlocks.actors import Actor
 from unlocks.ledger import seals
 from unlocks.models import Instruction
 from unlocks.operations import handing_over
+from unlocks.operations.weekly import queue_weekly
 from unlocks.outbox import heartbeat, worker
 from unlocks.texts.formats import moment
 
@@ -70,6 +71,23 @@ def test_says_what_waits_and_what_came_back(read, agent):
         page = read()
         assert "The worker was seen just now. Nothing waits for it." in page
         assert "Sent in the last 24 hours 1" in page
+
+
+def test_says_of_an_email_that_is_about_no_account_that_it_is_the_desks(read, agent, manager, settings):
+    manager.email = "mona@example.com"
+    manager.save()
+    factories.open_case(agent)
+    now = timezone.localtime(timezone=timezone.get_default_timezone())
+    settings.WEEKLY_EMAIL = (now.weekday(), now.hour)
+    assert queue_weekly(by=Actor.desk()) == 1
+    with mail_servers.running() as server:
+        server.answers["RCPT"] = "451 Try later"
+        worker.send_due()
+    page = read()
+    assert re.search("Weekly figures to mona@example.com the desk 1 .*451 Try later", page)
+    with time_machine.travel(timezone.now() + timedelta(minutes=30)):
+        deliver()
+    assert "Weekly figures" not in read()
 
 
 def test_says_when_the_history_was_sealed(read, agent):
