@@ -5,14 +5,19 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 import requests
+import time_machine
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth.models import User
 from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
 
 from tests import factories
 from tests.operations import facts_of
 from tests.signin.factors import PASSWORD, set_up_app, sign_in
 from tests.signin.provider import Provider, use
+from unlocks import operations
+from unlocks.actors import Actor
 from unlocks.ledger import verify
 from unlocks.models import LedgerEntry
 
@@ -190,12 +195,15 @@ def test_a_callback_that_does_not_fit_signs_nobody_in(provider, dana, forged):
     assert client.get("/desk/").status_code == 302
 
 
-@pytest.mark.parametrize("process", ["connect", "redirect", "login"])
-def test_nothing_but_signing_in_is_started(provider, dana, process):
+@pytest.mark.parametrize(
+    "more", ["process=connect", "process=redirect", "process=login", "auth_params=a%3Db", "scope=x"]
+)
+def test_nothing_but_signing_in_is_started(provider, dana, more):
     client = Client()
     client.force_login(dana)
-    for answer in (client.get(START, {"process": process}), client.post(START, {"process": process})):
-        assert answer.status_code == 400
+    for method in (client.get, client.post):
+        assert method(f"{START}?{more}").status_code == 400
+    assert client.post(START, more, content_type="application/x-www-form-urlencoded").status_code == 400
 
 
 @pytest.mark.parametrize("to", ["https://elsewhere.example/desk/", "//elsewhere.example/desk/", "javascript:alert(1)"])
@@ -230,11 +238,80 @@ def test_without_a_provider_there_is_no_such_page(client):
     assert "/staff/with/" not in client.get("/staff/sign-in/").content.decode()
 
 
-def test_whoever_has_no_password_confirms_with_the_provider(provider, dana):
-    client = Client()
+# Confirming who it is, for those who have no password here
+
+
+@pytest.fixture
+def lead(dana):
+    dana.is_superuser = True
+    dana.save()
+    operations.record_staff(dana, by=Actor.desk())
+    return dana
+
+
+def asked(client, ben):
+    """Change a colleague when the time is over, which leads to the provider; nothing is done. Return the address."""
+    page = reverse("admin:auth_user_change", args=[ben.pk])
+    answer = client.post(page, {"first_name": "Ben", "last_name": "", "email": "", "is_active": "on"})
+    assert answer.url.startswith(START)
+    assert "Vendor ID asks you once more" in client.get(answer.url).content.decode()
+    return answer.url
+
+
+def confirm(client, address):
+    return back(client, client.post(address).url)
+
+
+def name_of(ben):
+    ben.refresh_from_db()
+    return ben.first_name
+
+
+def test_whoever_has_no_password_confirms_with_the_provider(provider, lead):
+    ben, client = factories.make_user("ben", group="Agent"), Client()
+    with time_machine.travel(timezone.now(), tick=False) as clock:
+        provider.names(auth_time=int(time.time()))
+        through(client)
+        began = client.session["began"]
+        clock.shift(660)
+        to_provider = client.post(address := asked(client, ben)).url
+        query = {name: values[0] for name, values in parse_qs(urlsplit(to_provider).query).items()}
+        assert (query["prompt"], query["max_age"]) == ("login", "600")
+        provider.names(auth_time=int(time.time()))
+        assert confirm(client, address).url == "/desk/auth/user/"
+        assert (name_of(ben), client.session["began"]) == ("Ben", began)
+        assert [facts["how"] for facts in told("signed_in")] == [["company account"]]
+        assert client.get("/staff/yours/app/").status_code == 200
+
+
+@pytest.mark.parametrize("auth_time", [None, 0, "now", True])
+def test_who_was_let_in_without_being_asked_confirms_nothing(provider, lead, auth_time):
+    ben, client = factories.make_user("ben", group="Agent"), Client()
+    provider.names(auth_time=auth_time)
     through(client)
-    session = client.session
-    session["began"] = int(time.time()) - 700
-    session["account_authentication_methods"] = [session["account_authentication_methods"][0] | {"at": 0}]
-    session.save()
-    assert client.get("/staff/yours/app/").url == f"{START}?next=%2Fstaff%2Fyours%2Fapp%2F"
+    answer = confirm(client, address := asked(client, ben))
+    assert (answer.status_code, "does not confirm that it is you" in answer.content.decode()) == (403, True)
+    assert name_of(ben) == ""
+    assert told("sign_in_failed") == [{"why": "not_again", "name": "dana", "browser": ""}]
+    provider.names(auth_time=int(time.time()))
+    assert confirm(client, address).url == "/desk/auth/user/"
+    assert name_of(ben) == "Ben"
+
+
+def test_a_time_to_come_is_no_longer_than_now(provider, lead):
+    ben, client = factories.make_user("ben", group="Agent"), Client()
+    with time_machine.travel(timezone.now(), tick=False) as clock:
+        provider.names(auth_time=int(time.time()) + 10**6)
+        through(client)
+        clock.shift(660)
+        asked(client, ben)
+
+
+def test_who_confirms_as_another_sends_nothing_of_the_first(provider, lead):
+    ben, client = factories.make_user("ben", group="Agent", email="ben@vendor.example"), Client()
+    through(client)
+    address = asked(client, ben)
+    provider.names(sub="u-2", email="ben@vendor.example", auth_time=int(time.time()))
+    confirm(client, address)
+    assert name_of(ben) == ""
+    assert client.get("/desk/").context["user"] == ben

@@ -1111,6 +1111,7 @@ class SignInFailed(Event):
         "not_allowed": "this account may not sign in",
         "stranger": "the company’s provider named someone who is not on the desk",
         "no_role": "the company’s provider named no role",
+        "not_again": "the company’s provider did not say that it had just asked who it is",
         "too_many": "too many tries",
         "not_recorded": "the password is not the one that the record tells of",
     }
@@ -1130,6 +1131,7 @@ class SessionEnded(Event):
         "signed_out": "signed out",
         "time": "it had lasted as long as one may",
         "ended": "ended from another browser",
+        "idle": "nobody had used it for as long as one may wait",
     }
 
     how: str

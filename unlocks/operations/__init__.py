@@ -51,6 +51,7 @@ from .review import flag_case, obstacle_to_review, resolve_flag, sign_off, with_
 from .search_words import learn_words, words_of
 from .several_case_files import order_case_files, take_case_files
 from .signing_in import (
+    end_idle_sessions,
     factors_are_recorded,
     password_is_recorded,
     record_failed_sign_in,
@@ -112,6 +113,7 @@ __all__ = [
     "discard_import",
     "draft_terms",
     "edit_terms",
+    "end_idle_sessions",
     "extend_window",
     "factor_reset_of",
     "factors_are_recorded",

@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
+from django.utils import timezone
 
-from .. import pins, roles
+from .. import history, pins, roles
 from ..actors import Actor
 from ..factors import factors_mac
 from ..ledger import chain, events
-from ..models import LedgerEntry, Outgoing
+from ..models import DeskSession, LedgerEntry, Outgoing
 from ..outbox import rows
 from .staff import noted
 
@@ -41,6 +42,23 @@ def record_session_end(user: User, *, how: str, by: Actor) -> None:
     """Tell that a session ended. `how` is a key of SessionEnded.HOW."""
     event = events.SessionEnded(about_id=user.pk, how=how, name=user.get_username())
     chain.append(event, by=by.begin())
+
+
+@transaction.atomic
+def end_idle_sessions(*, by: Actor) -> None:
+    """Delete sessions that expired because nobody used them, and tell whose they were."""
+    now = timezone.now()
+    expired = DeskSession.objects.filter(expire_date__lte=now)
+    history.lock(expired)
+    ended = expired.filter(user__isnull=False).order_by("expire_date", "pk").select_related("user")
+    told = [
+        chain.Entry(events.SessionEnded(about_id=session.user.pk, how="idle", name=session.user.get_username()))
+        for session in ended
+        if session.user
+    ]
+    DeskSession.objects.filter(expire_date__lte=now).delete()
+    if told:
+        chain.append_all(told, by=by.begin())
 
 
 def password_is_recorded(user: User) -> bool:

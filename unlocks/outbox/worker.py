@@ -32,6 +32,7 @@ from ..operations.notices import remind_of_later
 from ..operations.ordered import carry_out_ordered
 from ..operations.pin import end_pin_email, hold_pin
 from ..operations.several_case_files import case_files_wait, delete_old_case_files, make_ordered_case_files
+from ..operations.signing_in import end_idle_sessions
 from ..operations.unlock import relock_due
 from ..operations.verification import verification_is_due, verify_record
 from ..operations.weekly import queue_weekly
@@ -95,6 +96,7 @@ def look_after(name: str) -> None:
     heartbeat.beat(name)
     stages.repair(at=timezone.now())
     delete_old_case_files()
+    end_idle_sessions(by=Actor.desk())
     seals.seal_when_due(by=Actor.desk())
     queue_weekly(by=Actor.desk())
 

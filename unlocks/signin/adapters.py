@@ -62,7 +62,8 @@ class SignInAdapter(DefaultAccountAdapter):
         again, give_back = tries.take(request, username)
         named = roles.user_named(username)
         if again:
-            self._failed(request, named, "too_many")
+            if not tries.is_told(request, username):
+                self._failed(request, named, "too_many")
             minutes = max(1, round((again - timezone.now()).total_seconds() / 60))
             raise ValidationError(f"Too many tries. Try again in {counted(minutes, 'minute', 'minutes')}.")
         if (user := authenticate(request, **credentials)) is None:
@@ -95,6 +96,7 @@ class SignInAdapter(DefaultAccountAdapter):
     def post_login(self, request, user, **kwargs):
         response = super().post_login(request, user, **kwargs)
         by = Actor.staff(user, request)
+        showed.date_by_provider(request)
         how = [_shown(one) for one in get_authentication_records(request, user)]
         operations.record_sign_in(user, how=how, by=by)
         request.session[showed.BEGAN] = int(time.time())

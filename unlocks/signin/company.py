@@ -1,14 +1,22 @@
 """Signing in with the company's provider (OpenID Connect): for staff who are on the desk, and nobody else."""
 
+import time
+
+from allauth.account.internal.flows.login import record_authentication
+from allauth.account.internal.flows.reauthentication import resume_request
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.stages import AuthenticateStage
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
 from django.conf import settings
 from django.contrib.auth.models import User
+from django.http import QueryDict
 from django.shortcuts import render
+from django.urls import reverse
+from django.utils.http import urlencode
 
 from .. import operations
 from ..actors import Actor
+from . import showed
 
 PROVIDER = "company"
 
@@ -41,7 +49,21 @@ class CompanyAdapter(DefaultSocialAccountAdapter):
             operations.link_company_account(user, sociallogin.account.save, by=by)
         if settings.OIDC_GROUPS:
             operations.give_roles(user, groups, by=by)
-        request.second_factor_by_provider = _showed_two(sociallogin.account.extra_data.get("id_token", {}))
+        id_token = sociallogin.account.extra_data.get("id_token", {})
+        request.second_factor_by_provider, request.asked_there_at = _showed_two(id_token), _asked_at(id_token)
+        if request.user == user:
+            raise ImmediateHttpResponse(self._confirmed(request, sociallogin))
+
+    def _confirmed(self, request, sociallogin):
+        """Go on with what waits until whoever is signed in has confirmed that it is they, if the provider asked now."""
+        if not showed.is_recent(request.asked_there_at):
+            self._refuse(request, "not_again", 403, request.user)
+        account = {"provider": sociallogin.account.provider, "uid": sociallogin.account.uid}
+        record_authentication(request, request.user, "socialaccount", at=request.asked_there_at, **account)
+        by_provider = request.session.get(showed.BY_PROVIDER, False)
+        request.session[showed.BY_PROVIDER] = by_provider or request.second_factor_by_provider
+        request.GET = QueryDict(urlencode({"next": sociallogin.get_redirect_url(request) or reverse("admin:index")}))
+        return resume_request(request)
 
     def _refuse(self, request, why, status, user=None):
         if why != "failed":  # which whoever calls the address can bring about as often as they like
@@ -69,6 +91,12 @@ def _showed_two(id_token):
     """Say whether the provider asked for a second factor. Only the ID token says how someone signed in there."""
     amr = id_token.get("amr")
     return (isinstance(amr, list) and "mfa" in amr) or id_token.get("acr") in settings.OIDC_ACR
+
+
+def _asked_at(id_token):
+    """Return when the provider last asked who it is, in seconds since 1970; 0 if it doesn't say."""
+    at = id_token.get("auth_time")
+    return min(at, time.time()) if isinstance(at, int | float) else 0
 
 
 class SecondStep(AuthenticateStage):

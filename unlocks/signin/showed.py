@@ -2,7 +2,7 @@
 
 import time
 
-from allauth.account.authentication import get_authentication_records
+from allauth.account.internal.flows.login import AUTHENTICATION_METHODS_SESSION_KEY, get_authentication_records
 from allauth.core.exceptions import ReauthenticationRequired
 from allauth.mfa.utils import is_mfa_enabled
 from django.conf import settings
@@ -49,8 +49,20 @@ def what_is_missing(request):
 def recently(request):
     """Say whether this session signed in, or confirmed who it is, in the last CONFIRM_MINUTES."""
     records = get_authentication_records(request, request.user)
-    last = max([request.session.get(BEGAN, 0), *(one["at"] for one in records)])
-    return time.time() - last < settings.CONFIRMED_FOR.total_seconds()
+    return is_recent(max((one["at"] for one in records), default=request.session.get(BEGAN, 0)))
+
+
+def is_recent(at):
+    return time.time() - at < settings.CONFIRMED_FOR.total_seconds()
+
+
+def date_by_provider(request):
+    """Date what the company's provider said to when it asked who it is: it lets in whoever it still knows."""
+    records = get_authentication_records(request, request.user)
+    at = getattr(request, "asked_there_at", 0)
+    request.session[AUTHENTICATION_METHODS_SESSION_KEY] = [
+        one | {"at": at} if one["method"] == "socialaccount" else one for one in records
+    ]
 
 
 def before_file(request, back):

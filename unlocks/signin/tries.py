@@ -28,6 +28,12 @@ def take(request, username):
     return again, lambda: _give_back([who for who, _ in counted])
 
 
+def is_told(request, username):
+    """Say whether the ledger has been told already that there were too many: once in CHECK_WINDOW is enough."""
+    who = f"signin t {_short(_named(username) + _network(request))}"
+    return bool(rate_limit.counted(who, 1, settings.CHECK_WINDOW))
+
+
 def remember(response, user):
     """Note in the browser that this colleague signed in there, under a new number of its own."""
     response.set_signed_cookie(
@@ -42,7 +48,7 @@ def remember(response, user):
 
 
 def _counters(request, username):
-    name, network = _named(username), rate_limit.network_of(client_ip(request))
+    name, network = _named(username), _network(request)
     known, _, number = request.get_signed_cookie(_COOKIE, "", salt=_SALT, max_age=_LASTS).partition(":")
     if known == name:
         return [(f"signin b {number}", OF_BROWSER)]
@@ -51,6 +57,10 @@ def _counters(request, username):
         (f"signin a {name}", OF_ACCOUNT),
         (f"signin p {_short(name + network)}", OF_PAIR),
     ]
+
+
+def _network(request):
+    return rate_limit.network_of(client_ip(request))
 
 
 def _named(username):

@@ -21,6 +21,7 @@ from django.core.exceptions import BadRequest
 from django.http import Http404
 from django.shortcuts import get_object_or_404, redirect, render
 from django.urls import reverse, reverse_lazy
+from django.utils.http import urlencode
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
 from requests import RequestException
@@ -66,8 +67,13 @@ def sign_in_with_company(request, provider_id):
     """Lead to the company's provider. This page alone may send a form on to its origin: Chromium asks for that."""
     if provider_id != PROVIDER or not settings.OIDC_URL:
         raise Http404("There is no such provider.")
-    if "process" in request.GET or "process" in request.POST:
-        raise BadRequest("Nothing but signing in is done here.")  # allauth would connect accounts, too
+    if {*request.GET, *request.POST} - {"next", "csrfmiddlewaretoken"}:
+        # allauth would connect accounts, too, and hand the provider whatever it is told to
+        raise BadRequest("Nothing but signing in is done here.")
+    if request.user.is_authenticated:
+        again = {"prompt": "login", "max_age": int(settings.CONFIRMED_FOR.total_seconds())}
+        request.GET = request.GET.copy()
+        request.GET["auth_params"] = urlencode(again)
     try:
         answer = openid_connect.login(request, provider_id)
         config = openid_connect.OpenIDConnectOAuth2Adapter(request, provider_id).openid_config
