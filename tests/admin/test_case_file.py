@@ -168,7 +168,26 @@ def test_the_page_says_how_it_stands(manager_client, case, columns, said):
     assert CaseFiles.objects.get().get_state_display() in listed
 
 
+def test_an_order_that_waits_is_canceled_on_its_page(manager_client, auditor_client, agent_client, case):
+    response = order(manager_client, [case])
+    address = f"{ORDERS}{CaseFiles.objects.get().pk}/cancel/"
+    assert f'action="{address}"' in page_of(manager_client, response)
+    assert address not in page_of(auditor_client, response)
+    assert [client.post(address).status_code for client in (auditor_client, agent_client)] == [403, 403]
+    assert manager_client.get(address).status_code == 405
+    assert manager_client.post(address).url == response.url
+    page = page_of(manager_client, response)
+    assert "<b>No ZIP was made.</b> manager canceled it. If it is needed after all" in page
+    assert address not in page
+    assert LedgerEntry.objects.latest("sequence").kind == "case_files_canceled"
+    assert CaseFiles.objects.get().keep_until is None
+    CaseFiles.objects.update(state="failed", answer="It is so.")
+    [message] = get_messages(manager_client.post(address).wsgi_request)
+    assert str(message) == "Already recorded as not made."
+
+
 def test_an_order_that_is_none_is_not_found(manager_client):
     for key in ("nothing", "9" * 30, "00000000-0000-0000-0000-000000000000"):
         assert manager_client.get(f"{ORDERS}{key}/change/").status_code == 404
-    assert manager_client.post(f"{ORDERS}00000000-0000-0000-0000-000000000000/zip/").status_code == 404
+    for what in ("zip", "cancel"):
+        assert manager_client.post(f"{ORDERS}00000000-0000-0000-0000-000000000000/{what}/").status_code == 404

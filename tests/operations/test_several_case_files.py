@@ -31,7 +31,7 @@ from unlocks.outbox import worker
 from unlocks.rules import Refusal
 
 pytestmark = pytest.mark.django_db
-TOLD = ["case_files_ordered", "case_file_made", "case_files_made", "case_files_taken"]
+TOLD = ["case_files_ordered", "case_file_made", "case_files_made", "case_files_taken", "case_files_canceled"]
 
 
 @pytest.fixture(scope="module")
@@ -229,6 +229,65 @@ def test_without_a_key_none_is_made(cases, manager, settings):
     order.refresh_from_db()
     assert (order.state, order.answer.partition(":")[0]) == ("failed", "No certificate can be signed")
     assert kinds() == ["case_files_ordered"]
+
+
+# --- Canceled --------------------------------------------------------------------------------------------------------
+
+
+def test_what_waits_is_canceled_by_who_ordered_it_or_a_manager(cases, manager, agent):
+    auditor, other = (factories.make_user(name, group="Auditor") for name in ("auditor", "other-auditor"))
+    orders = [ordered(cases, auditor), ordered(cases, manager), ordered(cases[:1], auditor)]
+    for order, nobody in ((orders[0], other), (orders[0], agent), (orders[1], auditor)):
+        with pytest.raises(PermissionDenied):
+            operations.cancel_case_files(order, by=acting(nobody))
+    assert kinds() == ["case_files_ordered"] * 3
+    for order, by in zip(orders, (auditor, manager, manager), strict=True):
+        operations.cancel_case_files(order, by=acting(by))
+        assert (order.state, order.answer, order.keep_until) == ("canceled", f"{by} canceled it.", None)
+    assert operations.cancel_case_files(orders[0], by=acting(manager)).answer == "auditor canceled it."
+    assert make_ordered_case_files() == 0
+    assert [entry for entry in told() if entry[0] == "case_files_canceled"] == [
+        ("case_files_canceled", by, None, {"order": str(order.pk), "requests": len(order.requests)})
+        for order, by in zip(orders, ("auditor", "manager", "manager"), strict=True)
+    ]
+    with refused(Refusal.NO_ZIP, says="There is nothing to download: canceled."):
+        taken(orders[0], manager)
+    assert ordered(cases, auditor) != orders[0]
+
+
+@pytest.mark.parametrize("case", [1, 3])
+def test_the_worker_stops_after_the_case_during_which_it_is_canceled(cases, manager, place, case):
+    order = ordered(cases, manager)
+    read = []
+
+    def meanwhile(execute, sql, params, many, context):
+        read.extend([sql] * ("unlocks_consentevidence" in sql))
+        if len(read) == case:
+            read.extend([sql] * 9)
+            operations.cancel_case_files(CaseFiles.objects.get(), by=acting(manager))
+        return execute(sql, params, many, context)
+
+    with connection.execute_wrapper(meanwhile):
+        assert [make_ordered_case_files(), make_ordered_case_files()] == [1, 0]
+    order.refresh_from_db()
+    assert (order.state, order.size, list(place.iterdir())) == ("canceled", None, [])
+    assert sorted(kinds()) == ["case_file_made"] * case + ["case_files_canceled", "case_files_ordered"]
+
+
+def test_what_was_canceled_is_not_made_for_who_writes_its_row(cases, manager):
+    order = ordered(cases, manager)
+    operations.cancel_case_files(order, by=acting(manager))
+    CaseFiles.objects.update(state="queued", answer="", done_at=None)
+    assert [make_ordered_case_files(), make_ordered_case_files()] == [1, 0]
+    order.refresh_from_db()
+    assert (order.state, kinds()) == ("failed", ["case_files_ordered", "case_files_canceled"])
+
+
+def test_what_has_ended_is_not_canceled(cases, manager):
+    order = made(cases[2:], manager)
+    with refused(Refusal.ALREADY_RECORDED, says="Already recorded as ready."):
+        operations.cancel_case_files(order, by=acting(manager))
+    taken(order, manager)
 
 
 # --- Broken off ------------------------------------------------------------------------------------------------------

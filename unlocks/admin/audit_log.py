@@ -143,6 +143,7 @@ GROUPS = {
             events.EvidenceOpened,
             events.CaseFileMade,
             events.CaseFilesOrdered,
+            events.CaseFilesCanceled,
             events.CaseFilesMade,
             events.CaseFilesTaken,
         ),

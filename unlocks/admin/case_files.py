@@ -25,7 +25,7 @@ from .site import desk
 
 ROWS_A_PAGE = 100
 State = CaseFiles.State
-TONES = {State.QUEUED: "wait", State.MADE: "good", State.FAILED: "bad", State.DELETED: ""}
+TONES = {State.QUEUED: "wait", State.MADE: "good", State.FAILED: "bad", State.DELETED: "", State.CANCELED: ""}
 
 
 @admin.register(CaseFiles, site=desk)
@@ -58,8 +58,12 @@ class CaseFilesAdmin(ReadOnlyAdmin):
         return tag(TONES[ordered.state], ordered.get_state_display())
 
     def get_urls(self):
-        take = self.admin_site.admin_view(self.take_view)
-        return [path("<uuid:pk>/zip/", take, name="take_case_files"), *super().get_urls()]
+        take, cancel = self.admin_site.admin_view(self.take_view), self.admin_site.admin_view(self.cancel_view)
+        return [
+            path("<uuid:pk>/zip/", take, name="take_case_files"),
+            path("<uuid:pk>/cancel/", cancel, name="cancel_case_files"),
+            *super().get_urls(),
+        ]
 
     @method_decorator(require_safe)
     def change_view(self, request, object_id, form_url="", extra_context=None):
@@ -79,6 +83,7 @@ class CaseFilesAdmin(ReadOnlyAdmin):
             count=count,
             page=Paginator(requests, ROWS_A_PAGE).get_page(request.GET.get("page")),
             waits=ordered.state == State.QUEUED,
+            may_cancel=_may_cancel(ordered, request.user),
             stamp=stamp,
             worker_runs=runs,
             every=FOLLOWED_CLOSELY,
@@ -100,8 +105,22 @@ class CaseFilesAdmin(ReadOnlyAdmin):
             return redirect("admin:unlocks_casefiles_change", pk)
         return FileResponse(file, as_attachment=True, filename=f"{ordered}.zip", content_type="application/zip")
 
+    @method_decorator(require_POST)
+    def cancel_view(self, request, pk):
+        """Have the worker stop with an order."""
+        try:
+            operations.cancel_case_files(get_object_or_404(CaseFiles, pk=pk), by=Actor.staff(request.user, request))
+        except operations.Refused as refused:
+            messages.error(request, str(refused))
+        return redirect("admin:unlocks_casefiles_change", pk)
+
     def get_object(self, request, object_id, from_field=None):
         try:
             return super().get_object(request, object_id, from_field)
         except ValueError:
             raise Http404("There is no such order.") from None
+
+
+def _may_cancel(ordered, user):
+    may_others = user.has_perm(operations.CANCELS_OTHERS)
+    return user.has_perm(operations.cancel_case_files.permission) and (ordered.by_id == user.pk or may_others)

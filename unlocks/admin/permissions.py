@@ -154,6 +154,7 @@ PAGES: dict[str, tuple[str, str]] = {
     "desk/unlocks/unlockrequest/<path:object_id>/delete/": ("", ""),
     "desk/unlocks/unlockrequest/<path:object_id>/change/": ("AMUS", "AMUS"),
     "desk/unlocks/unlockrequest/<path:object_id>/": ("NAMUS", "NAMUS"),
+    "desk/unlocks/casefiles/<uuid:pk>/cancel/": ("", "MS"),
     "desk/unlocks/casefiles/<uuid:pk>/zip/": ("", "MUS"),
     "desk/unlocks/casefiles/file/": ("", "MUS"),
     "desk/unlocks/casefiles/views/": ("MUS", "MUS"),

@@ -760,6 +760,11 @@ class CaseFilesOrdered(_CaseFiles):
         return f"{super().rest}, {'; '.join(self.narrowed) or 'all of them'}"
 
 
+@event("case_files_canceled", "Case files canceled", tone="info")
+class CaseFilesCanceled(_CaseFiles):
+    pass
+
+
 @event("case_files_made", "Case files ready", tone="info")
 class CaseFilesMade(_CaseFiles):
     """`sha256` is that of the ZIP file."""

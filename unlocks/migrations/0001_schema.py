@@ -2171,6 +2171,7 @@ class Migration(migrations.Migration):
                             ("made", "Ready"),
                             ("failed", "Not made"),
                             ("deleted", "Deleted"),
+                            ("canceled", "Canceled"),
                         ],
                         default="queued",
                         max_length=10,

@@ -18,6 +18,7 @@ class CaseFiles(models.Model):
         MADE = "made", "Ready"
         FAILED = "failed", "Not made"
         DELETED = "deleted", "Deleted"
+        CANCELED = "canceled", "Canceled"
 
     id = models.UUIDField(primary_key=True, editable=False)
     by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+", db_index=False)
@@ -45,5 +46,6 @@ class CaseFiles(models.Model):
 
     @property
     def keep_until(self) -> datetime | None:
-        """When its ZIP is deleted."""
-        return self.done_at and self.done_at + settings.CASE_FILE_LIFETIME
+        """When its ZIP is deleted; None where there never was one."""
+        made = self.state in (self.State.MADE, self.State.DELETED)
+        return self.done_at + settings.CASE_FILE_LIFETIME if self.done_at and made else None

@@ -49,7 +49,7 @@ from .requests import add_note, assign, close_request, open_request, record_advi
 from .restore import record_restore
 from .review import flag_case, obstacle_to_review, resolve_flag, sign_off, with_state
 from .search_words import learn_words, words_of
-from .several_case_files import order_case_files, take_case_files
+from .several_case_files import cancel_case_files, order_case_files, take_case_files
 from .signing_in import (
     end_idle_sessions,
     factors_are_recorded,
@@ -99,6 +99,7 @@ __all__ = [
     "assign",
     "attach_evidence",
     "became_of",
+    "cancel_case_files",
     "cancel_order",
     "cancel_unlock",
     "change_own_factors",

@@ -25,6 +25,7 @@ from ..outbox.rows import LEASE, wait_after
 from ..rules import Refusal
 from ..texts.zips import zipped
 from .case_files import make_case_file
+from .ordered import CANCELS_OTHERS
 from .verbs import Refused, staff_verb
 
 State = CaseFiles.State
@@ -36,7 +37,7 @@ log = logging.getLogger(__name__)
 
 
 class _Lost(Exception):
-    """Another worker has taken this over."""
+    """Another worker has taken this over, or it was canceled."""
 
 
 @staff_verb("unlocks.make_case_file")
@@ -61,6 +62,25 @@ def order_case_files(requests: QuerySet[UnlockRequest], *, narrowed: Sequence[st
     )
     told = events.CaseFilesOrdered(**_facts(ordered), sha256=_picked(ordered), narrowed=list(narrowed))
     chain.append_all([chain.Entry(told)], by=by)
+    return ordered
+
+
+@staff_verb("unlocks.make_case_file")
+@transaction.atomic
+def cancel_case_files(ordered: CaseFiles, *, by: Actor) -> CaseFiles:
+    """Have the worker stop before its next case, and return the order; one that was canceled stays as it is.
+
+    Whoever ordered it may, and who holds CANCELS_OTHERS. Raises PermissionDenied, and Refused: ALREADY_RECORDED.
+    """
+    if ordered.by_id != by.member.pk and not by.may(CANCELS_OTHERS):
+        raise PermissionDenied(f"{by.name} may not do this: it needs the permission {CANCELS_OTHERS}.")
+    canceled = {"state": State.CANCELED, "answer": f"{by.name} canceled it.", "done_at": timezone.now()}
+    done = CaseFiles.objects.filter(pk=ordered.pk, state=State.QUEUED).update(**canceled)
+    ordered.refresh_from_db()
+    if done:
+        chain.append_all([chain.Entry(events.CaseFilesCanceled(**_facts(ordered)))], by=by.begin(_canceled(ordered)))
+    elif ordered.state != State.CANCELED:
+        raise Refused.because(Refusal.ALREADY_RECORDED, names=ordered.get_state_display().lower())
     return ordered
 
 
@@ -155,15 +175,17 @@ def _make(ordered: CaseFiles) -> None:
     told = events.CaseFilesMade(**_facts(ordered), faults=len(faults), sha256=digest)
     with transaction.atomic():
         if not _end(ordered, State.MADE, size=size, sha256=digest, faults=len(faults)):
+            _place(ordered).unlink(missing_ok=True)
             raise _Lost
         chain.append_all([chain.Entry(told)], by=by.begin(_made(ordered)))
 
 
 def _who_ordered(ordered: CaseFiles) -> Actor:
-    """Return who ordered this, as the ledger tells. Raises Refused when it tells of no such order."""
+    """Return who ordered this, as the ledger tells. Raises Refused when it tells of no such order, or of its end."""
     told = _told(ordered.pk, events.CaseFilesOrdered)
     entry = chain.entry_of_act(ordered.pk, events.CaseFilesOrdered)
-    if told is None or entry is None or entry.user is None or told.sha256 != _picked(ordered):
+    canceled = chain.entry_of_act(_canceled(ordered), events.CaseFilesCanceled)
+    if told is None or entry is None or entry.user is None or told.sha256 != _picked(ordered) or canceled:
         raise Refused.because(Refusal.NOT_ORDERED)
     return Actor(name=entry.user.get_username(), user=entry.user, ip=entry.ip)
 
@@ -189,7 +211,7 @@ def _cases(ordered: CaseFiles, by: Actor, faults: list[dict[str, str]]) -> Itera
 
 
 def _renew(ordered: CaseFiles, done: int) -> None:
-    """Say how many are made, and keep the order from other workers. Raises _Lost when one has it already."""
+    """Say how many are made, and keep the order from other workers. Raises _Lost when it is no more this one's."""
     if not CaseFiles.objects.filter(**_mine(ordered)).update(done=done, next_try_at=timezone.now() + LEASE):
         raise _Lost
 
@@ -206,7 +228,7 @@ def _again(ordered: CaseFiles, answer: str) -> None:
 
 
 def _end(ordered: CaseFiles, state: State, *, answer: str = "", **columns: Any) -> bool:
-    """End an order, and say whether it was not taken over by another worker."""
+    """End an order, and say whether it was still this worker's."""
     return bool(
         CaseFiles.objects.filter(**_mine(ordered)).update(state=state, answer=answer, done_at=timezone.now(), **columns)
     )
@@ -238,6 +260,11 @@ def _place(ordered: CaseFiles) -> Path:
 def _made(ordered: CaseFiles) -> UUID:
     """Return the id of the act in which it was made."""
     return uuid5(ordered.pk, "made")
+
+
+def _canceled(ordered: CaseFiles) -> UUID:
+    """Return the id of the act in which it was canceled."""
+    return uuid5(ordered.pk, "canceled")
 
 
 def _picked(ordered: CaseFiles) -> str:
