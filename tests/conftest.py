@@ -113,6 +113,14 @@ def evidence_place(tmp_path, settings):
 
 
 @pytest.fixture
+def case_file_place(tmp_path, settings):
+    """An empty folder for the ZIPs of one test alone."""
+    kept = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(tmp_path / "zips")}}
+    settings.STORAGES = {**settings.STORAGES, "case_files": kept}
+    return tmp_path / "zips"
+
+
+@pytest.fixture
 def sandbox(settings, tmp_path):
     """The made-up product, chosen by the desk, with a memory of this test alone."""
     settings.PRODUCT, settings.SANDBOX_FILE = "sandbox", str(tmp_path / "product.sqlite3")

@@ -276,7 +276,8 @@ def test_the_cost_of_looking_through_does_not_grow(evidence_place, two_papers, d
 
 
 def found_by_checks():
-    return [found.id for found in run_checks(include_deployment_checks=True) if found.id == "unlocks.E003"]
+    of_places = ("unlocks.E003", "unlocks.E011")
+    return [found.id for found in run_checks(include_deployment_checks=True) if found.id in of_places]
 
 
 @pytest.mark.django_db
@@ -289,6 +290,14 @@ def test_a_deployment_that_cannot_keep_evidence_is_refused(evidence_place, setti
     assert found_by_checks() == ["unlocks.E003"]
     settings.PHONE_CONSENT = False
     assert found_by_checks() == []
+
+
+@pytest.mark.django_db
+def test_a_deployment_that_cannot_keep_case_files_is_refused(case_file_place):
+    assert (found_by_checks(), list(case_file_place.iterdir())) == ([], [])
+    case_file_place.rmdir()
+    case_file_place.write_text("not a folder")
+    assert found_by_checks() == ["unlocks.E011"]
 
 
 def test_evidence_lies_outside_what_is_served(settings):

@@ -2,7 +2,6 @@
 
 import shutil
 from datetime import timedelta
-from pathlib import Path
 
 import pytest
 import time_machine
@@ -20,7 +19,7 @@ from unlocks.outbox import heartbeat
 pytestmark = pytest.mark.django_db
 
 NEEDED = ["read", "write", "migrations", "guards", "ledger_key"]
-BESIDE = ["worker", "outgoing", "instruction", "evidence"]
+BESIDE = ["worker", "outgoing", "instruction", "evidence", "case_files"]
 WELL = {
     "ready": True,
     "well": True,
@@ -30,7 +29,7 @@ WELL = {
 
 
 @pytest.fixture(autouse=True)
-def running(evidence_place):
+def running(evidence_place, case_file_place):
     """A desk whose worker runs."""
     heartbeat.beat(heartbeat.name())
 
@@ -76,16 +75,18 @@ def test_is_not_ready_before_it_is_migrated():
     assert asked() == without("migrations")
 
 
-def test_is_not_well_where_evidence_can_not_be_kept(evidence_place):
-    shutil.rmtree(evidence_place, ignore_errors=True)
-    evidence_place.write_text("no folder")
+@pytest.mark.parametrize(("place", "kept"), [("evidence_place", "evidence"), ("case_file_place", "case_files")])
+def test_is_not_well_where_files_can_not_be_kept(request, place, kept):
+    place = request.getfixturevalue(place)
+    shutil.rmtree(place, ignore_errors=True)
+    place.write_text("no folder")
 
-    assert asked() == without("evidence")
+    assert asked() == without(kept)
 
 
-def test_leaves_nothing_where_evidence_is_kept(evidence_place):
+def test_leaves_nothing_where_files_are_kept(evidence_place, case_file_place):
     asked()
-    assert list(Path(evidence_place).iterdir()) == []
+    assert [*evidence_place.iterdir(), *case_file_place.iterdir()] == []
 
 
 def test_says_since_when_the_oldest_email_waits_and_that_it_waits_for_long(agent):

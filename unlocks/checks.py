@@ -176,6 +176,20 @@ def evidence_place(app_configs, **kwargs):
     return []
 
 
+@register(deploy=True)
+def case_file_place(app_configs, **kwargs):
+    """Refuse a deployment whose worker could not put case files where they are downloaded from."""
+    if trouble := evidence.trouble_with_place("case_files"):
+        return [
+            Error(
+                f"Case files can't be written: {trouble}.",
+                hint="CASE_FILE_ROOT names a folder that desk and worker share, outside what the web server serves.",
+                id="unlocks.E011",
+            )
+        ]
+    return []
+
+
 @register(Tags.database)
 def made_by_this_version(app_configs, databases=None, **kwargs):
     """Refuse a database of an older version: before 1.0 migrations are restarted, or changed in place."""

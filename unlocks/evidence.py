@@ -159,9 +159,9 @@ def faults():
             yield "evidence", f"Evidence {kept.file_name} of {kept.consent} (SHA-256 {kept.sha256}): {damaged}"
 
 
-def trouble_with_place():
-    """Try to write where evidence is stored; return what went wrong, or ''."""
-    place = Path(storages["evidence"].path(f"trial-{secrets.token_hex(8)}"))
+def trouble_with_place(storage="evidence"):
+    """Try to write where evidence, or another storage, has its files; return what went wrong, or ''."""
+    place = Path(storages[storage].path(f"trial-{secrets.token_hex(8)}"))
     try:
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(b"trial")

@@ -37,7 +37,7 @@ def live(request):
 def ready(request):
     """Say 200 while what is asked of the desk can be recorded, else 503: by true and false, with no names.
 
-    Without a worker, or where evidence can't be kept, pages work: that is said beside it, and `well` is false.
+    Without a worker, or where files can't be kept, pages work: that is said beside it, and `well` is false.
     """
     reads = _holds(_reads)
     checks = {"read": reads} | {name: reads and _holds(check) for name, check in (_NEEDED | _BESIDE).items()}
@@ -103,4 +103,5 @@ _BESIDE = {
     "outgoing": lambda: not waiting_long()["emails"],
     "instruction": lambda: not instructions_late()["batches"],
     "evidence": lambda: not evidence.trouble_with_place(),
+    "case_files": lambda: not evidence.trouble_with_place("case_files"),
 }

@@ -13,7 +13,7 @@ from unlocks.models import CaseFiles, LedgerEntry
 from unlocks.operations import several_case_files
 from unlocks.outbox import heartbeat, worker
 
-pytestmark = pytest.mark.django_db
+pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("case_file_place")]
 
 
 @pytest.fixture
@@ -68,13 +68,6 @@ def test_without_a_key_the_page_says_what_is_wrong(manager_client, case):
 # --- Several ---------------------------------------------------------------------------------------------------------
 
 REQUESTS, ORDERS = "/desk/unlocks/unlockrequest/", "/desk/unlocks/casefiles/"
-
-
-@pytest.fixture(autouse=True)
-def place(tmp_path, settings):
-    kept = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(tmp_path / "zips")}}
-    settings.STORAGES = {**settings.STORAGES, "case_files": kept}
-    return tmp_path / "zips"
 
 
 def order(client, cases, query="", **more):

@@ -61,11 +61,8 @@ def agent(scene):
 
 
 @pytest.fixture(autouse=True)
-def place(tmp_path, settings):
-    """An empty folder for the ZIPs of one test alone."""
-    kept = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": str(tmp_path / "zips")}}
-    settings.STORAGES = {**settings.STORAGES, "case_files": kept}
-    return tmp_path / "zips"
+def place(case_file_place):
+    return case_file_place
 
 
 def requests_of(cases):
