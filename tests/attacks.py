@@ -54,6 +54,7 @@ from unlocks.models import (
     Review,
     ReviewDecision,
     Selection,
+    StaffLink,
     UnlockRequest,
     Verdict,
 )
@@ -119,7 +120,7 @@ def make_scene():
     # active link of the other one may not type its PIN.
     with time_machine.travel(timezone.now() - timedelta(minutes=31)):
         scene = Scene(
-            agent=made("agent", group="Agent"),
+            agent=made("agent", group="Agent", email="agent@vendor.example"),
             second=made("second-agent", group="Agent"),
             manager=made("manager", group="Manager"),
             auditor=made("auditor", group="Auditor"),
@@ -137,6 +138,8 @@ def make_scene():
     cases["portal"], _ = factories.make_token("portal", "requests", "unlock", by=scene.superuser)
     over, _ = factories.make_token("portal", "read", by=scene.superuser)
     cases["revoked_token"] = operations.revoke_api_token(over, by=factories.acting(scene.superuser))
+    cases["staff_link"] = operations.send_staff_link(scene.agent, by=factories.acting(scene.superuser))
+    operations.send_staff_link(scene.agent, by=factories.acting(scene.superuser))
     cases["ready"] = factories.case_consented(agent, account=home)
     cases["neighbour"] = factories.case_consented(agent)
     cases["awaiting"] = factories.case_awaiting(agent, account=home)
@@ -2013,6 +2016,7 @@ _WORDS = {
     "unlocks_instruction": "answer",
     "unlocks_import": "actor",
     "unlocks_apitoken": "name",
+    "unlocks_stafflink": "token_hash",
     "auth_user": "first_name",
 }
 
@@ -2550,6 +2554,40 @@ def system_on_the_staff(scene):
 @attack("system_never_signs_in")
 def system_with_a_password(scene):
     rows(User, scene.portal.system).update(password="md5$x$y")
+
+
+# By whoever makes themselves another colleague.
+
+
+def a_staff_link(scene, **columns):
+    """Write a link to set a password without its verb, with a token that one knows."""
+    made = {"user": scene.second, "sent_by": scene.superuser, "sent_at": timezone.now(), "token_hash": "f" * 64}
+    return write(StaffLink(**made | {"expires_at": timezone.now() + timedelta(days=1)} | columns))
+
+
+@attack("staff_link_sent_by_a_superuser")
+def staff_link_sent_by_a_manager(scene):
+    a_staff_link(scene, sent_by=scene.manager)
+
+
+@attack("staff_link_sent_by_a_superuser")
+def staff_link_of_a_system(scene):
+    a_staff_link(scene, user=scene.portal.system)
+
+
+@attack("staff_link_goes_one_way")
+def staff_link_with_a_token_one_knows(scene):
+    rows(StaffLink, scene.staff_link).update(token_hash=hashed("known"))
+
+
+@attack("staff_link_goes_one_way")
+def staff_link_of_another_colleague(scene):
+    rows(StaffLink, scene.staff_link).update(user=scene.second)
+
+
+@attack("staff_link_goes_one_way")
+def staff_link_that_works_for_longer(scene):
+    rows(StaffLink, scene.staff_link).update(expires_at=timezone.now() + timedelta(days=3650))
 
 
 # By the staff's own pages: forged requests, by every role.

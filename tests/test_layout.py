@@ -55,7 +55,6 @@ NOT_TRACKED = {
     ("operations/signing_in.py", "user.save"),
     ("operations/staff.py", "user.save"),
     ("operations/staff_links.py", "link.save"),
-    ("operations/staff_links.py", "reset.delete"),
     ("operations/staff_links.py", "user.save"),
     ("operations/tokens.py", "token.save"),
     ("operations/tokens.py", "user.save"),

@@ -225,7 +225,7 @@ class Refusal(TextChoices):
     )
     STAFF_LINK_DEAD = "staff_link_dead", "This link was used, has ended or was replaced. Ask a superuser for a new one."
     OWN_FACTORS = "own_factors", "You can't do this for your own account. “Your sign-in” is where you change it."
-    NO_FACTORS = "no_factors", "{name} has no second factor that could be taken away."
+    NO_FACTORS = "no_factors", "{name} has no second factor and no company account that could be taken away."
     RESET_NOT_ASKED = "reset_not_asked", "Nobody has asked for this in the last 24 hours."
     ASKED_YOURSELF = "asked_yourself", "You asked for this, so another superuser has to do it."
     SYSTEM_SIGNS_IN = (

@@ -23,6 +23,7 @@ from django.utils import timezone
 from tests import factories
 from tests.attacks import (
     CONFIRMED,
+    a_staff_link,
     a_token,
     an_extension,
     an_instruction,
@@ -71,6 +72,7 @@ from unlocks.models import (
     RequestedBatch,
     ResentReceipt,
     Review,
+    StaffLink,
     UnlockRequest,
     Verdict,
 )
@@ -262,6 +264,11 @@ _KEPT = {
         lambda scene: scene.portal,
         ["name", "system_id", "scopes", "token_hash", "made_by_id", "made_at", "expires_at"],
     ),
+    "staff_link_goes_one_way": (
+        StaffLink,
+        lambda scene: scene.staff_link,
+        ["user_id", "sent_by_id", "sent_at", "expires_at", "token_hash"],
+    ),
     "instruction_keeps_what_it_is": (
         Instruction,
         _asked,
@@ -303,6 +310,7 @@ _OTHER = {
     "made_by_id": lambda scene: scene.agent.pk,
     "made_at": lambda scene: scene.portal.made_at - timedelta(days=1),
     "expires_at": lambda scene: scene.portal.expires_at + timedelta(days=1),
+    "user_id": lambda scene: scene.second.pk,
 }
 for _guard, (_model, _row, _columns) in _KEPT.items():
     # PostgreSQL refuses another key before it asks any guard.
@@ -1813,6 +1821,40 @@ _user_becomes("system_deactivated", allows, lambda scene: scene.portal.system, i
 _user_becomes("colleague_with_a_password", allows, lambda scene: scene.idle, password="md5$x$y", is_superuser=True)
 _user_becomes("system_on_the_staff", refuses, lambda scene: scene.portal.system, is_staff=True)
 _user_becomes("system_as_superuser", refuses, lambda scene: scene.portal.system, is_superuser=True)
+
+
+# --- Links to set a password ------------------------------------------------------------------------------------------
+
+
+def _staff_link_becomes(name, listed, after, before=None):
+    @listed("staff_link_goes_one_way", name)
+    def steps(scene):
+        if before:
+            change(StaffLink, scene.staff_link, used_at=before)
+        yield
+        change(StaffLink, scene.staff_link, used_at=after)
+
+
+_staff_link_becomes("used", allows, _then)
+_staff_link_becomes("used_at_another_time", refuses, _later, before=_then)
+_staff_link_becomes("unused", refuses, None, before=_then)
+
+
+def _staff_link_is_sent(name, listed, sender=None, user=None, **columns):
+    @listed("staff_link_sent_by_a_superuser", name)
+    def steps(scene):
+        change(User, scene.superuser, **sender or {"is_active": True})
+        change(User, scene.idle, **user or {"is_active": True})
+        yield
+        a_staff_link(scene, **{"user": scene.idle} | columns)
+
+
+_staff_link_is_sent("to_staff", allows)
+_staff_link_is_sent("used_from_the_start", refuses, used_at=_then)
+_staff_link_is_sent("by_no_superuser", refuses, sender={"is_superuser": False})
+_staff_link_is_sent("by_who_left", refuses, sender={"is_active": False})
+_staff_link_is_sent("to_no_staff", refuses, user={"is_staff": False})
+_staff_link_is_sent("to_who_left", refuses, user={"is_active": False})
 _user_becomes("system_with_a_password", refuses, lambda scene: scene.portal.system, password="md5$x$y")
 
 

@@ -50,6 +50,7 @@ from unlocks.models import (
     ResentReceipt,
     Review,
     ReviewDecision,
+    StaffLink,
     UnlockRequest,
 )
 from unlocks.texts.shown import shown_text
@@ -423,6 +424,19 @@ def _token_unrecorded(agent):
     write(token)
 
 
+def _staff_link_unrecorded(agent):
+    superuser, now = make_user("superuser", is_superuser=True), timezone.now()
+    write(StaffLink(user=agent, sent_by=superuser, sent_at=now, expires_at=now, token_hash="f" * 64))
+
+
+def _staff_link_used_unrecorded(agent):
+    superuser = make_user("superuser", is_superuser=True)
+    agent.email = "agent@vendor.example"
+    agent.save()
+    link = operations.send_staff_link(agent, by=acting(superuser))
+    StaffLink.objects.filter(pk=link.pk).update(used_at=timezone.now())
+
+
 def _instructions(case):
     return Instruction.objects.filter(line__unlock_request=case.unlock_request)
 
@@ -607,6 +621,8 @@ OFFENCES = {
     "no ledger entry “New PIN queued” is about it": [_pending_pin_unrecorded],
     "no ledger entry “New PIN in force” is about it": [_pin_unrecorded],
     "no ledger entry “API token made” is about it": [_token_unrecorded],
+    "no ledger entry “Link to set a password sent” is about it": [_staff_link_unrecorded],
+    "no ledger entry “Link to set a password used” is about it": [_staff_link_used_unrecorded],
     "closed with batches still open in it": [_closed_too_early],
     "its number of batches is not that of its lines": [
         _another_number,

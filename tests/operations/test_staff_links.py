@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 import time_machine
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
 from django.core import mail
 from django.test import Client
 from django.utils import timezone
@@ -15,7 +16,7 @@ from tests.operations import facts_of, only_for, recorded, refused
 from tests.signin.factors import PASSWORD, set_up_app, sign_in
 from unlocks import operations
 from unlocks.ledger import verify
-from unlocks.models import DeskSession, FactorReset, LedgerEntry, Outgoing, StaffLink
+from unlocks.models import DeskSession, LedgerEntry, Outgoing, StaffLink
 from unlocks.outbox import worker
 from unlocks.rules import Refusal
 
@@ -68,7 +69,10 @@ def test_an_invitation_leads_to_the_first_sign_in(superuser_client, superuser):
 def test_a_link_is_told_and_kept_as_a_hash(superuser, dana):
     operations.send_staff_link(dana, by=acting(superuser))
     link = emailed()
-    assert recorded(kind="staff_link_sent") == [("staff_link_sent", {"name": "dana", "to": "dana@vendor.example"})]
+    (kept,) = StaffLink.objects.all()
+    facts = {"colleague": dana.pk, "name": "dana", "to": "dana@vendor.example"}
+    facts |= {"expires": kept.expires_at.isoformat(), "token_sha256": kept.token_hash}
+    assert recorded(kind="staff_link_sent") == [("staff_link_sent", facts)]
     assert mail.outbox[-1].to == ["dana@vendor.example"]
     kept = [*StaffLink.objects.values(), *Outgoing.objects.values()]
     assert link.rstrip("/").rpartition("/")[2] not in str(kept)
@@ -79,6 +83,7 @@ def test_a_link_works_once(superuser, dana):
     link = emailed()
     assert choose(Client(), link).status_code == 302
     assert choose(Client(), link, "yet-another-password").status_code == 410
+    assert recorded(kind="staff_link_used") == [("staff_link_used", {"name": "dana"})]
     dana.refresh_from_db()
     assert dana.check_password(OWN)
 
@@ -155,12 +160,12 @@ def test_two_superusers_take_away_lost_factors(superuser, second_superuser, dana
     first.force_login(superuser)
     second.force_login(second_superuser)
     page = f"/desk/auth/user/{dana.pk}/password/"
-    assert "They are lost: ask for a reset" in first.get(page).content.decode()
+    assert "They are lost or not theirs: ask for a reset" in first.get(page).content.decode()
     first.post(page, {"verb": "ask"})
     assert "Take them away" not in first.get(page).content.decode()
     assert "Take them away" in second.get(page).content.decode()
     second.post(page, {"verb": "reset"})
-    assert (Authenticator.objects.count(), FactorReset.objects.count()) == (0, 0)
+    assert not Authenticator.objects.exists()
     asked, taken = LedgerEntry.objects.exclude(actor="dana").order_by("-sequence")[:2][::-1]
     assert (asked.kind, asked.actor, facts_of(asked)) == ("factor_reset_asked", "superuser", {"name": "dana"})
     assert (taken.actor, facts_of(taken)["changed"]) == (
@@ -186,6 +191,28 @@ def test_one_superuser_alone_takes_away_nothing(superuser, second_superuser, dan
     with refused(Refusal.NO_FACTORS):
         operations.ask_factor_reset(second_superuser, by=one)
     only_for([], lambda by: operations.reset_factors(dana, by=by))
+
+
+def test_a_reset_is_asked_for_anew_each_time(superuser, second_superuser, dana, with_app):
+    one, other = acting(superuser), acting(second_superuser)
+    operations.ask_factor_reset(dana, by=one)
+    with_app.post("/staff/yours/codes/new/")  # they were not lost
+    with refused(Refusal.RESET_NOT_ASKED):
+        operations.reset_factors(dana, by=other)
+    operations.ask_factor_reset(dana, by=one)
+    operations.reset_factors(dana, by=other)
+    with refused(Refusal.NO_FACTORS):
+        operations.reset_factors(dana, by=other)
+
+
+def test_a_company_account_is_taken_away_too(superuser, second_superuser, dana):
+    account = SocialAccount(user=dana, provider="company", uid="u-1")
+    operations.link_company_account(dana, account.save, by=acting(superuser))
+    operations.ask_factor_reset(dana, by=acting(superuser))
+    operations.reset_factors(dana, by=acting(second_superuser))
+    assert not SocialAccount.objects.exists()
+    assert recorded(kind="staff_changed")[-1][1]["changed"] == {"factors": [["company account"], []]}
+    assert verify.findings() == []
 
 
 def test_who_may_not_change_staff_asks_for_no_reset(dana, with_app):

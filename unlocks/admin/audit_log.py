@@ -121,6 +121,7 @@ GROUPS = {
             events.SessionEnded,
             events.BreakGlassUsed,
             events.StaffLinkSent,
+            events.StaffLinkUsed,
             events.FactorResetAsked,
         ),
     ),

@@ -1,6 +1,5 @@
 """Staff and groups. Staff accounts are deactivated, never deleted: their acts would lose their name."""
 
-from allauth.mfa.utils import is_mfa_enabled
 from django.contrib import admin, messages
 from django.contrib.admin.utils import flatten_fieldsets, unquote
 from django.contrib.auth.admin import UserAdmin
@@ -144,9 +143,8 @@ class StaffAdmin(Listed, UserAdmin):
             title=f"How {user} signs in",
             colleague=user,
             factors=factors_of(user.pk),
-            may_be_lost=is_mfa_enabled(user),
             reset=reset,
-            asked_yourself=reset is not None and reset.asked_by_id == request.user.pk,
+            asked_yourself=reset is not None and reset.user_id == request.user.pk,
             emailed=Outgoing.objects.filter(email=Outgoing.Email.STAFF_LINK, address=user.email).last(),
             link=user.staff_links.order_by("pk").last(),
             now=timezone.now(),

@@ -41,6 +41,7 @@ from ..models import (
     ResentReceipt,
     Review,
     ReviewDecision,
+    StaffLink,
     UnlockRequest,
     Verdict,
 )
@@ -1158,14 +1159,33 @@ class BreakGlassUsed(Event):
         return f": {self.name} signed in"
 
 
-@event("staff_link_sent", "Link to set a password sent", tone="wait", about=User)
+@event(
+    "staff_link_sent",
+    "Link to set a password sent",
+    tone="wait",
+    about=StaffLink,
+    columns={"sent_by_id": "user_id", "sent_at": "at"},
+    required=Q(),
+)
 class StaffLinkSent(Event):
-    name: str = fact(personal=True)
+    colleague: int = fact("user_id")
+    name: str = fact("user__username", personal=True)
     to: str = fact(personal=True)
+    expires: datetime = fact("expires_at")
+    token_sha256: str = fact("token_hash")
 
     @property
     def rest(self) -> str:
         return f" to {self.name} <{self.to}>"
+
+
+@event("staff_link_used", "Link to set a password used", about=StaffLink, required=Q(used_at__isnull=False))
+class StaffLinkUsed(Event):
+    name: str = fact("user__username", personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f" by {self.name}"
 
 
 @event("factor_reset_asked", "Reset of second factors asked for", tone="wait", about=User)

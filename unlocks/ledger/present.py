@@ -13,7 +13,17 @@ from django.db.models import F, Model, Q
 from .. import pins, roles
 from ..digest import sha256
 from ..factors import factors_mac
-from ..models import Account, ApiToken, ConsentLink, ConsentTerms, Contact, LedgerEntry, Outgoing, UnlockRequest
+from ..models import (
+    Account,
+    ApiToken,
+    ConsentLink,
+    ConsentTerms,
+    Contact,
+    LedgerEntry,
+    Outgoing,
+    StaffLink,
+    UnlockRequest,
+)
 from ..rules import to_be_confirmed
 from . import chain, emails, events
 from .chain import Fault
@@ -45,6 +55,8 @@ _KINDS = (
     events.EmailCanceled,
     events.ApiTokenMade,
     events.ApiTokenRevoked,
+    events.StaffLinkSent,
+    events.StaffLinkUsed,
 )
 _NAMES = frozenset(kind.kind for kind in _KINDS)
 
@@ -156,6 +168,10 @@ class Told:
                 self.tell(entry, ApiToken, event.about_id, revoked_at=None, revoked_by_id=None)
             case events.ApiTokenRevoked():
                 self.tell(entry, ApiToken, event.about_id, revoked_at=entry.at, revoked_by_id=entry.user_id)
+            case events.StaffLinkSent():
+                self.tell(entry, StaffLink, event.about_id, used_at=None)
+            case events.StaffLinkUsed():
+                self.tell(entry, StaffLink, event.about_id, used_at=entry.at)
             case events.EmailSent() | events.EmailFailed() | events.EmailCanceled() if event.outgoing:
                 ended = {"email": event.email, "address": event.to, "link_id": event.link, "consent_id": event.consent}
                 self.tell(entry, Outgoing, UUID(event.outgoing), state=_state(event), **ended)

@@ -31,7 +31,7 @@ from .reviews import Review, ReviewDecision
 from .saved_views import SavedView
 from .searched import SearchWord
 from .sessions import CacheRow, DeskSession
-from .staff_links import FactorReset, StaffLink
+from .staff_links import StaffLink
 from .tokens import ApiCall, ApiToken
 
 __all__ = [
@@ -58,7 +58,6 @@ __all__ = [
     "ConsentedBatch",
     "Contact",
     "DeskSession",
-    "FactorReset",
     "Import",
     "ImportProblem",
     "Instruction",

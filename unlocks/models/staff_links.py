@@ -20,17 +20,3 @@ class StaffLink(models.Model):
 
     def __str__(self) -> str:
         return f"Link of {self.user}"
-
-
-class FactorReset(models.Model):
-    """A superuser asks to have a colleague's lost second factors taken away; another one does it, or nobody."""
-
-    user = models.OneToOneField(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="factor_reset")
-    asked_by = models.ForeignKey(settings.AUTH_USER_MODEL, on_delete=models.PROTECT, related_name="+")
-    asked_at = models.DateTimeField()
-
-    class Meta:
-        default_permissions = ()
-
-    def __str__(self) -> str:
-        return f"Second factors of {self.user}"

@@ -6,6 +6,7 @@ Nobody sets a colleague's password. A superuser has a link emailed to them, and 
 from datetime import timedelta
 
 from allauth.mfa.models import Authenticator
+from allauth.socialaccount.models import SocialAccount
 from django.conf import settings
 from django.contrib.auth.models import User
 from django.db import transaction
@@ -13,8 +14,9 @@ from django.utils import timezone
 
 from .. import history
 from ..actors import Actor
+from ..factors import factors_of
 from ..ledger import chain, events
-from ..models import DeskSession, FactorReset, LedgerEntry, Outgoing, StaffLink
+from ..models import DeskSession, LedgerEntry, Outgoing, StaffLink
 from ..outbox import rows, secrets
 from ..rules import Refusal
 from .staff import is_system, noted
@@ -50,8 +52,7 @@ def send_staff_link(user: User, *, by: Actor) -> StaffLink:
         token_hash=secrets.hashed(secrets.token(nonce)),
     )
     rows.queue(Outgoing.Email.STAFF_LINK, user.email, by=by, nonce=nonce)
-    event = events.StaffLinkSent(about_id=user.pk, name=user.get_username(), to=user.email)
-    chain.append(event, by=by)
+    chain.append(events.StaffLinkSent.of(link, to=user.email), by=by)
     return link
 
 
@@ -99,44 +100,56 @@ def set_password_by_link(link: StaffLink, password: str, *, by: Actor) -> User:
     link.save(update_fields=["used_at"])
     DeskSession.objects.filter(user=user).delete()
     noted(user, write, by)
+    chain.append(events.StaffLinkUsed.of(link), by=by)
     return user
 
 
-def factor_reset_of(user: User) -> FactorReset | None:
-    """Return what was asked for to take away a colleague's second factors, if it still waits."""
-    return FactorReset.objects.filter(user=user, asked_at__gt=timezone.now() - ASKED_FOR).first()
+def factor_reset_of(user: User) -> LedgerEntry | None:
+    """Return the entry by which someone asked to take away a colleague's second factors, if it still waits."""
+    kinds = [events.FactorResetAsked.kind, events.StaffChanged.kind]
+    entries = LedgerEntry.objects.filter(kind__in=kinds, about_id=user.pk, at__gt=timezone.now() - ASKED_FOR)
+    for entry in entries.order_by("-sequence").iterator():
+        event = chain.event_of(entry)
+        if isinstance(event, events.FactorResetAsked):
+            return entry
+        if isinstance(event, events.StaffChanged) and "factors" in event.changed:
+            return None
+    return None
 
 
 @staff_verb("auth.change_user")
 @transaction.atomic
-def ask_factor_reset(user: User, *, by: Actor) -> FactorReset:
+def ask_factor_reset(user: User, *, by: Actor) -> None:
     """Ask another superuser to take away a colleague's lost second factors. Raises Refused: NO_FACTORS, OWN_FACTORS."""
     _check(user, by)
-    reset, _ = FactorReset.objects.update_or_create(user=user, defaults={"asked_by": by.member, "asked_at": by.act.at})
     chain.append(events.FactorResetAsked(about_id=user.pk, name=user.get_username()), by=by)
-    return reset
 
 
 @staff_verb("auth.change_user")
 @transaction.atomic
 def reset_factors(user: User, *, by: Actor) -> None:
-    """Take away a colleague's second factors, which another superuser asked for, and end their sessions.
+    """Take away a colleague's second factors and company account, as another superuser asked; end their sessions.
 
+    The company's provider gives them the account again when they next sign in with it.
     Raises Refused: NO_FACTORS, OWN_FACTORS, RESET_NOT_ASKED, ASKED_YOURSELF.
     """
     _check(user, by)
-    if (reset := factor_reset_of(user)) is None:
+    if (asked := factor_reset_of(user)) is None:
         raise Refused.because(Refusal.RESET_NOT_ASKED)
-    if reset.asked_by == by.member:
+    if asked.user_id == by.member.pk:
         raise Refused.because(Refusal.ASKED_YOURSELF)
-    reset.delete()
     DeskSession.objects.filter(user=user).delete()
-    noted(user, Authenticator.objects.filter(user=user).delete, by)
+
+    def write() -> None:
+        Authenticator.objects.filter(user=user).delete()
+        SocialAccount.objects.filter(user=user).delete()
+
+    noted(user, write, by)
 
 
 def _check(user: User, by: Actor) -> None:
     history.lock(User.objects.filter(pk=user.pk))
     if user == by.member:
         raise Refused.because(Refusal.OWN_FACTORS)
-    if not Authenticator.objects.filter(user=user).exists():
+    if not factors_of(user.pk):
         raise Refused.because(Refusal.NO_FACTORS, name=user)

@@ -656,6 +656,23 @@ GUARDS = [
         "An API token keeps what it was made with; revoked cannot be undone.",
     ),
     Guard(
+        "staff_link_sent_by_a_superuser",
+        "unlocks_stafflink",
+        "INSERT",
+        "{new}.used_at IS NOT NULL OR NOT EXISTS (SELECT 1 FROM auth_user u "
+        "WHERE u.id = {new}.sent_by_id AND u.is_superuser AND u.is_active) OR NOT EXISTS (SELECT 1 FROM auth_user u "
+        "WHERE u.id = {new}.user_id AND u.is_staff AND u.is_active)",
+        "A link to set a password is sent by a superuser to a member of staff.",
+    ),
+    Guard(
+        "staff_link_goes_one_way",
+        "unlocks_stafflink",
+        "UPDATE",
+        "{old}.used_at IS NOT NULL OR "
+        + _changes(["id", "user_id", "sent_by_id", "sent_at", "expires_at", "token_hash"]),
+        "A link to set a password keeps what it was sent with, and works once.",
+    ),
+    Guard(
         "outgoing_keeps_what_it_is",
         "unlocks_outgoing",
         "UPDATE",
@@ -813,6 +830,7 @@ NEVER_DELETED = {
     "unlocks_instruction": ("key",),
     "unlocks_import": (),
     "unlocks_apitoken": ("token_hash",),
+    "unlocks_stafflink": ("token_hash",),
     "auth_user": ("username",),
 }
 # REPLACE makes room by deleting the row in the way, without any DELETE trigger: partial unique indexes as well.
