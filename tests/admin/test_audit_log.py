@@ -79,6 +79,21 @@ def test_filters_combine(manager_client, agent, second_agent, ledger):
     assert [entry.actor for entry in entries(manager_client, f"{both}&account={unlocked.account.number}")] == ["agent"]
 
 
+@pytest.mark.postgresql  # of SQLite no page is made of the first entries of each part
+@pytest.mark.parametrize("query", ["kind=opened", "kind=opened&kind=unlocked"])
+def test_what_no_customer_ever_did_is_not_looked_for_in_all_of_its_kind(manager_client, ledger, query):
+    with connection.cursor() as cursor:
+        cursor.execute("ANALYZE unlocks_ledgerentry")
+        cursor.execute("SET LOCAL enable_seqscan = off")  # it would read a small table whole
+        with CaptureQueriesContext(connection) as queries:
+            assert entries(manager_client, f"?actor=customers&{query}") == []
+        asked = [entry["sql"] for entry in queries if "Link for" in entry["sql"] and "opened" in entry["sql"]]
+        cursor.execute(f"EXPLAIN {asked[0]}")
+        plan = " ".join(line for (line,) in cursor.fetchall())
+    assert plan.count("using unlocks_entry_customers") == query.count("kind")
+    assert "Filter" not in plan
+
+
 def test_an_actor_is_found_by_the_whole_name(manager_client, ledger):
     assert {entry.actor for entry in entries(manager_client, "?q=AGENT")} == {"agent"}
     assert entries(manager_client, "?q=agent2") == []

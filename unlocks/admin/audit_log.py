@@ -22,7 +22,7 @@ from django.views.decorators.http import require_POST, require_safe
 from .. import operations
 from ..actors import Actor
 from ..ledger import chain, events
-from ..models import BY_THE_DESK, Account, Batch, LedgerEntry, RequestedBatch, UnlockRequest, Verdict
+from ..models import BY_CUSTOMERS, BY_THE_DESK, Account, Batch, LedgerEntry, RequestedBatch, UnlockRequest, Verdict
 from ..rules import short_name
 from ..templatetags.desk import nowrap, tag
 from ..texts import normalize
@@ -165,10 +165,7 @@ GROUPS = {
 OTHERS = {
     "desk": ("The desk itself", lambda: [BY_THE_DESK]),
     "product": ("The product", lambda: [Q(user__isnull=True, actor=Actor.product().name)]),
-    "customers": (
-        "Customers",
-        lambda: [Q(user__isnull=True, actor__prefix=how) for how in ("Link for ", "Receipt for ")],
-    ),
+    "customers": ("Customers", lambda: [BY_CUSTOMERS]),
 }
 
 

@@ -15,9 +15,9 @@ from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
 from django.db import transaction
-from django.db.models import Case, CharField, Exists, F, IntegerField, Lookup, OuterRef, Q, Value, When
+from django.db.models import Case, Exists, F, IntegerField, OuterRef, Q, Value, When
 from django.db.models.functions import Concat
-from django.db.models.lookups import In, StartsWith
+from django.db.models.lookups import In
 from django.forms import Media
 from django.http import Http404, StreamingHttpResponse
 from django.shortcuts import redirect
@@ -62,23 +62,6 @@ def is_key(text):
 def _counts_more(queryset, most):
     """Say whether there are more rows than `most`, without counting them all."""
     return queryset.order_by().values("pk")[: most + 1].count() > most
-
-
-@CharField.register_lookup
-class Prefix(Lookup):
-    """`number__prefix="2026"`: starts with, by the column's index on both databases.
-
-    SQLite's LIKE reads the whole table. PostgreSQL has an index for LIKE, while its order of words knows no ranges.
-    """
-
-    lookup_name = "prefix"
-
-    def as_sql(self, compiler, connection):
-        return StartsWith(self.lhs, self.rhs).as_sql(compiler, connection)
-
-    def as_sqlite(self, compiler, connection):
-        column, params = self.process_lhs(compiler, connection)
-        return f"({column} >= %s AND {column} < %s)", [*params, self.rhs, *params, f"{self.rhs}\U0010ffff"]
 
 
 @IntegerField.register_lookup

@@ -3098,6 +3098,16 @@ class Migration(migrations.Migration):
                         name="unlocks_entry_not_own",
                     ),
                     models.Index(
+                        condition=models.Q(
+                            models.Q(
+                                ("actor__prefix", "Link for "), ("actor__prefix", "Receipt for "), _connector="OR"
+                            ),
+                            ("user__isnull", True),
+                        ),
+                        fields=["kind", "at", "sequence"],
+                        name="unlocks_entry_customers",
+                    ),
+                    models.Index(
                         condition=models.Q(("ip__isnull", False)),
                         fields=["ip", "at", "sequence"],
                         name="unlocks_entry_ip",

@@ -24,7 +24,7 @@ from .imports import (
     StagedLines,
 )
 from .instructions import Instruction
-from .ledger import BY_THE_DESK, LedgerEntry
+from .ledger import BY_CUSTOMERS, BY_THE_DESK, LedgerEntry
 from .outbox import Outgoing, Worker
 from .requests import BYPASS_OTHER, TICKET, RequestedBatch, UnlockRequest
 from .reviews import Review, ReviewDecision
@@ -36,6 +36,7 @@ from .tokens import ApiCall, ApiToken
 
 __all__ = [
     "BYPASS_OTHER",
+    "BY_CUSTOMERS",
     "BY_THE_DESK",
     "CONFIRMED",
     "LONGEST_WINDOW",

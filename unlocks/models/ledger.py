@@ -7,6 +7,8 @@ from .requests import UnlockRequest
 
 # What the desk does by itself, under the name of `Actor.desk()`.
 BY_THE_DESK = Q(user__isnull=True, actor="Unlock Desk")
+# What customers do, under the names of `Actor.customer()`.
+BY_CUSTOMERS = Q(Q(actor__prefix="Link for ") | Q(actor__prefix="Receipt for "), user__isnull=True)
 
 
 class LedgerEntry(models.Model):
@@ -67,6 +69,7 @@ class LedgerEntry(models.Model):
                 opclasses=["varchar_pattern_ops", "varchar_ops", "timestamptz_ops", "int8_ops"],
             ),
             models.Index(fields=["kind", "at", "sequence"], condition=~BY_THE_DESK, name="unlocks_entry_not_own"),
+            models.Index(fields=["kind", "at", "sequence"], condition=BY_CUSTOMERS, name="unlocks_entry_customers"),
             models.Index(fields=["ip", "at", "sequence"], condition=Q(ip__isnull=False), name="unlocks_entry_ip"),
             models.Index(fields=["amount"], condition=Q(amount__isnull=False), name="unlocks_entry_amount"),
             models.Index(fields=["fields", "at", "sequence"], condition=~Q(fields=""), name="unlocks_entry_fields"),
