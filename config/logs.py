@@ -15,12 +15,14 @@ TOKEN = re.compile(r"(?<=/consent/|/receipt/)[\w%-]{20,}|[A-Za-z0-9_%-]{43,}")
 QUERY = re.compile(r"(?<=/)(?P<page>[^\s?/]*)\?\S*")
 # In what an error says, whatever may be a PIN; the numbers of lines stay.
 PIN = re.compile(r"(?<!line )(?<![\w-])[0-9]{4,12}(?![\w-])")
+# What PostgreSQL adds to an error: the row as it was written, with names and addresses.
+ROW = re.compile(r"^DETAIL: .*", re.MULTILINE)
 
 
 def without_secrets(logger, name, said):
     """Take what may be a token, and queries, out of all that is logged, and what may be a PIN out of an error."""
     if "exception" in said:
-        said["exception"] = PIN.sub("…", said["exception"])
+        said["exception"] = PIN.sub("…", ROW.sub("DETAIL: …", said["exception"]))
     return {key: _masked(said[key]) for key in ("time", "level", "event", *said)}
 
 

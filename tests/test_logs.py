@@ -179,6 +179,11 @@ def test_an_error_is_one_line_that_says_where_and_holds_no_secret():
     assert f'test_logs.py", line {failed.__code__.co_firstlineno + 3}, in failed' in said
 
 
+def test_an_error_of_the_database_holds_no_row():
+    said = failed(ValueError("null value\nDETAIL:  Failing row contains (1, Dana Whitfield)."))["exception"]
+    assert said.endswith("ValueError: null value\nDETAIL: …")
+
+
 def test_the_console_logs_so(settings):
     console = settings.LOGGING["handlers"]["console"]
     assert settings.LOGGING["formatters"][console["formatter"]] == {"()": "config.logs.Lines", "json": False}

@@ -31,6 +31,11 @@ NAME_STAYS = (
 )
 
 
+_HELP = {
+    "is_active": "Who is not active can't sign in, and is signed out at once.",
+    "is_superuser": "May do everything, manages staff, and passes the same rules as everyone.",
+    "is_staff": "May sign in.",
+}
 _SIGN_IN_VERBS = {
     "link": (operations.send_staff_link, "A link to {} waits to be sent."),
     "ask": (
@@ -47,7 +52,8 @@ class StaffAdmin(Listed, UserAdmin):
 
     form = ColleagueForm
     add_form = NewColleagueForm
-    footer_name = "Staff"
+    add_form_template = None
+    list_name = footer_name = "Staff"
     rows_are = "members of staff"
     list_display = ("username", "first_name", "last_name", "email", "in_groups", "is_active", "is_superuser")
     list_filter = (by_column("is_active"), by_column("groups"))
@@ -92,13 +98,15 @@ class StaffAdmin(Listed, UserAdmin):
         return super().get_fieldsets(request, obj)
 
     def get_form(self, request, obj=None, **kwargs):
-        help_texts = {"username": NAME_STAYS} if obj else {}
+        groups = {"groups": "What each may do is on the page Permissions."}
+        help_texts = _HELP | {"username": NAME_STAYS} | groups if obj else groups
         return super().get_form(request, obj, **{"help_texts": help_texts, **kwargs})
 
     def changeform_view(self, request, object_id=None, form_url="", extra_context=None):
         if request.method == "POST" and self.has_change_permission(request):
             showed.confirm(request)
-        return super().changeform_view(request, object_id, form_url, extra_context)
+        title = {} if object_id else {"title": "Invite a colleague"}
+        return super().changeform_view(request, object_id, form_url, title | (extra_context or {}))
 
     def save_model(self, request, obj, form, change):
         """Leave it to `save_related`, which Django calls next: an account and its groups are one change."""

@@ -28,7 +28,11 @@ NOT_RECORDED = (
     "Your password is not the one that the record tells of, so it is not accepted. "
     "Ask a superuser to send you a link, and to run the audit."
 )
-SILENT = {"account/messages/logged_in.txt", "account/messages/logged_out.txt"}  # the next page shows it
+SILENT = {  # the next page shows it
+    "account/messages/logged_in.txt",
+    "account/messages/logged_out.txt",
+    "mfa/messages/recovery_codes_generated.txt",
+}
 
 
 class SignInAdapter(DefaultAccountAdapter):

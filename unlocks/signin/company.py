@@ -67,7 +67,8 @@ class CompanyAdapter(DefaultSocialAccountAdapter):
 
     def _refuse(self, request, why, status, user=None):
         if why != "failed":  # which whoever calls the address can bring about as often as they like
-            operations.record_failed_sign_in(user, why=why, by=Actor.nobody(request))
+            by = Actor.staff(user, request) if request.user == user else Actor.nobody(request)
+            operations.record_failed_sign_in(user, why=why, by=by)
         context = {"why": why, "provider": settings.OIDC_NAME}
         raise ImmediateHttpResponse(render(request, "account/company_refused.html", context, status=status))
 

@@ -56,6 +56,10 @@ class OwnPasswordForm(Plain, SetPasswordForm):
         super().__init__(*args, **kwargs)
         self.fields["new_password1"].label, self.fields["new_password2"].label = "Password", "The same once more"
 
+    def validate_password_for_user(self, user, *field):
+        """Say beside the password itself what is wrong with it."""
+        super().validate_password_for_user(user, "new_password1")
+
 
 class Code(Plain):
     required = {"code": "Type the code."}
