@@ -300,7 +300,6 @@ def test_every_table_is_guarded_or_named_here_as_free():
         "unlocks_casefiles",
         "unlocks_checkattempts",
         "unlocks_desksession",
-        "unlocks_factorreset",
         "unlocks_stafflink",
         "unlocks_importproblem",
         "unlocks_stagedaccount",
