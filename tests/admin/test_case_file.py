@@ -144,7 +144,10 @@ def test_too_many_are_refused_in_a_sentence(manager_client, case, agent, monkeyp
     ("columns", "said"),
     [
         ({}, "No worker runs, so nothing is made now."),
-        ({"answer": "OSError: disk full"}, "The last try broke off (OSError: disk full)."),
+        (
+            {"answer": "OSError: disk full"},
+            "the last try broke off</b> (OSError: disk full). The worker tries again after ",
+        ),
         ({"state": "failed", "answer": "It is so."}, "<b>No ZIP was made.</b> It is so."),
         ({"state": "deleted"}, "<b>The ZIP was deleted: it was kept until "),
         ({"state": "made", "size": 5 << 20, "faults": 2}, "2 files on record are missing or damaged."),

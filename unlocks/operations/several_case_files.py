@@ -152,13 +152,19 @@ def _leased() -> CaseFiles | None:
         due = CaseFiles.objects.filter(state=State.QUEUED, next_try_at__lte=now).order_by("next_try_at")
         ordered = due.select_for_update(skip_locked=True, no_key=True).first()
         if ordered and ordered.tries >= MOST_TRIES:
-            _end(ordered, State.FAILED, answer=ordered.answer or "The worker was stopped each time.")
+            _end(ordered, State.FAILED, answer=_given_up(ordered))
             return None
         if ordered:
             ordered.tries += 1
-            changes = {"tries": ordered.tries, "next_try_at": now + LEASE, "done": 0}
+            changes = {"tries": ordered.tries, "next_try_at": now + LEASE, "done": 0, "answer": ""}
             CaseFiles.objects.filter(pk=ordered.pk).update(**changes)
     return ordered
+
+
+def _given_up(ordered: CaseFiles) -> str:
+    last = f"broke off ({ordered.answer})" if ordered.answer else "ended with its worker"
+    what_next = "Tell whoever looks after the server, and then order the case files again."
+    return f"It was tried {MOST_TRIES} times, and the last try {last}. {what_next}"
 
 
 def _make(ordered: CaseFiles) -> None:

@@ -59,12 +59,12 @@ def counted(count: int, one: str, many: str) -> str:
 
 
 def lasting(length: timedelta) -> str:
-    """Return a length of time in its two largest units, such as "3 d 4 h", "2 h 10 min" or "5 min"."""
+    """Return a length of time in its two largest units, such as "3 d 4 h", "2 h 10 min" or "under 1 min"."""
     minutes = int(length.total_seconds() // 60)
     (days, hours), minutes = divmod(minutes // 60, 24), minutes % 60
     parts = [(days, "d"), (hours, "h"), (minutes, "min")]
     first = next((place for place, (count, _) in enumerate(parts) if count), 2)
-    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count) or "0 min"
+    return " ".join(f"{count} {unit}" for count, unit in parts[first : first + 2] if count) or "under 1 min"
 
 
 def in_hours(length: timedelta) -> str:
