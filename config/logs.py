@@ -10,7 +10,7 @@ from structlog.stdlib import ExtraAdder, ProcessorFormatter, add_log_level, add_
 
 # Whatever is as long as a token may be one, wherever it stands: addresses get damaged on their way. In its own place
 # a part of one is enough.
-TOKEN = re.compile(r"(?<=/consent/|/receipt/)[\w%-]{20,}|[A-Za-z0-9_%-]{43,}")
+TOKEN = re.compile(r"(?:(?<=/consent/|/receipt/)|(?<=/staff/link/))[\w%-]{20,}|[A-Za-z0-9_%-]{43,}")
 # What follows an address: a search holds names.
 QUERY = re.compile(r"(?<=/)(?P<page>[^\s?/]*)\?\S*")
 # In what an error says, whatever may be a PIN; the numbers of lines stay.

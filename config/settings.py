@@ -259,11 +259,7 @@ AUTH_PASSWORD_VALIDATORS = [
 LOGIN_URL, LOGIN_REDIRECT_URL = "account_login", "admin:index"
 # What every process has to know: which codes were used, and how many were tried.
 CACHES = {
-    "default": {
-        "BACKEND": "django.core.cache.backends.db.DatabaseCache",
-        "LOCATION": "unlocks_cache",
-        "OPTIONS": {"MAX_ENTRIES": 100_000},
-    }
+    "default": {"BACKEND": "unlocks.signin.cache.RowCache"},
 }
 
 # The company's provider of identities (OpenID Connect), and which of its groups are which of the desk's.
@@ -298,6 +294,7 @@ MFA_TOTP_ISSUER = "Unlock Desk"
 MFA_TOTP_TOLERANCE = 1  # a clock may be half a minute off
 MFA_RECOVERY_CODES_SHOW_ONCE = True
 MFA_PASSKEY_LOGIN_ENABLED = True
+MFA_RATE_LIMITS = {"webauthn_login": "60/m/ip"}  # a whole office may have one address; nobody guesses a passkey
 ACCOUNT_RATE_LIMITS = {"login": None, "login_failed": "10/10m/key"}  # of passwords, unlocks.signin.tries
 
 LANGUAGE_CODE = "en-us"

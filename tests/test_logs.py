@@ -451,6 +451,7 @@ def nginx_map():
     [
         (f"/consent/{TOKEN}/", "/consent/…"),
         (f"//Receipt//{TOKEN[:9]}", "//Receipt//…"),
+        (f"/staff/link/{TOKEN[:42]}/", "/staff/link/…"),
         ("/consent/", "/consent/"),
         ("/receipt/?page=2", "/receipt/"),
         (f"/check/{TOKEN}", "…"),

@@ -224,6 +224,11 @@ class Refusal(TextChoices):
         "You typed the address of {name}, who has signed in before, so another superuser has to send the link.",
     )
     STAFF_LINK_DEAD = "staff_link_dead", "This link was used, has ended or was replaced. Ask a superuser for a new one."
+    FACTORS_NOT_RECORDED = (
+        "factors_not_recorded",
+        "Your second factors are not those that the record tells of, so nothing was changed. Ask two superusers to "
+        "reset them, and to run the audit.",
+    )
     OWN_FACTORS = "own_factors", "You can't do this for your own account. “Your sign-in” is where you change it."
     NO_FACTORS = "no_factors", "{name} has no second factor and no company account that could be taken away."
     RESET_NOT_ASKED = "reset_not_asked", "Nobody has asked for this in the last 24 hours."

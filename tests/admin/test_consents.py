@@ -16,6 +16,7 @@ from django.utils.html import strip_tags
 
 from tests import factories, mail_servers
 from tests.admin.test_request_page import page_of
+from tests.operations import recorded
 from tests.papers import MAIL, PDF, kept_as
 from unlocks import history, operations
 from unlocks.actors import Actor
@@ -555,6 +556,8 @@ def test_a_certificate_is_issued_and_read_as_page_pdf_json_and_csv(agent, agent_
     assert hashlib.sha256(downloads[1].content).hexdigest() == certificate.sha256
     assert json.loads(downloads[1].content)["certificate"]["code"] == certificate.code
     assert (certificate.issued_by, Certificate.objects.count()) == (agent, 1)
+    taken = {"what": "consents", "form": "csv", "narrowed": [f"batches of {number}"]}
+    assert recorded(kind="exported") == [("exported", taken)]
     assert number in shown(agent_client, consented)
 
 

@@ -16,6 +16,7 @@ from tests import factories
 from tests.factories import acting
 from tests.importing import HEADS, lose_what_is_staged, staged
 from tests.imports.files import workbook
+from tests.operations import recorded
 from unlocks import operations
 from unlocks.admin.imports import HOLDS
 from unlocks.imports import samples
@@ -157,6 +158,8 @@ def test_the_preview_tells_what_changes_and_why_not(manager, manager_client, age
         ["batches.csv", "5", "", ""],
     ]
     assert errors["Content-Disposition"] == f'attachment; filename="errors of import {imported.number}.csv"'
+    taken = {"what": "imports", "form": "csv", "narrowed": [f"errors of import {imported.number}"]}
+    assert recorded(kind="exported") == [("exported", taken)]
 
 
 def test_what_is_on_file_already_or_refused_is_said_so(manager, manager_client):

@@ -11,6 +11,8 @@ from django.test.utils import override_script_prefix
 from tests import factories
 from tests.attacks import difference, snapshot
 from tests.factories import PIN
+from unlocks import operations
+from unlocks.actors import Actor
 from unlocks.models import LedgerEntry
 
 pytestmark = pytest.mark.django_db
@@ -198,3 +200,16 @@ def test_no_pin_and_no_password_is_kept(case):
     answer = client.post("/staff/sign-in/", typed | {"login": "dana", "password": PASSWORD})
     assert hidden(answer).keys() - {"csrfmiddlewaretoken"} == {"verb", "text"}
     assert "Files were not kept." in answer.content.decode()
+
+
+def test_what_is_typed_of_a_colleague_is_not_offered(superuser):
+    """Most of it is ticks, which a reader overlooks: who is at the browser could have made themselves a superuser."""
+    superuser.set_password(PASSWORD)
+    superuser.save()
+    operations.record_staff(superuser, by=Actor.desk())
+    client, page = Client(), f"/desk/auth/user/{superuser.pk}/change/"
+    client.post("/staff/sign-in/", {"login": "superuser", "password": PASSWORD})
+    client.cookies.pop("sessionid")
+    answer = client.post(page, {"first_name": "Lee", "is_superuser": "on"})
+    assert (answer.status_code, "What you typed is not kept" in answer.content.decode()) == (403, True)
+    assert 'name="typed"' not in answer.content.decode()

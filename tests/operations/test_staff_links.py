@@ -17,7 +17,7 @@ from tests.signin.factors import PASSWORD, set_up_app, sign_in
 from unlocks import operations
 from unlocks.ledger import verify
 from unlocks.models import DeskSession, LedgerEntry, Outgoing, StaffLink
-from unlocks.outbox import worker
+from unlocks.outbox import secrets, worker
 from unlocks.rules import Refusal
 
 pytestmark = pytest.mark.django_db
@@ -88,7 +88,7 @@ def test_a_link_works_once(superuser, dana):
     assert dana.check_password(OWN)
 
 
-@pytest.mark.parametrize("ended", ["expired", "replaced", "deactivated", "made up"])
+@pytest.mark.parametrize("ended", ["expired", "replaced", "deactivated", "made up", "address corrected", "no entry"])
 def test_a_link_that_has_ended_changes_nothing(superuser, dana, ended):
     operations.send_staff_link(dana, by=acting(superuser))
     link, before = emailed(), dana.password
@@ -100,6 +100,19 @@ def test_a_link_that_has_ended_changes_nothing(superuser, dana, ended):
         dana.save()
     if ended == "made up":
         link = "/staff/link/made-up/"
+    if ended == "address corrected":
+        dana.email = "dana@right.example"
+        dana.save()
+    if ended == "no entry":
+        newest, now = StaffLink.objects.get(), timezone.now()
+        link = "/staff/link/made-up/"
+        StaffLink.objects.create(
+            user=dana,
+            sent_by=newest.sent_by,
+            sent_at=now,
+            expires_at=now + timedelta(days=1),
+            token_hash=secrets.hashed("made-up"),
+        )
     with time_machine.travel(later):
         answer = choose(Client(), link)
     dana.refresh_from_db()
@@ -200,6 +213,12 @@ def test_a_reset_is_asked_for_anew_each_time(superuser, second_superuser, dana, 
     with refused(Refusal.RESET_NOT_ASKED):
         operations.reset_factors(dana, by=other)
     operations.ask_factor_reset(dana, by=one)
+    superuser.is_active = False
+    superuser.save()
+    with refused(Refusal.RESET_NOT_ASKED):
+        operations.reset_factors(dana, by=other)
+    superuser.is_active = True
+    superuser.save()
     operations.reset_factors(dana, by=other)
     with refused(Refusal.NO_FACTORS):
         operations.reset_factors(dana, by=other)
@@ -223,7 +242,7 @@ def test_who_may_not_change_staff_asks_for_no_reset(dana, with_app):
 
 
 def test_each_use_of_the_emergency_account_is_red_and_told_to_managers(settings, manager):
-    settings.BREAK_GLASS_USERNAME = "emergency"
+    settings.BREAK_GLASS_USERNAME = "Emergency"
     manager.email = "manager@vendor.example"
     manager.save()
     make_user("emergency", is_superuser=True, password=PASSWORD)

@@ -1,20 +1,24 @@
 """The second step: what it takes, what is kept of it, and to whom the desk opens without it."""
 
 import json
+import time
 from datetime import timedelta
 
 import pytest
 import time_machine
+from allauth.mfa.adapter import get_adapter
 from allauth.mfa.models import Authenticator
 from django.test import Client
 from django.utils import timezone
 
 from tests import factories
+from tests.attacks import difference, snapshot
 from tests.operations import facts_of
 from tests.signin.factors import PASSWORD, code, set_up_app, sign_in
 from unlocks.factors import factors_mac
 from unlocks.ledger import verify
 from unlocks.models import DeskSession, LedgerEntry
+from unlocks.rules import Refusal, sentence
 
 pytestmark = pytest.mark.django_db
 
@@ -270,3 +274,45 @@ def test_nobody_ends_the_session_of_another(client):
     key = DeskSession.objects.get(user__username="kim").session_key
     assert client.post(f"{YOURS}sessions/{key}/end/").status_code == 404
     assert kim.get("/desk/").status_code == 200
+
+
+# What someone puts there past the desk, or knows half of
+
+
+def planted(user):
+    """Put an app there by SQL, of which one knows the secret."""
+    secret = "JBSWY3DPEHPK3PXP"
+    Authenticator.objects.create(user=user, type="totp", data={"secret": get_adapter().encrypt(secret)})
+    return secret
+
+
+@pytest.mark.parametrize("page", ["app/remove/", "codes/new/"])
+def test_a_change_seals_no_factor_that_no_entry_tells_of(dana, client, page):
+    secret = planted(dana)
+    client.post("/staff/confirm/code/", {"code": code(secret)})
+    session = client.session
+    session["account_authentication_methods"] = [{"method": "mfa", "at": time.time()}]
+    session.save()
+    before = snapshot()
+    answer = client.post(f"{YOURS}{page}", follow=True)
+    assert sentence(Refusal.FACTORS_NOT_RECORDED) in answer.content.decode()
+    assert difference(before, snapshot()) == []
+    assert any("no ledger entry tells of their second factors" in one for one in verify.findings())
+
+
+def test_a_factor_that_no_entry_tells_of_confirms_nothing(dana, client):
+    secret = planted(dana)
+    answer = client.post("/staff/confirm/code/", {"code": code(secret), "next": YOURS})
+    assert sentence(Refusal.FACTORS_NOT_RECORDED) in answer.context["form"].non_field_errors()
+
+
+def test_a_session_that_showed_the_password_alone_takes_no_factor_away(dana, client):
+    thief = Client()
+    sign_in(thief)
+    _, codes = set_up_app(client)
+    for page in ("app/", "app/remove/", "codes/", "codes/new/", "passkeys/"):
+        for answer in (thief.get(YOURS + page), thief.post(YOURS + page)):
+            assert answer.url.startswith("/staff/confirm/code/?next=")
+    assert Authenticator.objects.count() == 2
+    thief.post("/staff/confirm/code/", {"code": codes[0]})
+    assert thief.get(f"{YOURS}codes/new/").status_code == 200

@@ -1,6 +1,8 @@
 """Signing in by password: what comes of it, what is recorded, and how many tries there are."""
 
+import base64
 import json
+import pickle
 import re
 from datetime import timedelta
 
@@ -8,6 +10,7 @@ import pytest
 import time_machine
 from django.contrib.auth.hashers import PBKDF2PasswordHasher
 from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.core.management import CommandError, call_command
 from django.test import Client
 from django.utils import timezone
@@ -17,7 +20,7 @@ from tests.operations import facts_of
 from unlocks import operations, pins
 from unlocks.actors import Actor
 from unlocks.ledger import chain, verify
-from unlocks.models import DeskSession, LedgerEntry
+from unlocks.models import CacheRow, DeskSession, LedgerEntry
 from unlocks.signin import sessions
 
 PASSWORD, PAGE = "correct-horse-battery", "/staff/sign-in/"
@@ -211,8 +214,60 @@ def test_a_session_cannot_be_taken_over_from_the_database(dana):
     thief.cookies["sessionid"] = row.session_key
     assert thief.get("/desk/").status_code == 302
     assert "_auth_user" not in row.session_data
-    assert row.get_decoded()["_auth_user_id"] == str(dana.pk)
+    assert sessions.SessionStore(key).load()["_auth_user_id"] == str(dana.pk)
     DeskSession.objects.update(session_data="made up")
+    assert client.get("/desk/").status_code == 302
+
+
+@pytest.mark.parametrize("moved", ["the row", "its data"])
+def test_a_session_belongs_to_its_key(dana, moved):
+    try_it(Client(), PASSWORD)
+    thief = Client()
+    thief.get("/staff/link/made-up/")
+    own, theirs = DeskSession.objects.get(user=None), DeskSession.objects.get(user=dana)
+    if moved == "the row":
+        DeskSession.objects.filter(pk=own.pk).delete()
+        DeskSession.objects.filter(pk=theirs.pk).update(session_key=own.pk)
+    else:
+        DeskSession.objects.filter(pk=own.pk).update(session_data=theirs.session_data, user=dana)
+    assert thief.get("/desk/").status_code == 302
+    assert thief.get("/desk/").context is None
+
+
+class Code:
+    def __reduce__(self):
+        return exec, ("from django.conf import settings; settings.LEDGER_KEY = ''",)
+
+
+def test_a_row_of_the_cache_runs_no_code(db, settings):
+    cache.set("tries", [1.5, 2])
+    cache.set("ended", 1, timeout=0)
+    assert (cache.get("tries"), cache.get("ended"), cache.get("nothing", 7)) == ([1.5, 2], None, 7)
+    assert (cache.add("tries", 1), cache.add("lock", True), cache.delete("lock"), cache.delete("lock")) == (
+        *(False, True),
+        *(True, False),
+    )
+    key = settings.LEDGER_KEY
+    CacheRow.objects.update(value=base64.b64encode(pickle.dumps(Code())).decode())
+    with pytest.raises(ValueError, match="Expecting value"):
+        cache.get("tries")
+    assert key == settings.LEDGER_KEY
+
+
+def test_tries_with_an_old_password_are_counted_and_told(dana):
+    client, other = Client(), Client()
+    try_it(client, PASSWORD)
+    try_it(other, PASSWORD)
+    page, new = "/desk/password_change/", "brand-new-and-long-1"
+    typed = {"new_password1": new, "new_password2": new}
+    said = [
+        client.post(page, typed | {"old_password": "wrong"}).context["form"].errors["old_password"] for _ in range(11)
+    ]
+    assert ["Too many tries" in one[0] for one in said] == [False] * 10 + [True]
+    assert told()[2:] == [failed("password")] * 10 + [failed("too_many")]
+    dana.refresh_from_db()
+    assert dana.check_password(PASSWORD)
+    assert other.post(page, typed | {"old_password": PASSWORD}).status_code == 302
     assert client.get("/desk/").status_code == 302
 
 

@@ -117,6 +117,7 @@ GROUPS = {
         "Signing in",
         (
             events.SignedIn,
+            events.FirstStep,
             events.SignInFailed,
             events.SessionEnded,
             events.BreakGlassUsed,

@@ -3,6 +3,7 @@
 import logging
 import re
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
@@ -190,8 +191,18 @@ class ConsentAdmin(ReadOnlyAdmin):
 
     @method_decorator(require_safe)
     def certificate_file_view(self, request, pk, ordinal, name):
-        """Send a file of a certificate."""
-        return certificates.file(self._certificate(request, pk, ordinal), name)
+        """Send a file of a certificate. The list of its batches is one as others are: whoever takes it is told."""
+        certificate = self._certificate(request, pk, ordinal)
+        answer = certificates.file(certificate, name)
+        if not name.endswith(".csv") or request.method == "HEAD":
+            return answer
+        if certificate.consent.batches.count() > settings.CONFIRM_ROWS and (
+            asked := showed.before_file(request, reverse("admin:unlocks_consent_change", args=[pk]))
+        ):
+            return asked
+        narrowed = [f"batches of {certificate.number}"]
+        operations.record_export(Consent, form="csv", narrowed=narrowed, by=Actor.staff(request.user, request))
+        return answer
 
     def _certificate(self, request, pk, ordinal):
         if not self.has_view_permission(request):

@@ -1,5 +1,6 @@
 """Imports: uploading files, what they would change, what became of it, and confirming the contacts that came in."""
 
+from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
@@ -10,7 +11,7 @@ from django.urls import path, reverse
 from django.utils.decorators import method_decorator
 from django.utils.http import content_disposition_header
 from django.utils.text import capfirst
-from django.views.decorators.http import require_http_methods, require_safe
+from django.views.decorators.http import require_GET, require_http_methods, require_safe
 
 from .. import operations
 from ..actors import Actor
@@ -21,6 +22,7 @@ from ..imports.problems import errors_csv
 from ..ledger import chain, events
 from ..models import Account, Batch, Contact, Import, ImportProblem, Judgment, LedgerEntry
 from ..outbox import heartbeat
+from ..signin import showed
 from ..templatetags.desk import nowrap, tag
 from ..texts.fields import shown
 from ..texts.formats import counted, moment, money
@@ -209,10 +211,16 @@ class ImportAdmin(ReadOnlyAdmin):
                 }
         return {}
 
-    @method_decorator(require_safe)
+    @method_decorator(require_GET)  # HEAD would be told as a download, and hands nothing out
     def errors_csv(self, request, pk):
         """Send what is wrong with the rows of an import, a row for each problem."""
         imported = self.found(request, pk)
+        if imported.problems.count() > settings.CONFIRM_ROWS and (
+            asked := showed.before_file(request, reverse("admin:unlocks_import_change", args=[imported.pk]))
+        ):
+            return asked
+        narrowed = [f"errors of import {imported.number}"]
+        operations.record_export(Import, form="csv", narrowed=narrowed, by=Actor.staff(request.user, request))
         pieces = errors_csv(operations.problems_of(imported))
         response = StreamingHttpResponse(pieces, content_type="text/csv; charset=utf-8")
         response["Content-Disposition"] = content_disposition_header(True, f"errors of import {imported.number}.csv")

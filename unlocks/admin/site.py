@@ -4,8 +4,8 @@ import re
 from functools import partial, update_wrapper
 from urllib.parse import urlsplit
 
-from django.contrib import admin
-from django.contrib.auth.views import redirect_to_login
+from django.contrib import admin, messages
+from django.contrib.auth.views import PasswordChangeView, redirect_to_login
 from django.db.models import Q
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
@@ -24,7 +24,7 @@ from ..models import (
     UnlockRequest,
 )
 from ..signin import showed
-from ..signin.forms import SignInForm
+from ..signin.forms import ChangePasswordForm, SignInForm
 from ..texts import normalize
 from . import queue, typed
 from .dashboard import dashboard_page
@@ -94,13 +94,17 @@ class Desk(admin.AdminSite):
 
         Someone else may have signed in and out since an expired form was opened, so it is kept for nobody.
         """
+        may_be_sent_again = _may_be_sent_again(request.path_info)
+        if request.user.is_authenticated and not may_be_sent_again:
+            messages.warning(request, "This form was opened before you signed in. Nothing was saved: fill it in again.")
+            return redirect(request.path)
         if request.user.is_authenticated:
             return self._send_again(request, typed.posted(request), "This form was opened before you signed in.")
         context = {
             "form": SignInForm(request=request),
             "redirect_field_value": request.get_full_path(),
             "signed_out": True,
-            "typed": "" if expired else typed.keep(request),
+            "typed": typed.keep(request) if may_be_sent_again and not expired else "",
             "expired": expired,
         }
         return self.page(request, "account/login.html", status=403, **context)
@@ -137,10 +141,14 @@ class Desk(admin.AdminSite):
         return self.page(request, "admin/send_again.html", title="Send your form again?", typed=kept, why=why)
 
     def password_change(self, request, extra_context=None):
+        view = PasswordChangeView.as_view(
+            form_class=ChangePasswordForm,
+            success_url=reverse("admin:password_change_done"),
+            extra_context={**self.each_context(request), **(extra_context or {})},
+        )
         if request.method != "POST":
-            return super().password_change(request, extra_context)
-        write = partial(super().password_change, request, extra_context)
-        return operations.change_own_password(write, by=Actor.staff(request.user, request))
+            return view(request)
+        return operations.change_own_password(partial(view, request), by=Actor.staff(request.user, request))
 
     def get_app_list(self, request, app_label=None):
         return []  # no page shows Django's own list: the navigation below takes its place
@@ -291,6 +299,11 @@ class Desk(admin.AdminSite):
 
 def _has_dashboard(user):
     return user.has_perm("unlocks.view_ledgerentry")
+
+
+def _may_be_sent_again(path):
+    """Say whether what someone typed is shown to be sent again: not a change of staff, which is mostly ticks."""
+    return not resolve(path).url_name.startswith("auth_")
 
 
 def role(user):

@@ -1105,6 +1105,16 @@ class SignedIn(Event):
         return f" by {' and '.join(self.how)}"
 
 
+@event("first_step", "Second step asked for", about=User)
+class FirstStep(Event):
+    name: str = fact(personal=True)
+    browser: str = fact(personal=True)
+
+    @property
+    def rest(self) -> str:
+        return f" of {self.name}, after the first one of signing in"
+
+
 @event("sign_in_failed", "Sign-in failed", tone="wait", about=User)
 class SignInFailed(Event):
     """Without a user where none has the name that was typed, which is not kept: passwords are typed there, too."""

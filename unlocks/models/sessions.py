@@ -9,8 +9,8 @@ from django.db import models
 class DeskSession(AbstractBaseSession):
     """A browser that is signed in, or about to. `session_key` is a hash of the key, which the browser alone holds.
 
-    Its data is encrypted (`unlocks.signin.sessions`): what someone typed while signed out, and a secret that is being
-    set up, pass through it.
+    Its data is encrypted for this row alone (`unlocks.signin.sessions`): what someone typed while signed out, and a
+    secret that is being set up, pass through it.
     """
 
     user = models.ForeignKey(
@@ -30,10 +30,7 @@ class DeskSession(AbstractBaseSession):
 
 
 class CacheRow(models.Model):
-    """A row of Django's database cache, which all processes share: how many codes were tried, and which were used.
-
-    Working data; soon deleted. The columns are those that `DatabaseCache` reads.
-    """
+    """What all processes share for a while, as JSON: how many codes were tried, and which were used. Soon deleted."""
 
     cache_key = models.CharField(max_length=255, primary_key=True)
     value = models.TextField()

@@ -52,9 +52,9 @@ from .search_words import learn_words, words_of
 from .several_case_files import cancel_case_files, order_case_files, take_case_files
 from .signing_in import (
     end_idle_sessions,
-    factors_are_recorded,
     password_is_recorded,
     record_failed_sign_in,
+    record_first_step,
     record_session_end,
     record_sign_in,
     renew_hash,
@@ -64,6 +64,7 @@ from .staff import (
     change_own_password,
     change_staff,
     deactivate,
+    factors_are_recorded,
     give_roles,
     is_last_superuser,
     is_system,
@@ -169,6 +170,7 @@ __all__ = [
     "record_certificate_key",
     "record_export",
     "record_failed_sign_in",
+    "record_first_step",
     "record_phone_consent",
     "record_restore",
     "record_session_end",

@@ -9,10 +9,10 @@ from django.utils import timezone
 
 from .. import history, pins, roles
 from ..actors import Actor
-from ..factors import factors_mac
 from ..ledger import chain, events
 from ..models import DeskSession, LedgerEntry, Outgoing
 from ..outbox import rows
+from ..texts import normalize
 from .staff import noted
 
 
@@ -21,12 +21,19 @@ def record_sign_in(user: User, *, how: Sequence[str], by: Actor) -> None:
     """Tell that someone signed in, and by what they showed for it. Of the emergency account, managers are told, too."""
     by = by.begin()
     told = [chain.Entry(events.SignedIn(about_id=user.pk, how=list(how), browser=by.browser))]
-    if user.get_username() == settings.BREAK_GLASS_USERNAME:
+    if normalize.look_alike(user.get_username()) == normalize.look_alike(settings.BREAK_GLASS_USERNAME):
         managers = roles.staff_who_may("unlocks.review_case").exclude(email="")
         addresses = sorted(set(managers.values_list("email", flat=True)))
         rows.queue_all(Outgoing.Email.BREAK_GLASS, [(to, {}) for to in addresses], by=by)
         told.append(chain.Entry(events.BreakGlassUsed(about_id=user.pk, name=user.get_username())))
     chain.append_all(told, by=by)
+
+
+@transaction.atomic
+def record_first_step(user: User, *, by: Actor) -> None:
+    """Tell that someone gave the password of a user, or their company account, and was asked for the second step."""
+    event = events.FirstStep(about_id=user.pk, name=user.get_username(), browser=by.browser)
+    chain.append(event, by=by.begin())
 
 
 @transaction.atomic
@@ -69,13 +76,6 @@ def password_is_recorded(user: User) -> bool:
         if isinstance(event, events.StaffChanged) and event.password_mac:
             return event.password_mac == pins.password_mac(user.pk, user.password)
     return False
-
-
-def factors_are_recorded(user: User) -> bool:
-    """Say whether the newest entry that tells of this user's second factors tells of these, and none if none does."""
-    entries = LedgerEntry.objects.filter(kind=events.StaffChanged.kind, about_id=user.pk).order_by("-sequence")
-    told = (event for entry in entries.iterator() if isinstance(event := chain.event_of(entry), events.StaffChanged))
-    return next((event.factors_mac for event in told if "factors" in event.changed), "") == factors_mac(user.pk)
 
 
 def renew_hash(user: User, password: str, *, by: Actor) -> None:

@@ -82,14 +82,38 @@ def change_own_password(write: Callable[[], W], *, by: Actor) -> W:
     return noted(by.user, write, by)
 
 
+@transaction.atomic
 def change_own_factors(write: Callable[[], W], *, by: Actor) -> W:
-    """Have `write()` add or take away second factors of whoever acts; return what that returns. All of staff may."""
+    """Have `write()` add or take away second factors of whoever acts; return what that returns. All of staff may.
+
+    Raises Refused: FACTORS_NOT_RECORDED, or the entry would tell of a factor that was put there past the desk.
+    """
+    if by.user:
+        _check_factors(by.user)
     return change_own_password(write, by=by.begin())
 
 
+@transaction.atomic
 def link_company_account(user: User, write: Callable[[], W], *, by: Actor) -> W:
-    """Have `write()` note which account at the company's provider is a colleague's, for that provider."""
+    """Have `write()` note which account at the company's provider is a colleague's, for that provider.
+
+    Raises Refused: FACTORS_NOT_RECORDED.
+    """
+    _check_factors(user)
     return noted(user, write, by.begin())
+
+
+def factors_are_recorded(user: User) -> bool:
+    """Say whether the newest entry that tells of this user's second factors tells of these, and none if none does."""
+    entries = LedgerEntry.objects.filter(kind=events.StaffChanged.kind, about_id=user.pk).order_by("-sequence")
+    told = (event for entry in entries.iterator() if isinstance(event := chain.event_of(entry), events.StaffChanged))
+    return next((event.factors_mac for event in told if "factors" in event.changed), "") == factors_mac(user.pk)
+
+
+def _check_factors(user: User) -> None:
+    history.lock(User.objects.filter(pk=user.pk))
+    if not factors_are_recorded(user):
+        raise Refused.because(Refusal.FACTORS_NOT_RECORDED)
 
 
 def give_roles(user: User, groups: Sequence[str], *, by: Actor) -> None:

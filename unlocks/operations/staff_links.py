@@ -31,7 +31,7 @@ def send_staff_link(user: User, *, by: Actor) -> StaffLink:
     """Email a colleague a link to set their own password. Earlier ones no longer work.
 
     Raises Refused: SYSTEM_SIGNS_IN, NOT_A_COLLEAGUE, NO_ADDRESS, ADDRESS_TYPED. Who had it sent to an address of their
-    own would become that colleague.
+    own would become a colleague who has been here before.
     """
     history.lock(User.objects.filter(pk=user.pk))
     user.refresh_from_db()
@@ -41,7 +41,7 @@ def send_staff_link(user: User, *, by: Actor) -> StaffLink:
         raise Refused.because(Refusal.NOT_A_COLLEAGUE, name=user)
     if not user.email:
         raise Refused.because(Refusal.NO_ADDRESS, name=user)
-    if user.last_login and _typed_address(user, by):
+    if (user.last_login or user.has_usable_password()) and _typed_address(user, by):
         raise Refused.because(Refusal.ADDRESS_TYPED, name=user)
     nonce = secrets.new_nonce()
     link = StaffLink.objects.create(
@@ -77,7 +77,14 @@ def is_newest(link: StaffLink) -> bool:
 def _is_live(link: StaffLink) -> bool:
     user = link.user
     in_time = link.used_at is None and link.expires_at > timezone.now()
-    return in_time and user.is_active and user.is_staff and is_newest(link)
+    return in_time and user.is_active and user.is_staff and is_newest(link) and _is_as_told(link)
+
+
+def _is_as_told(link: StaffLink) -> bool:
+    """Say whether an entry tells of this link, and the address that it went to is still the colleague's."""
+    entry = LedgerEntry.objects.filter(kind=events.StaffLinkSent.kind, about_id=link.pk).first()
+    told = entry and chain.event_of(entry)
+    return isinstance(told, events.StaffLinkSent) and told == events.StaffLinkSent.of(link, to=link.user.email)
 
 
 @transaction.atomic
@@ -111,7 +118,7 @@ def factor_reset_of(user: User) -> LedgerEntry | None:
     for entry in entries.order_by("-sequence").iterator():
         event = chain.event_of(entry)
         if isinstance(event, events.FactorResetAsked):
-            return entry
+            return entry if entry.user and entry.user.is_active and entry.user.is_superuser else None
         if isinstance(event, events.StaffChanged) and "factors" in event.changed:
             return None
     return None

@@ -66,7 +66,7 @@ class SignInAdapter(DefaultAccountAdapter):
         again, give_back = tries.take(request, username)
         named = roles.user_named(username)
         if again:
-            if not tries.is_told(request, username):
+            if not tries.is_told(request, username, "too many"):
                 self._failed(request, named, "too_many")
             minutes = max(1, round((again - timezone.now()).total_seconds() / 60))
             raise ValidationError(f"Too many tries. Try again in {counted(minutes, 'minute', 'minutes')}.")

@@ -16,7 +16,7 @@ from django.utils.http import urlencode
 
 from .. import operations
 from ..actors import Actor
-from . import showed
+from . import showed, tries
 
 PROVIDER = "company"
 
@@ -101,7 +101,17 @@ def _asked_at(id_token):
 
 
 class SecondStep(AuthenticateStage):
-    """Asks for the desk's own second factor, unless the provider has asked for one just now."""
+    """Asks for the desk's own second factor, unless the provider has asked for one just now.
+
+    That is told: who never gets any further may know a colleague's password.
+    """
+
+    def handle(self):
+        response, goes_on = super().handle()
+        user = self.login.user
+        if response and not tries.is_told(self.request, user.get_username(), "first step"):
+            operations.record_first_step(user, by=Actor.nobody(self.request))
+        return response, goes_on
 
     def _should_handle(self, request):
         return not getattr(request, "second_factor_by_provider", False) and super()._should_handle(request)

@@ -1,17 +1,21 @@
 """What is typed to sign in, and to set up a second factor."""
 
 from allauth.account import forms as account
+from allauth.account.adapter import get_adapter as get_account_adapter
 from allauth.core import context
 from allauth.mfa.adapter import get_adapter
 from allauth.mfa.base import forms as codes
 from allauth.mfa.totp import forms as totp
 from allauth.mfa.webauthn import forms as webauthn
 from cryptography.exceptions import InvalidSignature
+from django.contrib.admin.forms import AdminPasswordChangeForm
 from django.contrib.auth.forms import SetPasswordForm
+from django.core.exceptions import ValidationError
 from django.forms import CharField, HiddenInput
 
 from .. import operations
 from ..actors import Actor
+from ..rules import Refusal, sentence
 
 
 class Plain:
@@ -61,6 +65,16 @@ class OwnPasswordForm(Plain, SetPasswordForm):
         super().validate_password_for_user(user, "new_password1")
 
 
+class ChangePasswordForm(AdminPasswordChangeForm):
+    """Staff's own password. Tries with a wrong old one are counted and told like those of signing in."""
+
+    def clean_old_password(self):
+        typed = self.cleaned_data["old_password"]
+        if not get_account_adapter().reauthenticate(self.user, typed):
+            raise ValidationError(self.error_messages["password_incorrect"], code="password_incorrect")
+        return typed
+
+
 class Code(Plain):
     required = {"code": "Type the code."}
 
@@ -75,7 +89,17 @@ class CodeForm(Code, codes.AuthenticateForm):
         operations.record_failed_sign_in(self.user, why="code", by=Actor.nobody(context.request))
 
 
-class CodeAgainForm(Code, codes.ReauthenticateForm):
+class OnRecord:
+    """Believes a second factor of whoever is signed in if the record tells of it, as signing in does."""
+
+    def clean(self):
+        cleaned = super().clean()
+        if not operations.factors_are_recorded(self.user):
+            raise ValidationError(sentence(Refusal.FACTORS_NOT_RECORDED))
+        return cleaned
+
+
+class CodeAgainForm(OnRecord, Code, codes.ReauthenticateForm):
     def _emit_authentication_failed(self, authenticator):
         super()._emit_authentication_failed(authenticator)
         operations.record_failed_sign_in(self.user, why="code", by=Actor.staff(self.user, context.request))
@@ -109,7 +133,7 @@ class PasskeyForm(Passkey, webauthn.AuthenticateWebAuthnForm):
     pass
 
 
-class PasskeyAgainForm(Passkey, webauthn.ReauthenticateWebAuthnForm):
+class PasskeyAgainForm(OnRecord, Passkey, webauthn.ReauthenticateWebAuthnForm):
     pass
 
 

@@ -31,9 +31,12 @@ _SYSTEMS = {
 SEEN_EVERY = 60  # a busy session is not written down at each click
 
 
-def _box():
-    """Return what encrypts sessions: under SECRET_KEY, so that a wrong LEDGER_KEY signs nobody out."""
-    return Fernet(urlsafe_b64encode(salted_hmac("unlocks.signin.sessions", "", algorithm="sha256").digest()))
+def _box(hashed_key):
+    """Return what encrypts the session of this row alone: none can be read, or put, under another key.
+
+    Under SECRET_KEY, so that a wrong LEDGER_KEY signs nobody out.
+    """
+    return Fernet(urlsafe_b64encode(salted_hmac("unlocks.signin.sessions", hashed_key, algorithm="sha256").digest()))
 
 
 def hashed(session_key):
@@ -68,11 +71,15 @@ class SessionStore(db.SessionStore):
             super().delete(hashed(key))
 
     def encode(self, session_dict):
-        return _box().encrypt(super().encode(session_dict).encode()).decode()
+        return _box(hashed(self.session_key)).encrypt(super().encode(session_dict).encode()).decode()
 
     def decode(self, session_data):
+        return self.opened(hashed(self.session_key), session_data)
+
+    def opened(self, hashed_key, session_data):
+        """Return the data of a row; {} if it is another row's."""
         try:
-            return super().decode(_box().decrypt(session_data.encode()).decode())
+            return super().decode(_box(hashed_key).decrypt(session_data.encode()).decode())
         except InvalidToken:
             return {}
 
@@ -82,7 +89,7 @@ def of_user(request):
     rows = DeskSession.objects.filter(user=request.user, expire_date__gt=timezone.now())
     this, found = hashed(request.session.session_key), []
     for row in rows:
-        data = row.get_decoded()
+        data = SessionStore().opened(row.session_key, row.session_data)
         began = data.get(BEGAN, 0)
         ip, browser = data.get("from", ["", ""])
         found.append(

@@ -40,8 +40,16 @@ def what_is_missing(request):
     """
     if not request.user.is_authenticated or not needs_second_factor(request.user) or second_factor(request):
         return None
-    if not is_mfa_enabled(request.user):
-        return reverse("mfa_index")
+    return before_factors(request) or reverse("mfa_index")
+
+
+def before_factors(request):
+    """Return the address at which whoever is signed in shows the second factor that they have set up; or None.
+
+    Whoever knows the password alone neither sees nor changes what it is not enough without.
+    """
+    if not request.user.is_authenticated or not is_mfa_enabled(request.user) or second_factor(request):
+        return None
     asked = request.get_full_path() if request.method in ("GET", "HEAD") else reverse("admin:index")
     return f"{reverse('mfa_reauthenticate')}?{urlencode({'next': asked})}"
 

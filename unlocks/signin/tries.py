@@ -28,9 +28,9 @@ def take(request, username):
     return again, lambda: _give_back([who for who, _ in counted])
 
 
-def is_told(request, username):
-    """Say whether the ledger has been told already that there were too many: once in CHECK_WINDOW is enough."""
-    who = f"signin t {_short(_named(username) + _network(request))}"
+def is_told(request, username, what):
+    """Say whether the ledger has been told already of this, from this network: once in CHECK_WINDOW is enough."""
+    who = f"signin t {_short(what + _named(username) + _network(request))}"
     return bool(rate_limit.counted(who, 1, settings.CHECK_WINDOW))
 
 

@@ -142,14 +142,27 @@ class OnTheDesk:
         return {**desk.each_context(self.request), "title": self.title, **super().get_context_data(**kwargs)}
 
 
-class Told:
+class OfFactors(OnTheDesk):
+    """A page of second factors: for a session that has shown one, if there is one."""
+
+    def dispatch(self, request, *args, **kwargs):
+        if address := showed.before_factors(request):
+            return redirect(address)
+        return super().dispatch(request, *args, **kwargs)
+
+
+class Told(OfFactors):
     """A form that changes the second factors of whoever sends it: the ledger tells what became different."""
 
     shown = ""  # the kind that was shown to work just now
 
     def form_valid(self, form):
         by = Actor.staff(self.request.user, self.request)
-        answer = operations.change_own_factors(partial(super().form_valid, form), by=by)
+        try:
+            answer = operations.change_own_factors(partial(super().form_valid, form), by=by)
+        except operations.Refused as refused:
+            messages.error(self.request, str(refused))
+            return redirect("mfa_index")
         if self.shown:
             newest = Authenticator.objects.filter(user=self.request.user, type=self.shown).latest("pk")
             record_authentication(self.request, self.request.user, "mfa", id=newest.pk, type=newest.type)
@@ -171,27 +184,27 @@ class YourSignInView(OnTheDesk, mfa.IndexView):
         }
 
 
-class SetUpAppView(OnTheDesk, Told, totp.ActivateTOTPView):
+class SetUpAppView(Told, totp.ActivateTOTPView):
     title, shown = "Set up an authenticator app", Authenticator.Type.TOTP
 
 
-class RemoveAppView(OnTheDesk, Told, totp.DeactivateTOTPView):
+class RemoveAppView(Told, totp.DeactivateTOTPView):
     title = "Remove the authenticator app?"
 
 
-class NewCodesView(OnTheDesk, Told, recovery_codes.GenerateRecoveryCodesView):
+class NewCodesView(Told, recovery_codes.GenerateRecoveryCodesView):
     title = "Make new recovery codes?"
 
 
-class CodesView(OnTheDesk, recovery_codes.ViewRecoveryCodesView):
+class CodesView(OfFactors, recovery_codes.ViewRecoveryCodesView):
     title = "Recovery codes"
 
 
-class AddPasskeyView(OnTheDesk, Told, webauthn.AddWebAuthnView):
+class AddPasskeyView(Told, webauthn.AddWebAuthnView):
     title, shown = "Add a passkey", Authenticator.Type.WEBAUTHN
 
 
-class RemovePasskeyView(OnTheDesk, Told, webauthn.RemoveWebAuthnView):
+class RemovePasskeyView(Told, webauthn.RemoveWebAuthnView):
     title, success_url = "Remove a passkey?", reverse_lazy("mfa_index")
 
 
