@@ -8,6 +8,7 @@ import pytest
 import time_machine
 from allauth.mfa.adapter import get_adapter
 from allauth.mfa.models import Authenticator
+from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
 
@@ -316,3 +317,19 @@ def test_a_session_that_showed_the_password_alone_takes_no_factor_away(dana, cli
     assert Authenticator.objects.count() == 2
     thief.post("/staff/confirm/code/", {"code": codes[0]})
     assert thief.get(f"{YOURS}codes/new/").status_code == 200
+
+
+@pytest.mark.parametrize("changes", [{"password": "changed"}, {"is_active": False}, {"is_staff": False}])
+def test_the_first_step_counts_while_the_account_stays_as_it_was(dana, client, changes):
+    _, codes = set_up_app(client)
+    other = Client()
+    sign_in(other)
+    assert told()[-1] == ("first_step", {"name": "dana", "browser": ""})
+    User.objects.filter(pk=dana.pk).update(**changes)
+    answer = other.post("/staff/sign-in/code/", {"code": codes[0]})
+    assert (answer.status_code, "Your account was changed while you signed in" in answer.content.decode()) == (
+        403,
+        True,
+    )
+    assert told()[-1] == ("sign_in_failed", {"why": "changed", "name": "dana", "browser": ""})
+    assert other.get("/desk/").status_code == 302

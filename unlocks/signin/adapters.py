@@ -8,20 +8,20 @@ from allauth.core import context
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.adapter import DefaultMFAAdapter
 from django.conf import settings
-from django.contrib.auth import authenticate
+from django.contrib.auth import authenticate, logout
 from django.core.exceptions import ValidationError
 from django.shortcuts import render
 from django.urls import reverse
 from django.utils import timezone
 
-from .. import operations, roles
+from .. import operations, pins, roles
 from ..actors import Actor, client_ip
 from ..admin.site import desk
 from ..factors import NAMES
 from ..keys import box
 from ..texts.formats import counted
 from . import showed, tries
-from .company import PROVIDER
+from .company import FIRST_STEP, PROVIDER
 
 WRONG = "That username and password are not those of an account that may sign in. Check both, capitals too."
 NOT_RECORDED = (
@@ -90,14 +90,22 @@ class SignInAdapter(DefaultAccountAdapter):
 
     def pre_login(self, request, user, **kwargs):
         """Refuse whoever may not sign in, or has second factors that no entry tells of, whatever they showed."""
-        allowed = user.is_active and user.is_staff
-        if allowed and operations.factors_are_recorded(user):
-            return
-        self._failed(request, user, "factors" if allowed else "not_allowed")
-        page = render(request, "account/refused.html", {"allowed": allowed}, status=403)
-        raise ImmediateHttpResponse(page)
+        if not (user.is_active and user.is_staff):
+            self._refuse(request, user, "not_allowed")
+        if not operations.factors_are_recorded(user):
+            self._refuse(request, user, "factors")
+
+    def _refuse(self, request, user, why):
+        self._failed(request, user, why)
+        raise ImmediateHttpResponse(render(request, "account/refused.html", {"why": why}, status=403))
 
     def post_login(self, request, user, **kwargs):
+        """Begin the session. What was shown first counts only if it has not been changed, or the account, since."""
+        first = request.session.pop(FIRST_STEP, None)
+        user.refresh_from_db()
+        if not (user.is_active and user.is_staff) or first not in (None, pins.password_mac(user.pk, user.password)):
+            logout(request)
+            self._refuse(request, user, "changed")
         response = super().post_login(request, user, **kwargs)
         by = Actor.staff(user, request)
         showed.date_by_provider(request)

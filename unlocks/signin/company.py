@@ -14,11 +14,12 @@ from django.shortcuts import render
 from django.urls import reverse
 from django.utils.http import urlencode
 
-from .. import operations
+from .. import operations, pins
 from ..actors import Actor
 from . import showed, tries
 
 PROVIDER = "company"
+FIRST_STEP = "first_step"  # in the session: the HMAC of the password that someone has who was asked for the second step
 
 
 class CompanyAdapter(DefaultSocialAccountAdapter):
@@ -109,7 +110,10 @@ class SecondStep(AuthenticateStage):
     def handle(self):
         response, goes_on = super().handle()
         user = self.login.user
-        if response and not tries.is_told(self.request, user.get_username(), "first step"):
+        if not response:
+            return response, goes_on
+        self.request.session[FIRST_STEP] = pins.password_mac(user.pk, user.password)
+        if not tries.is_told(self.request, user.get_username(), "first step"):
             operations.record_first_step(user, by=Actor.nobody(self.request))
         return response, goes_on
 
