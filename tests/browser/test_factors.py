@@ -166,6 +166,30 @@ def test_the_companys_provider_signs_in_across_origins(new_context, localhost, o
         provider.close()
 
 
+def test_a_colleague_connects_the_companys_account(new_context, localhost, on_each_screen, settings):
+    provider = Provider()
+    try:
+        use(settings, provider)
+        factories.make_user("dana", group="Agent", password=PASSWORD)
+        provider.names(email="dana@elsewhere.example")
+        page = new_context().new_page()
+        page.goto(f"{localhost}/staff/yours/")
+        by_password(page)
+        on_each_screen(page)
+        press(page.get_by_role("link", name="Connect your company account"))
+        on_each_screen(page)
+        press(page.get_by_role("button", name="Go on"))
+        assert page.get_by_text("Connected: it signs you in.").is_visible()
+        on_each_screen(page)
+        provider.names(sub="u-2")
+        page.goto(f"{localhost}/staff/with/company/")
+        press(page.get_by_role("button", name="Go on"))
+        assert page.get_by_text("not yours on Unlock Desk").is_visible()
+        on_each_screen(page)
+    finally:
+        provider.close()
+
+
 def test_a_passkey_signs_in_alone(new_context, localhost, on_each_screen):
     factories.make_user("dana", group="Agent", password=PASSWORD)
     page = new_context().new_page()

@@ -1,11 +1,13 @@
 """Signing in with the company's provider: for whom, with which roles, and what does not pass for it."""
 
 import time
-from urllib.parse import parse_qs, urlsplit
+from datetime import timedelta
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import requests
 import time_machine
+from allauth.mfa.models import Authenticator
 from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth.models import User
 from django.test import Client
@@ -62,6 +64,13 @@ def through(client):
     return back(client, there(client))
 
 
+def been_here():
+    """Make a colleague who has a password, and return the browser in which they signed in with it."""
+    factories.make_user("dana", group="Agent", email="dana@vendor.example", password=PASSWORD)
+    sign_in(client := Client())
+    return client
+
+
 def told(kind):
     return [
         facts_of(entry)
@@ -98,8 +107,33 @@ def test_a_stranger_gets_a_plain_page_and_no_account(provider, dana, claims):
     provider.names(**claims)
     users = User.objects.count()
     answer = through(Client())
-    assert (answer.status_code, "nobody has added you" in answer.content.decode()) == (403, True)
+    assert (answer.status_code, "If nobody has added you" in answer.content.decode()) == (403, True)
     assert (User.objects.count(), SocialAccount.objects.count()) == (users, 0)
+    assert told("sign_in_failed") == [{"why": "stranger", "name": "", "browser": ""}]
+
+
+@pytest.mark.parametrize("been", ["has signed in", "has a password", "has a passkey"])
+def test_an_address_is_nobody_who_was_here(provider, dana, been):
+    """A superuser can type an address of their own as a colleague's."""
+    match been:
+        case "has signed in":
+            Client().force_login(dana)
+        case "has a password":
+            operations.set_password(dana, PASSWORD, by=Actor.desk())
+        case "has a passkey":
+            Authenticator.objects.create(user=dana, type="webauthn", data={"name": "key", "credential": {}})
+    answer = through(client := Client())
+    assert (answer.status_code, "connect Vendor ID on the page" in answer.content.decode()) == (403, True)
+    assert (client.get("/desk/").status_code, SocialAccount.objects.count()) == (302, 0)
+    assert told("sign_in_failed") == [{"why": "stranger", "name": "", "browser": ""}]
+
+
+def test_a_second_account_of_the_same_address_is_a_stranger(provider, dana):
+    through(Client())
+    provider.names(sub="u-2")
+    answer = through(Client())
+    assert (answer.status_code, "take the old one away" in answer.content.decode()) == (403, True)
+    assert list(SocialAccount.objects.values_list("uid", flat=True)) == ["u-1"]
     assert told("sign_in_failed") == [{"why": "stranger", "name": "", "browser": ""}]
 
 
@@ -159,9 +193,7 @@ def test_the_providers_second_factor_counts_when_it_says_so(provider, dana, sett
 
 
 def test_the_desks_own_second_step_is_asked_unless_the_provider_asked(provider, settings):
-    factories.make_user("dana", group="Agent", email="dana@vendor.example", password=PASSWORD)
-    client = Client()
-    sign_in(client)
+    through(client := been_here())
     set_up_app(client)
     assert through(Client()).url == "/staff/sign-in/code/"
     provider.names(amr=["mfa"])
@@ -238,6 +270,100 @@ def test_without_a_provider_there_is_no_such_page(client):
     assert "/staff/with/" not in client.get("/staff/sign-in/").content.decode()
 
 
+# Connecting, for those who have been here before
+
+
+def test_whoever_is_signed_in_connects_their_account(provider):
+    provider.names(email="dana@elsewhere.example")
+    client = been_here()
+    set_up_app(client)
+    assert f'href="{START}">Connect your company account' in client.get("/staff/yours/").content.decode()
+    assert "signs you in to Unlock Desk as dana" in client.get(START).content.decode()
+    assert through(client).url == "/staff/yours/"
+    assert "Connected: it signs you in." in client.get("/staff/yours/").content.decode()
+    account = "company account"
+    assert told("staff_changed")[-1]["changed"]["factors"][1] == ["authenticator app", account, "recovery codes"]
+    assert LedgerEntry.objects.filter(kind="staff_changed").latest("sequence").actor == "dana"
+    provider.names(amr=["mfa"])
+    assert through(Client()).url == "/desk/"
+    assert told("signed_in")[-1]["how"] == [account]
+    assert verify.findings() == []
+
+
+@pytest.mark.parametrize("minutes", [0, 11])
+def test_who_connects_has_to_confirm_and_come_back_in_time(provider, minutes):
+    client = been_here()
+    with time_machine.travel(timezone.now() + timedelta(minutes=minutes), tick=False) as clock:
+        if minutes:
+            for ask in (client.get, client.post):
+                assert ask(START).url == f"/staff/confirm/?next={quote(START, safe='')}"
+            client.post("/staff/confirm/", {"password": PASSWORD, "next": START})
+        address = there(client)
+        clock.shift(timedelta(minutes=10))
+        answer = back(client, address)
+    assert (answer.status_code, "took too long" in answer.content.decode()) == (403, True)
+    assert SocialAccount.objects.count() == 0
+
+
+def test_who_has_not_shown_the_second_factor_connects_nothing(provider):
+    client, other = been_here(), Client()
+    sign_in(other)
+    address = there(other)
+    set_up_app(client)
+    assert client.get(START).status_code == 200
+    for ask in (other.get, other.post):
+        assert ask(START).url.startswith("/staff/confirm/code/")
+    assert back(other, address).status_code == 403
+    assert SocialAccount.objects.count() == 0
+
+
+def test_nothing_is_connected_to_factors_that_no_entry_tells_of(provider):
+    client = been_here()
+    set_up_app(client)
+    Authenticator.objects.filter(type="recovery_codes").delete()
+    answer = through(client)
+    assert (answer.status_code, "not those that the record tells of" in answer.content.decode()) == (403, True)
+    assert SocialAccount.objects.count() == 0
+    assert told("sign_in_failed") == [{"why": "factors", "name": "dana", "browser": ""}]
+
+
+def test_what_was_begun_before_signing_in_connects_nothing(provider):
+    """Whoever began it may be another than who signs in there afterwards."""
+    been_here()
+    address = there(client := Client())
+    sign_in(client)
+    answer = back(client, address)
+    assert (answer.status_code, "not yours on Unlock Desk" in answer.content.decode()) == (403, True)
+    assert SocialAccount.objects.count() == 0
+    assert told("sign_in_failed") == [{"why": "stranger", "name": "dana", "browser": ""}]
+
+
+def test_of_two_that_someone_began_to_connect_the_first_stays(provider):
+    client = been_here()
+    first, second = there(client), there(client)
+    assert back(client, first).url == "/staff/yours/"
+    provider.names(sub="u-2")
+    assert back(client, second).status_code == 403
+    assert list(SocialAccount.objects.values_list("uid", flat=True)) == ["u-1"]
+
+
+@pytest.mark.parametrize("connected", [True, False])
+def test_nobody_connects_what_is_a_colleagues_or_a_second_one(provider, connected):
+    client = been_here()
+    if connected:
+        through(client)
+    else:
+        factories.make_user("ben", group="Agent", email="ben@vendor.example")
+        provider.names(sub="u-2", email="ben@vendor.example")
+        through(Client())
+    provider.names(sub="u-3" if connected else "u-2", email="ben@vendor.example", auth_time=int(time.time()))
+    answer = through(client)
+    assert (answer.status_code, "not yours on Unlock Desk" in answer.content.decode()) == (403, True)
+    assert client.get("/desk/").context["user"].get_username() == "dana"
+    assert SocialAccount.objects.count() == 1
+    assert told("sign_in_failed") == [{"why": "stranger", "name": "dana", "browser": ""}]
+
+
 # Confirming who it is, for those who have no password here
 
 
@@ -310,6 +436,8 @@ def test_a_time_to_come_is_no_longer_than_now(provider, lead):
 def test_who_confirms_as_another_sends_nothing_of_the_first(provider, lead):
     ben, client = factories.make_user("ben", group="Agent", email="ben@vendor.example"), Client()
     through(client)
+    provider.names(sub="u-2", email="ben@vendor.example")
+    through(Client())
     address = asked(client, ben)
     provider.names(sub="u-2", email="ben@vendor.example", auth_time=int(time.time()))
     confirm(client, address)

@@ -137,7 +137,7 @@ def ask_factor_reset(user: User, *, by: Actor) -> None:
 def reset_factors(user: User, *, by: Actor) -> None:
     """Take away a colleague's second factors and company account, as another superuser asked; end their sessions.
 
-    The company's provider gives them the account again when they next sign in with it.
+    They connect a company account again from inside: “Your sign-in”.
     Raises Refused: NO_FACTORS, OWN_FACTORS, RESET_NOT_ASKED, ASKED_YOURSELF.
     """
     _check(user, by)

@@ -21,7 +21,7 @@ from ..factors import NAMES
 from ..keys import box
 from ..texts.formats import counted
 from . import showed, tries
-from .company import FIRST_STEP, PROVIDER
+from .company import FIRST_STEP, PROVIDER, is_connected
 
 WRONG = "That username and password are not those of an account that may sign in. Check both, capitals too."
 NOT_RECORDED = (
@@ -123,7 +123,7 @@ class SignInAdapter(DefaultAccountAdapter):
     def get_reauthentication_methods(self, user):
         """Let whoever signs in by the company alone sign in there again."""
         methods = super().get_reauthentication_methods(user)
-        if not methods and settings.OIDC_URL and user.is_authenticated:
+        if not methods and settings.OIDC_URL and user.is_authenticated and is_connected(user):
             again = reverse("openid_connect_login", args=[PROVIDER])
             methods = [{"id": "company", "description": settings.OIDC_NAME, "url": again}]
         return methods

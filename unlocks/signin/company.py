@@ -7,15 +7,19 @@ from allauth.account.internal.flows.reauthentication import resume_request
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.stages import AuthenticateStage
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
+from allauth.socialaccount.models import SocialAccount
+from allauth.socialaccount.providers.base import AuthProcess
 from django.conf import settings
+from django.contrib import messages
 from django.contrib.auth.models import User
 from django.http import QueryDict
-from django.shortcuts import render
+from django.shortcuts import redirect, render
 from django.urls import reverse
 from django.utils.http import urlencode
 
 from .. import operations, pins
 from ..actors import Actor
+from ..factors import factors_of
 from . import showed, tries
 
 PROVIDER = "company"
@@ -38,22 +42,43 @@ class CompanyAdapter(DefaultSocialAccountAdapter):
         """
         claims = {**sociallogin.account.extra_data.get("id_token", {})}
         claims |= sociallogin.account.extra_data.get("userinfo", {})
-        user = sociallogin.user if sociallogin.is_existing else _colleague(claims)
-        if user is None:
-            self._refuse(request, "stranger", 403)
+        connects = sociallogin.state.get("process") == AuthProcess.CONNECT
+        user = sociallogin.user if sociallogin.is_existing else self._new_to(request, claims, connects)
+        if user is None or (connects and user != request.user):
+            self._refuse(request, "stranger", 403, request.user if request.user.is_authenticated else None)
         groups = _groups(claims)
         if settings.OIDC_GROUPS and not groups:
             self._refuse(request, "no_role", 403, user)
         by = Actor.provider(request)
         if not sociallogin.is_existing:
             sociallogin.user = sociallogin.account.user = user
-            operations.link_company_account(user, sociallogin.account.save, by=by)
+            self._link(request, user, sociallogin.account.save, by=Actor.staff(user, request) if connects else by)
         if settings.OIDC_GROUPS:
             operations.give_roles(user, groups, by=by)
         id_token = sociallogin.account.extra_data.get("id_token", {})
         request.second_factor_by_provider, request.asked_there_at = _showed_two(id_token), _asked_at(id_token)
+        if connects:
+            messages.success(request, f"{settings.OIDC_NAME} is connected: from now on you may sign in with it.")
+            raise ImmediateHttpResponse(redirect("mfa_index"))
         if request.user == user:
             raise ImmediateHttpResponse(self._confirmed(request, sociallogin))
+
+    def _new_to(self, request, claims, connects):
+        """Return whose an account becomes that is nobody's, or None.
+
+        An address says who was invited, and nobody else: a superuser can type one's own as a colleague's.
+        """
+        if not request.user.is_authenticated:
+            return _invited(claims)
+        if connects and before_connecting(request):
+            self._refuse(request, "failed", 403)
+        return request.user if connects and not is_connected(request.user) else None
+
+    def _link(self, request, user, write, by):
+        try:
+            operations.link_company_account(user, write, by=by)
+        except operations.Refused:
+            self._refuse(request, "factors", 403, user)
 
     def _confirmed(self, request, sociallogin):
         """Go on with what waits until whoever is signed in has confirmed that it is they, if the provider asked now."""
@@ -74,12 +99,29 @@ class CompanyAdapter(DefaultSocialAccountAdapter):
         raise ImmediateHttpResponse(render(request, "account/company_refused.html", context, status=status))
 
 
-def _colleague(claims):
-    """Return the active member of staff with the address that the provider has verified, if there is exactly one."""
+def _invited(claims):
+    """Return the colleague with the address that the provider has verified, if that is one who never signed in."""
     if not claims.get("email") or claims.get("email_verified") not in (True, "true"):
         return None
-    found = User.objects.filter(email__iexact=claims["email"], is_active=True, is_staff=True)
-    return found.get() if found.count() == 1 else None
+    found = list(User.objects.filter(email__iexact=claims["email"], is_active=True, is_staff=True))
+    if len(found) != 1 or found[0].last_login or found[0].has_usable_password() or factors_of(found[0].pk):
+        return None
+    return found[0]
+
+
+def is_connected(user):
+    """Say whether an account at the company's provider is this colleague's."""
+    return SocialAccount.objects.filter(user=user.pk).exists()
+
+
+def before_connecting(request):
+    """Return the address at which whoever is signed in shows who it is, before an account becomes theirs; or None."""
+    if address := showed.before_factors(request):
+        return address
+    if showed.recently(request):
+        return None
+    again = urlencode({"next": reverse("openid_connect_login", args=[PROVIDER])})
+    return f"{reverse('account_reauthenticate')}?{again}"
 
 
 def _groups(claims):

@@ -12,6 +12,7 @@ from allauth.mfa.recovery_codes import views as recovery_codes
 from allauth.mfa.totp import views as totp
 from allauth.mfa.webauthn import views as webauthn
 from allauth.mfa.webauthn.internal.flows import perform_passwordless_login
+from allauth.socialaccount.providers.base import AuthProcess
 from allauth.socialaccount.providers.openid_connect import views as openid_connect
 from django.conf import settings
 from django.contrib import messages
@@ -31,7 +32,7 @@ from ..actors import Actor
 from ..admin.site import desk
 from ..models import DeskSession
 from . import sessions, showed
-from .company import PROVIDER, origin
+from .company import PROVIDER, before_connecting, is_connected, origin
 from .forms import ConfirmForm, OwnPasswordForm
 
 
@@ -71,9 +72,12 @@ def sign_in_with_company(request, provider_id):
         # allauth would connect accounts, too, and hand the provider whatever it is told to
         raise BadRequest("Nothing but signing in is done here.")
     if request.user.is_authenticated:
+        if not is_connected(request.user) and (address := before_connecting(request)):
+            return redirect(address)
         again = {"prompt": "login", "max_age": int(settings.CONFIRMED_FOR.total_seconds())}
         request.GET = request.GET.copy()
         request.GET["auth_params"] = urlencode(again)
+        request.GET["process"] = AuthProcess.LOGIN if is_connected(request.user) else AuthProcess.CONNECT
     try:
         answer = openid_connect.login(request, provider_id)
         config = openid_connect.OpenIDConnectOAuth2Adapter(request, provider_id).openid_config
@@ -181,6 +185,8 @@ class YourSignInView(OnTheDesk, mfa.IndexView):
             "asked_of_nobody": not settings.SECOND_FACTOR_REQUIRED,
             "missing": showed.what_is_missing(self.request),
             "sessions": sessions.of_user(self.request),
+            "company": settings.OIDC_NAME if settings.OIDC_URL else "",
+            "connected": is_connected(self.request.user),
         }
 
 
