@@ -115,7 +115,9 @@ class Rights(ModelBackend):
 
 def user_named(username):
     """Return the user with this name, without regard to capitals, or None."""
-    return User.objects.filter(username__iexact=username).first()
+    found = User.objects.filter(username__iexact=username)
+    # PostgreSQL compares capitals, and there a dotless i becomes an I
+    return next((user for user in found if user.username.lower() == username.lower()), None)
 
 
 def names_of_groups(user):

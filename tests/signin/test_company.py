@@ -98,12 +98,16 @@ def test_a_colleague_signs_in(provider, dana):
         {"email": ""},
         {"email": "gone@vendor.example"},
         {"email": "two@vendor.example"},
+        {"email": "ad\u0131na@vendor.example"},  # in capitals the same as adina
+        {"email": "mi\u017f\u017f@vendor.example"},
     ],
 )
 def test_a_stranger_gets_a_plain_page_and_no_account(provider, dana, claims):
     factories.make_user("gone", email="gone@vendor.example", is_active=False)
     for name in ("first", "second"):
         factories.make_user(name, email="two@vendor.example")
+    for name in ("adina", "miss"):
+        factories.make_user(name, email=f"{name}@vendor.example")
     provider.names(**claims)
     users = User.objects.count()
     answer = through(Client())

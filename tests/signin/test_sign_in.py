@@ -67,6 +67,14 @@ def test_capitals_of_the_username_do_not_matter_and_those_of_the_password_do(dan
     assert refused(try_it(Client(), PASSWORD.upper())) == WRONG
 
 
+def test_another_letter_is_another_name(dana):
+    """PostgreSQL compares capitals; each spelling of a name would have tries of its own."""
+    for username, typed in (("adina", "ad\u0131na"), ("miss", "mi\u017f\u017f")):
+        factories.make_user(username, password=PASSWORD)
+        assert refused(try_it(Client(), PASSWORD, username=typed)) == WRONG
+        assert try_it(Client(), PASSWORD, username=username.upper()).status_code == 302
+
+
 def test_the_answer_is_the_same_whoever_it_is(dana):
     factories.make_user("gone", password=PASSWORD, is_active=False)
     outsider = factories.make_user("outsider", password=PASSWORD)

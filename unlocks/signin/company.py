@@ -103,7 +103,9 @@ def _invited(claims):
     """Return the colleague with the address that the provider has verified, if that is one who never signed in."""
     if not claims.get("email") or claims.get("email_verified") not in (True, "true"):
         return None
-    found = list(User.objects.filter(email__iexact=claims["email"], is_active=True, is_staff=True))
+    email = claims["email"]
+    colleagues = User.objects.filter(email__iexact=email, is_active=True, is_staff=True)
+    found = [user for user in colleagues if user.email.lower() == email.lower()]  # as in roles.user_named
     if len(found) != 1 or found[0].last_login or found[0].has_usable_password() or factors_of(found[0].pk):
         return None
     return found[0]
