@@ -13,10 +13,10 @@ CLIENT = "unlock-desk"
 
 
 class Provider:
-    """`claims` are those of whoever signs in next; `answered` is what was asked of it."""
+    """`claims` are those of whoever signs in next, `userinfo` if it says others there; `answered` is what was asked."""
 
     def __init__(self):
-        self.claims, self.answered, self.codes, self.tokens = {}, [], {}, {}
+        self.claims, self.userinfo, self.answered, self.codes, self.tokens = {}, None, [], {}, {}
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
         Thread(target=self.server.serve_forever, daemon=True).start()
@@ -27,6 +27,7 @@ class Provider:
 
     def names(self, sub="u-1", email="dana@vendor.example", **claims):
         self.claims = {"sub": sub, "email": email, "email_verified": True} | claims
+        self.userinfo = None
 
     def configuration(self):
         return {
@@ -73,7 +74,8 @@ def _handler(provider):
                     self.end_headers()
                 case "/userinfo":
                     claims = provider.tokens[self.headers["Authorization"].removeprefix("Bearer ")]
-                    self._json({name: value for name, value in claims.items() if name not in ("amr", "acr")})
+                    said = {name: value for name, value in claims.items() if name not in ("amr", "acr")}
+                    self._json(said if provider.userinfo is None else provider.userinfo)
                 case _:
                     self._json({"keys": []})
 

@@ -207,6 +207,56 @@ def test_the_desks_own_second_step_is_asked_unless_the_provider_asked(provider, 
 # What does not pass for it
 
 
+@pytest.mark.parametrize(
+    "userinfo",
+    [
+        {"sub": "u-2", "email": "dana@vendor.example", "email_verified": True},
+        {"email": "dana@vendor.example", "email_verified": True},
+        ["u-1"],
+        "u-1",
+    ],
+)
+def test_two_documents_about_different_people_name_nobody(provider, dana, userinfo):
+    provider.userinfo = userinfo
+    assert through(Client()).status_code == 403
+    assert SocialAccount.objects.count() == 0
+
+
+def test_an_address_is_verified_by_the_document_that_has_it(provider, dana):
+    provider.names(email="stranger@vendor.example")
+    provider.userinfo = {"sub": "u-1", "email": "dana@vendor.example"}
+    assert through(Client()).status_code == 403
+    provider.names(email_verified=False)
+    provider.userinfo = {"sub": "u-1", "email": "stranger@vendor.example", "email_verified": True}
+    assert through(Client()).status_code == 403
+    provider.userinfo |= {"email": "dana@vendor.example"}
+    assert through(Client()).url == "/desk/"
+
+
+@pytest.mark.parametrize("sub", [None, "", 7, ["u-1"], "u" * 192, "u\0", "\ud800", "ü"])
+def test_a_key_that_can_not_be_kept_names_nobody(provider, dana, sub):
+    provider.names(sub=sub)
+    assert through(Client()).status_code == 403
+    assert SocialAccount.objects.count() == 0
+
+
+@pytest.mark.parametrize("email", [7, True, ["dana@vendor.example"], "dana@vendor.example\0", "\ud800", "d%@v.example"])
+def test_an_address_that_is_none_is_a_strangers(provider, dana, email):
+    provider.names(email=email)
+    answer = through(Client())
+    assert (answer.status_code, "connected with nobody" in answer.content.decode()) == (403, True)
+
+
+@pytest.mark.parametrize(
+    "claims", [{"auth_time": float("nan")}, {"auth_time": float("inf")}, {"auth_time": -1}, {"name": "\0\ud800"}]
+)
+def test_what_else_it_says_is_not_kept(provider, dana, claims):
+    provider.names(**claims)
+    assert through(client := Client()).url == "/desk/"
+    assert client.get("/staff/yours/").status_code == 200
+    assert SocialAccount.objects.get().extra_data == {"sub": "u-1"}
+
+
 @pytest.mark.parametrize("forged", ["no state", "another state", "another browser", "replayed", "no code", "an error"])
 def test_a_callback_that_does_not_fit_signs_nobody_in(provider, dana, forged):
     client = Client()
@@ -266,6 +316,33 @@ def test_a_provider_that_is_away_says_so(settings, provider):
     settings.SOCIALACCOUNT_PROVIDERS["openid_connect"]["APPS"][0]["settings"]["server_url"] = "http://127.0.0.1:9"
     answer = Client().get(START)
     assert (answer.status_code, "can’t be reached now" in answer.content.decode()) == (503, True)
+
+
+def test_one_that_is_away_when_someone_comes_back_says_so(settings, provider, dana):
+    address = there(client := Client())
+    settings.SOCIALACCOUNT_PROVIDERS["openid_connect"]["APPS"][0]["settings"]["server_url"] = "http://127.0.0.1:9"
+    answer = back(client, address)
+    assert (answer.status_code, "can’t be reached now" in answer.content.decode()) == (503, True)
+
+
+def test_its_configuration_is_asked_for_once_in_ten_minutes(provider):
+    asked = "/.well-known/openid-configuration"
+    with time_machine.travel(timezone.now() + timedelta(days=1)) as clock:
+        before = provider.answered.count(asked)
+        for _ in range(3):
+            Client().get(START)
+        assert provider.answered.count(asked) == before + 1
+        clock.shift(601)
+        Client().get(START)
+        assert provider.answered.count(asked) == before + 2
+
+
+def test_a_configuration_that_lacks_something_is_asked_for_again(provider, monkeypatch):
+    whole = provider.configuration()
+    with time_machine.travel(timezone.now() + timedelta(days=2)):
+        for said, status in (({}, 503), ([], 503), (whole, 200)):
+            monkeypatch.setattr(provider, "configuration", lambda said=said: said)
+            assert Client().get(START).status_code == status
 
 
 def test_without_a_provider_there_is_no_such_page(client):

@@ -21,7 +21,8 @@ from ..factors import NAMES
 from ..keys import box
 from ..texts.formats import counted
 from . import showed, tries
-from .company import FIRST_STEP, PROVIDER, is_connected
+from .company import FIRST_STEP, is_connected
+from .provider import PROVIDER
 
 WRONG = "That username and password are not those of an account that may sign in. Check both, capitals too."
 NOT_RECORDED = (

@@ -1,9 +1,8 @@
 """Signing in with the company's provider (OpenID Connect): for staff who are on the desk, and nobody else."""
 
-import time
-
 from allauth.account.internal.flows.login import record_authentication
 from allauth.account.internal.flows.reauthentication import resume_request
+from allauth.account.internal.emailkit import valid_email_or_none
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.stages import AuthenticateStage
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
@@ -20,9 +19,9 @@ from django.utils.http import urlencode
 from .. import operations, pins
 from ..actors import Actor
 from ..factors import factors_of
-from . import showed, tries
+from . import provider, showed, tries
+from .provider import PROVIDER, CompanyProvider
 
-PROVIDER = "company"
 FIRST_STEP = "first_step"  # in the session: the HMAC of the password that someone has who was asked for the second step
 
 
@@ -32,6 +31,11 @@ class CompanyAdapter(DefaultSocialAccountAdapter):
     def is_open_for_signup(self, request, sociallogin):
         return False
 
+    def get_provider(self, request, provider, client_id=None):
+        found = super().get_provider(request, provider, client_id)
+        found.oauth2_adapter_class = CompanyProvider
+        return found
+
     def on_authentication_error(self, request, provider, **kwargs):
         self._refuse(request, "failed", 403)
 
@@ -40,13 +44,11 @@ class CompanyAdapter(DefaultSocialAccountAdapter):
 
         Raises ImmediateHttpResponse, with a page that says why, for strangers and for those without a role.
         """
-        claims = {**sociallogin.account.extra_data.get("id_token", {})}
-        claims |= sociallogin.account.extra_data.get("userinfo", {})
         connects = sociallogin.state.get("process") == AuthProcess.CONNECT
-        user = sociallogin.user if sociallogin.is_existing else self._new_to(request, claims, connects)
+        user = sociallogin.user if sociallogin.is_existing else self._new_to(request, sociallogin, connects)
         if user is None or (connects and user != request.user):
             self._refuse(request, "stranger", 403, request.user if request.user.is_authenticated else None)
-        groups = _groups(claims)
+        groups = provider.groups(sociallogin)
         if settings.OIDC_GROUPS and not groups:
             self._refuse(request, "no_role", 403, user)
         by = Actor.provider(request)
@@ -55,21 +57,21 @@ class CompanyAdapter(DefaultSocialAccountAdapter):
             self._link(request, user, sociallogin.account.save, by=Actor.staff(user, request) if connects else by)
         if settings.OIDC_GROUPS:
             operations.give_roles(user, groups, by=by)
-        id_token = sociallogin.account.extra_data.get("id_token", {})
-        request.second_factor_by_provider, request.asked_there_at = _showed_two(id_token), _asked_at(id_token)
+        request.second_factor_by_provider = provider.showed_two(sociallogin)
+        request.asked_there_at = provider.asked_at(sociallogin)
         if connects:
             messages.success(request, f"{settings.OIDC_NAME} is connected: from now on you may sign in with it.")
             raise ImmediateHttpResponse(redirect("mfa_index"))
         if request.user == user:
             raise ImmediateHttpResponse(self._confirmed(request, sociallogin))
 
-    def _new_to(self, request, claims, connects):
+    def _new_to(self, request, sociallogin, connects):
         """Return whose an account becomes that is nobody's, or None.
 
         An address says who was invited, and nobody else: a superuser can type one's own as a colleague's.
         """
         if not request.user.is_authenticated:
-            return _invited(claims)
+            return _invited(provider.address(sociallogin))
         if connects and before_connecting(request):
             self._refuse(request, "failed", 403)
         return request.user if connects and not is_connected(request.user) else None
@@ -99,11 +101,10 @@ class CompanyAdapter(DefaultSocialAccountAdapter):
         raise ImmediateHttpResponse(render(request, "account/company_refused.html", context, status=status))
 
 
-def _invited(claims):
-    """Return the colleague with the address that the provider has verified, if that is one who never signed in."""
-    if not claims.get("email") or claims.get("email_verified") not in (True, "true"):
+def _invited(email):
+    """Return the colleague with an address that the provider has verified, if that is one who never signed in."""
+    if not valid_email_or_none(email):
         return None
-    email = claims["email"]
     colleagues = User.objects.filter(email__iexact=email, is_active=True, is_staff=True)
     found = [user for user in colleagues if user.email.lower() == email.lower()]  # as in roles.user_named
     if len(found) != 1 or found[0].last_login or found[0].has_usable_password() or factors_of(found[0].pk):
@@ -126,25 +127,6 @@ def before_connecting(request):
     return f"{reverse('account_reauthenticate')}?{again}"
 
 
-def _groups(claims):
-    """Return the desk's groups that the provider's stand for; those that the desk does not know are ignored."""
-    named = claims.get(settings.OIDC_GROUPS_CLAIM) or []
-    named = [named] if isinstance(named, str) else named if isinstance(named, list) else []
-    return sorted({settings.OIDC_GROUPS[name] for name in map(str, named) if name in settings.OIDC_GROUPS})
-
-
-def _showed_two(id_token):
-    """Say whether the provider asked for a second factor. Only the ID token says how someone signed in there."""
-    amr = id_token.get("amr")
-    return (isinstance(amr, list) and "mfa" in amr) or id_token.get("acr") in settings.OIDC_ACR
-
-
-def _asked_at(id_token):
-    """Return when the provider last asked who it is, in seconds since 1970; 0 if it doesn't say."""
-    at = id_token.get("auth_time")
-    return min(at, time.time()) if isinstance(at, int | float) else 0
-
-
 class SecondStep(AuthenticateStage):
     """Asks for the desk's own second factor, unless the provider has asked for one just now.
 
@@ -163,8 +145,3 @@ class SecondStep(AuthenticateStage):
 
     def _should_handle(self, request):
         return not getattr(request, "second_factor_by_provider", False) and super()._should_handle(request)
-
-
-def origin(address):
-    """Return scheme and host of an address."""
-    return "/".join(address.split("/")[:3])

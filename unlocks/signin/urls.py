@@ -1,7 +1,6 @@
 """The pages of signing in, under the names that allauth knows them by. It has more of them, which the desk has not."""
 
 from allauth.mfa.base.views import authenticate, reauthenticate
-from allauth.socialaccount.providers.openid_connect import views as openid_connect
 from django.urls import path
 
 from . import views
@@ -11,7 +10,7 @@ urlpatterns = [
     path("sign-in/code/", authenticate, name="mfa_authenticate"),
     path("sign-in/passkey/", views.SignInByPasskeyView.as_view(), name="mfa_login_webauthn"),
     path("with/<str:provider_id>/", views.sign_in_with_company, name="openid_connect_login"),
-    path("with/<str:provider_id>/callback/", openid_connect.callback, name="openid_connect_callback"),
+    path("with/<str:provider_id>/callback/", views.back_from_company, name="openid_connect_callback"),
     path("sign-out/", views.SignOutView.as_view(), name="account_logout"),
     path("link/<str:token>/", views.staff_link, name="staff_link"),
     path("password/", views.set_password, name="set_password"),

@@ -13,7 +13,7 @@ from allauth.mfa.totp import views as totp
 from allauth.mfa.webauthn import views as webauthn
 from allauth.mfa.webauthn.internal.flows import perform_passwordless_login
 from allauth.socialaccount.providers.base import AuthProcess
-from allauth.socialaccount.providers.openid_connect import views as openid_connect
+from allauth.socialaccount.providers.oauth2.views import OAuth2CallbackView, OAuth2LoginView
 from django.conf import settings
 from django.contrib import messages
 from django.contrib.auth import logout
@@ -25,15 +25,15 @@ from django.urls import reverse, reverse_lazy
 from django.utils.http import urlencode
 from django.views.decorators.cache import never_cache
 from django.views.decorators.http import require_http_methods, require_POST
-from requests import RequestException
 
 from .. import operations
 from ..actors import Actor
 from ..admin.site import desk
 from ..models import DeskSession
 from . import sessions, showed
-from .company import PROVIDER, before_connecting, is_connected, origin
+from .company import before_connecting, is_connected
 from .forms import ConfirmForm, OwnPasswordForm
+from .provider import PROVIDER, CompanyProvider, origin
 
 
 class SignInView(LoginView):
@@ -66,8 +66,7 @@ class SignInByPasskeyView(webauthn.LoginWebAuthnView):
 @never_cache
 def sign_in_with_company(request, provider_id):
     """Lead to the company's provider. This page alone may send a form on to its origin: Chromium asks for that."""
-    if provider_id != PROVIDER or not settings.OIDC_URL:
-        raise Http404("There is no such provider.")
+    provider = _provider(request, provider_id)
     if {*request.GET, *request.POST} - {"next", "csrfmiddlewaretoken"}:
         # allauth would connect accounts, too, and hand the provider whatever it is told to
         raise BadRequest("Nothing but signing in is done here.")
@@ -78,15 +77,22 @@ def sign_in_with_company(request, provider_id):
         request.GET = request.GET.copy()
         request.GET["auth_params"] = urlencode(again)
         request.GET["process"] = AuthProcess.LOGIN if is_connected(request.user) else AuthProcess.CONNECT
-    try:
-        answer = openid_connect.login(request, provider_id)
-        config = openid_connect.OpenIDConnectOAuth2Adapter(request, provider_id).openid_config
-        origins = [origin(config["authorization_endpoint"])]
-    except (RequestException, ValueError, LookupError):
-        context = {"why": "away", "provider": settings.OIDC_NAME}
-        return render(request, "account/company_refused.html", context, status=503)
+    origins = [origin(provider.authorize_url)]
+    answer = OAuth2LoginView.adapter_view(provider)(request)
     answer._csp_update = {"form-action": origins}
     return answer
+
+
+@never_cache
+def back_from_company(request, provider_id):
+    """Take in whoever comes back from the company's provider."""
+    return OAuth2CallbackView.adapter_view(_provider(request, provider_id))(request)
+
+
+def _provider(request, provider_id):
+    if provider_id != PROVIDER or not settings.OIDC_URL:
+        raise Http404("There is no such provider.")
+    return CompanyProvider(request, provider_id)
 
 
 class SignOutView(LogoutView):
