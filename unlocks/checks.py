@@ -177,7 +177,7 @@ def emergency_account_in_place(app_configs, **kwargs):
     return [
         Error(
             f"BREAK_GLASS_USERNAME {whose}.",
-            hint="Make the account with “manage.py createsuperuser”, and give managers an email address on the page Staff.",
+            hint="Make the account with “manage.py createsuperuser”, and give managers an email address on Staff.",
             id="unlocks.E013",
         )
     ]
