@@ -5,7 +5,7 @@ from django.core.management import CommandError, call_command
 from django.db import connection
 from django.db.migrations.recorder import MigrationRecorder
 
-from tests.factories import record_certificate_key
+from tests.factories import make_user, record_certificate_key
 from tests.product import vendor
 from unlocks import checks
 
@@ -195,3 +195,19 @@ def test_a_help_desk_has_a_name_and_an_address_for_tickets(settings, pair, fits)
     if not fits:
         with pytest.raises(CommandError, match=r"with \{\} for the number"):
             call_command("check")
+
+
+@pytest.mark.parametrize(
+    ("name", "email", "said"),
+    [
+        ("", "", []),
+        ("Emergency", "lead@vendor.example", []),
+        ("emergency", "", ["BREAK_GLASS_USERNAME is told to nobody: no manager has an email address."]),
+        ("emergncy", "lead@vendor.example", ["BREAK_GLASS_USERNAME names nobody's account."]),
+    ],
+)
+def test_the_emergency_account_is_someones_and_its_use_told_to_someone(settings, name, email, said):
+    settings.BREAK_GLASS_USERNAME = name
+    make_user("emergency", is_superuser=True)
+    make_user("lead", group="Manager", email=email)
+    assert [error.msg for error in checks.emergency_account_in_place(None)] == said

@@ -9,7 +9,7 @@ from django.db import DatabaseError, connections
 from django.db.migrations.loader import MigrationLoader
 from django.db.migrations.recorder import MigrationRecorder
 
-from . import evidence
+from . import evidence, roles
 from .certificates import keys
 from .certificates.verify_certificate import key_id
 from .database import guards
@@ -160,6 +160,27 @@ def product_can_be_asked(app_configs, **kwargs):
         flaws |= dict.fromkeys(webhook.flaws_in(settings.PRODUCT_URL, settings.PRODUCT_SECRETS), True)
     hint = "See “Settings” in docs/integration.md."
     return [Error(message, hint=hint, id="unlocks.E009") for message, wrong in flaws.items() if wrong]
+
+
+@register(deploy=True)
+def emergency_account_in_place(app_configs, **kwargs):
+    """Refuse a deployment in which the use of the emergency account would be told to nobody."""
+    if not (name := settings.BREAK_GLASS_USERNAME):
+        return []
+    try:
+        user, to = roles.user_named(name), roles.staff_who_may("unlocks.review_case").exclude(email="").exists()
+    except DatabaseError:
+        return []  # said by guards_in_place
+    whose = "names nobody's account" if user is None else "is told to nobody: no manager has an email address"
+    if user and to:
+        return []
+    return [
+        Error(
+            f"BREAK_GLASS_USERNAME {whose}.",
+            hint="Make the account with “manage.py createsuperuser”, and give managers an email address on Staff.",
+            id="unlocks.E013",
+        )
+    ]
 
 
 @register(deploy=True)

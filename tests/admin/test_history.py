@@ -135,7 +135,7 @@ def test_without_a_role_nothing_is_shown(client, batch):
     assert client.get(page("simple_history", batch, batch.history.get().pk)).status_code == 403
 
 
-def test_a_long_history_costs_the_same_queries(manager_client, django_assert_num_queries, batch, manager):
+def test_a_long_history_costs_no_query_for_each_version(manager_client, django_assert_num_queries, batch, manager):
     address = page("history", batch)
     manager_client.get(address)
     with CaptureQueriesContext(connection) as short:
@@ -143,7 +143,7 @@ def test_a_long_history_costs_the_same_queries(manager_client, django_assert_num
     for number in range(60):
         batch.name = f"Name {number}"
         history.save(batch, by=factories.acting(manager))
-    with django_assert_num_queries(len(short)):
+    with django_assert_num_queries(len(short) + 1):
         shown = manager_client.get(address).content.decode()
     assert "Name 58" in shown
     # The oldest row of a page is compared with the first of the next one.

@@ -13,7 +13,7 @@ from django.utils import timezone
 from tests.api import THE_FEED, caller
 from tests.attacks import difference, snapshot
 from tests.factories import case_consented, case_unlocked, make_account, make_token
-from tests.importing import on_file
+from tests.importing import lose_what_is_staged, on_file
 from tests.operations import kinds, refused
 from unlocks import operations, pins
 from unlocks.actors import Actor
@@ -88,6 +88,26 @@ def results(answer):
         )
         for one in answer["records"]
     ]
+
+
+def test_what_a_crash_of_the_database_lost_is_a_503_and_the_same_call_again_brings_it(feed):
+    begun = []
+
+    def crash(execute, sql, params, many, context):
+        answer = execute(sql, params, many, context)
+        if sql.startswith('UPDATE "unlocks_import" SET "state"') and "ready" in params and not begun:
+            begun.append(sql)
+            lose_what_is_staged()
+        return answer
+
+    with connection.execute_wrapper(crash):
+        answer = feed.post("/accounts", {"accounts": ACCOUNTS}, key="once")
+    lost = "What was read was lost when the database restarted. Import it again."
+    assert (answer.status_code, answer["Retry-After"], answer.json()["detail"]) == (503, "30", lost)
+    assert on_file()["accounts"] == []
+    again = feed.post("/accounts", {"accounts": ACCOUNTS}, key="once")
+    assert (again.status_code, results(again.json())) == (200, [("new",), ("new",)])
+    assert sorted(Import.objects.values_list("state", "why_failed")) == [("done", ""), ("failed", lost)]
 
 
 def test_what_the_product_has_is_put_and_the_same_again_changes_nothing(feed):

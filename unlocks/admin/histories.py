@@ -2,7 +2,7 @@
 
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
-from django.db.models import Q
+from django.db.models import Q, prefetch_related_objects
 from django.http import Http404
 from django.shortcuts import get_object_or_404
 from django.utils.decorators import method_decorator
@@ -36,7 +36,9 @@ class DeskAdmin(Listed, SimpleHistoryAdmin):
         obj = self.found(request, object_id)
         if not self.has_view_history_permission(request, obj):
             raise PermissionDenied
-        page = Paginator(self._records(obj.pk), self.history_per_page).get_page(request.GET.get("p"))
+        versions, most = self._records(obj.pk), self.history_per_page
+        first = list(versions[: most + 1])  # mostly all there are: none is counted then
+        page = Paginator(first if len(first) <= most else versions, most).get_page(request.GET.get("p"))
         return self.admin_site.page(
             request,
             "simple_history/object_history.html",
@@ -53,7 +55,8 @@ class DeskAdmin(Listed, SimpleHistoryAdmin):
         """Show one version. Safe methods only: simple-history's own view would write it back on POST."""
         if not (is_key(object_id) and is_key(version_id)):
             raise Http404("There is no such version.")
-        record = get_object_or_404(self._records(object_id), history_id=version_id)
+        named = [field.name for field in self._fields() if field.is_relation]
+        record = get_object_or_404(self._records(object_id).select_related(*named), history_id=version_id)
         if not self.has_view_history_permission(request, record.instance):
             raise PermissionDenied
         return self.admin_site.page(
@@ -71,11 +74,7 @@ class DeskAdmin(Listed, SimpleHistoryAdmin):
         return [field for field in self.model.history.model.tracked_fields if not field.primary_key]
 
     def _records(self, pk):
-        return (
-            self.model.history.filter(**{self.opts.pk.attname: pk})
-            .select_related(*(field.name for field in self._fields() if field.is_relation))
-            .order_by("-history_date", "-history_id")
-        )
+        return self.model.history.filter(**{self.opts.pk.attname: pk}).order_by("-history_date", "-history_id")
 
     def _entries(self, page, obj, user):
         """Pair each record of a page with what it changed in the one before it, and with the ledger entry of its act.
@@ -86,14 +85,17 @@ class DeskAdmin(Listed, SimpleHistoryAdmin):
         records = list(page.paginator.object_list[first : page.end_index() + 1])
         acts = {record.history_act for record in records}
         told = _told_by(acts, obj) if user.has_perm("unlocks.view_ledgerentry") else {}
-        for record, before in zip(records[: page.end_index() - first], [*records[1:], None], strict=False):
-            changes = before and [
-                (capfirst(field.verbose_name), shown(before, field), shown(record, field))
-                for field in self._fields()
-                if getattr(before, field.attname) != getattr(record, field.attname)
-            ]
+        pairs = list(zip(records[: page.end_index() - first], [*records[1:], None], strict=False))
+        changed = [self._changed(before, record) if before else [] for record, before in pairs]
+        named = {field.name for fields in changed for field in fields if field.is_relation}
+        prefetch_related_objects(records, *sorted(named))
+        for (record, before), fields in zip(pairs, changed, strict=True):
+            changes = [(capfirst(one.verbose_name), shown(before, one), shown(record, one)) for one in fields]
             told_by = told.get(record.history_act)
-            yield {"record": record, "first": before is None, "changes": changes or [], "told_by": told_by}
+            yield {"record": record, "first": before is None, "changes": changes, "told_by": told_by}
+
+    def _changed(self, before, record):
+        return [one for one in self._fields() if getattr(before, one.attname) != getattr(record, one.attname)]
 
 
 def _told_by(acts, obj):
@@ -102,7 +104,7 @@ def _told_by(acts, obj):
     entries = LedgerEntry.objects.filter(Q(account=account) | Q(account=None), act__in=acts)
     entries = list(entries.order_by("sequence").only("act", "sequence", "unlock_request"))
     told = {entry.act: entry for entry in reversed(entries)}
-    requests = _requests_of(obj)
+    requests = _requests_of(obj) if entries else set()
     return told | {entry.act: entry for entry in entries if entry.unlock_request_id in requests}
 
 

@@ -1,8 +1,8 @@
 """Signing in with the company's provider (OpenID Connect): for staff who are on the desk, and nobody else."""
 
+from allauth.account.internal.emailkit import valid_email_or_none
 from allauth.account.internal.flows.login import record_authentication
 from allauth.account.internal.flows.reauthentication import resume_request
-from allauth.account.internal.emailkit import valid_email_or_none
 from allauth.core.exceptions import ImmediateHttpResponse
 from allauth.mfa.stages import AuthenticateStage
 from allauth.socialaccount.adapter import DefaultSocialAccountAdapter
