@@ -21,7 +21,7 @@ from tests.signin.provider import Provider, use
 from unlocks import operations
 from unlocks.actors import Actor
 from unlocks.ledger import verify
-from unlocks.models import LedgerEntry
+from unlocks.models import DeskSession, LedgerEntry
 
 pytestmark = pytest.mark.django_db
 
@@ -177,6 +177,39 @@ def test_no_role_is_no_access(provider, dana, settings, claim):
     assert client.get("/desk/").status_code == 302
     assert list(dana.groups.values_list("name", flat=True)) == ["Agent"]
     assert told("sign_in_failed") == [{"why": "no_role", "name": "dana", "browser": ""}]
+
+
+@pytest.mark.parametrize("where", ["another browser", "the same browser"])
+@pytest.mark.parametrize("superuser", [False, True])
+def test_who_is_in_no_group_any_more_loses_roles_and_sessions(provider, dana, settings, where, superuser):
+    settings.OIDC_GROUPS = GROUPS
+    provider.names(groups=["support"], auth_time=int(time.time()))
+    through(client := Client())
+    if superuser:
+        User.objects.filter(pk=dana.pk).update(is_superuser=True)
+        operations.record_staff(dana, by=Actor.desk())
+    provider.names(groups=[], auth_time=int(time.time()))
+    answer = through(Client() if where == "another browser" else client)
+    assert (answer.status_code, "names no group for you" in answer.content.decode()) == (403, True)
+    assert client.get("/desk/queue/").url == "/desk/login/?next=/desk/queue/"
+    assert not DeskSession.objects.filter(user=dana).exists()
+    assert told("staff_changed")[-1]["changed"] == {"groups": [["Agent"], []]}
+    assert LedgerEntry.objects.filter(kind="staff_changed").latest("sequence").actor == "Vendor ID"
+    assert User.objects.get(pk=dana.pk).is_superuser == superuser
+    assert told("sign_in_failed") == [{"why": "no_role", "name": "dana", "browser": ""}]
+    assert verify.findings() == []
+    provider.names(groups=["support-leads"])
+    assert through(Client()).url == "/desk/"
+    assert list(dana.groups.values_list("name", flat=True)) == ["Manager"]
+
+
+def test_who_connects_an_account_without_a_group_keeps_what_they_have(provider, settings):
+    settings.OIDC_GROUPS = GROUPS
+    client = been_here()
+    answer = through(client)
+    assert (answer.status_code, "names no group for you" in answer.content.decode()) == (403, True)
+    assert (client.get("/desk/").status_code, SocialAccount.objects.count()) == (200, 0)
+    assert list(User.objects.get().groups.values_list("name", flat=True)) == ["Agent"]
 
 
 @pytest.mark.parametrize(

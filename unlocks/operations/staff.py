@@ -116,12 +116,15 @@ def _check_factors(user: User) -> None:
         raise Refused.because(Refusal.FACTORS_NOT_RECORDED)
 
 
+@transaction.atomic
 def give_roles(user: User, groups: Sequence[str], *, by: Actor) -> None:
-    """Have a colleague be in these groups and no others, for the company's provider."""
+    """Have a colleague be in these groups and no others, for the company's provider. Without any, end their sessions."""
 
     def write() -> None:
         user.groups.set(Group.objects.filter(name__in=groups))
 
+    if not groups:
+        DeskSession.objects.filter(user=user.pk).delete()
     if sorted(user.groups.values_list("name", flat=True)) != sorted(groups):
         noted(user, write, by.begin())
 

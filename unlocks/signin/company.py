@@ -10,6 +10,7 @@ from allauth.socialaccount.models import SocialAccount
 from allauth.socialaccount.providers.base import AuthProcess
 from django.conf import settings
 from django.contrib import messages
+from django.contrib.auth import logout
 from django.contrib.auth.models import User
 from django.http import QueryDict
 from django.shortcuts import redirect, render
@@ -49,9 +50,12 @@ class CompanyAdapter(DefaultSocialAccountAdapter):
         if user is None or (connects and user != request.user):
             self._refuse(request, "stranger", 403, request.user if request.user.is_authenticated else None)
         groups = provider.groups(sociallogin)
-        if settings.OIDC_GROUPS and not groups:
-            self._refuse(request, "no_role", 403, user)
         by = Actor.provider(request)
+        if settings.OIDC_GROUPS and not groups:
+            if sociallogin.is_existing:
+                operations.give_roles(user, [], by=by)
+                logout(request)
+            self._refuse(request, "no_role", 403, user)
         if not sociallogin.is_existing:
             sociallogin.user = sociallogin.account.user = user
             self._link(request, user, sociallogin.account.save, by=Actor.staff(user, request) if connects else by)
