@@ -198,6 +198,28 @@ def test_a_help_desk_has_a_name_and_an_address_for_tickets(settings, pair, fits)
 
 
 @pytest.mark.parametrize(
+    ("pair", "fits"),
+    [
+        ("support=Agent", True),
+        ("Support leads=Manager", True),
+        ("support=Agentt", False),
+        ("support=agent", False),
+        ("support=", False),
+        ("=Agent", False),
+        (" leads=Manager", False),
+    ],
+)
+def test_a_group_of_the_provider_stands_for_one_of_the_desks(settings, pair, fits):
+    name, _, group = pair.partition("=")
+    settings.OIDC_GROUPS = {"auditors": "Auditor", name: group}
+    said = [] if fits else [f"OIDC_GROUPS: “{pair}” is no group of the provider and one of the desk's."]
+    assert [error.msg for error in checks.company_groups_are_known(None)] == said
+    if not fits:
+        with pytest.raises(CommandError, match="The desk has Agent, Auditor, Manager"):
+            call_command("check")
+
+
+@pytest.mark.parametrize(
     ("name", "email", "said"),
     [
         ("", "", []),

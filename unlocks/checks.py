@@ -147,6 +147,20 @@ def _leads_to_a_ticket(address):
     return host and parts.scheme in ("http", "https") and "{}" in address and not re.search(r"\s", address)
 
 
+@register()
+def company_groups_are_known(app_configs, **kwargs):
+    """Refuse a group of the company's provider that stands for none of the desk's: whoever is in it would lose theirs."""
+    return [
+        Error(
+            f"OIDC_GROUPS: “{name}={group}” is no group of the provider and one of the desk's.",
+            hint=f"Write support=Agent,leads=Manager, without spaces. The desk has {', '.join(sorted(roles.GROUPS))}.",
+            id="unlocks.E014",
+        )
+        for name, group in settings.OIDC_GROUPS.items()
+        if not name or name != name.strip() or group not in roles.GROUPS
+    ]
+
+
 @register(deploy=True)
 def product_can_be_asked(app_configs, **kwargs):
     """Refuse a deployment without a product, with a made-up one, or with one that could not be called."""
