@@ -46,6 +46,24 @@ def choose(client, link, password=OWN, again=None):
     return client.post("/staff/password/", {"new_password1": password, "new_password2": again or password})
 
 
+@pytest.mark.parametrize(
+    ("provider", "been", "said"),
+    [
+        ("https://id.vendor.example", {}, True),
+        ("", {}, False),
+        ("https://id.vendor.example", {"last_login": timezone.now()}, False),
+        ("https://id.vendor.example", {"password": OWN}, False),
+    ],
+)
+def test_an_invitation_says_that_the_companys_account_is_enough(superuser, settings, provider, been, said):
+    settings.OIDC_URL, settings.OIDC_NAME = provider, "Vendor ID"
+    newcomer = make_user("newcomer", email="new@vendor.example", **been)
+    operations.send_staff_link(newcomer, by=acting(superuser))
+    emailed()
+    sentence = "an account of Vendor ID with this address. Sign in with it:\n\n"
+    assert (f"{sentence}{settings.PUBLIC_URL}/staff/with/company/\n" in mail.outbox[-1].body) == said
+
+
 def test_an_invitation_leads_to_the_first_sign_in(superuser_client, superuser):
     typed = {"username": "newcomer", "email": "new@vendor.example"}
     page = superuser_client.post("/desk/auth/user/add/", typed, follow=True).content.decode()

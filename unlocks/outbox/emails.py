@@ -368,6 +368,8 @@ def _staff_link(row: Outgoing) -> Context:
         "user": link.user,
         "by": row.actor,
         "url": settings.PUBLIC_URL + reverse("staff_link", args=[token]),
+        "company": settings.OIDC_NAME if settings.OIDC_URL else "",
+        "with_company": settings.PUBLIC_URL + reverse("openid_connect_login", args=["company"]),
         "expires": link.expires_at,
     }
 
