@@ -149,7 +149,7 @@ def _leads_to_a_ticket(address):
 
 @register()
 def company_groups_are_known(app_configs, **kwargs):
-    """Refuse a group of the company's provider that stands for none of the desk's: whoever is in it would lose theirs."""
+    """Refuse a group of the company's provider that stands for none of the desk's: all in it would lose theirs."""
     return [
         Error(
             f"OIDC_GROUPS: “{name}={group}” is no group of the provider and one of the desk's.",

@@ -118,7 +118,7 @@ def _check_factors(user: User) -> None:
 
 @transaction.atomic
 def give_roles(user: User, groups: Sequence[str], *, by: Actor) -> None:
-    """Have a colleague be in these groups and no others, for the company's provider. Without any, end their sessions."""
+    """Have a colleague be in these groups and no others, for the company's provider. None ends their sessions."""
 
     def write() -> None:
         user.groups.set(Group.objects.filter(name__in=groups))
