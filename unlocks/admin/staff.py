@@ -133,6 +133,12 @@ class StaffAdmin(Listed, UserAdmin):
             self.message_user(request, f"{said}{moment(link.expires_at)}.", messages.SUCCESS)
         return redirect(f"admin:{self.opts.app_label}_{self.opts.model_name}_change", obj.pk)
 
+    def response_change(self, request, obj):
+        if request.POST.keys() & {"_continue", "_addanother"}:
+            return super().response_change(request, obj)
+        self.message_user(request, f"{obj} was saved.", messages.SUCCESS)
+        return redirect(f"admin:{self.opts.app_label}_{self.opts.model_name}_changelist")
+
     def user_change_password(self, request, id, form_url=""):
         """Show how a colleague signs in, and send them a link, or have lost second factors taken away by two."""
         user = self.get_object(request, unquote(id))
