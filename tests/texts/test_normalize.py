@@ -65,6 +65,10 @@ def test_what_was_read_once_is_read_the_same_again(text):
         assert read(read(text)) == read(text)
 
 
+def test_a_character_may_become_two():
+    assert normalize.plain("a\uffe3") == "a \u0304"
+
+
 @given(st.text(st.one_of(st.characters(), st.sampled_from(INVISIBLE + BLANKS + "aم\u0301"))))
 def test_what_was_read_hides_nothing(text):
     assert not normalize.hides(normalize.plain(text), joiners=False)

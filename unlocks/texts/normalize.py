@@ -58,7 +58,7 @@ def plain(text: str) -> str:
 
 def _plain(character: str) -> str:
     if unicodedata.decomposition(character).startswith(("<wide>", "<narrow>", "<noBreak>")):
-        character = unicodedata.normalize("NFKC", character)
+        return "".join(map(_plain, unicodedata.normalize("NFKC", character)))  # a wide macron is two
     if (digit := unicodedata.decimal(character, None)) is not None:
         return str(digit)
     if unicodedata.category(character) == "Pd":
