@@ -12,7 +12,7 @@ from django.urls import reverse
 from django.utils import timezone
 from django.utils.http import urlencode
 
-from unlocks.admin import filters
+from unlocks.admin import audit_log, filters
 from unlocks.admin.site import desk
 from unlocks.models import Account, Batch, Consent, Contact, Instruction, LedgerEntry, SavedView, UnlockRequest
 
@@ -118,6 +118,12 @@ def _values(spec, account):
             return [100, 1000]
         case filters.AccountFilter():
             return [account.number]
+        case audit_log.BatchFilter():
+            return [f"{account.number}-17"]
+        case audit_log.RequestFilter():
+            return ["UR-000017"]
+        case audit_log.AddressFilter():
+            return ["127.0.0.1"]
     raise TypeError(f"What is asked of {spec}?")
 
 
