@@ -16,6 +16,7 @@ class Provider:
     """`claims` are those of whoever signs in next, `userinfo` if it says others there; `answered` is what was asked."""
 
     def __init__(self):
+        self.ahead = 0
         self.claims, self.userinfo, self.answered, self.codes, self.tokens = {}, None, [], {}, {}
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self.url = f"http://127.0.0.1:{self.server.server_port}"
@@ -50,7 +51,7 @@ class Provider:
         if claims is None or not form.get("code_verifier"):
             return {"error": "invalid_grant"}
         self.tokens[access] = claims
-        now = int(time.time())
+        now = int(time.time()) + self.ahead
         about = {"iss": self.url, "aud": CLIENT, "iat": now, "exp": now + 300}
         return {
             "access_token": access,

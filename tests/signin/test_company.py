@@ -40,6 +40,7 @@ def running():
 def provider(running, settings):
     use(settings, running)
     running.names()
+    running.ahead = 0
     return running
 
 
@@ -329,6 +330,12 @@ def test_nothing_but_signing_in_is_started(provider, dana, more):
 def test_it_leads_to_no_other_site(provider, dana, to):
     client = Client()
     assert back(client, client.post(START, {"next": to}).url).url == "/desk/"
+
+
+@pytest.mark.parametrize(("ahead", "status"), [(-400, 403), (-240, 302), (240, 302)])
+def test_the_providers_clock_may_be_minutes_off(provider, dana, ahead, status):
+    provider.ahead = ahead
+    assert through(Client()).status_code == status
 
 
 def test_a_company_account_that_no_entry_tells_of_signs_nobody_in(provider, dana):
