@@ -448,6 +448,14 @@ def test_nothing_is_connected_to_factors_that_no_entry_tells_of(provider):
     assert told("sign_in_failed") == [{"why": "factors", "name": "dana", "browser": ""}]
 
 
+def test_who_has_nothing_to_confirm_with_is_not_sent_in_circles(provider, dana):
+    client = Client()
+    client.force_login(dana)
+    client.get("/desk/keys/")
+    with time_machine.travel(timezone.now() + timedelta(minutes=11)):
+        assert client.get(START, follow=True).status_code == 403
+
+
 def test_what_was_begun_before_signing_in_connects_nothing(provider):
     """Whoever began it may be another than who signs in there afterwards."""
     been_here()
@@ -531,7 +539,7 @@ def test_whoever_has_no_password_confirms_with_the_provider(provider, lead):
         assert client.get("/staff/yours/app/").status_code == 200
 
 
-@pytest.mark.parametrize("auth_time", [None, 0, "now", True])
+@pytest.mark.parametrize("auth_time", [None, 0, "now", True, float("nan")])
 def test_who_was_let_in_without_being_asked_confirms_nothing(provider, lead, auth_time):
     ben, client = factories.make_user("ben", group="Agent"), Client()
     provider.names(auth_time=auth_time)
