@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from django.contrib.staticfiles import finders
 from django.db import connection
+from django.db.models import Q
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
 from django.utils import timezone
@@ -785,6 +786,11 @@ def test_a_search_in_any_capitals_reads_an_index(db, model, field):
     plan = found.explain()
     assert f"{model._meta.db_table}_{field}" in plan
     assert f"SCAN {model._meta.db_table}" not in plan
+
+
+def test_a_column_of_capitals_is_asked_for_capitals_alone():
+    assert starts_with("number_plain", "inv-7a") == Q(number_plain__prefix="INV-7A")
+    assert {word for _, word in starts_with("username", "ann").children} == {"ann", "Ann", "ANN"}
 
 
 def test_several_hits_are_listed(agent_client):

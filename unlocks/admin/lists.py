@@ -76,11 +76,13 @@ class InRange(In):
 def starts_with(field, term):
     """Return the condition that `field` starts with `term`, in any of the usual ways to write capitals.
 
-    A `..._plain` column holds capitals only, so that there it is any way at all.
+    A `..._plain` column holds capitals only, so that there it is any way at all; asked for others too, PostgreSQL walks
+    through the whole index that has the list's order.
     """
-    condition = Q()
+    condition, plain = Q(), field.endswith("_plain")
     for spelling in normalize.spellings(term):
-        condition |= Q(**{f"{field}__prefix": spelling})
+        if not (plain and re.search("[a-z]", spelling)):
+            condition |= Q(**{f"{field}__prefix": spelling})
     return condition
 
 
