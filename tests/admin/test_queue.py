@@ -149,6 +149,12 @@ def test_the_queue_is_everyones_a_teams_or_ones_own(agent, manager, agent_client
     assert '<a href="?whose=mine" aria-current="true">Mine</a>' in text(agent_client, whose="mine")
 
 
+def test_who_is_in_a_team_is_read_before_its_requests(agent):
+    """In one statement PostgreSQL joins a million requests to find them."""
+    theirs = queue.those_of(UnlockRequest.objects.all(), "team", agent)
+    assert "auth_user" not in str(theirs.query)
+
+
 def test_a_section_shows_its_first_and_leads_to_the_rest(agent, agent_client, monkeypatch):
     monkeypatch.setattr(queue, "LISTED", 2)
     cases = [factories.open_case(agent).unlock_request.pk for _ in range(3)]

@@ -17,7 +17,7 @@ from ..operations.handing_over import due
 from ..product import by_hand, polling
 from ..texts.formats import in_hours, lasting, moment
 from ..working_time import worked
-from .lists import CappedPaginator
+from .lists import CappedPaginator, keys
 
 Status, Stage, Trouble = UnlockRequest.Status, UnlockRequest.Stage, UnlockRequest.Trouble
 
@@ -103,7 +103,7 @@ def in_section(requests, key):
 def those_of(requests, whose: str, user: User):
     """Return those of some requests that are `user`'s, or anyone's who is in a group with them."""
     if whose == "team":
-        return requests.filter(assignee__in=team_of(user).values("pk"))
+        return requests.filter(assignee__in=keys(team_of(user)))
     return requests.filter(assignee=user) if whose == "mine" else requests
 
 
@@ -121,14 +121,14 @@ def sections(user: User, whose: str):
 
 def _section(key: str, requests, whose: str, now: datetime):
     rows = requests.filter(SECTIONS[key].holds(now)).order_by(F("due_at").asc(nulls_last=True), "pk")
-    keys = list(rows.values_list("pk", flat=True)[:LISTED])
-    listed = UnlockRequest.objects.filter(pk__in=keys).annotate(how=how_consented(OuterRef("pk")))
+    first = list(rows.values_list("pk", flat=True)[:LISTED])
+    listed = UnlockRequest.objects.filter(pk__in=first).annotate(how=how_consented(OuterRef("pk")))
     listed = listed.select_related("account", "assignee")
     return {
         "key": key,
         "title": title(SECTIONS[key]),
         "tone": SECTIONS[key].tone,
-        "rows": _with_words(sorted(listed, key=lambda row: keys.index(row.pk)), now),
+        "rows": _with_words(sorted(listed, key=lambda row: first.index(row.pk)), now),
         "counted": CappedPaginator(rows, LISTED),
         "address": f"{reverse('admin:unlocks_unlockrequest_changelist')}?show={key}{_ASSIGNEE[whose]}",
     }
