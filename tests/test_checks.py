@@ -225,11 +225,14 @@ def test_a_group_of_the_provider_stands_for_one_of_the_desks(settings, pair, fit
         ("", "", []),
         ("Emergency", "lead@vendor.example", []),
         ("emergency", "", ["BREAK_GLASS_USERNAME is told to nobody: no manager has an email address."]),
-        ("emergncy", "lead@vendor.example", ["BREAK_GLASS_USERNAME names nobody's account."]),
+        ("emergncy", "lead@vendor.example", ["BREAK_GLASS_USERNAME names no superuser who can sign in."]),
+        ("unable", "lead@vendor.example", ["BREAK_GLASS_USERNAME names no superuser who can sign in."]),
+        ("lead", "lead@vendor.example", ["BREAK_GLASS_USERNAME names no superuser who can sign in."]),
     ],
 )
 def test_the_emergency_account_is_someones_and_its_use_told_to_someone(settings, name, email, said):
     settings.BREAK_GLASS_USERNAME = name
-    make_user("emergency", is_superuser=True)
+    make_user("emergency", is_superuser=True, password="kept-in-a-safe", email="emergency@vendor.example")
+    make_user("unable", is_superuser=True, password="kept-in-a-safe", is_active=False)
     make_user("lead", group="Manager", email=email)
     assert [error.msg for error in checks.emergency_account_in_place(None)] == said

@@ -223,7 +223,7 @@ class Refusal(TextChoices):
         "address_typed",
         "You typed the address of {name}, who has signed in before, so another superuser has to send the link.",
     )
-    STAFF_LINK_DEAD = "staff_link_dead", "This link was used, has ended or was replaced. Ask a superuser for a new one."
+    STAFF_LINK_DEAD = "staff_link_dead", "This link no longer works. Ask a superuser for a new one."
     FACTORS_NOT_RECORDED = (
         "factors_not_recorded",
         "Your second factors are not those that the record tells of, so nothing was changed. Ask two superusers to "

@@ -60,7 +60,7 @@ def test_an_invitation_says_that_the_companys_account_is_enough(superuser, setti
     newcomer = make_user("newcomer", email="new@vendor.example", **been)
     operations.send_staff_link(newcomer, by=acting(superuser))
     emailed()
-    sentence = "an account of Vendor ID with this address. Sign in with it:\n\n"
+    sentence = "an account of Vendor ID with this address, you may be able to sign in without a password:\n\n"
     assert (f"{sentence}{settings.PUBLIC_URL}/staff/with/company/\n" in mail.outbox[-1].body) == said
 
 

@@ -8,6 +8,7 @@ import pytest
 import time_machine
 from allauth.mfa.adapter import get_adapter
 from allauth.mfa.models import Authenticator
+from allauth.mfa.recovery_codes.internal import auth as recovery_codes
 from django.contrib.auth.models import User
 from django.test import Client
 from django.utils import timezone
@@ -333,3 +334,17 @@ def test_the_first_step_counts_while_the_account_stays_as_it_was(dana, client, c
     )
     assert told()[-1] == ("sign_in_failed", {"why": "changed", "name": "dana", "browser": ""})
     assert other.get("/desk/").status_code == 302
+
+
+def test_a_factor_that_is_put_there_between_the_two_steps_signs_nobody_in(dana, client):
+    _, codes = set_up_app(client)
+    thief, own = Client(), Authenticator.objects.get(type="recovery_codes")
+    sign_in(thief)
+    Authenticator.objects.filter(pk=own.pk).update(data=own.data | {"seed": get_adapter().encrypt("made-up")})
+    known = recovery_codes.RecoveryCodes(Authenticator.objects.get(pk=own.pk)).get_unused_codes()
+    answer = thief.post("/staff/sign-in/code/", {"code": known[0]})
+    Authenticator.objects.filter(pk=own.pk).update(data=own.data)
+    assert (answer.status_code, thief.get("/desk/").status_code) == (403, 302)
+    assert told()[-1] == ("sign_in_failed", {"why": "factors", "name": "dana", "browser": ""})
+    assert sign_in(thief).url == "/staff/sign-in/code/"
+    assert thief.post("/staff/sign-in/code/", {"code": codes[0]}).url == "/desk/"

@@ -10,7 +10,6 @@ from django.forms import CheckboxSelectMultiple
 from django.http import Http404
 from django.shortcuts import redirect
 from django.urls import reverse
-from django.utils import timezone
 from django.utils.html import format_html
 
 from .. import operations
@@ -150,7 +149,7 @@ class StaffAdmin(Listed, UserAdmin):
             raise PermissionDenied(sentence(Refusal.SYSTEM_SIGNS_IN, name=user))
         if request.method == "POST":
             return self._act_on(request, user)
-        reset = operations.factor_reset_of(user)
+        reset, link = operations.factor_reset_of(user), user.staff_links.order_by("pk").last()
         return desk.page(
             request,
             "admin/auth/user/sign_in.html",
@@ -160,8 +159,8 @@ class StaffAdmin(Listed, UserAdmin):
             reset=reset,
             asked_yourself=reset is not None and reset.user_id == request.user.pk,
             emailed=Outgoing.objects.filter(email=Outgoing.Email.STAFF_LINK, address=user.email).last(),
-            link=user.staff_links.order_by("pk").last(),
-            now=timezone.now(),
+            link=link,
+            link_works=link and operations.staff_link_works(link),
         )
 
     def _act_on(self, request, user):

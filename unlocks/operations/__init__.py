@@ -58,6 +58,7 @@ from .signing_in import (
     record_session_end,
     record_sign_in,
     renew_hash,
+    told_of_emergency,
 )
 from .staff import (
     change_own_factors,
@@ -81,6 +82,7 @@ from .staff_links import (
     send_staff_link,
     set_password_by_link,
     staff_link_for,
+    staff_link_works,
 )
 from .terms import draft_terms, edit_terms, obstacle_to_publishing, publish_terms, terms_seen
 from .tokens import make_api_token, revoke_api_token, system_of
@@ -193,6 +195,7 @@ __all__ = [
     "set_pin",
     "sign_off",
     "staff_link_for",
+    "staff_link_works",
     "stage_import",
     "start_import",
     "start_instructions",
@@ -200,6 +203,7 @@ __all__ = [
     "take_case_files",
     "take_out_batches",
     "terms_seen",
+    "told_of_emergency",
     "try_again",
     "unlock",
     "verification_is_due",

@@ -67,14 +67,15 @@ def _typed_address(user: User, by: Actor) -> bool:
 def staff_link_for(token: str) -> StaffLink | None:
     """Return the link with this token if it works: the newest one of an active colleague, unused and in time."""
     link = StaffLink.objects.select_related("user").filter(token_hash=secrets.hashed(token)).first()
-    return link if link and _is_live(link) else None
+    return link if link and staff_link_works(link) else None
 
 
 def is_newest(link: StaffLink) -> bool:
     return not StaffLink.objects.filter(user=link.user_id, pk__gt=link.pk).exists()
 
 
-def _is_live(link: StaffLink) -> bool:
+def staff_link_works(link: StaffLink) -> bool:
+    """Say whether a link sets a password: newest, unused, in time, as an entry tells, to the address on file."""
     user = link.user
     in_time = link.used_at is None and link.expires_at > timezone.now()
     return in_time and user.is_active and user.is_staff and is_newest(link) and _is_as_told(link)
@@ -95,7 +96,7 @@ def set_password_by_link(link: StaffLink, password: str, *, by: Actor) -> User:
     """
     history.lock(User.objects.filter(pk=link.user_id))
     link = StaffLink.objects.select_related("user").get(pk=link.pk)
-    if not _is_live(link):
+    if not staff_link_works(link):
         raise Refused.because(Refusal.STAFF_LINK_DEAD)
     user, by = link.user, by.begin()
 

@@ -91,6 +91,7 @@ class SignInAdapter(DefaultAccountAdapter):
 
     def pre_login(self, request, user, **kwargs):
         """Refuse whoever may not sign in, or has second factors that no entry tells of, whatever they showed."""
+        request.session.pop(FIRST_STEP, None)  # someone else's may be left over
         if not (user.is_active and user.is_staff):
             self._refuse(request, user, "not_allowed")
         if not operations.factors_are_recorded(user):
@@ -107,6 +108,9 @@ class SignInAdapter(DefaultAccountAdapter):
         if not (user.is_active and user.is_staff) or first not in (None, pins.password_mac(user.pk, user.password)):
             logout(request)
             self._refuse(request, user, "changed")
+        if not operations.factors_are_recorded(user):  # some were put there between the two steps
+            logout(request)
+            self._refuse(request, user, "factors")
         response = super().post_login(request, user, **kwargs)
         by = Actor.staff(user, request)
         showed.date_by_provider(request)

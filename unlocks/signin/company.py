@@ -54,6 +54,7 @@ class CompanyAdapter(DefaultSocialAccountAdapter):
         if settings.OIDC_GROUPS and not groups:
             if sociallogin.is_existing:
                 operations.give_roles(user, [], by=by)
+            if request.user == user and not connects:
                 logout(request)
             self._refuse(request, "no_role", 403, user)
         if not sociallogin.is_existing:

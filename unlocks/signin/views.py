@@ -138,7 +138,7 @@ class ConfirmView(ReauthenticateView):
 
 class ConfirmByPasskeyView(webauthn.ReauthenticateWebAuthnView):
     def form_invalid(self, form):
-        for said in form.errors.get("credential", []):
+        for said in (one for errors in form.errors.values() for one in errors):
             messages.error(self.request, said)
         return redirect(self.passthrough_next_url(self.request.path))
 
