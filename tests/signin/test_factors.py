@@ -21,6 +21,7 @@ from unlocks.factors import factors_mac
 from unlocks.ledger import verify
 from unlocks.models import DeskSession, LedgerEntry
 from unlocks.rules import Refusal, sentence
+from unlocks.signin.sessions import hashed
 
 pytestmark = pytest.mark.django_db
 
@@ -312,9 +313,11 @@ def test_a_session_that_showed_the_password_alone_takes_no_factor_away(dana, cli
     thief = Client()
     sign_in(thief)
     _, codes = set_up_app(client)
-    for page in ("app/", "app/remove/", "codes/", "codes/new/", "passkeys/"):
-        for answer in (thief.get(YOURS + page), thief.post(YOURS + page)):
-            assert answer.url.startswith("/staff/confirm/code/?next=")
+    key = client.session.session_key
+    for page in ("", "app/", "app/remove/", "codes/", "codes/new/", "passkeys/", f"sessions/{hashed(key)}/end/"):
+        answer = thief.post(YOURS + page)
+        assert answer.url.startswith("/staff/confirm/code/?next=")
+    assert thief.get("/desk/").url.startswith("/staff/confirm/code/?next=")
     assert Authenticator.objects.count() == 2
     thief.post("/staff/confirm/code/", {"code": codes[0]})
     assert thief.get(f"{YOURS}codes/new/").status_code == 200
@@ -348,3 +351,10 @@ def test_a_factor_that_is_put_there_between_the_two_steps_signs_nobody_in(dana, 
     assert told()[-1] == ("sign_in_failed", {"why": "factors", "name": "dana", "browser": ""})
     assert sign_in(thief).url == "/staff/sign-in/code/"
     assert thief.post("/staff/sign-in/code/", {"code": codes[0]}).url == "/desk/"
+
+
+def test_a_passkey_that_does_not_fit_is_told_once(db):
+    client = Client()
+    for _ in range(3):
+        client.post("/staff/sign-in/passkey/", {"credential": "{}"})
+    assert told() == [("sign_in_failed", {"why": "passkey", "name": "", "browser": ""})]

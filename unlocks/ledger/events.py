@@ -1122,6 +1122,7 @@ class SignInFailed(Event):
     WHY: ClassVar[dict[str, str]] = {
         "password": "wrong password",
         "code": "wrong code",
+        "passkey": "a passkey that is nobody’s or did not fit",
         "changed": "the account was changed between the two steps",
         "factors": "their second factors are not those that the record tells of",
         "unknown": "no such username",

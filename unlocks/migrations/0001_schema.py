@@ -3275,7 +3275,6 @@ class Migration(migrations.Migration):
                 (
                     "batch",
                     models.ForeignKey(
-                        db_index=False,
                         on_delete=django.db.models.deletion.PROTECT,
                         related_name="+",
                         to="unlocks.batch",

@@ -115,7 +115,7 @@ class Verdict(models.Model):
     """
 
     act = models.ForeignKey(Act, on_delete=models.PROTECT, related_name="verdicts", db_index=False)
-    batch = models.ForeignKey(Batch, on_delete=models.PROTECT, related_name="+", db_index=False)
+    batch = models.ForeignKey(Batch, on_delete=models.PROTECT, related_name="+")  # the audit log finds a batch's acts
     line = models.ForeignKey(RequestedBatch, on_delete=models.PROTECT, null=True, related_name="+", db_index=False)
     refusal = models.CharField(max_length=30, blank=True)
     fingerprint = models.CharField(max_length=64, blank=True)

@@ -34,13 +34,15 @@ def second_factor(request):
 
 
 def what_is_missing(request):
-    """Return the address at which whoever is signed in shows the second factor that they need, or sets one up; or None.
+    """Return the address at which whoever is signed in shows the second factor that they have or need; or None.
 
-    Without one, no page of the desk opens to them.
+    Without it, no page of the desk opens to them.
     """
+    if address := before_factors(request):
+        return address
     if not request.user.is_authenticated or not needs_second_factor(request.user) or second_factor(request):
         return None
-    return before_factors(request) or reverse("mfa_index")
+    return reverse("mfa_index")
 
 
 def before_factors(request):

@@ -30,7 +30,7 @@ from .. import operations
 from ..actors import Actor
 from ..admin.site import desk
 from ..models import DeskSession
-from . import sessions, showed
+from . import sessions, showed, tries
 from .company import before_connecting, is_connected
 from .forms import ConfirmForm, OwnPasswordForm
 from .provider import PROVIDER, CompanyProvider, origin
@@ -58,6 +58,11 @@ class SignInByPasskeyView(webauthn.LoginWebAuthnView):
         authenticator = form.cleaned_data["credential"]
         login = Login(user=authenticator.user, redirect_url=get_next_redirect_url(self.request))
         return perform_passwordless_login(self.request, authenticator, login)
+
+    def form_invalid(self, form):
+        if not tries.is_told(self.request, "", "passkey"):
+            operations.record_failed_sign_in(None, why="passkey", by=Actor.nobody(self.request))
+        return super().form_invalid(form)
 
     def get_authenticated_redirect_url(self):
         return reverse("admin:index")
@@ -179,7 +184,7 @@ class Told(OfFactors):
         return answer
 
 
-class YourSignInView(OnTheDesk, mfa.IndexView):
+class YourSignInView(OfFactors, mfa.IndexView):
     """How whoever looks signs in, and where they are signed in."""
 
     title = "Your sign-in"
@@ -224,6 +229,8 @@ class RemovePasskeyView(Told, webauthn.RemoveWebAuthnView):
 @login_required
 def end_session(request, key):
     """End another session of whoever asks for it."""
+    if address := showed.before_factors(request):
+        return redirect(address)
     session = get_object_or_404(DeskSession, session_key=key, user=request.user)
     session.delete()
     operations.record_session_end(request.user, how="ended", by=Actor.staff(request.user, request))
