@@ -309,7 +309,8 @@ def test_a_factor_that_no_entry_tells_of_confirms_nothing(dana, client):
     assert sentence(Refusal.FACTORS_NOT_RECORDED) in answer.context["form"].non_field_errors()
 
 
-def test_a_session_that_showed_the_password_alone_takes_no_factor_away(dana, client):
+def test_a_session_that_showed_the_password_alone_takes_no_factor_away(dana, client, settings):
+    settings.SECOND_FACTOR_REQUIRED = True
     thief = Client()
     sign_in(thief)
     _, codes = set_up_app(client)

@@ -38,7 +38,7 @@ def what_is_missing(request):
 
     Without it, no page of the desk opens to them.
     """
-    if address := before_factors(request):
+    if settings.SECOND_FACTOR_REQUIRED and (address := before_factors(request)):
         return address
     if not request.user.is_authenticated or not needs_second_factor(request.user) or second_factor(request):
         return None
@@ -50,7 +50,7 @@ def before_factors(request):
 
     Whoever knows the password alone neither sees nor changes what it is not enough without.
     """
-    if not request.user.is_authenticated or not is_mfa_enabled(request.user) or second_factor(request):
+    if not request.user.is_authenticated or second_factor(request) or not is_mfa_enabled(request.user):
         return None
     asked = request.get_full_path() if request.method in ("GET", "HEAD") else reverse("admin:index")
     return f"{reverse('mfa_reauthenticate')}?{urlencode({'next': asked})}"
