@@ -10,10 +10,10 @@ from django.utils import timezone
 from .. import history, pins, roles
 from ..actors import Actor
 from ..ledger import chain, events
-from ..models import DeskSession, LedgerEntry, Outgoing
+from ..models import DeskSession, Outgoing
 from ..outbox import rows
 from ..texts import normalize
-from .staff import noted
+from .staff import changes_told, noted
 
 
 @transaction.atomic
@@ -74,12 +74,8 @@ def end_idle_sessions(*, by: Actor) -> None:
 
 def password_is_recorded(user: User) -> bool:
     """Say whether the newest entry that tells of this user's password tells of this one."""
-    entries = LedgerEntry.objects.filter(kind=events.StaffChanged.kind, about_id=user.pk).order_by("-sequence")
-    for entry in entries.iterator():
-        event = chain.event_of(entry)
-        if isinstance(event, events.StaffChanged) and event.password_mac:
-            return event.password_mac == pins.password_mac(user.pk, user.password)
-    return False
+    told = (event.password_mac for _, event in changes_told(user.pk) if event.password_mac)
+    return next(told, "") == pins.password_mac(user.pk, user.password)
 
 
 def renew_hash(user: User, password: str, *, by: Actor) -> None:

@@ -5,7 +5,7 @@ act as the desk: who runs the machine is not known. What is done otherwise, in a
 the audit names the user until `record_staff` tells of it. Signing in is no change of the account.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from django.contrib.auth import get_user_model
@@ -105,9 +105,16 @@ def link_company_account(user: User, write: Callable[[], W], *, by: Actor) -> W:
 
 def factors_are_recorded(user: User) -> bool:
     """Say whether the newest entry that tells of this user's second factors tells of these, and none if none does."""
-    entries = LedgerEntry.objects.filter(kind=events.StaffChanged.kind, about_id=user.pk).order_by("-sequence")
-    told = (event for entry in entries.iterator() if isinstance(event := chain.event_of(entry), events.StaffChanged))
-    return next((event.factors_mac for event in told if "factors" in event.changed), "") == factors_mac(user.pk)
+    told = (event.factors_mac for _, event in changes_told(user.pk) if "factors" in event.changed)
+    return next(told, "") == factors_mac(user.pk)
+
+
+def changes_told(user_id: int) -> Iterator[tuple[LedgerEntry, events.StaffChanged]]:
+    """Yield the entries that tell of changes of an account, with what each tells, the newest first."""
+    entries = LedgerEntry.objects.filter(kind=events.StaffChanged.kind, about_id=user_id).order_by("-sequence")
+    for entry in entries.iterator():
+        if isinstance(event := chain.event_of(entry), events.StaffChanged):
+            yield entry, event
 
 
 def _check_factors(user: User) -> None:

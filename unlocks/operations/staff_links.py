@@ -19,7 +19,7 @@ from ..ledger import chain, events
 from ..models import DeskSession, LedgerEntry, Outgoing, StaffLink
 from ..outbox import rows, secrets
 from ..rules import Refusal
-from .staff import is_system, noted
+from .staff import changes_told, is_system, noted
 from .verbs import Refused, staff_verb
 
 ASKED_FOR = timedelta(hours=24)  # how long what one superuser asked for waits for another
@@ -57,10 +57,7 @@ def send_staff_link(user: User, *, by: Actor) -> StaffLink:
 
 
 def _typed_address(user: User, by: Actor) -> bool:
-    entries = LedgerEntry.objects.filter(kind=events.StaffChanged.kind, about_id=user.pk).order_by("-sequence")
-    told = ((entry, chain.event_of(entry)) for entry in entries.iterator())
-    typed = (entry for entry, one in told if isinstance(one, events.StaffChanged) and "email" in one.changed)
-    newest = next(typed, None)
+    newest = next((entry for entry, event in changes_told(user.pk) if "email" in event.changed), None)
     return newest is not None and newest.user_id == by.member.pk
 
 
