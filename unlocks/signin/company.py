@@ -38,7 +38,7 @@ class CompanyAdapter(DefaultSocialAccountAdapter):
         return found
 
     def on_authentication_error(self, request, provider, **kwargs):
-        self._refuse(request, "failed", 403)
+        self._refuse(request, "failed")
 
     def pre_social_login(self, request, sociallogin):
         """Find out who it is, and give them the roles that the provider says they have.
@@ -48,7 +48,7 @@ class CompanyAdapter(DefaultSocialAccountAdapter):
         connects = sociallogin.state.get("process") == AuthProcess.CONNECT
         user = sociallogin.user if sociallogin.is_existing else self._new_to(request, sociallogin, connects)
         if user is None or (connects and user != request.user):
-            self._refuse(request, "stranger", 403, request.user if request.user.is_authenticated else None)
+            self._refuse(request, "stranger", request.user if request.user.is_authenticated else None)
         groups = provider.groups(sociallogin)
         by = Actor.provider(request)
         if settings.OIDC_GROUPS and not groups:
@@ -56,7 +56,7 @@ class CompanyAdapter(DefaultSocialAccountAdapter):
                 operations.give_roles(user, [], by=by)
             if request.user == user and not connects:
                 logout(request)
-            self._refuse(request, "no_role", 403, user)
+            self._refuse(request, "no_role", user)
         if not sociallogin.is_existing:
             sociallogin.user = sociallogin.account.user = user
             self._link(request, user, sociallogin.account.save, by=Actor.staff(user, request) if connects else by)
@@ -78,19 +78,19 @@ class CompanyAdapter(DefaultSocialAccountAdapter):
         if not request.user.is_authenticated:
             return _invited(provider.address(sociallogin))
         if connects and before_connecting(request):
-            self._refuse(request, "failed", 403)
+            self._refuse(request, "failed")
         return request.user if connects and not is_connected(request.user) else None
 
     def _link(self, request, user, write, by):
         try:
             operations.link_company_account(user, write, by=by)
         except operations.Refused:
-            self._refuse(request, "factors", 403, user)
+            self._refuse(request, "factors", user)
 
     def _confirmed(self, request, sociallogin):
         """Go on with what waits until whoever is signed in has confirmed that it is they, if the provider asked now."""
         if not showed.is_recent(request.asked_there_at):
-            self._refuse(request, "not_again", 403, request.user)
+            self._refuse(request, "not_again", request.user)
         account = {"provider": sociallogin.account.provider, "uid": sociallogin.account.uid}
         record_authentication(request, request.user, "socialaccount", at=request.asked_there_at, **account)
         by_provider = request.session.get(showed.BY_PROVIDER, False)
@@ -98,12 +98,12 @@ class CompanyAdapter(DefaultSocialAccountAdapter):
         request.GET = QueryDict(urlencode({"next": sociallogin.get_redirect_url(request) or reverse("admin:index")}))
         return resume_request(request)
 
-    def _refuse(self, request, why, status, user=None):
+    def _refuse(self, request, why, user=None):
         if why != "failed":  # which whoever calls the address can bring about as often as they like
             by = Actor.staff(user, request) if request.user == user else Actor.nobody(request)
             operations.record_failed_sign_in(user, why=why, by=by)
         context = {"why": why, "provider": settings.OIDC_NAME}
-        raise ImmediateHttpResponse(render(request, "account/company_refused.html", context, status=status))
+        raise ImmediateHttpResponse(render(request, "account/company_refused.html", context, status=403))
 
 
 def _invited(email):
