@@ -15,14 +15,14 @@ TOKEN = re.compile(r"(?:(?<=/consent/|/receipt/)|(?<=/staff/link/))[\w%-]{20,}|[
 QUERY = re.compile(r"(?<=/)(?P<page>[^\s?/]*)\?\S*")
 # In what an error says, whatever may be a PIN; the numbers of lines stay.
 PIN = re.compile(r"(?<!line )(?<![\w-])[0-9]{4,12}(?![\w-])")
-# What PostgreSQL adds to an error: the row as it was written, with names and addresses.
-ROW = re.compile(r"^DETAIL: .*", re.MULTILINE)
+# What PostgreSQL adds to an error: the row as it was written, with names and addresses, over as many lines as it has.
+ROW = re.compile(r"^(DETAIL|CONTEXT): .*?(?=\n\n(?:The above|During handling of the above) exception|\Z)", re.M | re.S)
 
 
 def without_secrets(logger, name, said):
     """Take what may be a token, and queries, out of all that is logged, and what may be a PIN out of an error."""
     if "exception" in said:
-        said["exception"] = PIN.sub("…", ROW.sub("DETAIL: …", said["exception"]))
+        said["exception"] = PIN.sub("…", ROW.sub(r"\1: …", said["exception"]))
     return {key: _masked(said[key]) for key in ("time", "level", "event", *said)}
 
 

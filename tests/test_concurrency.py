@@ -9,6 +9,9 @@ from functools import partial
 
 import pytest
 import time_machine
+from allauth.socialaccount.models import SocialAccount
+from django.contrib.auth.models import User
+from django.core.cache import cache
 from django.db import DatabaseError, connection, connections, transaction
 from django.test import Client
 from django.utils import timezone
@@ -762,3 +765,48 @@ def test_two_tokens_at_once_make_up_no_customer():
     came = at_once(*(partial(make_token, "portal", scope, by=root) for scope in ("contacts", "requests")))
     assert [type(one) for one in came].count(operations.Refused) == 1
     assert ApiToken.objects.count() == 2
+
+
+def test_two_superusers_who_take_it_from_each_other_leave_one():
+    ben, kim = (make_user(name, is_superuser=True) for name in ("ben", "kim"))
+
+    def take_from(user, by):
+        def write():
+            User.objects.filter(pk=user.pk).update(is_superuser=False)
+
+        return operations.change_staff(user, write, by=acting(by))
+
+    came = at_once(partial(take_from, ben, kim), partial(take_from, kim, ben))
+    assert sorted(getattr(one, "code", "") for one in came) == ["", Refusal.LAST_SUPERUSER]
+    assert User.objects.filter(is_superuser=True).count() == 1
+    holds()
+
+
+def test_a_link_sets_one_password():
+    user = make_user("kim", email="kim@vendor.example")
+    link = operations.send_staff_link(user, by=acting(make_user("root", is_superuser=True)))
+    came = at_once(*(partial(operations.set_password_by_link, link, one, by=acting(user)) for one in ("one", "two")))
+    assert [getattr(one, "code", "") for one in came].count(Refusal.STAFF_LINK_DEAD) == 1
+    assert LedgerEntry.objects.filter(kind="staff_link_used").count() == 1
+    holds()
+
+
+def test_one_company_account_is_connected(agent):
+    def connect(uid):
+        account = SocialAccount(user=agent, provider="company", uid=uid)
+        operations.link_company_account(agent, account.save, by=acting(agent))
+
+    came = at_once(*(partial(connect, uid) for uid in ("u-1", "u-2", "u-3")))
+    assert [getattr(one, "code", "") for one in came].count(Refusal.COMPANY_CONNECTED) == 2
+    assert SocialAccount.objects.count() == 1
+    holds()
+
+
+@pytest.mark.parametrize("ended", [False, True])
+def test_one_of_many_adds_a_row_of_the_cache(ended):
+    for n in range(5):
+        if ended:
+            cache.set(f"lock-{n}", 1, timeout=0)
+        assert sorted(at_once(*[partial(cache.add, f"lock-{n}", 2)] * 4)) == [False, False, False, True]
+        assert at_once(*(partial(cache.set, f"tries-{n}", value) for value in range(4))) == [None] * 4
+        assert cache.get(f"tries-{n}") in range(4)

@@ -109,10 +109,10 @@ def logged(message, *args, **more):
     return json.loads(Lines().format(record))
 
 
-def failed(error):
+def failed(error, cause=None):
     """Return the line of an error that was raised."""
     try:
-        raise error
+        raise error from cause
     except Exception:
         return logged("It failed", exc_info=sys.exc_info())
 
@@ -180,8 +180,13 @@ def test_an_error_is_one_line_that_says_where_and_holds_no_secret():
 
 
 def test_an_error_of_the_database_holds_no_row():
-    said = failed(ValueError("null value\nDETAIL:  Failing row contains (1, Dana Whitfield)."))["exception"]
+    row = "Failing row contains (1, Dana\nWhitfield, \n\n5 Elm St)."
+    said = failed(ValueError(f"null value\nDETAIL:  {row}\nCONTEXT:  COPY line 1: {row}"))["exception"]
     assert said.endswith("ValueError: null value\nDETAIL: …")
+    cause = ValueError(f"null value\nCONTEXT:  COPY line 1: {row}")
+    said = failed(KeyError("account"), cause)["exception"]
+    assert "ValueError: null value\nCONTEXT: …\n\nThe above exception was the direct cause" in said
+    assert said.endswith("KeyError: 'account'")
 
 
 def test_the_console_logs_so(settings):

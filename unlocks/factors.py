@@ -9,6 +9,7 @@ import hashlib
 import hmac
 from typing import Any
 
+from allauth.mfa import app_settings
 from allauth.mfa.models import Authenticator
 from allauth.socialaccount.models import SocialAccount
 
@@ -16,24 +17,31 @@ from .digest import canonical
 from .keys import derived
 
 # What of each kind would let someone in who knew it, or had put it there.
-_SECRET = {"totp": "secret", "recovery_codes": "seed", "webauthn": "credential"}
+_SECRETS = {"totp": ["secret"], "recovery_codes": ["seed", "used_mask"], "webauthn": ["credential"]}
 NAMES = {"totp": "authenticator app", "recovery_codes": "recovery codes", "webauthn": "passkey"}
 
 
 def factors_of(user_id: int) -> list[str]:
     """Return the factors of a user as staff call them."""
-    found = Authenticator.objects.filter(user=user_id).order_by("pk")
-    own = [" ".join(filter(None, [NAMES[one.type], one.data.get("name", "")])) for one in found]
-    return sorted(own + ["company account"] * SocialAccount.objects.filter(user=user_id).count())
+    own = map(_named, Authenticator.objects.filter(user=user_id).order_by("pk"))
+    return sorted([*own, *["company account"] * SocialAccount.objects.filter(user=user_id).count()])
+
+
+def _named(factor: Authenticator) -> str:
+    name = NAMES[factor.type]
+    if factor.type == Authenticator.Type.RECOVERY_CODES:
+        return f"{name} ({app_settings.RECOVERY_CODE_COUNT - factor.data['used_mask'].bit_count()} left)"
+    return " ".join(filter(None, [name, factor.data.get("name", "")]))
 
 
 def factors_mac(user_id: int) -> str:
     """Return what an entry says of all factors of a user (hex), so that no others pass for them; "" if there is none.
 
-    It changes with each that is added, taken away or altered, and not when one is used or named otherwise.
+    It changes with each that is added, taken away or altered, and with each recovery code that is used up; not when a
+    factor is named otherwise, or one that stays is used.
     """
     found = Authenticator.objects.filter(user=user_id).order_by("pk")
-    kept: list[Any] = [[one.pk, one.type, one.data.get(_SECRET[one.type])] for one in found]
+    kept: list[Any] = [[one.pk, one.type, *map(one.data.get, _SECRETS[one.type])] for one in found]
     companies = SocialAccount.objects.filter(user=user_id).order_by("pk")
     kept += [[one.pk, one.provider, one.uid] for one in companies]
     message = f"unlock-desk factors/1\n{user_id}\n{canonical(kept)}"

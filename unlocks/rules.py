@@ -229,6 +229,7 @@ class Refusal(TextChoices):
         "Your second factors are not those that the record tells of, so nothing was changed. Ask two superusers to "
         "reset them, and to run the audit.",
     )
+    COMPANY_CONNECTED = "company_connected", "A company account is connected already. Two superusers take it away."
     OWN_FACTORS = "own_factors", "You can't do this for your own account. “Your sign-in” is where you change it."
     NO_FACTORS = "no_factors", "{name} has no second factor and no company account that could be taken away."
     RESET_NOT_ASKED = "reset_not_asked", "Nobody has asked for this in the last 24 hours."

@@ -243,7 +243,7 @@ class TestWhileOthersWrite:
         assert tables().keys() == {"unlocks_historicalaccount"}
         assert capsys.readouterr().out == (
             "Sealed 1 row of history and evidence.\n"
-            "Tables were being written: 1 row is left to the next run.\n"
+            "Tables were being written: up to 1 row is left to the next run.\n"
             "Sealed 2 rows of history and evidence.\n"
         )
 

@@ -64,6 +64,14 @@ def test_an_invitation_says_that_the_companys_account_is_enough(superuser, setti
     assert (f"{sentence}{settings.PUBLIC_URL}/staff/with/company/\n" in mail.outbox[-1].body) == said
 
 
+def test_who_comes_by_the_company_is_sent_a_password_and_no_invitation(superuser):
+    dana = make_user("dana", email="dana@vendor.example", last_login=timezone.now())
+    operations.send_staff_link(dana, by=acting(superuser))
+    emailed()
+    assert mail.outbox[-1].subject == "Set a password for Unlock Desk"
+    assert "However you sign in now still works." in mail.outbox[-1].body
+
+
 def test_an_invitation_leads_to_the_first_sign_in(superuser_client, superuser):
     typed = {"username": "newcomer", "email": "new@vendor.example"}
     page = superuser_client.post("/desk/auth/user/add/", typed, follow=True).content.decode()
@@ -201,7 +209,7 @@ def test_two_superusers_take_away_lost_factors(superuser, second_superuser, dana
     assert (asked.kind, asked.actor, facts_of(asked)) == ("factor_reset_asked", "superuser", {"name": "dana"})
     assert (taken.actor, facts_of(taken)["changed"]) == (
         "second-superuser",
-        {"factors": [["authenticator app", "recovery codes"], []]},
+        {"factors": [["authenticator app", "recovery codes (10 left)"], []]},
     )
     assert with_app.get("/desk/").status_code == 302
     assert sign_in(Client()).url == "/desk/"

@@ -403,7 +403,8 @@ def test_whoever_is_signed_in_connects_their_account(provider):
     assert through(client).url == "/staff/yours/"
     assert "Connected: it signs you in." in client.get("/staff/yours/").content.decode()
     account = "company account"
-    assert told("staff_changed")[-1]["changed"]["factors"][1] == ["authenticator app", account, "recovery codes"]
+    factors = ["authenticator app", account, "recovery codes (10 left)"]
+    assert told("staff_changed")[-1]["changed"]["factors"][1] == factors
     assert LedgerEntry.objects.filter(kind="staff_changed").latest("sequence").actor == "dana"
     provider.names(amr=["mfa"])
     assert through(Client()).url == "/desk/"

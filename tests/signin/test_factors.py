@@ -10,6 +10,7 @@ from allauth.mfa.adapter import get_adapter
 from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal import auth as recovery_codes
 from django.contrib.auth.models import User
+from django.contrib.messages import get_messages
 from django.test import Client
 from django.utils import timezone
 
@@ -57,7 +58,7 @@ def changes():
 def test_an_app_is_set_up_and_told(dana, client):
     secret, codes = set_up_app(client)
     assert len(set(codes)) == 10
-    assert changes() == [{"factors": [[], ["authenticator app", "recovery codes"]]}]
+    assert changes() == [{"factors": [[], ["authenticator app", "recovery codes (10 left)"]]}]
     assert verify.findings() == []
     kept = json.dumps([one.data for one in Authenticator.objects.all()]) + "".join(
         row.session_data for row in DeskSession.objects.all()
@@ -123,6 +124,18 @@ def test_a_code_is_used_once(dana, client, kind):
     assert answers == [302, 200]
 
 
+def test_a_recovery_code_that_was_used_is_told_and_stays_so(dana, client):
+    _, codes = set_up_app(client)
+    sign_in(other := Client())
+    other.post("/staff/sign-in/code/", {"code": codes[0]})
+    left = [["authenticator app", f"recovery codes ({n} left)"] for n in (10, 9)]
+    assert changes()[1:] == [{"factors": left}]
+    assert verify.findings() == []
+    kept = Authenticator.objects.get(type="recovery_codes")
+    Authenticator.objects.filter(pk=kept.pk).update(data=kept.data | {"used_mask": 0})
+    assert sign_in(Client()).status_code == 403
+
+
 @pytest.mark.parametrize(("ahead", "status"), [(-2, 200), (-1, 302), (1, 302), (2, 200)])
 def test_a_clock_may_be_half_a_minute_off(dana, client, ahead, status):
     with later() as clock:
@@ -141,8 +154,10 @@ def test_codes_have_so_many_tries(dana, client):
         sign_in(other)
         for _ in range(10):
             other.post("/staff/sign-in/code/", {"code": "000000"})
-        answer = other.post("/staff/sign-in/code/", {"code": code(secret)})
-        assert "Too many tries. Try again in ten minutes." in answer.content.decode()
+        for _ in range(2):
+            answer = other.post("/staff/sign-in/code/", {"code": code(secret)})
+            assert "Too many tries. Try again in ten minutes." in answer.content.decode()
+        assert [facts["why"] for kind, facts in told() if kind == "sign_in_failed"] == ["code"] * 10 + ["too_many"]
         clock.shift(601)
         assert other.post("/staff/sign-in/code/", {"code": code(secret)}).status_code == 302
 
@@ -168,7 +183,7 @@ def test_a_factor_that_no_entry_tells_of_signs_nobody_in(dana, client):
 def test_removing_the_app_takes_the_codes_with_it(dana, client):
     set_up_app(client)
     assert client.post("/staff/yours/app/remove/").url == YOURS
-    assert changes()[1:] == [{"factors": [["authenticator app", "recovery codes"], []]}]
+    assert changes()[1:] == [{"factors": [["authenticator app", "recovery codes (10 left)"], []]}]
     assert (Authenticator.objects.count(), verify.findings()) == (0, [])
     assert sign_in(Client()).url == "/desk/"
 
@@ -306,7 +321,13 @@ def test_a_change_seals_no_factor_that_no_entry_tells_of(dana, client, page):
 def test_a_factor_that_no_entry_tells_of_confirms_nothing(dana, client):
     secret = planted(dana)
     answer = client.post("/staff/confirm/code/", {"code": code(secret), "next": YOURS})
-    assert sentence(Refusal.FACTORS_NOT_RECORDED) in answer.context["form"].non_field_errors()
+    assert answer.context["form"].errors["code"] == [sentence(Refusal.FACTORS_NOT_RECORDED)]
+
+
+def test_a_passkey_that_no_entry_tells_of_confirms_nothing(dana, client):
+    Authenticator.objects.create(user=dana, type="webauthn", data={"name": "x", "credential": {}})
+    answer = client.post("/staff/confirm/passkey/", {"credential": "{}", "next": YOURS})
+    assert sentence(Refusal.FACTORS_NOT_RECORDED) in [str(one) for one in get_messages(answer.wsgi_request)]
 
 
 def test_a_session_that_showed_the_password_alone_takes_no_factor_away(dana, client, settings):
@@ -340,6 +361,15 @@ def test_the_first_step_counts_while_the_account_stays_as_it_was(dana, client, c
     assert other.get("/desk/").status_code == 302
 
 
+def test_the_first_step_is_told_once_in_ten_minutes(dana, client):
+    with later() as clock:
+        set_up_app(client)
+        for wait in (0, 599, 2):
+            clock.shift(wait)
+            sign_in(Client())
+    assert [kind for kind, _ in told()].count("first_step") == 2
+
+
 def test_a_factor_that_is_put_there_between_the_two_steps_signs_nobody_in(dana, client):
     _, codes = set_up_app(client)
     thief, own = Client(), Authenticator.objects.get(type="recovery_codes")
@@ -348,7 +378,8 @@ def test_a_factor_that_is_put_there_between_the_two_steps_signs_nobody_in(dana, 
     known = recovery_codes.RecoveryCodes(Authenticator.objects.get(pk=own.pk)).get_unused_codes()
     answer = thief.post("/staff/sign-in/code/", {"code": known[0]})
     Authenticator.objects.filter(pk=own.pk).update(data=own.data)
-    assert (answer.status_code, thief.get("/desk/").status_code) == (403, 302)
+    assert answer.context["form"].errors["code"] == [sentence(Refusal.FACTORS_NOT_RECORDED)]
+    assert thief.get("/desk/").status_code == 302
     assert told()[-1] == ("sign_in_failed", {"why": "factors", "name": "dana", "browser": ""})
     assert sign_in(thief).url == "/staff/sign-in/code/"
     assert thief.post("/staff/sign-in/code/", {"code": codes[0]}).url == "/desk/"
@@ -359,3 +390,9 @@ def test_a_passkey_that_does_not_fit_is_told_once(db):
     for _ in range(3):
         client.post("/staff/sign-in/passkey/", {"credential": "{}"})
     assert told() == [("sign_in_failed", {"why": "passkey", "name": "", "browser": ""})]
+
+
+def test_passkeys_are_tried_sixty_times_a_minute_from_one_address(db):
+    client = Client()
+    answers = [client.post("/staff/sign-in/passkey/", {"credential": "{}"}).status_code for _ in range(61)]
+    assert answers == [302] * 60 + [429]

@@ -1,6 +1,7 @@
 """What every list of the desk has in common: a capped count, filters, an indexed search, selections; no deleting."""
 
 import re
+from contextlib import nullcontext
 from copy import copy
 from datetime import timedelta
 from functools import reduce
@@ -14,7 +15,7 @@ from django.contrib.admin.views.main import PAGE_VAR, ChangeList
 from django.contrib.admin.widgets import RelatedFieldWidgetWrapper
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
-from django.db import transaction
+from django.db import connection, transaction
 from django.db.models import Case, Exists, F, IntegerField, OuterRef, Q, Value, When
 from django.db.models.functions import Concat
 from django.db.models.lookups import In
@@ -256,10 +257,14 @@ class DeskList(ChangeList):
         return [(spec, self.get_query_string(remove=[spec.parameter_name])) for spec in self.in_form if spec.is_on]
 
     def in_parts(self, request, n):
-        """Yield the rows of all pages, `n` at a time: keys come first, what is annotated is asked for a part alone."""
+        """Yield the rows of all pages, `n` at a time: keys come first, what is annotated is asked for a part alone.
+
+        Outside a transaction PostgreSQL finds all keys before it hands out one. On SQLite one keeps out who writes.
+        """
         keys = self.queryset.prefetch_related(None).values_list("pk", flat=True).iterator()
-        while some := list(islice(keys, n)):
-            yield self.model_admin.told(request, self.queryset.filter(pk__in=some))
+        with transaction.atomic() if connection.vendor == "postgresql" else nullcontext():
+            while some := list(islice(keys, n)):
+                yield self.model_admin.told(request, self.queryset.filter(pk__in=some))
 
     @property
     def problems(self):

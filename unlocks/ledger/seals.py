@@ -14,7 +14,7 @@ from uuid import UUID
 
 from django.apps import apps
 from django.db import OperationalError, connection, transaction
-from django.db.models import Count, Model, QuerySet, Value
+from django.db.models import Model, QuerySet
 from django.utils import timezone
 from psycopg.errors import LockNotAvailable
 
@@ -74,14 +74,21 @@ def seal_when_due(*, by: Actor) -> int:
 
 
 def unsealed() -> int:
-    """Return how many rows of history and evidence no seal covers yet."""
-    last = _last_seals()
-    new = [
-        model._base_manager.filter(pk__gt=last.get(model._meta.db_table, (0,))[0]).order_by()
-        for model in sealed_columns()
-    ]
-    first, *others = (rows.values(one=Value(1)).annotate(n=Count("pk")).values_list("n", flat=True) for rows in new)
-    return sum(first.union(*others, all=True))
+    """Return how many rows of history and evidence no seal covers yet, at most: their ids are counted.
+
+    Of some ids no row was written, but counting rows takes seconds before the first seal of a large desk.
+    """
+    last, newest_ids = _last_seals(), _newest_ids()
+    return sum(max(0, to - last.get(table, (0,))[0]) for table, to in newest_ids.items())
+
+
+def _newest_ids() -> dict[str, int]:
+    """Return {table: the id of its newest row, 0 if there is none}."""
+    tables = [model._meta.db_table for model in sealed_columns()]
+    asked = ", ".join(f"(SELECT coalesce(max(id), 0) FROM {table})" for table in tables)
+    with connection.cursor() as cursor:
+        cursor.execute(f"SELECT {asked}")
+        return dict(zip(tables, cursor.fetchone(), strict=True))
 
 
 def faults(after: int = 0) -> Iterator[tuple[str, str]]:

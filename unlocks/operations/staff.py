@@ -8,12 +8,12 @@ the audit names the user until `record_staff` tells of it. Signing in is no chan
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from django.contrib.auth import get_user_model
+from allauth.socialaccount.models import SocialAccount
 from django.contrib.auth.hashers import is_password_usable
 from django.contrib.auth.models import Group, User
 from django.core.exceptions import PermissionDenied
 from django.db import transaction
-from django.db.models import QuerySet
+from django.db.models import Q, QuerySet
 
 from .. import history, pins, stages
 from ..actors import Actor
@@ -95,11 +95,13 @@ def change_own_factors(write: Callable[[], W], *, by: Actor) -> W:
 
 @transaction.atomic
 def link_company_account(user: User, write: Callable[[], W], *, by: Actor) -> W:
-    """Have `write()` note which account at the company's provider is a colleague's, for that provider.
+    """Have `write()` note which account at the company's provider is a colleague's, for that provider: one at most.
 
-    Raises Refused: FACTORS_NOT_RECORDED.
+    Raises Refused: FACTORS_NOT_RECORDED, COMPANY_CONNECTED.
     """
     _check_factors(user)
+    if SocialAccount.objects.filter(user=user.pk).exists():
+        raise Refused.because(Refusal.COMPANY_CONNECTED)
     return noted(user, write, by.begin())
 
 
@@ -117,8 +119,16 @@ def changes_told(user_id: int) -> Iterator[tuple[LedgerEntry, events.StaffChange
             yield entry, event
 
 
+def lock_account(pk: Any) -> None:
+    """Lock an account, and those of all superusers: whoever takes it from one has to know that another stays.
+
+    One by one, two who take it from each other would wait for each other.
+    """
+    history.lock(User.objects.filter(Q(pk=pk) | Q(is_superuser=True)))
+
+
 def _check_factors(user: User) -> None:
-    history.lock(User.objects.filter(pk=user.pk))
+    lock_account(user.pk)
     if not factors_are_recorded(user):
         raise Refused.because(Refusal.FACTORS_NOT_RECORDED)
 
@@ -197,10 +207,8 @@ def _check(user: User, before: dict[str, Any], after: dict[str, Any]) -> None:
         chain.lock()  # two who add a colleague at once
         if taken := who_reads_like(after["username"], but=user.pk):
             raise Refused.because(Refusal.NAME_TAKEN, name=taken)
-    elif all(before[name] for name in _SUPERUSER) and not all(after[name] for name in _SUPERUSER):
-        history.lock(User.objects.filter(is_superuser=True))
-        if not User.objects.filter(**dict.fromkeys(_SUPERUSER, True)).exists():
-            raise Refused.because(Refusal.LAST_SUPERUSER, name=user)
+    elif all(before[name] for name in _SUPERUSER) and not User.objects.filter(**dict.fromkeys(_SUPERUSER, True)):
+        raise Refused.because(Refusal.LAST_SUPERUSER, name=user)
 
 
 def _append(user: User, changed: dict[str, Any], by: Actor, *handed_over: chain.Entry) -> None:
@@ -225,9 +233,8 @@ def _append(user: User, changed: dict[str, Any], by: Actor, *handed_over: chain.
 
 def _account(pk: Any) -> dict[str, Any]:
     """Lock an account and return what is kept of it; {} when it is not there yet."""
-    users = get_user_model().objects.filter(pk=pk)
-    history.lock(users)
-    if not (user := users.first()):
+    lock_account(pk)
+    if not (user := User.objects.filter(pk=pk).first()):
         return {}
     permissions = user.user_permissions.values_list("content_type__app_label", "codename")
     return {

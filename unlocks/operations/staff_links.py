@@ -12,14 +12,13 @@ from django.contrib.auth.models import User
 from django.db import transaction
 from django.utils import timezone
 
-from .. import history
 from ..actors import Actor
 from ..factors import factors_of
 from ..ledger import chain, events
 from ..models import DeskSession, LedgerEntry, Outgoing, StaffLink
 from ..outbox import rows, secrets
 from ..rules import Refusal
-from .staff import changes_told, is_system, noted
+from .staff import changes_told, is_system, lock_account, noted
 from .verbs import Refused, staff_verb
 
 ASKED_FOR = timedelta(hours=24)  # how long what one superuser asked for waits for another
@@ -33,7 +32,7 @@ def send_staff_link(user: User, *, by: Actor) -> StaffLink:
     Raises Refused: SYSTEM_SIGNS_IN, NOT_A_COLLEAGUE, NO_ADDRESS, ADDRESS_TYPED. Who had it sent to an address of their
     own would become a colleague who has been here before.
     """
-    history.lock(User.objects.filter(pk=user.pk))
+    lock_account(user.pk)
     user.refresh_from_db()
     if is_system(user):
         raise Refused.because(Refusal.SYSTEM_SIGNS_IN, name=user)
@@ -91,7 +90,7 @@ def set_password_by_link(link: StaffLink, password: str, *, by: Actor) -> User:
 
     Raises Refused: STAFF_LINK_DEAD.
     """
-    history.lock(User.objects.filter(pk=link.user_id))
+    lock_account(link.user_id)
     link = StaffLink.objects.select_related("user").get(pk=link.pk)
     if not staff_link_works(link):
         raise Refused.because(Refusal.STAFF_LINK_DEAD)
@@ -153,7 +152,7 @@ def reset_factors(user: User, *, by: Actor) -> None:
 
 
 def _check(user: User, by: Actor) -> None:
-    history.lock(User.objects.filter(pk=user.pk))
+    lock_account(user.pk)
     if user == by.member:
         raise Refused.because(Refusal.OWN_FACTORS)
     if not factors_of(user.pk):

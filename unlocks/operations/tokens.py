@@ -19,7 +19,7 @@ from ..keys import derived
 from ..ledger import chain, events
 from ..models import ApiToken, LedgerEntry
 from ..rules import Refusal
-from .staff import noted
+from .staff import lock_account, noted
 from .verbs import Refused, once, staff_verb
 
 _SEEN_EVERY = timedelta(minutes=1)  # a busy system is not written down at each call
@@ -93,7 +93,7 @@ def _system(username: str, by: Actor) -> User:
         user.save()
 
     if found := User.objects.filter(username__iexact=username).first():
-        history.lock(User.objects.filter(pk=found.pk))
+        lock_account(found.pk)
         found.refresh_from_db()
         if found.is_staff or found.is_superuser or is_password_usable(found.password):
             raise Refused.because(Refusal.NOT_A_SYSTEM, name=found)

@@ -20,6 +20,7 @@ from django.utils.http import urlencode
 from .. import operations, pins
 from ..actors import Actor
 from ..factors import factors_of
+from ..rules import Refusal
 from . import provider, showed, tries
 from .provider import PROVIDER, CompanyProvider
 
@@ -84,8 +85,8 @@ class CompanyAdapter(DefaultSocialAccountAdapter):
     def _link(self, request, user, write, by):
         try:
             operations.link_company_account(user, write, by=by)
-        except operations.Refused:
-            self._refuse(request, "factors", user)
+        except operations.Refused as refused:
+            self._refuse(request, "factors" if refused.code == Refusal.FACTORS_NOT_RECORDED else "stranger", user)
 
     def _confirmed(self, request, sociallogin):
         """Go on with what waits until whoever is signed in has confirmed that it is they, if the provider asked now."""

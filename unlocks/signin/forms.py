@@ -16,6 +16,7 @@ from django.forms import CharField, HiddenInput
 from .. import operations
 from ..actors import Actor
 from ..rules import Refusal, sentence
+from . import tries
 
 
 class Plain:
@@ -83,26 +84,42 @@ class Code(Plain):
         self.fields["code"].widget.attrs |= {"autofocus": True, "autocapitalize": "none", "maxlength": 20}
 
 
-class CodeForm(Code, codes.AuthenticateForm):
-    def _emit_authentication_failed(self, authenticator):
-        super()._emit_authentication_failed(authenticator)
-        operations.record_failed_sign_in(self.user, why="code", by=Actor.nobody(context.request))
+class OwnCode(Code):
+    """A code of whoever types it: believed if the record tells of their factors, and told if it is used up by that."""
+
+    def clean_code(self):
+        by = Actor.staff(self.user, context.request)
+        try:
+            wrong = operations.change_own_factors(self._wrong, by=by)
+        except operations.Refused as refused:
+            wrong = ValidationError(str(refused), code="factors")
+        if wrong is None:
+            return self.cleaned_data["code"]
+        self._tell({"incorrect_code": "code", "too_many_login_attempts": "too_many"}.get(wrong.code, wrong.code))
+        raise wrong
+
+    def _wrong(self):
+        """Return what is wrong with the code, or None. Raised here, it would undo what counts the tries."""
+        try:
+            super().clean_code()
+        except ValidationError as wrong:
+            return wrong
+        return None
+
+    def _tell(self, why):
+        request = context.request
+        if why == "too_many" and tries.is_told(request, self.user.get_username(), "too many codes"):
+            return
+        by = Actor.staff(self.user, request) if request.user == self.user else Actor.nobody(request)
+        operations.record_failed_sign_in(self.user, why=why, by=by)
 
 
-class OnRecord:
-    """Believes a second factor of whoever is signed in if the record tells of it, as signing in does."""
-
-    def clean(self):
-        cleaned = super().clean()
-        if not operations.factors_are_recorded(self.user):
-            raise ValidationError(sentence(Refusal.FACTORS_NOT_RECORDED))
-        return cleaned
+class CodeForm(OwnCode, codes.AuthenticateForm):
+    pass
 
 
-class CodeAgainForm(OnRecord, Code, codes.ReauthenticateForm):
-    def _emit_authentication_failed(self, authenticator):
-        super()._emit_authentication_failed(authenticator)
-        operations.record_failed_sign_in(self.user, why="code", by=Actor.staff(self.user, context.request))
+class CodeAgainForm(OwnCode, codes.ReauthenticateForm):
+    pass
 
 
 class SetUpAppForm(Code, totp.ActivateTOTPForm):
@@ -133,8 +150,13 @@ class PasskeyForm(Passkey, webauthn.AuthenticateWebAuthnForm):
     pass
 
 
-class PasskeyAgainForm(OnRecord, Passkey, webauthn.ReauthenticateWebAuthnForm):
-    pass
+class PasskeyAgainForm(Passkey, webauthn.ReauthenticateWebAuthnForm):
+    def clean(self):
+        """Believe the passkey if the record tells of their factors, as signing in does."""
+        cleaned = super().clean()
+        if not operations.factors_are_recorded(self.user):
+            raise ValidationError(sentence(Refusal.FACTORS_NOT_RECORDED))
+        return cleaned
 
 
 class AddPasskeyForm(Plain, Passkey, webauthn.AddWebAuthnForm):

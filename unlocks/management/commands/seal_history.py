@@ -25,4 +25,5 @@ class Command(BaseCommand):
         sealed = f"Sealed {counted(rows, 'row', 'rows')} of history and evidence."
         self.stdout.write(sealed if rows or left else "Nothing new to seal.")
         if left:
-            self.stdout.write(f"Tables were being written: {counted(left, 'row is', 'rows are')} left to the next run.")
+            rows_are = counted(left, "row is", "rows are")
+            self.stdout.write(f"Tables were being written: up to {rows_are} left to the next run.")

@@ -71,7 +71,7 @@ class Command(BaseCommand):
                 f"{restored.upto} of an earlier ledger are lost. {restored.why}"
             )
         if rows := seals.unsealed():
-            unsealed = counted(rows, "row", "rows")
+            unsealed = f"up to {counted(rows, 'row', 'rows')}"
             self.stdout.write(f"Not sealed yet: {unsealed} of history and evidence. “manage.py seal_history” does it.")
 
     def _findings(self, heads, since):
