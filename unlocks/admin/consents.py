@@ -3,7 +3,6 @@
 import logging
 import re
 
-from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import PermissionDenied
 from django.core.paginator import Paginator
@@ -23,6 +22,7 @@ from ..models import Certificate, Consent, ConsentEvidence, UnlockRequest
 from ..signin import showed
 from ..templatetags.desk import nowrap, recorded_by_phone, tag
 from ..texts.formats import moment
+from . import files
 from .batches import account_link
 from .case import Case, why_over, with_newest, with_waits
 from .filters import by_column
@@ -196,9 +196,8 @@ class ConsentAdmin(ReadOnlyAdmin):
         answer = certificates.file(certificate, name)
         if not name.endswith(".csv") or request.method == "HEAD":
             return answer
-        if certificate.consent.batches.count() > settings.CONFIRM_ROWS and (
-            asked := showed.before_file(request, reverse("admin:unlocks_consent_change", args=[pk]))
-        ):
+        back = reverse("admin:unlocks_consent_change", args=[pk])
+        if asked := files.before_many(request, certificate.consent.batches.all(), back):
             return asked
         narrowed = [f"batches of {certificate.number}"]
         operations.record_export(Consent, form="csv", narrowed=narrowed, by=Actor.staff(request.user, request))

@@ -6,11 +6,13 @@ from decimal import Decimal
 from html import unescape
 from operator import attrgetter, methodcaller
 
+from django.conf import settings
 from django.contrib.admin.utils import label_for_field
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.text import capfirst
 
+from ..signin import showed
 from ..texts import xlsx
 from ..texts.cells import csv_file, csv_lines
 from ..texts.formats import counted, current_zone
@@ -19,6 +21,16 @@ ROWS_AT_ONCE = 2000
 MOST = {"xlsx": xlsx.MOST_ROWS - 1}  # rows of a file, beside its titles
 NAMES = {"csv": "CSV", "xlsx": "Excel"}
 MEDIA_TYPES = {"csv": "text/csv; charset=utf-8", "xlsx": xlsx.MEDIA_TYPE}
+
+
+def are_more(rows, most):
+    """Say whether a queryset has more rows than `most`, without counting them all."""
+    return rows.order_by().values("pk")[: most + 1].count() > most
+
+
+def before_many(request, rows, back):
+    """Return what `showed.before_file` does where the file has more than CONFIRM_ROWS of these rows; or None."""
+    return showed.before_file(request, back) if are_more(rows, settings.CONFIRM_ROWS) else None
 
 
 def pieces(model_admin, request, changelist, form):

@@ -1,6 +1,5 @@
 """Imports: uploading files, what they would change, what became of it, and confirming the contacts that came in."""
 
-from django.conf import settings
 from django.contrib import admin, messages
 from django.core.exceptions import BadRequest, PermissionDenied
 from django.core.paginator import Paginator
@@ -22,10 +21,10 @@ from ..imports.problems import errors_csv
 from ..ledger import chain, events
 from ..models import Account, Batch, Contact, Import, ImportProblem, Judgment, LedgerEntry
 from ..outbox import heartbeat
-from ..signin import showed
 from ..templatetags.desk import nowrap, tag
 from ..texts.fields import shown
 from ..texts.formats import counted, moment, money
+from . import files
 from .filters import by_column
 from .forms.imports import ConfirmImportForm, UploadForm
 from .lists import ReadOnlyAdmin, column
@@ -215,9 +214,8 @@ class ImportAdmin(ReadOnlyAdmin):
     def errors_csv(self, request, pk):
         """Send what is wrong with the rows of an import, a row for each problem."""
         imported = self.found(request, pk)
-        if imported.problems.count() > settings.CONFIRM_ROWS and (
-            asked := showed.before_file(request, reverse("admin:unlocks_import_change", args=[imported.pk]))
-        ):
+        back = reverse("admin:unlocks_import_change", args=[imported.pk])
+        if asked := files.before_many(request, imported.problems.all(), back):
             return asked
         narrowed = [f"errors of import {imported.number}"]
         operations.record_export(Import, form="csv", narrowed=narrowed, by=Actor.staff(request.user, request))

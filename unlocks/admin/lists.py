@@ -8,7 +8,6 @@ from functools import reduce
 from itertools import islice
 from operator import attrgetter, or_
 
-from django.conf import settings
 from django.contrib import admin, messages
 from django.contrib.admin.helpers import ACTION_CHECKBOX_NAME
 from django.contrib.admin.views.main import PAGE_VAR, ChangeList
@@ -35,7 +34,6 @@ from django.views.decorators.http import require_POST
 from .. import history, operations
 from ..actors import Actor
 from ..models import Account, Batch, OrderedAct, SearchWord, Selection
-from ..signin import showed
 from ..texts import normalize
 from . import files
 from .forms.records import RECORD_FIELDS
@@ -58,11 +56,6 @@ register_converter(KeyConverter, "key")
 def is_key(text):
     """Say whether a piece of an address can be the key of a row."""
     return re.fullmatch(KeyConverter.regex, text) is not None
-
-
-def _counts_more(queryset, most):
-    """Say whether there are more rows than `most`, without counting them all."""
-    return queryset.order_by().values("pk")[: most + 1].count() > most
 
 
 @IntegerField.register_lookup
@@ -445,13 +438,12 @@ class Listed(SavedViews, admin.ModelAdmin):
             raise BadRequest("There is no such form of a file.")
         # With a filter that can't be read, all rows would look like what it leaves: the list refuses to be read.
         changelist = self.get_changelist_instance(on_first_page(request))
-        if (most := files.MOST.get(form)) and _counts_more(changelist.queryset, most):
+        back = f"{self.list_address}?{request.GET.urlencode()}"
+        if (most := files.MOST.get(form)) and files.are_more(changelist.queryset, most):
             said = f"An Excel file holds {most:,} rows, and the list has more. Narrow it, or download it as CSV."
             self.message_user(request, said, messages.ERROR)
-            return redirect(f"{self.list_address}?{request.GET.urlencode()}")
-        if _counts_more(changelist.queryset, settings.CONFIRM_ROWS) and (
-            asked := showed.before_file(request, f"{self.list_address}?{request.GET.urlencode()}")
-        ):
+            return redirect(back)
+        if asked := files.before_many(request, changelist.queryset, back):
             return asked
         operations.record_export(
             self.model, form=form, narrowed=changelist.narrowed, by=Actor.staff(request.user, request)

@@ -84,11 +84,11 @@ def unsealed() -> int:
 
 def _newest_ids() -> dict[str, int]:
     """Return {table: the id of its newest row, 0 if there is none}."""
-    tables = [model._meta.db_table for model in sealed_columns()]
-    asked = ", ".join(f"(SELECT coalesce(max(id), 0) FROM {table})" for table in tables)
+    keys = {model._meta.db_table: model._meta.pk.column for model in sealed_columns()}
+    asked = ", ".join(f"(SELECT coalesce(max({key}), 0) FROM {table})" for table, key in keys.items())
     with connection.cursor() as cursor:
         cursor.execute(f"SELECT {asked}")
-        return dict(zip(tables, cursor.fetchone(), strict=True))
+        return dict(zip(keys, cursor.fetchone(), strict=True))
 
 
 def faults(after: int = 0) -> Iterator[tuple[str, str]]:

@@ -180,7 +180,6 @@ def judge_import(imported: Import) -> None:
     counts = _counts_of_reading(imported)
     for part in parts_of(imported):
         with transaction.atomic():
-            _plan_for_parts()
             _JUDGE[part.kind](imported, part.places)
             _note_problems(imported, part)
             _add(counts, _counts(part))
@@ -325,15 +324,6 @@ def _next_part(imported: Import) -> Import:
     return Import.objects.get(pk=imported.pk)
 
 
-def _plan_for_parts() -> None:
-    """Have PostgreSQL plan, in this transaction, for few rows of large tables."""
-    if connections["default"].vendor == "postgresql":
-        with connections["default"].cursor() as cursor:
-            # Compiling takes longer than running; the items of a part are sorted without a file; what is on file is
-            # looked up by an index, where by the usual costs all of it is read for each part.
-            cursor.execute("SET LOCAL jit = off; SET LOCAL work_mem = '64MB'; SET LOCAL random_page_cost = 1.1")
-
-
 @transaction.atomic(durable=True)
 def _written(imported: Import) -> Import:
     imported = Import.objects.select_for_update(no_key=True).get(pk=imported.pk)
@@ -342,7 +332,10 @@ def _written(imported: Import) -> Import:
     if lost := what_was_lost(imported):
         _end(imported, State.FAILED, lost)
         return imported
-    _plan_for_parts()
+    if connections["default"].vendor == "postgresql":
+        with connections["default"].cursor() as cursor:
+            # The items of a part are sorted without a file.
+            cursor.execute("SET LOCAL work_mem = '64MB'")
     by = Actor(name=imported.actor, user=imported.user, ip=imported.ip)
     parts = parts_of(imported)
     counts: dict[str, Counter[str]] = {}

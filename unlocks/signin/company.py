@@ -129,8 +129,7 @@ def before_connecting(request):
         return address
     if showed.recently(request):
         return None
-    again = urlencode({"next": reverse("openid_connect_login", args=[PROVIDER])})
-    return f"{reverse('account_reauthenticate')}?{again}"
+    return showed.before("account_reauthenticate", reverse("openid_connect_login", args=[PROVIDER]))
 
 
 class SecondStep(AuthenticateStage):

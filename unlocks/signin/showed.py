@@ -53,7 +53,12 @@ def before_factors(request):
     if not request.user.is_authenticated or second_factor(request) or not is_mfa_enabled(request.user):
         return None
     asked = request.get_full_path() if request.method in ("GET", "HEAD") else reverse("admin:index")
-    return f"{reverse('mfa_reauthenticate')}?{urlencode({'next': asked})}"
+    return before("mfa_reauthenticate", asked)
+
+
+def before(page, then):
+    """Return the address of a page that asks who it is, and then leads to another address."""
+    return f"{reverse(page)}?{urlencode({'next': then})}"
 
 
 def recently(request):
@@ -83,7 +88,7 @@ def before_file(request, back):
     if recently(request):
         return None
     messages.info(request, "Confirm that it is you, then download the file.")
-    return redirect(f"{reverse('account_reauthenticate')}?{urlencode({'next': back})}")
+    return redirect(before("account_reauthenticate", back))
 
 
 def confirm(request):
