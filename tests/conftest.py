@@ -34,9 +34,11 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason=f"{only} only"))
     if connection.vendor == "postgresql":
         # What uses no database was tried on SQLite.
-        left_out = {item for item in items if not _uses_database(item) or _not_in_sample(item)}
-        config.hook.pytest_deselected(items=list(left_out))
-        items[:] = [item for item in items if item not in left_out]
+        left_out = {item for item in items if not _uses_database(item) or _left_to("sqlite", item)}
+    else:
+        left_out = {item for item in items if _left_to("postgresql", item)}
+    config.hook.pytest_deselected(items=list(left_out))
+    items[:] = [item for item in items if item not in left_out]
 
 
 def _uses_database(item):
@@ -46,14 +48,19 @@ def _uses_database(item):
     return bool(marked or named or "request" in signature(item.function).parameters)
 
 
-def _not_in_sample(item):
-    """Of the tests in SAMPLED, all of which SQLite runs, SAMPLE=1 has one in SHARE run on PostgreSQL too.
+def _left_to(database, item):
+    """Say whether a test is left to the other database's run, with SAMPLE=1.
 
-    What is about the database itself always runs there, but for attacks that succeed where no guard stands.
+    Of the tests in SAMPLED, one in SHARE runs on PostgreSQL and the others on SQLite; without SAMPLE, all on both. What
+    is about the database itself always runs on both, but for attacks that succeed where no guard stands.
     """
-    sampled = item.path.relative_to(HERE).parts[0] in SAMPLED and not item.get_closest_marker("postgresql")
+    of_one = any(item.get_closest_marker(name) for name in ("postgresql", "sqlite"))
+    if "SAMPLE" not in os.environ or of_one or not _uses_database(item):
+        return False
+    sampled = item.path.relative_to(HERE).parts[0] in SAMPLED
     unguarded = item.cls is not None and item.cls.__name__ == "TestWithoutGuards"
-    return "SAMPLE" in os.environ and (sampled or unguarded) and crc32(item.nodeid.encode()) % SHARE
+    on_postgresql = crc32(item.nodeid.encode()) % SHARE == 0
+    return (sampled or unguarded) and on_postgresql == (database == "postgresql")
 
 
 def pytest_collection_finish():
