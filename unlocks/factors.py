@@ -22,15 +22,17 @@ NAMES = {"totp": "authenticator app", "recovery_codes": "recovery codes", "webau
 
 
 def factors_of(user_id: int) -> list[str]:
-    """Return the factors of a user as staff call them."""
+    """Return the factors of a user as staff call them, recovery codes last."""
     own = map(_named, Authenticator.objects.filter(user=user_id).order_by("pk"))
-    return sorted([*own, *["company account"] * SocialAccount.objects.filter(user=user_id).count()])
+    company = ["company account"] * SocialAccount.objects.filter(user=user_id).count()
+    return sorted([*own, *company], key=lambda name: (name[0].isdigit(), name))
 
 
 def _named(factor: Authenticator) -> str:
     name = NAMES[factor.type]
     if factor.type == Authenticator.Type.RECOVERY_CODES:
-        return f"{name} ({app_settings.RECOVERY_CODE_COUNT - factor.data['used_mask'].bit_count()} left)"
+        left = app_settings.RECOVERY_CODE_COUNT - factor.data["used_mask"].bit_count()
+        return f"{left} recovery code{'s' * (left != 1)}"
     return " ".join(filter(None, [name, factor.data.get("name", "")]))
 
 

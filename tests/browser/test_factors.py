@@ -94,7 +94,7 @@ def test_from_an_invitation_to_the_desk(new_context, desk, on_each_screen, sign_
     dana.goto(f"{desk}/desk/")
     assert dana.locator("h1").inner_text() == "Queue"
     entry = LedgerEntry.objects.filter(kind="staff_changed", actor="dana").latest("sequence")
-    assert facts_of(entry)["changed"] == {"factors": [[], ["authenticator app", "recovery codes (10 left)"]]}
+    assert facts_of(entry)["changed"] == {"factors": [[], ["authenticator app", "10 recovery codes"]]}
 
     again = new_context().new_page()
     again.goto(link)

@@ -403,7 +403,7 @@ def test_whoever_is_signed_in_connects_their_account(provider):
     assert through(client).url == "/staff/yours/"
     assert "Connected: it signs you in." in client.get("/staff/yours/").content.decode()
     account = "company account"
-    factors = ["authenticator app", account, "recovery codes (10 left)"]
+    factors = ["authenticator app", account, "10 recovery codes"]
     assert told("staff_changed")[-1]["changed"]["factors"][1] == factors
     assert LedgerEntry.objects.filter(kind="staff_changed").latest("sequence").actor == "dana"
     provider.names(amr=["mfa"])
