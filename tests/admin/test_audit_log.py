@@ -102,6 +102,20 @@ def test_what_no_customer_ever_did_is_not_looked_for_in_all_of_its_kind(manager_
     assert "Filter" not in plan
 
 
+@pytest.mark.sqlite  # which takes an index with a condition for that condition alone, as it is written
+def test_the_choices_of_a_filter_are_read_by_their_index(manager_client, ledger):
+    with CaptureQueriesContext(connection) as queries:
+        manager_client.get(LOG)
+    asked = [entry["sql"] for entry in queries if "WITH RECURSIVE" in entry["sql"]]
+    with connection.cursor() as cursor:
+        plans = [" ".join(row[3] for row in cursor.execute(f"EXPLAIN QUERY PLAN {sql}").fetchall()) for sql in asked]
+    indexes = ["unlocks_entry_fields", "unlocks_entry_refusals"]
+    assert sorted(plan.count(f"USING COVERING INDEX {name}") for name, plan in zip(indexes, plans, strict=True)) == [
+        2,
+        2,
+    ]
+
+
 def test_an_actor_is_found_by_the_whole_name(manager_client, ledger):
     assert {entry.actor for entry in entries(manager_client, "?q=AGENT")} == {"agent"}
     assert entries(manager_client, "?q=agent2") == []

@@ -11,6 +11,7 @@ from tests import factories
 from tests.browser.conftest import press
 from tests.operations import facts_of
 from tests.signin.factors import PASSWORD, code
+from tests.signin.other_provider import OtherProvider
 from tests.signin.provider import Provider, use
 from unlocks.models import Act, LedgerEntry
 
@@ -162,6 +163,26 @@ def test_the_companys_provider_signs_in_across_origins(new_context, localhost, o
         assert stranger.get_by_text("nobody has added you").is_visible()
         on_each_screen(stranger)
         assert "/authorize" in provider.answered
+    finally:
+        provider.close()
+
+
+def test_a_provider_that_others_wrote_signs_in(new_context, localhost, settings, tmp_path):
+    provider = OtherProvider(tmp_path, f"{localhost}/staff/with/company/callback/", PASSWORD)
+    try:
+        use(settings, provider)
+        factories.make_user("dana", group="Agent", email="dana@vendor.example")
+        page = new_context().new_page()
+        page.goto(f"{localhost}/staff/sign-in/")
+        press(page.get_by_role("link", name="Sign in with Vendor ID"))
+        press(page.get_by_role("button", name="Go on"))
+        assert page.url.startswith(provider.url)
+        page.get_by_label("Username").fill("dana")
+        page.get_by_label("Password").fill(PASSWORD)
+        press(page.get_by_role("button", name="Sign In"))
+        press(page.get_by_role("button", name="Authorize"))
+        assert page.url == f"{localhost}/staff/yours/"
+        assert page.get_by_text("Your work needs a second step.").is_visible()
     finally:
         provider.close()
 

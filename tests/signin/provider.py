@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import jwt
 
-CLIENT = "unlock-desk"
+CLIENT, SECRET = "unlock-desk", "of these tests"
 
 
 class Provider:
@@ -102,6 +102,6 @@ def _handler(provider):
 def use(settings, provider, groups=None):
     """Have the desk sign staff in with this provider."""
     settings.OIDC_URL, settings.OIDC_NAME, settings.OIDC_GROUPS = provider.url, "Vendor ID", groups or {}
-    app = {"provider_id": "company", "name": "Vendor ID", "client_id": CLIENT, "secret": "of these tests"}
+    app = {"provider_id": "company", "name": "Vendor ID", "client_id": CLIENT, "secret": SECRET}
     app |= {"settings": {"server_url": provider.url}}
     settings.SOCIALACCOUNT_PROVIDERS = {"openid_connect": {"OAUTH_PKCE_ENABLED": True, "APPS": [app]}}

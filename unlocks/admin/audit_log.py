@@ -302,11 +302,12 @@ class HappenedUntil(Until):
     path = "at"
 
 
+# In the words of the index's own condition: SQLite takes no others for it.
 _SETS = """
 WITH RECURSIVE step(names) AS (
-    SELECT min({column}) FROM unlocks_ledgerentry WHERE {column} <> ''
+    SELECT min({column}) FROM unlocks_ledgerentry WHERE NOT ({column} = '')
     UNION ALL
-    SELECT (SELECT min(e.{column}) FROM unlocks_ledgerentry e WHERE e.{column} <> '' AND e.{column} > step.names)
+    SELECT (SELECT min(e.{column}) FROM unlocks_ledgerentry e WHERE NOT (e.{column} = '') AND e.{column} > step.names)
     FROM step WHERE step.names IS NOT NULL
 ) SELECT names FROM step WHERE names IS NOT NULL
 """

@@ -65,8 +65,10 @@ class StatusFilter(OneClickFilter):
 
     def queryset(self, request, queryset):
         if self.value() == "ready":
-            # Only what a consent covers is judged: all others would be judged for nothing.
-            return rules.judged(queryset, by=request.user).filter(line__consented__isnull=False, refusal="")
+            # Only what a consent covers is judged: all others would be judged for nothing. By an F() the line is joined
+            # once.
+            judged = rules.judged(queryset, by=request.user).alias(consented=F("line__consented"))
+            return judged.filter(consented__isnull=False, refusal="")
         if self.value():
             return queryset.filter(status=self.value())
         return queryset
