@@ -11,7 +11,7 @@ import re
 import time
 from dataclasses import dataclass, field
 from datetime import timedelta
-from functools import partial
+from functools import cache, partial
 from uuid import uuid4
 
 import time_machine
@@ -1265,8 +1265,9 @@ def instruction_tried_too_often_to_count_one_more(scene):
 
 @attack("instruction_is_tried_in_time")
 def instruction_counted_up_to_no_further_try(scene):
+    counted = instruction(scene.unlocking)
     for tries in range(1, 1002):
-        rows(Instruction, instruction(scene.unlocking)).update(tries=tries)
+        rows(Instruction, counted).update(tries=tries)
 
 
 @attack("instruction_is_tried_in_time")
@@ -2716,11 +2717,16 @@ def snapshot():
 
 def _rows_of(model):
     """Return {key: row} as the database holds them: the table is run hundreds of times, and no model is needed here."""
+    with connection.cursor() as cursor:
+        cursor.execute(_select(model))
+        return {row[0]: row for row in cursor.fetchall()}
+
+
+@cache
+def _select(model):
     columns = [column.column for column in model._meta.concrete_fields if column.attname != "last_login"]
     names = ", ".join(connection.ops.quote_name(name) for name in [model._meta.pk.column, *columns])
-    with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {names} FROM {model._meta.db_table}")
-        return {row[0]: row for row in cursor.fetchall()}
+    return f"SELECT {names} FROM {model._meta.db_table}"
 
 
 def difference(before, after, may_grow=False):

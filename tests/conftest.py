@@ -1,6 +1,5 @@
 import gc
 import os
-import time
 from inspect import signature
 from pathlib import Path
 from zlib import crc32
@@ -161,11 +160,7 @@ def superuser(db):
 
 def _signed_in(user):
     client = Client()
-    client.force_login(user)
-    # As signing in leaves it: no page has to note that somebody is there.
-    session = client.session
-    session["began"] = session["seen"] = int(time.time())
-    session.save()
+    factories.sign_in(client, user)
     return client
 
 

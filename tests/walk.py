@@ -75,7 +75,7 @@ class Scene:
     def browser(self, role):
         browser = Client(raise_request_exception=False)
         if role in self.users:
-            browser.force_login(self.users[role])
+            factories.sign_in(browser, self.users[role])
         elif role == "customer":
             browser.get(f"/consent/{self.waiting.token}/")
             browser.post("/consent/", {"action": "open"})
