@@ -404,6 +404,18 @@ def test_a_passkey_that_does_not_fit_is_told_once(db):
     assert told() == [("sign_in_failed", {"why": "passkey", "name": "", "browser": ""})]
 
 
+def test_a_passkey_that_does_not_fit_its_colleague_is_told(dana, client):
+    set_up_app(client)
+    sign_in(other := Client())
+    made_up = {"credential": '{"id": "x"}'}
+    other.post("/staff/sign-in/code/", made_up)
+    Authenticator.objects.create(user=dana, type="webauthn", data={"name": "x", "credential": {}})
+    client.post("/staff/confirm/passkey/", made_up)
+    failed = LedgerEntry.objects.filter(kind="sign_in_failed").order_by("sequence")
+    facts = {"why": "passkey", "name": "dana", "browser": ""}
+    assert [(entry.actor, facts_of(entry)) for entry in failed] == [("Not signed in", facts), ("dana", facts)]
+
+
 def test_passkeys_are_tried_sixty_times_a_minute_from_one_address(db):
     client = Client()
     with later():

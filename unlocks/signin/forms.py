@@ -97,7 +97,7 @@ class OwnCode(Code):
             wrong = ValidationError(str(refused), code="factors")
         if wrong is None:
             return self.cleaned_data["code"]
-        self._tell({"incorrect_code": "code", "too_many_login_attempts": "too_many"}.get(wrong.code, wrong.code))
+        _tell(self.user, wrong, "code")
         raise wrong
 
     def _wrong(self):
@@ -108,12 +108,15 @@ class OwnCode(Code):
             return wrong
         return None
 
-    def _tell(self, why):
-        request = context.request
-        if why == "too_many" and tries.is_told(request, self.user.get_username(), "too many codes"):
-            return
-        by = Actor.staff(self.user, request) if request.user == self.user else Actor.nobody(request)
-        operations.record_failed_sign_in(self.user, why=why, by=by)
+
+def _tell(user, wrong, what):
+    """Tell in the ledger what was wrong with a code or a passkey; that there were too many, once for a while."""
+    request = context.request
+    why = {"incorrect_code": what, "too_many_login_attempts": "too_many"}.get(wrong.code, wrong.code)
+    if why == "too_many" and tries.is_told(request, user.get_username(), "too many codes"):
+        return
+    by = Actor.staff(user, request) if request.user == user else Actor.nobody(request)
+    operations.record_failed_sign_in(user, why=why, by=by)
 
 
 class CodeForm(OwnCode, codes.AuthenticateForm):
@@ -162,11 +165,22 @@ class PasskeySignInForm(Passkey, webauthn.LoginWebAuthnForm):
     pass
 
 
-class PasskeyForm(Passkey, webauthn.AuthenticateWebAuthnForm):
+class OwnPasskey(Passkey):
+    """A passkey of whoever is known by name."""
+
+    def clean_credential(self):
+        try:
+            return super().clean_credential()
+        except ValidationError as wrong:
+            _tell(self.user, wrong, "passkey")
+            raise
+
+
+class PasskeyForm(OwnPasskey, webauthn.AuthenticateWebAuthnForm):
     pass
 
 
-class PasskeyAgainForm(Passkey, webauthn.ReauthenticateWebAuthnForm):
+class PasskeyAgainForm(OwnPasskey, webauthn.ReauthenticateWebAuthnForm):
     def clean(self):
         """Believe the passkey if the record tells of their factors, as signing in does."""
         cleaned = super().clean()
