@@ -53,6 +53,7 @@ from unlocks.models import (
     ConsentLink,
     ConsentWithdrawal,
     Contact,
+    DeskSession,
     Instruction,
     LedgerEntry,
     OrderedAct,
@@ -788,6 +789,41 @@ def test_a_link_sets_one_password():
     came = at_once(*(partial(operations.set_password_by_link, link, one, by=acting(user)) for one in ("one", "two")))
     assert [getattr(one, "code", "") for one in came].count(Refusal.STAFF_LINK_DEAD) == 1
     assert LedgerEntry.objects.filter(kind="staff_link_used").count() == 1
+    holds()
+
+
+def test_who_loses_all_roles_while_a_link_is_used_waits_for_it():
+    root = acting(make_user("root", is_superuser=True))
+    for n in range(5):
+        user = make_user(f"kim-{n}", group="Agent", email="kim@vendor.example")
+        link = operations.send_staff_link(user, by=root)
+        DeskSession.objects.create(session_key=f"kim-{n}", expire_date=link.expires_at, user_id=user.pk)
+        came = at_once(
+            partial(operations.set_password_by_link, link, "correct-horse-battery", by=acting(user)),
+            partial(operations.give_roles, user, [], by=Actor.desk()),
+        )
+        assert came == [user, None]
+    holds()
+
+
+def test_an_account_and_its_cases_are_changed_one_after_the_other(agent):
+    root = make_user("root", group="Agent", is_superuser=True)
+
+    def change(user, **fields):
+        def write():
+            User.objects.filter(pk=user.pk).update(**fields)
+
+        return write
+
+    for n in range(5):
+        kim = make_user(f"kim-{n}", group="Agent")
+        case = open_case(kim).unlock_request
+        came = at_once(
+            partial(operations.change_staff, kim, change(kim, is_staff=False), by=acting(root)),
+            partial(operations.assign, case, to=root, by=acting(agent)),
+            partial(operations.deactivate, kim, change(kim, is_active=False), cases_to=None, by=acting(root)),
+        )
+        assert [one for one in came if isinstance(one, Exception)] == []
     holds()
 
 

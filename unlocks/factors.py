@@ -17,7 +17,7 @@ from .digest import canonical
 from .keys import derived
 
 # What of each kind would let someone in who knew it, or had put it there.
-_SECRETS = {"totp": ["secret"], "recovery_codes": ["seed", "used_mask"], "webauthn": ["credential"]}
+_SECRETS = {"totp": ["secret"], "recovery_codes": ["seed", "used_mask", "migrated_codes"], "webauthn": ["credential"]}
 NAMES = {"totp": "authenticator app", "recovery_codes": "recovery codes", "webauthn": "passkey"}
 
 
@@ -30,8 +30,8 @@ def factors_of(user_id: int) -> list[str]:
 
 def _named(factor: Authenticator) -> str:
     name = NAMES[factor.type]
-    if factor.type == Authenticator.Type.RECOVERY_CODES:
-        left = app_settings.RECOVERY_CODE_COUNT - factor.data["used_mask"].bit_count()
+    if isinstance(used := factor.data.get("used_mask"), int):  # what was put there past the desk may lack it
+        left = app_settings.RECOVERY_CODE_COUNT - used.bit_count()
         return f"{left} recovery code{'s' * (left != 1)}"
     return " ".join(filter(None, [name, factor.data.get("name", "")]))
 

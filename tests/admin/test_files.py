@@ -100,6 +100,20 @@ def test_what_broke_off_does_not_look_whole(agent_client, monkeypatch):
     assert next(pieces).startswith(b"Complete: 3 rows,Times are in America/New York,Not filtered,")
 
 
+@pytest.mark.postgresql
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize("form", ["csv", "xlsx"])
+def test_who_breaks_off_a_download_leaves_no_transaction_open(agent_client, monkeypatch, form):
+    factories.make_batches(n=600, items=0)
+    monkeypatch.setattr(files, "ROWS_AT_ONCE", 200)
+    response = download(agent_client, BATCHES, form=form)
+    pieces = iter(response.streaming_content)
+    next(pieces), next(pieces)
+    assert connection.in_atomic_block
+    response.close()
+    assert not connection.in_atomic_block
+
+
 def test_the_log_says_whose_entries_they_are(manager_client, agent):
     case = factories.open_case(agent)
     header, *entries, _ = rows(manager_client, LOG)

@@ -199,6 +199,9 @@ def test_two_superusers_take_away_lost_factors(superuser, second_superuser, dana
     first.force_login(superuser)
     second.force_login(second_superuser)
     page = f"/desk/auth/user/{dana.pk}/password/"
+    locked_out = Client()
+    sign_in(locked_out)
+    assert "Ask a superuser: two can take them away" in locked_out.get("/staff/sign-in/code/").content.decode()
     assert "They are lost or not theirs: ask for a reset" in first.get(page).content.decode()
     first.post(page, {"verb": "ask"})
     assert "Take them away" not in first.get(page).content.decode()
@@ -214,6 +217,15 @@ def test_two_superusers_take_away_lost_factors(superuser, second_superuser, dana
     assert with_app.get("/desk/").status_code == 302
     assert sign_in(Client()).url == "/desk/"
     assert verify.findings() == []
+
+
+@pytest.mark.parametrize("data", [{}, {"used_mask": None}])
+def test_factors_that_are_not_whole_are_taken_away_too(superuser, second_superuser, dana, with_app, data):
+    Authenticator.objects.filter(type="recovery_codes").update(data=data)
+    operations.ask_factor_reset(dana, by=acting(superuser))
+    operations.reset_factors(dana, by=acting(second_superuser))
+    entry = LedgerEntry.objects.filter(kind="staff_changed").latest("sequence")
+    assert facts_of(entry)["changed"] == {"factors": [["authenticator app", "recovery codes"], []]}
 
 
 def test_one_superuser_alone_takes_away_nothing(superuser, second_superuser, dana, with_app):

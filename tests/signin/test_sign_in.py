@@ -34,6 +34,13 @@ def dana():
     return factories.make_user("dana", group="Agent", password=PASSWORD)
 
 
+@pytest.fixture
+def in_ten_minutes():
+    """Stop in ten minutes whose tries are counted together."""
+    with time_machine.travel("2026-11-27 12:00:00Z", tick=False):
+        yield
+
+
 def try_it(client, password="wrong", username="dana", **extra):
     return client.post(PAGE, {"login": username, "password": password}, **extra)
 
@@ -134,12 +141,12 @@ def test_after_five_wrong_passwords_the_right_one_waits_as_well(dana):
         assert try_it(client, PASSWORD).status_code == 302
 
 
-def test_an_unknown_name_has_as_many_tries(dana):
+def test_an_unknown_name_has_as_many_tries(dana, in_ten_minutes):
     said = [refused(try_it(Client(), username="nobody")) for _ in range(6)]
     assert [one == WRONG for one in said] == [True] * 5 + [False]
 
 
-def test_who_uses_up_the_tries_locks_nobody_out(dana):
+def test_who_uses_up_the_tries_locks_nobody_out(dana, in_ten_minutes):
     known, stranger = Client(), Client()
     assert try_it(known, PASSWORD).status_code == 302
     known.post("/staff/sign-out/")
@@ -151,7 +158,7 @@ def test_who_uses_up_the_tries_locks_nobody_out(dana):
     assert try_it(known, PASSWORD).status_code == 302
 
 
-def test_a_known_browser_has_its_own_end(dana):
+def test_a_known_browser_has_its_own_end(dana, in_ten_minutes):
     known = Client()
     try_it(known, PASSWORD)
     known.post("/staff/sign-out/")
@@ -159,7 +166,7 @@ def test_a_known_browser_has_its_own_end(dana):
     assert [one == WRONG for one in said] == [True] * 10 + [False]
 
 
-def test_a_known_browser_is_known_for_its_own_colleague_alone(dana):
+def test_a_known_browser_is_known_for_its_own_colleague_alone(dana, in_ten_minutes):
     factories.make_user("kim", password=PASSWORD)
     browser = Client()
     try_it(browser, PASSWORD)
@@ -168,7 +175,7 @@ def test_a_known_browser_is_known_for_its_own_colleague_alone(dana):
     assert [one == WRONG for one in said] == [True] * 5 + [False]
 
 
-def test_one_network_has_so_many_tries_in_all(dana):
+def test_one_network_has_so_many_tries_in_all(dana, in_ten_minutes):
     said = [refused(try_it(Client(), username=f"name-{number}")) for number in range(31)]
     assert [one == WRONG for one in said] == [True] * 30 + [False]
 
@@ -262,7 +269,7 @@ def test_a_row_of_the_cache_runs_no_code(db, settings):
     assert key == settings.LEDGER_KEY
 
 
-def test_tries_with_an_old_password_are_counted_and_told(dana):
+def test_tries_with_an_old_password_are_counted_and_told(dana, in_ten_minutes):
     client, other = Client(), Client()
     try_it(client, PASSWORD)
     try_it(other, PASSWORD)

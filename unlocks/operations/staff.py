@@ -32,11 +32,14 @@ FIELDS = ("username", "first_name", "last_name", "email", "is_active", "is_staff
 
 
 @staff_verb("auth.change_user")
+@transaction.atomic
 def change_staff(user: User, write: Callable[[], W], *, by: Actor) -> W:
     """Have `write()` add or change a staff account, or set its password; return what that returns.
 
     Whatever is different afterwards is one entry in the ledger; when nothing is, there is none.
     """
+    if user.pk:
+        history.lock(open_cases(user))  # whose stage may change with the account, and which come first
     return noted(user, write, by)
 
 
@@ -140,6 +143,7 @@ def give_roles(user: User, groups: Sequence[str], *, by: Actor) -> None:
     def write() -> None:
         user.groups.set(Group.objects.filter(name__in=groups))
 
+    lock_account(user.pk)
     if not groups:
         DeskSession.objects.filter(user=user.pk).delete()
     if sorted(user.groups.values_list("name", flat=True)) != sorted(groups):
@@ -169,6 +173,7 @@ def record_staff(user: User, *, by: Actor) -> list[str]:
 
     For whoever runs the machine: it makes no one's rights right, and says that they stood so then.
     """
+    history.lock(open_cases(user))
     now, told = _account(user.pk), _told(user.pk)
     changed = _changes(told, now)
     _append(user, changed, by.begin())

@@ -1,5 +1,7 @@
 """What is typed to sign in, and to set up a second factor."""
 
+from json import JSONDecodeError, JSONDecoder
+
 from allauth.account import forms as account
 from allauth.account.adapter import get_adapter as get_account_adapter
 from allauth.core import context
@@ -128,8 +130,22 @@ class SetUpAppForm(Code, totp.ActivateTOTPForm):
         self.fields["code"].label = "Code that the app shows"
 
 
+class Decoder(JSONDecoder):
+    """Takes what is nested too deep, or holds too long a number, for no JSON."""
+
+    def decode(self, text):
+        try:
+            return super().decode(text)
+        except (ValueError, RecursionError) as error:
+            raise JSONDecodeError("It can't be read", text, 0) from error
+
+
 class Passkey:
     """What a browser says of a passkey, or someone makes up: fido2 raises on what has another shape."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.fields["credential"].decoder = Decoder
 
     def clean_credential(self):
         inner = getattr(super(), "clean_credential", lambda: self.cleaned_data["credential"])
