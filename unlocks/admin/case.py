@@ -2,7 +2,7 @@
 
 from collections import Counter, defaultdict
 from datetime import timedelta
-from functools import cached_property
+from functools import cache, cached_property
 
 from django.conf import settings
 from django.core.paginator import Paginator
@@ -760,11 +760,12 @@ def _newest(model, column, key="pk", **where):
     return Subquery(model.objects.filter(**where).order_by(f"-{column}").values(key)[:1])
 
 
-def with_stamp(requests):
-    """Annotate an UnlockRequest queryset with what `stamp` reads: the newest of all that its page shows."""
+@cache  # as what follows: putting it together takes as long as asking it
+def with_stamp():
+    """Return all requests, annotated with what `stamp` reads: the newest of all that the page of each shows."""
     asked = Instruction.objects.filter(line__unlock_request=OuterRef("pk"), sent_at__isnull=False)
     here, account = {"unlock_request": OuterRef("pk")}, {"unlock_request": None, "account": OuterRef("account")}
-    return requests.annotate(
+    return UnlockRequest.objects.annotate(
         newest_entry=_newest(LedgerEntry, "sequence", "sequence", **here),
         newest_of_account=_newest(LedgerEntry, "sequence", "sequence", **account),
         newest_asked=Subquery(asked.order_by("-sent_at").values("sent_at")[:1]),
@@ -779,16 +780,22 @@ def stamp(unlock_request, now):
     return "-".join(str(one or 0) for one in [*seen, int(bool(expires and expires <= now))])
 
 
-def with_newest(requests, user):
-    """Annotate an UnlockRequest queryset with what a Case of `user` reads of other tables: mostly their newest rows."""
+def with_newest(user):
+    """Return all requests, annotated with what a Case of `user` reads of other tables: mostly their newest rows."""
+    return _with_newest().annotate(
+        has_own_admin=Exists(operations.own_admins(user).filter(account=OuterRef("account"))),
+        has_seen_link=Exists(operations.links_shown_to(user).filter(unlock_request__account=OuterRef("account"))),
+    )
+
+
+@cache
+def _with_newest():
     here = {"unlock_request": OuterRef("pk")}
-    return with_stamp(requests).annotate(
+    return with_stamp().annotate(
         ledger_head=_newest(LedgerEntry, "sequence", "sequence"),
         newest_link=_newest(ConsentLink, "pk", **here),
         newest_consent=_newest(Consent, "pk", **here),
         last_unlocked=_newest(LedgerEntry, "sequence", "at", kind=events.Unlocked.kind, **here),
-        has_own_admin=Exists(operations.own_admins(user).filter(account=OuterRef("account"))),
-        has_seen_link=Exists(operations.links_shown_to(user).filter(unlock_request__account=OuterRef("account"))),
         last_re_exported=_newest(LedgerEntry, "sequence", "at", kind=events.ReExported.kind, **here),
     )
 

@@ -220,7 +220,7 @@ def answer(consent):
 
 def _case(consent, user):
     """Return the case of a consent, with that consent in place of the latest one."""
-    requests = with_newest(UnlockRequest.objects.select_related("account"), user)
+    requests = with_newest(user).select_related("account")
     consent.unlock_request = requests.get(pk=consent.unlock_request_id)
     case = Case(consent.unlock_request, user)
     case.consent = consent

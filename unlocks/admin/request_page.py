@@ -48,7 +48,7 @@ def request_page(request, object_id):
 
 def live_parts(request, object_id):
     """Answer with the parts of the page as they are now; with 204 while nothing has happened since a `stamp`."""
-    row = with_stamp(_request_with(object_id)).first()
+    row = _with_key(object_id, with_stamp()).first()
     if row and request.GET.get("stamp") == stamp(row, timezone.now()):
         return HttpResponse(status=204)
     return _show(request, _case(request, object_id), template="parts.html")
@@ -72,14 +72,14 @@ def form_of(request, forms):
 def find_request(object_id, user):
     """Return the request with this key, as the address gives it, with what a Case of `user` reads. Raises Http404."""
     people = ("account", "requester__entered_by", "requester__confirmed_by", "assignee", "opened_by", "pin_verified_by")
-    if found := with_newest(_request_with(object_id).select_related(*people), user).first():
+    if found := _with_key(object_id, with_newest(user)).select_related(*people).first():
         return found
     raise Http404("There is no such request.")
 
 
-def _request_with(object_id):
+def _with_key(object_id, requests):
     pk = unquote(object_id)
-    return UnlockRequest.objects.filter(pk=pk[:18]) if pk.isdecimal() else UnlockRequest.objects.none()
+    return requests.filter(pk=pk[:18]) if pk.isdecimal() else requests.none()
 
 
 def carry_out(form, by):
