@@ -942,7 +942,7 @@ def test_a_form_that_names_no_row_breaks_no_page(superuser_client, manager_clien
             manager_client.post(opening, {"picked": [key], "requester": key, "numbers": key}),
         ]
         assert [answer.status_code for answer in answers] == [200, 200, 200, 200, 422, 422, 422], key
-        assert difference(before, snapshot()) == [], key
+    assert difference(before, snapshot()) == []
 
 
 @pytest.mark.parametrize(
