@@ -43,5 +43,7 @@ class RowCache(BaseCache):
         return bool(CacheRow.objects.filter(cache_key=self.make_and_validate_key(key, version)).delete()[0])
 
     def _kept(self, value, timeout):
-        CacheRow.objects.filter(expires__lte=timezone.now()).delete()
+        # What another process deletes right now is left to it: two who delete the same rows may wait for each other.
+        expired = CacheRow.objects.filter(expires__lte=timezone.now()).select_for_update(skip_locked=True)
+        CacheRow.objects.filter(pk__in=expired.values("pk")).delete()
         return {"value": json.dumps(value), "expires": datetime.fromtimestamp(self.get_backend_timeout(timeout), UTC)}
