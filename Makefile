@@ -67,7 +67,7 @@ endef
 # On PostgreSQL the browsers walk through the work once; how pages look depends on no database.
 walks = $(patsubst %,tests/browser/test_%.py,walkthrough imports)
 
-units = $(1) UNLOCK_DESK_TRIAL=1 $(bin)/pytest -n 2 --ignore tests/browser
+units = $(1) UNLOCK_DESK_TRIAL=1 $(bin)/pytest -n 3 --dist worksteal --ignore tests/browser
 # One browser at a time: two browsers and two test servers on two cores time out.
 walked = $(1) UNLOCK_DESK_TRIAL=1 $(bin)/pytest -rs --no-fold-skipped $(2)
 

@@ -243,9 +243,19 @@ class TestWhileOthersWrite:
         assert tables().keys() == {"unlocks_historicalaccount"}
         assert capsys.readouterr().out == (
             "Sealed 1 row of history and evidence.\n"
-            "Tables were being written: up to 1 row is left to the next run.\n"
+            "Tables were being written. Left to the next run: 1 row.\n"
             "Sealed 2 rows of history and evidence.\n"
         )
+
+
+def test_many_rows_that_no_seal_covers_are_not_counted(monkeypatch, superuser_client):
+    make_account(admin=False)
+    monkeypatch.setattr(seals, "COUNTED", 1)
+    assert seals.in_words(seals.unsealed()) == "1 row"
+    make_account(admin=False)
+    make_account(admin=False)
+    assert seals.in_words(seals.unsealed()) == "more than 1 rows"
+    assert "more than 1 rows" in superuser_client.get("/desk/unlocks/worker/").content.decode()
 
 
 def test_what_no_seal_covers_is_sealed_every_fifteen_minutes():

@@ -1279,7 +1279,7 @@ def test_the_scene_itself_holds(scene, capsys):
         f"The audit holds: ledger intact (head {scene.anchors[1].sequence} {scene.anchors[1].hash}), every seal and "
         f"invariant holds, every guard is in place.\n"
         f"The newest seal is entry {scene.numbers['seal']}: --since {scene.numbers['seal']} goes on from it.\n"
-        f"Not sealed yet: up to {seals.unsealed()} rows of history and evidence. “manage.py seal_history” does it.\n"
+        f"Not sealed yet: {seals.unsealed()} rows of history and evidence. “manage.py seal_history” does it.\n"
     )
 
 

@@ -46,7 +46,7 @@ class WorkerAdmin(ReadOnlyAdmin):
             product=_product(),
             **_emails(),
             sealed_at=newest and newest.appended_at,
-            unsealed=seals.unsealed(),
+            unsealed=seals.in_words(seals.unsealed()),
         )
 
 

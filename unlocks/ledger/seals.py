@@ -26,6 +26,7 @@ from ..texts.formats import counted
 from . import chain, events
 
 EVERY = timedelta(minutes=15)
+COUNTED = 10_000  # rows that wait for a seal: before the first one of a large desk, counting all takes seconds
 MARKS = 256  # at most, for a seal of a table: they narrow down where rows differ
 WAIT = "250ms"  # for transactions that still write: whoever writes next waits behind the lock that is asked for
 
@@ -74,21 +75,21 @@ def seal_when_due(*, by: Actor) -> int:
 
 
 def unsealed() -> int:
-    """Return how many rows of history and evidence no seal covers yet, at most: their ids are counted.
-
-    Of some ids no row was written, but counting rows takes seconds before the first seal of a large desk.
-    """
-    last, newest_ids = _last_seals(), _newest_ids()
-    return sum(max(0, to - last.get(table, (0,))[0]) for table, to in newest_ids.items())
-
-
-def _newest_ids() -> dict[str, int]:
-    """Return {table: the id of its newest row, 0 if there is none}."""
+    """Return how many rows of history and evidence no seal covers yet; COUNTED + 1 if there are more than COUNTED."""
+    last = _last_seals()
     keys = {model._meta.db_table: model._meta.pk.column for model in sealed_columns()}
-    asked = ", ".join(f"(SELECT coalesce(max({key}), 0) FROM {table})" for table, key in keys.items())
+    asked = ", ".join(
+        f"(SELECT count(*) FROM (SELECT 1 FROM {table} WHERE {key} > %s LIMIT {COUNTED + 1}) AS new)"
+        for table, key in keys.items()
+    )
     with connection.cursor() as cursor:
-        cursor.execute(f"SELECT {asked}")
-        return dict(zip(keys, cursor.fetchone(), strict=True))
+        cursor.execute(f"SELECT {asked}", [last.get(table, (0,))[0] for table in keys])
+        return min(sum(cursor.fetchone()), COUNTED + 1)
+
+
+def in_words(rows: int) -> str:
+    """Say how many rows are not sealed, as `unsealed` counts them."""
+    return f"more than {COUNTED:,} rows" if rows > COUNTED else counted(rows, "row", "rows")
 
 
 def faults(after: int = 0) -> Iterator[tuple[str, str]]:

@@ -25,5 +25,4 @@ class Command(BaseCommand):
         sealed = f"Sealed {counted(rows, 'row', 'rows')} of history and evidence."
         self.stdout.write(sealed if rows or left else "Nothing new to seal.")
         if left:
-            rows_are = counted(left, "row is", "rows are")
-            self.stdout.write(f"Tables were being written: up to {rows_are} left to the next run.")
+            self.stdout.write(f"Tables were being written. Left to the next run: {seals.in_words(left)}.")

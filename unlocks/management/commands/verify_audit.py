@@ -8,7 +8,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from ...ledger import anchors, chain, seals, verify
 from ...models import LedgerEntry
-from ...texts.formats import counted, moment
+from ...texts.formats import moment
 from . import anchors_in
 
 NEXT = (
@@ -71,7 +71,7 @@ class Command(BaseCommand):
                 f"{restored.upto} of an earlier ledger are lost. {restored.why}"
             )
         if rows := seals.unsealed():
-            unsealed = f"up to {counted(rows, 'row', 'rows')}"
+            unsealed = seals.in_words(rows)
             self.stdout.write(f"Not sealed yet: {unsealed} of history and evidence. “manage.py seal_history” does it.")
 
     def _findings(self, heads, since):
