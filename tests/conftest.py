@@ -1,6 +1,5 @@
 import gc
 import os
-from collections import Counter
 from inspect import signature
 from pathlib import Path
 from zlib import crc32
@@ -19,7 +18,7 @@ SAMPLED = {
     *("admin", "api", "customer", "imports", "ledger", "operations", "outbox", "product", "signin"),
     *("test_docs.py", "test_failed_emails.py", "test_load_sample.py", "test_probing.py", "test_product_attacks.py"),
 }
-SHARE = 10
+SHARES = {"postgresql": [0], "sqlite": [1, 2, 3, 4, 5]}  # of ten
 
 # A usual run tries the same few examples each time; `HYPOTHESIS_PROFILE=long` looks for new ones.
 hypothesis.settings.register_profile("usual", max_examples=20, deadline=None, derandomize=True)
@@ -34,11 +33,9 @@ def pytest_collection_modifyitems(config, items):
                 item.add_marker(pytest.mark.skip(reason=f"{only} only"))
     if connection.vendor == "postgresql":
         # What uses no database was tried on SQLite.
-        left_out = {item for item in items if not _uses_database(item) or _left_to("sqlite", item)}
+        left_out = {item for item in items if not _uses_database(item) or _not_in_sample(item)}
     else:
-        left_out = {item for item in items if _left_to("postgresql", item)}
-    if "SAMPLE" in os.environ:
-        left_out |= set(_each_third_case(items))
+        left_out = {item for item in items if _not_in_sample(item)}
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
 
@@ -50,32 +47,18 @@ def _uses_database(item):
     return bool(marked or named or "request" in signature(item.function).parameters)
 
 
-def _left_to(database, item):
-    """Say whether a test is left to the other database's run, with SAMPLE=1.
+def _not_in_sample(item):
+    """Say whether a test is left out of this database's run, with SAMPLE=1.
 
-    Of the tests in SAMPLED, one in SHARE runs on PostgreSQL and the others on SQLite; without SAMPLE, all on both. What
+    Of the tests in SAMPLED, one in ten runs on PostgreSQL, five others run on SQLite, and all without SAMPLE. What
     is about the database itself always runs on both, but for attacks that succeed where no guard stands.
     """
     of_one = any(item.get_closest_marker(name) for name in ("postgresql", "sqlite"))
     if "SAMPLE" not in os.environ or of_one or not _uses_database(item):
         return False
+    sampled = item.path.relative_to(HERE).parts[0] in SAMPLED
     unguarded = item.cls is not None and item.cls.__name__ == "TestWithoutGuards"
-    on_postgresql = crc32(item.nodeid.encode()) % SHARE == 0
-    return (_is_sampled(item) or unguarded) and on_postgresql == (database == "postgresql")
-
-
-def _each_third_case(items):
-    """Yield each third case of the parametrized tests in SAMPLED: `make test` runs them all."""
-    cases = Counter()
-    for item in filter(_is_sampled, items):
-        name = item.nodeid.partition("[")[0]
-        cases[name] += 1
-        if cases[name] % 3 == 0:
-            yield item
-
-
-def _is_sampled(item):
-    return item.path.relative_to(HERE).parts[0] in SAMPLED
+    return (sampled or unguarded) and crc32(item.nodeid.encode()) % 10 not in SHARES[connection.vendor]
 
 
 def pytest_collection_finish():
