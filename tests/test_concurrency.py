@@ -768,14 +768,15 @@ def test_two_tokens_at_once_make_up_no_customer():
     assert ApiToken.objects.count() == 2
 
 
+def changing(user, **fields):
+    return lambda: User.objects.filter(pk=user.pk).update(**fields)
+
+
 def test_two_superusers_who_take_it_from_each_other_leave_one():
     ben, kim = (make_user(name, is_superuser=True) for name in ("ben", "kim"))
 
     def take_from(user, by):
-        def write():
-            User.objects.filter(pk=user.pk).update(is_superuser=False)
-
-        return operations.change_staff(user, write, by=acting(by))
+        return operations.change_staff(user, changing(user, is_superuser=False), by=acting(by))
 
     came = at_once(partial(take_from, ben, kim), partial(take_from, kim, ben))
     assert sorted(getattr(one, "code", "") for one in came) == ["", Refusal.LAST_SUPERUSER]
@@ -809,19 +810,13 @@ def test_who_loses_all_roles_while_a_link_is_used_waits_for_it():
 def test_an_account_and_its_cases_are_changed_one_after_the_other(agent):
     root = make_user("root", group="Agent", is_superuser=True)
 
-    def change(user, **fields):
-        def write():
-            User.objects.filter(pk=user.pk).update(**fields)
-
-        return write
-
     for n in range(5):
         kim = make_user(f"kim-{n}", group="Agent")
         case = open_case(kim).unlock_request
         came = at_once(
-            partial(operations.change_staff, kim, change(kim, is_staff=False), by=acting(root)),
+            partial(operations.change_staff, kim, changing(kim, is_staff=False), by=acting(root)),
             partial(operations.assign, case, to=root, by=acting(agent)),
-            partial(operations.deactivate, kim, change(kim, is_active=False), cases_to=None, by=acting(root)),
+            partial(operations.deactivate, kim, changing(kim, is_active=False), cases_to=None, by=acting(root)),
         )
         assert [one for one in came if isinstance(one, Exception)] == []
     holds()

@@ -3,6 +3,7 @@
 import re
 import time
 
+import time_machine
 from allauth.mfa.totp.internal.auth import format_hotp_value, hotp_value
 
 PASSWORD = "correct-horse-battery"
@@ -11,6 +12,11 @@ PASSWORD = "correct-horse-battery"
 def code(secret, ahead=0):
     """Return the code that an authenticator app with this secret shows now, or so many half minutes later."""
     return format_hotp_value(hotp_value(secret, int(time.time()) // 30 + ahead))
+
+
+def at_start_of(seconds):
+    """Stop at the start of the next so many seconds, after all that was set up before: tries are counted in each."""
+    return time_machine.travel((int(time.time()) // seconds + 1) * seconds, tick=False)
 
 
 def sign_in(client, username="dana", password=PASSWORD, **more):

@@ -4,7 +4,6 @@ import json
 import time
 
 import pytest
-import time_machine
 from allauth.mfa.adapter import get_adapter
 from allauth.mfa.models import Authenticator
 from allauth.mfa.recovery_codes.internal import auth as recovery_codes
@@ -15,7 +14,7 @@ from django.test import Client
 from tests import factories
 from tests.attacks import difference, snapshot
 from tests.operations import facts_of
-from tests.signin.factors import PASSWORD, code, set_up_app, sign_in
+from tests.signin.factors import PASSWORD, at_start_of, code, set_up_app, sign_in
 from unlocks.factors import factors_mac
 from unlocks.ledger import verify
 from unlocks.models import DeskSession, LedgerEntry
@@ -28,8 +27,7 @@ YOURS = "/staff/yours/"
 
 
 def later():
-    """Stop at the start of a minute, after which none of what was set up before comes: tries are counted by minutes."""
-    return time_machine.travel((int(time.time()) // 60 + 1) * 60, tick=False)
+    return at_start_of(60)
 
 
 @pytest.fixture

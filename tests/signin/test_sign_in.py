@@ -17,6 +17,7 @@ from django.utils import timezone
 
 from tests import factories
 from tests.operations import facts_of
+from tests.signin.factors import at_start_of
 from unlocks import operations, pins
 from unlocks.actors import Actor
 from unlocks.ledger import chain, verify
@@ -37,7 +38,7 @@ def dana():
 @pytest.fixture
 def in_ten_minutes():
     """Stop in ten minutes whose tries are counted together."""
-    with time_machine.travel("2026-11-27 12:00:00Z", tick=False):
+    with at_start_of(600):
         yield
 
 

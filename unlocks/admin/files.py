@@ -29,7 +29,7 @@ def are_more(rows, most):
 
 
 def before_many(request, rows, back):
-    """Return what `showed.before_file` does where the file has more than CONFIRM_ROWS of these rows; or None."""
+    """Return what asks who it is before a file of more than CONFIRM_ROWS rows is sent, as `before_file`; or None."""
     return showed.before_file(request, back) if are_more(rows, settings.CONFIRM_ROWS) else None
 
 

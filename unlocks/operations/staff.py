@@ -212,7 +212,9 @@ def _check(user: User, before: dict[str, Any], after: dict[str, Any]) -> None:
         chain.lock()  # two who add a colleague at once
         if taken := who_reads_like(after["username"], but=user.pk):
             raise Refused.because(Refusal.NAME_TAKEN, name=taken)
-    elif all(before[name] for name in _SUPERUSER) and not User.objects.filter(**dict.fromkeys(_SUPERUSER, True)):
+        return
+    was_one = all(before[name] for name in _SUPERUSER)
+    if was_one and not User.objects.filter(**dict.fromkeys(_SUPERUSER, True)).exists():
         raise Refused.because(Refusal.LAST_SUPERUSER, name=user)
 
 
