@@ -6,7 +6,7 @@ import re
 from django import template
 from django.contrib.admin.views.main import PAGE_VAR
 from django.utils import timezone
-from django.utils.html import conditional_escape, escape, format_html
+from django.utils.html import escape, format_html
 from django.utils.safestring import mark_safe
 from django.utils.text import capfirst
 from django.utils.timesince import timesince
@@ -140,10 +140,10 @@ def labeled(cells, headers):
 
 def _labeled(cell, header):
     if not cell.startswith('<td class="field-'):
-        return conditional_escape(cell)
+        return cell
     if "label" not in header:
         header["label"] = format_html('<td data-label="{}" ', capfirst(header["text"]))
-    return header["label"] + mark_safe(conditional_escape(cell).removeprefix("<td "))  # noqa: S308  escaped before
+    return header["label"] + cell.removeprefix("<td ")
 
 
 @register.filter
