@@ -226,7 +226,7 @@ class Refusal(TextChoices):
     STAFF_LINK_DEAD = "staff_link_dead", "This link no longer works. Ask a superuser for a new one."
     FACTORS_NOT_RECORDED = (
         "factors_not_recorded",
-        "Your second factors are not those that the record tells of, so nothing was changed. Ask two superusers to "
+        "Your second factors are not those that the record tells of, so they are not accepted. Ask two superusers to "
         "reset them, and to run the audit.",
     )
     COMPANY_CONNECTED = "company_connected", "A company account is connected already. Two superusers take it away."

@@ -326,6 +326,17 @@ def test_a_passkey_that_no_entry_tells_of_confirms_nothing(dana, client):
     assert sentence(Refusal.FACTORS_NOT_RECORDED) in [str(one) for one in get_messages(answer.wsgi_request)]
 
 
+@pytest.mark.parametrize("kind", ["totp", "webauthn", "recovery_codes"])
+@pytest.mark.parametrize("data", [[], "no object", 7, {}])
+def test_a_factor_that_is_none_refuses_who_signs_in(dana, kind, data):
+    Authenticator.objects.create(user=dana, type=kind, data=data)
+    answer = sign_in(Client())
+    assert (answer.status_code, "second factors of this account are not those" in answer.content.decode()) == (
+        403,
+        True,
+    )
+
+
 def test_a_session_that_showed_the_password_alone_takes_no_factor_away(dana, client, settings):
     settings.SECOND_FACTOR_REQUIRED = True
     thief = Client()
