@@ -31,11 +31,10 @@ def pytest_collection_modifyitems(config, items):
         for only in ("postgresql", "sqlite"):
             if item.get_closest_marker(only) and connection.vendor != only:
                 item.add_marker(pytest.mark.skip(reason=f"{only} only"))
+    left_out = {item for item in items if _not_in_sample(item)}
     if connection.vendor == "postgresql":
         # What uses no database was tried on SQLite.
-        left_out = {item for item in items if not _uses_database(item) or _not_in_sample(item)}
-    else:
-        left_out = {item for item in items if _not_in_sample(item)}
+        left_out |= {item for item in items if not _uses_database(item)}
     config.hook.pytest_deselected(items=list(left_out))
     items[:] = [item for item in items if item not in left_out]
 

@@ -29,15 +29,15 @@ def factors_of(user_id: int) -> list[str]:
 
 
 def _named(factor: Authenticator) -> str:
-    name, data = NAMES[factor.type], _data(factor)
+    name, data = NAMES.get(factor.type, factor.type), _data(factor)
     if isinstance(used := data.get("used_mask"), int):
         left = app_settings.RECOVERY_CODE_COUNT - used.bit_count()
         return f"{left} recovery code{'s' * (left != 1)}"
-    return " ".join(filter(None, [name, data.get("name", "")]))
+    return " ".join(filter(None, [name, str(data.get("name", ""))]))
 
 
 def _data(factor: Authenticator) -> dict[str, Any]:
-    """Return what allauth keeps of a factor; nothing of one that was put there past the desk and is no object."""
+    """Return what allauth keeps of a factor: one that was put there past the desk may hold anything, of any kind."""
     return factor.data if isinstance(factor.data, dict) else {}
 
 
@@ -48,7 +48,7 @@ def factors_mac(user_id: int) -> str:
     factor is named otherwise, or one that stays is used.
     """
     found = Authenticator.objects.filter(user=user_id).order_by("pk")
-    kept: list[Any] = [[one.pk, one.type, *map(_data(one).get, _SECRETS[one.type])] for one in found]
+    kept: list[Any] = [[one.pk, one.type, *map(_data(one).get, _SECRETS.get(one.type, []))] for one in found]
     companies = SocialAccount.objects.filter(user=user_id).order_by("pk")
     kept += [[one.pk, one.provider, one.uid] for one in companies]
     message = f"unlock-desk factors/1\n{user_id}\n{canonical(kept)}"
